@@ -1,0 +1,1 @@
+//! Doing it for one pod.
