@@ -1,0 +1,412 @@
+//! What can go wrong while a token is kept fresh: the one table of failures.
+//!
+//! Log lines, `check`, the metrics' labels and docs/failures.md are made from it. A failure never ends the
+//! program: it changes the pace of the next try and what is said, no more. Dex answers 400 and 401 for transient
+//! trouble too (its own look-up of the cluster's keys, for one), so no answer proves that trying is in vain.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The part of the way on which it happened; the rungs of `check` are the same, in the same order.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Stage {
+    /// Form fields and credentials that are read from files.
+    Settings,
+    /// Reading the subject token.
+    SubjectToken,
+    /// Resolving the endpoint's (or the proxy's) name.
+    Name,
+    /// The TCP connection, and the tunnel through a proxy.
+    Connect,
+    /// The TLS handshake and the certificates it is judged by.
+    Tls,
+    /// What the token endpoint publishes beside itself.
+    Discovery,
+    /// The request and its answer.
+    Exchange,
+    /// Putting the token into its file.
+    Output,
+}
+
+impl Stage {
+    /// Its name in logs, in reports and as a label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Settings => "settings",
+            Self::SubjectToken => "subject token",
+            Self::Name => "name",
+            Self::Connect => "connect",
+            Self::Tls => "TLS",
+            Self::Discovery => "discovery",
+            Self::Exchange => "exchange",
+            Self::Output => "output",
+        }
+    }
+}
+
+/// How soon another try makes sense; the figures are in [`crate::schedule`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pace {
+    /// The network, or a server in trouble: soon.
+    Network,
+    /// Refused, perhaps only for now: soon at first, then patiently.
+    Refused,
+    /// Looks like a wrong setting here or in Dex: patiently, and at once when something changes here.
+    Config,
+    /// A file of ours: looked at often, since looking is cheap.
+    Local,
+}
+
+/// Whose move it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mover {
+    /// Whoever wrote the pod's manifest.
+    Pod,
+    /// Whoever runs the network between the pod and Dex.
+    Network,
+    /// Whoever writes Dex's configuration.
+    DexConfig,
+    /// Whoever keeps Dex running.
+    DexHealth,
+    /// Whoever provides the volume with the output file.
+    Volume,
+}
+
+impl Mover {
+    /// As words for a sentence that begins "whose move: ".
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pod => "the pod's manifest",
+            Self::Network => "the network",
+            Self::DexConfig => "Dex's configuration",
+            Self::DexHealth => "Dex's operation",
+            Self::Volume => "the output volume",
+        }
+    }
+}
+
+/// What the table says of one code.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Stable name in lower-case with underscores.
+    pub name: &'static str,
+    /// Where it happens.
+    pub stage: Stage,
+    /// How soon to try again.
+    pub pace: Pace,
+    /// Whose move it is.
+    pub mover: Mover,
+    /// What happened, to stand before the details.
+    pub summary: &'static str,
+    /// What to change.
+    pub hint: &'static str,
+}
+
+macro_rules! failures {
+    ($($(#[$doc:meta])* $code:ident = $name:literal, $stage:ident, $pace:ident, $mover:ident, $summary:literal, $hint:literal;)*) => {
+        /// The stable code of a failure.
+        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        pub enum Code {
+            $(#[doc = $summary] $code,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$code,)*];
+
+            /// Its row of the table.
+            #[must_use]
+            pub const fn entry(self) -> Entry {
+                match self {
+                    $(Self::$code => Entry {
+                        name: $name,
+                        stage: Stage::$stage,
+                        pace: Pace::$pace,
+                        mover: Mover::$mover,
+                        summary: $summary,
+                        hint: $hint,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+failures! {
+    FormFileUnreadable = "form_file_unreadable", Settings, Local, Pod,
+        "a file named by a dex_file_ variable cannot be used",
+        "mount the file where the variable points, readable for this uid or its fsGroup";
+
+    SubjectTokenMissing = "subject_token_missing", SubjectToken, Local, Pod,
+        "the subject token's file does not exist",
+        "mount a projected serviceAccountToken volume whose path matches dex_file_subject_token";
+    SubjectTokenUnreadable = "subject_token_unreadable", SubjectToken, Local, Pod,
+        "the subject token's file cannot be read",
+        "set fsGroup in the pod's securityContext, or run all its containers as one uid";
+    SubjectTokenNotAFile = "subject_token_not_a_file", SubjectToken, Local, Pod,
+        "the subject token's path is not a regular file",
+        "point dex_file_subject_token at the token inside the volume, not at its folder";
+    SubjectTokenEmpty = "subject_token_empty", SubjectToken, Local, Pod,
+        "the subject token's file is empty",
+        "see what writes it; the kubelet never leaves it empty";
+    SubjectTokenTooLarge = "subject_token_too_large", SubjectToken, Local, Pod,
+        "the subject token's file is larger than 64 KiB",
+        "point dex_file_subject_token at a token";
+    SubjectTokenMalformed = "subject_token_malformed", SubjectToken, Local, Pod,
+        "the subject token's file does not hold a token",
+        "it must hold one JSON Web Token and nothing else; point dex_file_subject_token at the projected token";
+    SubjectTokenExpired = "subject_token_expired", SubjectToken, Local, Pod,
+        "the subject token on disk has expired",
+        "the kubelet replaces it before that: look at the kubelet and the API server, and at this node's clock";
+
+    NameNotFound = "name_not_found", Name, Network, Network,
+        "the name does not exist in DNS",
+        "check the host in dex_endpoint and the pod's dnsPolicy";
+    NameLookupFailed = "name_lookup_failed", Name, Network, Network,
+        "the name could not be looked up",
+        "the cluster's DNS did not answer usefully: look at it, and at NetworkPolicies on port 53";
+
+    ConnectRefused = "connect_refused", Connect, Network, DexHealth,
+        "nothing listens there",
+        "see whether Dex runs, and whether host and port in dex_endpoint are right";
+    ConnectFailed = "connect_failed", Connect, Network, Network,
+        "no connection could be made",
+        "check host and port in dex_endpoint, NetworkPolicies, and whether Dex runs";
+    ProxyFailed = "proxy_failed", Connect, Network, Network,
+        "the proxy made no tunnel to Dex",
+        "check HTTPS_PROXY, or add Dex's host to NO_PROXY";
+
+    CaFileUnreadable = "ca_file_unreadable", Tls, Local, Pod,
+        "the CA file cannot be read",
+        "mount it where --ca-file (DEXSIDECAR_CA_FILE) points";
+    CaFileInvalid = "ca_file_invalid", Tls, Local, Pod,
+        "the CA file holds no whole certificate",
+        "it must be PEM, with every BEGIN CERTIFICATE ended";
+    NoRoots = "no_roots", Tls, Local, Pod,
+        "no trusted certificate was found on this system",
+        "mount a CA bundle and name it with DEXSIDECAR_CA_FILE or SSL_CERT_FILE";
+    CertificateUntrusted = "certificate_untrusted", Tls, Config, Pod,
+        "the server's certificate is not signed by a trusted CA",
+        "name the CA that signed it with DEXSIDECAR_CA_FILE";
+    CertificateWrongName = "certificate_wrong_name", Tls, Config, DexConfig,
+        "the server's certificate is for another name",
+        "use a host in dex_endpoint that the certificate names, or add this host to the certificate";
+    CertificateExpired = "certificate_expired", Tls, Config, DexConfig,
+        "the server's certificate has expired",
+        "renew it; if it is in date, this node's clock is wrong";
+    CertificateNotYetValid = "certificate_not_yet_valid", Tls, Config, DexConfig,
+        "the server's certificate is not valid yet",
+        "this node's clock is likely behind; otherwise the certificate was made for the future";
+    CertificateInvalid = "certificate_invalid", Tls, Config, DexConfig,
+        "the server's certificate cannot be accepted",
+        "make a new one: X.509 v3, with the host as a subject alternative name";
+    TlsNotSpoken = "tls_not_spoken", Tls, Config, Pod,
+        "the server does not speak TLS on this port",
+        "check the port in dex_endpoint; a Dex that serves plain http needs http:// there";
+    TlsRefused = "tls_refused", Tls, Config, DexConfig,
+        "no TLS session could be agreed on",
+        "the server must offer TLS 1.2 or 1.3 with a modern cipher, and not demand a client certificate";
+    TlsFailed = "tls_failed", Tls, Network, Network,
+        "the connection broke during the TLS handshake",
+        "look at what stands between the pod and Dex: load balancer, service mesh, firewall";
+
+    TimedOut = "timed_out", Exchange, Network, DexHealth,
+        "there was no answer in time",
+        "look at Dex's health and load; --attempt-timeout sets how long one attempt may take";
+    ConnectionLost = "connection_lost", Exchange, Network, DexHealth,
+        "the connection broke before the whole answer was there",
+        "look at Dex's health and at what stands in front of it";
+    AnswerMalformed = "answer_malformed", Exchange, Network, DexHealth,
+        "the answer is not HTTP",
+        "check that dex_endpoint is Dex's token endpoint, and what stands in front of it";
+    AnswerTooLarge = "answer_too_large", Exchange, Network, DexHealth,
+        "the answer is larger than a token endpoint's can be",
+        "check that dex_endpoint is Dex's token endpoint, and what stands in front of it";
+    AnswerUnusable = "answer_unusable", Exchange, Network, DexHealth,
+        "the answer is a success, but not a token endpoint's",
+        "check that dex_endpoint is Dex's token endpoint, and what stands in front of it";
+    TokenMissing = "token_missing", Exchange, Network, DexHealth,
+        "the answer is a success without an access_token",
+        "check that dex_endpoint is Dex's token endpoint, and what stands in front of it";
+    TokenMalformed = "token_malformed", Exchange, Network, DexHealth,
+        "the issued token has characters that no header may carry, or is too long",
+        "check that dex_endpoint is Dex's token endpoint, and what stands in front of it";
+    TokenTypeUnsupported = "token_type_unsupported", Exchange, Config, DexConfig,
+        "the issued token is not a bearer token",
+        "check dex_requested_token_type; only bearer tokens can be used from a file";
+    TokenExpired = "token_expired", Exchange, Network, DexHealth,
+        "the issued token has expired already",
+        "compare the clocks of Dex and of this node; look for a cache in front of Dex";
+    TokenUnchanged = "token_unchanged", Exchange, Network, DexHealth,
+        "the same old token was issued again",
+        "look for a cache in front of Dex's token endpoint";
+    ServerError = "server_error", Exchange, Network, DexHealth,
+        "Dex is in trouble",
+        "look at Dex's log and at its storage; a scope audience:server:client_id:X answers so when client X does not list this client in trustedPeers";
+    Unavailable = "unavailable", Exchange, Network, DexHealth,
+        "Dex is not available",
+        "look at Dex's pods and at what stands in front of them";
+    RateLimited = "rate_limited", Exchange, Network, DexHealth,
+        "too many requests",
+        "Dex itself has no rate limit: look at what stands in front of it";
+
+    Redirected = "redirected", Exchange, Config, Pod,
+        "the endpoint answers with a redirect, which is never followed with a token",
+        "set dex_endpoint to where Dex's token endpoint really is";
+    EndpointNotFound = "endpoint_not_found", Exchange, Config, Pod,
+        "there is no token endpoint at this path",
+        "dex_endpoint is Dex's issuer followed by /token, without a slash at the end";
+    InvalidClient = "invalid_client", Exchange, Config, DexConfig,
+        "Dex does not accept the client",
+        "the client's id and secret in dex_basic_auth (id:secret) must be those of a staticClients entry; a public one has none";
+    UnauthorizedClient = "unauthorized_client", Exchange, Config, DexConfig,
+        "Dex does not let this client do that",
+        "allow the token exchange for this client in Dex";
+    UnsupportedGrantType = "unsupported_grant_type", Exchange, Config, DexConfig,
+        "Dex does not do token exchange",
+        "set dex_grant_type to urn:ietf:params:oauth:grant-type:token-exchange, and list it in Dex's oauth2.grantTypes; Dex must be 2.38 or later";
+    InvalidScope = "invalid_scope", Exchange, Config, Pod,
+        "Dex does not accept a scope",
+        "correct dex_scope";
+    RequestNotSupported = "request_not_supported", Exchange, Config, Pod,
+        "Dex does not know a token type",
+        "dex_subject_token_type must be urn:ietf:params:oauth:token-type:id_token, and dex_requested_token_type that or …:access_token";
+    ConnectorUnknown = "connector_unknown", Exchange, Refused, DexConfig,
+        "Dex has no such connector, or could not open it",
+        "dex_connector_id must be the id of an oidc connector; if it is, Dex could not reach the cluster's issuer (system:service-account-issuer-discovery, rootCAs): see its log";
+    AccessDenied = "access_denied", Exchange, Refused, DexConfig,
+        "Dex does not accept the subject token",
+        "the connector's issuer or issuerAlias must equal the token's iss, userNameKey must be sub, scopes must be [openid], getUserInfo false; Dex must reach the issuer's keys, and clocks must agree: Dex's log has the reason";
+    InvalidRequest = "invalid_request", Exchange, Refused, Pod,
+        "Dex does not accept the request",
+        "compare the dex_ variables with the README's manifest";
+    InvalidGrant = "invalid_grant", Exchange, Refused, DexConfig,
+        "Dex does not accept the exchange",
+        "see the client's allowedConnectors and the connector's grantTypes in Dex";
+    InvalidTarget = "invalid_target", Exchange, Refused, Pod,
+        "Dex does not issue tokens for this audience",
+        "correct the audience; Dex takes it as a scope audience:server:client_id:X";
+    Forbidden = "forbidden", Exchange, Refused, Network,
+        "something in front of Dex refuses the request",
+        "Dex never answers 403 here: look at the ingress, the service mesh or the firewall in front of it";
+    Rejected = "rejected", Exchange, Refused, DexConfig,
+        "Dex refuses, for a reason unknown to this version",
+        "see Dex's log";
+
+    OutputFolderMissing = "output_folder_missing", Output, Local, Volume,
+        "the output file's folder does not exist",
+        "mount a volume there, or correct dex_access_token_file";
+    OutputNotPermitted = "output_not_permitted", Output, Local, Volume,
+        "this uid may not write into the output file's folder",
+        "use an emptyDir, or set fsGroup (or runAsUser) so that this uid may write; the image runs as uid 65532, the original's ran as root";
+    OutputReadOnly = "output_read_only", Output, Local, Volume,
+        "the output file's volume is read-only",
+        "mount it without readOnly in this container";
+    OutputDiskFull = "output_disk_full", Output, Local, Volume,
+        "the output file's volume is full",
+        "raise the volume's sizeLimit or remove what fills it";
+    OutputIsAFolder = "output_is_a_folder", Output, Local, Pod,
+        "the output path is a folder",
+        "name a file in dex_access_token_file, as FOLDER/token";
+    OutputIsAMount = "output_is_a_mount", Output, Local, Pod,
+        "the output file is a mount point of its own (subPath), so it cannot be replaced",
+        "mount the folder instead of the file; --write-mode auto overwrites it in place";
+    OutputFailed = "output_failed", Output, Local, Volume,
+        "the output file could not be written",
+        "look at the volume";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.entry().name)
+    }
+}
+
+/// One failure as it happened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failure {
+    /// Which one.
+    pub code: Code,
+    /// What is particular to this time: a path, an address, a status. Empty when there is nothing to add.
+    /// Made by [`plain`] wherever it quotes anything from outside.
+    pub detail: String,
+    /// How long the server asked to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure with its details.
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), retry_after: None }
+    }
+
+    /// Its row of the table.
+    #[must_use]
+    pub const fn entry(&self) -> Entry {
+        self.code.entry()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.entry().summary)?;
+        if !self.detail.is_empty() {
+            write!(f, ": {}", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+/// Text from outside, made fit for a log line: at most `longest` characters, all of them printable ASCII; others
+/// are escaped, so that no answer can forge a line (F122).
+#[must_use]
+pub fn plain(text: &str, longest: usize) -> String {
+    let mut out = String::new();
+    for (taken, c) in text.chars().enumerate() {
+        if taken == longest {
+            out.push_str("...");
+            break;
+        }
+        if c == ' ' || c.is_ascii_graphic() {
+            out.push(c);
+        } else {
+            out.extend(c.escape_default());
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_in_one_style() {
+        let names: BTreeSet<_> = Code::ALL.iter().map(|code| code.entry().name).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        for name in names {
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_row_speaks_in_half_sentences() {
+        for code in Code::ALL {
+            let entry = code.entry();
+            for text in [entry.summary, entry.hint] {
+                assert!(!text.is_empty() && !text.ends_with('.'), "{code}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn text_from_outside_cannot_forge_a_line() {
+        assert_eq!(plain("a\r\nlevel=error \u{202e}x", 64), "a\\r\\nlevel=error \\u{202e}x");
+        assert_eq!(plain("abcdef", 3), "abc...");
+    }
+}

@@ -1,0 +1,80 @@
+//! A string that cannot be printed and is wiped when dropped. It refuses to know what it holds.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// A secret: a token, a client's secret, a form body, an `Authorization` header.
+///
+/// There is no `Display`, no `Serialize`, and `Debug` says nothing of the content; [`Secret::expose`] is the
+/// only way in, so that a search for it lists every place that touches a secret.
+///
+/// ```compile_fail
+/// let secret = dexsidecar_core::secret::Secret::new("s3cret".to_owned());
+/// println!("{secret}"); // no Display
+/// ```
+///
+/// ```compile_fail
+/// let secret = dexsidecar_core::secret::Secret::new("s3cret".to_owned());
+/// let text: String = secret.into(); // no conversion back
+/// ```
+#[derive(Clone, Eq, PartialEq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes the string over; no copy of it is made.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The content. Whoever calls this must not let it reach a log, an error or a metric.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// True when there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// True when `text` holds this secret, or a telling part of it: any run of twelve characters of it, or all
+    /// of a shorter one.
+    #[must_use]
+    pub fn shows_in(&self, text: &str) -> bool {
+        const TELLING: usize = 12;
+        let (secret, text) = (self.0.as_bytes(), text.as_bytes());
+        if secret.is_empty() {
+            return false;
+        }
+        let run = secret.len().min(TELLING);
+        text.windows(run).any(|part| secret.windows(run).any(|own| own == part))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(redacted)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_tells_the_type_and_nothing_else() {
+        assert_eq!(format!("{:?}", Secret::new("canary".to_owned())), "Secret(redacted)");
+    }
+
+    #[test]
+    fn a_part_of_a_secret_is_recognised() {
+        let secret = Secret::new("abcdefghijklmnopqrstuvwxyz".to_owned());
+        assert!(secret.shows_in("token starts with abcdefghijkl..."));
+        assert!(!secret.shows_in("token starts with abcdefghijk"));
+        assert!(Secret::new("abc".to_owned()).shows_in("xxabcxx"));
+        assert!(!Secret::new(String::new()).shows_in("anything"));
+    }
+}

@@ -1,0 +1,149 @@
+//! The two clocks, as values. Nothing here reads one: whoever does hands the reading in.
+
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+/// An instant on `CLOCK_BOOTTIME`: time since the machine started, suspension included, never stepped.
+///
+/// Schedules and lifetimes are counted on it. Arithmetic saturates.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct BootTime(Duration);
+
+impl BootTime {
+    /// The instant that lies this long after the start of the machine.
+    #[must_use]
+    pub const fn from_start(since: Duration) -> Self {
+        Self(since)
+    }
+
+    /// How long ago `earlier` was; zero when it lies ahead.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// How long it is until `later`; zero when it has passed.
+    #[must_use]
+    pub const fn until(self, later: Self) -> Duration {
+        later.since(self)
+    }
+}
+
+impl Add<Duration> for BootTime {
+    type Output = Self;
+    fn add(self, rhs: Duration) -> Self {
+        Self(self.0.saturating_add(rhs))
+    }
+}
+
+impl Sub<Duration> for BootTime {
+    type Output = Self;
+    fn sub(self, rhs: Duration) -> Self {
+        Self(self.0.saturating_sub(rhs))
+    }
+}
+
+/// Wall-clock time: since 1970-01-01 UTC, as `exp` and `iat` of a token count it. It may be wrong or be stepped.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct UnixTime(Duration);
+
+impl UnixTime {
+    /// The wall time that lies this long after 1970.
+    #[must_use]
+    pub const fn since_epoch(since: Duration) -> Self {
+        Self(since)
+    }
+
+    /// The wall time of this many whole seconds since 1970, as a NumericDate of RFC 7519 has it.
+    #[must_use]
+    pub const fn from_secs(secs: u64) -> Self {
+        Self(Duration::from_secs(secs))
+    }
+
+    /// How long after 1970.
+    #[must_use]
+    pub const fn as_duration(self) -> Duration {
+        self.0
+    }
+
+    /// How long ago `earlier` was; zero when it lies ahead.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// How long it is until `later`; zero when it has passed.
+    #[must_use]
+    pub const fn until(self, later: Self) -> Duration {
+        later.since(self)
+    }
+}
+
+impl Add<Duration> for UnixTime {
+    type Output = Self;
+    fn add(self, rhs: Duration) -> Self {
+        Self(self.0.saturating_add(rhs))
+    }
+}
+
+impl Sub<Duration> for UnixTime {
+    type Output = Self;
+    fn sub(self, rhs: Duration) -> Self {
+        Self(self.0.saturating_sub(rhs))
+    }
+}
+
+/// One reading of both clocks, taken together.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Now {
+    /// For intervals.
+    pub boot: BootTime,
+    /// For what a token says of itself.
+    pub unix: UnixTime,
+}
+
+/// Chance, drawn by the caller: uniformly distributed in `0.0..1.0`.
+///
+/// Anything outside, NaN included, is taken as the nearest value inside.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Jitter(f64);
+
+impl Jitter {
+    /// No spreading at all.
+    pub const NONE: Self = Self(0.0);
+
+    /// The value drawn.
+    #[must_use]
+    pub const fn new(unit: f64) -> Self {
+        // `max` of NaN and 0 is 0.
+        Self(unit.max(0.0).min(1.0))
+    }
+
+    /// This share of `whole`.
+    #[must_use]
+    pub fn share_of(self, whole: Duration) -> Duration {
+        whole.mul_f64(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_saturates() {
+        let end = BootTime::from_start(Duration::MAX);
+        assert_eq!(end + Duration::from_secs(1), end);
+        assert_eq!(BootTime::default() - Duration::from_secs(1), BootTime::default());
+        assert_eq!(BootTime::default().since(end), Duration::ZERO);
+    }
+
+    #[test]
+    fn jitter_stays_within_its_range() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(Jitter::new(f64::NAN).share_of(hour), Duration::ZERO);
+        assert_eq!(Jitter::new(-1.0).share_of(hour), Duration::ZERO);
+        assert_eq!(Jitter::new(7.0).share_of(hour), hour);
+        assert_eq!(Jitter::new(0.5).share_of(hour), hour / 2);
+    }
+}
