@@ -1,8 +1,13 @@
 //! What dexsidecar decides, without doing any of it.
 
+pub mod claims;
 pub mod duration;
 pub mod endpoint_url;
 pub mod exchange;
 pub mod failure;
+pub mod refresher;
+pub mod response;
+pub mod schedule;
 pub mod secret;
 pub mod time;
+pub mod token;

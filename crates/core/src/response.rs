@@ -1,0 +1,416 @@
+//! From an answer to an issued token or a failure: RFC 6749 §5, RFC 8693 §2.2, and what Dex makes of them.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::claims::Claims;
+use crate::exchange::Answer;
+use crate::failure::{Code, Failure, plain};
+use crate::secret::Secret;
+use crate::time::UnixTime;
+use crate::token::{IssuedToken, is_bearer_token};
+
+/// No lifetime is believed beyond ten years (F38).
+const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// The life of a token that says nothing of its own, and of which the answer says nothing either (F35).
+const ASSUMED_LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// No server is believed when it asks to be left alone for longer (F24).
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+
+/// What was known when the request was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Wall time, for a token whose life only its `exp` tells, and a Retry-After that is a date.
+    pub now: UnixTime,
+    /// `requested_token_type`, if one was sent.
+    pub requested_type: Option<&'a str>,
+    /// What was sent and must not be quoted back.
+    pub secrets: &'a [Secret],
+}
+
+/// The members that matter; others are ignored (RFC 6749 §5.1), a repeated one of these is an error (F28).
+#[derive(Deserialize)]
+struct Members {
+    #[serde(default)]
+    access_token: Value,
+    #[serde(default)]
+    issued_token_type: Value,
+    #[serde(default)]
+    token_type: Value,
+    #[serde(default)]
+    expires_in: Value,
+    #[serde(default)]
+    error: Value,
+    #[serde(default)]
+    error_description: Value,
+}
+
+/// Judges an answer as a whole; nothing of it may be used before.
+///
+/// # Errors
+/// Why it brings no token. The detail quotes the status, and of the body only `error` and a bounded, escaped
+/// `error_description`, unless that shows something secret.
+pub fn read(answer: &Answer, asked: Asked<'_>) -> Result<IssuedToken, Failure> {
+    match answer.status {
+        200 => {}
+        201..300 => return Err(unusable(answer, "it is no 200")),
+        300..400 => return Err(redirected(answer, asked)),
+        _ => return Err(Failure { retry_after: retry_after(answer, asked.now), ..refused(answer, asked) }),
+    }
+    if answer.content_encoding.as_deref().is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        return Err(unusable(answer, "it is compressed, which was not asked for"));
+    }
+    let Some(members) = members(&answer.body) else {
+        return Err(unusable(answer, "it is not the JSON object that was expected"));
+    };
+    if members.error.is_string() {
+        return Err(named(answer.status, &members, asked));
+    }
+    issued(members, asked)
+}
+
+/// The body as a JSON object. (serde would take an array for a struct too.)
+fn members(body: &[u8]) -> Option<Members> {
+    body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok()).flatten()
+}
+
+fn issued(members: Members, asked: Asked<'_>) -> Result<IssuedToken, Failure> {
+    let token = match members.access_token {
+        Value::String(token) if !token.is_empty() => Secret::new(token),
+        _ => return Err(Failure::new(Code::TokenMissing, "")),
+    };
+    if !is_bearer_token(token.expose()) {
+        return Err(Failure::new(Code::TokenMalformed, ""));
+    }
+    let issued_type = members.issued_token_type.as_str();
+    // RFC 8693 §2.2.1: N_A is for tokens that are not access tokens. A missing token_type counts as bearer, as
+    // golang.org/x/oauth2 has it.
+    match members.token_type.as_str() {
+        None => {}
+        Some(kind) if kind.eq_ignore_ascii_case("bearer") => {}
+        Some(kind) if kind.eq_ignore_ascii_case("N_A") && asked.requested_type == Some(ID_TOKEN) => {}
+        Some(kind) => {
+            return Err(Failure::new(
+                Code::TokenTypeUnsupported,
+                format!("token_type {}", quoted(kind, asked)),
+            ));
+        }
+    }
+    let claims = Claims::peek(&token);
+    let length = length(&members.expires_in, claims.as_ref(), asked.now)?;
+    let other_type = match (issued_type, asked.requested_type) {
+        (Some(issued), Some(requested)) if issued != requested && !requested.is_empty() => {
+            Some(quoted(issued, asked))
+        }
+        _ => None,
+    };
+    Ok(IssuedToken { token, length, claims, other_type })
+}
+
+/// `expires_in`, capped by what the token says of its own length; without it the token's own word, its `exp` at
+/// least, or fifteen minutes (F35 to F41).
+fn length(expires_in: &Value, claims: Option<&Claims>, now: UnixTime) -> Result<Duration, Failure> {
+    let own = claims.and_then(Claims::length);
+    let length = match whole_seconds(expires_in) {
+        Some(told) => own.map_or(told, |own| own.min(told)),
+        None => match (own, claims.and_then(|claims| claims.expires)) {
+            (Some(own), _) => own,
+            (None, Some(expires)) => now.until(expires),
+            // A number that makes no sense is worse than none: it may stand for "expired".
+            (None, None) if !expires_in.is_null() => Duration::ZERO,
+            (None, None) => ASSUMED_LIFE,
+        },
+    };
+    if length.is_zero() {
+        return Err(Failure::new(Code::TokenExpired, ""));
+    }
+    Ok(length.min(LONGEST_LIFE))
+}
+
+/// A positive whole number, be it written as `3600`, `3600.0`, `3.6e3` or `"3600"` (F36).
+fn whole_seconds(value: &Value) -> Option<Duration> {
+    let number = match value {
+        Value::Number(number) => number.as_f64()?,
+        Value::String(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
+            text.parse().unwrap_or(f64::MAX)
+        }
+        _ => return None,
+    };
+    (number > 0.0 && number.fract() == 0.0)
+        .then(|| Duration::from_secs_f64(number.min(LONGEST_LIFE.as_secs_f64())))
+}
+
+/// Any status but a success or a redirect. Only where RFC 6749 §5.2 puts an error code is it looked for.
+fn refused(answer: &Answer, asked: Asked<'_>) -> Failure {
+    let status = answer.status;
+    let code = match status {
+        404 | 405 | 410 => Code::EndpointNotFound,
+        408 | 425 => Code::Unavailable,
+        429 => Code::RateLimited,
+        500 => Code::ServerError,
+        501..600 => Code::Unavailable,
+        _ => match members(&answer.body) {
+            Some(members) if members.error.is_string() => return named(status, &members, asked),
+            _ if status == 403 => Code::Forbidden,
+            _ => Code::Rejected,
+        },
+    };
+    let said = members(&answer.body)
+        .filter(|members| members.error.is_string())
+        .map_or_else(|| status.to_string(), |members| said(status, &members, asked));
+    Failure::new(code, said)
+}
+
+/// An OAuth error by its name.
+fn named(status: u16, members: &Members, asked: Asked<'_>) -> Failure {
+    let description = members.error_description.as_str().unwrap_or_default();
+    let code = match members.error.as_str().unwrap_or_default() {
+        // Dex's words for an unknown connector and for one it could not open (server/handlers.go).
+        "invalid_request" if description.starts_with("Requested connector does not exist") => {
+            Code::ConnectorUnknown
+        }
+        "invalid_request" => Code::InvalidRequest,
+        "invalid_client" => Code::InvalidClient,
+        "invalid_grant" => Code::InvalidGrant,
+        "invalid_scope" => Code::InvalidScope,
+        "invalid_target" => Code::InvalidTarget,
+        "unauthorized_client" => Code::UnauthorizedClient,
+        "unsupported_grant_type" => Code::UnsupportedGrantType,
+        "request_not_supported" => Code::RequestNotSupported,
+        "access_denied" => Code::AccessDenied,
+        "server_error" => Code::ServerError,
+        "temporarily_unavailable" => Code::Unavailable,
+        _ => Code::Rejected,
+    };
+    Failure::new(code, said(status, members, asked))
+}
+
+/// `400 invalid_request: Requested connector does not exist.`
+fn said(status: u16, members: &Members, asked: Asked<'_>) -> String {
+    let error = quoted(members.error.as_str().unwrap_or_default(), asked);
+    match members.error_description.as_str() {
+        None | Some("") => format!("{status} {error}"),
+        Some(description) if shows_a_secret(description, asked) => {
+            format!("{status} {error} (its description repeats a secret and is left out)")
+        }
+        Some(description) => format!("{status} {error}: {}", plain(description, 256)),
+    }
+}
+
+fn quoted(word: &str, asked: Asked<'_>) -> String {
+    if shows_a_secret(word, asked) { "(left out: it repeats a secret)".to_owned() } else { plain(word, 64) }
+}
+
+fn shows_a_secret(text: &str, asked: Asked<'_>) -> bool {
+    asked.secrets.iter().any(|secret| secret.shows_in(text))
+}
+
+fn redirected(answer: &Answer, asked: Asked<'_>) -> Failure {
+    // The host only: a path or query may carry whatever was sent.
+    let host = answer.location.as_deref().and_then(|location| {
+        location.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(|host| quoted(host, asked)))
+    });
+    let to = host.map_or_else(String::new, |host| format!(" to {host}"));
+    Failure::new(Code::Redirected, format!("{}{to}", answer.status))
+}
+
+fn unusable(answer: &Answer, why: &str) -> Failure {
+    let kind = answer.content_type.as_deref().map_or_else(|| "no content type".to_owned(), |t| plain(t, 64));
+    let bytes = answer.body.len();
+    Failure::new(Code::AnswerUnusable, format!("{} with {bytes} bytes, {kind}: {why}", answer.status))
+}
+
+/// Retry-After in both its forms (RFC 9110 §10.2.3). A date is counted from the server's own `Date`, so that no
+/// clock but the server's matters; nonsense is as if absent.
+fn retry_after(answer: &Answer, now: UnixTime) -> Option<Duration> {
+    let text = answer.retry_after.as_deref()?.trim();
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        let seconds = text.parse().unwrap_or(u64::MAX);
+        return Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER));
+    }
+    let date = |text: &str| {
+        let time = httpdate::parse_http_date(text).ok()?;
+        Some(UnixTime::since_epoch(time.duration_since(std::time::UNIX_EPOCH).ok()?))
+    };
+    let from = answer.date.as_deref().and_then(|text| date(text)).unwrap_or(now);
+    Some(from.until(date(text)?).min(LONGEST_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claims::tests::jwt;
+
+    fn asked(secrets: &[Secret]) -> Asked<'_> {
+        Asked { now: UnixTime::from_secs(1_000), requested_type: None, secrets }
+    }
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer { status, body: body.as_bytes().to_vec().into(), ..Answer::default() }
+    }
+
+    fn code(status: u16, body: &str) -> Code {
+        read(&answer(status, body), asked(&[])).unwrap_err().code
+    }
+
+    fn length_of(expires_in: &str, token: &str) -> Result<u64, Code> {
+        let body = format!(r#"{{"access_token":"{token}","token_type":"bearer"{expires_in}}}"#);
+        read(&answer(200, &body), asked(&[])).map(|t| t.length.as_secs()).map_err(|failure| failure.code)
+    }
+
+    #[test]
+    fn reads_dex_s_success() {
+        let body = r#"{"access_token":"eyJ.eyJ.sig","issued_token_type":"urn:ietf:params:oauth:token-type:access_token","token_type":"bearer","expires_in":86399}"#;
+        let token = read(&answer(200, body), asked(&[])).unwrap();
+        assert_eq!((token.token.expose(), token.length.as_secs()), ("eyJ.eyJ.sig", 86_399));
+        assert_eq!(token.other_type, None);
+    }
+
+    #[test]
+    fn f36_to_f38_expires_in_in_all_its_shapes() {
+        for (text, length) in [
+            (",\"expires_in\":3600", Ok(3600)),
+            (",\"expires_in\":3600.0", Ok(3600)),
+            (",\"expires_in\":3.6e3", Ok(3600)),
+            (",\"expires_in\":\"3600\"", Ok(3600)),
+            (",\"expires_in\":9223372036854775808", Ok(LONGEST_LIFE.as_secs())),
+            (",\"expires_in\":1e300", Ok(LONGEST_LIFE.as_secs())),
+            (",\"expires_in\":0", Err(Code::TokenExpired)),
+            (",\"expires_in\":-1", Err(Code::TokenExpired)),
+            (",\"expires_in\":\"soon\"", Err(Code::TokenExpired)),
+            (",\"expires_in\":1.5", Err(Code::TokenExpired)),
+            (",\"expires_in\":null", Ok(900)),
+            ("", Ok(900)),
+        ] {
+            assert_eq!(length_of(text, "opaque"), length, "{text}");
+        }
+    }
+
+    #[test]
+    fn f41_the_token_s_own_word_is_a_cap_and_a_fallback() {
+        let an_hour = jwt("{}", r#"{"iat":1000,"exp":4600}"#);
+        assert_eq!(length_of(",\"expires_in\":86400", an_hour.expose()), Ok(3600));
+        assert_eq!(length_of(",\"expires_in\":60", an_hour.expose()), Ok(60));
+        assert_eq!(length_of(",\"expires_in\":0", an_hour.expose()), Ok(3600));
+        assert_eq!(length_of("", jwt("{}", r#"{"exp":1500}"#).expose()), Ok(500));
+        assert_eq!(length_of("", jwt("{}", r#"{"exp":900}"#).expose()), Err(Code::TokenExpired));
+        assert_eq!(length_of("", jwt("{}", r#"{"iat":5,"exp":4}"#).expose()), Err(Code::TokenExpired));
+    }
+
+    #[test]
+    fn every_error_of_dex_has_its_code() {
+        let connector =
+            r#"{"error":"invalid_request","error_description":"Requested connector does not exist."}"#;
+        for (status, body, expected) in [
+            (400, connector, Code::ConnectorUnknown),
+            (400, r#"{"error":"invalid_request"}"#, Code::InvalidRequest),
+            (400, r#"{"error":"unsupported_grant_type"}"#, Code::UnsupportedGrantType),
+            (400, r#"{"error":"request_not_supported"}"#, Code::RequestNotSupported),
+            (400, r#"{"error":"invalid_grant"}"#, Code::InvalidGrant),
+            (400, r#"{"error":"invalid_scope"}"#, Code::InvalidScope),
+            (400, r#"{"error":"brand_new"}"#, Code::Rejected),
+            (400, "nothing", Code::Rejected),
+            (401, r#"{"error":"invalid_client"}"#, Code::InvalidClient),
+            (401, r#"{"error":"access_denied"}"#, Code::AccessDenied),
+            (403, "<html>", Code::Forbidden),
+            (404, "404 page not found", Code::EndpointNotFound),
+            (405, "", Code::EndpointNotFound),
+            (408, "", Code::Unavailable),
+            (429, "", Code::RateLimited),
+            (500, r#"{"error":"server_error"}"#, Code::ServerError),
+            (502, "<html>", Code::Unavailable),
+            (503, "", Code::Unavailable),
+            (307, "", Code::Redirected),
+            (204, "", Code::AnswerUnusable),
+        ] {
+            assert_eq!(code(status, body), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_success_that_is_none_is_never_a_token() {
+        for (body, expected) in [
+            ("", Code::AnswerUnusable),
+            ("<html>", Code::AnswerUnusable),
+            ("[]", Code::AnswerUnusable),
+            (r#"["a"]"#, Code::AnswerUnusable),
+            (r#"{"access_token":"a"} trailing"#, Code::AnswerUnusable),
+            ("\u{feff}{\"access_token\":\"a\"}", Code::AnswerUnusable),
+            (r#"{"access_token":"a","access_token":"b"}"#, Code::AnswerUnusable),
+            ("{}", Code::TokenMissing),
+            (r#"{"access_token":null}"#, Code::TokenMissing),
+            (r#"{"access_token":""}"#, Code::TokenMissing),
+            (r#"{"access_token":7}"#, Code::TokenMissing),
+            (r#"{"access_token":"a b"}"#, Code::TokenMalformed),
+            (r#"{"access_token":"a\r\nb"}"#, Code::TokenMalformed),
+            (r#"{"access_token":"a","token_type":"DPoP"}"#, Code::TokenTypeUnsupported),
+            (r#"{"access_token":"a","token_type":"N_A"}"#, Code::TokenTypeUnsupported),
+            (r#"{"error":"access_denied","access_token":"a"}"#, Code::AccessDenied),
+        ] {
+            assert_eq!(code(200, body), expected, "{body}");
+        }
+        let deep = format!("{{\"x\":{}", "[".repeat(100_000));
+        assert_eq!(code(200, &deep), Code::AnswerUnusable);
+        let packed =
+            Answer { content_encoding: Some("gzip".to_owned()), ..answer(200, r#"{"access_token":"a"}"#) };
+        assert_eq!(read(&packed, asked(&[])).unwrap_err().code, Code::AnswerUnusable);
+    }
+
+    #[test]
+    fn n_a_is_right_for_an_id_token() {
+        let body = r#"{"access_token":"a","token_type":"N_A"}"#;
+        let asked = Asked { requested_type: Some(ID_TOKEN), ..asked(&[]) };
+        assert!(read(&answer(200, body), asked).is_ok());
+        let other = r#"{"access_token":"a","issued_token_type":"urn:x"}"#;
+        assert_eq!(read(&answer(200, other), asked).unwrap().other_type.as_deref(), Some("urn:x"));
+    }
+
+    #[test]
+    fn what_dex_says_is_quoted_bounded_and_without_secrets() {
+        let secrets = [Secret::new("eyJhbGciOiJSUzI1NiJ9.payload".to_owned())];
+        let told = |description: &str| {
+            let body = serde_json::json!({"error": "access_denied", "error_description": description});
+            read(&answer(401, &body.to_string()), asked(&secrets)).unwrap_err().detail
+        };
+        assert_eq!(told("no\nway"), "401 access_denied: no\\nway");
+        assert_eq!(told(&"x".repeat(300)).len(), "401 access_denied: ".len() + 256 + 3);
+        let leak = told("token eyJhbGciOiJSUzI1 is bad");
+        assert!(!leak.contains("eyJ"), "{leak}");
+        let redirect = Answer {
+            location: Some("https://sso.example/login?t=eyJhbGciOiJSUzI1NiJ9".to_owned()),
+            ..answer(302, "")
+        };
+        assert_eq!(read(&redirect, asked(&secrets)).unwrap_err().detail, "302 to sso.example");
+    }
+
+    #[test]
+    fn f22_to_f24_retry_after_in_both_forms() {
+        let wait = |header: &str, date: Option<&str>| {
+            let answer = Answer {
+                retry_after: Some(header.to_owned()),
+                date: date.map(str::to_owned),
+                ..answer(503, "")
+            };
+            read(&answer, asked(&[])).unwrap_err().retry_after.map(|wait| wait.as_secs())
+        };
+        assert_eq!(wait("7", None), Some(7));
+        assert_eq!(wait("9".repeat(400).as_str(), None), Some(300));
+        for nonsense in ["-5", "1e309", "soon", "", "7.5"] {
+            assert_eq!(wait(nonsense, None), None, "{nonsense}");
+        }
+        let date = Some("Sun, 06 Nov 1994 08:49:00 GMT");
+        for form in
+            ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"]
+        {
+            assert_eq!(wait(form, date), Some(37), "{form}");
+        }
+        assert_eq!(wait("Sun, 06 Nov 1994 08:48:37 GMT", date), Some(0));
+        assert_eq!(wait("Fri, 31 Dec 9999 23:59:59 GMT", date), Some(300));
+    }
+}
