@@ -1,13 +1,17 @@
 //! What dexsidecar decides, without doing any of it.
 
 pub mod claims;
+pub mod config;
 pub mod duration;
 pub mod endpoint_url;
 pub mod exchange;
 pub mod failure;
+pub mod keys;
 pub mod refresher;
 pub mod response;
 pub mod schedule;
 pub mod secret;
+pub mod settings;
 pub mod time;
 pub mod token;
+pub mod verdict;

@@ -34,7 +34,8 @@ impl Schedule {
     #[must_use]
     pub fn budget(&self, length: Duration) -> Duration {
         let early = self.before.unwrap_or_else(|| HOUR.max(length / 3));
-        early.min(length / 2)
+        // Something must be left for the exchange itself, whatever was set.
+        early.max(Duration::from_secs(10).min(length / 10)).min(length / 2)
     }
 
     /// How long after its issue a token of this length is refreshed.
@@ -161,6 +162,8 @@ mod tests {
         for length in (2_000..200_000).step_by(37) {
             let length = Duration::from_millis(length);
             assert!(Schedule::default().refresh_after(length, Jitter::NONE) < length, "{length:?}");
+            let late = Schedule { before: Some(Duration::ZERO), interval: None };
+            assert!(late.refresh_after(length, Jitter::NONE) < length, "{length:?}");
         }
     }
 

@@ -1,0 +1,135 @@
+//! The key check: does Dex still publish the key that signed the token on disk?
+//!
+//! A Dex whose storage was lost signs with new keys, and every token written before is refused by its readers long
+//! before it expires. Nothing in the protocol says so; the published keys do.
+
+use serde::Deserialize;
+
+use crate::endpoint_url::EndpointUrl;
+use crate::exchange::Answer;
+
+/// Where a Dex that issues here has its discovery document (OpenID Connect Discovery §4). Nothing for an endpoint
+/// that is not called `…/token`.
+#[must_use]
+pub fn discovery_url(endpoint: &EndpointUrl) -> Option<EndpointUrl> {
+    endpoint
+        .issuer_path()
+        .map(|path| endpoint.with_target(&format!("{path}/.well-known/openid-configuration")))
+}
+
+/// What matters of a discovery document.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+pub struct Discovery {
+    /// The issuer.
+    #[serde(default)]
+    pub issuer: String,
+    /// Where the keys are.
+    #[serde(default)]
+    pub jwks_uri: String,
+    /// Where tokens are exchanged.
+    #[serde(default)]
+    pub token_endpoint: String,
+    /// What grants are enabled.
+    #[serde(default)]
+    pub grant_types_supported: Vec<String>,
+}
+
+impl Discovery {
+    /// Reads the document. Nothing when it is none.
+    #[must_use]
+    pub fn read(answer: &Answer) -> Option<Self> {
+        (answer.status == 200).then(|| serde_json::from_slice(&answer.body).ok()).flatten()
+    }
+}
+
+/// Where the keys are: what discovery says if that is the same server, else Dex's own place beside the token
+/// endpoint. No other server is ever asked.
+#[must_use]
+pub fn keys_url(endpoint: &EndpointUrl, discovery: Option<&Discovery>) -> Option<EndpointUrl> {
+    let told =
+        discovery.and_then(|discovery| EndpointUrl::parse(&discovery.jwks_uri).ok()).map(|(url, _)| url);
+    told.filter(|url| url.origin() == endpoint.origin())
+        .or_else(|| endpoint.issuer_path().map(|path| endpoint.with_target(&format!("{path}/keys"))))
+}
+
+/// What the published keys say of one key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Published {
+    /// It is there.
+    Yes,
+    /// There are keys, but not this one.
+    No,
+    /// There is no list of keys at this place, and none is to be expected.
+    Nowhere,
+    /// It could not be found out this time.
+    Unknown,
+}
+
+#[derive(Deserialize)]
+struct Key {
+    #[serde(default)]
+    kid: String,
+}
+
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<Key>,
+}
+
+/// Looks for a key in an answer that should be a JSON Web Key Set (RFC 7517 §5).
+#[must_use]
+pub fn published(answer: &Answer, key_id: &str) -> Published {
+    match answer.status {
+        200 => match serde_json::from_slice::<KeySet>(&answer.body) {
+            // A Dex that is just starting publishes none for a moment.
+            Ok(set) if set.keys.is_empty() => Published::Unknown,
+            Ok(set) if set.keys.iter().any(|key| key.kid == key_id) => Published::Yes,
+            Ok(_) => Published::No,
+            Err(_) => Published::Nowhere,
+        },
+        300..=407 | 409..=428 | 430..=499 => Published::Nowhere,
+        _ => Published::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer { status, body: body.as_bytes().to_vec().into(), ..Answer::default() }
+    }
+
+    fn endpoint() -> EndpointUrl {
+        EndpointUrl::parse("https://dex.example/dex/token").unwrap().0
+    }
+
+    #[test]
+    fn keys_are_asked_for_beside_the_endpoint_and_nowhere_else() {
+        assert_eq!(
+            discovery_url(&endpoint()).unwrap().to_string(),
+            "https://dex.example/dex/.well-known/openid-configuration"
+        );
+        let told = |jwks_uri: &str| {
+            let discovery = Discovery { jwks_uri: jwks_uri.to_owned(), ..Discovery::default() };
+            keys_url(&endpoint(), Some(&discovery)).unwrap().to_string()
+        };
+        assert_eq!(told("https://dex.example/elsewhere"), "https://dex.example/elsewhere");
+        assert_eq!(told("https://other.example/keys"), "https://dex.example/dex/keys");
+        assert_eq!(told("http://dex.example/keys"), "https://dex.example/dex/keys");
+        assert_eq!(keys_url(&endpoint(), None).unwrap().target(), "/dex/keys");
+        assert_eq!(keys_url(&EndpointUrl::parse("https://dex.example/exchange").unwrap().0, None), None);
+    }
+
+    #[test]
+    fn a_key_is_there_or_gone_or_not_to_be_found_out() {
+        let keys = r#"{"keys":[{"kid":"a","kty":"RSA"},{"kid":"b"},{"kty":"EC"}]}"#;
+        assert_eq!(published(&answer(200, keys), "b"), Published::Yes);
+        assert_eq!(published(&answer(200, keys), "c"), Published::No);
+        assert_eq!(published(&answer(200, r#"{"keys":[]}"#), "c"), Published::Unknown);
+        assert_eq!(published(&answer(200, "<html>"), "c"), Published::Nowhere);
+        assert_eq!(published(&answer(404, ""), "c"), Published::Nowhere);
+        assert_eq!(published(&answer(503, ""), "c"), Published::Unknown);
+        assert_eq!(published(&answer(500, "<html>"), "c"), Published::Unknown);
+    }
+}

@@ -1,0 +1,94 @@
+//! Is the token in a file good? One function judges it, for every command that asks.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::claims::Claims;
+use crate::duration::Human;
+use crate::secret::Secret;
+use crate::time::UnixTime;
+use crate::token::is_bearer_token;
+
+/// What a token file holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// A token that is good for this long. One that is no JSON Web Token, which Dex never issues, counts as good
+    /// while it stands there whole; it has no known end.
+    Good(Option<Duration>),
+    /// A token with less life left than was asked for.
+    TooShort(Duration),
+    /// A token that expired this long ago.
+    Expired(Duration),
+    /// Something that is no token.
+    NoToken,
+    /// Nothing: the file is empty.
+    Empty,
+}
+
+impl Verdict {
+    /// Judges a file's content by the wall clock. `min_ttl` is how much life is asked for.
+    #[must_use]
+    pub fn of(content: &Secret, min_ttl: Duration, now: UnixTime) -> Self {
+        let text = content.expose();
+        if text.is_empty() {
+            return Self::Empty;
+        }
+        if !is_bearer_token(text) {
+            return Self::NoToken;
+        }
+        let Some(expires) = Claims::peek(content).and_then(|claims| claims.expires) else {
+            return Self::Good(None);
+        };
+        if expires <= now {
+            return Self::Expired(now.since(expires));
+        }
+        match now.until(expires) {
+            left if left < min_ttl => Self::TooShort(left),
+            left => Self::Good(Some(left)),
+        }
+    }
+
+    /// True for a token that can be used.
+    #[must_use]
+    pub const fn is_good(self) -> bool {
+        matches!(self, Self::Good(_))
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Good(Some(left)) => write!(f, "holds a token that is good for {}", Human(*left)),
+            Self::Good(None) => f.write_str("holds a token that does not tell when it expires"),
+            Self::TooShort(left) => write!(f, "holds a token that is good for {} only", Human(*left)),
+            Self::Expired(ago) => write!(f, "holds a token that expired {} ago", Human(*ago)),
+            Self::NoToken => f.write_str("holds something that is no token"),
+            Self::Empty => f.write_str("is empty"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claims::tests::jwt;
+
+    #[test]
+    fn judges_by_exp() {
+        let token = jwt("{}", r#"{"exp":1000}"#);
+        let secs = Duration::from_secs;
+        let at = |now, min_ttl| Verdict::of(&token, secs(min_ttl), UnixTime::from_secs(now));
+        assert_eq!(at(900, 0), Verdict::Good(Some(secs(100))));
+        assert_eq!(at(900, 101), Verdict::TooShort(secs(100)));
+        assert_eq!(at(1_000, 0), Verdict::Expired(secs(0)));
+    }
+
+    #[test]
+    fn an_opaque_token_is_good_and_rubbish_is_not() {
+        let judge =
+            |text: &str| Verdict::of(&Secret::new(text.to_owned()), Duration::ZERO, UnixTime::default());
+        assert_eq!(judge("opaque"), Verdict::Good(None));
+        assert_eq!(judge(""), Verdict::Empty);
+        assert_eq!(judge("<html>\n"), Verdict::NoToken);
+    }
+}
