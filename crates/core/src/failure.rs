@@ -255,6 +255,9 @@ failures! {
     Redirected = "redirected", Exchange, Config, Pod,
         "the endpoint answers with a redirect, which is never followed with a token",
         "set dex_endpoint to where Dex's token endpoint really is";
+    TlsExpected = "tls_expected", Exchange, Config, Pod,
+        "the server speaks https on this port",
+        "write https:// in dex_endpoint";
     EndpointNotFound = "endpoint_not_found", Exchange, Config, Pod,
         "there is no token endpoint at this path",
         "dex_endpoint is Dex's issuer followed by /token, without a slash at the end";

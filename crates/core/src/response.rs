@@ -158,6 +158,13 @@ fn refused(answer: &Answer, asked: Asked<'_>) -> Failure {
         _ => match members(&answer.body) {
             Some(members) if members.error.is_string() => return named(status, &members, asked),
             _ if status == 403 => Code::Forbidden,
+            // Go's words, and nginx's.
+            _ if ["Client sent an HTTP request to an HTTPS server", "plain HTTP request was sent to HTTPS port"]
+                .iter()
+                .any(|words| answer.body.windows(words.len()).any(|part| part == words.as_bytes())) =>
+            {
+                Code::TlsExpected
+            }
             _ => Code::Rejected,
         },
     };
@@ -238,7 +245,7 @@ fn retry_after(answer: &Answer, now: UnixTime) -> Option<Duration> {
         let time = httpdate::parse_http_date(text).ok()?;
         Some(UnixTime::since_epoch(time.duration_since(std::time::UNIX_EPOCH).ok()?))
     };
-    let from = answer.date.as_deref().and_then(|text| date(text)).unwrap_or(now);
+    let from = answer.date.as_deref().and_then(date).unwrap_or(now);
     Some(from.until(date(text)?).min(LONGEST_RETRY_AFTER))
 }
 
@@ -316,6 +323,7 @@ mod tests {
             (400, r#"{"error":"invalid_scope"}"#, Code::InvalidScope),
             (400, r#"{"error":"brand_new"}"#, Code::Rejected),
             (400, "nothing", Code::Rejected),
+            (400, "Client sent an HTTP request to an HTTPS server.\n", Code::TlsExpected),
             (401, r#"{"error":"invalid_client"}"#, Code::InvalidClient),
             (401, r#"{"error":"access_denied"}"#, Code::AccessDenied),
             (403, "<html>", Code::Forbidden),

@@ -1,0 +1,405 @@
+//! Keeps one token fresh: waits until something is due, does it, tells the refresher what came of it.
+
+use std::time::Duration;
+
+use dexsidecar_core::claims::Claims;
+use dexsidecar_core::config::{Config, Output};
+use dexsidecar_core::duration::Human;
+use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
+use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::keys::{self, Discovery, Published};
+use dexsidecar_core::refresher::{Fingerprint, Health, Lifetime, Refresher, Step};
+use dexsidecar_core::secret::Secret;
+use dexsidecar_core::time::UnixTime;
+use dexsidecar_core::verdict::Verdict;
+
+use crate::edge::clock::Clock;
+use crate::edge::output_file::{self, Written};
+use crate::edge::signal::Nudge;
+use crate::edge::{chance, input_file};
+use crate::status::Status;
+use crate::trade::{self, Inputs, LastGood};
+
+/// A token found on disk at the start must be good for longer than this to be adopted.
+const WORTH_ADOPTING: Duration = Duration::from_secs(60);
+/// No wall clock is right that is before this program was made (2026-11-01): what is on disk is not judged by it
+/// (F94).
+const BUILT: UnixTime = UnixTime::from_secs(1_793_491_200);
+/// A token this near to its end is not put over one that lives longer (F39).
+const HARDLY_ALIVE: Duration = Duration::from_secs(10);
+
+/// A token, and what is known of the file it is in.
+#[derive(Debug)]
+struct Held {
+    token: Secret,
+    key_id: Option<String>,
+    expires: Option<UnixTime>,
+    /// The file as we left it; nothing while the token is not in it.
+    file: Option<u64>,
+}
+
+/// One token being kept fresh.
+#[derive(Debug)]
+pub struct Agent<E> {
+    config: Config,
+    output: Output,
+    endpoint: E,
+    clock: Clock,
+    refresher: Refresher,
+    status: Status,
+    last_good: LastGood,
+    held: Option<Held>,
+    /// Said once each.
+    said: Said,
+    /// Where Dex's keys are, once that is known.
+    keys_url: Option<dexsidecar_core::endpoint_url::EndpointUrl>,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    in_place: bool,
+    no_keys: bool,
+    other_type: bool,
+    stand_in: bool,
+    displaced: bool,
+}
+
+impl<E: TokenEndpoint> Agent<E> {
+    /// An agent for this configuration. It has done nothing yet.
+    pub fn new(config: Config, output: Output, endpoint: E, clock: Clock, status: Status) -> Self {
+        let refresher = Refresher::new(config.schedule, config.key_check, clock.now());
+        Self {
+            config,
+            output,
+            endpoint,
+            clock,
+            refresher,
+            status,
+            last_good: LastGood::default(),
+            held: None,
+            said: Said::default(),
+            keys_url: None,
+        }
+    }
+
+    /// Keeps the token fresh for ever. Dropping the future ends it at any point; a write that has begun is finished
+    /// by its thread.
+    pub async fn run(&mut self, nudge: &mut Nudge) {
+        self.adopt();
+        loop {
+            match self.refresher.step(self.clock.now(), chance::jitter()) {
+                Step::Exchange => self.exchange().await,
+                Step::Publish => self.publish().await,
+                Step::CheckKeys => self.check_keys().await,
+                Step::Expire => self.expire(),
+                Step::Wait(until) => tokio::select! {
+                    () = self.clock.sleep_until(until) => self.look(),
+                    () = nudge.wait() => self.nudged(),
+                },
+            }
+        }
+    }
+
+    /// Exchanges until one token is in its file; `once` is this with a deadline.
+    pub async fn run_once(&mut self) {
+        while !self.held.as_ref().is_some_and(|held| held.file.is_some()) {
+            match self.refresher.step(self.clock.now(), chance::jitter()) {
+                Step::Exchange => self.exchange().await,
+                Step::Publish => self.publish().await,
+                Step::CheckKeys | Step::Expire => {}
+                Step::Wait(until) => {
+                    self.clock.sleep_until(until).await;
+                    self.refresher.inputs_seen(trade::fingerprint(&self.config), self.clock.now());
+                }
+            }
+        }
+    }
+
+    /// How the token on disk is.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.refresher.health(self.clock.now())
+    }
+
+    async fn exchange(&mut self) {
+        let inputs = trade::fingerprint(&self.config);
+        match self.exchange_once(inputs).await {
+            Ok(lifetime) => self.refresher.obtained(lifetime, self.clock.now()),
+            Err(failure) => self.failed(&failure, inputs),
+        }
+    }
+
+    /// The product, together with [`Self::publish`]: read the subject token, exchange it, keep what comes back.
+    async fn exchange_once(&mut self, files: Fingerprint) -> Result<Lifetime, Failure> {
+        let inputs = Inputs::read(&self.config, &mut self.last_good, self.clock.now().unix).await?;
+        self.subject_seen(inputs.subject.as_ref(), files)?;
+        self.stand_ins_used(&inputs.stand_ins);
+        let rotation = self.refresher.failures() as usize;
+        let (issued, lifetime) = inputs.trade(&self.config, &self.endpoint, &self.clock, rotation).await?;
+        let lifetime = self.improves(&issued.token, lifetime)?;
+        if let Some(other) = issued.other_type.filter(|_| !self.said.other_type) {
+            self.said.other_type = true;
+            self.status.log().warn("another type of token was issued than was asked for", &[("issued", &other)]);
+        }
+        let claims = issued.claims.unwrap_or_default();
+        self.held = Some(Held { token: issued.token, key_id: claims.key_id, expires: claims.expires, file: None });
+        Ok(lifetime)
+    }
+
+    async fn publish(&mut self) {
+        let Some(held) = &self.held else { return };
+        let (output, token) = (self.output.clone(), held.token.clone());
+        // On a thread of its own: a disk may stall, and signals must still be heard (F86).
+        let written = tokio::task::spawn_blocking(move || {
+            let written = output_file::write(&output, &token)?;
+            Ok((written, output_file::fingerprint(&output)))
+        });
+        let written =
+            written.await.unwrap_or_else(|_| Err(Failure::new(Code::OutputFailed, "the writing thread ended")));
+        match written {
+            Ok((written, file)) => self.published(written, file),
+            Err(failure) => self.failed(&failure, trade::fingerprint(&self.config)),
+        }
+    }
+
+    fn published(&mut self, written: Written, file: u64) {
+        let now = self.clock.now();
+        if let Some(held) = &mut self.held {
+            held.file = Some(file);
+        }
+        self.refresher.published(now, chance::jitter());
+        self.status.recovered();
+        let path = self.output.path.display();
+        match written {
+            Written::Replaced => {}
+            Written::ReplacedLink => {
+                self.status.log().warn("a symbolic link stood in the output's place and was replaced", &[("file", &path)]);
+            }
+            Written::InPlace if self.said.in_place => {}
+            Written::InPlace => {
+                self.said.in_place = true;
+                self.status.log().warn(
+                    "the output file is overwritten in place: a reader may see half of the new token for a moment",
+                    &[("file", &path), ("hint", &"mount the folder instead of the file, without subPath")],
+                );
+            }
+        }
+        let left = self.refresher.held().and_then(|held| held.left(now.boot)).unwrap_or_default();
+        let due = now.boot.until(self.refresher.due());
+        self.status.log().info(
+            "token written",
+            &[("file", &path), ("good_for", &Human(left)), ("next_exchange_in", &Human(due))],
+        );
+    }
+
+    fn failed(&mut self, failure: &Failure, inputs: Fingerprint) {
+        let now = self.clock.now();
+        let pause = self.refresher.failed(failure, inputs, now, chance::jitter());
+        self.status.failed(failure, self.refresher.health(now), pause, now);
+    }
+
+    /// A token from before a restart is as good as one of ours.
+    fn adopt(&mut self) {
+        let Some(token) = output_file::read(&self.output) else { return };
+        let now = self.clock.now();
+        let Verdict::Good(Some(left)) = Verdict::of(&token, WORTH_ADOPTING, now.unix) else { return };
+        let claims = Claims::peek(&token).unwrap_or_default();
+        if now.unix < BUILT {
+            return;
+        }
+        let lifetime = lifetime_on_disk(&claims, left, now.boot);
+        let file = output_file::fingerprint(&self.output);
+        self.held = Some(Held { token, key_id: claims.key_id, expires: claims.expires, file: Some(file) });
+        self.refresher.adopted(lifetime, now, chance::jitter());
+        let path = self.output.path.display();
+        let due = now.boot.until(self.refresher.due());
+        self.status.log().info(
+            "the token on disk is still good",
+            &[("file", &path), ("good_for", &Human(left)), ("next_exchange_in", &Human(due))],
+        );
+    }
+
+    /// A look at the files: what an exchange reads, and what became of the output.
+    fn look(&mut self) {
+        let now = self.clock.now();
+        self.refresher.inputs_seen(trade::fingerprint(&self.config), now);
+        self.look_at_subject();
+        let Some(held) = &self.held else { return };
+        let Some(ours) = held.file else { return };
+        let file = output_file::fingerprint(&self.output);
+        if file == ours {
+            return;
+        }
+        let found = output_file::read(&self.output);
+        if found.as_ref() == Some(&held.token) {
+            // Touched, but not changed.
+            self.held.as_mut().expect("held just now").file = Some(file);
+            return;
+        }
+        if let Some(token) = found
+            && let Verdict::Good(Some(left)) = Verdict::of(&token, WORTH_ADOPTING, now.unix)
+            && let Some(claims) = Claims::peek(&token)
+            && claims.expires > held.expires
+        {
+            let lifetime = lifetime_on_disk(&claims, left, now.boot);
+            self.held = Some(Held { token, key_id: claims.key_id, expires: claims.expires, file: Some(file) });
+            self.refresher.replaced_by(lifetime, now, chance::jitter());
+            self.said_displaced("something else wrote a token that lives longer into the output file; it is kept");
+            return;
+        }
+        if self.refresher.displaced(now) {
+            self.said_displaced("something else changed the output file; the token is put back");
+        }
+    }
+
+    fn said_displaced(&mut self, words: &str) {
+        let level = if self.said.displaced {
+            dexsidecar_core::config::Level::Debug
+        } else {
+            dexsidecar_core::config::Level::Warn
+        };
+        self.said.displaced = true;
+        self.status.log().line(level, words, &[("file", &self.output.path.display())]);
+    }
+
+    /// A replaced subject token has a new life, which must be known to see its end coming.
+    fn look_at_subject(&mut self) {
+        let Some(path) = self.config.subject_token_file() else { return };
+        if self.held.is_none() || !self.refresher.subject_is_new(Fingerprint(input_file::fingerprint(path))) {
+            return;
+        }
+        if let Ok(content) = input_file::read(path, dexsidecar_core::token::LARGEST_SUBJECT)
+            && let Ok(text) = String::from_utf8(content)
+        {
+            let claims = Claims::peek(&Secret::new(text));
+            // What looks expired is told when it is to be sent.
+            let _ = self.subject_seen(claims.as_ref(), Fingerprint::default());
+        }
+    }
+
+    /// A subject token that looks expired is waited for a little, then sent all the same.
+    fn subject_seen(&mut self, claims: Option<&Claims>, _: Fingerprint) -> Result<(), Failure> {
+        let (Some(claims), Some(path)) = (claims, self.config.subject_token_file()) else { return Ok(()) };
+        let Some(expires) = claims.expires else { return Ok(()) };
+        let now = self.clock.now();
+        let file = Fingerprint(input_file::fingerprint(path));
+        if self.refresher.subject_read(file, claims.issued, expires, now) {
+            return Ok(());
+        }
+        let ago = Human(now.unix.since(expires));
+        Err(Failure::new(Code::SubjectTokenExpired, format!("{} expired {ago} ago", path.display())))
+    }
+
+    fn stand_ins_used(&mut self, stand_ins: &[Failure]) {
+        if stand_ins.is_empty() {
+            self.said.stand_in = false;
+        } else if !self.said.stand_in {
+            self.said.stand_in = true;
+            for failure in stand_ins {
+                let words = "a file cannot be read; what it held before is used";
+                self.status.log().warn(words, &[("why", failure), ("hint", &failure.entry().hint)]);
+            }
+        }
+    }
+
+    /// Whether a token just issued is better than the one on disk. One that was on disk already has the life it had.
+    fn improves(&self, token: &Secret, lifetime: Lifetime) -> Result<Lifetime, Failure> {
+        let now = self.clock.now();
+        let (Some(held), Some(old)) = (&self.held, self.refresher.held()) else { return Ok(lifetime) };
+        let left = old.left(now.boot);
+        if held.token == *token {
+            let fresh = left.is_some_and(|left| left > self.config.schedule.budget(old.length()));
+            return if fresh { Ok(old) } else { Err(Failure::new(Code::TokenUnchanged, "")) };
+        }
+        let new = lifetime.left(now.boot).unwrap_or_default();
+        if new <= HARDLY_ALIVE && left.is_some_and(|left| left > new) {
+            return Err(Failure::new(Code::TokenExpired, format!("it has {} left", Human(new))));
+        }
+        Ok(lifetime)
+    }
+
+    fn expire(&mut self) {
+        let path = self.output.path.display();
+        self.status.log().error("the token on disk has expired", &[("file", &path)]);
+        if self.output.remove_expired {
+            match output_file::remove(&self.output) {
+                Ok(()) => self.status.log().info("the expired token's file was removed", &[("file", &path)]),
+                Err(failure) => self.status.log().error(&failure.to_string(), &[("hint", &failure.entry().hint)]),
+            }
+            self.held = None;
+        }
+    }
+
+    fn nudged(&mut self) {
+        if self.refresher.signalled(self.clock.now()) {
+            self.status.log().info("exchanging now, as a signal asks", &[]);
+        }
+    }
+
+    /// Whether Dex still publishes the key that signed the token on disk.
+    async fn check_keys(&mut self) {
+        let Some(key_id) = self.held.as_ref().and_then(|held| held.key_id.clone()) else {
+            self.keys_rest("the token does not tell which key signed it");
+            return;
+        };
+        let found = match self.published_keys().await {
+            Some(answer) => keys::published(&answer, &key_id),
+            None => Published::Unknown,
+        };
+        let now = self.clock.now();
+        match found {
+            Published::Yes | Published::Unknown => self.refresher.keys_checked(now, chance::jitter()),
+            Published::Nowhere => self.keys_rest("no keys are published beside the token endpoint"),
+            Published::No => {
+                self.refresher.keys_lost(now, chance::jitter());
+                let due = now.boot.until(self.refresher.due());
+                self.status.log().warn(
+                    "Dex does not publish the key any more that signed the token on disk: exchanging anew",
+                    &[("key", &key_id), ("in", &Human(due))],
+                );
+            }
+        }
+    }
+
+    fn keys_rest(&mut self, why: &str) {
+        self.refresher.keys_rest();
+        self.keys_url = None;
+        if !std::mem::replace(&mut self.said.no_keys, true) {
+            self.status.log().info("the key check rests: a Dex that loses its keys will not be noticed", &[("why", &why)]);
+        }
+    }
+
+    /// The answer with the keys; nothing when none came. Where they are is asked once.
+    async fn published_keys(&mut self) -> Option<Answer> {
+        if self.keys_url.is_none() {
+            let discovery = match keys::discovery_url(&self.config.endpoint) {
+                Some(url) => Discovery::read(&self.get(url).await?),
+                None => None,
+            };
+            self.keys_url = keys::keys_url(&self.config.endpoint, discovery.as_ref());
+        }
+        let Some(url) = self.keys_url.clone() else { return Some(Answer { status: 404, ..Answer::default() }) };
+        self.get(url).await
+    }
+
+    async fn get(&self, url: dexsidecar_core::endpoint_url::EndpointUrl) -> Option<Answer> {
+        let request = Request { url, authorization: None, form: None };
+        match self.endpoint.send(&request, self.refresher.failures() as usize).await {
+            Ok(answer) => Some(answer),
+            Err(failure) => {
+                self.status.log().debug("Dex's keys could not be looked at", &[("why", &failure)]);
+                None
+            }
+        }
+    }
+}
+
+/// The life of a token found on disk: its end by the wall clock, its length by its own word.
+fn lifetime_on_disk(
+    claims: &Claims,
+    left: Duration,
+    now: dexsidecar_core::time::BootTime,
+) -> Lifetime {
+    let expires = now + left;
+    Lifetime { issued: expires - claims.length().unwrap_or(left), expires }
+}

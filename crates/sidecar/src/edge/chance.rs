@@ -1,0 +1,28 @@
+//! Where chance comes from: the kernel, so that no two pods ever draw the same (F116).
+
+use dexsidecar_core::time::Jitter;
+use rustix::rand::{GetRandomFlags, getrandom};
+
+/// A fresh draw.
+#[must_use]
+pub fn jitter() -> Jitter {
+    // 2^53 steps fill an f64's mantissa.
+    let steps = u64::from_le_bytes(bytes()) >> 11;
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit an f64 exactly")]
+    Jitter::new(steps as f64 / (1_u64 << 53) as f64)
+}
+
+/// A name nobody can guess: 128 bits in hexadecimal.
+#[must_use]
+pub fn name() -> String {
+    format!("{:032x}", u128::from_le_bytes(bytes()))
+}
+
+/// Random bytes. Without the kernel's randomness (a seccomp filter might refuse it) they are all zero: no jitter,
+/// and names that `O_EXCL` keeps apart. No secret is made of them.
+fn bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    match getrandom(&mut bytes, GetRandomFlags::empty()) {
+        Ok(_) | Err(_) => bytes,
+    }
+}

@@ -1,0 +1,377 @@
+//! The output file: replaced whole, so that a reader sees nothing, the old token or the new one.
+//!
+//! A temporary file beside the target (random name, `O_EXCL`, mode set before content), fsync, rename, fsync of the
+//! folder. The folder is opened by path each time and everything below it is done relative to that: a folder that
+//! was removed and made again, or a volume that was mounted anew, heals by itself.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use dexsidecar_core::config::{Output, WriteMode};
+use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::secret::Secret;
+use dexsidecar_core::token::LARGEST_ISSUED;
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec};
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{chance, input_file};
+
+/// Temporary files begin with this; what a killed process left behind is known by it.
+const TEMPORARY: &str = ".dexsidecar-";
+/// A temporary file of this age belongs to no running process, in seconds.
+const ORPHAN_AGE: i64 = 60;
+
+/// How a token got into its file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Written {
+    /// By rename.
+    Replaced,
+    /// By rename, over a symbolic link, which is gone now.
+    ReplacedLink,
+    /// In place: readers may have seen a mixture for a moment.
+    InPlace,
+}
+
+/// Puts the token into the file. Blocks; what it leaves behind is the old content or the new.
+///
+/// # Errors
+/// Why not; the old content is untouched, except that [`WriteMode::InPlace`] may have mixed it.
+pub fn write(output: &Output, token: &Secret) -> Result<Written, Failure> {
+    let (folder, name) = open_folder(output)?;
+    let there = entry(&folder, name);
+    let is = |kind| there.as_ref().is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == kind);
+    if is(FileType::Directory) {
+        return Err(failure(output, Code::OutputIsAFolder, ""));
+    }
+    if output.write_mode == WriteMode::InPlace && is(FileType::RegularFile) {
+        return overwrite(output, &folder, name, token);
+    }
+    let result = match replace(output, &folder, name, token) {
+        // Only a mount point is busy: the file itself was mounted, as subPath does it.
+        Err(Errno::BUSY) if output.write_mode == WriteMode::Auto => overwrite(output, &folder, name, token),
+        Err(Errno::BUSY) => Err(failure(output, Code::OutputIsAMount, "")),
+        Err(errno) => Err(refused(output, &folder, name, errno)),
+        Ok(()) if is(FileType::Symlink) => Ok(Written::ReplacedLink),
+        Ok(()) => Ok(Written::Replaced),
+    };
+    sweep(&folder);
+    result
+}
+
+/// Proves that the folder can be written to, and leaves nothing behind.
+///
+/// # Errors
+/// Why it cannot.
+pub fn try_folder(output: &Output) -> Result<(), Failure> {
+    let (folder, name) = open_folder(output)?;
+    if entry(&folder, name).is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
+        return Err(failure(output, Code::OutputIsAFolder, ""));
+    }
+    let refused = |errno| refused(output, &folder, name, errno);
+    let (temporary, _) = create(&folder).map_err(refused)?;
+    rustix::fs::unlinkat(&folder, temporary, AtFlags::empty()).map_err(refused)
+}
+
+/// What stands in the file, if it is a regular file of a size that a token can have. A symbolic link is not followed.
+#[must_use]
+pub fn read(output: &Output) -> Option<Secret> {
+    let (folder, name) = open_folder(output).ok()?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&folder, name, flags, Mode::empty()).ok()?;
+    let content = input_file::read_open(File::from(file), LARGEST_ISSUED).ok()?;
+    Some(Secret::new(String::from_utf8(content).ok()?))
+}
+
+/// Removes the file.
+///
+/// # Errors
+/// Why it is still there.
+pub fn remove(output: &Output) -> Result<(), Failure> {
+    let (folder, name) = open_folder(output)?;
+    match rustix::fs::unlinkat(&folder, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(refused(output, &folder, name, errno)),
+    }
+}
+
+fn open_folder(output: &Output) -> Result<(OwnedFd, &OsStr), Failure> {
+    let folder = match output.path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let name = output.path.file_name().ok_or_else(|| failure(output, Code::OutputIsAFolder, ""))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(folder, flags, Mode::empty())
+        // A folder that may be written to and not listed: all but its fsync and the sweep works.
+        .or_else(|_| rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()));
+    match opened {
+        Ok(folder) => Ok((folder, name)),
+        Err(Errno::NOENT) => Err(failure(output, Code::OutputFolderMissing, "")),
+        Err(Errno::NOTDIR) => Err(failure(output, Code::OutputFolderMissing, "a part of its path is no folder")),
+        Err(Errno::ACCESS | Errno::PERM) => Err(failure(output, Code::OutputNotPermitted, &us())),
+        Err(errno) => Err(failure(output, Code::OutputFailed, &errno.to_string())),
+    }
+}
+
+fn entry(folder: &OwnedFd, name: &OsStr) -> Option<Stat> {
+    rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()
+}
+
+fn replace(output: &Output, folder: &OwnedFd, name: &OsStr, token: &Secret) -> Result<(), Errno> {
+    let (temporary, file) = create(folder)?;
+    let written = fill(output, folder, &file, token)
+        .and_then(|()| rustix::fs::renameat(folder, &temporary, folder, name))
+        .inspect_err(|_| {
+            // Nothing more can be done about one that stays; the next write sweeps it.
+            let _ = rustix::fs::unlinkat(folder, &temporary, AtFlags::empty());
+        });
+    written?;
+    // The rename must outlive a power loss. Some file systems cannot do it for a folder, and say so.
+    match rustix::fs::fsync(folder) {
+        Err(errno @ (Errno::IO | Errno::NOSPC | Errno::DQUOT)) => Err(errno),
+        _ => Ok(()),
+    }
+}
+
+fn fill(output: &Output, folder: &OwnedFd, file: &OwnedFd, token: &Secret) -> Result<(), Errno> {
+    permit(output, folder, file)?;
+    write_all(file, token)?;
+    rustix::fs::fsync(file)
+}
+
+/// A new file that nobody else can have opened, readable by nobody else yet.
+fn create(folder: &OwnedFd) -> Result<(String, OwnedFd), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut tries = 3;
+    loop {
+        let name = format!("{TEMPORARY}{}", chance::name());
+        match rustix::fs::openat(folder, &name, flags, Mode::from(0o600)) {
+            Ok(file) => return Ok((name, file)),
+            Err(Errno::EXIST | Errno::INTR) if tries > 0 => tries -= 1,
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Group and mode: as set, else the kubelet's rule, which gives the group of a setgid folder (fsGroup) the right to
+/// read and everybody otherwise.
+fn permit(output: &Output, folder: &OwnedFd, file: &OwnedFd) -> Result<(), Errno> {
+    if let Some(group) = output.group {
+        rustix::fs::fchown(file, None, Some(Gid::from_raw(group)))?;
+    }
+    let mode = match output.mode {
+        Some(mode) => mode,
+        None if Mode::from_raw_mode(rustix::fs::fstat(folder)?.st_mode).contains(Mode::SGID) => 0o640,
+        None => 0o644,
+    };
+    rustix::fs::fchmod(file, Mode::from(mode))
+}
+
+fn write_all(file: &OwnedFd, token: &Secret) -> Result<(), Errno> {
+    let mut file = File::from(file.try_clone().map_err(errno)?);
+    file.write_all(token.expose().as_bytes()).map_err(errno)
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
+/// One write over the old content and a cut behind it: as near to whole as a file can be that cannot be replaced.
+fn overwrite(output: &Output, folder: &OwnedFd, name: &OsStr, token: &Secret) -> Result<Written, Failure> {
+    let refused = |errno| refused(output, folder, name, errno);
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(folder, name, flags, Mode::empty()).map_err(refused)?;
+    // Somebody else's file keeps its permissions; the write will tell if they do not do.
+    let _ = permit(output, folder, &file);
+    write_all(&file, token).map_err(refused)?;
+    rustix::fs::ftruncate(&file, token.expose().len() as u64).map_err(refused)?;
+    rustix::fs::fsync(&file).map_err(refused)?;
+    Ok(Written::InPlace)
+}
+
+/// Removes what killed processes of this uid left behind.
+fn sweep(folder: &OwnedFd) {
+    let Ok(entries) = Dir::read_from(folder) else { return };
+    let uid = rustix::process::geteuid().as_raw();
+    let Timespec { tv_sec: now, .. } = clock_gettime(ClockId::Realtime);
+    for entry in entries.filter_map(Result::ok) {
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if !name.as_bytes().starts_with(TEMPORARY.as_bytes()) {
+            continue;
+        }
+        let orphan = self::entry(folder, name).is_some_and(|stat| {
+            stat.st_uid == uid
+                && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                && now.saturating_sub(stat.st_mtime as i64) > ORPHAN_AGE
+        });
+        if orphan {
+            let _ = rustix::fs::unlinkat(folder, name, AtFlags::empty());
+        }
+    }
+}
+
+fn refused(output: &Output, folder: &OwnedFd, name: &OsStr, errno: Errno) -> Failure {
+    match errno {
+        Errno::ROFS => failure(output, Code::OutputReadOnly, ""),
+        Errno::NOSPC | Errno::DQUOT => failure(output, Code::OutputDiskFull, ""),
+        Errno::ISDIR => failure(output, Code::OutputIsAFolder, ""),
+        // The folder was removed while we had it open.
+        Errno::NOENT => failure(output, Code::OutputFolderMissing, ""),
+        Errno::ACCESS | Errno::PERM => failure(output, Code::OutputNotPermitted, &who_may(folder, name)),
+        errno => failure(output, Code::OutputFailed, &errno.to_string()),
+    }
+}
+
+fn failure(output: &Output, code: Code, more: &str) -> Failure {
+    let path = output.path.display();
+    Failure::new(code, if more.is_empty() { path.to_string() } else { format!("{path}: {more}") })
+}
+
+fn us() -> String {
+    format!("this process is {}:{}", rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+/// Who this process is, what the folder's permissions say, and whose file stands there under the sticky bit.
+fn who_may(folder: impl AsFd, name: &OsStr) -> String {
+    let Ok(stat) = rustix::fs::fstat(&folder) else { return us() };
+    let mode = stat.st_mode & 0o7777;
+    let mut text = format!("{}, the folder {}:{} {mode:04o}", us(), stat.st_uid, stat.st_gid);
+    if let Ok(file) = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        text += &format!(", the file {}:{} {:04o}", file.st_uid, file.st_gid, file.st_mode & 0o7777);
+        if mode & 0o1000 != 0 && file.st_uid != rustix::process::geteuid().as_raw() {
+            text += "; in a folder with the sticky bit only a file's owner may replace it";
+        }
+    }
+    text
+}
+
+/// What can be told of the file without reading it; zero while there is none. Changes when somebody else touches it.
+#[must_use]
+pub fn fingerprint(output: &Output) -> u64 {
+    if std::fs::symlink_metadata(&output.path).is_ok_and(|file| file.is_symlink()) {
+        return 1;
+    }
+    input_file::fingerprint(&output.path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn output(path: &Path) -> Output {
+        Output { path: path.to_owned(), mode: None, group: None, write_mode: WriteMode::Auto, remove_expired: false }
+    }
+
+    fn token(text: &str) -> Secret {
+        Secret::new(text.to_owned())
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn replaces_the_file_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = output(&dir.path().join("token"));
+        for text in ["first", "second-and-longer", "3"] {
+            assert_eq!(write(&output, &token(text)), Ok(Written::Replaced));
+            assert_eq!(read(&output), Some(token(text)));
+        }
+        assert_eq!(names(dir.path()), ["token"]);
+    }
+
+    #[test]
+    fn follows_the_kubelet_s_rule_of_modes_whatever_the_umask() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |output: &Output| {
+            write(output, &token("t")).unwrap();
+            std::fs::metadata(&output.path).unwrap().mode() & 0o7777
+        };
+        let mut output = output(&dir.path().join("token"));
+        assert_eq!(mode(&output), 0o644);
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o2770)).unwrap();
+        assert_eq!(mode(&output), 0o640);
+        output.mode = Some(0o600);
+        assert_eq!(mode(&output), 0o600);
+    }
+
+    #[test]
+    fn f76_a_link_is_replaced_and_its_victim_untouched() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        symlink(&victim, dir.path().join("token")).unwrap();
+        let output = output(&dir.path().join("token"));
+        assert_eq!(read(&output), None, "a link is not followed");
+        assert_eq!(write(&output, &token("t")), Ok(Written::ReplacedLink));
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+        assert_eq!(read(&output), Some(token("t")));
+    }
+
+    #[test]
+    fn f77_f78_a_folder_is_refused_and_a_fifo_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(write(&output(dir.path()), &token("t")).unwrap_err().code, Code::OutputIsAFolder);
+        let fifo = output(&dir.path().join("fifo"));
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo.path, FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert_eq!(read(&fifo), None);
+        assert_eq!(write(&fifo, &token("t")), Ok(Written::Replaced));
+    }
+
+    #[test]
+    fn f71_a_missing_folder_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = output(&dir.path().join("not/there/token"));
+        assert_eq!(write(&output, &token("t")).unwrap_err().code, Code::OutputFolderMissing);
+        assert_eq!(try_folder(&output).unwrap_err().code, Code::OutputFolderMissing);
+    }
+
+    #[test]
+    fn in_place_keeps_the_inode_and_cuts_what_was_longer() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = Output { write_mode: WriteMode::InPlace, ..output(&dir.path().join("token")) };
+        assert_eq!(write(&output, &token("a-long-token")), Ok(Written::Replaced), "there is nothing to overwrite yet");
+        let inode = std::fs::metadata(&output.path).unwrap().ino();
+        assert_eq!(write(&output, &token("short")), Ok(Written::InPlace));
+        assert_eq!(std::fs::metadata(&output.path).unwrap().ino(), inode);
+        assert_eq!(read(&output), Some(token("short")));
+    }
+
+    #[test]
+    fn f83_orphans_are_swept_when_they_are_old() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, age) in [("old", 3_600), ("young", 5)] {
+            let file = File::create(dir.path().join(format!("{TEMPORARY}{name}"))).unwrap();
+            let then = std::time::SystemTime::UNIX_EPOCH
+                + std::time::Duration::from_secs(
+                    u64::try_from(clock_gettime(ClockId::Realtime).tv_sec - age).unwrap(),
+                );
+            file.set_modified(then).unwrap();
+        }
+        write(&output(&dir.path().join("token")), &token("t")).unwrap();
+        let mut left = names(dir.path());
+        left.sort();
+        assert_eq!(left, [".dexsidecar-young", "token"]);
+    }
+
+    #[test]
+    fn a_fingerprint_tells_when_somebody_else_touched_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = output(&dir.path().join("token"));
+        assert_eq!(fingerprint(&output), 0);
+        write(&output, &token("t")).unwrap();
+        let ours = fingerprint(&output);
+        assert_eq!(fingerprint(&output), ours);
+        std::fs::write(&output.path, "x").unwrap();
+        assert_ne!(fingerprint(&output), ours);
+    }
+}

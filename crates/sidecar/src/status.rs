@@ -1,0 +1,111 @@
+//! What is told to people: one log line for each change of state, and the last failure for `kubectl describe pod`.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dexsidecar_core::config::{Level, Problem};
+use dexsidecar_core::duration::Human;
+use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::refresher::Health;
+use dexsidecar_core::time::{BootTime, Now};
+use rustix::fs::OFlags;
+
+use crate::edge::log::Logger;
+
+/// The same failure is told again after this long.
+const AGAIN: Duration = Duration::from_secs(600);
+
+/// The kubelet's default place for a termination message.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// Tells of failures and recoveries.
+#[derive(Debug)]
+pub struct Status {
+    log: Logger,
+    termination_log: PathBuf,
+    /// The failure that was told last and is not over.
+    told: Option<(Code, Health, BootTime)>,
+    tries: u32,
+}
+
+impl Status {
+    /// Tells to this log and, if it can be written, to this file or the kubelet's.
+    #[must_use]
+    pub fn new(log: Logger, termination_log: Option<PathBuf>) -> Self {
+        Self {
+            log,
+            termination_log: termination_log.unwrap_or_else(|| TERMINATION_LOG.into()),
+            told: None,
+            tries: 0,
+        }
+    }
+
+    /// The log, for what is no change of state.
+    #[must_use]
+    pub const fn log(&self) -> &Logger {
+        &self.log
+    }
+
+    /// A failure, and how long the pause is now. Said once, and again when it is another one, when health changed,
+    /// or after ten minutes.
+    pub fn failed(&mut self, failure: &Failure, health: Health, pause: Duration, now: Now) {
+        self.tries = self.tries.saturating_add(1);
+        let same = self.told.filter(|(code, then, _)| *code == failure.code && *then == health);
+        if same.is_some_and(|(_, _, when)| now.boot.since(when) < AGAIN) {
+            let facts: [(&str, &dyn std::fmt::Display); 2] = [("code", &failure.code), ("next_try_in", &Human(pause))];
+            self.log.debug("failed again", &facts);
+            return;
+        }
+        self.told = Some((failure.code, health, now.boot));
+        let entry = failure.entry();
+        // While the token on disk is good nobody has noticed yet.
+        let level = if health == Health::Stale { Level::Warn } else { Level::Error };
+        self.log.line(
+            level,
+            &failure.to_string(),
+            &[
+                ("code", &failure.code),
+                ("stage", &entry.stage.name()),
+                ("health", &health.name()),
+                ("tries", &self.tries),
+                ("next_try_in", &Human(pause)),
+                ("whose_move", &entry.mover.name()),
+                ("hint", &entry.hint),
+            ],
+        );
+        self.leave(&format!("{failure}\nhint: {}\n", entry.hint));
+    }
+
+    /// All is well again.
+    pub fn recovered(&mut self) {
+        if self.told.take().is_some() {
+            self.log.info("recovered", &[("failed_tries", &self.tries)]);
+            self.leave("");
+        }
+        self.tries = 0;
+    }
+
+    /// Leaves a text where the kubelet finds it when the container ends. There may be no such place.
+    fn leave(&self, text: &str) {
+        leave(&self.termination_log, text);
+    }
+}
+
+/// Leaves the mistakes in the settings where the kubelet finds them.
+pub fn leave_problems(file: Option<&Path>, problems: &[Problem]) {
+    let text: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
+    leave(file.unwrap_or_else(|| Path::new(TERMINATION_LOG)), &text);
+}
+
+fn leave(path: &Path, text: &str) {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = OpenOptions::new().write(true).truncate(true).custom_flags(flags.bits().cast_signed()).open(path);
+    if let Ok(mut file) = file {
+        // The kubelet reads no more than this.
+        let end = text.floor_char_boundary(4096);
+        let _ = file.write_all(&text.as_bytes()[..end]);
+    }
+}
