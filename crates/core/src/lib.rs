@@ -4,6 +4,7 @@ pub mod claims;
 pub mod config;
 pub mod duration;
 pub mod endpoint_url;
+pub mod evidence;
 pub mod exchange;
 pub mod failure;
 pub mod keys;

@@ -159,9 +159,12 @@ fn refused(answer: &Answer, asked: Asked<'_>) -> Failure {
             Some(members) if members.error.is_string() => return named(status, &members, asked),
             _ if status == 403 => Code::Forbidden,
             // Go's words, and nginx's.
-            _ if ["Client sent an HTTP request to an HTTPS server", "plain HTTP request was sent to HTTPS port"]
-                .iter()
-                .any(|words| answer.body.windows(words.len()).any(|part| part == words.as_bytes())) =>
+            _ if [
+                "Client sent an HTTP request to an HTTPS server",
+                "plain HTTP request was sent to HTTPS port",
+            ]
+            .iter()
+            .any(|words| answer.body.windows(words.len()).any(|part| part == words.as_bytes())) =>
             {
                 Code::TlsExpected
             }

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use dexsidecar_core::claims::Claims;
-use dexsidecar_core::config::{Config, Output};
+use dexsidecar_core::config::{Config, Level, Output};
 use dexsidecar_core::duration::Human;
+use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::keys::{self, Discovery, Published};
-use dexsidecar_core::refresher::{Fingerprint, Health, Lifetime, Refresher, Step};
+use dexsidecar_core::refresher::{Fingerprint, Lifetime, Refresher, Step};
 use dexsidecar_core::secret::Secret;
-use dexsidecar_core::time::UnixTime;
+use dexsidecar_core::time::{BootTime, UnixTime};
+use dexsidecar_core::token::LARGEST_SUBJECT;
 use dexsidecar_core::verdict::Verdict;
 
 use crate::edge::clock::Clock;
@@ -52,7 +54,7 @@ pub struct Agent<E> {
     /// Said once each.
     said: Said,
     /// Where Dex's keys are, once that is known.
-    keys_url: Option<dexsidecar_core::endpoint_url::EndpointUrl>,
+    keys_url: Option<EndpointUrl>,
 }
 
 #[derive(Debug, Default)]
@@ -102,7 +104,7 @@ impl<E: TokenEndpoint> Agent<E> {
 
     /// Exchanges until one token is in its file; `once` is this with a deadline.
     pub async fn run_once(&mut self) {
-        while !self.held.as_ref().is_some_and(|held| held.file.is_some()) {
+        while self.held.as_ref().is_none_or(|held| held.file.is_none()) {
             match self.refresher.step(self.clock.now(), chance::jitter()) {
                 Step::Exchange => self.exchange().await,
                 Step::Publish => self.publish().await,
@@ -115,34 +117,37 @@ impl<E: TokenEndpoint> Agent<E> {
         }
     }
 
-    /// How the token on disk is.
+    /// When `once` gives up.
     #[must_use]
-    pub fn health(&self) -> Health {
-        self.refresher.health(self.clock.now())
+    pub const fn timeout(&self) -> Duration {
+        self.config.timeout
     }
 
     async fn exchange(&mut self) {
         let inputs = trade::fingerprint(&self.config);
-        match self.exchange_once(inputs).await {
+        match self.exchange_once().await {
             Ok(lifetime) => self.refresher.obtained(lifetime, self.clock.now()),
             Err(failure) => self.failed(&failure, inputs),
         }
     }
 
     /// The product, together with [`Self::publish`]: read the subject token, exchange it, keep what comes back.
-    async fn exchange_once(&mut self, files: Fingerprint) -> Result<Lifetime, Failure> {
+    async fn exchange_once(&mut self) -> Result<Lifetime, Failure> {
         let inputs = Inputs::read(&self.config, &mut self.last_good, self.clock.now().unix).await?;
-        self.subject_seen(inputs.subject.as_ref(), files)?;
+        self.subject_seen(inputs.subject.as_ref())?;
         self.stand_ins_used(&inputs.stand_ins);
         let rotation = self.refresher.failures() as usize;
         let (issued, lifetime) = inputs.trade(&self.config, &self.endpoint, &self.clock, rotation).await?;
         let lifetime = self.improves(&issued.token, lifetime)?;
         if let Some(other) = issued.other_type.filter(|_| !self.said.other_type) {
             self.said.other_type = true;
-            self.status.log().warn("another type of token was issued than was asked for", &[("issued", &other)]);
+            self.status
+                .log()
+                .warn("another type of token was issued than was asked for", &[("issued", &other)]);
         }
         let claims = issued.claims.unwrap_or_default();
-        self.held = Some(Held { token: issued.token, key_id: claims.key_id, expires: claims.expires, file: None });
+        self.held =
+            Some(Held { token: issued.token, key_id: claims.key_id, expires: claims.expires, file: None });
         Ok(lifetime)
     }
 
@@ -154,8 +159,9 @@ impl<E: TokenEndpoint> Agent<E> {
             let written = output_file::write(&output, &token)?;
             Ok((written, output_file::fingerprint(&output)))
         });
-        let written =
-            written.await.unwrap_or_else(|_| Err(Failure::new(Code::OutputFailed, "the writing thread ended")));
+        let written = written
+            .await
+            .unwrap_or_else(|_| Err(Failure::new(Code::OutputFailed, "the writing thread ended")));
         match written {
             Ok((written, file)) => self.published(written, file),
             Err(failure) => self.failed(&failure, trade::fingerprint(&self.config)),
@@ -173,7 +179,9 @@ impl<E: TokenEndpoint> Agent<E> {
         match written {
             Written::Replaced => {}
             Written::ReplacedLink => {
-                self.status.log().warn("a symbolic link stood in the output's place and was replaced", &[("file", &path)]);
+                self.status
+                    .log()
+                    .warn("a symbolic link stood in the output's place and was replaced", &[("file", &path)]);
             }
             Written::InPlace if self.said.in_place => {}
             Written::InPlace => {
@@ -242,9 +250,12 @@ impl<E: TokenEndpoint> Agent<E> {
             && claims.expires > held.expires
         {
             let lifetime = lifetime_on_disk(&claims, left, now.boot);
-            self.held = Some(Held { token, key_id: claims.key_id, expires: claims.expires, file: Some(file) });
+            self.held =
+                Some(Held { token, key_id: claims.key_id, expires: claims.expires, file: Some(file) });
             self.refresher.replaced_by(lifetime, now, chance::jitter());
-            self.said_displaced("something else wrote a token that lives longer into the output file; it is kept");
+            self.said_displaced(
+                "something else wrote a token that lives longer into the output file; it is kept",
+            );
             return;
         }
         if self.refresher.displaced(now) {
@@ -253,11 +264,7 @@ impl<E: TokenEndpoint> Agent<E> {
     }
 
     fn said_displaced(&mut self, words: &str) {
-        let level = if self.said.displaced {
-            dexsidecar_core::config::Level::Debug
-        } else {
-            dexsidecar_core::config::Level::Warn
-        };
+        let level = if self.said.displaced { Level::Debug } else { Level::Warn };
         self.said.displaced = true;
         self.status.log().line(level, words, &[("file", &self.output.path.display())]);
     }
@@ -268,17 +275,17 @@ impl<E: TokenEndpoint> Agent<E> {
         if self.held.is_none() || !self.refresher.subject_is_new(Fingerprint(input_file::fingerprint(path))) {
             return;
         }
-        if let Ok(content) = input_file::read(path, dexsidecar_core::token::LARGEST_SUBJECT)
+        if let Ok(content) = input_file::read(path, LARGEST_SUBJECT)
             && let Ok(text) = String::from_utf8(content)
         {
             let claims = Claims::peek(&Secret::new(text));
             // What looks expired is told when it is to be sent.
-            let _ = self.subject_seen(claims.as_ref(), Fingerprint::default());
+            let _ = self.subject_seen(claims.as_ref());
         }
     }
 
     /// A subject token that looks expired is waited for a little, then sent all the same.
-    fn subject_seen(&mut self, claims: Option<&Claims>, _: Fingerprint) -> Result<(), Failure> {
+    fn subject_seen(&mut self, claims: Option<&Claims>) -> Result<(), Failure> {
         let (Some(claims), Some(path)) = (claims, self.config.subject_token_file()) else { return Ok(()) };
         let Some(expires) = claims.expires else { return Ok(()) };
         let now = self.clock.now();
@@ -324,7 +331,9 @@ impl<E: TokenEndpoint> Agent<E> {
         if self.output.remove_expired {
             match output_file::remove(&self.output) {
                 Ok(()) => self.status.log().info("the expired token's file was removed", &[("file", &path)]),
-                Err(failure) => self.status.log().error(&failure.to_string(), &[("hint", &failure.entry().hint)]),
+                Err(failure) => {
+                    self.status.log().error(&failure.to_string(), &[("hint", &failure.entry().hint)])
+                }
             }
             self.held = None;
         }
@@ -365,7 +374,9 @@ impl<E: TokenEndpoint> Agent<E> {
         self.refresher.keys_rest();
         self.keys_url = None;
         if !std::mem::replace(&mut self.said.no_keys, true) {
-            self.status.log().info("the key check rests: a Dex that loses its keys will not be noticed", &[("why", &why)]);
+            self.status
+                .log()
+                .info("the key check rests: a Dex that loses its keys will not be noticed", &[("why", &why)]);
         }
     }
 
@@ -378,11 +389,13 @@ impl<E: TokenEndpoint> Agent<E> {
             };
             self.keys_url = keys::keys_url(&self.config.endpoint, discovery.as_ref());
         }
-        let Some(url) = self.keys_url.clone() else { return Some(Answer { status: 404, ..Answer::default() }) };
+        let Some(url) = self.keys_url.clone() else {
+            return Some(Answer { status: 404, ..Answer::default() });
+        };
         self.get(url).await
     }
 
-    async fn get(&self, url: dexsidecar_core::endpoint_url::EndpointUrl) -> Option<Answer> {
+    async fn get(&self, url: EndpointUrl) -> Option<Answer> {
         let request = Request { url, authorization: None, form: None };
         match self.endpoint.send(&request, self.refresher.failures() as usize).await {
             Ok(answer) => Some(answer),
@@ -395,11 +408,7 @@ impl<E: TokenEndpoint> Agent<E> {
 }
 
 /// The life of a token found on disk: its end by the wall clock, its length by its own word.
-fn lifetime_on_disk(
-    claims: &Claims,
-    left: Duration,
-    now: dexsidecar_core::time::BootTime,
-) -> Lifetime {
+fn lifetime_on_disk(claims: &Claims, left: Duration, now: BootTime) -> Lifetime {
     let expires = now + left;
     Lifetime { issued: expires - claims.length().unwrap_or(left), expires }
 }

@@ -1,2 +1,310 @@
-//! The program.
-fn main() {}
+//! The program: settings in, a command done, an exit code out.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use dexsidecar::agent::Agent;
+use dexsidecar::check;
+use dexsidecar::cli::{self, Asked};
+use dexsidecar::edge::clock::Clock;
+use dexsidecar::edge::log::Logger;
+use dexsidecar::edge::signal::{Nudge, Stop};
+use dexsidecar::edge::token_endpoint::{HttpEndpoint, Proxies, Roots};
+use dexsidecar::edge::{input_file, process};
+use dexsidecar::probe;
+use dexsidecar::status::{self, Status};
+use dexsidecar::token::{self, Cache};
+use dexsidecar_core::config::{self, Config, Given, Probe, Problem};
+use dexsidecar_core::duration::Human;
+use dexsidecar_core::secret::Secret;
+use dexsidecar_core::settings::{self, Command, FIELD_PREFIX, PREFIX};
+
+/// The answer is no.
+const NO: u8 = 1;
+/// The command line is wrong (EX_USAGE of sysexits.h).
+const USAGE: u8 = 64;
+/// The settings are wrong (EX_CONFIG of sysexits.h).
+const CONFIG: u8 = 78;
+
+const CLOCK: Clock = Clock::System;
+
+fn main() -> ExitCode {
+    let (command, flags, rest) = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Asked::Do { command, flags, rest }) => (command, flags, rest),
+        Ok(Asked::Print(text)) => return print(&text),
+        Err(wrong) => {
+            say(&format!("dexsidecar: {wrong}\n"));
+            return USAGE.into();
+        }
+    };
+    let (variables, unreadable) = variables();
+    let given = Given { flags, variables, search: search_list() };
+    if command == Command::Wait {
+        process::hide()
+    } else {
+        process::harden()
+    }
+    let environment = Environment { given: &given, unreadable };
+    let done = match command {
+        Command::Run => run(&environment),
+        Command::Once => once(&environment),
+        Command::Ready => ready(&environment),
+        Command::Wait => wait(&environment, rest),
+        Command::Check => check(&environment),
+        Command::Token => token(&environment),
+    };
+    done.unwrap_or_else(|code| code.into())
+}
+
+/// Everything that was given.
+struct Environment<'a> {
+    given: &'a Given,
+    /// Variables of ours that are not UTF-8.
+    unreadable: Vec<Problem>,
+}
+
+impl Environment<'_> {
+    /// The settings of an exchange, and the endpoint they describe.
+    fn read(&self, output_needed: bool) -> Result<(Config, HttpEndpoint), Vec<Problem>> {
+        let variable = |wanted: &str| {
+            self.given.variables.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
+        };
+        let proxies = Proxies::read(variable).map_err(|problem| Problem {
+            setting: problem.0.to_owned(),
+            wrong: "is no http:// or https:// proxy".to_owned(),
+            right: "use a URL such as http://proxy.example:3128, or unset it".to_owned(),
+        });
+        let config = Config::read(self.given, output_needed);
+        let mut problems = self.unreadable.clone();
+        match (config, proxies) {
+            (Ok(config), Ok(proxies)) if problems.is_empty() => {
+                let (file, folders) = (variable("SSL_CERT_FILE"), variable("SSL_CERT_DIR"));
+                let system =
+                    || Roots::system(file.as_ref().map(Secret::expose), folders.as_ref().map(Secret::expose));
+                let roots = config.ca_file.clone().map_or_else(system, Roots::File);
+                let endpoint = HttpEndpoint::new(config.attempt_timeout, roots, proxies);
+                Ok((config, endpoint))
+            }
+            (config, proxies) => {
+                problems.extend(config.err().unwrap_or_default());
+                problems.extend(proxies.err());
+                Err(problems)
+            }
+        }
+    }
+
+    fn log(&self) -> Logger {
+        Logger::new(config::log(self.given), CLOCK)
+    }
+
+    /// Says every mistake, and leaves them for the kubelet.
+    fn refuse(&self, problems: &[Problem]) -> u8 {
+        let log = self.log();
+        for problem in problems {
+            log.error(&format!("wrong setting: {problem}"), &[("setting", &problem.setting)]);
+        }
+        let file = |(name, value): &(String, Secret)| {
+            (name == settings::TERMINATION_LOG.variable).then(|| PathBuf::from(value.expose()))
+        };
+        status::leave_problems(self.given.variables.iter().find_map(file).as_deref(), problems);
+        CONFIG
+    }
+}
+
+type Done = Result<ExitCode, u8>;
+
+fn run(environment: &Environment<'_>) -> Done {
+    let (mut agent, log) = agent(environment)?;
+    block_on(async {
+        let (mut stop, mut nudge) = signals(&log)?;
+        tokio::select! {
+            biased;
+            signal = stop.wait() => log.info("ending", &[("signal", &signal)]),
+            () = agent.run(&mut nudge) => {}
+        }
+        Ok(ExitCode::SUCCESS)
+    })?
+}
+
+fn once(environment: &Environment<'_>) -> Done {
+    let (mut agent, log) = agent(environment)?;
+    let timeout = agent.timeout();
+    block_on(async {
+        let (mut stop, _) = signals(&log)?;
+        tokio::select! {
+            biased;
+            signal = stop.wait() => {
+                log.error("ended before a token was written", &[("signal", &signal)]);
+                Err(NO)
+            }
+            done = tokio::time::timeout(timeout, agent.run_once()) => match done {
+                Ok(()) => Ok(ExitCode::SUCCESS),
+                Err(_) => {
+                    log.error("no token could be written in time", &[("timeout", &Human(timeout))]);
+                    Err(NO)
+                }
+            },
+        }
+    })?
+}
+
+/// The agent that `run` and `once` set to work, with everything said that is to be said before.
+fn agent(environment: &Environment<'_>) -> Result<(Agent<HttpEndpoint>, Logger), u8> {
+    let (mut config, endpoint) = environment.read(true).map_err(|problems| environment.refuse(&problems))?;
+    let Some(output) = config.output.take() else { return Err(CONFIG) };
+    let log = environment.log();
+    let (file, url) = (output.path.display(), &config.endpoint);
+    log.info(
+        "keeping a token fresh",
+        &[("version", &env!("CARGO_PKG_VERSION")), ("file", &file), ("endpoint", url)],
+    );
+    for warning in &config.warnings {
+        log.warn(warning, &[]);
+    }
+    let status = Status::new(environment.log(), config.termination_log.clone());
+    Ok((Agent::new(config, output, endpoint, CLOCK, status), log))
+}
+
+fn signals(log: &Logger) -> Result<(Stop, Nudge), u8> {
+    let installed = Stop::install().and_then(|stop| Ok((stop, Nudge::install()?)));
+    installed.map_err(|error| {
+        log.error("signals cannot be heard", &[("why", &error)]);
+        NO
+    })
+}
+
+fn ready(environment: &Environment<'_>) -> Done {
+    let probe = Probe::read(environment.given).map_err(|problems| environment.refuse(&problems))?;
+    match probe::ready(&probe, &CLOCK) {
+        Ok(sentences) => Ok(print(&lines(&sentences))),
+        Err(sentences) => {
+            say(&lines(&sentences));
+            Err(NO)
+        }
+    }
+}
+
+fn wait(environment: &Environment<'_>, command: Vec<OsString>) -> Done {
+    let probe = Probe::read(environment.given).map_err(|problems| environment.refuse(&problems))?;
+    block_on(async {
+        let (mut stop, _) = signals(&environment.log())?;
+        tokio::select! {
+            biased;
+            _ = stop.wait() => Err(NO),
+            waited = probe::wait(&probe, &CLOCK) => waited.map_err(|sentences| {
+                say(&format!("gave up after {}:\n{}", Human(probe.timeout), lines(&sentences)));
+                NO
+            }),
+        }
+    })??;
+    let mut words = command.into_iter();
+    let Some(program) = words.next() else { return Ok(ExitCode::SUCCESS) };
+    let error = std::process::Command::new(&program).args(words).exec();
+    say(&format!("dexsidecar: {} cannot be run: {error}\n", program.display()));
+    Err(NO)
+}
+
+fn check(environment: &Environment<'_>) -> Done {
+    let json = environment.given.flags.iter().any(|(flag, _)| flag == settings::JSON.flag);
+    let report = block_on(async {
+        match environment.read(true) {
+            Ok((config, endpoint)) => check::climb(&config, &endpoint, &CLOCK).await,
+            Err(problems) => check::Report::of_problems(&problems),
+        }
+    })?;
+    let printed = print(&if json { report.json() } else { report.text() });
+    if report.is_sound() { Ok(printed) } else { Err(NO) }
+}
+
+fn token(environment: &Environment<'_>) -> Done {
+    let (config, endpoint) = environment.read(false).map_err(|problems| environment.refuse(&problems))?;
+    let runtime = environment.given.variables.iter().find(|(name, _)| name == RUNTIME_FOLDER);
+    let cache = runtime.and_then(|(_, folder)| Cache::open(folder.expose().as_ref(), &config));
+    block_on(async {
+        let work = token::token(&config, cache.as_ref(), &endpoint, &CLOCK);
+        match tokio::time::timeout(config.timeout, work).await {
+            Ok(Ok(token)) => Ok(print(token.expose())),
+            Ok(Err(failure)) => {
+                say(&format!("dexsidecar: {failure}\nhint: {}\n", failure.entry().hint));
+                Err(NO)
+            }
+            Err(_) => {
+                say(&format!("dexsidecar: no token within {}\n", Human(config.timeout)));
+                Err(NO)
+            }
+        }
+    })?
+}
+
+/// One thread, and none left over when idle: the resolver's and the writer's go after 50 ms.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, u8> {
+    let built = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .thread_keep_alive(Duration::from_millis(50))
+        .thread_stack_size(128 * 1024)
+        .build();
+    let runtime = built.map_err(|error| {
+        say(&format!("dexsidecar: no event loop can be had: {error}\n"));
+        NO
+    })?;
+    let done = runtime.block_on(work);
+    // A write that has begun is finished; a look-up that hangs is not waited for.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    Ok(done)
+}
+
+const RUNTIME_FOLDER: &str = "XDG_RUNTIME_DIR";
+
+/// The variables that mean something to us, and those among them that are not UTF-8.
+#[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
+fn variables() -> (Vec<(String, Secret)>, Vec<Problem>) {
+    let (mut variables, mut unreadable) = (vec![], vec![]);
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str() else { continue };
+        let other = [RUNTIME_FOLDER, "SSL_CERT_FILE", "SSL_CERT_DIR"].contains(&name)
+            || Proxies::VARIABLES.contains(&name);
+        if !(other || name.starts_with(FIELD_PREFIX) || name.starts_with(PREFIX)) {
+            continue;
+        }
+        match value.into_string() {
+            Ok(value) => variables.push((name.to_owned(), Secret::new(value))),
+            Err(_) => unreadable.push(Problem {
+                setting: name.to_owned(),
+                wrong: "is not UTF-8".to_owned(),
+                right: "write it in UTF-8".to_owned(),
+            }),
+        }
+    }
+    (variables, unreadable)
+}
+
+/// The search list of the resolver, from which the cluster's domain is known.
+fn search_list() -> Vec<String> {
+    let content = input_file::read("/etc/resolv.conf".as_ref(), 64 * 1024).unwrap_or_default();
+    let text = String::from_utf8(content).unwrap_or_default();
+    let last = text.lines().filter_map(|line| line.strip_prefix("search")).next_back().unwrap_or_default();
+    last.split_ascii_whitespace().map(str::to_owned).collect()
+}
+
+fn lines(sentences: &[String]) -> String {
+    sentences.iter().map(|sentence| format!("{sentence}\n")).collect()
+}
+
+/// To standard output. A reader that has gone is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => NO.into(),
+    }
+}
+
+fn say(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}

@@ -55,7 +55,8 @@ impl Status {
         self.tries = self.tries.saturating_add(1);
         let same = self.told.filter(|(code, then, _)| *code == failure.code && *then == health);
         if same.is_some_and(|(_, _, when)| now.boot.since(when) < AGAIN) {
-            let facts: [(&str, &dyn std::fmt::Display); 2] = [("code", &failure.code), ("next_try_in", &Human(pause))];
+            let facts: [(&str, &dyn std::fmt::Display); 2] =
+                [("code", &failure.code), ("next_try_in", &Human(pause))];
             self.log.debug("failed again", &facts);
             return;
         }
@@ -102,7 +103,8 @@ pub fn leave_problems(file: Option<&Path>, problems: &[Problem]) {
 
 fn leave(path: &Path, text: &str) {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = OpenOptions::new().write(true).truncate(true).custom_flags(flags.bits().cast_signed()).open(path);
+    let file =
+        OpenOptions::new().write(true).truncate(true).custom_flags(flags.bits().cast_signed()).open(path);
     if let Ok(mut file) = file {
         // The kubelet reads no more than this.
         let end = text.floor_char_boundary(4096);

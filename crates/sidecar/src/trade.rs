@@ -41,8 +41,12 @@ impl Inputs {
     /// The first file that cannot be read and has no stand-in.
     pub async fn read(config: &Config, last_good: &mut LastGood, now: UnixTime) -> Result<Self, Failure> {
         let kind = config.field("subject_token_type");
-        let mut inputs =
-            Self { fields: Vec::with_capacity(config.fields.len()), client: None, subject: None, stand_ins: vec![] };
+        let mut inputs = Self {
+            fields: Vec::with_capacity(config.fields.len()),
+            client: None,
+            subject: None,
+            stand_ins: vec![],
+        };
         for (name, source) in &config.fields {
             let value = match source {
                 Source::Text(text) => text.clone(),
@@ -115,7 +119,11 @@ impl Inputs {
         let asked_at = clock.now();
         let answer = endpoint.send(&request, rotation).await?;
         let secrets = self.secrets();
-        let asked = Asked { now: asked_at.unix, requested_type: config.field("requested_token_type"), secrets: &secrets };
+        let asked = Asked {
+            now: asked_at.unix,
+            requested_type: config.field("requested_token_type"),
+            secrets: &secrets,
+        };
         let issued = response::read(&answer, asked)?;
         let lifetime = Lifetime::starting(asked_at.boot, issued.length);
         Ok((issued, lifetime))

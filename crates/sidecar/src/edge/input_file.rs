@@ -77,7 +77,11 @@ fn unreadable(path: &Path, error: io::Error) -> Unreadable {
 
 /// Who this process is and what the file's permissions say.
 fn who_may(path: &Path) -> String {
-    let us = format!("this process is {}:{}", rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let us = format!(
+        "this process is {}:{}",
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw()
+    );
     match std::fs::metadata(path) {
         Ok(file) => format!("{us}, the file {}:{} {:04o}", file.uid(), file.gid(), file.mode() & 0o7777),
         Err(_) => us,

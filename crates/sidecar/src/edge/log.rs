@@ -61,7 +61,8 @@ impl Logger {
         }
         let time = self.clock.now().unix.as_duration();
         let dropped = self.dropped.get();
-        let line = if self.log.json { json(time, level, words, facts) } else { text(time, level, words, facts) };
+        let line =
+            if self.log.json { json(time, level, words, facts) } else { text(time, level, words, facts) };
         if dropped > 0 {
             let note: &[Fact<'_>] = &[("lines", &dropped)];
             let words = "log lines were dropped, since nobody read them";
@@ -105,22 +106,26 @@ fn text(time: Duration, level: Level, words: &str, facts: &[Fact<'_>]) -> String
     let mut line = format!("{} {:<5} {words}", stamp(time), level.name());
     for (name, value) in facts {
         let value = value.to_string();
-        let bare = !value.is_empty() && !value.contains([' ', '"', '=', '\\']) && !value.contains(char::is_control);
+        let bare =
+            !value.is_empty() && !value.contains([' ', '"', '=', '\\']) && !value.contains(char::is_control);
         // Writing to a String cannot fail.
-        let _ = if bare { write!(line, " {name}={value}") } else { write!(line, " {name}={}", Quoted(&value)) };
+        let _ =
+            if bare { write!(line, " {name}={value}") } else { write!(line, " {name}={}", Quoted(&value)) };
     }
     finish(line, "...")
 }
 
 fn json(time: Duration, level: Level, words: &str, facts: &[Fact<'_>]) -> String {
-    let mut line = format!(r#"{{"time":"{}","level":"{}","message":{}"#, stamp(time), level.name(), Quoted(words));
+    let mut line =
+        format!(r#"{{"time":"{}","level":"{}","message":{}"#, stamp(time), level.name(), Quoted(words));
     for (name, value) in facts {
         let _ = write!(line, ",{}:{}", Quoted(name), Quoted(&value.to_string()));
     }
     line.push('}');
     if line.len() >= LONGEST {
         // Half an object would be no JSON: what is left is the words.
-        line = format!(r#"{{"time":"{}","level":"{}","message":{}}}"#, stamp(time), level.name(), Quoted(words));
+        line =
+            format!(r#"{{"time":"{}","level":"{}","message":{}}}"#, stamp(time), level.name(), Quoted(words));
     }
     finish(line, "")
 }
@@ -153,10 +158,15 @@ mod tests {
 
     #[test]
     fn a_line_is_words_and_facts() {
-        let line = text(TIME, Level::Warn, "exchange failed", &[("code", &"access_denied"), ("hint", &"do \"this\"")]);
+        let line = text(
+            TIME,
+            Level::Warn,
+            "exchange failed",
+            &[("code", &"access_denied"), ("hint", &"do \"this\"")],
+        );
         assert_eq!(
             line,
-            "2026-11-18T10:26:40.123Z warn  exchange failed code=access_denied hint=\"do \\\"this\\\"\"\n"
+            "2026-11-18T11:06:40.123Z warn  exchange failed code=access_denied hint=\"do \\\"this\\\"\"\n"
         );
     }
 

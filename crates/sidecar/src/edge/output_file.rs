@@ -108,11 +108,15 @@ fn open_folder(output: &Output) -> Result<(OwnedFd, &OsStr), Failure> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::open(folder, flags, Mode::empty())
         // A folder that may be written to and not listed: all but its fsync and the sweep works.
-        .or_else(|_| rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()));
+        .or_else(|_| {
+            rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        });
     match opened {
         Ok(folder) => Ok((folder, name)),
         Err(Errno::NOENT) => Err(failure(output, Code::OutputFolderMissing, "")),
-        Err(Errno::NOTDIR) => Err(failure(output, Code::OutputFolderMissing, "a part of its path is no folder")),
+        Err(Errno::NOTDIR) => {
+            Err(failure(output, Code::OutputFolderMissing, "a part of its path is no folder"))
+        }
         Err(Errno::ACCESS | Errno::PERM) => Err(failure(output, Code::OutputNotPermitted, &us())),
         Err(errno) => Err(failure(output, Code::OutputFailed, &errno.to_string())),
     }
@@ -207,7 +211,7 @@ fn sweep(folder: &OwnedFd) {
         let orphan = self::entry(folder, name).is_some_and(|stat| {
             stat.st_uid == uid
                 && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-                && now.saturating_sub(stat.st_mtime as i64) > ORPHAN_AGE
+                && now.saturating_sub(stat.st_mtime) > ORPHAN_AGE
         });
         if orphan {
             let _ = rustix::fs::unlinkat(folder, name, AtFlags::empty());
@@ -266,7 +270,13 @@ mod tests {
     use super::*;
 
     fn output(path: &Path) -> Output {
-        Output { path: path.to_owned(), mode: None, group: None, write_mode: WriteMode::Auto, remove_expired: false }
+        Output {
+            path: path.to_owned(),
+            mode: None,
+            group: None,
+            write_mode: WriteMode::Auto,
+            remove_expired: false,
+        }
     }
 
     fn token(text: &str) -> Secret {
@@ -339,7 +349,11 @@ mod tests {
     fn in_place_keeps_the_inode_and_cuts_what_was_longer() {
         let dir = tempfile::tempdir().unwrap();
         let output = Output { write_mode: WriteMode::InPlace, ..output(&dir.path().join("token")) };
-        assert_eq!(write(&output, &token("a-long-token")), Ok(Written::Replaced), "there is nothing to overwrite yet");
+        assert_eq!(
+            write(&output, &token("a-long-token")),
+            Ok(Written::Replaced),
+            "there is nothing to overwrite yet"
+        );
         let inode = std::fs::metadata(&output.path).unwrap().ino();
         assert_eq!(write(&output, &token("short")), Ok(Written::InPlace));
         assert_eq!(std::fs::metadata(&output.path).unwrap().ino(), inode);

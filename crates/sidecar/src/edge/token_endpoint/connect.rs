@@ -38,7 +38,8 @@ pub(super) async fn connect(
 /// one family and stalls afterwards is tried on the other next time.
 fn order(addresses: Vec<SocketAddr>, rotation: usize) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (mut ours, mut others): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| a.is_ipv6() == first_is_v6);
+    let (mut ours, mut others): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|a| a.is_ipv6() == first_is_v6);
     ours.reverse();
     others.reverse();
     let mut ordered = Vec::with_capacity(ours.len() + others.len());
@@ -92,7 +93,11 @@ async fn one(address: SocketAddr) -> Result<TcpStream, (SocketAddr, io::Error)> 
 
 fn nobody(failed: &[(SocketAddr, io::Error)]) -> Failure {
     let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    let code = if failed.iter().all(|(_, error)| refused(error)) { Code::ConnectRefused } else { Code::ConnectFailed };
+    let code = if failed.iter().all(|(_, error)| refused(error)) {
+        Code::ConnectRefused
+    } else {
+        Code::ConnectFailed
+    };
     let each: Vec<_> = failed.iter().map(|(address, error)| format!("{address}: {}", plain(error))).collect();
     Failure::new(code, each.join(", "))
 }

@@ -104,7 +104,9 @@ impl HttpEndpoint {
     /// Why there is no session.
     pub async fn handshake(&self, url: &EndpointUrl, connection: Connection) -> Result<Session, Failure> {
         let progress = Cell::new(Progress::Handshaking(url.authority()));
-        self.in_time(&progress, tls::handshake(&self.roots, url.host(), connection)).await.map(|(_, session)| session)
+        self.in_time(&progress, tls::handshake(&self.roots, url.host(), connection))
+            .await
+            .map(|(_, session)| session)
     }
 
     async fn in_time<T>(
@@ -112,19 +114,29 @@ impl HttpEndpoint {
         progress: &Cell<Progress>,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        tokio::time::timeout(self.timeout, work)
-            .await
-            .unwrap_or_else(|_| Err(Failure::new(Code::TimedOut, progress.replace(Progress::Answering).to_string())))
+        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(|_| {
+            Err(Failure::new(Code::TimedOut, progress.replace(Progress::Answering).to_string()))
+        })
     }
 
-    async fn reach(&self, url: &EndpointUrl, rotation: usize, progress: &Cell<Progress>) -> Result<Connection, Failure> {
+    async fn reach(
+        &self,
+        url: &EndpointUrl,
+        rotation: usize,
+        progress: &Cell<Progress>,
+    ) -> Result<Connection, Failure> {
         match self.proxies.for_url(url) {
             Some(proxy) => proxy.tunnel(url, &self.roots, rotation, progress).await,
             None => Ok(Box::new(connect::connect(url.host(), url.port(), rotation, progress).await?)),
         }
     }
 
-    async fn attempt(&self, request: &Request, rotation: usize, progress: &Cell<Progress>) -> Result<Answer, Failure> {
+    async fn attempt(
+        &self,
+        request: &Request,
+        rotation: usize,
+        progress: &Cell<Progress>,
+    ) -> Result<Answer, Failure> {
         let url = &request.url;
         let mut connection = self.reach(url, rotation, progress).await?;
         if url.is_tls() {

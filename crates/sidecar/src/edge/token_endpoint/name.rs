@@ -28,8 +28,13 @@ pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Fa
 /// The standard library gives only the resolver's words: musl's, or glibc's.
 fn failure(host: &str, error: &io::Error) -> Failure {
     let words = error.to_string();
-    let absent = ["Name does not resolve", "Name or service not known", "No address associated", "Name has no usable"];
-    let code = if absent.iter().any(|known| words.contains(known)) { Code::NameNotFound } else { Code::NameLookupFailed };
+    let absent =
+        ["Name does not resolve", "Name or service not known", "No address associated", "Name has no usable"];
+    let code = if absent.iter().any(|known| words.contains(known)) {
+        Code::NameNotFound
+    } else {
+        Code::NameLookupFailed
+    };
     let words = words.rsplit(": ").next().unwrap_or_default();
     Failure::new(code, format!("{host} ({words})"))
 }

@@ -80,7 +80,8 @@ impl Proxies {
         Ok(Self {
             https: read(either("HTTPS_PROXY", "https_proxy"))?,
             http: if cgi { None } else { read(either("HTTP_PROXY", "http_proxy"))? },
-            except: either("NO_PROXY", "no_proxy").map_or_else(Vec::new, |(_, list)| exceptions(list.expose())),
+            except: either("NO_PROXY", "no_proxy")
+                .map_or_else(Vec::new, |(_, list)| exceptions(list.expose())),
         })
     }
 
@@ -151,8 +152,12 @@ impl Exception {
 
 fn within(address: IpAddr, network: IpAddr, bits: u32) -> bool {
     match (address, network) {
-        (IpAddr::V4(a), IpAddr::V4(n)) => (a.to_bits() ^ n.to_bits()).checked_shr(32 - bits).unwrap_or(0) == 0,
-        (IpAddr::V6(a), IpAddr::V6(n)) => (a.to_bits() ^ n.to_bits()).checked_shr(128 - bits).unwrap_or(0) == 0,
+        (IpAddr::V4(a), IpAddr::V4(n)) => {
+            (a.to_bits() ^ n.to_bits()).checked_shr(32 - bits).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(a), IpAddr::V6(n)) => {
+            (a.to_bits() ^ n.to_bits()).checked_shr(128 - bits).unwrap_or(0) == 0
+        }
         _ => false,
     }
 }
@@ -166,7 +171,8 @@ impl Proxy {
             Err(_) => return None,
         };
         let authorization = userinfo.map(|userinfo| {
-            let (user, password) = userinfo.expose().split_once(':').unwrap_or((userinfo.expose(), ""));
+            let (user, password) =
+                userinfo.expose().split_once(':').unwrap_or_else(|| (userinfo.expose(), ""));
             let mut plain = zeroize::Zeroizing::new(percent_decoded(user));
             plain.push(b':');
             plain.extend(&*zeroize::Zeroizing::new(percent_decoded(password)));
@@ -211,7 +217,8 @@ impl Proxy {
             value.set_sensitive(true);
             request = request.header(header::PROXY_AUTHORIZATION, value);
         }
-        let request = request.body(Empty::<Bytes>::new()).map_err(|_| failed("no request could be made".to_owned()))?;
+        let request =
+            request.body(Empty::<Bytes>::new()).map_err(|_| failed("no request could be made".to_owned()))?;
         let response = sender.send_request(request).await.map_err(lost)?;
         if !response.status().is_success() {
             return Err(failed(format!("it answers {}", response.status().as_u16())));
@@ -226,7 +233,8 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     let mut rest = text.as_bytes();
     let mut out = Vec::with_capacity(text.len());
     while let [byte, after @ ..] = rest {
-        let digits = after.get(..2).filter(|_| *byte == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        let digits =
+            after.get(..2).filter(|_| *byte == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
         match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(decoded) => {
                 out.push(decoded);
@@ -247,7 +255,10 @@ mod tests {
 
     fn proxies(variables: &[(&str, &str)]) -> Result<Proxies, ProxyProblem> {
         Proxies::read(|name| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| Secret::new((*value).to_owned()))
+            variables
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| Secret::new((*value).to_owned()))
         })
     }
 

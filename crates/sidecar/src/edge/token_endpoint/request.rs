@@ -28,8 +28,10 @@ const USER_AGENT: &str = concat!("dexsidecar/", env!("CARGO_PKG_VERSION"));
 /// The connection broke, or what came is no HTTP or too much of it.
 pub(super) async fn send(connection: Connection, request: &Request) -> Result<Answer, Failure> {
     let message = message(request)?;
-    let handshake =
-        http1::Builder::new().max_buf_size(LARGEST_HEAD).max_headers(MOST_HEADERS).handshake(TokioIo::new(connection));
+    let handshake = http1::Builder::new()
+        .max_buf_size(LARGEST_HEAD)
+        .max_headers(MOST_HEADERS)
+        .handshake(TokioIo::new(connection));
     let (mut sender, driver) = handshake.await.map_err(|error| broken(&error))?;
     let talk = async {
         let response = sender.send_request(message).await.map_err(|error| broken(&error))?;
@@ -99,7 +101,9 @@ async fn whole(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Failure> {
 }
 
 fn from_headers(headers: &HeaderMap) -> Answer {
-    let text = |name: HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let text = |name: HeaderName| {
+        headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
     Answer {
         content_type: text(header::CONTENT_TYPE),
         content_encoding: text(header::CONTENT_ENCODING),

@@ -99,7 +99,8 @@ fn system(file: Option<&Path>, folders: Option<&[PathBuf]>) -> Result<Trusted, F
     let bundles = file.map_or_else(|| BUNDLES.iter().map(Path::new).collect(), |file| vec![file]);
     let bundle = bundles.iter().find_map(|path| input_file::read(path, LARGEST).ok());
     let mut certificates: Vec<CertificateDer<'static>> = Vec::new();
-    let mut add = |content: &[u8]| certificates.extend(CertificateDer::pem_slice_iter(content).filter_map(Result::ok));
+    let mut add =
+        |content: &[u8]| certificates.extend(CertificateDer::pem_slice_iter(content).filter_map(Result::ok));
     bundle.iter().for_each(|content| add(content));
     let usual: Vec<PathBuf>;
     let folders = match folders {
@@ -119,7 +120,11 @@ fn system(file: Option<&Path>, folders: Option<&[PathBuf]>) -> Result<Trusted, F
     certificates.dedup();
     let mut store = RootCertStore::empty();
     certificates.retain(|certificate| store.add(certificate.clone()).is_ok());
-    if certificates.is_empty() { Err(Failure::new(Code::NoRoots, "")) } else { Ok(Trusted { store, certificates }) }
+    if certificates.is_empty() {
+        Err(Failure::new(Code::NoRoots, ""))
+    } else {
+        Ok(Trusted { store, certificates })
+    }
 }
 
 /// A folder's entries, without links to others of them: those are c_rehash's names for what is there already.

@@ -9,7 +9,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, ProtocolVersion, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, ProtocolVersion, SignatureScheme,
+};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -31,8 +33,9 @@ pub(super) async fn handshake(
     connection: Connection,
 ) -> Result<(TlsStream<Connection>, Session), Failure> {
     let (config, trusted) = config(roots)?;
-    let name = ServerName::try_from(host.trim_end_matches('.').to_owned())
-        .map_err(|_| Failure::new(Code::CertificateWrongName, format!("{host} can stand in no certificate")))?;
+    let name = ServerName::try_from(host.trim_end_matches('.').to_owned()).map_err(|_| {
+        Failure::new(Code::CertificateWrongName, format!("{host} can stand in no certificate"))
+    })?;
     let stream = TlsConnector::from(Arc::new(config))
         .connect(name, connection)
         .await
@@ -82,7 +85,8 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verdict = self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let verdict =
+            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verdict {
             Err(Error::InvalidCertificate(CertificateError::Other(other)))
                 if other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
@@ -122,7 +126,10 @@ impl ServerCertVerifier for Verifier {
 fn failure(host: &str, error: &io::Error) -> Failure {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
         let text = error.to_string();
-        return Failure::new(Code::TlsFailed, text.split(" (os error").next().unwrap_or_default().to_lowercase());
+        return Failure::new(
+            Code::TlsFailed,
+            text.split(" (os error").next().unwrap_or_default().to_lowercase(),
+        );
     };
     match tls {
         Error::InvalidCertificate(certificate) => certificate_failure(host, certificate),
@@ -141,9 +148,10 @@ fn certificate_failure(host: &str, error: &CertificateError) -> Failure {
             (Code::CertificateExpired, format!("on {}; here it is {}", date(*not_after), date(*time)))
         }
         CertificateError::NotValidYet => (Code::CertificateNotYetValid, String::new()),
-        CertificateError::NotValidYetContext { time, not_before } => {
-            (Code::CertificateNotYetValid, format!("before {}; here it is {}", date(*not_before), date(*time)))
-        }
+        CertificateError::NotValidYetContext { time, not_before } => (
+            Code::CertificateNotYetValid,
+            format!("before {}; here it is {}", date(*not_before), date(*time)),
+        ),
         CertificateError::NotValidForName => (Code::CertificateWrongName, format!("not {host}")),
         CertificateError::NotValidForNameContext { presented, .. } => {
             let names = presented.join(", ");
@@ -163,5 +171,7 @@ impl fmt::Display for Names<'_> {
 }
 
 fn date(time: UnixTime) -> impl fmt::Display {
-    humantime::format_rfc3339_seconds(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(time.as_secs()))
+    humantime::format_rfc3339_seconds(
+        std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(time.as_secs()),
+    )
 }

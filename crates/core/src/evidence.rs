@@ -1,0 +1,173 @@
+//! What is known here of the cause of a refusal. Dex tells little on purpose, and puts the reason into its own log;
+//! much of it can be told from what was sent.
+
+use crate::claims::Claims;
+use crate::config::Config;
+use crate::duration::Human;
+use crate::failure::{Code, plain};
+use crate::settings::{AUDIENCE_SCOPE, KNOWN_SCOPES};
+use crate::time::UnixTime;
+
+const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+/// Sentences that narrow down why Dex refused; none where nothing is known. `subject` is what the subject token says
+/// of itself.
+#[must_use]
+pub fn of(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTime) -> Vec<String> {
+    let mut found = Vec::new();
+    match code {
+        Code::AccessDenied | Code::InvalidGrant | Code::Rejected => denied(config, subject, now, &mut found),
+        Code::InvalidClient
+            if config.client.is_none() && config.fields.iter().all(|(name, _)| name != "client_id") =>
+        {
+            found.push("no client is sent at all: set dex_basic_auth".to_owned());
+        }
+        Code::UnsupportedGrantType => match config.field("grant_type") {
+            None => found.push("dex_grant_type is not set".to_owned()),
+            Some(grant) if grant != EXCHANGE => found.push("dex_grant_type is another grant".to_owned()),
+            Some(_) => found.push("dex_grant_type is right, so Dex's oauth2.grantTypes lacks it".to_owned()),
+        },
+        Code::ServerError => {
+            let scopes = config.field("scope").unwrap_or_default();
+            if scopes.split_ascii_whitespace().any(|scope| scope.starts_with(AUDIENCE_SCOPE)) {
+                found.push(format!(
+                    "dex_scope has an {AUDIENCE_SCOPE}X: client X must exist and list this client in trustedPeers"
+                ));
+            }
+        }
+        Code::ConnectorUnknown if config.field("connector_id").is_none_or(str::is_empty) => {
+            found.push("dex_connector_id is not set".to_owned());
+        }
+        Code::RequestNotSupported => {
+            for name in ["subject_token_type", "requested_token_type"] {
+                let kind = config.field(name);
+                let known = kind.is_some_and(|kind| {
+                    kind.ends_with(":token-type:id_token") || kind.ends_with(":token-type:access_token")
+                });
+                if !known && (kind.is_some_and(|kind| !kind.is_empty()) || name == "subject_token_type") {
+                    found.push(format!("dex_{name} is no type that Dex knows"));
+                }
+            }
+        }
+        _ => {}
+    }
+    found
+}
+
+fn denied(config: &Config, subject: Option<&Claims>, now: UnixTime, found: &mut Vec<String>) {
+    if config.field("subject_token_type").is_some_and(|kind| kind.ends_with(":access_token")) {
+        found.push(
+            "dex_subject_token_type is access_token: Dex then asks the issuer's userinfo endpoint, which Kubernetes does \
+             not have; use urn:ietf:params:oauth:token-type:id_token"
+                .to_owned(),
+        );
+    }
+    let Some(subject) = subject else {
+        found.push("the subject token is no JSON Web Token".to_owned());
+        return;
+    };
+    if let Some(expires) = subject.expires.filter(|expires| *expires <= now) {
+        found.push(format!(
+            "by this node's clock the subject token expired {} ago",
+            Human(now.since(expires))
+        ));
+    }
+    if let Some(begins) = subject.not_before.filter(|begins| *begins > now) {
+        found.push(format!(
+            "by this node's clock the subject token is good in {} only",
+            Human(now.until(begins))
+        ));
+    }
+    if let Some(issuer) = &subject.issuer {
+        found.push(format!(
+            "the subject token's issuer is {}: the connector's issuer, or its issuerAlias, must be exactly that",
+            plain(issuer, 200)
+        ));
+    }
+}
+
+/// What is odd about a subject token that may well be accepted; none for one that is as it should be.
+#[must_use]
+pub fn oddities(subject: &Claims, now: UnixTime) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(expires) = subject.expires.filter(|expires| *expires <= now) {
+        found.push(format!("it expired {} ago by this node's clock", Human(now.since(expires))));
+    }
+    if let Some(length) = subject.length().filter(|length| length.as_secs() < 3_600 - 60) {
+        found.push(format!(
+            "it lives {} only: with expirationSeconds of 3600 or more it survives a longer trouble of the API server",
+            Human(length)
+        ));
+    }
+    if subject.audience.iter().any(|audience| audience.contains("kubernetes.default")) {
+        found.push(
+            "its audience is the API server: give the projected volume an audience of its own, such as dex"
+                .to_owned(),
+        );
+    }
+    found
+}
+
+/// The scopes that Dex will honour, of those asked for.
+#[must_use]
+pub fn honoured_scopes(config: &Config) -> Vec<&str> {
+    let scopes = config.field("scope").unwrap_or_default().split_ascii_whitespace();
+    scopes.filter(|scope| KNOWN_SCOPES.contains(scope) || scope.starts_with(AUDIENCE_SCOPE)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::given;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_000);
+
+    fn config(more: &[&str]) -> Config {
+        let all = [&["dex_endpoint=https://dex/token", "dex_access_token_file=/t"], more].concat();
+        Config::read(&given(&all), true).unwrap()
+    }
+
+    #[test]
+    fn a_denial_is_narrowed_down() {
+        let subject = Claims {
+            issuer: Some("https://kubernetes.default.svc".to_owned()),
+            expires: Some(UnixTime::from_secs(400)),
+            ..Claims::default()
+        };
+        let kind = "dex_subject_token_type=urn:ietf:params:oauth:token-type:access_token";
+        let found = of(Code::AccessDenied, &config(&[kind]), Some(&subject), NOW);
+        assert!(found[0].contains("userinfo"), "{found:?}");
+        assert_eq!(found[1], "by this node's clock the subject token expired 10m ago");
+        assert!(found[2].contains("https://kubernetes.default.svc"), "{found:?}");
+        assert_eq!(
+            of(Code::AccessDenied, &config(&[]), None, NOW),
+            ["the subject token is no JSON Web Token"]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert_eq!(of(Code::InvalidClient, &config(&[]), None, NOW).len(), 1);
+        assert!(of(Code::InvalidClient, &config(&["dex_client_id=incus"]), None, NOW).is_empty());
+        assert_eq!(of(Code::UnsupportedGrantType, &config(&[]), None, NOW), ["dex_grant_type is not set"]);
+        assert_eq!(of(Code::ConnectorUnknown, &config(&[]), None, NOW), ["dex_connector_id is not set"]);
+        assert_eq!(
+            of(Code::ServerError, &config(&["dex_scope=audience:server:client_id:x"]), None, NOW).len(),
+            1
+        );
+        assert!(of(Code::ServerError, &config(&[]), None, NOW).is_empty());
+    }
+
+    #[test]
+    fn a_good_service_account_token_has_no_oddities() {
+        let good = Claims {
+            audience: vec!["dex".to_owned()],
+            issued: Some(NOW),
+            expires: Some(UnixTime::from_secs(4_600)),
+            ..Claims::default()
+        };
+        assert!(oddities(&good, NOW).is_empty());
+        let odd = Claims { audience: vec!["https://kubernetes.default.svc".to_owned()], ..Claims::default() };
+        assert_eq!(oddities(&odd, NOW).len(), 1);
+    }
+}
