@@ -1,6 +1,6 @@
 module dexsidecar.invalid/e2e/dex
 
-go 1.26
+go 1.25.0
 
 tool github.com/dexidp/dex/cmd/dex
 

@@ -1,1 +1,17 @@
-//! The proving ground.
+//! The proving ground: the counterparts of dexsidecar, each started into a value that stops it when dropped.
+//!
+//! The stories that are played with them are the files of `tests/`.
+
+pub mod cache;
+pub mod certificates;
+pub mod dex;
+pub mod dex_answers;
+pub mod endpoint;
+pub mod go;
+pub mod issuer;
+pub mod process;
+pub mod reader;
+pub mod sidecar;
+pub mod signing_key;
+pub mod volume;
+pub mod wire;

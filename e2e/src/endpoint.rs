@@ -1,0 +1,232 @@
+//! The stand-in for Dex's token endpoint: for answers that Dex cannot be made to give, and for benchmarks. Its good answer
+//! has the shape of Dex's; a test compares them.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use serde_json::json;
+
+use crate::process::PATIENCE;
+use crate::signing_key::{SigningKey, now};
+use crate::wire::{self, Heard, Line, Wire};
+
+/// What a connection gets.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// A token that is good for so many seconds.
+    Token(u64),
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// These bytes, one at a time with a pause after each.
+    Drip(Vec<u8>, Duration),
+    /// So many bytes of a good answer, then a reset.
+    ResetAfter(usize),
+    /// Nothing for as long as the other side waits.
+    Silence,
+}
+
+/// What the stand-in knows.
+struct Shared {
+    state: Mutex<State>,
+    more: Condvar,
+}
+
+struct State {
+    /// What comes next, one each; then `otherwise` for ever.
+    script: VecDeque<Answer>,
+    otherwise: Answer,
+    heard: Vec<Heard>,
+    issued: Vec<String>,
+    key: SigningKey,
+    keys_asked: usize,
+    /// Whether keys and discovery are published.
+    published: bool,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A running stand-in.
+pub struct Endpoint {
+    wire: Wire,
+    tls: bool,
+    shared: Arc<Shared>,
+}
+
+impl Endpoint {
+    /// Starts one on an address such as `127.0.0.1:0` or `[::1]:0`, which issues tokens of an hour until told otherwise.
+    #[must_use]
+    pub fn start(address: &str, tls: Option<Arc<ServerConfig>>) -> Self {
+        let state = State {
+            script: VecDeque::new(),
+            otherwise: Answer::Token(3_600),
+            heard: vec![],
+            issued: vec![],
+            key: SigningKey::new(),
+            keys_asked: 0,
+            published: true,
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), more: Condvar::new() });
+        let (encrypted, seen) = (tls.is_some(), Arc::clone(&shared));
+        let wire = Wire::start(address, tls, move |heard, line| seen.answer(heard, line));
+        Self { wire, tls: encrypted, shared }
+    }
+
+    /// What `dex_endpoint` is to be.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}/dex/token", if self.tls { "https" } else { "http" }, self.wire.address())
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.wire.address()
+    }
+
+    /// What the next exchange gets; further calls queue up behind.
+    pub fn next(&self, answer: Answer) {
+        self.shared.state().script.push_back(answer);
+    }
+
+    /// What every exchange gets when nothing is queued.
+    pub fn always(&self, answer: Answer) {
+        self.shared.state().otherwise = answer;
+    }
+
+    /// Signs with a new key from now on, and publishes no other.
+    pub fn lose_keys(&self) {
+        self.shared.state().key = SigningKey::new();
+    }
+
+    /// Whether keys and discovery are to be had.
+    pub fn publish(&self, published: bool) {
+        self.shared.state().published = published;
+    }
+
+    /// Every exchange that was asked for.
+    #[must_use]
+    pub fn heard(&self) -> Vec<Heard> {
+        self.shared.state().heard.clone()
+    }
+
+    /// How often keys or discovery were asked for.
+    #[must_use]
+    pub fn keys_asked(&self) -> usize {
+        self.shared.state().keys_asked
+    }
+
+    /// Every token that was issued.
+    #[must_use]
+    pub fn issued(&self) -> Vec<String> {
+        self.shared.state().issued.clone()
+    }
+
+    /// Waits until so many exchanges were asked for.
+    ///
+    /// # Panics
+    /// When they never are.
+    pub fn until_heard(&self, times: usize) {
+        let state = self.shared.state();
+        let waited = self.shared.more.wait_timeout_while(state, PATIENCE, |state| state.heard.len() < times);
+        let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!timeout.timed_out(), "{} exchanges were asked for, not {times}", state.heard.len());
+    }
+}
+
+impl Shared {
+    fn answer(&self, heard: &Heard, line: &mut dyn Line) -> io::Result<()> {
+        if heard.method == "GET" {
+            return line.write_all(&self.document(&heard.target));
+        }
+        let answer = {
+            let mut state = self.state();
+            state.heard.push(heard.clone());
+            self.more.notify_all();
+            state.script.pop_front().unwrap_or_else(|| state.otherwise.clone())
+        };
+        match answer {
+            Answer::Token(seconds) => line.write_all(&self.issue(seconds)),
+            Answer::Bytes(bytes) => line.write_all(&bytes),
+            Answer::Drip(bytes, pause) => {
+                for byte in bytes {
+                    line.write_all(&[byte])?;
+                    line.flush()?;
+                    std::thread::sleep(pause);
+                }
+                Ok(())
+            }
+            Answer::ResetAfter(length) => {
+                let whole = self.issue(3_600);
+                line.write_all(&whole[..length.min(whole.len())])?;
+                line.flush()?;
+                reset(line)
+            }
+            Answer::Silence => {
+                // Until the other side gives up.
+                let _ = line.read(&mut [0; 1]);
+                Ok(())
+            }
+        }
+    }
+
+    fn issue(&self, seconds: u64) -> Vec<u8> {
+        let mut state = self.state();
+        let now = now();
+        let token = state.key.sign(&json!({
+            "iss": "https://dex.test/dex",
+            "sub": "CiFzeXN0ZW06c2VydmljZWFjY291bnQ6ZGVmYXVsdDphcHASA2szcw",
+            "aud": "user",
+            "exp": now + seconds,
+            "iat": now,
+            "at_hash": format!("canary{}", state.issued.len()),
+            "name": "system:serviceaccount:default:app"
+        }));
+        state.issued.push(token.clone());
+        // In the order in which Go writes Dex's struct.
+        let body = format!(
+            "{{\"access_token\":\"{token}\",\"issued_token_type\":\"urn:ietf:params:oauth:token-type:access_token\",\
+             \"token_type\":\"bearer\",\"expires_in\":{}}}\n",
+            seconds.saturating_sub(1).max(1)
+        );
+        let headers =
+            [("Cache-Control", "no-store"), ("Content-Type", "application/json"), ("Pragma", "no-cache")];
+        wire::answer("200 OK", &headers, &body)
+    }
+
+    fn document(&self, target: &str) -> Vec<u8> {
+        let mut state = self.state();
+        state.keys_asked += 1;
+        let json = [("Content-Type", "application/json")];
+        match target {
+            "/dex/keys" if state.published => {
+                wire::answer("200 OK", &json, &json!({"keys": [state.key.jwk()]}).to_string())
+            }
+            "/dex/.well-known/openid-configuration" if state.published => wire::answer(
+                "200 OK",
+                &json,
+                &json!({
+                    "issuer": "https://dex.test/dex",
+                    "grant_types_supported": ["urn:ietf:params:oauth:grant-type:token-exchange"]
+                })
+                .to_string(),
+            ),
+            _ => wire::answer("404 Not Found", &[("Content-Type", "text/plain")], "404 page not found\n"),
+        }
+    }
+}
+
+/// A connection that ends with an RST: what is unread when a socket is closed makes one, and so does no lingering.
+fn reset(line: &dyn Line) -> io::Result<()> {
+    let linger = Some(Duration::ZERO);
+    rustix::net::sockopt::set_socket_linger(line.socket(), linger)?;
+    line.socket().shutdown(std::net::Shutdown::Read)?;
+    Err(io::ErrorKind::ConnectionAborted.into())
+}

@@ -1,0 +1,107 @@
+//! Readers that read a token file as fast as they can, and judge everything they see.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+/// What was seen.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Seen {
+    /// All reads.
+    pub reads: usize,
+    /// The file was there and empty.
+    pub empty: usize,
+    /// There was something else than one whole token.
+    pub torn: usize,
+    /// There was a whole token that had expired.
+    pub expired: usize,
+    /// The file was not there.
+    pub missing: usize,
+}
+
+/// How a whole read is judged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Judgement {
+    /// One whole good token.
+    Good,
+    /// A whole token that has expired.
+    Expired,
+    /// Anything else.
+    Torn,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    reads: AtomicUsize,
+    empty: AtomicUsize,
+    torn: AtomicUsize,
+    expired: AtomicUsize,
+    missing: AtomicUsize,
+}
+
+/// Readers at work; they stop when dropped.
+#[derive(Debug)]
+pub struct Readers {
+    stopping: Arc<AtomicBool>,
+    counts: Arc<Counts>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Readers {
+    /// So many readers of a file.
+    #[must_use]
+    pub fn start(
+        readers: usize,
+        file: &Path,
+        judge: impl Fn(&str) -> Judgement + Send + Sync + 'static,
+    ) -> Self {
+        let (stopping, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(Counts::default()));
+        let judge = Arc::new(judge);
+        let threads = (0..readers)
+            .map(|_| {
+                let (stopping, counts, judge) =
+                    (Arc::clone(&stopping), Arc::clone(&counts), Arc::clone(&judge));
+                let file = file.to_owned();
+                std::thread::spawn(move || {
+                    while !stopping.load(Ordering::Relaxed) {
+                        counts.reads.fetch_add(1, Ordering::Relaxed);
+                        let count = match std::fs::read_to_string(&file) {
+                            Err(_) => &counts.missing,
+                            Ok(text) if text.is_empty() => &counts.empty,
+                            Ok(text) => match judge(&text) {
+                                Judgement::Good => continue,
+                                Judgement::Expired => &counts.expired,
+                                Judgement::Torn => &counts.torn,
+                            },
+                        };
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        Self { stopping, counts, threads }
+    }
+
+    /// What they have seen so far.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        Seen {
+            reads: read(&self.counts.reads),
+            empty: read(&self.counts.empty),
+            torn: read(&self.counts.torn),
+            expired: read(&self.counts.expired),
+            missing: read(&self.counts.missing),
+        }
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}

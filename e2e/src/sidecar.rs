@@ -1,0 +1,287 @@
+//! The real program under test, as a black box: variables and arguments in, a file, output and an exit code out.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::dex::Dex;
+use crate::endpoint::Endpoint;
+use crate::process::{Process, tied};
+use crate::volume::Volume;
+
+/// Every secret of a test has this in it, so that one search finds any that leaks.
+pub const CANARY: &str = "canary";
+
+/// The program: `SIDECAR_BIN` if that is set, else built from this workspace.
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn program() -> PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM
+        .get_or_init(|| {
+            if let Some(given) = std::env::var_os("SIDECAR_BIN") {
+                return given.into();
+            }
+            // target/<profile>/deps/<this test>, or target/<profile>/<this program>
+            let this = std::env::current_exe().expect("a program knows where it is");
+            let folder = this.parent().expect("it is in a folder");
+            let folder = if folder.ends_with("deps") { folder.parent().expect("a profile") } else { folder };
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let mut build = Command::new(cargo);
+            build.current_dir(env!("CARGO_MANIFEST_DIR")).args([
+                "build",
+                "--quiet",
+                "--package",
+                "dexsidecar",
+            ]);
+            if folder.ends_with("release") {
+                build.arg("--release");
+            }
+            build.arg("--target-dir").arg(folder.parent().expect("a target folder"));
+            let built = build.status().expect("cargo runs");
+            assert!(built.success(), "dexsidecar cannot be built");
+            folder.join("dexsidecar")
+        })
+        .clone()
+}
+
+/// A sidecar to be: it begins with an empty environment and a folder of its own for the output.
+#[derive(Debug)]
+pub struct Setup {
+    variables: BTreeMap<String, String>,
+    arguments: Vec<String>,
+    folder: TempDir,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Setup {
+    /// The variables of a good exchange, without endpoint and subject token.
+    ///
+    /// # Panics
+    /// Without a temporary folder.
+    #[must_use]
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let output = folder.path().join("token").to_str().expect("UTF-8").to_owned();
+        Self { variables: BTreeMap::new(), arguments: vec![], folder }
+            .set("dex_access_token_file", output)
+            .set("dex_basic_auth", "user:")
+            .set("dex_connector_id", "k3s")
+            .set("dex_grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")
+            .set("dex_scope", "openid profile federated:id")
+            .set("dex_requested_token_type", "urn:ietf:params:oauth:token-type:access_token")
+            .set("dex_subject_token_type", "urn:ietf:params:oauth:token-type:id_token")
+            .set("DEXSIDECAR_TERMINATION_LOG", "/dev/null")
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.variables.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Takes a variable away.
+    #[must_use]
+    pub fn unset(mut self, name: &str) -> Self {
+        self.variables.remove(name);
+        self
+    }
+
+    /// Adds arguments, split at spaces.
+    #[must_use]
+    pub fn arguments(mut self, line: &str) -> Self {
+        self.arguments.extend(line.split_ascii_whitespace().map(str::to_owned));
+        self
+    }
+
+    /// Reads the subject token from this volume.
+    #[must_use]
+    pub fn subject(self, volume: &Volume) -> Self {
+        let path = volume.token().to_str().expect("UTF-8").to_owned();
+        self.set("dex_file_subject_token", path)
+    }
+
+    /// Exchanges at this Dex, over https with its own CA.
+    #[must_use]
+    pub fn at(self, dex: &Dex) -> Self {
+        let ca = dex.ca_file().to_str().expect("UTF-8").to_owned();
+        self.set("dex_endpoint", dex.endpoint()).set("DEXSIDECAR_CA_FILE", ca)
+    }
+
+    /// Exchanges at this stand-in.
+    #[must_use]
+    pub fn at_stand_in(self, endpoint: &Endpoint) -> Self {
+        self.set("dex_endpoint", endpoint.url())
+    }
+
+    /// The output file.
+    #[must_use]
+    pub fn output(&self) -> PathBuf {
+        self.variables
+            .get("dex_access_token_file")
+            .map_or_else(|| self.folder.path().join("token"), PathBuf::from)
+    }
+
+    /// A folder of this sidecar's own.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The variables as lines that a shell understands.
+    #[must_use]
+    pub fn environment(&self) -> Vec<String> {
+        self.variables.iter().map(|(name, value)| format!("{name}='{value}'")).collect()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = tied(&program());
+        command.env_clear().envs(&self.variables).args(arguments).args(&self.arguments);
+        command
+    }
+
+    /// Starts it: `run`, as the original, without a command.
+    #[must_use]
+    pub fn run(self) -> Sidecar {
+        let process = Process::start("dexsidecar", self.command(&[]));
+        Sidecar { process, setup: self }
+    }
+
+    /// Runs a command to its end.
+    ///
+    /// # Panics
+    /// When it cannot be started, or prints a secret to standard error (or, unless it is `token`, to standard output).
+    #[must_use]
+    pub fn done(&self, arguments: &[&str]) -> Done {
+        let output = self.command(arguments).output().expect("the program can be started");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
+        let done =
+            Done { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
+        assert_no_secret(&done.stderr);
+        if arguments.first() != Some(&"token") {
+            assert_no_secret(&done.stdout);
+        }
+        done
+    }
+}
+
+/// What a command came to.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// The exit code; nothing when a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// A running sidecar.
+#[derive(Debug)]
+pub struct Sidecar {
+    /// Its process.
+    pub process: Process,
+    setup: Setup,
+}
+
+impl Sidecar {
+    /// The output file.
+    #[must_use]
+    pub fn output(&self) -> PathBuf {
+        self.setup.output()
+    }
+
+    /// How it was set up, for further commands in the same environment.
+    #[must_use]
+    pub const fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// The token on disk, if there is one.
+    #[must_use]
+    pub fn token(&self) -> Option<String> {
+        fs::read_to_string(self.output()).ok()
+    }
+
+    /// Waits for a token on disk.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub fn until_token(&mut self) -> String {
+        self.until_another_token("")
+    }
+
+    /// Waits for a token on disk that is not this one.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub fn until_another_token(&mut self, than: &str) -> String {
+        let output = self.output();
+        let read = || fs::read_to_string(&output).ok().filter(|token| token != than);
+        self.process.until("another token is on disk", |_| read().is_some());
+        read().expect("it was there a moment ago")
+    }
+
+    /// Ends it as the kubelet does, and gives its exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        self.process.signal(Signal::TERM);
+        self.process.ended().code()
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        self.process.kill();
+        if !std::thread::panicking() {
+            let output = self.process.output();
+            assert_no_secret(&output);
+            if let Some(token) = self.token().filter(|token| token.len() > 20) {
+                assert!(!output.contains(&token[token.len() - 20..]), "the issued token is in the output");
+            }
+        }
+    }
+}
+
+/// No secret is in this text: neither as it is, nor inside a JSON Web Token.
+///
+/// # Panics
+/// When one is.
+pub fn assert_no_secret(text: &str) {
+    assert!(!text.contains(CANARY), "a secret is in the output:\n{text}");
+    let token = text
+        .split(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)))
+        .find(|word| word.len() > 60 && word.starts_with("eyJ"));
+    assert!(token.is_none(), "a token is in the output:\n{text}");
+}
+
+/// `check --json` as JSON.
+///
+/// # Panics
+/// When it is none.
+#[must_use]
+pub fn report(setup: &Setup) -> Value {
+    let done = setup.done(&["check", "--json"]);
+    serde_json::from_str(&done.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}{}", done.stdout, done.stderr))
+}
+
+/// The rung of a report that broke.
+#[must_use]
+pub fn broken(report: &Value) -> Value {
+    let rungs = report["rungs"].as_array().cloned().unwrap_or_default();
+    rungs.into_iter().find(|rung| rung["ok"] == false).unwrap_or(Value::Null)
+}

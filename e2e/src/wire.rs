@@ -1,0 +1,183 @@
+//! A server down to the byte: it takes connections, plain or TLS, reads one request from each and lets a closure write
+//! whatever it likes. What a real server would never send can be sent.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+/// A request as it was heard.
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    /// `POST`.
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// The head, whole.
+    pub head: String,
+    /// The body, whole.
+    pub body: String,
+}
+
+impl Heard {
+    /// A header's value.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(": "))
+            .find_map(|(known, value)| known.eq_ignore_ascii_case(name).then_some(value))
+    }
+
+    /// A form field's value, decoded.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<String> {
+        let mut fields = form_urlencoded::parse(self.body.as_bytes());
+        fields.find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
+    }
+}
+
+/// What a connection is to its closure.
+pub trait Line: Read + Write {
+    /// The socket below, to be reset or held.
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Line for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Line for StreamOwned<ServerConnection, TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        &self.sock
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Wire {
+    address: SocketAddr,
+    stopping: Arc<AtomicBool>,
+    listener: Option<JoinHandle<()>>,
+}
+
+impl Wire {
+    /// Listens on an address (port 0 is any) and answers each request, in a thread of its own, with `answer`.
+    ///
+    /// # Panics
+    /// When the address cannot be listened on.
+    #[must_use]
+    pub fn start(
+        address: &str,
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(&Heard, &mut dyn Line) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap_or_else(|error| panic!("{address}: {error}"));
+        let address = listener.local_addr().expect("it listens");
+        let stopping = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stopping);
+        let answer = Arc::new(answer);
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if seen.load(Ordering::SeqCst) {
+                    return;
+                }
+                let (tls, answer) = (tls.clone(), Arc::clone(&answer));
+                std::thread::spawn(move || talk(stream, tls, &*answer));
+            }
+        });
+        Self { address, stopping, listener: Some(thread) }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        // Wakes the listener, so that it sees.
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.listener.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn talk(
+    stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    answer: &(dyn Fn(&Heard, &mut dyn Line) -> io::Result<()> + Send + Sync),
+) {
+    let _ = stream.set_nodelay(true);
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(30)));
+    // What the other side does with its connection is not this side's failure.
+    let _ = match tls {
+        None => one(stream, answer),
+        Some(config) => ServerConnection::new(config)
+            .map_err(io::Error::other)
+            .and_then(|connection| one(StreamOwned::new(connection, stream), answer)),
+    };
+}
+
+fn one(
+    mut line: impl Line,
+    answer: &(dyn Fn(&Heard, &mut dyn Line) -> io::Result<()> + Send + Sync),
+) -> io::Result<()> {
+    let heard = hear(&mut line)?;
+    answer(&heard, &mut line)?;
+    line.flush()?;
+    // The other side is told that nothing more comes, and is let go first.
+    let _ = line.socket().shutdown(std::net::Shutdown::Write);
+    let _ = line.read(&mut [0; 64]);
+    Ok(())
+}
+
+fn hear(line: &mut impl Read) -> io::Result<Heard> {
+    let mut bytes = Vec::new();
+    let mut piece = [0; 16 * 1024];
+    let head_end = loop {
+        if let Some(at) = bytes.windows(4).position(|part| part == b"\r\n\r\n") {
+            break at;
+        }
+        match line.read(&mut piece)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => bytes.extend_from_slice(&piece[..n]),
+        }
+    };
+    let head = String::from_utf8_lossy(&bytes[..head_end]).into_owned();
+    let mut first = head.lines().next().unwrap_or_default().split(' ');
+    let [method, target] = [first.next(), first.next()].map(|word| word.unwrap_or_default().to_owned());
+    let mut heard = Heard { method, target, head, body: String::new() };
+    let length: usize = heard.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let mut body = bytes.split_off(head_end + 4);
+    while body.len() < length {
+        match line.read(&mut piece)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => body.extend_from_slice(&piece[..n]),
+        }
+    }
+    heard.body = String::from_utf8_lossy(&body).into_owned();
+    Ok(heard)
+}
+
+/// A whole answer as Go's server writes it.
+#[must_use]
+pub fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
+    let mut text = format!("HTTP/1.1 {status}\r\n");
+    for (name, value) in headers {
+        text += &format!("{name}: {value}\r\n");
+    }
+    text += &format!("Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    text.into_bytes()
+}

@@ -1,0 +1,65 @@
+//! Clients of every kind authenticate with the real Dex, however their secret is written down.
+
+use std::fs;
+
+use dexsidecar_e2e::dex::{Dex, SECRET, Setup as DexSetup};
+use dexsidecar_e2e::issuer::Issuer;
+use dexsidecar_e2e::sidecar::Setup;
+use dexsidecar_e2e::signing_key::claims;
+use dexsidecar_e2e::volume::Volume;
+
+#[test]
+fn public_and_confidential_clients_are_accepted() {
+    let issuer = Issuer::start();
+    let dex = Dex::start(&issuer, &DexSetup::default());
+    let volume = Volume::with(&issuer.token(3_600));
+    let good = || Setup::new().subject(&volume).at(&dex);
+    let encoded: String = form_urlencoded::byte_serialize(SECRET.as_bytes()).collect();
+
+    let with_file = good();
+    let file = with_file.folder().join("client");
+    fs::write(&file, format!("private+app:{SECRET}\n")).unwrap();
+    let with_file = with_file.unset("dex_basic_auth").set("dex_file_basic_auth", file.to_str().unwrap());
+
+    let in_form = good();
+    let file = in_form.folder().join("secret");
+    fs::write(&file, format!("{SECRET}\n")).unwrap();
+    let in_form = in_form
+        .set("dex_basic_auth", "")
+        .set("dex_client_id", "private+app")
+        .set("dex_file_client_secret", file.to_str().unwrap());
+
+    for (how, setup, client) in [
+        ("id: for a public client", good(), "user"),
+        ("id alone", good().set("dex_basic_auth", "incus"), "incus"),
+        ("a raw secret", good().set("dex_basic_auth", format!("private+app:{SECRET}")), "private+app"),
+        (
+            "an encoded secret",
+            good().set("dex_basic_auth", format!("private%2Bapp:{encoded}")),
+            "private+app",
+        ),
+        ("half encoded", good().set("dex_basic_auth", format!("private+app:{encoded}")), "private+app"),
+        ("from a file", with_file, "private+app"),
+        ("in the form", in_form, "private+app"),
+        ("a public one in the form", good().unset("dex_basic_auth").set("dex_client_id", "incus"), "incus"),
+    ] {
+        let done = setup.done(&["once", "--timeout", "20s"]);
+        assert_eq!(done.code, Some(0), "{how}\n{}", done.stderr);
+        assert_eq!(claims(&fs::read_to_string(setup.output()).unwrap())["aud"], client, "{how}");
+    }
+}
+
+#[test]
+fn a_rotated_secret_is_taken_from_its_file_without_a_restart() {
+    let issuer = Issuer::start();
+    let dex = Dex::start(&issuer, &DexSetup::default());
+    let volume = Volume::with(&issuer.token(3_600));
+    let setup = Setup::new().subject(&volume).at(&dex).unset("dex_basic_auth");
+    let file = setup.folder().join("client");
+    fs::write(&file, "private+app:canary-old").unwrap();
+    let mut sidecar = setup.set("dex_file_basic_auth", file.to_str().unwrap()).run();
+    sidecar.process.until_said("code=invalid_client", 1);
+    fs::write(&file, format!("private+app:{SECRET}")).unwrap();
+    sidecar.until_token();
+    sidecar.process.until_said("recovered", 1);
+}

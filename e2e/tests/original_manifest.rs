@@ -1,0 +1,76 @@
+//! The manifest in the original's README works with only the image changed (and, here, the endpoint and the paths).
+
+use std::fs;
+
+use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
+use dexsidecar_e2e::endpoint::Endpoint;
+use dexsidecar_e2e::issuer::Issuer;
+use dexsidecar_e2e::sidecar::Setup;
+use dexsidecar_e2e::signing_key::claims;
+use dexsidecar_e2e::volume::Volume;
+use serde_json::Value;
+
+/// The variables of the sidecar in the original's manifest, in their order.
+fn variables() -> Vec<(String, String)> {
+    let manifest = include_str!("../fixtures/original-deployment.yaml");
+    let manifest: Value = serde_saphyr::from_str(manifest).expect("it is YAML");
+    let sidecar = &manifest["spec"]["template"]["spec"]["initContainers"][0];
+    let text = |value: &Value| value.as_str().expect("a string").to_owned();
+    let env = sidecar["env"].as_array().expect("a list");
+    env.iter().map(|entry| (text(&entry["name"]), text(&entry["value"]))).collect()
+}
+
+fn setup(volume: &Volume) -> Setup {
+    let ours = ["dex_access_token_file", "dex_endpoint", "dex_file_subject_token"];
+    let mut setup = Setup::new();
+    for (name, value) in variables() {
+        if !ours.contains(&name.as_str()) {
+            setup = setup.set(&name, value);
+        }
+    }
+    setup.subject(volume)
+}
+
+#[test]
+fn brings_a_token_from_a_real_dex() {
+    let issuer = Issuer::start();
+    let dex = Dex::start(&issuer, &DexSetup::default());
+    let volume = Volume::with(&issuer.token(3_600));
+    let mut sidecar = setup(&volume).at(&dex).run();
+    let token = sidecar.until_token();
+    assert!(!token.ends_with('\n'), "the bare token");
+    assert_eq!(claims(&token)["aud"], "user");
+    sidecar.process.until_said("token written", 1);
+    assert_eq!(sidecar.process.said("did you mean federated:id?"), 1, "{}", sidecar.process.output());
+    // The original ends with 2 here.
+    assert_eq!(sidecar.terminate(), Some(0));
+    assert_eq!(fs::read_to_string(sidecar.output()).unwrap(), token, "the file outlives the program");
+}
+
+#[test]
+fn sends_what_the_original_sent_and_not_its_own_settings() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    // The kubelet writes no newline; the original would have sent one.
+    let volume = Volume::with("eyJh.eyJi.canary\n");
+    let setup = setup(&volume).at_stand_in(&endpoint);
+    let setup = setup.set("dex_refresh_before", "1h").set("dex_refresh_interval", "1m").set("dex_Extra", "");
+    let mut sidecar = setup.run();
+    sidecar.until_token();
+    let heard = &endpoint.heard()[0];
+    assert_eq!(heard.header("authorization"), Some("Basic dXNlcjo="));
+    assert_eq!(heard.header("content-type"), Some("application/x-www-form-urlencoded"));
+    let mut sent: Vec<_> = form_urlencoded::parse(heard.body.as_bytes()).into_owned().collect();
+    sent.sort();
+    let own = ["dex_access_token_file", "dex_endpoint", "dex_basic_auth", "dex_file_subject_token"];
+    let mut expected: Vec<_> = variables()
+        .into_iter()
+        .filter(|(name, _)| !own.contains(&name.as_str()))
+        .map(|(name, value)| (name.trim_start_matches("dex_").to_owned(), value))
+        .chain([
+            ("subject_token".to_owned(), "eyJh.eyJi.canary".to_owned()),
+            ("Extra".to_owned(), String::new()),
+        ])
+        .collect();
+    expected.sort();
+    assert_eq!(sent, expected);
+}

@@ -1,0 +1,132 @@
+//! Dex and the issuer come and go: the token on disk stays, and is fresh again soon after they are back.
+
+use std::time::Duration;
+
+use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
+use dexsidecar_e2e::issuer::Issuer;
+use dexsidecar_e2e::sidecar::Setup;
+use dexsidecar_e2e::volume::Volume;
+use rustix::process::Signal;
+
+#[test]
+fn f01_dex_is_away_at_the_start() {
+    let issuer = Issuer::start();
+    let mut dex = Dex::start(&issuer, &DexSetup::default());
+    dex.stop();
+    let volume = Volume::with(&issuer.token(3_600));
+    let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
+    sidecar.process.until_said("code=connect_refused", 1);
+    assert_eq!(sidecar.setup().done(&["ready"]).code, Some(1));
+    dex.resume();
+    sidecar.until_token();
+    sidecar.process.until_said("recovered", 1);
+    assert_eq!(sidecar.setup().done(&["ready"]).code, Some(0));
+}
+
+#[test]
+fn f02_dex_is_killed_and_comes_back_with_other_keys() {
+    let issuer = Issuer::start();
+    let mut dex = Dex::start(&issuer, &DexSetup { lifetime: "20s".to_owned(), ..DexSetup::default() });
+    let volume = Volume::with(&issuer.token(3_600));
+    let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
+    let first = sidecar.until_token();
+    dex.stop();
+    sidecar.process.until_said("code=connect_refused", 1);
+    assert_eq!(sidecar.token().as_ref(), Some(&first), "the good token stays");
+    assert_eq!(sidecar.process.said("health=stale"), 1, "{}", sidecar.process.output());
+    dex.resume();
+    sidecar.until_another_token(&first);
+    sidecar.process.until_said("recovered", 1);
+}
+
+#[test]
+fn f50_a_day_s_token_is_healed_by_the_key_check_alone() {
+    let issuer = Issuer::start();
+    let mut dex = Dex::start(&issuer, &DexSetup::default());
+    let volume = Volume::with(&issuer.token(3_600));
+    let setup = Setup::new().subject(&volume).at(&dex).arguments("--key-check 2s");
+    let mut sidecar = setup.run();
+    let first = sidecar.until_token();
+    dex.stop();
+    dex.resume();
+    sidecar.process.until_said("does not publish the key any more", 1);
+    sidecar.process.signal(Signal::USR1); // not to wait for the minute over which a fleet is spread
+    let second = sidecar.until_another_token(&first);
+    let keys = dex.get("/dex/keys").unwrap().1;
+    let kid = |token: &str| {
+        let header =
+            dexsidecar_e2e::signing_key::claims(&format!("x.{}.x", token.split('.').next().unwrap()));
+        header["kid"].as_str().unwrap().to_owned()
+    };
+    assert!(!keys.contains(&kid(&first)) && keys.contains(&kid(&second)));
+}
+
+#[test]
+fn f03_dex_is_stopped_dead() {
+    let issuer = Issuer::start();
+    let dex = Dex::start(&issuer, &DexSetup::default());
+    let volume = Volume::with(&issuer.token(3_600));
+    dex.signal(Signal::STOP);
+    let mut sidecar = Setup::new().subject(&volume).at(&dex).arguments("--attempt-timeout 1s").run();
+    sidecar.process.until_said("code=timed_out", 1);
+    dex.signal(Signal::CONT);
+    sidecar.until_token();
+}
+
+#[test]
+fn f45_the_issuer_is_away_and_its_key_changed() {
+    let mut issuer = Issuer::start();
+    let dex = Dex::start(&issuer, &DexSetup { lifetime: "20s".to_owned(), ..DexSetup::default() });
+    let volume = Volume::with(&issuer.token(3_600));
+    let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
+    let first = sidecar.until_token();
+    issuer.stop();
+    issuer.rotate_key();
+    volume.put(&issuer.token(3_600));
+    sidecar.process.until_said("code=access_denied", 1);
+    assert_eq!(sidecar.token().as_ref(), Some(&first));
+    issuer.resume();
+    sidecar.until_another_token(&first);
+    sidecar.process.until_said("recovered", 1);
+}
+
+#[test]
+fn f65_an_expired_subject_token_is_waited_for_and_its_successor_taken_at_once() {
+    let issuer = Issuer::start();
+    let dex = Dex::start(&issuer, &DexSetup::default());
+    let volume = Volume::with(&issuer.token(-60));
+    let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
+    sidecar.process.until_said("code=subject_token_expired", 1);
+    volume.put(&issuer.token(3_600));
+    sidecar.until_token();
+    sidecar.process.until_said("recovered", 1);
+}
+
+#[test]
+fn f56_the_subject_token_comes_late() {
+    let issuer = Issuer::start();
+    let dex = Dex::start(&issuer, &DexSetup::default());
+    let setup = Setup::new().at(&dex);
+    let path = setup.folder().join("subject");
+    let mut sidecar = setup.set("dex_file_subject_token", path.to_str().unwrap()).run();
+    sidecar.process.until_said("code=subject_token_missing", 1);
+    std::fs::write(&path, issuer.token(3_600)).unwrap();
+    sidecar.until_token();
+}
+
+#[test]
+fn f109_a_token_from_before_a_restart_is_adopted() {
+    let issuer = Issuer::start();
+    let mut dex = Dex::start(&issuer, &DexSetup::default());
+    let volume = Volume::with(&issuer.token(3_600));
+    let setup = Setup::new().subject(&volume).at(&dex);
+    assert_eq!(setup.done(&["once"]).code, Some(0));
+    let token = std::fs::read_to_string(setup.output()).unwrap();
+    dex.stop();
+    let mut sidecar = setup.run();
+    sidecar.process.until_said("the token on disk is still good", 1);
+    assert_eq!(sidecar.token(), Some(token));
+    // Nothing was lost, so nothing is to be complained of for a while.
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(sidecar.process.runs());
+}
