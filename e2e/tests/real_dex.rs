@@ -1,5 +1,7 @@
 //! What Dex itself does: the facts that dexsidecar and the stand-in are built on, asked of the real one.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use dexsidecar_e2e::dex::{Dex, SECRET, Setup, refusal};
 use dexsidecar_e2e::dex_answers::REFUSALS;
 use dexsidecar_e2e::endpoint::Endpoint;

@@ -17,6 +17,12 @@ pub fn of(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTime) 
     let mut found = Vec::new();
     match code {
         Code::AccessDenied | Code::InvalidGrant | Code::Rejected => denied(config, subject, now, &mut found),
+        // Go's server answers plain http on its https port with a hint and a reset; which of them comes first is chance.
+        Code::ConnectionLost if !config.endpoint.is_tls() => {
+            found.push(
+                "dex_endpoint is plain http: a server that speaks https on this port hangs up so".to_owned(),
+            );
+        }
         Code::InvalidClient
             if config.client.is_none() && config.fields.iter().all(|(name, _)| name != "client_id") =>
         {

@@ -1,0 +1,234 @@
+//! Files that are missing, odd, full, in the way or changed by others: said once, healed without a restart, nothing lost.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use dexsidecar_e2e::endpoint::Endpoint;
+use dexsidecar_e2e::sidecar::Setup;
+use dexsidecar_e2e::volume::Volume;
+use rustix::process::Signal;
+
+fn good(endpoint: &Endpoint, volume: &Volume) -> Setup {
+    Setup::new().subject(volume).at_stand_in(endpoint)
+}
+
+#[test]
+fn a_bad_subject_token_is_never_sent_and_its_successor_is() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("subject");
+    let mut sidecar =
+        Setup::new().at_stand_in(&endpoint).set("dex_file_subject_token", path.to_str().unwrap()).run();
+    sidecar.process.until_said("code=subject_token_missing", 1);
+    let _ = fs::create_dir(&path);
+    sidecar.process.until_said("code=subject_token_not_a_file", 1);
+    let _ = fs::remove_dir(&path);
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, 0o600.into(), 0).unwrap();
+    // Told once already, so nothing more is said; what counts is that it does not hang.
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "x".repeat(100_000)).unwrap();
+    sidecar.process.until_said("code=subject_token_too_large", 1);
+    fs::write(&path, "two words").unwrap();
+    sidecar.process.until_said("code=subject_token_malformed", 1);
+    fs::write(&path, "").unwrap();
+    sidecar.process.until_said("code=subject_token_empty", 1);
+    assert!(endpoint.heard().is_empty());
+    fs::write(&path, "eyJh.eyJi.canary\r\n").unwrap();
+    sidecar.until_token();
+    assert_eq!(endpoint.heard()[0].field("subject_token").as_deref(), Some("eyJh.eyJi.canary"));
+}
+
+#[test]
+fn f71_a_missing_folder_costs_no_further_exchange() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let setup = good(&endpoint, &volume);
+    let folder = setup.folder().join("late");
+    let setup = setup.set("dex_access_token_file", folder.join("token").to_str().unwrap());
+    let mut sidecar = setup.run();
+    sidecar.process.until_said("code=output_folder_missing", 1);
+    fs::create_dir(&folder).unwrap();
+    sidecar.until_token();
+    assert_eq!(endpoint.heard().len(), 1);
+    // Removed and made again: put back from memory.
+    fs::remove_dir_all(&folder).unwrap();
+    fs::create_dir(&folder).unwrap();
+    let token = sidecar.until_token();
+    assert_eq!(vec![token], endpoint.issued());
+}
+
+#[test]
+fn f88_what_others_do_to_the_file_is_mended() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let mut sidecar = good(&endpoint, &volume).set("dex_refresh_interval", "1s").run();
+    let token = sidecar.until_token();
+    fs::remove_file(sidecar.output()).unwrap();
+    assert_eq!(sidecar.until_token(), token);
+    sidecar.process.until_said("the token is put back", 1);
+    assert_eq!(endpoint.heard().len(), 1, "without an exchange");
+}
+
+#[test]
+fn f76_a_planted_link_is_replaced_and_not_followed() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let setup = good(&endpoint, &volume);
+    let victim = setup.folder().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    symlink(&victim, setup.output()).unwrap();
+    let mut sidecar = setup.run();
+    sidecar.process.until_said("a symbolic link stood in the output's place", 1);
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    assert!(sidecar.until_token().starts_with("eyJ"));
+}
+
+#[test]
+fn the_mode_follows_the_kubelet_s_rule_or_the_setting() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let mode = |setup: &Setup| {
+        assert_eq!(setup.done(&["once"]).code, Some(0));
+        fs::metadata(setup.output()).unwrap().mode() & 0o7777
+    };
+    assert_eq!(mode(&good(&endpoint, &volume)), 0o644);
+    let fs_group = good(&endpoint, &volume);
+    fs::set_permissions(fs_group.folder(), fs::Permissions::from_mode(0o2770)).unwrap();
+    assert_eq!(mode(&fs_group), 0o640);
+    assert_eq!(mode(&good(&endpoint, &volume).set("DEXSIDECAR_OUTPUT_MODE", "0600")), 0o600);
+}
+
+/// Runs a script with bind mounts of its own; nothing when this machine does not let us.
+fn in_namespace(script: &str) -> Option<String> {
+    let output =
+        Command::new("unshare").args(["--user", "--map-root-user", "--mount", "sh", "-ec", script]).output();
+    let output = output.ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn f80_a_file_that_is_a_mount_point_is_overwritten_in_place_or_refused() {
+    assert!(in_namespace("true").is_some(), "this test needs unshare with user namespaces (util-linux)");
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    for (mode, code, told) in [("auto", 0, "overwritten in place"), ("atomic", 1, "code=output_is_a_mount")] {
+        let setup = good(&endpoint, &volume).set("DEXSIDECAR_WRITE_MODE", mode);
+        let (output, below) = (setup.output(), setup.folder().join("below"));
+        fs::write(&output, "").unwrap();
+        fs::write(&below, "an older and much longer content".repeat(60)).unwrap();
+        let script = format!(
+            "mount --bind {below} {output}; code=0; env -i {env} {program} once --timeout 2s 2>&1 || code=$?; echo code=$code",
+            below = below.display(),
+            output = output.display(),
+            env = setup.environment().join(" "),
+            program = dexsidecar_e2e::sidecar::program().display(),
+        );
+        let printed = in_namespace(&script).expect("the script succeeds");
+        assert!(printed.contains(told) && printed.ends_with(&format!("code={code}\n")), "{mode}: {printed}");
+        let content = fs::read_to_string(&below).unwrap();
+        assert_eq!(content.starts_with("eyJ") && !content.contains("older"), mode == "auto", "{mode}");
+    }
+}
+
+#[test]
+fn f74_a_full_disk_keeps_the_old_token_and_heals() {
+    assert!(in_namespace("true").is_some(), "this test needs unshare with user namespaces (util-linux)");
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let setup = good(&endpoint, &volume);
+    let folder = setup.folder().join("small");
+    fs::create_dir(&folder).unwrap();
+    let setup = setup.set("dex_access_token_file", folder.join("token").to_str().unwrap());
+    let script = format!(
+        "mount -t tmpfs -o size=8k tmpfs {folder}; cd {folder}; \
+         run() {{ env -i {env} {program} once --timeout 2s 2>&1 || true; }}; \
+         run; cp token ../first; head -c 4096 /dev/zero > filler || true; \
+         run; cmp token ../first && echo kept; ls -A; rm filler; run; cmp -s token ../first || echo healed",
+        folder = folder.display(),
+        env = setup.environment().join(" "),
+        program = dexsidecar_e2e::sidecar::program().display(),
+    );
+    let printed = in_namespace(&script).expect("the script succeeds");
+    for told in ["code=output_disk_full", "kept\nfiller\ntoken\n", "healed"] {
+        assert!(printed.contains(told), "{told}\n{printed}");
+    }
+}
+
+#[test]
+fn f73_a_read_only_volume_is_told_and_its_token_kept() {
+    assert!(in_namespace("true").is_some(), "this test needs unshare with user namespaces (util-linux)");
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let setup = good(&endpoint, &volume);
+    let folder = setup.folder().join("volume");
+    fs::create_dir(&folder).unwrap();
+    let setup = setup.set("dex_access_token_file", folder.join("token").to_str().unwrap());
+    let script = format!(
+        "mount -t tmpfs tmpfs {folder}; mount -o remount,ro {folder}; env -i {env} {program} once --timeout 2s 2>&1 || true",
+        folder = folder.display(),
+        env = setup.environment().join(" "),
+        program = dexsidecar_e2e::sidecar::program().display(),
+    );
+    let printed = in_namespace(&script).expect("the script succeeds");
+    assert!(printed.contains("code=output_read_only"), "{printed}");
+}
+
+#[test]
+fn a_signal_brings_a_new_token_at_once() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let mut sidecar = good(&endpoint, &volume).run();
+    let first = sidecar.until_token();
+    sidecar.process.until_said("token written", 1);
+    for _ in 0..5 {
+        sidecar.process.signal(Signal::HUP);
+    }
+    sidecar.until_another_token(&first);
+    assert!(endpoint.heard().len() <= 2, "a burst of signals is one request");
+}
+
+#[test]
+fn a_file_of_another_owner_is_explained() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let setup = good(&endpoint, &volume);
+    let locked = setup.folder().join("locked");
+    fs::create_dir(&locked).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).unwrap();
+    let setup = setup.set("dex_access_token_file", locked.join("token").to_str().unwrap());
+    if rustix::process::geteuid().is_root() {
+        // Root may write anywhere: the image's uid is what users meet this with.
+        for path in [setup.folder(), Path::new(&volume.token()).parent().unwrap()] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let output = Command::new("setpriv")
+            .args(["--reuid", "65532", "--regid", "65532", "--clear-groups", "env", "-i"])
+            .args(setup.environment().iter().map(|line| line.replace('\'', "")))
+            .arg(copy_for_all(&dexsidecar_e2e::sidecar::program(), setup.folder()))
+            .args(["once", "--timeout", "1s"])
+            .output()
+            .expect("setpriv is there (util-linux)");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            text.contains("code=output_not_permitted") && text.contains("this process is 65532:65532"),
+            "{text}"
+        );
+        assert!(text.contains("the original's ran as root"), "{text}");
+    } else {
+        let done = setup.done(&["once", "--timeout", "1s"]);
+        assert!(done.stderr.contains("code=output_not_permitted"), "{}", done.stderr);
+    }
+}
+
+/// A copy of the program where any uid can start it.
+fn copy_for_all(program: &Path, folder: &Path) -> std::path::PathBuf {
+    let copy = folder.join("dexsidecar");
+    fs::copy(program, &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    copy
+}
