@@ -1,2 +1,114 @@
-//! The commands of this project.
-fn main() {}
+//! The commands of this project, spelt once. Each is a plain cargo command or a few of them: what they run is printed.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its terminal")]
+
+mod cache;
+mod debian;
+mod deny;
+mod release;
+mod step;
+mod test;
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use lexopt::{Arg, Parser};
+
+use release::Target;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  demo [--once-around]   see a token being kept fresh by a real Dex; Ctrl-C ends it
+  test                   formatting, lints, licences, and every test there is
+  build [--aarch64]      the static binary as it ships; --aarch64 for that machine
+  bench                  measure the shipped binary against its ceilings, into docs/footprint.md
+  docs                   write the generated pages anew: docs/settings.md, docs/failures.md
+
+Everything that is fetched or built besides goes to $XDG_CACHE_HOME/dexsidecar or ~/.cache/dexsidecar.
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(why) => {
+            eprintln!("xtask: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode, String> {
+    let mut parser = Parser::from_env();
+    let mut words = Vec::new();
+    let mut flags = Vec::new();
+    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+        match argument {
+            Arg::Value(word) => words.push(word.to_string_lossy().into_owned()),
+            Arg::Long("help") | Arg::Short('h') => words.insert(0, "help".to_owned()),
+            Arg::Long(flag) => flags.push(flag.to_owned()),
+            Arg::Short(letter) => return Err(format!("-{letter} is no flag")),
+        }
+    }
+    let known: &[&str] = match words.first().map_or("help", String::as_str) {
+        "demo" => &["once-around"],
+        "build" => &["aarch64"],
+        _ => &[],
+    };
+    if let Some(flag) = flags.iter().find(|flag| !known.contains(&flag.as_str())) {
+        return Err(format!("--{flag} is no flag of this command\n\n{HELP}"));
+    }
+    let has = |flag: &str| flags.iter().any(|given| given == flag);
+    match words.first().map_or("help", String::as_str) {
+        "help" => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        "demo" => demo(has("once-around")),
+        "test" => test::all(),
+        "build" => {
+            let binary = release::build(if has("aarch64") { Target::Aarch64 } else { Target::X86_64 })?;
+            println!("{}", binary.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        "bench" => bench(),
+        "docs" => step::plain(cargo().env("UPDATE", "1").args([
+            "test",
+            "--quiet",
+            "-p",
+            "dexsidecar-e2e",
+            "--test",
+            "docs",
+        ])),
+        other => Err(format!("{other} is no command\n\n{HELP}")),
+    }
+}
+
+/// The cargo that runs this.
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// The workspace.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the workspace's folder")
+}
+
+fn demo(once_around: bool) -> Result<ExitCode, String> {
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--package", "dexsidecar-e2e", "--bin", "demo", "--"]);
+    if once_around {
+        command.arg("--once-around");
+    }
+    println!("building the program and its counterparts; the first time takes a few minutes");
+    step::plain(&mut command)
+}
+
+fn bench() -> Result<ExitCode, String> {
+    let binary = release::build(Target::X86_64)?;
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--release", "--package", "dexsidecar-e2e", "--bin", "bench"]);
+    step::plain(command.env("SIDECAR_BIN", binary))
+}

@@ -1,0 +1,290 @@
+//! The footprint of the shipped binary against its ceilings, as a table, and into docs/footprint.md.
+//!
+//! The binary is the one that `SIDECAR_BIN` names. Memory is read from `/proc/PID/smaps_rollup`, which for a process that
+//! is not dumpable takes root.
+
+#![expect(clippy::print_stdout, reason = "the table is for the terminal")]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use dexsidecar_core::refresher::{Lifetime, Refresher, Step};
+use dexsidecar_core::schedule::Schedule;
+use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
+use dexsidecar_e2e::certificates::Authority;
+use dexsidecar_e2e::endpoint::{Answer, Endpoint};
+use dexsidecar_e2e::sidecar::{Setup, Sidecar, program};
+use dexsidecar_e2e::volume::Volume;
+use rustix::fs::inotify;
+
+/// How often a start is timed.
+const STARTS: usize = 40;
+/// How many refreshes memory is looked at after.
+const REFRESHES: usize = 250;
+const KB: f64 = 1_000.0;
+
+/// One row of the table.
+struct Row {
+    what: &'static str,
+    ceiling: String,
+    measured: String,
+    good: bool,
+}
+
+/// TLS with a CA of its own, a subject token of the size the kubelet's have, and an endpoint that answers at once.
+struct Scene {
+    authority: Authority,
+    endpoint: Endpoint,
+    volume: Volume,
+}
+
+impl Scene {
+    fn new(lifetime: u64) -> Self {
+        let authority = Authority::new();
+        let endpoint = Endpoint::start("127.0.0.1:0", Some(authority.server(&[]).server_config()));
+        endpoint.always(Answer::Token(lifetime));
+        let volume = Volume::with(&format!("eyJh.eyJi{}.canary", "x".repeat(1_000)));
+        Self { authority, endpoint, volume }
+    }
+
+    fn setup(&self) -> Setup {
+        let ca = self.authority.file();
+        Setup::new()
+            .subject(&self.volume)
+            .at_stand_in(&self.endpoint)
+            .set("DEXSIDECAR_CA_FILE", ca.to_str().expect("UTF-8"))
+    }
+
+    fn started(&self) -> Sidecar {
+        let mut sidecar = self.setup().run();
+        sidecar.process.until_said("token written", 1);
+        let tasks = format!("/proc/{}/task", sidecar.process.pid());
+        sidecar
+            .process
+            .until("one thread is left", |_| fs::read_dir(&tasks).is_ok_and(|tasks| tasks.count() == 1));
+        sidecar
+    }
+}
+
+fn main() {
+    // Pages of a file that was written a moment ago would count as the process's own.
+    rustix::fs::sync();
+    let mut rows = Vec::new();
+    sizes(&mut rows);
+    // The long one goes on while the others are measured.
+    let many = std::thread::spawn(after_many_refreshes);
+    start_up(&mut rows);
+    idle(&mut rows);
+    ten_copies(&mut rows);
+    let a_day = simulated_day();
+    rows.push(at_most("exchanges a day for 24-hour tokens, simulated", a_day as f64, 2.0, ""));
+    println!("... and {REFRESHES} refreshes, one each four seconds");
+    let dirty = many.join().expect("the measurement ends");
+    rows.push(at_most("Private_Dirty after 250 refreshes", dirty, 300.0, "kB"));
+
+    let table = table(&rows);
+    println!("{table}");
+    write(&table);
+    assert!(rows.iter().all(|row| row.good), "a ceiling is not held");
+}
+
+fn at_most(what: &'static str, measured: f64, ceiling: f64, unit: &str) -> Row {
+    let show = |number: f64| {
+        let text = if number.fract() == 0.0 { format!("{number:.0}") } else { format!("{number:.2}") };
+        format!("{text} {unit}").trim().to_owned()
+    };
+    let good = measured <= ceiling;
+    println!("{what}: {} (at most {})", show(measured), show(ceiling));
+    Row { what, ceiling: format!("<= {}", show(ceiling)), measured: show(measured), good }
+}
+
+fn sizes(rows: &mut Vec<Row>) {
+    let binary = program();
+    let raw = fs::metadata(&binary).expect("it was built").len() as f64;
+    let packed =
+        Command::new("gzip").args(["-9", "-c"]).arg(&binary).output().expect("gzip is there").stdout.len()
+            as f64;
+    rows.push(at_most("binary", raw / KB, 2_000.0, "kB"));
+    rows.push(at_most("binary, gzip -9", packed / KB, 1_050.0, "kB"));
+}
+
+/// One figure of smaps_rollup, in kB as the kernel has it.
+fn memory(pid: u32, name: &str) -> f64 {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{path}: {error}; memory is measured as root"));
+    let line = text.lines().find(|line| line.starts_with(name)).expect("the kernel knows it");
+    line.split_ascii_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}
+
+/// Voluntary switches of all threads.
+fn wake_ups(pid: u32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").filter_map(Result::ok);
+    tasks
+        .filter_map(|task| fs::read_to_string(task.path().join("status")).ok())
+        .filter_map(|status| {
+            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"))?.to_owned();
+            line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+        })
+        .sum()
+}
+
+fn idle(rows: &mut Vec<Row>) {
+    let scene = Scene::new(86_400);
+    let sidecar = scene.started();
+    let pid = sidecar.process.pid();
+    let before = wake_ups(pid);
+    println!("... a minute of idling");
+    std::thread::sleep(Duration::from_secs(60));
+    rows.push(at_most("wake-ups in an idle minute", (wake_ups(pid) - before) as f64, 2.0, ""));
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").count();
+    rows.push(at_most("threads, idle", threads as f64, 1.0, ""));
+    rows.push(at_most("RSS after the first exchange over TLS, idle", memory(pid, "Rss:"), 2_000.0, "kB"));
+    rows.push(at_most("Private_Dirty, the same", memory(pid, "Private_Dirty:"), 250.0, "kB"));
+}
+
+fn ten_copies(rows: &mut Vec<Row>) {
+    let scene = Scene::new(86_400);
+    let copies: Vec<_> = (0..10).map(|_| scene.started()).collect();
+    let sum: f64 = copies.iter().map(|copy| memory(copy.process.pid(), "Pss:")).sum();
+    rows.push(at_most("PSS of each of ten copies", sum / 10.0, 380.0, "kB"));
+}
+
+fn after_many_refreshes() -> f64 {
+    // A token of one second is refreshed as fast as the token bucket lets through: one each four seconds.
+    let scene = Scene::new(1);
+    let sidecar = scene.setup().run();
+    while scene.endpoint.issued().len() < REFRESHES {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    memory(sidecar.process.pid(), "Private_Dirty:")
+}
+
+/// From just before the start to the rename, seen by inotify; in turn with a curl that does the same exchange.
+fn start_up(rows: &mut Vec<Row>) {
+    let scene = Scene::new(86_400);
+    let (mut ours, mut curls) = (vec![], vec![]);
+    println!("... {STARTS} starts in turn with curl");
+    for round in 0..=STARTS {
+        let (a, b) = (one_start(&scene), one_curl(&scene));
+        // The first of each warms the caches.
+        if round > 0 {
+            ours.push(a);
+            curls.push(b);
+        }
+    }
+    let [ours, curls] = [ours, curls].map(median);
+    rows.push(at_most("exec to token on disk, median", ours, 3.0, "ms"));
+    let ratio = ours / curls;
+    println!("curl for the same exchange: {curls:.2} ms; ratio {ratio:.2}");
+    rows.push(Row {
+        what: "the same beside curl, median",
+        ceiling: "-".to_owned(),
+        measured: format!("{curls:.2} ms for curl, ratio {ratio:.2}"),
+        good: true,
+    });
+}
+
+fn one_start(scene: &Scene) -> f64 {
+    let setup = scene.setup();
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC).expect("inotify");
+    inotify::add_watch(&watch, setup.folder(), inotify::WatchFlags::MOVED_TO).expect("the folder is there");
+    let mut command = Command::new(program());
+    command.env_clear().envs(variables(&setup)).stdin(Stdio::null()).stderr(Stdio::null());
+    let start = Instant::now();
+    let mut child = command.spawn().expect("it can be started");
+    let mut events = [0; 4096];
+    rustix::io::read(&watch, &mut events).expect("an event comes");
+    let took = start.elapsed();
+    child.kill().and_then(|()| child.wait()).expect("it can be ended");
+    took.as_secs_f64() * 1_000.0
+}
+
+fn one_curl(scene: &Scene) -> f64 {
+    let setup = scene.setup();
+    let form = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&connector_id=k3s&scope=openid+profile";
+    let subject = format!("subject_token@{}", scene.volume.token().display());
+    let start = Instant::now();
+    let done = Command::new("curl")
+        .args(["--silent", "--fail", "--cacert"])
+        .arg(scene.authority.file())
+        .args(["--user", "user:", "--data", form, "--data-urlencode", &subject, "--output"])
+        .arg(setup.output())
+        .arg(scene.endpoint.url())
+        .status()
+        .expect("curl is there");
+    assert!(done.success(), "curl makes the exchange too");
+    start.elapsed().as_secs_f64() * 1_000.0
+}
+
+fn variables(setup: &Setup) -> Vec<(String, String)> {
+    let split = |line: String| {
+        let (name, value) = line.split_once('=').expect("NAME='value'");
+        (name.to_owned(), value.trim_matches('\'').to_owned())
+    };
+    setup.environment().into_iter().map(split).collect()
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Exchanges in ten simulated days of the real refresher, a day's worth of them, rounded up.
+fn simulated_day() -> usize {
+    let at = |seconds: f64| Now {
+        boot: BootTime::from_start(Duration::from_secs_f64(seconds)),
+        unix: UnixTime::since_epoch(Duration::from_secs_f64(1.7e9 + seconds)),
+    };
+    let (mut now, mut exchanges) = (0.0, 0);
+    let mut refresher = Refresher::new(Schedule::default(), None, at(0.0));
+    while now < 864_000.0 {
+        // Jitter only makes it earlier, so this is the most there can be.
+        match refresher.step(at(now), Jitter::new(1.0)) {
+            Step::Exchange => {
+                exchanges += 1;
+                refresher.obtained(Lifetime::starting(at(now).boot, Duration::from_secs(86_400)), at(now));
+            }
+            Step::Publish => refresher.published(at(now), Jitter::new(1.0)),
+            Step::Wait(until) => now += at(now).boot.until(until).as_secs_f64(),
+            Step::CheckKeys | Step::Expire => {}
+        }
+    }
+    usize::div_ceil(exchanges, 10)
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text = "| figure | measured | ceiling | held |\n|---|---|---|---|\n".to_owned();
+    for row in rows {
+        let held = if row.good { "yes" } else { "**no**" };
+        text += &format!("| {} | {} | {} | {held} |\n", row.what, row.measured, row.ceiling);
+    }
+    format!("{text}\nMeasured on: {}\n", machine())
+}
+
+/// What kind of machine this is; nothing that tells which.
+fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpus = read("/proc/cpuinfo");
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("\t: unknown");
+    let count = cpus.lines().filter(|line| line.starts_with("processor")).count();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let kernel: Vec<_> = kernel.trim().split(['.', '-']).take(2).collect();
+    format!("{count} x {}, Linux {}", model.trim_start_matches(['\t', ':', ' ']), kernel.join("."))
+}
+
+/// Between the markers of docs/footprint.md.
+fn write(table: &str) {
+    const MARKS: [&str; 2] =
+        ["<!-- measured by cargo xtask bench -->\n", "<!-- end of what was measured -->\n"];
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/footprint.md");
+    let Ok(text) = fs::read_to_string(&path) else { return };
+    let (Some(begin), Some(end)) = (text.find(MARKS[0]), text.find(MARKS[1])) else { return };
+    let text = format!("{}{}\n{table}\n{}", &text[..begin], MARKS[0], &text[end..]);
+    let mut file = fs::File::create(&path).expect("docs/footprint.md can be written");
+    file.write_all(text.as_bytes()).expect("docs/footprint.md can be written");
+}

@@ -1,0 +1,68 @@
+//! Licences, sources, duplicates and bans by cargo-deny, which is built into the cache once.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::{cache, cargo, root, step};
+
+const VERSION: &str = "0.20.2";
+
+/// What the check came to.
+pub(crate) struct Checked {
+    pub(crate) good: bool,
+    pub(crate) note: Option<String>,
+}
+
+/// Runs the checks. Advisories are looked at where their database can be had.
+pub(crate) fn check() -> Result<Checked, String> {
+    let program = program()?;
+    let deny = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command.current_dir(root()).args(arguments);
+        command
+    };
+    let whole = ["--workspace", "--all-features", "check", "licenses", "bans", "sources"];
+    let mut good = step::run("licences, sources, duplicates: cargo deny", &mut deny(&whole)).good;
+    let shipped = [
+        "--manifest-path",
+        "crates/sidecar/Cargo.toml",
+        "--config",
+        "deny-shipped.toml",
+        "--exclude-dev",
+        "check",
+        "bans",
+    ];
+    good &= step::run("what the shipped binary may link: cargo deny", &mut deny(&shipped)).good;
+    let fetched = deny(&["fetch", "db"]).output().is_ok_and(|output| output.status.success());
+    let note = if fetched {
+        good &= step::run("advisories: cargo deny", &mut deny(&["--workspace", "check", "advisories"])).good;
+        None
+    } else {
+        Some(
+            "advisories were not checked: their database cannot be fetched here; the public CI checks them"
+                .to_owned(),
+        )
+    };
+    Ok(Checked { good, note })
+}
+
+fn program() -> Result<PathBuf, String> {
+    let found = Command::new("cargo-deny").arg("--version").output();
+    if found.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(VERSION)) {
+        return Ok("cargo-deny".into());
+    }
+    let tools = cache::folder()?.join("tools");
+    let program = tools.join("bin/cargo-deny");
+    let version = Command::new(&program).arg("--version").output();
+    if version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(VERSION)) {
+        return Ok(program);
+    }
+    let package = format!("cargo-deny@{VERSION}");
+    let mut install = cargo();
+    install.args(["install", "--quiet", "--locked", "--root"]).arg(&tools).arg(&package);
+    if step::run(&format!("installing {package} into the cache"), &mut install).good {
+        Ok(program)
+    } else {
+        Err(format!("{package} cannot be installed: try cargo install --locked {package}"))
+    }
+}
