@@ -5,13 +5,18 @@
 
 mod connect;
 mod name;
+mod no_proxy;
+mod progress;
 mod proxy;
 mod request;
 mod roots;
+#[cfg(test)]
+mod tests;
 mod tls;
+mod tunnel;
 
-use std::cell::Cell;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use dexsidecar_core::endpoint_url::EndpointUrl;
@@ -19,37 +24,33 @@ use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
 use dexsidecar_core::failure::{Code, Failure};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use progress::{Progress, Step};
 pub use proxy::{Proxies, ProxyProblem};
 pub use roots::Roots;
 pub use tls::Session;
 
-/// Anything that bytes go in and out of. One type for plain, tunnelled and encrypted connections keeps one copy of the
-/// HTTP client in the binary.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+/// Anything that bytes go in and out of.
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
-/// A connection, whatever it is made of.
-pub type Connection = Box<dyn Stream>;
-
-/// How far an attempt has come, for the words of a failure when time runs out.
-#[derive(Clone, Debug)]
-pub(crate) enum Progress {
-    Resolving(String),
-    Connecting(String),
-    Tunnelling(String),
-    Handshaking(String),
-    Answering,
+/// A connection, whatever it is made of: plain, tunnelled or encrypted. One type for all of them keeps one copy of the
+/// HTTP client and of TLS in the binary.
+pub struct Connection {
+    stream: Box<dyn Stream>,
+    peer: String,
 }
 
-impl fmt::Display for Progress {
+impl Connection {
+    /// Who is at the other end, as `10.0.0.1:5556` or `dex.example:443 through the proxy http://proxy:3128`.
+    #[must_use]
+    pub fn peer(&self) -> &str {
+        &self.peer
+    }
+}
+
+impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Resolving(host) => write!(f, "while looking up {host}"),
-            Self::Connecting(to) => write!(f, "while connecting to {to}"),
-            Self::Tunnelling(proxy) => write!(f, "while the proxy {proxy} was making a tunnel"),
-            Self::Handshaking(to) => write!(f, "in the TLS handshake with {to}"),
-            Self::Answering => f.write_str("while waiting for the answer"),
-        }
+        write!(f, "Connection({})", self.peer)
     }
 }
 
@@ -74,7 +75,7 @@ impl HttpEndpoint {
         self.timeout
     }
 
-    /// What would be connected to for this URL: the proxy, if one is set for it.
+    /// Host and port of what would be connected to for this URL: the proxy, if one is set for it.
     #[must_use]
     pub fn first_hop(&self, url: &EndpointUrl) -> (String, u16) {
         self.proxies.for_url(url).map_or_else(|| (url.host().to_owned(), url.port()), proxy::Proxy::place)
@@ -84,8 +85,8 @@ impl HttpEndpoint {
     ///
     /// # Errors
     /// Why there are none.
-    pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<std::net::SocketAddr>, Failure> {
-        let progress = Cell::new(Progress::Resolving(host.to_owned()));
+    pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+        let progress = Progress::new(Step::Resolving(host.to_owned()));
         self.in_time(&progress, name::resolve(host, port)).await
     }
 
@@ -94,7 +95,7 @@ impl HttpEndpoint {
     /// # Errors
     /// Why there is none.
     pub async fn connect(&self, url: &EndpointUrl) -> Result<Connection, Failure> {
-        let progress = Cell::new(Progress::Resolving(url.host().to_owned()));
+        let progress = Progress::default();
         self.in_time(&progress, self.reach(url, 0, &progress)).await
     }
 
@@ -103,31 +104,30 @@ impl HttpEndpoint {
     /// # Errors
     /// Why there is no session.
     pub async fn handshake(&self, url: &EndpointUrl, connection: Connection) -> Result<Session, Failure> {
-        let progress = Cell::new(Progress::Handshaking(url.authority()));
-        self.in_time(&progress, tls::handshake(&self.roots, url.host(), connection))
-            .await
-            .map(|(_, session)| session)
+        let progress = Progress::new(Step::Handshaking(connection.peer.clone()));
+        let (_, session) =
+            self.in_time(&progress, tls::handshake(&self.roots, url.host(), connection)).await?;
+        Ok(session)
     }
 
     async fn in_time<T>(
         &self,
-        progress: &Cell<Progress>,
+        progress: &Progress,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(|_| {
-            Err(Failure::new(Code::TimedOut, progress.replace(Progress::Answering).to_string()))
-        })
+        let late = |_| Err(Failure::new(Code::TimedOut, progress.to_string()));
+        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(late)
     }
 
     async fn reach(
         &self,
         url: &EndpointUrl,
         rotation: usize,
-        progress: &Cell<Progress>,
+        progress: &Progress,
     ) -> Result<Connection, Failure> {
         match self.proxies.for_url(url) {
-            Some(proxy) => proxy.tunnel(url, &self.roots, rotation, progress).await,
-            None => Ok(Box::new(connect::connect(url.host(), url.port(), rotation, progress).await?)),
+            Some(proxy) => tunnel::open(proxy, url, &self.roots, rotation, progress).await,
+            None => connect::connect(url.host(), url.port(), rotation, progress).await,
         }
     }
 
@@ -135,22 +135,22 @@ impl HttpEndpoint {
         &self,
         request: &Request,
         rotation: usize,
-        progress: &Cell<Progress>,
+        progress: &Progress,
     ) -> Result<Answer, Failure> {
         let url = &request.url;
         let mut connection = self.reach(url, rotation, progress).await?;
         if url.is_tls() {
-            progress.set(Progress::Handshaking(url.authority()));
-            connection = Box::new(tls::handshake(&self.roots, url.host(), connection).await?.0);
+            progress.reached(Step::Handshaking(connection.peer.clone()));
+            (connection, _) = tls::handshake(&self.roots, url.host(), connection).await?;
         }
-        progress.set(Progress::Answering);
+        progress.reached(Step::Answering(connection.peer.clone()));
         request::send(connection, request).await
     }
 }
 
 impl TokenEndpoint for HttpEndpoint {
     async fn send(&self, request: &Request, rotation: usize) -> Result<Answer, Failure> {
-        let progress = Cell::new(Progress::Answering);
+        let progress = Progress::default();
         self.in_time(&progress, self.attempt(request, rotation, &progress)).await
     }
 }

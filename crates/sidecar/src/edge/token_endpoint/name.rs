@@ -1,9 +1,14 @@
 //! From a host to its addresses, by the system's resolver: nothing is remembered from one attempt to the next.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 
 use dexsidecar_core::failure::{Code, Failure};
+use tokio::sync::Mutex;
+
+/// A look-up that hangs cannot be stopped, and keeps its thread after its attempt is over. The next one waits for it
+/// (within its own deadline), so that at most one thread of this process ever hangs there (F08).
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// All addresses of a host. An address stands for itself.
 ///
@@ -13,49 +18,67 @@ pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Fa
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![(address, port).into()]);
     }
-    match tokio::net::lookup_host((host, port)).await {
-        Ok(addresses) => {
-            let addresses: Vec<_> = addresses.collect();
-            if addresses.is_empty() {
-                return Err(Failure::new(Code::NameNotFound, format!("{host} has no address")));
-            }
-            Ok(addresses)
-        }
-        Err(error) => Err(failure(host, &error)),
+    let turn = TURN.lock().await;
+    let name = host.to_owned();
+    let look_up = tokio::task::spawn_blocking(move || {
+        let found = (name.as_str(), port).to_socket_addrs();
+        drop(turn);
+        found
+    });
+    let found = look_up.await.unwrap_or_else(|_| Err(io::Error::other("the look-up was cancelled")));
+    let addresses: Vec<_> = found.map_err(|error| failure(host, &error))?.collect();
+    if addresses.is_empty() {
+        return Err(Failure::new(Code::NameNotFound, format!("{host} has no address")));
     }
+    Ok(addresses)
 }
 
 /// The standard library gives only the resolver's words: musl's, or glibc's.
 fn failure(host: &str, error: &io::Error) -> Failure {
+    const ABSENT: [&str; 4] = [
+        "Name does not resolve",
+        "Name has no usable address",
+        "Name or service not known",
+        "No address associated with hostname",
+    ];
     let words = error.to_string();
-    let absent =
-        ["Name does not resolve", "Name or service not known", "No address associated", "Name has no usable"];
-    let code = if absent.iter().any(|known| words.contains(known)) {
-        Code::NameNotFound
-    } else {
-        Code::NameLookupFailed
-    };
+    let absent = ABSENT.iter().any(|known| words.contains(known));
+    let code = if absent { Code::NameNotFound } else { Code::NameLookupFailed };
     let words = words.rsplit(": ").next().unwrap_or_default();
     Failure::new(code, format!("{host} ({words})"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
     async fn an_address_needs_no_resolver() {
+        // Not even one that hangs.
+        let _hanging = TURN.lock().await;
         assert_eq!(resolve("::1", 7).await.unwrap(), ["[::1]:7".parse().unwrap()]);
         assert_eq!(resolve("127.0.0.1", 7).await.unwrap(), ["127.0.0.1:7".parse().unwrap()]);
     }
 
+    #[tokio::test]
+    async fn f08_nothing_is_looked_up_while_another_look_up_hangs() {
+        let hanging = TURN.lock().await;
+        let mut waiting = Box::pin(resolve("localhost", 7));
+        assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err());
+        drop(hanging);
+        assert!(waiting.await.unwrap().iter().all(|address| address.ip().is_loopback()));
+    }
+
     #[test]
     fn an_absent_name_is_told_from_a_failed_look_up() {
-        let code = |words: &str| failure("dex", &io::Error::other(words.to_owned())).code;
-        let front = "failed to lookup address information: ";
-        assert_eq!(code(&format!("{front}Name does not resolve")), Code::NameNotFound);
-        assert_eq!(code(&format!("{front}Name or service not known")), Code::NameNotFound);
-        assert_eq!(code(&format!("{front}Try again")), Code::NameLookupFailed);
-        assert_eq!(code(&format!("{front}Temporary failure in name resolution")), Code::NameLookupFailed);
+        let code = |words: &str| {
+            failure("dex", &io::Error::other(format!("failed to lookup address information: {words}"))).code
+        };
+        assert_eq!(code("Name does not resolve"), Code::NameNotFound);
+        assert_eq!(code("Name or service not known"), Code::NameNotFound);
+        assert_eq!(code("Try again"), Code::NameLookupFailed);
+        assert_eq!(code("Temporary failure in name resolution"), Code::NameLookupFailed);
     }
 }

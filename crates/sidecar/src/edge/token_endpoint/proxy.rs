@@ -1,24 +1,16 @@
-//! Proxies by `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, read as Go reads them (golang.org/x/net/http/httpproxy).
-//!
-//! One difference on purpose: a plain-http endpoint is reached through a tunnel too, so that a proxy never sees a
-//! token or a client's secret.
+//! Proxies by `HTTPS_PROXY` and `HTTP_PROXY`, read as Go reads them (golang.org/x/net/http/httpproxy). Which one, and
+//! for what; how it is used is [`super::tunnel`]'s.
 
-use std::cell::Cell;
 use std::fmt;
 use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dexsidecar_core::endpoint_url::EndpointUrl;
-use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::secret::Secret;
-use http_body_util::Empty;
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::{self, HeaderValue};
-use hyper_util::rt::TokioIo;
+use zeroize::Zeroizing;
 
-use super::{Connection, Progress, Roots, connect, tls};
+use super::no_proxy::Exceptions;
 
 /// A proxy that is not supported, or no URL at all. Never quotes it: there may be a password in it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,9 +28,9 @@ impl fmt::Display for ProxyProblem {
 /// One proxy.
 #[derive(Debug)]
 pub(super) struct Proxy {
-    url: EndpointUrl,
+    pub(super) url: EndpointUrl,
     /// `Basic …`.
-    authorization: Option<Secret>,
+    pub(super) authorization: Option<Secret>,
 }
 
 /// Which URLs go through which proxy.
@@ -46,16 +38,7 @@ pub(super) struct Proxy {
 pub struct Proxies {
     https: Option<Proxy>,
     http: Option<Proxy>,
-    except: Vec<Exception>,
-}
-
-#[derive(Debug)]
-enum Exception {
-    All,
-    Network(IpAddr, u32),
-    Address(IpAddr, Option<u16>),
-    /// The suffix begins with a dot; the flag says that the name without it is meant too.
-    Domain(String, bool, Option<u16>),
+    except: Exceptions,
 }
 
 impl Proxies {
@@ -63,7 +46,7 @@ impl Proxies {
     pub const VARIABLES: [&'static str; 7] =
         ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "REQUEST_METHOD"];
 
-    /// Reads the variables of the process, handed in by a look-up.
+    /// Reads the variables of the process, handed in by a look-up. Upper case wins, and empty is unset.
     ///
     /// # Errors
     /// The variable that names an unusable proxy.
@@ -81,161 +64,58 @@ impl Proxies {
             https: read(either("HTTPS_PROXY", "https_proxy"))?,
             http: if cgi { None } else { read(either("HTTP_PROXY", "http_proxy"))? },
             except: either("NO_PROXY", "no_proxy")
-                .map_or_else(Vec::new, |(_, list)| exceptions(list.expose())),
+                .map_or_else(Exceptions::default, |(_, list)| Exceptions::parse(list.expose())),
         })
     }
 
-    /// The proxy for a URL, if it is to go through one. This machine never does.
+    /// The proxy for a URL, if it is to go through one. What is on this machine never does.
     pub(super) fn for_url(&self, url: &EndpointUrl) -> Option<&Proxy> {
         let proxy = if url.is_tls() { self.https.as_ref() } else { self.http.as_ref() }?;
         let host = url.host().to_ascii_lowercase();
         let address = host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
         let here = host == "localhost" || address.is_some_and(|ip| ip.is_loopback());
-        let excepted = self.except.iter().any(|exception| exception.covers(&host, address, url.port()));
-        (!here && !excepted).then_some(proxy)
-    }
-}
-
-fn exceptions(list: &str) -> Vec<Exception> {
-    let mut all = Vec::new();
-    for entry in list.split(',') {
-        let entry = entry.trim().to_ascii_lowercase();
-        if entry == "*" {
-            return vec![Exception::All];
-        }
-        all.extend(Exception::parse(&entry));
-    }
-    all
-}
-
-impl Exception {
-    fn parse(entry: &str) -> Option<Self> {
-        if let Some((address, bits)) = entry.split_once('/')
-            && let (Ok(address), Ok(bits)) = (address.parse::<IpAddr>(), bits.parse::<u32>())
-        {
-            let most = if address.is_ipv4() { 32 } else { 128 };
-            return (bits <= most).then_some(Self::Network(address, bits));
-        }
-        // As net.SplitHostPort: an IPv6 address has a port only in brackets.
-        let (host, port) = match entry.rsplit_once(':') {
-            Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
-            _ => (entry, None),
-        };
-        let host = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
-        let port = match port {
-            None | Some("") => None,
-            Some(port) => Some(port.parse().ok()?),
-        };
-        if let Ok(address) = host.parse::<IpAddr>() {
-            return Some(Self::Address(address.to_canonical(), port));
-        }
-        let host = if host.starts_with("*.") { &host[1..] } else { host };
-        match host {
-            "" => None,
-            suffix if suffix.starts_with('.') => Some(Self::Domain(suffix.to_owned(), false, port)),
-            name => Some(Self::Domain(format!(".{name}"), true, port)),
-        }
-    }
-
-    fn covers(&self, host: &str, address: Option<IpAddr>, port: u16) -> bool {
-        let right_port = |wanted: Option<u16>| wanted.is_none_or(|wanted| wanted == port);
-        match self {
-            Self::All => true,
-            Self::Network(network, bits) => address.is_some_and(|address| within(address, *network, *bits)),
-            Self::Address(own, wanted) => address == Some(*own) && right_port(*wanted),
-            Self::Domain(suffix, itself, wanted) => {
-                (host.ends_with(suffix.as_str()) || *itself && host == &suffix[1..]) && right_port(*wanted)
-            }
-        }
-    }
-}
-
-fn within(address: IpAddr, network: IpAddr, bits: u32) -> bool {
-    match (address, network) {
-        (IpAddr::V4(a), IpAddr::V4(n)) => {
-            (a.to_bits() ^ n.to_bits()).checked_shr(32 - bits).unwrap_or(0) == 0
-        }
-        (IpAddr::V6(a), IpAddr::V6(n)) => {
-            (a.to_bits() ^ n.to_bits()).checked_shr(128 - bits).unwrap_or(0) == 0
-        }
-        _ => false,
+        (!here && !self.except.cover(&host, address, url.port())).then_some(proxy)
     }
 }
 
 impl Proxy {
     fn parse(value: &Secret) -> Option<Self> {
         let text = value.expose().trim();
-        let (url, userinfo) = match EndpointUrl::parse(text) {
-            Ok(parsed) => parsed,
-            Err(_) if !text.contains("://") => EndpointUrl::parse(&format!("http://{text}")).ok()?,
-            Err(_) => return None,
+        let (url, userinfo) = if text.contains("://") {
+            EndpointUrl::parse(text).ok()?
+        } else {
+            EndpointUrl::parse(&Zeroizing::new(["http://", text].concat())).ok()?
         };
-        let authorization = userinfo.map(|userinfo| {
-            let (user, password) =
-                userinfo.expose().split_once(':').unwrap_or_else(|| (userinfo.expose(), ""));
-            let mut plain = zeroize::Zeroizing::new(percent_decoded(user));
-            plain.push(b':');
-            plain.extend(&*zeroize::Zeroizing::new(percent_decoded(password)));
-            Secret::new(format!("Basic {}", STANDARD.encode(&*plain)))
-        });
-        Some(Self { url, authorization })
+        Some(Self { url, authorization: userinfo.as_ref().map(basic) })
     }
 
     /// Host and port.
     pub(super) fn place(&self) -> (String, u16) {
         (self.url.host().to_owned(), self.url.port())
     }
+}
 
-    /// A connection to the endpoint through this proxy (RFC 9110 §9.3.6).
-    pub(super) async fn tunnel(
-        &self,
-        to: &EndpointUrl,
-        roots: &Roots,
-        rotation: usize,
-        progress: &Cell<Progress>,
-    ) -> Result<Connection, Failure> {
-        let failed = |why: String| Failure::new(Code::ProxyFailed, format!("{}: {why}", self.url.origin()));
-        let stream = connect::connect(self.url.host(), self.url.port(), rotation, progress)
-            .await
-            .map_err(|failure| failed(failure.to_string()))?;
-        let mut connection: Connection = Box::new(stream);
-        progress.set(Progress::Tunnelling(self.url.origin()));
-        if self.url.is_tls() {
-            let handshake = tls::handshake(roots, self.url.host(), connection).await;
-            connection = Box::new(handshake.map_err(|failure| failed(failure.to_string()))?.0);
-        }
-        let lost = |error: hyper::Error| failed(error.to_string());
-        let (mut sender, driver) = http1::handshake(TokioIo::new(connection)).await.map_err(lost)?;
-        // Ends with the tunnel, or when `sender` is dropped.
-        tokio::spawn(driver.with_upgrades());
-        let host = if to.host().contains(':') { format!("[{}]", to.host()) } else { to.host().to_owned() };
-        let place = format!("{host}:{}", to.port());
-        let mut request = hyper::Request::connect(&place).header(header::HOST, &place);
-        if let Some(authorization) = &self.authorization
-            && let Ok(mut value) = HeaderValue::from_str(authorization.expose())
-        {
-            value.set_sensitive(true);
-            request = request.header(header::PROXY_AUTHORIZATION, value);
-        }
-        let request =
-            request.body(Empty::<Bytes>::new()).map_err(|_| failed("no request could be made".to_owned()))?;
-        let response = sender.send_request(request).await.map_err(lost)?;
-        if !response.status().is_success() {
-            return Err(failed(format!("it answers {}", response.status().as_u16())));
-        }
-        let upgraded = hyper::upgrade::on(response).await.map_err(lost)?;
-        Ok(Box::new(TokioIo::new(upgraded)))
-    }
+/// `Proxy-Authorization` for `user:password` as a URL has it (RFC 7617).
+fn basic(userinfo: &Secret) -> Secret {
+    let text = userinfo.expose();
+    let (user, password) = text.split_once(':').unwrap_or((text, ""));
+    let mut plain = Zeroizing::new(Vec::with_capacity(text.len() + 1));
+    percent_decode(user, &mut plain);
+    plain.push(b':');
+    percent_decode(password, &mut plain);
+    let mut header = String::with_capacity(6 + plain.len().div_ceil(3) * 4);
+    header.push_str("Basic ");
+    STANDARD.encode_string(&*plain, &mut header);
+    Secret::new(header)
 }
 
 /// `%XX` decoded, everything else as it is.
-fn percent_decoded(text: &str) -> Vec<u8> {
+fn percent_decode(text: &str, out: &mut Vec<u8>) {
+    let digit = |at: Option<&u8>| at.and_then(|byte| char::from(*byte).to_digit(16));
     let mut rest = text.as_bytes();
-    let mut out = Vec::with_capacity(text.len());
     while let [byte, after @ ..] = rest {
-        let digits =
-            after.get(..2).filter(|_| *byte == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+        let code = digit(after.first()).zip(digit(after.get(1))).filter(|_| *byte == b'%');
+        match code.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()) {
             Some(decoded) => {
                 out.push(decoded);
                 rest = &after[2..];
@@ -246,7 +126,6 @@ fn percent_decoded(text: &str) -> Vec<u8> {
             }
         }
     }
-    out
 }
 
 #[cfg(test)]
@@ -255,10 +134,8 @@ mod tests {
 
     fn proxies(variables: &[(&str, &str)]) -> Result<Proxies, ProxyProblem> {
         Proxies::read(|name| {
-            variables
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| Secret::new((*value).to_owned()))
+            let value = variables.iter().find(|(known, _)| *known == name)?.1;
+            Some(Secret::new(value.to_owned()))
         })
     }
 
@@ -266,65 +143,63 @@ mod tests {
         EndpointUrl::parse(text).unwrap().0
     }
 
-    fn proxied(no_proxy: &str, to: &str) -> bool {
-        let variables =
-            [("HTTPS_PROXY", "proxy:3128"), ("HTTP_PROXY", "http://other:8080"), ("NO_PROXY", no_proxy)];
-        proxies(&variables).unwrap().for_url(&url(to)).is_some()
+    fn place(proxies: &Proxies, to: &str) -> Option<(String, u16)> {
+        proxies.for_url(&url(to)).map(Proxy::place)
     }
 
-    /// What golang.org/x/net/http/httpproxy does with the same lists.
     #[test]
-    fn f18_exceptions_mean_what_they_mean_to_go() {
-        for (list, to, through) in [
-            ("", "https://dex.example/token", true),
-            ("", "https://localhost/token", false),
-            ("", "https://127.0.0.9/token", false),
-            ("", "http://[::1]:5556/token", false),
-            ("*", "https://dex.example/token", false),
-            ("example", "https://dex.example/token", false),
-            (".example", "https://dex.example/token", false),
-            ("*.example", "https://dex.example/token", false),
-            ("dex.example", "https://DEX.example/token", false),
-            (".dex.example", "https://dex.example/token", true),
-            ("ex.example", "https://dex.example/token", true),
-            ("dex.example:443", "https://dex.example/token", false),
-            ("dex.example:5556", "https://dex.example/token", true),
-            ("10.0.0.0/8", "https://10.1.2.3/token", false),
-            ("10.0.0.0/8", "https://11.1.2.3/token", true),
-            ("0.0.0.0/0", "https://11.1.2.3/token", false),
-            ("10.1.2.3", "https://10.1.2.3:5556/token", false),
-            ("10.1.2.3:80", "https://10.1.2.3:5556/token", true),
-            ("fd00::/8", "https://[fd00::1]/token", false),
-            ("[fd00::1]:443", "https://[fd00::1]/token", false),
-            ("fd00::1", "https://[fd00::1]/token", false),
-            (" one , dex.example ,", "https://dex.example/token", false),
-            ("10.0.0.0/99, :80, .", "https://10.1.2.3/token", true),
+    fn f18_each_scheme_has_its_variable_and_upper_case_wins() {
+        let three =
+            [("HTTPS_PROXY", "a:1"), ("https_proxy", "b:2"), ("http_proxy", "c:3"), ("HTTP_PROXY", "")];
+        let both = proxies(&three).unwrap();
+        assert_eq!(place(&both, "https://dex.example/token"), Some(("a".to_owned(), 1)));
+        assert_eq!(place(&both, "http://dex.example/token"), Some(("c".to_owned(), 3)));
+        let cgi = proxies(&[("HTTP_PROXY", "evil:1"), ("REQUEST_METHOD", "GET")]).unwrap();
+        assert_eq!(place(&cgi, "http://dex.example/token"), None);
+        assert_eq!(place(&Proxies::default(), "https://dex.example/token"), None);
+    }
+
+    #[test]
+    fn f18_this_machine_is_never_reached_through_a_proxy() {
+        let all = proxies(&[("HTTPS_PROXY", "a:1"), ("HTTP_PROXY", "a:1")]).unwrap();
+        for here in ["localhost", "127.0.0.9", "[::1]:5556", "[::ffff:127.0.0.1]"] {
+            assert_eq!(place(&all, &format!("https://{here}/token")), None, "{here}");
+            assert_eq!(place(&all, &format!("http://{here}/token")), None, "{here}");
+        }
+        assert!(place(&all, "https://sub.localhost/token").is_some());
+    }
+
+    #[test]
+    fn a_proxy_may_be_written_without_its_scheme_and_port() {
+        for (written, host, port) in [
+            ("proxy", "proxy", 80),
+            ("proxy:3128", "proxy", 3128),
+            (" http://proxy:3128/ ", "proxy", 3128),
+            ("https://proxy", "proxy", 443),
+            ("[fd00::1]:3128", "fd00::1", 3128),
+            ("me:canary@proxy:3128", "proxy", 3128),
         ] {
-            assert_eq!(proxied(list, to), through, "NO_PROXY={list} {to}");
+            let proxy = Proxy::parse(&Secret::new(written.to_owned())).unwrap();
+            assert_eq!(proxy.place(), (host.to_owned(), port), "{written}");
         }
     }
 
     #[test]
-    fn each_scheme_has_its_variable_and_upper_case_wins() {
-        let both = proxies(&[("HTTPS_PROXY", "a:1"), ("https_proxy", "b:2"), ("http_proxy", "c:3")]).unwrap();
-        let place = |to: &str| both.for_url(&url(to)).unwrap().place();
-        assert_eq!(place("https://dex.example/token"), ("a".to_owned(), 1));
-        assert_eq!(place("http://dex.example/token"), ("c".to_owned(), 3));
-        let cgi = proxies(&[("HTTP_PROXY", "evil:1"), ("REQUEST_METHOD", "GET")]).unwrap();
-        assert!(cgi.for_url(&url("http://dex.example/token")).is_none());
-    }
-
-    #[test]
     fn what_is_no_http_proxy_is_told_by_the_variable_s_name() {
-        let told = proxies(&[("https_proxy", "socks5://canary:1080")]).unwrap_err().to_string();
-        assert_eq!(told, "https_proxy is no http:// or https:// proxy");
+        for wrong in
+            ["socks5://me:canary@proxy:1080", "socks5h://proxy", "http://", "http://me:canary@:1", ":1"]
+        {
+            let problem = proxies(&[("https_proxy", wrong)]).unwrap_err();
+            assert_eq!(problem.to_string(), "https_proxy is no http:// or https:// proxy", "{wrong}");
+        }
     }
 
     #[test]
     fn a_proxy_s_password_is_decoded_and_has_no_voice() {
-        let proxy = Proxy::parse(&Secret::new("http://me:c%61nary%@proxy:3128".to_owned())).unwrap();
-        let expected = format!("Basic {}", STANDARD.encode("me:canary%"));
-        assert_eq!(proxy.authorization.as_ref().unwrap().expose(), expected);
-        assert!(!format!("{proxy:?}").contains("anary"));
+        let all = proxies(&[("HTTPS_PROXY", "http://me:c%61nary%+f%zz@proxy:3128")]).unwrap();
+        let sent = all.https.as_ref().unwrap().authorization.as_ref().unwrap().expose();
+        assert_eq!(sent, format!("Basic {}", STANDARD.encode("me:canary%+f%zz")));
+        let debug = format!("{all:?}");
+        assert!(!debug.contains("anary") && !debug.contains(&STANDARD.encode("me:canary")[..8]), "{debug}");
     }
 }

@@ -1,6 +1,8 @@
 //! One HTTP/1.1 request on a connection, and the whole of its bounded answer. Redirects are never followed.
 
 use std::error::Error as _;
+use std::io;
+use std::pin::pin;
 
 use dexsidecar_core::exchange::{Answer, Request};
 use dexsidecar_core::failure::{Code, Failure};
@@ -12,45 +14,55 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper_util::rt::TokioIo;
 use zeroize::Zeroizing;
 
-use super::Connection;
+use super::{Connection, Stream, connect, tls};
 
 /// No token endpoint says more, in bytes (F29).
 const LARGEST_BODY: usize = 1024 * 1024;
-/// No server needs more for its headers, in bytes.
+/// No server needs more for its headers, in bytes; hyper itself takes at most a hundred of them.
 const LARGEST_HEAD: usize = 64 * 1024;
-const MOST_HEADERS: usize = 100;
 
 const USER_AGENT: &str = concat!("dexsidecar/", env!("CARGO_PKG_VERSION"));
+
+/// What is sent: a form, or nothing. One type for all requests keeps one copy of hyper in the binary.
+pub(super) type Message = hyper::Request<Full<Bytes>>;
+pub(super) type Sender = http1::SendRequest<Full<Bytes>>;
+pub(super) type Driver = http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>;
+
+/// hyper's client on a stream, with our bounds.
+pub(super) async fn client(stream: Box<dyn Stream>) -> hyper::Result<(Sender, Driver)> {
+    http1::Builder::new().max_buf_size(LARGEST_HEAD).handshake(TokioIo::new(stream)).await
+}
 
 /// Sends the request and reads the answer to its end. The connection is closed afterwards.
 ///
 /// # Errors
 /// The connection broke, or what came is no HTTP or too much of it.
 pub(super) async fn send(connection: Connection, request: &Request) -> Result<Answer, Failure> {
+    let Connection { stream, peer } = connection;
     let message = message(request)?;
-    let handshake = http1::Builder::new()
-        .max_buf_size(LARGEST_HEAD)
-        .max_headers(MOST_HEADERS)
-        .handshake(TokioIo::new(connection));
-    let (mut sender, driver) = handshake.await.map_err(|error| broken(&error))?;
-    let talk = async {
-        let response = sender.send_request(message).await.map_err(|error| broken(&error))?;
-        let (head, body) = response.into_parts();
-        let body = whole(body).await?;
+    let broken = |error| failure(&peer, &error);
+    let (mut sender, driver) = client(stream).await.map_err(broken)?;
+    let mut talk = pin!(async {
+        let (head, body) = sender.send_request(message).await.map_err(broken)?.into_parts();
+        // hyper's own bound is of its buffer, which may take in twice as much at once.
+        if size(&head.headers) > LARGEST_HEAD {
+            return Err(head_too_large());
+        }
+        let body = whole(body, &peer).await?;
         Ok(Answer { status: head.status.as_u16(), body, ..from_headers(&head.headers) })
-    };
-    tokio::pin!(talk, driver);
+    });
     // Polled here rather than spawned: when this future is dropped, the connection is gone with it.
     tokio::select! {
         biased;
         answer = &mut talk => answer,
-        _ = &mut driver => talk.await,
+        _ = driver => talk.await,
     }
 }
 
-fn message(request: &Request) -> Result<hyper::Request<Full<Bytes>>, Failure> {
+fn message(request: &Request) -> Result<Message, Failure> {
     let url = &request.url;
-    let body = request.form.clone().map_or_else(Bytes::new, |form| Bytes::from_owner(Body(form)));
+    // Nothing that comes from a parsed URL or from base64 is refused there.
+    let unfit = || Failure::new(Code::AnswerMalformed, "the request cannot be put into HTTP");
     let mut builder = hyper::Request::builder()
         .method(if request.form.is_some() { "POST" } else { "GET" })
         .uri(url.target())
@@ -63,14 +75,17 @@ fn message(request: &Request) -> Result<hyper::Request<Full<Bytes>>, Failure> {
         builder = builder.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
     }
     if let Some(authorization) = &request.authorization {
-        // It is base64 behind a word, hence always a header's value.
-        if let Ok(mut value) = HeaderValue::from_str(authorization.expose()) {
-            value.set_sensitive(true);
-            builder = builder.header(header::AUTHORIZATION, value);
-        }
+        builder = builder.header(header::AUTHORIZATION, sensitive(authorization).ok_or_else(unfit)?);
     }
-    let unfit = |_| Failure::new(Code::AnswerMalformed, "the request could not be put into HTTP");
-    builder.body(Full::new(body)).map_err(unfit)
+    let body = request.form.clone().map_or_else(Bytes::new, |form| Bytes::from_owner(Body(form)));
+    builder.body(Full::new(body)).map_err(|_| unfit())
+}
+
+/// A header's value that hyper will not print.
+pub(super) fn sensitive(secret: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(secret.expose()).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// A form on its way out: wiped when the last of hyper's references to it is gone.
@@ -82,22 +97,39 @@ impl AsRef<[u8]> for Body {
     }
 }
 
-async fn whole(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Failure> {
+async fn whole(mut body: Incoming, peer: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let too_large = || Failure::new(Code::AnswerTooLarge, "its body is larger than 1 MiB");
+    // What was announced; nothing when it comes in chunks.
     let told = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if told > LARGEST_BODY {
-        return Err(Failure::new(Code::AnswerTooLarge, "its body is larger than 1 MiB"));
+        return Err(too_large());
     }
-    // Room for all that was announced, so that the content never moves and leaves a copy behind.
     let mut content = Zeroizing::new(Vec::with_capacity(told));
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| broken(&error))?;
+        let frame = frame.map_err(|error| failure(peer, &error))?;
         let Some(data) = frame.data_ref() else { continue };
-        if content.len() + data.len() > LARGEST_BODY {
-            return Err(Failure::new(Code::AnswerTooLarge, "its body is larger than 1 MiB"));
+        let needed = content.len() + data.len();
+        if needed > LARGEST_BODY {
+            return Err(too_large());
+        }
+        if needed > content.capacity() {
+            // By hand, so that the smaller one is wiped and not just freed.
+            let mut larger = Zeroizing::new(Vec::with_capacity(needed * 2));
+            larger.extend_from_slice(&content);
+            content = larger;
         }
         content.extend_from_slice(data);
     }
     Ok(content)
+}
+
+/// In bytes, as they were on the wire.
+fn size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
+}
+
+fn head_too_large() -> Failure {
+    Failure::new(Code::AnswerTooLarge, "its headers are larger than 64 KiB, or more than a hundred")
 }
 
 fn from_headers(headers: &HeaderMap) -> Answer {
@@ -115,14 +147,26 @@ fn from_headers(headers: &HeaderMap) -> Answer {
 }
 
 /// hyper's errors, sorted. Their texts tell of the protocol only, never of the content.
-fn broken(error: &hyper::Error) -> Failure {
-    if error.is_parse() && error.to_string().contains("too large") {
-        return Failure::new(Code::AnswerTooLarge, "its headers are larger than 64 KiB");
+pub(super) fn failure(peer: &str, error: &hyper::Error) -> Failure {
+    // hyper tells it apart for servers only; a test holds it to these words.
+    if error.is_parse() && error.to_string() == "message head is too large" {
+        return Failure::new(
+            Code::AnswerTooLarge,
+            "its headers are larger than 64 KiB, or more than a hundred",
+        );
     }
-    if error.is_parse() || error.is_user() {
-        return Failure::new(Code::AnswerMalformed, "");
+    let told = |code, words: String| Failure::new(code, format!("{peer}: {words}"));
+    let from_below = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    match from_below {
+        // With TLS 1.3 the server's refusal (of a client without certificate, say) comes only now.
+        Some(below) if tls::is_alert(below) => tls::failure(peer, "", below),
+        Some(below) if matches!(below.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
+            told(Code::AnswerMalformed, connect::words(below))
+        }
+        Some(below) => told(Code::ConnectionLost, connect::words(below)),
+        None if error.is_incomplete_message() || error.is_closed() || error.is_canceled() => {
+            told(Code::ConnectionLost, error.to_string())
+        }
+        None => told(Code::AnswerMalformed, error.to_string()),
     }
-    let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-    let why = why.split(" (os error").next().unwrap_or_default().to_lowercase();
-    Failure::new(Code::ConnectionLost, why)
 }

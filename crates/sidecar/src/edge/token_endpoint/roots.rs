@@ -1,8 +1,11 @@
 //! The certificates that are trusted: an own CA file, or the system's as Go's crypto/x509 finds them on Linux.
 
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use dexsidecar_core::failure::{Code, Failure};
+use ring::digest::{SHA256, digest};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -38,10 +41,48 @@ pub enum Roots {
     },
 }
 
-/// Trusted certificates, as rustls wants them and as they are.
+/// Trusted certificates: as rustls wants them, and by what each can be recognised. The certificates themselves are let
+/// go one by one: a system's bundle would be 200 kB more.
+#[derive(Debug)]
 pub(super) struct Trusted {
+    /// The names and keys of them all.
     pub(super) store: RootCertStore,
-    pub(super) certificates: Vec<CertificateDer<'static>>,
+    /// Which they are.
+    pub(super) known: Known,
+}
+
+/// A set of certificates, by their SHA-256.
+#[derive(Debug, Default)]
+pub(super) struct Known(BTreeSet<[u8; 32]>);
+
+impl Known {
+    fn digest_of(certificate: &[u8]) -> [u8; 32] {
+        let mut own = [0; 32];
+        own.copy_from_slice(digest(&SHA256, certificate).as_ref());
+        own
+    }
+
+    /// True when it is one of them, byte for byte.
+    pub(super) fn contains(&self, certificate: &[u8]) -> bool {
+        self.0.contains(&Self::digest_of(certificate))
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Trusted {
+    fn none() -> Self {
+        Self { store: RootCertStore::empty(), known: Known::default() }
+    }
+
+    /// Adds one, unless it is there already; false for what is no X.509 v3 certificate.
+    fn add(&mut self, certificate: CertificateDer<'_>) -> bool {
+        let digest = Known::digest_of(&certificate);
+        self.known.0.contains(&digest) || self.store.add(certificate).is_ok() && self.known.0.insert(digest)
+    }
 }
 
 impl Roots {
@@ -62,7 +103,12 @@ impl Roots {
     pub(super) fn read(&self) -> Result<Trusted, Failure> {
         match self {
             Self::File(path) => own(path),
-            Self::System { file, folders } => system(file.as_deref(), folders.as_deref()),
+            Self::System { file, folders } => {
+                let bundles =
+                    file.clone().map_or_else(|| BUNDLES.map(PathBuf::from).to_vec(), |file| vec![file]);
+                let folders = folders.clone().unwrap_or_else(|| FOLDERS.map(PathBuf::from).to_vec());
+                system(&bundles, &folders)
+            }
         }
     }
 }
@@ -72,82 +118,84 @@ fn own(path: &Path) -> Result<Trusted, Failure> {
     let content = input_file::read(path, LARGEST)
         .map_err(|why| Failure::new(Code::CaFileUnreadable, format!("{}: {why}", path.display())))?;
     let invalid = |why: &str| Failure::new(Code::CaFileInvalid, format!("{}: {why}", path.display()));
-    let mut certificates = Vec::new();
+    if content.trim_ascii().is_empty() {
+        return Err(invalid("it is empty"));
+    }
+    let mut trusted = Trusted::none();
+    let mut whole = 0;
     for certificate in CertificateDer::pem_slice_iter(&content) {
-        certificates.push(certificate.map_err(|_| invalid("a certificate is cut off or not PEM"))?);
+        let odd = |why: &str| invalid(&format!("number {} {why}", whole + 1));
+        let certificate = certificate.map_err(|_| odd("is cut off or not PEM"))?;
+        if !trusted.add(certificate) {
+            return Err(odd("is no X.509 v3 certificate"));
+        }
+        whole += 1;
     }
-    let begun = count(&content, b"-----BEGIN CERTIFICATE-----");
-    if certificates.len() != begun {
-        return Err(invalid("a certificate is cut off"));
+    if whole == 0 {
+        return Err(invalid("no BEGIN CERTIFICATE is in it"));
     }
-    if certificates.is_empty() {
-        return Err(invalid("it holds none"));
+    // The reader above skips a last line that is cut off inside the BEGIN itself.
+    let last = content.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    if whole != count(&content, b"-----BEGIN CERTIFICATE-----")
+        || last.starts_with(b"-") && !last.starts_with(b"-----END ")
+    {
+        return Err(invalid("its end is cut off"));
     }
-    let mut store = RootCertStore::empty();
-    for certificate in &certificates {
-        store.add(certificate.clone()).map_err(|_| invalid("one of them is no X.509 v3 certificate"))?;
-    }
-    Ok(Trusted { store, certificates })
+    Ok(trusted)
 }
 
 fn count(content: &[u8], words: &[u8]) -> usize {
     content.windows(words.len()).filter(|part| *part == words).count()
 }
 
-/// Whatever can be used of what is there, as Go does.
-fn system(file: Option<&Path>, folders: Option<&[PathBuf]>) -> Result<Trusted, Failure> {
-    let bundles = file.map_or_else(|| BUNDLES.iter().map(Path::new).collect(), |file| vec![file]);
-    let bundle = bundles.iter().find_map(|path| input_file::read(path, LARGEST).ok());
-    let mut certificates: Vec<CertificateDer<'static>> = Vec::new();
-    let mut add =
-        |content: &[u8]| certificates.extend(CertificateDer::pem_slice_iter(content).filter_map(Result::ok));
-    bundle.iter().for_each(|content| add(content));
-    let usual: Vec<PathBuf>;
-    let folders = match folders {
-        Some(folders) => folders,
-        None => {
-            usual = FOLDERS.iter().map(PathBuf::from).collect();
-            &usual
+/// Whatever can be used of what is there, as Go does: the first bundle that can be read, and every file of every folder.
+fn system(bundles: &[PathBuf], folders: &[PathBuf]) -> Result<Trusted, Failure> {
+    let mut trusted = Trusted::none();
+    let mut add = |content: &[u8]| {
+        for certificate in CertificateDer::pem_slice_iter(content).filter_map(Result::ok) {
+            trusted.add(certificate);
         }
     };
+    let bundle = bundles.iter().find_map(|path| Some((path, input_file::read(path, LARGEST).ok()?)));
+    if let Some((_, content)) = &bundle {
+        add(content);
+    }
     for file in folders.iter().flat_map(|folder| files(folder)) {
-        if let Ok(content) = input_file::read(&file, LARGEST) {
+        // The usual bundle lies in one of the usual folders, and is most of what there is to read.
+        let read_already = bundle.as_ref().is_some_and(|(path, _)| **path == file);
+        if !read_already && let Ok(content) = input_file::read(&file, LARGEST) {
             add(&content);
         }
     }
-    // A bundle and a folder mostly hold the same certificates.
-    certificates.sort_unstable_by(|a, b| a.as_ref().cmp(b.as_ref()));
-    certificates.dedup();
-    let mut store = RootCertStore::empty();
-    certificates.retain(|certificate| store.add(certificate.clone()).is_ok());
-    if certificates.is_empty() {
-        Err(Failure::new(Code::NoRoots, ""))
-    } else {
-        Ok(Trusted { store, certificates })
+    if trusted.known.count() > 0 {
+        return Ok(trusted);
     }
+    let looked: Vec<_> = bundles.iter().chain(folders).map(|path| path.display().to_string()).collect();
+    Err(Failure::new(Code::NoRoots, format!("looked in {}", looked.join(", "))))
 }
 
 /// A folder's entries, without links to others of them: those are c_rehash's names for what is there already.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let same_folder = |path: &Path| {
-        std::fs::read_link(path).is_ok_and(|target| target.components().count() == 1 && !target.is_absolute())
+    let to_neighbour = |path: &PathBuf| {
+        std::fs::read_link(path).is_ok_and(|target| !target.as_os_str().as_bytes().contains(&b'/'))
     };
-    entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| !same_folder(path)).collect()
+    entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| !to_neighbour(path)).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::super::tests::certificates::{self, Ca};
     use super::*;
 
     fn pem() -> String {
-        let mut parameters = rcgen::CertificateParams::new(vec!["ca.test".to_owned()]).unwrap();
-        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+        Ca::new("ca.test").pem()
     }
 
     fn found(roots: &Roots) -> Result<usize, Code> {
-        roots.read().map(|trusted| trusted.certificates.len()).map_err(|failure| failure.code)
+        roots.read().map(|trusted| trusted.known.count()).map_err(|failure| failure.code)
     }
 
     #[test]
@@ -157,17 +205,53 @@ mod tests {
         let roots = Roots::File(path.clone());
         assert_eq!(found(&roots), Err(Code::CaFileUnreadable));
         let (first, second) = (pem(), pem());
-        std::fs::write(&path, format!("# a comment\n{first}{second}")).unwrap();
+        let comment = "# a comment\n=====\n";
+        std::fs::write(&path, format!("{comment}{first}{comment}{second}{comment}")).unwrap();
         assert_eq!(found(&roots), Ok(2));
         let whole = format!("{first}{}", second.trim_end());
-        for end in first.len() + 28..whole.len() {
+        assert_eq!(&whole[first.len()..first.len() + 10], "-----BEGIN");
+        for end in first.len() + 1..whole.len() {
             std::fs::write(&path, &whole[..end]).unwrap();
             assert_eq!(found(&roots), Err(Code::CaFileInvalid), "cut off at {end}");
         }
-        for empty in ["", "no certificate"] {
-            std::fs::write(&path, empty).unwrap();
-            assert_eq!(found(&roots), Err(Code::CaFileInvalid));
+        for end in 0..first.trim_end().len() {
+            std::fs::write(&path, &whole[..end]).unwrap();
+            assert_eq!(found(&roots), Err(Code::CaFileInvalid), "cut off at {end}");
         }
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(found(&roots), Ok(2));
+    }
+
+    #[test]
+    fn f13_what_is_no_certificate_is_refused_in_an_own_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        let roots = Roots::File(path.clone());
+        let key = certificates::a_private_key();
+        for (content, expected) in [
+            (String::new(), Err(Code::CaFileInvalid)),
+            (" \n".to_owned(), Err(Code::CaFileInvalid)),
+            ("no certificate".to_owned(), Err(Code::CaFileInvalid)),
+            (key.clone(), Err(Code::CaFileInvalid)),
+            (
+                format!("{}-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n", pem()),
+                Err(Code::CaFileInvalid),
+            ),
+            (
+                format!("{}-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n", pem()),
+                Err(Code::CaFileInvalid),
+            ),
+            (format!("{key}{}", pem()), Ok(1)),
+            (pem().replace('\n', "\r\n"), Ok(1)),
+            (pem().trim_end().to_owned(), Ok(1)),
+        ] {
+            std::fs::write(&path, &content).unwrap();
+            assert_eq!(found(&roots), expected, "{content}");
+        }
+        assert_eq!(found(&Roots::File(dir.path().to_owned())), Err(Code::CaFileUnreadable));
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert_eq!(found(&Roots::File(fifo)), Err(Code::CaFileUnreadable));
     }
 
     #[test]
@@ -180,10 +264,36 @@ mod tests {
         std::fs::write(folder.join("mine.crt"), pem()).unwrap();
         std::fs::write(folder.join("shared.crt"), &shared).unwrap();
         std::fs::write(folder.join("README"), "not a certificate").unwrap();
-        std::os::unix::fs::symlink("mine.crt", folder.join("0a1b2c3d.0")).unwrap();
+        std::fs::write(folder.join("half.pem"), &shared[..shared.len() / 2]).unwrap();
+        symlink("mine.crt", folder.join("0a1b2c3d.0")).unwrap();
         let (file, list) = (bundle.to_str().unwrap(), format!("/does/not/exist:{}", folder.display()));
         assert_eq!(found(&Roots::system(Some(file), Some(&list))), Ok(3));
         assert_eq!(found(&Roots::system(Some("/does/not/exist"), Some(&list))), Ok(2));
-        assert_eq!(found(&Roots::system(Some("/does/not/exist"), Some("/nor/this"))), Err(Code::NoRoots));
+        let none = Roots::system(Some("/does/not/exist"), Some("/nor/this")).read().unwrap_err();
+        assert_eq!(
+            (none.code, none.detail.as_str()),
+            (Code::NoRoots, "looked in /does/not/exist, /nor/this")
+        );
+    }
+
+    #[test]
+    fn the_first_bundle_that_can_be_read_is_the_only_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let [missing, empty, full] = ["missing", "empty", "full"].map(|name| dir.path().join(name));
+        std::fs::write(&empty, "").unwrap();
+        std::fs::write(&full, pem()).unwrap();
+        assert_eq!(system(&[missing.clone(), full.clone()], &[]).unwrap().known.count(), 1);
+        // As Go: what can be read is read, though nothing is in it.
+        assert_eq!(system(&[missing, empty, full], &[]).unwrap_err().code, Code::NoRoots);
+    }
+
+    #[test]
+    fn a_kubernetes_volume_as_a_folder_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("..2026")).unwrap();
+        std::fs::write(dir.path().join("..2026/ca.crt"), pem()).unwrap();
+        symlink("..2026", dir.path().join("..data")).unwrap();
+        symlink("..data/ca.crt", dir.path().join("ca.crt")).unwrap();
+        assert_eq!(found(&Roots::system(Some("/does/not/exist"), dir.path().to_str())), Ok(1));
     }
 }

@@ -1,0 +1,78 @@
+//! Whole exchanges over real sockets on loopback. What is said of a fault by code and words stands here.
+
+mod answers;
+pub(crate) mod certificates;
+mod deadline;
+mod server;
+mod trust;
+mod tunnels;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dexsidecar_core::endpoint_url::EndpointUrl;
+use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint as _};
+use dexsidecar_core::failure::Failure;
+use dexsidecar_core::secret::Secret;
+use tempfile::TempDir;
+
+use super::{HttpEndpoint, Proxies, Roots};
+
+const SUBJECT: &str = "canary-of-the-subject-token";
+const BASIC: &str = "Basic Y2FuYXJ5LW9mLXRoZS1jbGllbnQ=";
+const PATIENT: Duration = Duration::from_secs(30);
+
+/// Our side of an exchange.
+struct Client {
+    endpoint: HttpEndpoint,
+    _dir: TempDir,
+}
+
+impl Client {
+    fn new() -> Self {
+        Self::trusting("")
+    }
+
+    /// What is in this PEM, and nothing else.
+    fn trusting(pem: &str) -> Self {
+        Self::with(pem, PATIENT, &[])
+    }
+
+    fn hasty() -> Self {
+        Self::with("", Duration::from_millis(300), &[])
+    }
+
+    fn with(pem: &str, timeout: Duration, variables: &[(&str, String)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path: PathBuf = dir.path().join("ca.pem");
+        std::fs::write(&path, pem).unwrap();
+        let proxies = Proxies::read(|name| {
+            Some(Secret::new(variables.iter().find(|(known, _)| *known == name)?.1.clone()))
+        });
+        Self { endpoint: HttpEndpoint::new(timeout, Roots::File(path), proxies.unwrap()), _dir: dir }
+    }
+
+    async fn posts(&self, url: &str) -> Result<Answer, Failure> {
+        let outcome = self.endpoint.send(&post(url), 0).await;
+        let told = match &outcome {
+            Ok(_) => String::new(),
+            Err(failure) => format!("{failure} {failure:?}"),
+        };
+        assert!(!Secret::new(SUBJECT.to_owned()).shows_in(&told), "{told}");
+        assert!(!Secret::new(BASIC[6..].to_owned()).shows_in(&told), "{told}");
+        outcome
+    }
+
+    /// Posts what cannot work, and tells why.
+    async fn fails(&self, url: &str) -> Failure {
+        self.posts(url).await.unwrap_err()
+    }
+}
+
+fn post(url: &str) -> Request {
+    Request {
+        url: EndpointUrl::parse(url).unwrap().0,
+        authorization: Some(Secret::new(BASIC.to_owned())),
+        form: Some(Secret::new(format!("grant_type=a%3Ab&subject_token={SUBJECT}"))),
+    }
+}
