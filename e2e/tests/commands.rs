@@ -19,10 +19,7 @@ fn token(seconds: i64) -> String {
 
 #[test]
 fn wrong_settings_are_told_all_at_once_and_end_with_78() {
-    let setup = Setup::new()
-        .set("dex_refresh_before", "10")
-        .set("DEXSIDECAR_CAFILE", "/canary")
-        .set("HTTPS_PROXY", "socks5://u:canary@proxy:1080");
+    let setup = Setup::new().set("dex_refresh_before", "10").set("DEXSIDECAR_CAFILE", "/canary");
     for command in [&[][..], &["run"], &["once"], &["token"]] {
         let done = setup.done(command);
         assert_eq!(done.code, Some(78), "{command:?}");
@@ -30,12 +27,25 @@ fn wrong_settings_are_told_all_at_once_and_end_with_78() {
             "dex_endpoint is not set",
             "dex_refresh_before has a number without a unit: use a duration such as 1h30m",
             "DEXSIDECAR_CAFILE is no setting: did you mean DEXSIDECAR_CA_FILE?",
-            "HTTPS_PROXY is no http:// or https:// proxy",
         ] {
             assert!(done.stderr.contains(told), "{command:?}: {told}\n{}", done.stderr);
         }
     }
     assert_eq!(setup.done(&["check"]).code, Some(1));
+}
+
+#[test]
+fn an_unusable_proxy_is_a_mistake_only_where_it_would_be_used() {
+    let setup = |no_proxy: &str| {
+        Setup::new()
+            .set("dex_endpoint", "https://dex.invalid/token")
+            .set("HTTPS_PROXY", "socks5://u:canary@proxy:1080")
+            .set("NO_PROXY", no_proxy)
+    };
+    let done = setup("").done(&["once", "--timeout", "100ms"]);
+    assert_eq!(done.code, Some(78));
+    assert!(done.stderr.contains("HTTPS_PROXY is no http:// or https:// proxy"), "{}", done.stderr);
+    assert_eq!(setup(".invalid").done(&["once", "--timeout", "100ms"]).code, Some(1));
 }
 
 #[test]

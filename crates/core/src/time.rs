@@ -16,6 +16,12 @@ impl BootTime {
         Self(since)
     }
 
+    /// How long after the start of the machine.
+    #[must_use]
+    pub const fn since_start(self) -> Duration {
+        self.0
+    }
+
     /// How long ago `earlier` was; zero when it lies ahead.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

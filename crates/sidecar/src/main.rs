@@ -73,28 +73,27 @@ impl Environment<'_> {
         let variable = |wanted: &str| {
             self.given.variables.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
         };
-        let proxies = Proxies::read(variable).map_err(|problem| Problem {
-            setting: problem.0.to_owned(),
-            wrong: "is no http:// or https:// proxy".to_owned(),
-            right: "use a URL such as http://proxy.example:3128, or unset it".to_owned(),
-        });
+        let proxies = Proxies::read(variable);
         let config = Config::read(self.given, output_needed);
         let mut problems = self.unreadable.clone();
-        match (config, proxies) {
-            (Ok(config), Ok(proxies)) if problems.is_empty() => {
-                let (file, folders) = (variable("SSL_CERT_FILE"), variable("SSL_CERT_DIR"));
-                let system =
-                    || Roots::system(file.as_ref().map(Secret::expose), folders.as_ref().map(Secret::expose));
-                let roots = config.ca_file.clone().map_or_else(system, Roots::File);
-                let endpoint = HttpEndpoint::new(config.attempt_timeout, roots, proxies);
-                Ok((config, endpoint))
-            }
-            (config, proxies) => {
-                problems.extend(config.err().unwrap_or_default());
-                problems.extend(proxies.err());
-                Err(problems)
-            }
+        let config = match config {
+            Ok(config) => config,
+            Err(more) => return Err([problems, more].concat()),
+        };
+        problems.extend(proxies.problem_for(&config.endpoint).map(|problem| Problem {
+            setting: problem.0.to_owned(),
+            wrong: "is no http:// or https:// proxy".to_owned(),
+            right: "use a URL such as http://proxy.example:3128, or add Dex's host to NO_PROXY".to_owned(),
+        }));
+        if !problems.is_empty() {
+            return Err(problems);
         }
+        let (file, folders) = (variable("SSL_CERT_FILE"), variable("SSL_CERT_DIR"));
+        let system =
+            || Roots::system(file.as_ref().map(Secret::expose), folders.as_ref().map(Secret::expose));
+        let roots = config.ca_file.clone().map_or_else(system, Roots::File);
+        let endpoint = HttpEndpoint::new(config.attempt_timeout, roots, proxies);
+        Ok((config, endpoint))
     }
 
     fn log(&self) -> Logger {

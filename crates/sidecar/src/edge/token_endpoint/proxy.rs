@@ -36,8 +36,8 @@ pub(super) struct Proxy {
 /// Which URLs go through which proxy.
 #[derive(Debug, Default)]
 pub struct Proxies {
-    https: Option<Proxy>,
-    http: Option<Proxy>,
+    https: Option<Result<Proxy, ProxyProblem>>,
+    http: Option<Result<Proxy, ProxyProblem>>,
     except: Exceptions,
 }
 
@@ -46,30 +46,40 @@ impl Proxies {
     pub const VARIABLES: [&'static str; 7] =
         ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "REQUEST_METHOD"];
 
-    /// Reads the variables of the process, handed in by a look-up. Upper case wins, and empty is unset.
-    ///
-    /// # Errors
-    /// The variable that names an unusable proxy.
-    pub fn read(variable: impl Fn(&str) -> Option<Secret>) -> Result<Self, ProxyProblem> {
+    /// Reads the variables of the process, handed in by a look-up. Upper case wins, and empty is unset. One that names
+    /// an unusable proxy is a problem only for a URL that would go through it, as for Go.
+    #[must_use]
+    pub fn read(variable: impl Fn(&str) -> Option<Secret>) -> Self {
         let either = |upper: &'static str, lower: &'static str| {
             let set = |name| variable(name).filter(|value| !value.is_empty());
             set(upper).map(|value| (upper, value)).or_else(|| set(lower).map(|value| (lower, value)))
         };
         let read = |found: Option<(&'static str, Secret)>| {
-            found.map(|(name, value)| Proxy::parse(&value).ok_or(ProxyProblem(name))).transpose()
+            found.map(|(name, value)| Proxy::parse(&value).ok_or(ProxyProblem(name)))
         };
         // In a CGI process HTTP_PROXY is what a client sent as a header.
         let cgi = variable("REQUEST_METHOD").is_some_and(|value| !value.is_empty());
-        Ok(Self {
-            https: read(either("HTTPS_PROXY", "https_proxy"))?,
-            http: if cgi { None } else { read(either("HTTP_PROXY", "http_proxy"))? },
+        Self {
+            https: read(either("HTTPS_PROXY", "https_proxy")),
+            http: if cgi { None } else { read(either("HTTP_PROXY", "http_proxy")) },
             except: either("NO_PROXY", "no_proxy")
                 .map_or_else(Exceptions::default, |(_, list)| Exceptions::parse(list.expose())),
-        })
+        }
     }
 
-    /// The proxy for a URL, if it is to go through one. What is on this machine never does.
+    /// The variable that keeps this URL from being reached, because it names an unusable proxy.
+    #[must_use]
+    pub fn problem_for(&self, url: &EndpointUrl) -> Option<ProxyProblem> {
+        self.applying_to(url)?.as_ref().err().copied()
+    }
+
+    /// The proxy for a URL, if it is to go through one.
     pub(super) fn for_url(&self, url: &EndpointUrl) -> Option<&Proxy> {
+        self.applying_to(url)?.as_ref().ok()
+    }
+
+    /// What is on this machine never goes through one.
+    fn applying_to(&self, url: &EndpointUrl) -> Option<&Result<Proxy, ProxyProblem>> {
         let proxy = if url.is_tls() { self.https.as_ref() } else { self.http.as_ref() }?;
         let host = url.host().to_ascii_lowercase();
         let address = host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
@@ -132,7 +142,7 @@ fn percent_decode(text: &str, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    fn proxies(variables: &[(&str, &str)]) -> Result<Proxies, ProxyProblem> {
+    fn proxies(variables: &[(&str, &str)]) -> Proxies {
         Proxies::read(|name| {
             let value = variables.iter().find(|(known, _)| *known == name)?.1;
             Some(Secret::new(value.to_owned()))
@@ -151,17 +161,17 @@ mod tests {
     fn f18_each_scheme_has_its_variable_and_upper_case_wins() {
         let three =
             [("HTTPS_PROXY", "a:1"), ("https_proxy", "b:2"), ("http_proxy", "c:3"), ("HTTP_PROXY", "")];
-        let both = proxies(&three).unwrap();
+        let both = proxies(&three);
         assert_eq!(place(&both, "https://dex.example/token"), Some(("a".to_owned(), 1)));
         assert_eq!(place(&both, "http://dex.example/token"), Some(("c".to_owned(), 3)));
-        let cgi = proxies(&[("HTTP_PROXY", "evil:1"), ("REQUEST_METHOD", "GET")]).unwrap();
+        let cgi = proxies(&[("HTTP_PROXY", "evil:1"), ("REQUEST_METHOD", "GET")]);
         assert_eq!(place(&cgi, "http://dex.example/token"), None);
         assert_eq!(place(&Proxies::default(), "https://dex.example/token"), None);
     }
 
     #[test]
     fn f18_this_machine_is_never_reached_through_a_proxy() {
-        let all = proxies(&[("HTTPS_PROXY", "a:1"), ("HTTP_PROXY", "a:1")]).unwrap();
+        let all = proxies(&[("HTTPS_PROXY", "a:1"), ("HTTP_PROXY", "a:1")]);
         for here in ["localhost", "127.0.0.9", "[::1]:5556", "[::ffff:127.0.0.1]"] {
             assert_eq!(place(&all, &format!("https://{here}/token")), None, "{here}");
             assert_eq!(place(&all, &format!("http://{here}/token")), None, "{here}");
@@ -189,15 +199,19 @@ mod tests {
         for wrong in
             ["socks5://me:canary@proxy:1080", "socks5h://proxy", "http://", "http://me:canary@:1", ":1"]
         {
-            let problem = proxies(&[("https_proxy", wrong)]).unwrap_err();
+            let all = proxies(&[("https_proxy", wrong), ("no_proxy", ".inside")]);
+            let problem = all.problem_for(&url("https://dex.example/token")).unwrap();
             assert_eq!(problem.to_string(), "https_proxy is no http:// or https:// proxy", "{wrong}");
+            // Go does not care about one that would not be used.
+            assert_eq!(all.problem_for(&url("https://dex.inside/token")), None);
+            assert_eq!(all.problem_for(&url("http://dex.example/token")), None);
         }
     }
 
     #[test]
     fn a_proxy_s_password_is_decoded_and_has_no_voice() {
-        let all = proxies(&[("HTTPS_PROXY", "http://me:c%61nary%+f%zz@proxy:3128")]).unwrap();
-        let sent = all.https.as_ref().unwrap().authorization.as_ref().unwrap().expose();
+        let all = proxies(&[("HTTPS_PROXY", "http://me:c%61nary%+f%zz@proxy:3128")]);
+        let sent = all.https.as_ref().unwrap().as_ref().unwrap().authorization.as_ref().unwrap().expose();
         assert_eq!(sent, format!("Basic {}", STANDARD.encode("me:canary%+f%zz")));
         let debug = format!("{all:?}");
         assert!(!debug.contains("anary") && !debug.contains(&STANDARD.encode("me:canary")[..8]), "{debug}");

@@ -49,7 +49,7 @@ impl Client {
         let proxies = Proxies::read(|name| {
             Some(Secret::new(variables.iter().find(|(known, _)| *known == name)?.1.clone()))
         });
-        Self { endpoint: HttpEndpoint::new(timeout, Roots::File(path), proxies.unwrap()), _dir: dir }
+        Self { endpoint: HttpEndpoint::new(timeout, Roots::File(path), proxies), _dir: dir }
     }
 
     async fn posts(&self, url: &str) -> Result<Answer, Failure> {
