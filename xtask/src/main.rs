@@ -103,6 +103,12 @@ fn demo(once_around: bool) -> Result<ExitCode, String> {
         command.arg("--once-around");
     }
     println!("building the program and its counterparts; the first time takes a few minutes");
+    match release::build(Target::X86_64) {
+        Ok(binary) => {
+            command.env("SIDECAR_BIN", binary);
+        }
+        Err(why) => println!("   the program is not the one that ships, but a larger one for testing: {why}"),
+    }
     step::plain(&mut command)
 }
 
