@@ -412,3 +412,6 @@ fn lifetime_on_disk(claims: &Claims, left: Duration, now: BootTime) -> Lifetime 
     let expires = now + left;
     Lifetime { issued: expires - claims.length().unwrap_or(left), expires }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ const ROUNDS: usize = 3;
 #[expect(dead_code, reason = "held, not read")]
 enum Issuing {
     Dex(Box<Dex>),
-    StandIn(Endpoint, Authority),
+    StandIn(Box<(Endpoint, Authority)>),
 }
 
 fn main() -> ExitCode {
@@ -75,7 +75,7 @@ fn issuing(issuer: &Issuer) -> (Issuing, Setup) {
             endpoint.always(Answer::Token(LIFETIME));
             let ca = authority.file().to_str().expect("UTF-8").to_owned();
             let setup = Setup::new().at_stand_in(&endpoint).set("DEXSIDECAR_CA_FILE", ca);
-            (Issuing::StandIn(endpoint, authority), setup)
+            (Issuing::StandIn(Box::new((endpoint, authority))), setup)
         }
     }
 }
@@ -84,7 +84,7 @@ impl Drop for Issuing {
     fn drop(&mut self) {
         let what = match self {
             Self::Dex(_) => "Dex",
-            Self::StandIn(_, _) => "the stand-in",
+            Self::StandIn(_) => "the stand-in",
         };
         println!("   {what} and the issuer have ended, their files are removed");
     }
@@ -112,10 +112,7 @@ fn watch(mut sidecar: Sidecar, volume: &Volume, issuer: &Issuer, stop: &AtomicBo
         std::thread::sleep(Duration::from_millis(50));
     }
     let code = sidecar.terminate();
-    println!(
-        "\n6. SIGTERM: dexsidecar ended with {}",
-        code.map_or("a signal".to_owned(), |code| code.to_string())
-    );
+    println!("\n6. SIGTERM: dexsidecar ended with {}", spelt(code));
     code == Some(0) && (written >= rounds || rounds == usize::MAX)
 }
 
@@ -133,7 +130,7 @@ fn aftermath(sidecar: &Sidecar, start: Instant, last: &mut String) {
     );
     *last = token;
     let ready = sidecar.setup().done(&["ready"]);
-    let code = ready.code.map_or("a signal".to_owned(), |code| code.to_string());
+    let code = spelt(ready.code);
     println!("             dexsidecar ready says {code}: {}", ready.stdout.trim_end());
     // The thread that wrote the file goes a moment later.
     std::thread::sleep(Duration::from_millis(100));
@@ -148,4 +145,8 @@ fn aftermath(sidecar: &Sidecar, start: Instant, last: &mut String) {
         figure("RssAnon"),
         figure("Threads"),
     );
+}
+
+fn spelt(code: Option<i32>) -> String {
+    code.map_or_else(|| "a signal".to_owned(), |code| code.to_string())
 }

@@ -1,0 +1,252 @@
+//! The real loop in paused time, against a scripted endpoint and a real file: days pass in milliseconds.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use dexsidecar_core::config::Given;
+use dexsidecar_core::time::Now;
+use tempfile::TempDir;
+
+use super::*;
+use crate::edge::log::Logger;
+
+/// What the endpoint does, as a function of the seconds that have passed.
+type Script = Box<dyn Fn(f64) -> Played>;
+
+enum Played {
+    /// A token of so many seconds, signed with this key.
+    Token(u64, &'static str),
+    /// Another answer.
+    Answer(u16, &'static str),
+    /// Nobody is there.
+    Away,
+}
+
+struct Scripted {
+    clock: Clock,
+    start: Now,
+    script: Script,
+    /// The key that `/keys` publishes, as a function of time.
+    published: fn(f64) -> &'static str,
+    seen: Rc<RefCell<Seen>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// When each exchange was asked for, in seconds.
+    exchanges: Vec<f64>,
+    keys: usize,
+}
+
+impl TokenEndpoint for Scripted {
+    async fn send(&self, request: &Request, _: usize) -> Result<Answer, Failure> {
+        let now = self.clock.now();
+        let seconds = now.boot.since(self.start.boot).as_secs_f64();
+        let away = || Err(Failure::new(Code::ConnectRefused, "scripted"));
+        if request.form.is_none() {
+            self.seen.borrow_mut().keys += 1;
+            if matches!((self.script)(seconds), Played::Away) {
+                return away();
+            }
+            let body = format!(r#"{{"keys":[{{"kid":"{}"}}]}}"#, (self.published)(seconds));
+            let status = if request.url.target().ends_with("/keys") { 200 } else { 404 };
+            return Ok(Answer { status, body: body.into_bytes().into(), ..Answer::default() });
+        }
+        self.seen.borrow_mut().exchanges.push(seconds);
+        match (self.script)(seconds) {
+            Played::Away => away(),
+            Played::Answer(status, body) => {
+                Ok(Answer { status, body: body.as_bytes().to_vec().into(), ..Answer::default() })
+            }
+            Played::Token(length, key) => {
+                let issued = now.unix.as_duration().as_secs();
+                let header = URL_SAFE_NO_PAD.encode(format!(r#"{{"kid":"{key}"}}"#));
+                let claims = format!(r#"{{"iat":{issued},"exp":{},"n":{seconds}}}"#, issued + length);
+                let token = format!("{header}.{}.sig", URL_SAFE_NO_PAD.encode(claims));
+                let body =
+                    format!(r#"{{"access_token":"{token}","token_type":"bearer","expires_in":{length}}}"#);
+                Ok(Answer { status: 200, body: body.into_bytes().into(), ..Answer::default() })
+            }
+        }
+    }
+}
+
+struct World {
+    agent: Agent<Scripted>,
+    seen: Rc<RefCell<Seen>>,
+    clock: Clock,
+    folder: TempDir,
+}
+
+impl World {
+    fn new(
+        more: &[(&str, &str)],
+        script: impl Fn(f64) -> Played + 'static,
+        published: fn(f64) -> &'static str,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("token");
+        let all = [
+            ("dex_endpoint", "https://dex.test/dex/token"),
+            ("dex_access_token_file", output.to_str().unwrap()),
+            ("dex_subject_token", "subject"),
+            ("DEXSIDECAR_KEY_CHECK", "0s"),
+        ];
+        let mut variables: Vec<(String, Secret)> = Vec::new();
+        for (name, value) in all.iter().chain(more) {
+            variables.retain(|(known, _)| known != name);
+            variables.push(((*name).to_owned(), Secret::new((*value).to_owned())));
+        }
+        let mut config = Config::read(&Given { variables, ..Given::default() }, true).unwrap();
+        let output = config.output.take().unwrap();
+        let start = Now {
+            boot: BootTime::from_start(Duration::from_secs(9_000)),
+            unix: BUILT + Duration::from_secs(9_000),
+        };
+        let clock = Clock::Paused(start, tokio::time::Instant::now());
+        let seen = Rc::new(RefCell::new(Seen::default()));
+        let endpoint = Scripted { clock, start, script: Box::new(script), published, seen: Rc::clone(&seen) };
+        let status = Status::new(Logger::silent(clock), Some("/dev/null".into()));
+        Self { agent: Agent::new(config, output, endpoint, clock, status), seen, clock, folder }
+    }
+
+    /// Lets the agent run for so long; `look` is called each ten seconds with the seconds passed and the file's verdict.
+    async fn run(&mut self, seconds: f64, mut look: impl FnMut(f64, Option<Verdict>)) {
+        let mut nudge = Nudge::install().unwrap();
+        let (clock, path, start) =
+            (self.clock, self.folder.path().join("token"), tokio::time::Instant::now());
+        let watching = async {
+            while start.elapsed().as_secs_f64() < seconds {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                let content = std::fs::read_to_string(&path).ok().map(Secret::new);
+                let verdict = content.map(|content| Verdict::of(&content, Duration::ZERO, clock.now().unix));
+                look(start.elapsed().as_secs_f64(), verdict);
+            }
+        };
+        tokio::select! {
+            () = self.agent.run(&mut nudge) => panic!("the loop never ends"),
+            () = watching => {}
+        }
+    }
+
+    fn exchanges(&self) -> Vec<f64> {
+        self.seen.borrow().exchanges.clone()
+    }
+}
+
+const DAY: f64 = 86_400.0;
+
+fn first_key(_: f64) -> &'static str {
+    "first"
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_day_s_token_costs_two_exchanges_a_day() {
+    let mut world = World::new(&[], |_| Played::Token(86_400, "first"), first_key);
+    world
+        .run(10.0 * DAY, |when, verdict| assert!(verdict.is_some_and(Verdict::is_good), "at {when} s"))
+        .await;
+    let exchanges = world.exchanges().len();
+    assert!((15..=19).contains(&exchanges), "{exchanges} in ten days");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p2_an_outage_within_the_budget_is_never_seen_by_a_reader() {
+    // Away from every hour's first refresh for 29 minutes.
+    let away = |when: f64| when % 3_600.0 > 1_500.0 && when % 3_600.0 < 1_500.0 + 1_740.0;
+    let script = move |when| if away(when) { Played::Away } else { Played::Token(3_600, "first") };
+    let mut world = World::new(&[], script, first_key);
+    world.run(2.0 * DAY, |when, verdict| assert!(verdict.is_some_and(Verdict::is_good), "at {when} s")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn p3_a_token_is_there_soon_after_dex_is_back() {
+    let script = |when| if when < 40_000.0 { Played::Away } else { Played::Token(3_600, "first") };
+    let mut world = World::new(&[], script, first_key);
+    let mut first = None;
+    world
+        .run(41_000.0, |when, verdict| {
+            if verdict.is_some_and(Verdict::is_good) {
+                first.get_or_insert(when);
+            }
+        })
+        .await;
+    assert!(first.is_some_and(|when| when <= 40_000.0 + 30.0 + 10.0), "{first:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p5_no_answer_makes_it_hurry_or_end() {
+    for (answer, most_in_a_day) in [
+        (r#"{"error":"invalid_client"}"#, 600),
+        (r#"{"error":"access_denied"}"#, 3_000),
+        ("<html>", 5_900),
+        (r#"{"access_token":"abc","token_type":"bearer","expires_in":0}"#, 5_900),
+    ] {
+        let status = if answer.contains("error") { 401 } else { 200 };
+        let mut world = World::new(&[], move |_| Played::Answer(status, answer), first_key);
+        world.run(DAY, |_, verdict| assert_eq!(verdict, None)).await;
+        let exchanges = world.exchanges();
+        assert!(exchanges.len() <= most_in_a_day, "{answer}: {}", exchanges.len());
+        assert!(exchanges.len() > 250, "{answer}: it goes on trying");
+        assert!(exchanges.windows(21).all(|w| w[20] - w[0] >= 60.0), "{answer}: twenty in a minute");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f39_tokens_that_are_hardly_alive_make_no_storm() {
+    let mut world = World::new(&[], |_| Played::Token(1, "first"), first_key);
+    world.run(3_600.0, |_, _| {}).await;
+    let exchanges = world.exchanges();
+    assert!(exchanges.windows(21).all(|w| w[20] - w[0] >= 60.0));
+    assert!(exchanges.len() <= 905, "{}", exchanges.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn p13_lost_keys_are_healed_within_the_period_and_a_minute() {
+    let key = |when| if when < 5_000.0 { "first" } else { "second" };
+    let mut world =
+        World::new(&[("DEXSIDECAR_KEY_CHECK", "10m")], move |when| Played::Token(86_400, key(when)), key);
+    world.run(12_000.0, |_, _| {}).await;
+    let exchanges = world.exchanges();
+    assert_eq!(exchanges.len(), 2, "{exchanges:?}");
+    assert!((5_000.0..5_000.0 + 660.0).contains(&exchanges[1]), "{exchanges:?}");
+    assert!((18..=26).contains(&world.seen.borrow().keys), "{}", world.seen.borrow().keys);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dex_without_keys_beside_it_is_asked_once_a_token() {
+    // The endpoint publishes no keys below this path.
+    let mut world = World::new(
+        &[("DEXSIDECAR_KEY_CHECK", "1m"), ("dex_endpoint", "https://dex.test/exchange")],
+        |_| Played::Token(86_400, "first"),
+        first_key,
+    );
+    world.run(12_000.0, |_, _| {}).await;
+    assert_eq!(world.seen.borrow().keys, 0);
+    assert_eq!(world.exchanges().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f57_a_subject_token_that_vanishes_is_remembered_until_it_expires() {
+    let folder = tempfile::tempdir().unwrap();
+    let subject = folder.path().join("subject");
+    let exp = (BUILT + Duration::from_secs(9_000 + 20_000)).as_duration().as_secs();
+    let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{},"exp":{exp}}}"#, exp - 20_000));
+    std::fs::write(&subject, format!("e30.{claims}.sig")).unwrap();
+    let named = [("dex_file_subject_token", subject.to_str().unwrap()), ("dex_subject_token", "")];
+    let mut world = World::new(&named, |_| Played::Token(3_600, "first"), first_key);
+    let removed = std::cell::Cell::new(false);
+    world
+        .run(40_000.0, |when, verdict| {
+            if !removed.replace(true) {
+                std::fs::remove_file(&subject).unwrap();
+            }
+            // The remembered token works until 20,000 s, and the last one it buys for half an hour to an hour more.
+            let good = verdict.is_some_and(Verdict::is_good);
+            assert!(good || when > 21_700.0, "expired at {when} s");
+            assert!(!good || when < 23_620.0, "good at {when} s, which nobody can have bought");
+        })
+        .await;
+}
