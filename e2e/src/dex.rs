@@ -13,13 +13,16 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::certificates::{Authority, Certificate};
-use crate::go;
-use crate::issuer::{ISSUER, Issuer};
+use crate::go::{self, Program};
+use crate::issuer::{ClusterIssuer, ISSUER};
 use crate::process::{PATIENCE, Process, tied};
 use crate::wire;
 
 /// The secret of the confidential client `private+app`: everything that encoding can get wrong.
 pub const SECRET: &str = "a%b c+d:canary";
+
+const PROGRAM: Program =
+    Program { name: "dex", module: "dex", package: "github.com/dexidp/dex/cmd/dex", link: "" };
 
 /// Dex's configuration, to be varied before it starts.
 #[derive(Clone, Debug)]
@@ -57,8 +60,8 @@ impl Dex {
     /// # Panics
     /// Without Go; when Dex does not come up.
     #[must_use]
-    pub fn start(issuer: &Issuer, setup: &Setup) -> Self {
-        let program = go::program("dex", "github.com/dexidp/dex/cmd/dex");
+    pub fn start(issuer: &impl ClusterIssuer, setup: &Setup) -> Self {
+        let program = go::program(&PROGRAM);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ports = (free_port(), free_port());
         let mut dex = Self {
@@ -141,7 +144,7 @@ impl Dex {
     ///
     /// # Panics
     /// When the temporary folder is gone.
-    pub fn configure(&self, issuer: &Issuer, setup: &Setup) {
+    pub fn configure(&self, issuer: &impl ClusterIssuer, setup: &Setup) {
         let certificate = setup.certificate.clone().unwrap_or_else(|| self.authority.server(&[]));
         let mut connector = json!({
             "issuer": issuer.url(),

@@ -28,14 +28,27 @@ pub fn look() -> Result<(), String> {
     if found < OLDEST { Err(format!("{wanted}, and this is {version}: {get}")) } else { Ok(()) }
 }
 
-/// The program `package` of the module in `folder` (below `e2e/`), built if it is not in the cache yet.
+/// A program of a module of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// Its name in the cache.
+    pub name: &'static str,
+    /// The module's folder below `e2e/`.
+    pub module: &'static str,
+    /// The package, as the module's `tool` lines have it.
+    pub package: &'static str,
+    /// What its linker is told besides.
+    pub link: &'static str,
+}
+
+/// Builds a program if it is not in the cache yet, and gives where it is.
 ///
 /// # Panics
 /// Without Go, and when the build fails: with what Go said.
 #[must_use]
-pub fn program(folder: &str, package: &str) -> PathBuf {
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let name = package.rsplit('/').next().unwrap_or(package);
+pub fn program(wanted: &Program) -> PathBuf {
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join(wanted.module);
+    let (name, package) = (wanted.name, wanted.package);
     let key = key(&module);
     let built = cache::folder().join(format!("{name}-{key}"));
     if built.exists() {
@@ -56,7 +69,7 @@ pub fn program(folder: &str, package: &str) -> PathBuf {
         .current_dir(&module)
         .env("CGO_ENABLED", "0")
         .env("GOFLAGS", "-mod=readonly -buildvcs=false")
-        .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
+        .args(["build", "-trimpath", "-ldflags", &format!("-s -w {}", wanted.link), "-o"])
         .arg(&unfinished)
         .arg(package)
         .output()

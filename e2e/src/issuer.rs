@@ -13,6 +13,24 @@ use crate::wire::{self, Wire};
 /// What the tokens say who issued them, as in every cluster with defaults.
 pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
+/// An issuer of ServiceAccount tokens as Dex's connector sees it; the tokens themselves name [`ISSUER`].
+pub trait ClusterIssuer {
+    /// Where Dex finds discovery and keys.
+    fn url(&self) -> String;
+    /// The CA that signed its certificate.
+    fn ca_file(&self) -> PathBuf;
+}
+
+impl ClusterIssuer for Issuer {
+    fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    fn ca_file(&self) -> PathBuf {
+        self.authority.file()
+    }
+}
+
 /// A running issuer with https and a CA of its own. It can be stopped and started again on the same port.
 pub struct Issuer {
     authority: Authority,
@@ -40,18 +58,6 @@ impl Issuer {
         let mut issuer = Self { authority: Authority::new(), wire: None, port: 0, shared };
         issuer.resume();
         issuer
-    }
-
-    /// Where Dex finds it. The tokens name [`ISSUER`]: hence `issuerAlias`.
-    #[must_use]
-    pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port)
-    }
-
-    /// The CA that signed its certificate.
-    #[must_use]
-    pub fn ca_file(&self) -> PathBuf {
-        self.authority.file()
     }
 
     /// Stops answering; connections are refused.

@@ -4,6 +4,7 @@
 
 pub mod cache;
 pub mod certificates;
+pub mod control_plane;
 pub mod dex;
 pub mod dex_answers;
 pub mod endpoint;

@@ -1,0 +1,219 @@
+//! A real control plane: etcd and kube-apiserver, with real ServiceAccount tokens by TokenRequest, and the kubectl to
+//! speak to it. The recipe is what the README tells users to set up in their cluster.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rcgen::KeyPair;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::certificates::Authority;
+use crate::dex::free_port;
+use crate::go::{self, Program};
+use crate::issuer::{ClusterIssuer, ISSUER};
+use crate::process::{PATIENCE, Process, tied};
+
+/// So that `kubectl version` can be parsed.
+const VERSION: &str = "-X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 \
+                       -X k8s.io/component-base/version.gitMinor=36";
+
+const ETCD: Program =
+    Program { name: "etcd", module: "etcd", package: "go.etcd.io/etcd/server/v3", link: "" };
+const API_SERVER: Program = Program {
+    name: "kube-apiserver",
+    module: "kubernetes",
+    package: "k8s.io/kubernetes/cmd/kube-apiserver",
+    link: VERSION,
+};
+const KUBECTL: Program = Program {
+    name: "kubectl",
+    module: "kubernetes",
+    package: "k8s.io/kubernetes/cmd/kubectl",
+    link: VERSION,
+};
+
+/// The token of the cluster's administrator.
+const ADMIN: &str = "canary-admin";
+
+/// A control plane that runs.
+pub struct ControlPlane {
+    folder: TempDir,
+    authority: Authority,
+    port: u16,
+    etcd_port: u16,
+    kubectl: PathBuf,
+    // The API server ends before etcd does.
+    api_server: Option<Process>,
+    _etcd: Process,
+}
+
+impl ControlPlane {
+    /// Builds it if need be, starts it, and lets everybody read the issuer's keys, as Dex needs it.
+    ///
+    /// # Panics
+    /// Without Go; when it does not come up.
+    #[must_use]
+    pub fn start() -> Self {
+        let (etcd, kubectl) = (go::program(&ETCD), go::program(&KUBECTL));
+        let _ = go::program(&API_SERVER);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (etcd_port, peer_port) = (free_port(), free_port());
+        let mut command = tied(&etcd);
+        let [client, peer] = [etcd_port, peer_port].map(|port| format!("http://127.0.0.1:{port}"));
+        command
+            .arg("--data-dir")
+            .arg(folder.path().join("etcd"))
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("default={peer}"), "--unsafe-no-fsync"]);
+        let etcd = Process::start("etcd", command);
+        let mut plane = Self {
+            folder,
+            authority: Authority::new(),
+            port: free_port(),
+            etcd_port,
+            kubectl,
+            api_server: None,
+            _etcd: etcd,
+        };
+        plane.write_kubeconfig();
+        plane.rotate_key();
+        plane.resume();
+        let role = "--clusterrole=system:service-account-issuer-discovery";
+        plane.kubectl(&[
+            "create",
+            "clusterrolebinding",
+            "dex-discovery",
+            role,
+            "--group=system:unauthenticated",
+        ]);
+        plane.kubectl(&["create", "serviceaccount", "app"]);
+        plane
+    }
+
+    /// Runs kubectl as the administrator; gives what it printed.
+    ///
+    /// # Panics
+    /// When kubectl says no: with what it said.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let output = self.kubectl_command().args(arguments).output().expect("kubectl was built");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {}: {error}", arguments.join(" "));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// A kubectl that knows this cluster.
+    #[must_use]
+    pub fn kubectl_command(&self) -> Command {
+        let mut command = Command::new(&self.kubectl);
+        command.arg("--kubeconfig").arg(self.path("kubeconfig"));
+        command
+    }
+
+    /// A real token of ServiceAccount `app`, for Dex, good for so long: ten minutes at least.
+    #[must_use]
+    pub fn token(&self, seconds: u64) -> String {
+        let duration = format!("{seconds}s");
+        self.kubectl(&["create", "token", "app", "--audience", "dex", "--duration", &duration])
+            .trim()
+            .to_owned()
+    }
+
+    /// Signs with a new key from the next start on; the old one's tokens are no longer accepted, nor is it published.
+    ///
+    /// # Panics
+    /// When the folder cannot be written to.
+    pub fn rotate_key(&self) {
+        let key = KeyPair::generate().expect("ring makes keys");
+        fs::write(self.path("sa.key"), key.serialize_pem()).expect("the folder can be written to");
+        fs::write(self.path("sa.pub"), key.public_key_pem()).expect("the folder can be written to");
+    }
+
+    /// Ends the API server; etcd stays.
+    pub fn stop(&mut self) {
+        self.api_server = None;
+    }
+
+    /// Starts the API server (again), and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn resume(&mut self) {
+        let mut command = tied(&go::program(&API_SERVER));
+        let serving = self.authority.server(&["kubernetes.default.svc"]);
+        let url = self.url();
+        command
+            .arg(format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port))
+            .arg(format!("--service-account-issuer={ISSUER}"))
+            .arg(format!("--service-account-jwks-uri={url}/openid/v1/jwks"))
+            .args(self.file("service-account-signing-key-file", "sa.key"))
+            .args(self.file("service-account-key-file", "sa.pub"))
+            .args(self.file("token-auth-file", "tokens.csv"))
+            .arg("--client-ca-file")
+            .arg(self.authority.file())
+            .arg("--tls-cert-file")
+            .arg(serving.certificate)
+            .arg("--tls-private-key-file")
+            .arg(serving.key)
+            .args(["--bind-address=127.0.0.1", "--authorization-mode=Node,RBAC"])
+            .arg("--service-cluster-ip-range=10.96.0.0/24")
+            .arg(format!("--secure-port={}", self.port));
+        let mut process = Process::start("kube-apiserver", command);
+        let start = Instant::now();
+        while !self.is_ready() {
+            assert!(process.runs() && start.elapsed() < PATIENCE, "kube-apiserver:\n{}", process.output());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.api_server = Some(process);
+    }
+
+    /// Sends the API server a signal.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(process) = &self.api_server {
+            process.signal(signal);
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        let asked = self.kubectl_command().args(["get", "--raw", "/readyz", "--request-timeout=2s"]).output();
+        // RBAC's own roles are made after the first answer.
+        let role = ["get", "clusterrole", "system:service-account-issuer-discovery", "--request-timeout=2s"];
+        asked.is_ok_and(|output| output.status.success())
+            && self.kubectl_command().args(role).output().is_ok_and(|output| output.status.success())
+    }
+
+    fn write_kubeconfig(&self) {
+        let config = serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "c", "cluster": {"server": self.url(), "certificate-authority": self.ca_file()}}],
+            "users": [{"name": "u", "user": {"token": ADMIN}}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "x"
+        });
+        fs::write(self.path("kubeconfig"), config.to_string()).expect("the folder can be written to");
+        let line = format!("{ADMIN},admin,1,\"system:masters\"\n");
+        fs::write(self.path("tokens.csv"), line).expect("the folder can be written to");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        Path::new(self.folder.path()).join(name)
+    }
+
+    fn file(&self, flag: &str, name: &str) -> [String; 2] {
+        [format!("--{flag}"), self.path(name).display().to_string()]
+    }
+}
+
+impl ClusterIssuer for ControlPlane {
+    fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    fn ca_file(&self) -> PathBuf {
+        self.authority.file()
+    }
+}
