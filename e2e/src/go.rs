@@ -55,6 +55,7 @@ pub fn program(folder: &str, package: &str) -> PathBuf {
     let output = Command::new("go")
         .current_dir(&module)
         .env("CGO_ENABLED", "0")
+        .env("GOWORK", "off")
         .env("GOFLAGS", "-mod=readonly -buildvcs=false")
         .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
         .arg(&unfinished)
