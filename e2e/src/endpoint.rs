@@ -193,7 +193,7 @@ impl Shared {
         // In the order in which Go writes Dex's struct.
         let body = format!(
             "{{\"access_token\":\"{token}\",\"issued_token_type\":\"urn:ietf:params:oauth:token-type:access_token\",\
-             \"token_type\":\"bearer\",\"expires_in\":{}}}\n",
+             \"token_type\":\"bearer\",\"expires_in\":{}}}",
             seconds.saturating_sub(1).max(1)
         );
         let headers =

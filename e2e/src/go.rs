@@ -68,6 +68,7 @@ pub fn program(wanted: &Program) -> PathBuf {
     let output = Command::new("go")
         .current_dir(&module)
         .env("CGO_ENABLED", "0")
+        .env("GOWORK", "off")
         .env("GOFLAGS", "-mod=readonly -buildvcs=false")
         .args(["build", "-trimpath", "-ldflags", &format!("-s -w {}", wanted.link), "-o"])
         .arg(&unfinished)

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,16 +12,47 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Nothing on a busy machine takes longer than this, unless it never happens.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a process that has ended may leave its pipes to others.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Where a line was printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stream {
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+}
+
+/// One line that a process printed.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// How long after the start it was read.
+    pub at: Duration,
+    /// Where it was printed.
+    pub from: Stream,
+    /// The line, without its end.
+    pub text: String,
+}
+
 /// What a process printed so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Printed {
-    lines: Mutex<Vec<String>>,
+    start: Instant,
+    state: Mutex<State>,
     more: Condvar,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    lines: Vec<Line>,
+    /// How many streams may still bring something.
+    open: usize,
+}
+
 impl Printed {
-    fn lines(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -53,9 +84,10 @@ impl Process {
     pub fn start(name: &str, mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
-        let printed = Arc::new(Printed::default());
-        collect(child.stdout.take(), &printed);
-        collect(child.stderr.take(), &printed);
+        let state = Mutex::new(State { lines: vec![], open: 2 });
+        let printed = Arc::new(Printed { start: Instant::now(), state, more: Condvar::new() });
+        collect(child.stdout.take(), Stream::Output, &printed);
+        collect(child.stderr.take(), Stream::Error, &printed);
         Self { name: name.to_owned(), child, printed }
     }
 
@@ -68,16 +100,28 @@ impl Process {
     /// All it has printed so far, standard output and standard error as they came.
     #[must_use]
     pub fn output(&self) -> String {
-        self.printed.lines().iter().fold(String::new(), |mut text, line| {
-            let _ = writeln!(text, "{line}");
-            text
+        self.told(|text, line| writeln!(text, "{}", line.text))
+    }
+
+    /// The same with the second of each line and the stream it came by: for a person who asks why a test failed.
+    #[must_use]
+    pub fn timeline(&self) -> String {
+        self.told(|text, line| {
+            let mark = if line.from == Stream::Error { '!' } else { '|' };
+            writeln!(text, "{:9.3} {mark} {}", line.at.as_secs_f64(), line.text)
         })
+    }
+
+    /// Every line so far.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Line> {
+        self.printed.state().lines.clone()
     }
 
     /// How many lines of what it printed contain this.
     #[must_use]
     pub fn said(&self, words: &str) -> usize {
-        self.printed.lines().iter().filter(|line| line.contains(words)).count()
+        self.printed.state().lines.iter().filter(|line| line.text.contains(words)).count()
     }
 
     /// Waits until it has printed these words so many times.
@@ -94,17 +138,28 @@ impl Process {
     ///
     /// # Panics
     /// When the process ends before, or time runs out: with all its output.
-    pub fn until(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+    pub fn until(&mut self, what: &str, holds: impl FnMut(&Self) -> bool) {
+        self.until_within(PATIENCE, what, holds);
+    }
+
+    /// The same with a patience of its own, for what takes its time by design.
+    ///
+    /// # Panics
+    /// When the process ends before, or time runs out: with all its output.
+    pub fn until_within(&mut self, patience: Duration, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let start = Instant::now();
         loop {
             let ended = self.child.try_wait().expect("a child can be asked").is_some();
+            if ended {
+                self.hear_out();
+            }
             if holds(self) {
                 return;
             }
-            assert!(!ended, "{} ended before this: {what}\n{}", self.name, self.output());
-            assert!(start.elapsed() < PATIENCE, "this never happened: {what}\n{}", self.output());
-            let lines = self.printed.lines();
-            let _unused = self.printed.more.wait_timeout(lines, Duration::from_millis(20));
+            assert!(!ended, "{} ended before this: {what}\n{}", self.name, self.timeline());
+            assert!(start.elapsed() < patience, "this never happened: {what}\n{}", self.timeline());
+            let state = self.printed.state();
+            let _unused = self.printed.more.wait_timeout(state, Duration::from_millis(20));
         }
     }
 
@@ -123,9 +178,10 @@ impl Process {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                self.hear_out();
                 return status;
             }
-            assert!(start.elapsed() < PATIENCE, "{} does not end\n{}", self.name, self.output());
+            assert!(start.elapsed() < PATIENCE, "{} does not end\n{}", self.name, self.timeline());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -139,6 +195,20 @@ impl Process {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.hear_out();
+    }
+
+    /// What an ended process left in its pipes is read before anybody judges its output.
+    fn hear_out(&self) {
+        let state = self.printed.state();
+        let _unused = self.printed.more.wait_timeout_while(state, LAST_WORDS, |state| state.open > 0);
+    }
+
+    fn told(&self, tell: impl Fn(&mut String, &Line) -> std::fmt::Result) -> String {
+        self.printed.state().lines.iter().fold(String::new(), |mut text, line| {
+            tell(&mut text, line).expect("a string can always be written to");
+            text
+        })
     }
 }
 
@@ -148,13 +218,16 @@ impl Drop for Process {
     }
 }
 
-fn collect(from: Option<impl Read + Send + 'static>, printed: &Arc<Printed>) {
-    let Some(from) = from else { return };
+fn collect(stream: Option<impl Read + Send + 'static>, from: Stream, printed: &Arc<Printed>) {
     let printed = Arc::clone(printed);
     std::thread::spawn(move || {
-        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
-            printed.lines().push(String::from_utf8_lossy(&line).into_owned());
+        let lines = stream.into_iter().flat_map(|stream| BufReader::new(stream).split(b'\n'));
+        for line in lines.map_while(Result::ok) {
+            let text = String::from_utf8_lossy(&line).into_owned();
+            printed.state().lines.push(Line { at: printed.start.elapsed(), from, text });
             printed.more.notify_all();
         }
+        printed.state().open -= 1;
+        printed.more.notify_all();
     });
 }
