@@ -371,25 +371,20 @@ impl Refresher {
             }
         }
         self.notice_a_dying_subject(now);
-        let mut next = self.next_deadline(now);
+        // What the bucket does not let through is put off until it does; an exchange goes before a look at the keys.
         if self.exchange_wanted() && self.due <= now.boot {
             match self.bucket.take(now.boot) {
                 Ok(()) => return Step::Exchange,
-                Err(ready) => {
-                    self.due = ready;
-                    next = self.next_deadline(now);
-                }
-            }
-        } else if self.keys_due.is_some_and(|due| due <= now.boot) {
-            match self.bucket.take(now.boot) {
-                Ok(()) => return Step::CheckKeys,
-                Err(ready) => {
-                    self.keys_due = Some(ready);
-                    next = self.next_deadline(now);
-                }
+                Err(ready) => self.due = ready,
             }
         }
-        let until = next.min(now.boot + self.slice(now));
+        if let Some(due) = self.keys_due.as_mut().filter(|due| **due <= now.boot) {
+            match self.bucket.take(now.boot) {
+                Ok(()) => return Step::CheckKeys,
+                Err(ready) => *due = ready,
+            }
+        }
+        let until = self.next_deadline(now).min(now.boot + self.slice(now));
         self.waiting_until = Some(until);
         Step::Wait(until)
     }

@@ -1,0 +1,246 @@
+//! Random histories of answers, clocks, files and signals: whatever happens, the promises hold.
+
+use std::time::Duration;
+
+use dexsidecar_core::claims::Claims;
+use dexsidecar_core::duration;
+use dexsidecar_core::endpoint_url::EndpointUrl;
+use dexsidecar_core::exchange::Answer;
+use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::refresher::{Fingerprint, Health, Lifetime, Refresher, Step};
+use dexsidecar_core::response::{self, Asked};
+use dexsidecar_core::schedule::Schedule;
+use dexsidecar_core::secret::Secret;
+use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
+use dexsidecar_core::token::is_bearer_token;
+use proptest::prelude::*;
+
+/// What the world does when it is asked, or between two steps.
+#[derive(Clone, Debug)]
+enum Event {
+    /// The next exchange brings a token of so many milliseconds.
+    Issue(u64),
+    /// The next exchange or write fails so.
+    Fail(Code, Option<u64>),
+    /// The process is stopped or the machine suspended for so many seconds.
+    Stop(u64),
+    /// The wall clock is stepped by so many seconds.
+    Step(i64),
+    /// A file that is read changes.
+    Change(u64),
+    /// The subject token is seen to live so many seconds from now.
+    Subject(i64),
+    /// Somebody else touches the output.
+    Displace,
+    /// The keys are lost.
+    LoseKeys,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => prop_oneof![1..120_000_u64, 1_000..100_000_000_u64, Just(u64::MAX)].prop_map(Event::Issue),
+        6 => (0..Code::ALL.len(), proptest::option::of(0..1_000_u64))
+            .prop_map(|(code, wait)| Event::Fail(Code::ALL[code], wait)),
+        1 => (0..200_000_u64).prop_map(Event::Stop),
+        1 => (-400_000_000..400_000_000_i64).prop_map(Event::Step),
+        1 => (0..4_u64).prop_map(Event::Change),
+        1 => (-1_000..10_000_i64).prop_map(Event::Subject),
+        1 => Just(Event::Displace),
+        1 => Just(Event::LoseKeys),
+    ]
+}
+
+fn schedule() -> impl Strategy<Value = Schedule> {
+    let setting =
+        || proptest::option::of(prop_oneof![0..100_u64, 0..200_000_u64].prop_map(Duration::from_secs));
+    (setting(), setting()).prop_map(|(before, interval)| Schedule { before, interval })
+}
+
+struct World {
+    refresher: Refresher,
+    boot: Duration,
+    unix: i64,
+    /// When something went through the socket, in seconds.
+    attempts: Vec<f64>,
+}
+
+impl World {
+    fn now(&self) -> Now {
+        let unix = Duration::from_secs(self.unix.max(0).unsigned_abs()) + self.boot;
+        Now { boot: BootTime::from_start(self.boot), unix: UnixTime::since_epoch(unix) }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// P4, P5: no panic, no spin, never more than twenty attempts in a minute.
+    #[test]
+    fn no_history_makes_it_hurry_spin_or_fall(
+        schedule in schedule(),
+        key_check in proptest::option::of(1..10_000_u64),
+        jitters in proptest::collection::vec(0.0..1.0_f64, 1..8),
+        events in proptest::collection::vec(event(), 1..120),
+    ) {
+        let start = Duration::from_secs(50_000);
+        let mut world = World {
+            refresher: Refresher::new(
+                schedule,
+                key_check.map(Duration::from_secs),
+                Now { boot: BootTime::from_start(start), unix: UnixTime::from_secs(1_700_000_000) },
+            ),
+            boot: start,
+            unix: 1_700_000_000,
+            attempts: vec![],
+        };
+        let mut jitter = jitters.iter().cycle().map(|unit| Jitter::new(*unit));
+        let mut draw = move || jitter.next().expect("it is endless");
+        let mut inputs = Fingerprint(0);
+        let mut events = events.into_iter();
+        let mut idle = 0;
+        let mut at_once = 0;
+        while idle < 40 {
+            let now = world.now();
+            let step = world.refresher.step(now, draw());
+            let Step::Wait(until) = step else {
+                at_once += 1;
+                prop_assert!(at_once < 60, "sixty steps without a pause, the last is {step:?}");
+                if matches!(step, Step::Exchange | Step::CheckKeys) {
+                    world.attempts.push(world.boot.as_secs_f64());
+                }
+                answer(&mut world, step, &mut events, inputs, &mut draw);
+                continue;
+            };
+            prop_assert!(until > now.boot, "a wait without a pause");
+            prop_assert!(now.boot.until(until) <= Duration::from_secs(30));
+            at_once = 0;
+            world.boot += now.boot.until(until);
+            match events.next() {
+                Some(Event::Stop(seconds)) => world.boot += Duration::from_secs(seconds),
+                Some(Event::Step(seconds)) => world.unix += seconds,
+                Some(Event::Change(number)) => {
+                    inputs = Fingerprint(number);
+                    world.refresher.inputs_seen(inputs, world.now());
+                }
+                Some(Event::Subject(left)) => {
+                    let now = world.now();
+                    let expires = now.unix.as_duration().as_secs().saturating_add_signed(left);
+                    let _ = world.refresher.subject_read(inputs, None, UnixTime::from_secs(expires), now);
+                }
+                Some(Event::Displace) => {
+                    let _ = world.refresher.displaced(world.now());
+                }
+                Some(Event::LoseKeys) => world.refresher.keys_lost(world.now(), draw()),
+                Some(Event::Issue(_) | Event::Fail(..)) => {}
+                None => idle += 1,
+            }
+        }
+        for window in world.attempts.windows(21) {
+            prop_assert!(window[20] - window[0] >= 59.999, "{window:?}");
+        }
+    }
+
+    /// P2: a token is refreshed before it expires, and what is left is the budget that is promised.
+    #[test]
+    fn due_before_expiry_with_the_budget_that_is_promised(
+        schedule in schedule(),
+        length in prop_oneof![2_000..100_000_u64, 2_000..40_000_000_000_u64],
+        jitter in 0.0..1.0_f64,
+    ) {
+        let length = Duration::from_millis(length);
+        let after = schedule.refresh_after(length, Jitter::new(jitter));
+        prop_assert!(after < length, "{after:?} of {length:?}");
+        prop_assert!(after >= Duration::from_millis(850));
+        if length >= Duration::from_secs(20) {
+            prop_assert!(length - after >= schedule.budget(length));
+        }
+    }
+
+    /// P4: any bytes as an answer give a failure or a token that a header may carry and that lives.
+    #[test]
+    fn any_answer_is_judged(status in 100..600_u16, body in proptest::collection::vec(any::<u8>(), 0..300), header in ".{0,40}") {
+        let answer = Answer {
+            status,
+            body: body.into(),
+            retry_after: Some(header.clone()),
+            content_type: Some(header.clone()),
+            location: Some(header),
+            ..Answer::default()
+        };
+        judge(&answer)?;
+    }
+
+    /// The same with answers that are nearly right.
+    #[test]
+    fn nearly_right_answers_are_judged(token in "[ -~]{0,40}", kind in "[a-zA-Z]{0,8}", expires in prop_oneof![
+        "-?[0-9]{1,25}", "-?[0-9]{1,5}\\.[0-9]{1,5}", "\"[ -!#-~]{0,10}\"", "null|true|\\[\\]|1e999",
+    ]) {
+        let token = serde_json::to_string(&token).expect("a string");
+        let body = format!(r#"{{"access_token":{token},"token_type":"{kind}","expires_in":{expires}}}"#);
+        judge(&Answer { status: 200, body: body.into_bytes().into(), ..Answer::default() })?;
+    }
+
+    /// P4: no text makes a parser fall.
+    #[test]
+    fn any_text_is_parsed_or_refused(text in "\\PC{0,60}", units in "([0-9]{0,20}(\\.[0-9]{0,20})?(ns|us|ms|s|m|h|x)?){0,4}") {
+        let _ = duration::parse(&text);
+        let _ = duration::parse(&units);
+        let _ = EndpointUrl::parse(&text).map(|(url, _)| (url.reach(&[]), url.to_string(), url.authority()));
+        let _ = EndpointUrl::parse(&format!("https://{text}")).map(|(url, _)| url.to_string());
+        let _ = Claims::peek(&Secret::new(text));
+    }
+}
+
+fn judge(answer: &Answer) -> Result<(), TestCaseError> {
+    let asked = Asked { now: UnixTime::from_secs(1_700_000_000), requested_type: None, secrets: &[] };
+    match response::read(answer, asked) {
+        Ok(issued) => {
+            prop_assert!(is_bearer_token(issued.token.expose()) && !issued.length.is_zero());
+        }
+        Err(failure) => {
+            prop_assert!(failure.to_string().bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()));
+            prop_assert!(failure.retry_after.unwrap_or_default() <= Duration::from_secs(300));
+        }
+    }
+    Ok(())
+}
+
+/// Does what the step asks for, with the next event's outcome.
+fn answer(
+    world: &mut World,
+    step: Step,
+    events: &mut impl Iterator<Item = Event>,
+    inputs: Fingerprint,
+    draw: &mut impl FnMut() -> Jitter,
+) {
+    let now = world.now();
+    match (step, events.next()) {
+        (Step::Exchange, Some(Event::Issue(length))) => {
+            let length = Duration::from_millis(length);
+            world.refresher.obtained(Lifetime::starting(now.boot, length), now);
+        }
+        (Step::Publish, Some(Event::Fail(..))) => {
+            let failure = Failure::new(Code::OutputDiskFull, "");
+            let _ = world.refresher.failed(&failure, inputs, now, draw());
+        }
+        (Step::Publish, _) => world.refresher.published(now, draw()),
+        (Step::CheckKeys, Some(Event::LoseKeys)) => world.refresher.keys_lost(now, draw()),
+        (Step::CheckKeys, Some(Event::Displace)) => world.refresher.keys_rest(),
+        (Step::CheckKeys, _) => world.refresher.keys_checked(now, draw()),
+        (Step::Expire, _) => assert_eq!(world.refresher.health(now), Health::Expired),
+        (Step::Exchange, event) => {
+            let (code, wait) = match event {
+                // A write's code cannot come from an exchange.
+                Some(Event::Fail(code, wait))
+                    if code.entry().stage != dexsidecar_core::failure::Stage::Output =>
+                {
+                    (code, wait)
+                }
+                _ => (Code::ConnectRefused, None),
+            };
+            let failure = Failure { retry_after: wait.map(Duration::from_secs), ..Failure::new(code, "") };
+            let _ = world.refresher.failed(&failure, inputs, now, draw());
+        }
+        (Step::Wait(_), _) => {}
+    }
+}
