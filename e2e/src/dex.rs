@@ -1,22 +1,20 @@
 //! A real Dex, with the connector that the README tells users to set up and clients of every kind.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::certificates::{Authority, Certificate};
+use crate::dex_answers::Question;
 use crate::go::{self, Program};
 use crate::issuer::{ClusterIssuer, ISSUER};
 use crate::process::{PATIENCE, Process, tied};
-use crate::wire;
+use crate::wire::{self, Reply};
 
 /// The secret of the confidential client `private+app`: everything that encoding can get wrong.
 pub const SECRET: &str = "a%b c+d:canary";
@@ -35,11 +33,19 @@ pub struct Setup {
     pub exchange: bool,
     /// A certificate for https other than a good one of the own CA.
     pub certificate: Option<Certificate>,
+    /// Settings of the connector, put over the usual ones; null takes one away.
+    pub connector: Value,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { lifetime: "24h".to_owned(), alias: true, exchange: true, certificate: None }
+        Self {
+            lifetime: "24h".to_owned(),
+            alias: true,
+            exchange: true,
+            certificate: None,
+            connector: json!({}),
+        }
     }
 }
 
@@ -77,10 +83,16 @@ impl Dex {
         dex
     }
 
+    /// What it calls itself.
+    #[must_use]
+    pub fn issuer(&self) -> String {
+        format!("https://127.0.0.1:{}/dex", self.ports.0)
+    }
+
     /// The token endpoint.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        format!("https://127.0.0.1:{}/dex/token", self.ports.0)
+        format!("{}/token", self.issuer())
     }
 
     /// The token endpoint in plain http.
@@ -122,7 +134,7 @@ impl Dex {
         command.arg("serve").arg(self.folder.path().join("dex.yaml"));
         let mut process = Process::start("dex", command);
         let start = Instant::now();
-        while self.get("/dex/healthz").is_none_or(|(status, _)| status != 200) {
+        while self.get("/dex/healthz").is_none_or(|reply| reply.status != 200) {
             assert!(
                 process.runs() && start.elapsed() < PATIENCE,
                 "Dex does not come up\n{}",
@@ -156,11 +168,15 @@ impl Dex {
         if setup.alias {
             connector["issuerAlias"] = ISSUER.into();
         }
+        if let (Some(connector), Some(more)) = (connector.as_object_mut(), setup.connector.as_object()) {
+            connector.extend(more.clone());
+            connector.retain(|_, value| !value.is_null());
+        }
         let exchange = "urn:ietf:params:oauth:grant-type:token-exchange";
         let grants = if setup.exchange { json!([exchange]) } else { json!(["authorization_code"]) };
         let (https, http) = self.ports;
         let config = json!({
-            "issuer": format!("https://127.0.0.1:{https}/dex"),
+            "issuer": self.issuer(),
             "storage": {"type": "memory"},
             "web": {
                 "https": format!("127.0.0.1:{https}"),
@@ -179,7 +195,8 @@ impl Dex {
             "staticClients": [
                 {"id": "user", "name": "the client of the original's README", "public": true},
                 {"id": "incus", "name": "incus", "public": true},
-                {"id": "private+app", "name": "confidential", "secret": SECRET}
+                {"id": "private+app", "name": "confidential", "secret": SECRET},
+                {"id": "target", "name": "trusts user", "secret": "canary-target", "trustedPeers": ["user"]}
             ]
         });
         // JSON is YAML.
@@ -187,51 +204,24 @@ impl Dex {
             .expect("the folder can be written to");
     }
 
-    /// An exchange asked for by hand, in plain http: the fields of a good one for this subject token, with `changed`
-    /// put over them, and the client in Basic as it is. Gives status, head and body.
+    /// Asks a question in plain http.
     ///
     /// # Panics
     /// When Dex does not answer.
     #[must_use]
-    pub fn ask(&self, subject: &str, client: &str, changed: &[(&str, &str)]) -> (u16, String, Value) {
-        let mut fields = vec![
-            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
-            ("connector_id", "k3s"),
-            ("scope", "openid profile federated:id"),
-            ("requested_token_type", "urn:ietf:params:oauth:token-type:access_token"),
-            ("subject_token_type", "urn:ietf:params:oauth:token-type:id_token"),
-            ("subject_token", subject),
-        ];
-        for change in changed {
-            fields.retain(|(name, _)| name != &change.0);
-            fields.push(*change);
-        }
-        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-        let basic = STANDARD.encode(client);
-        let request = format!(
-            "POST /dex/token HTTP/1.1\r\nHost: dex\r\nAuthorization: Basic {basic}\r\nConnection: close\r\n\
-             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let (status, text) = self.talk(&request).expect("Dex answers");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
-        (status, head.to_owned(), serde_json::from_str(body).unwrap_or(Value::Null))
+    pub fn ask(&self, question: &Question<'_>) -> Reply {
+        wire::ask(self.plain_address(), &question.request()).expect("Dex answers")
     }
 
-    /// A document, in plain http: status and whole answer; nothing when Dex is not there.
+    /// A document, in plain http; nothing when Dex is not there.
     #[must_use]
-    pub fn get(&self, target: &str) -> Option<(u16, String)> {
-        self.talk(&format!("GET {target} HTTP/1.1\r\nHost: dex\r\nConnection: close\r\n\r\n"))
+    pub fn get(&self, target: &str) -> Option<Reply> {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: dex\r\nConnection: close\r\n\r\n");
+        wire::ask(self.plain_address(), &request)
     }
 
-    fn talk(&self, request: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.ports.1)).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        stream.write_all(request.as_bytes()).ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        let status = text.split(' ').nth(1)?.parse().ok()?;
-        Some((status, text))
+    fn plain_address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.ports.1).into()
     }
 }
 
@@ -242,19 +232,4 @@ impl Dex {
 #[must_use]
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
-}
-
-/// A refusal as Dex sends it, for the stand-in.
-#[must_use]
-pub fn refusal(status: u16, error: &str, description: &str) -> Vec<u8> {
-    let mut body = json!({"error": error});
-    if !description.is_empty() {
-        body["error_description"] = description.into();
-    }
-    let reason = match status {
-        400 => "400 Bad Request",
-        401 => "401 Unauthorized",
-        _ => "500 Internal Server Error",
-    };
-    wire::answer(reason, &[("Content-Type", "application/json")], &body.to_string())
 }

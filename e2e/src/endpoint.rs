@@ -31,6 +31,7 @@ pub enum Answer {
 
 /// What the stand-in knows.
 struct Shared {
+    tls: bool,
     state: Mutex<State>,
     more: Condvar,
 }
@@ -56,7 +57,6 @@ impl Shared {
 /// A running stand-in.
 pub struct Endpoint {
     wire: Wire,
-    tls: bool,
     shared: Arc<Shared>,
 }
 
@@ -73,16 +73,17 @@ impl Endpoint {
             keys_asked: 0,
             published: true,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), more: Condvar::new() });
-        let (encrypted, seen) = (tls.is_some(), Arc::clone(&shared));
+        let shared = Arc::new(Shared { tls: tls.is_some(), state: Mutex::new(state), more: Condvar::new() });
+        let seen = Arc::clone(&shared);
         let wire = Wire::start(address, tls, move |heard, line| seen.answer(heard, line));
-        Self { wire, tls: encrypted, shared }
+        Self { wire, shared }
     }
 
     /// What `dex_endpoint` is to be.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("{}://{}/dex/token", if self.tls { "https" } else { "http" }, self.wire.address())
+        let scheme = if self.shared.tls { "https" } else { "http" };
+        format!("{scheme}://{}/dex/token", self.wire.address())
     }
 
     /// Where it listens.
@@ -144,7 +145,9 @@ impl Endpoint {
 impl Shared {
     fn answer(&self, heard: &Heard, line: &mut dyn Line) -> io::Result<()> {
         if heard.method == "GET" {
-            return line.write_all(&self.document(&heard.target));
+            let scheme = if self.tls { "https" } else { "http" };
+            let own = format!("{scheme}://{}/dex", heard.header("host").unwrap_or_default());
+            return line.write_all(&self.document(&heard.target, &own));
         }
         let answer = {
             let mut state = self.state();
@@ -187,13 +190,14 @@ impl Shared {
             "exp": now + seconds,
             "iat": now,
             "at_hash": format!("canary{}", state.issued.len()),
+            "federated_claims": {"connector_id": "k3s", "user_id": "system:serviceaccount:default:app"},
             "name": "system:serviceaccount:default:app"
         }));
         state.issued.push(token.clone());
         // In the order in which Go writes Dex's struct.
         let body = format!(
             "{{\"access_token\":\"{token}\",\"issued_token_type\":\"urn:ietf:params:oauth:token-type:access_token\",\
-             \"token_type\":\"bearer\",\"expires_in\":{}}}",
+             \"token_type\":\"bearer\",\"expires_in\":{}}}\n",
             seconds.saturating_sub(1).max(1)
         );
         let headers =
@@ -201,7 +205,8 @@ impl Shared {
         wire::answer("200 OK", &headers, &body)
     }
 
-    fn document(&self, target: &str) -> Vec<u8> {
+    /// A document beside the token endpoint; `own` is where the other side finds them.
+    fn document(&self, target: &str, own: &str) -> Vec<u8> {
         let mut state = self.state();
         state.keys_asked += 1;
         let json = [("Content-Type", "application/json")];
@@ -214,6 +219,8 @@ impl Shared {
                 &json,
                 &json!({
                     "issuer": "https://dex.test/dex",
+                    "token_endpoint": format!("{own}/token"),
+                    "jwks_uri": format!("{own}/keys"),
                     "grant_types_supported": ["urn:ietf:params:oauth:grant-type:token-exchange"]
                 })
                 .to_string(),

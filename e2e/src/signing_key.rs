@@ -68,8 +68,21 @@ impl Default for SigningKey {
 /// When it is no token.
 #[must_use]
 pub fn claims(token: &str) -> Value {
-    let payload = token.split('.').nth(1).expect("a token has three parts");
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).expect("it is base64url")).expect("it is JSON")
+    part(token, 1)
+}
+
+/// The header of a token.
+///
+/// # Panics
+/// When it is no token.
+#[must_use]
+pub fn header(token: &str) -> Value {
+    part(token, 0)
+}
+
+fn part(token: &str, number: usize) -> Value {
+    let part = token.split('.').nth(number).expect("a token has three parts");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("it is base64url")).expect("it is JSON")
 }
 
 /// Seconds since 1970.

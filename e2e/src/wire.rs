@@ -1,5 +1,5 @@
-//! A server down to the byte: it takes connections, plain or TLS, reads one request from each and lets a closure write
-//! whatever it likes. What a real server would never send can be sent.
+//! HTTP down to the byte. The server takes connections, plain or TLS, reads one request from each and lets a closure write
+//! whatever it likes: what a real server would never send can be sent. The client sends what it is given.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,6 +9,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use serde_json::Value;
+
+use crate::process::PATIENCE;
 
 /// A request as it was heard.
 #[derive(Clone, Debug, Default)]
@@ -27,11 +30,7 @@ impl Heard {
     /// A header's value.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.head
-            .lines()
-            .skip(1)
-            .filter_map(|line| line.split_once(": "))
-            .find_map(|(known, value)| known.eq_ignore_ascii_case(name).then_some(value))
+        header(&self.head, name)
     }
 
     /// A form field's value, decoded.
@@ -40,6 +39,51 @@ impl Heard {
         let mut fields = form_urlencoded::parse(self.body.as_bytes());
         fields.find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
     }
+}
+
+/// An answer as it came.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The head, whole.
+    pub head: String,
+    /// The body, whole.
+    pub body: String,
+}
+
+impl Reply {
+    /// A header's value.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+
+    /// The body as JSON; null when it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or(Value::Null)
+    }
+}
+
+/// Sends a request in plain http and reads until the other side is done; nothing when nobody answers.
+#[must_use]
+pub fn ask(address: SocketAddr, request: &str) -> Option<Reply> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some(Reply { status, head: head.to_owned(), body: body.to_owned() })
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines()
+        .skip(1)
+        .filter_map(|line| line.split_once(": "))
+        .find_map(|(known, value)| known.eq_ignore_ascii_case(name).then_some(value))
 }
 
 /// What a connection is to its closure.

@@ -44,6 +44,7 @@ pub fn of(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTime) 
         Code::ConnectorUnknown if config.field("connector_id").is_none_or(str::is_empty) => {
             found.push("dex_connector_id is not set".to_owned());
         }
+        Code::ConnectorUnknown => found.extend(subject.and_then(issuer)),
         Code::RequestNotSupported => {
             for name in ["subject_token_type", "requested_token_type"] {
                 let kind = config.field(name);
@@ -84,12 +85,14 @@ fn denied(config: &Config, subject: Option<&Claims>, now: UnixTime, found: &mut 
             Human(now.until(begins))
         ));
     }
-    if let Some(issuer) = &subject.issuer {
-        found.push(format!(
-            "the subject token's issuer is {}: the connector's issuer, or its issuerAlias, must be exactly that",
-            plain(issuer, 200)
-        ));
-    }
+    found.extend(issuer(subject));
+}
+
+fn issuer(subject: &Claims) -> Option<String> {
+    let issuer = plain(subject.issuer.as_deref()?, 200);
+    Some(format!(
+        "the subject token's issuer is {issuer}: the connector's issuer, or its issuerAlias, must be exactly that"
+    ))
 }
 
 /// What is odd about a subject token that may well be accepted; none for one that is as it should be.

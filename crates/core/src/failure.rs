@@ -278,7 +278,7 @@ failures! {
         "dex_subject_token_type must be urn:ietf:params:oauth:token-type:id_token, and dex_requested_token_type that or …:access_token";
     ConnectorUnknown = "connector_unknown", Exchange, Refused, DexConfig,
         "Dex has no such connector, or could not open it",
-        "dex_connector_id must be the id of an oidc connector; if it is, Dex could not reach the cluster's issuer (system:service-account-issuer-discovery, rootCAs): see its log";
+        "dex_connector_id must be the id of an oidc connector; if it is, Dex could not open it: it must reach the cluster's issuer (system:service-account-issuer-discovery, rootCAs), and what that calls itself must be the connector's issuer or issuerAlias: see Dex's log";
     AccessDenied = "access_denied", Exchange, Refused, DexConfig,
         "Dex does not accept the subject token",
         "the connector's issuer or issuerAlias must equal the token's iss, userNameKey must be sub, scopes must be [openid], getUserInfo false; Dex must reach the issuer's keys, and clocks must agree: Dex's log has the reason";

@@ -12,7 +12,7 @@ use dexsidecar_e2e::certificates::Authority;
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::go;
-use dexsidecar_e2e::issuer::{ClusterIssuer as _, Issuer};
+use dexsidecar_e2e::issuer::Issuer;
 use dexsidecar_e2e::sidecar::{Setup, Sidecar, program};
 use dexsidecar_e2e::signing_key::{claims, now};
 use dexsidecar_e2e::volume::Volume;
