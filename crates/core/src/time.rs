@@ -3,11 +3,53 @@
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// An instant on `CLOCK_BOOTTIME`: time since the machine started, suspension included, never stepped.
-///
-/// Schedules and lifetimes are counted on it. Arithmetic saturates.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub struct BootTime(Duration);
+macro_rules! instant {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+        pub struct $name(Duration);
+
+        impl $name {
+            /// How long ago `earlier` was; zero when it lies ahead.
+            #[must_use]
+            pub const fn since(self, earlier: Self) -> Duration {
+                self.0.saturating_sub(earlier.0)
+            }
+
+            /// How long it is until `later`; zero when it has passed.
+            #[must_use]
+            pub const fn until(self, later: Self) -> Duration {
+                later.since(self)
+            }
+        }
+
+        impl Add<Duration> for $name {
+            type Output = Self;
+            fn add(self, rhs: Duration) -> Self {
+                Self(self.0.saturating_add(rhs))
+            }
+        }
+
+        impl Sub<Duration> for $name {
+            type Output = Self;
+            fn sub(self, rhs: Duration) -> Self {
+                Self(self.0.saturating_sub(rhs))
+            }
+        }
+    };
+}
+
+instant! {
+    /// An instant on `CLOCK_BOOTTIME`: time since the machine started, suspension included, never stepped.
+    ///
+    /// Schedules and lifetimes are counted on it. Arithmetic saturates.
+    BootTime
+}
+
+instant! {
+    /// Wall-clock time: since 1970-01-01 UTC, as `exp` and `iat` of a token count it. It may be wrong or be stepped.
+    UnixTime
+}
 
 impl BootTime {
     /// The instant that lies this long after the start of the machine.
@@ -21,37 +63,7 @@ impl BootTime {
     pub const fn since_start(self) -> Duration {
         self.0
     }
-
-    /// How long ago `earlier` was; zero when it lies ahead.
-    #[must_use]
-    pub const fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
-    }
-
-    /// How long it is until `later`; zero when it has passed.
-    #[must_use]
-    pub const fn until(self, later: Self) -> Duration {
-        later.since(self)
-    }
 }
-
-impl Add<Duration> for BootTime {
-    type Output = Self;
-    fn add(self, rhs: Duration) -> Self {
-        Self(self.0.saturating_add(rhs))
-    }
-}
-
-impl Sub<Duration> for BootTime {
-    type Output = Self;
-    fn sub(self, rhs: Duration) -> Self {
-        Self(self.0.saturating_sub(rhs))
-    }
-}
-
-/// Wall-clock time: since 1970-01-01 UTC, as `exp` and `iat` of a token count it. It may be wrong or be stepped.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub struct UnixTime(Duration);
 
 impl UnixTime {
     /// The wall time that lies this long after 1970.
@@ -70,32 +82,6 @@ impl UnixTime {
     #[must_use]
     pub const fn as_duration(self) -> Duration {
         self.0
-    }
-
-    /// How long ago `earlier` was; zero when it lies ahead.
-    #[must_use]
-    pub const fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
-    }
-
-    /// How long it is until `later`; zero when it has passed.
-    #[must_use]
-    pub const fn until(self, later: Self) -> Duration {
-        later.since(self)
-    }
-}
-
-impl Add<Duration> for UnixTime {
-    type Output = Self;
-    fn add(self, rhs: Duration) -> Self {
-        Self(self.0.saturating_add(rhs))
-    }
-}
-
-impl Sub<Duration> for UnixTime {
-    type Output = Self;
-    fn sub(self, rhs: Duration) -> Self {
-        Self(self.0.saturating_sub(rhs))
     }
 }
 
