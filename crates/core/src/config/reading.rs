@@ -1,0 +1,354 @@
+//! Settings being read: one method a kind of value, gathering mistakes instead of stopping at the first.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Given, Level, Log, Output, Problem, Source, TOKEN_EXCHANGE, TOKEN_TYPES, WriteMode};
+use crate::duration::{self, NotADuration};
+use crate::endpoint_url::{EndpointUrl, Reach};
+use crate::secret::Secret;
+use crate::settings::{
+    self, ACCESS_TOKEN_FILE, AUDIENCE_SCOPE, BASIC_AUTH, ENDPOINT, FIELD_PREFIX, FILE_PREFIX, KNOWN_FIELDS,
+    KNOWN_SCOPES, ORIGINAL, PREFIX, SETTINGS, SUBJECT_TOKEN, Setting, nearest,
+};
+
+/// Settings being read: what was given, and the mistakes found so far.
+pub(super) struct Reading<'a> {
+    given: &'a Given,
+    problems: Vec<Problem>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) const fn new(given: &'a Given) -> Self {
+        Self { given, problems: Vec::new(), warnings: Vec::new() }
+    }
+
+    pub(super) fn end<T>(self, value: T) -> Result<T, Vec<Problem>> {
+        if self.problems.is_empty() { Ok(value) } else { Err(self.problems()) }
+    }
+
+    pub(super) fn problems(mut self) -> Vec<Problem> {
+        self.problems.sort_by(|a, b| a.setting.cmp(&b.setting));
+        self.problems.dedup();
+        self.problems
+    }
+
+    pub(super) fn problem(&mut self, setting: &str, wrong: impl Into<String>, right: impl Into<String>) {
+        let (wrong, right) = (wrong.into(), right.into());
+        self.problems.push(Problem { setting: setting.to_owned(), wrong, right });
+    }
+
+    /// A mistake in a setting of our own, under the name by which it was given.
+    pub(super) fn wrong(&mut self, setting: &Setting, wrong: impl Into<String>, right: impl Into<String>) {
+        let name = if self.flags(setting).next().is_some() || setting.variable.is_empty() {
+            format!("--{}", setting.flag)
+        } else {
+            setting.variable.to_owned()
+        };
+        self.problem(&name, wrong, right);
+    }
+
+    fn variable(&self, name: &str) -> Option<&'a Secret> {
+        self.given.variables.iter().find(|(given, _)| given == name).map(|(_, value)| value)
+    }
+
+    pub(super) fn flags(&self, setting: &Setting) -> impl Iterator<Item = &'a str> {
+        let flag = setting.flag;
+        self.given.flags.iter().filter(move |(given, _)| given == flag).map(|(_, value)| value.as_str())
+    }
+
+    /// A setting of our own: the last flag, else the variable; an empty variable is as if unset.
+    fn own(&self, setting: &Setting) -> Option<&'a str> {
+        let variable =
+            || self.variable(setting.variable).map(Secret::expose).filter(|value| !value.is_empty());
+        self.flags(setting).last().or_else(variable)
+    }
+
+    /// A setting of the original; an empty one is as if unset.
+    pub(super) fn original(&self, name: &str) -> Option<&'a Secret> {
+        self.variable(&format!("{FIELD_PREFIX}{name}")).filter(|value| !value.is_empty())
+    }
+
+    pub(super) fn switch(&mut self, setting: &Setting) -> bool {
+        match self.own(setting) {
+            None => false,
+            Some("" | "true" | "1") => true,
+            Some("false" | "0") => false,
+            Some(_) => {
+                self.wrong(setting, "is neither true nor false", "use true or false");
+                false
+            }
+        }
+    }
+
+    pub(super) fn path(&mut self, setting: &Setting) -> Option<PathBuf> {
+        let path = self.own(setting)?;
+        if path.is_empty() {
+            self.wrong(setting, "is empty", "name a file");
+        }
+        Some(path.into())
+    }
+
+    pub(super) fn duration(&mut self, setting: &Setting) -> Option<Duration> {
+        match duration::parse(self.own(setting)?) {
+            Ok(duration) => Some(duration),
+            Err(why) => {
+                self.wrong(setting, why.to_string(), DURATION);
+                None
+            }
+        }
+    }
+
+    pub(super) fn original_duration(&mut self, name: &str, least: Duration) -> Option<Duration> {
+        let setting = format!("{FIELD_PREFIX}{name}");
+        match duration::parse(self.original(name)?.expose()) {
+            Ok(duration) if duration >= least => Some(duration),
+            Ok(_) => {
+                self.problem(&setting, "is zero", "use a duration such as 1m");
+                None
+            }
+            Err(NotADuration::Empty) => None,
+            Err(why) => {
+                self.problem(&setting, why.to_string(), DURATION);
+                None
+            }
+        }
+    }
+
+    /// One of a few words.
+    fn word<T: Copy + Default>(&mut self, setting: &Setting, words: &[(&str, T)]) -> T {
+        let Some(given) = self.own(setting) else { return T::default() };
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == given) {
+            return *value;
+        }
+        let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        self.wrong(setting, "is unknown", format!("use {}", known.join(", ")));
+        T::default()
+    }
+
+    pub(super) fn log(&mut self) -> Log {
+        let levels = [
+            ("error", Level::Error),
+            ("warn", Level::Warn),
+            ("info", Level::Info),
+            ("debug", Level::Debug),
+            ("trace", Level::Debug),
+        ];
+        Log {
+            level: self.word(settings::LOG_LEVEL, &levels),
+            json: self.word(settings::LOG_FORMAT, &[("text", false), ("json", true)]),
+        }
+    }
+
+    pub(super) fn unknown_variables(&mut self) {
+        for (name, _) in &self.given.variables {
+            let known = SETTINGS.iter().any(|setting| setting.variable == name);
+            if !name.starts_with(PREFIX) || known || is_service_link(name) {
+                continue;
+            }
+            let right = match nearest(name, SETTINGS.iter().map(|setting| setting.variable)) {
+                Some(near) => format!("did you mean {near}?"),
+                None => "remove it, or see docs/settings.md for the names there are".to_owned(),
+            };
+            self.problem(name, "is no setting", right);
+        }
+    }
+
+    pub(super) fn endpoint(&mut self, allow_insecure: bool) -> (Option<EndpointUrl>, Option<Secret>) {
+        let name = format!("{FIELD_PREFIX}{ENDPOINT}");
+        let Some(text) = self.original(ENDPOINT) else {
+            self.problem(&name, "is not set", ENDPOINT_EXAMPLE);
+            return (None, None);
+        };
+        let (url, userinfo) = match EndpointUrl::parse(text.expose()) {
+            Ok(parsed) => parsed,
+            Err(why) => {
+                self.problem(&name, why.to_string(), ENDPOINT_EXAMPLE);
+                return (None, None);
+            }
+        };
+        if !url.is_tls() {
+            match url.reach(&self.given.search) {
+                Reach::Loopback => {}
+                Reach::Inside => self.warnings.push(format!(
+                    "{name} is plain http: whoever can listen inside the cluster sees the tokens; use https"
+                )),
+                Reach::Anywhere if allow_insecure => self.warnings.push(format!(
+                    "{name} is plain http to a public name: whoever can listen on the way sees the tokens; use https"
+                )),
+                Reach::Anywhere => self.problem(
+                    &name,
+                    "is plain http and leads outside",
+                    format!("use https, or set {} to true", settings::ALLOW_INSECURE_HTTP.variable),
+                ),
+            }
+        }
+        (Some(url), userinfo)
+    }
+
+    /// The form fields by name, and the file with the client's id and secret.
+    pub(super) fn fields(&mut self) -> (Vec<(String, Source)>, Option<PathBuf>) {
+        let mut fields = Vec::new();
+        let mut client_file = None;
+        let is_setting = |name: &str| ORIGINAL.iter().any(|setting| setting.name == name);
+        for (variable, value) in &self.given.variables {
+            let (name, source) = if let Some(name) = variable.strip_prefix(FILE_PREFIX) {
+                (name, Source::File(value.expose().into()))
+            } else if let Some(name) = variable.strip_prefix(FIELD_PREFIX) {
+                (name, Source::Text(value.clone()))
+            } else {
+                continue;
+            };
+            if name.is_empty() {
+                self.problem(
+                    variable,
+                    "names no form field",
+                    "write the field's name behind it, or remove it",
+                );
+                continue;
+            }
+            if let Source::File(path) = &source {
+                if path.as_os_str().is_empty() {
+                    self.problem(variable, "is empty", "name the file whose content is to be sent");
+                }
+                if self.variable(&format!("{FIELD_PREFIX}{name}")).is_some_and(|text| !text.is_empty()) {
+                    self.problem(
+                        variable,
+                        format!("and {FIELD_PREFIX}{name} are both set"),
+                        "keep one of them",
+                    );
+                }
+                if name == BASIC_AUTH {
+                    client_file = Some(path.clone());
+                    continue;
+                }
+                if is_setting(name) {
+                    self.problem(
+                        variable,
+                        "cannot come from a file",
+                        format!("set {FIELD_PREFIX}{name} instead"),
+                    );
+                }
+            }
+            if !is_setting(name) {
+                fields.push((name.to_owned(), source));
+            }
+        }
+        // An empty dex_X beside dex_file_X: the file is what is meant.
+        let from_file: Vec<String> = fields
+            .iter()
+            .filter(|(_, s)| matches!(s, Source::File(_)))
+            .map(|(name, _)| name.clone())
+            .collect();
+        fields.retain(|(name, source)| matches!(source, Source::File(_)) || !from_file.contains(name));
+        fields.sort_by(|a, b| a.0.cmp(&b.0));
+        self.doubtful_fields(&fields);
+        (fields, client_file)
+    }
+
+    fn doubtful_fields(&mut self, fields: &[(String, Source)]) {
+        let text = |name: &str| {
+            fields.iter().find(|(field, _)| field == name).map(|(_, source)| match source {
+                Source::Text(text) => text.expose(),
+                Source::File(_) => "",
+            })
+        };
+        for (name, _) in fields.iter().filter(|(name, _)| !KNOWN_FIELDS.contains(&name.as_str())) {
+            let settings = ORIGINAL.iter().map(|setting| setting.name);
+            if let Some(near) = nearest(name, KNOWN_FIELDS.iter().copied().chain(settings)) {
+                self.warnings.push(format!(
+                    "{FIELD_PREFIX}{name} is sent as a form field {name}, which Dex does not know: did you mean \
+                     {FIELD_PREFIX}{near}?"
+                ));
+            }
+        }
+        if text("grant_type").is_none() {
+            self.warnings.push(format!("dex_grant_type is not set, and Dex needs it: use {TOKEN_EXCHANGE}"));
+        }
+        if text("grant_type").is_none_or(|grant| grant == TOKEN_EXCHANGE) {
+            for (name, use_it) in [
+                (SUBJECT_TOKEN, "set dex_file_subject_token to the projected token's path".to_owned()),
+                ("subject_token_type", format!("set dex_subject_token_type to {}", TOKEN_TYPES[0])),
+                (
+                    "connector_id",
+                    "set dex_connector_id to the id of Dex's connector for this cluster".to_owned(),
+                ),
+            ] {
+                if text(name).is_none() {
+                    self.warnings
+                        .push(format!("{FIELD_PREFIX}{name} is not set, and Dex needs it: {use_it}"));
+                }
+            }
+        }
+        for name in ["subject_token_type", "requested_token_type"] {
+            if text(name).is_some_and(|kind| !kind.is_empty() && !TOKEN_TYPES.contains(&kind)) {
+                self.warnings.push(format!(
+                    "{FIELD_PREFIX}{name} is a type that Dex does not know: use {} or {}",
+                    TOKEN_TYPES[0], TOKEN_TYPES[1]
+                ));
+            }
+        }
+        for scope in text("scope").unwrap_or_default().split_ascii_whitespace() {
+            if KNOWN_SCOPES.contains(&scope) || scope.starts_with(AUDIENCE_SCOPE) {
+                continue;
+            }
+            let scopes = KNOWN_SCOPES.iter().copied();
+            self.warnings.push(match nearest(scope, scopes) {
+                Some(near) => format!("dex_scope: Dex ignores the scope {scope}: did you mean {near}?"),
+                None => "dex_scope has a scope that Dex does not know and ignores".to_owned(),
+            });
+        }
+    }
+
+    pub(super) fn output(&mut self, needed: bool) -> Option<Output> {
+        let name = format!("{FIELD_PREFIX}{ACCESS_TOKEN_FILE}");
+        let mode = self.own(settings::OUTPUT_MODE).and_then(|text| {
+            let octal = (1..=4).contains(&text.len()).then(|| u32::from_str_radix(text, 8).ok()).flatten();
+            let mode = octal.filter(|mode| *mode <= 0o777 && mode & 0o400 != 0 && !text.starts_with('+'));
+            if mode.is_none() {
+                self.wrong(
+                    settings::OUTPUT_MODE,
+                    "is no file mode that lets its owner read",
+                    "use octal digits such as 0640",
+                );
+            }
+            mode
+        });
+        let group = self.own(settings::OUTPUT_GROUP).and_then(|text| {
+            let group = text.parse::<u32>().ok().filter(|group| *group != u32::MAX && !text.starts_with('+'));
+            if group.is_none() {
+                self.wrong(settings::OUTPUT_GROUP, "is no group number", "use a number such as 1000");
+            }
+            group
+        });
+        let words =
+            [("auto", WriteMode::Auto), ("atomic", WriteMode::Atomic), ("in-place", WriteMode::InPlace)];
+        let write_mode = self.word(settings::WRITE_MODE, &words);
+        let remove_expired = self.word(settings::ON_EXPIRY, &[("keep", false), ("remove", true)]);
+        let Some(path) = self.original(ACCESS_TOKEN_FILE) else {
+            if needed {
+                self.problem(&name, "is not set", "name the file to write the token to");
+            }
+            return None;
+        };
+        let path = PathBuf::from(path.expose());
+        // `file_name` sees through "folder/", so the text is looked at as well.
+        if path.file_name().is_none() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            self.problem(&name, "names a folder", "name a file in it, as FOLDER/token");
+        }
+        Some(Output { path, mode, group, write_mode, remove_expired })
+    }
+}
+
+const DURATION: &str = "use a duration such as 1h30m, 1.5h or 250ms";
+const ENDPOINT_EXAMPLE: &str = "set it to Dex's token endpoint, as https://dex.example.com/token";
+
+/// True for a variable that Kubernetes makes for a Service whose name begins with "dexsidecar".
+fn is_service_link(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("DEXSIDECAR") else { return false };
+    rest.ends_with("_SERVICE_HOST")
+        || rest.contains("_SERVICE_PORT")
+        || rest.ends_with("_PORT")
+        || ["_TCP", "_UDP", "_SCTP"].iter().any(|protocol| rest.contains(protocol) && rest.contains("_PORT_"))
+}

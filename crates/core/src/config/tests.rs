@@ -1,0 +1,210 @@
+//! What variables are read to, and every mistake in them.
+
+use super::*;
+
+/// What these variables, written `NAME=value`, are read to.
+pub(crate) fn given(variables: &[&str]) -> Given {
+    let variables = variables
+        .iter()
+        .map(|line| line.split_once('=').unwrap())
+        .map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned())))
+        .collect();
+    Given { variables, ..Given::default() }
+}
+
+const SEED: [&str; 9] = [
+    "dex_access_token_file=/var/run/secrets/miscord.win/dex/token",
+    "dex_endpoint=https://dex.tsuzu.dev/token",
+    "dex_basic_auth=user:",
+    "dex_connector_id=k3s",
+    "dex_grant_type=urn:ietf:params:oauth:grant-type:token-exchange",
+    "dex_scope=openid federated_id",
+    "dex_requested_token_type=urn:ietf:params:oauth:token-type:access_token",
+    "dex_file_subject_token=/var/run/secrets/kubernetes.io/dex/token",
+    "dex_subject_token_type=urn:ietf:params:oauth:token-type:id_token",
+];
+
+fn with(more: &[&str]) -> Result<Config, Vec<Problem>> {
+    Config::read(&given(&[&SEED[..], more].concat()), true)
+}
+
+fn problems(more: &[&str]) -> Vec<String> {
+    with(more).unwrap_err().iter().map(Problem::to_string).collect()
+}
+
+#[test]
+fn the_original_s_manifest_means_what_it_meant() {
+    let config = with(&[]).unwrap();
+    assert_eq!(config.endpoint.to_string(), "https://dex.tsuzu.dev/token");
+    assert_eq!(config.client, Some(Source::Text(Secret::new("user:".to_owned()))));
+    let names: Vec<_> = config.fields.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "connector_id",
+            "grant_type",
+            "requested_token_type",
+            "scope",
+            "subject_token",
+            "subject_token_type"
+        ]
+    );
+    assert_eq!(config.schedule, Schedule::default());
+    assert_eq!(
+        config.warnings,
+        ["dex_scope: Dex ignores the scope federated_id: did you mean federated:id?"]
+    );
+}
+
+#[test]
+fn own_settings_are_never_form_fields() {
+    let config = with(&["dex_refresh_before=2h", "dex_refresh_interval=5m", "DEXSIDECAR_LOG=debug"]).unwrap();
+    assert!(config.fields.iter().all(|(name, _)| !name.starts_with("refresh")));
+    assert_eq!(config.schedule.before, Some(Duration::from_secs(7_200)));
+    assert_eq!(config.log.level, Level::Debug);
+}
+
+#[test]
+fn any_other_name_is_a_field_in_its_own_case_and_may_be_empty() {
+    let config = with(&["dex_Resource=", "dex_refresh_before=", "dex_refresh_interval=", "DEX_PORT=tcp://1"]);
+    let config = config.unwrap();
+    assert_eq!(config.field("Resource"), Some(""));
+    assert_eq!(config.schedule, Schedule::default());
+    assert_eq!(config.fields.len(), 7);
+}
+
+#[test]
+fn every_mistake_is_told_at_once_by_its_name() {
+    let told = problems(&[
+        "dex_refresh_before=10",
+        "dex_refresh_interval=0s",
+        "DEXSIDECAR_CAFILE=/x",
+        "DEXSIDECAR_OUTPUT_MODE=999",
+        "DEXSIDECAR_OUTPUT_GROUP=staff",
+        "DEXSIDECAR_WRITE_MODE=sideways",
+        "DEXSIDECAR_ATTEMPT_TIMEOUT=1h",
+        "DEXSIDECAR_KEY_CHECK=1ms",
+        "DEXSIDECAR_ALLOW_INSECURE_HTTP=maybe",
+        "DEXSIDECAR_LOG=loud",
+        "dex_file_scope=/x",
+        "dex_file_endpoint=/x",
+    ]);
+    assert_eq!(
+        told,
+        [
+            "DEXSIDECAR_ALLOW_INSECURE_HTTP is neither true nor false: use true or false",
+            "DEXSIDECAR_ATTEMPT_TIMEOUT is out of range: use 100ms to 5m",
+            "DEXSIDECAR_CAFILE is no setting: did you mean DEXSIDECAR_CA_FILE?",
+            "DEXSIDECAR_KEY_CHECK is too short: use 1s or more, or 0s for never",
+            "DEXSIDECAR_LOG is unknown: use error, warn, info, debug, trace",
+            "DEXSIDECAR_OUTPUT_GROUP is no group number: use a number such as 1000",
+            "DEXSIDECAR_OUTPUT_MODE is no file mode that lets its owner read: use octal digits such as 0640",
+            "DEXSIDECAR_WRITE_MODE is unknown: use auto, atomic, in-place",
+            "dex_file_endpoint and dex_endpoint are both set: keep one of them",
+            "dex_file_endpoint cannot come from a file: set dex_endpoint instead",
+            "dex_file_scope and dex_scope are both set: keep one of them",
+            "dex_refresh_before has a number without a unit: use a duration such as 1h30m, 1.5h or 250ms",
+            "dex_refresh_interval is zero: use a duration such as 1m",
+        ]
+    );
+}
+
+#[test]
+fn what_is_missing_is_told() {
+    let told: Vec<_> =
+        Config::read(&Given::default(), true).unwrap_err().iter().map(Problem::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "dex_access_token_file is not set: name the file to write the token to",
+            "dex_endpoint is not set: set it to Dex's token endpoint, as https://dex.example.com/token",
+        ]
+    );
+    let warnings =
+        Config::read(&given(&["dex_endpoint=https://dex/token", "dex_access_token_file=/t"]), true);
+    assert_eq!(warnings.unwrap().warnings.len(), 4);
+}
+
+#[test]
+fn no_value_is_ever_shown() {
+    let told =
+        problems(&["dex_refresh_before=canary", "dex_file_basic_auth=/canary", "DEXSIDECAR_LOG=canary"]);
+    assert!(!told.concat().contains("canary"), "{told:?}");
+}
+
+#[test]
+fn a_misspelt_field_is_sent_and_warned_of() {
+    let config = with(&["dex_conector_id=k3s", "dex_endpont=x", "dex_username=me"]).unwrap();
+    assert_eq!(config.field("conector_id"), Some("k3s"));
+    assert!(config.warnings[0].ends_with("did you mean dex_connector_id?"), "{:?}", config.warnings);
+    assert!(config.warnings[1].ends_with("did you mean dex_endpoint?"), "{:?}", config.warnings);
+    assert_eq!(config.warnings.len(), 3);
+}
+
+#[test]
+fn plain_http_is_accepted_where_it_cannot_leave() {
+    let read = |url: &str, more: &[&str]| {
+        let endpoint = format!("dex_endpoint={url}");
+        let mut all = vec![endpoint.as_str(), "dex_access_token_file=/t"];
+        all.extend(more);
+        Config::read(&given(&all), true).map(|config| config.warnings.len() - 4)
+    };
+    assert_eq!(read("http://127.0.0.1:5556/dex/token", &[]), Ok(0));
+    assert_eq!(read("http://dex.auth.svc/token", &[]), Ok(1));
+    assert_eq!(read("http://dex.example/token", &["DEXSIDECAR_ALLOW_INSECURE_HTTP=true"]), Ok(1));
+    let refused = read("http://dex.example/token", &[]).unwrap_err();
+    assert_eq!(
+        refused[0].to_string(),
+        "dex_endpoint is plain http and leads outside: use https, or set DEXSIDECAR_ALLOW_INSECURE_HTTP to true"
+    );
+}
+
+#[test]
+fn user_and_password_of_the_url_count_only_without_basic_auth() {
+    let url = "dex_endpoint=https://u:p@dex.example/token";
+    let alone = Config::read(&given(&[url, "dex_access_token_file=/t"]), true).unwrap();
+    assert_eq!(alone.client, Some(Source::Text(Secret::new("u:p".to_owned()))));
+    let both = Config::read(&given(&[url, "dex_access_token_file=/t", "dex_basic_auth=a:b"]), true).unwrap();
+    assert_eq!(both.client, Some(Source::Text(Secret::new("a:b".to_owned()))));
+}
+
+#[test]
+fn variables_of_a_service_are_no_mistakes() {
+    let links = [
+        "DEXSIDECAR_SERVICE_HOST=10.0.0.1",
+        "DEXSIDECAR_SERVICE_PORT=80",
+        "DEXSIDECAR_SERVICE_PORT_HTTP=80",
+        "DEXSIDECAR_PORT=tcp://10.0.0.1:80",
+        "DEXSIDECAR_PORT_80_TCP_ADDR=10.0.0.1",
+        "DEXSIDECAR_METRICS_PORT_80_TCP=tcp://10.0.0.1:80",
+    ];
+    assert!(with(&links).is_ok());
+}
+
+#[test]
+fn a_flag_wins_over_its_variable_and_names_itself() {
+    let mut given = given(&[&SEED[..], &["DEXSIDECAR_KEY_CHECK=5m"]].concat());
+    given.flags = vec![("key-check".to_owned(), "0s".to_owned())];
+    assert_eq!(Config::read(&given, true).unwrap().key_check, None);
+    given.flags = vec![("key-check".to_owned(), "soon".to_owned())];
+    let told = Config::read(&given, true).unwrap_err();
+    assert_eq!(told[0].setting, "--key-check");
+}
+
+#[test]
+fn a_probe_needs_a_file_and_no_more() {
+    let probe = Probe::read(&given(&["dex_access_token_file=/t", "dex_refresh_before=broken"])).unwrap();
+    assert_eq!(probe.files, [PathBuf::from("/t")]);
+    assert_eq!(Probe::read(&Given::default()).unwrap_err().len(), 1);
+    let flags = vec![("file".to_owned(), "/a".to_owned()), ("file".to_owned(), "/b".to_owned())];
+    assert_eq!(Probe::read(&Given { flags, ..Given::default() }).unwrap().files.len(), 2);
+}
+
+#[test]
+fn an_output_must_be_a_file() {
+    for path in ["/", "/var/run/", ".."] {
+        let endpoint = "dex_endpoint=https://dex/token";
+        let told = Config::read(&given(&[endpoint, &format!("dex_access_token_file={path}")]), true);
+        assert_eq!(told.unwrap_err()[0].wrong, "names a folder", "{path}");
+    }
+}

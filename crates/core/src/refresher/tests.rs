@@ -1,0 +1,256 @@
+//! The machine step by step, and how it answers what happens.
+
+use super::*;
+use crate::failure::Code;
+
+const INPUTS: Fingerprint = Fingerprint(1);
+
+fn at(secs: f64) -> Now {
+    Now {
+        boot: BootTime::from_start(Duration::from_secs_f64(5_000.0 + secs)),
+        unix: UnixTime::since_epoch(Duration::from_secs_f64(1_700_000_000.0 + secs)),
+    }
+}
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn new() -> Refresher {
+    Refresher::new(Schedule::default(), Some(secs(600)), at(0.0))
+}
+
+/// A refresher that has just published a token of this length.
+fn holding(length: u64) -> Refresher {
+    let mut refresher = new();
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Exchange);
+    refresher.obtained(Lifetime::starting(at(0.0).boot, secs(length)), at(0.0));
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Publish);
+    refresher.published(at(0.0), Jitter::NONE);
+    refresher
+}
+
+/// Lets time pass as a loop would, doing nothing but waiting, until another step comes.
+fn wait_for_step(refresher: &mut Refresher, from: f64) -> (f64, Step) {
+    let mut now = from;
+    for _ in 0..100_000 {
+        match refresher.step(at(now), Jitter::NONE) {
+            Step::Wait(until) => {
+                let pause = at(now).boot.until(until).as_secs_f64();
+                assert!(pause > 0.0, "a wait without a pause at {now}");
+                now += pause;
+            }
+            step => return (now, step),
+        }
+    }
+    panic!("nothing happens");
+}
+
+fn fail(refresher: &mut Refresher, code: Code, when: f64) -> Duration {
+    refresher.failed(&Failure::new(code, ""), INPUTS, at(when), Jitter::NONE)
+}
+
+#[test]
+fn the_whole_way_once() {
+    let mut refresher = holding(86_400);
+    assert_eq!(refresher.health(at(0.0)), Health::Fresh);
+    refresher.keys_rest();
+    let (when, step) = wait_for_step(&mut refresher, 0.0);
+    assert_eq!((when, step), (57_600.0, Step::Exchange));
+}
+
+#[test]
+fn wakes_twice_a_minute_and_no_more_when_idle() {
+    let mut refresher = holding(86_400);
+    for slice in 0..10 {
+        let now = at(f64::from(slice) * 30.0);
+        assert_eq!(refresher.step(now, Jitter::NONE), Step::Wait(now.boot + secs(30)));
+    }
+}
+
+#[test]
+fn a_failure_never_ends_it_and_never_hurries_it() {
+    let mut refresher = new();
+    let mut now = 0.0;
+    let mut attempts = vec![];
+    while attempts.len() < 50 {
+        let (when, step) = wait_for_step(&mut refresher, now);
+        assert_eq!(step, Step::Exchange);
+        attempts.push(when);
+        fail(&mut refresher, Code::InvalidClient, when);
+        now = when;
+    }
+    assert_eq!(refresher.health(at(now)), Health::Starting);
+    assert!(attempts.windows(21).all(|w| w[20] - w[0] >= 60.0), "{attempts:?}");
+    assert_eq!(attempts[49] - attempts[48], 150.0, "half of five minutes, without jitter");
+}
+
+#[test]
+fn a_good_token_outlives_failures_and_its_expiry_is_told_once() {
+    let mut refresher = holding(600);
+    let (mut now, mut step) = wait_for_step(&mut refresher, 0.0);
+    assert_eq!((now, step), (300.0, Step::Exchange));
+    let mut told = 0;
+    while now < 1_200.0 {
+        match step {
+            Step::Exchange => {
+                fail(&mut refresher, Code::ConnectRefused, now);
+                let expected = if now < 600.0 { Health::Stale } else { Health::Expired };
+                assert_eq!(refresher.health(at(now)), expected);
+            }
+            Step::Expire => {
+                assert_eq!(now, 600.0);
+                told += 1;
+            }
+            Step::CheckKeys => refresher.keys_rest(),
+            other => panic!("{other:?}"),
+        }
+        (now, step) = wait_for_step(&mut refresher, now);
+    }
+    assert_eq!(told, 1);
+}
+
+#[test]
+fn a_token_in_hand_is_written_again_without_another_exchange() {
+    let mut refresher = new();
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Exchange);
+    refresher.obtained(Lifetime::starting(at(0.0).boot, secs(3_600)), at(0.0));
+    let mut now = 0.0;
+    for _ in 0..20 {
+        let (when, step) = wait_for_step(&mut refresher, now);
+        assert_eq!(step, Step::Publish);
+        fail(&mut refresher, Code::OutputDiskFull, when);
+        now = when;
+    }
+    refresher.published(at(now), Jitter::NONE);
+    assert_eq!(refresher.health(at(now)), Health::Fresh);
+    // One that was never written in time is replaced.
+    let mut refresher = new();
+    let _ = refresher.step(at(0.0), Jitter::NONE);
+    refresher.obtained(Lifetime::starting(at(0.0).boot, secs(60)), at(0.0));
+    let _ = refresher.step(at(0.0), Jitter::NONE);
+    fail(&mut refresher, Code::OutputDiskFull, 0.0);
+    assert_eq!(refresher.step(at(61.0), Jitter::NONE), Step::Exchange);
+}
+
+#[test]
+fn retry_after_slows_down_but_not_past_the_last_moment() {
+    let mut refresher = new();
+    let _ = refresher.step(at(0.0), Jitter::NONE);
+    let busy = |wait| Failure { retry_after: Some(secs(wait)), ..Failure::new(Code::RateLimited, "") };
+    assert_eq!(refresher.failed(&busy(7), INPUTS, at(0.0), Jitter::NONE), secs(7));
+    assert_eq!(refresher.failed(&busy(9_999), INPUTS, at(0.0), Jitter::NONE), secs(300));
+    let mut refresher = holding(600);
+    let (now, _) = wait_for_step(&mut refresher, 0.0);
+    let pause = refresher.failed(&busy(300), INPUTS, at(now + 100.0), Jitter::NONE);
+    assert_eq!(pause, secs(170), "thirty seconds before expiry");
+}
+
+#[test]
+fn a_changed_input_is_tried_at_once_and_only_once() {
+    let mut refresher = new();
+    let _ = refresher.step(at(0.0), Jitter::NONE);
+    for n in 0..9 {
+        fail(&mut refresher, Code::InvalidClient, f64::from(n));
+    }
+    refresher.inputs_seen(INPUTS, at(20.0));
+    assert!(matches!(refresher.step(at(20.0), Jitter::NONE), Step::Wait(_)));
+    refresher.inputs_seen(Fingerprint(2), at(20.0));
+    assert_eq!(refresher.step(at(20.0), Jitter::NONE), Step::Exchange);
+    refresher.failed(&Failure::new(Code::InvalidClient, ""), Fingerprint(2), at(20.0), Jitter::NONE);
+    refresher.inputs_seen(Fingerprint(2), at(20.1));
+    assert!(matches!(refresher.step(at(20.1), Jitter::NONE), Step::Wait(_)));
+}
+
+#[test]
+fn an_adopted_token_spreads_the_first_exchange() {
+    let mut refresher = new();
+    refresher.adopted(
+        Lifetime { issued: at(-600.0).boot, expires: at(3_000.0).boot },
+        at(0.0),
+        Jitter::new(0.5),
+    );
+    assert_eq!(refresher.health(at(0.0)), Health::Fresh);
+    assert_eq!(wait_for_step(&mut refresher, 0.0), (15.0, Step::Exchange));
+    // Nearly used up: no time to lose.
+    let mut refresher = new();
+    refresher.adopted(
+        Lifetime { issued: at(-3_000.0).boot, expires: at(600.0).boot },
+        at(0.0),
+        Jitter::new(0.5),
+    );
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Exchange);
+}
+
+#[test]
+fn lost_keys_are_healed_within_a_minute() {
+    let mut refresher = holding(86_400);
+    assert_eq!(wait_for_step(&mut refresher, 0.0), (600.0, Step::CheckKeys));
+    refresher.keys_checked(at(600.0), Jitter::NONE);
+    assert_eq!(wait_for_step(&mut refresher, 600.0), (1_200.0, Step::CheckKeys));
+    refresher.keys_lost(at(1_200.0), Jitter::new(1.0));
+    assert_eq!(refresher.reason(), Reason::LostKeys);
+    assert_eq!(wait_for_step(&mut refresher, 1_200.0), (1_260.0, Step::Exchange));
+}
+
+#[test]
+fn a_dying_subject_token_buys_one_more() {
+    let mut refresher = holding(86_400);
+    refresher.keys_rest();
+    let now = at(0.0);
+    assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
+    let (when, step) = wait_for_step(&mut refresher, 0.0);
+    // The token is younger than a tenth of its life, and the subject token dies at 600 s.
+    assert_eq!((when, step), (57_600.0, Step::Exchange));
+    let mut refresher = holding(3_600);
+    refresher.keys_rest();
+    assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
+    let (when, step) = wait_for_step(&mut refresher, 0.0);
+    assert_eq!(step, Step::Exchange);
+    assert!((580.0..600.0).contains(&when), "{when}");
+    assert_eq!(refresher.reason(), Reason::LastChance);
+    fail(&mut refresher, Code::AccessDenied, when);
+    assert!(matches!(refresher.step(at(when + 1.0), Jitter::NONE), Step::Wait(_)));
+}
+
+#[test]
+fn an_expired_subject_token_is_waited_for_and_then_sent() {
+    let mut refresher = new();
+    let past = at(-1.0).unix;
+    assert!(!refresher.subject_read(INPUTS, None, past, at(0.0)));
+    assert!(!refresher.subject_read(INPUTS, None, past, at(29.0)));
+    assert!(refresher.subject_read(INPUTS, None, past, at(30.0)));
+    assert!(refresher.subject_is_new(Fingerprint(2)) && !refresher.subject_is_new(INPUTS));
+    assert!(refresher.subject_read(Fingerprint(2), None, at(60.0).unix, at(30.0)));
+}
+
+#[test]
+fn a_displaced_token_is_put_back_once_a_minute_at_most() {
+    let mut refresher = holding(86_400);
+    assert!(refresher.displaced(at(1.0)));
+    assert_eq!(refresher.step(at(1.0), Jitter::NONE), Step::Publish);
+    refresher.published(at(1.0), Jitter::NONE);
+    assert!(refresher.displaced(at(2.0)));
+    assert_eq!(wait_for_step(&mut refresher, 2.0), (61.0, Step::Publish));
+}
+
+#[test]
+fn a_signal_asks_for_an_exchange_but_not_for_a_storm() {
+    let mut refresher = holding(86_400);
+    assert!(refresher.signalled(at(10.0)));
+    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Step::Exchange);
+    assert!(!refresher.signalled(at(11.0)));
+    assert!(refresher.signalled(at(15.0)));
+}
+
+#[test]
+fn f96_after_a_long_stop_there_is_one_exchange_and_no_burst() {
+    let mut refresher = holding(600);
+    refresher.keys_rest();
+    let _ = refresher.step(at(0.0), Jitter::NONE);
+    let woken = at(10_000.0);
+    assert_eq!(refresher.step(woken, Jitter::new(0.5)), Step::Expire);
+    let step = refresher.step(woken, Jitter::NONE);
+    assert_eq!(step, Step::Wait(woken.boot + Duration::from_millis(2_500)));
+    assert_eq!(refresher.step(at(10_002.5), Jitter::NONE), Step::Exchange);
+}
