@@ -26,8 +26,9 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 pub struct Status {
     log: Logger,
     termination_log: PathBuf,
-    /// The failure that was told last and is not over.
-    told: Option<(Code, Health, BootTime)>,
+    /// The failures that were told and are not over, with the health they met. One entry each, so that two in turn do not
+    /// fill the log (F118).
+    told: Vec<(Code, Health, BootTime)>,
     tries: u32,
 }
 
@@ -38,7 +39,7 @@ impl Status {
         Self {
             log,
             termination_log: termination_log.unwrap_or_else(|| TERMINATION_LOG.into()),
-            told: None,
+            told: Vec::new(),
             tries: 0,
         }
     }
@@ -49,18 +50,17 @@ impl Status {
         &self.log
     }
 
-    /// A failure, and how long the pause is now. Said once, and again when it is another one, when health changed,
-    /// or after ten minutes.
+    /// A failure, and how long the pause is now. Said once, and again when health changed or after ten minutes.
     pub fn failed(&mut self, failure: &Failure, health: Health, pause: Duration, now: Now) {
         self.tries = self.tries.saturating_add(1);
-        let same = self.told.filter(|(code, then, _)| *code == failure.code && *then == health);
-        if same.is_some_and(|(_, _, when)| now.boot.since(when) < AGAIN) {
+        self.told.retain(|(_, _, when)| now.boot.since(*when) < AGAIN);
+        if self.told.iter().any(|(code, then, _)| *code == failure.code && *then == health) {
             let facts: [(&str, &dyn std::fmt::Display); 2] =
                 [("code", &failure.code), ("next_try_in", &Human(pause))];
             self.log.debug("failed again", &facts);
             return;
         }
-        self.told = Some((failure.code, health, now.boot));
+        self.told.push((failure.code, health, now.boot));
         let entry = failure.entry();
         // While the token on disk is good nobody has noticed yet.
         let level = if health == Health::Stale { Level::Warn } else { Level::Error };
@@ -82,7 +82,8 @@ impl Status {
 
     /// All is well again.
     pub fn recovered(&mut self) {
-        if self.told.take().is_some() {
+        if self.tries > 0 {
+            self.told.clear();
             self.log.info("recovered", &[("failed_tries", &self.tries)]);
             self.leave("");
         }
@@ -109,5 +110,36 @@ fn leave(path: &Path, text: &str) {
         // The kubelet reads no more than this.
         let end = text.floor_char_boundary(4096);
         let _ = file.write_all(&text.as_bytes()[..end]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::clock::Clock;
+
+    #[test]
+    fn f118_failures_in_turn_are_told_once_each_and_left_for_the_kubelet() {
+        let dir = tempfile::tempdir().unwrap();
+        let left = dir.path().join("log");
+        std::fs::write(&left, "").unwrap();
+        let mut status = Status::new(Logger::silent(Clock::System), Some(left.clone()));
+        let at = |secs| Now { boot: BootTime::from_start(Duration::from_secs(secs)), ..Now::default() };
+        let text = || std::fs::read_to_string(&left).unwrap();
+        for second in 0..100 {
+            let code = if second % 2 == 0 { Code::TimedOut } else { Code::ConnectRefused };
+            status.failed(&Failure::new(code, ""), Health::Stale, Duration::from_secs(1), at(second));
+        }
+        assert_eq!(status.told.len(), 2);
+        assert!(text().starts_with("nothing listens there\nhint: "), "{}", text());
+        status.failed(
+            &Failure::new(Code::TimedOut, "at last"),
+            Health::Stale,
+            Duration::from_secs(1),
+            at(700),
+        );
+        assert!(text().contains("at last"), "after ten minutes it is told again");
+        status.recovered();
+        assert_eq!((text().as_str(), status.told.len()), ("", 0));
     }
 }

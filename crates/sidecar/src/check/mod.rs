@@ -54,7 +54,7 @@ pub async fn climb(config: &Config, endpoint: &HttpEndpoint, clock: &Clock) -> R
     if url.is_tls() {
         match endpoint.handshake(url, connection).await {
             Ok(session) => {
-                let told = format!("{}, {} trusted certificates", session.version, session.trusted);
+                let told = format!("{}; certificates trusted: {}", session.version, session.trusted);
                 report.sound(Stage::Tls, (told, vec![]));
             }
             Err(failure) => return report.broken(&failure, vec![]),
