@@ -203,6 +203,7 @@ impl Refresher {
     pub fn replaced_by(&mut self, lifetime: Lifetime, now: Now, jitter: Jitter) {
         self.hold(lifetime);
         self.plan_refresh(lifetime, now, jitter);
+        self.plan_key_check(now, jitter);
     }
 
     /// An exchange brought a token: it is in hand, and to be published.
@@ -345,10 +346,11 @@ impl Refresher {
         self.keys_due = None;
     }
 
-    /// The key that signed the token is gone: an exchange is due, within a minute.
+    /// The key that signed the token is gone: an exchange is due, within a minute. Until it has brought another token
+    /// there is nothing more to learn from the keys.
     pub fn keys_lost(&mut self, now: Now, jitter: Jitter) {
         self.bring_forward(now.boot + jitter.share_of(SPREAD_OF_LOST_KEYS), Reason::LostKeys);
-        self.plan_key_check(now, jitter);
+        self.keys_due = None;
     }
 
     /// What to do now. `jitter` is used when the process turns out to have been stopped for a while.

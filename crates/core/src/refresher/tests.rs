@@ -194,6 +194,18 @@ fn lost_keys_are_healed_within_a_minute() {
 }
 
 #[test]
+fn keys_that_are_gone_are_not_looked_at_again_before_there_is_another_token() {
+    let mut refresher = Refresher::new(Schedule::default(), Some(secs(10)), at(0.0));
+    refresher.adopted(Lifetime::starting(at(0.0).boot, secs(86_400)), at(0.0), Jitter::new(1.0));
+    assert_eq!(wait_for_step(&mut refresher, 0.0), (8.5, Step::CheckKeys));
+    refresher.keys_lost(at(8.5), Jitter::new(1.0));
+    assert_eq!(wait_for_step(&mut refresher, 8.5), (30.0, Step::Exchange), "the start's own exchange");
+    refresher.obtained(Lifetime::starting(at(30.0).boot, secs(86_400)), at(30.0));
+    refresher.published(at(30.0), Jitter::NONE);
+    assert_eq!(wait_for_step(&mut refresher, 30.0), (40.0, Step::CheckKeys));
+}
+
+#[test]
 fn a_dying_subject_token_buys_one_more() {
     let mut refresher = holding(86_400);
     refresher.keys_rest();
