@@ -29,6 +29,17 @@ pub enum Answer {
     Silence,
 }
 
+/// What becomes of keys and discovery.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Documents {
+    /// They are beside the token endpoint, as Dex has them.
+    Published,
+    /// They are not to be found.
+    Nowhere,
+    /// They cannot be had just now.
+    Unavailable,
+}
+
 /// What the stand-in knows.
 struct Shared {
     tls: bool,
@@ -44,8 +55,7 @@ struct State {
     issued: Vec<String>,
     key: SigningKey,
     keys_asked: usize,
-    /// Whether keys and discovery are published.
-    published: bool,
+    documents: Documents,
 }
 
 impl Shared {
@@ -71,7 +81,7 @@ impl Endpoint {
             issued: vec![],
             key: SigningKey::new(),
             keys_asked: 0,
-            published: true,
+            documents: Documents::Published,
         };
         let shared = Arc::new(Shared { tls: tls.is_some(), state: Mutex::new(state), more: Condvar::new() });
         let seen = Arc::clone(&shared);
@@ -107,9 +117,9 @@ impl Endpoint {
         self.shared.state().key = SigningKey::new();
     }
 
-    /// Whether keys and discovery are to be had.
-    pub fn publish(&self, published: bool) {
-        self.shared.state().published = published;
+    /// What becomes of keys and discovery from now on.
+    pub fn publish(&self, documents: Documents) {
+        self.shared.state().documents = documents;
     }
 
     /// Every exchange that was asked for.
@@ -209,24 +219,21 @@ impl Shared {
     fn document(&self, target: &str, own: &str) -> Vec<u8> {
         let mut state = self.state();
         state.keys_asked += 1;
-        let json = [("Content-Type", "application/json")];
-        match target {
-            "/dex/keys" if state.published => {
-                wire::answer("200 OK", &json, &json!({"keys": [state.key.jwk()]}).to_string())
+        let document = match (target, state.documents) {
+            (_, Documents::Unavailable) => return wire::answer("503 Service Unavailable", &[], ""),
+            ("/dex/keys", Documents::Published) => json!({"keys": [state.key.jwk()]}),
+            ("/dex/.well-known/openid-configuration", Documents::Published) => json!({
+                "issuer": "https://dex.test/dex",
+                "token_endpoint": format!("{own}/token"),
+                "jwks_uri": format!("{own}/keys"),
+                "grant_types_supported": ["urn:ietf:params:oauth:grant-type:token-exchange"]
+            }),
+            _ => {
+                let plain = [("Content-Type", "text/plain; charset=utf-8")];
+                return wire::answer("404 Not Found", &plain, "404 page not found\n");
             }
-            "/dex/.well-known/openid-configuration" if state.published => wire::answer(
-                "200 OK",
-                &json,
-                &json!({
-                    "issuer": "https://dex.test/dex",
-                    "token_endpoint": format!("{own}/token"),
-                    "jwks_uri": format!("{own}/keys"),
-                    "grant_types_supported": ["urn:ietf:params:oauth:grant-type:token-exchange"]
-                })
-                .to_string(),
-            ),
-            _ => wire::answer("404 Not Found", &[("Content-Type", "text/plain")], "404 page not found\n"),
-        }
+        };
+        wire::answer("200 OK", &[("Content-Type", "application/json")], &document.to_string())
     }
 }
 

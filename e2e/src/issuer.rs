@@ -4,10 +4,12 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::certificates::Authority;
+use crate::process::PATIENCE;
 use crate::signing_key::{SigningKey, now};
 use crate::wire::{self, Line, Wire};
 
@@ -31,6 +33,9 @@ impl ClusterIssuer for Issuer {
         Self::ca_file(self)
     }
 }
+
+const DISCOVERY: &str = "/.well-known/openid-configuration";
+const KEYS: &str = "/openid/v1/jwks";
 
 /// What can be wrong with a subject token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -58,7 +63,7 @@ pub enum Mood {
     Failing,
     /// 401, as by a Kubernetes API server that shows its discovery to nobody unknown.
     Refusing,
-    /// Never, while the other side waits.
+    /// Not at all, until the mood changes: then the connection is closed.
     Hanging,
 }
 
@@ -227,34 +232,41 @@ impl Shared {
 
     /// Media types and caching as kube-apiserver has them.
     fn answer(&self, target: &str, url: &str, line: &mut dyn Line) -> io::Result<()> {
-        let (mood, kind, document) = {
-            let state = self.state();
-            match target {
-                "/.well-known/openid-configuration" => {
-                    let document = json!({
-                        "issuer": self.name(url),
-                        "jwks_uri": format!("{url}/openid/v1/jwks"),
-                        "response_types_supported": ["id_token"],
-                        "subject_types_supported": ["public"],
-                        "id_token_signing_alg_values_supported": ["ES256"]
-                    });
-                    (state.discovery, "application/json", document)
-                }
-                "/openid/v1/jwks" => {
-                    (state.keys, "application/jwk-set+json", json!({"keys": [state.key.jwk()]}))
-                }
-                _ => {
-                    let plain = [("Content-Type", "text/plain")];
-                    return line.write_all(&wire::answer("404 Not Found", &plain, "404 page not found\n"));
-                }
+        let (kind, document) = match target {
+            DISCOVERY => {
+                let document = json!({
+                    "issuer": self.name(url),
+                    "jwks_uri": format!("{url}{KEYS}"),
+                    "response_types_supported": ["id_token"],
+                    "subject_types_supported": ["public"],
+                    "id_token_signing_alg_values_supported": ["ES256"]
+                });
+                ("application/json", document)
+            }
+            KEYS => ("application/jwk-set+json", json!({"keys": [self.state().key.jwk()]})),
+            _ => {
+                let plain = [("Content-Type", "text/plain")];
+                return line.write_all(&wire::answer("404 Not Found", &plain, "404 page not found\n"));
             }
         };
         let headers = [("Cache-Control", "public, max-age=3600"), ("Content-Type", kind)];
-        match mood {
+        match self.mood(target) {
             Mood::Well => line.write_all(&wire::answer("200 OK", &headers, &document.to_string())),
             Mood::Failing => line.write_all(&wire::answer("500 Internal Server Error", &[], "")),
             Mood::Refusing => line.write_all(&wire::answer("401 Unauthorized", &[], "")),
-            Mood::Hanging => line.read(&mut [0; 1]).map(|_| ()),
+            Mood::Hanging => {
+                // Dex shares one fetch of the keys among all who wait for it, and sets it no limit.
+                let start = Instant::now();
+                while self.mood(target) == Mood::Hanging && start.elapsed() < PATIENCE {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Ok(())
+            }
         }
+    }
+
+    fn mood(&self, target: &str) -> Mood {
+        let state = self.state();
+        if target == KEYS { state.keys } else { state.discovery }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
-use dexsidecar_e2e::issuer::Issuer;
+use dexsidecar_e2e::issuer::{Issuer, Mood};
 use dexsidecar_e2e::process::PATIENCE;
 use dexsidecar_e2e::sidecar::Setup;
 use dexsidecar_e2e::signing_key::header;
@@ -72,6 +72,91 @@ fn f03_dex_is_stopped_dead() {
     sidecar.process.until_said("code=timed_out", 1);
     dex.signal(Signal::CONT);
     sidecar.until_token();
+}
+
+#[test]
+fn f03_dex_stops_dead_over_a_good_token_and_goes_on() {
+    let issuer = Issuer::start();
+    let dex = Dex::start(&issuer, &DexSetup { lifetime: "20s".to_owned(), ..DexSetup::default() });
+    let volume = Volume::with(&issuer.token(3_600));
+    let setup = Setup::new().subject(&volume).at(&dex).set("DEXSIDECAR_ATTEMPT_TIMEOUT", "1s");
+    let mut sidecar = setup.run();
+    let first = sidecar.until_token();
+    sidecar.process.until_said("token written", 1);
+    dex.signal(Signal::STOP);
+    sidecar.process.until_said("code=timed_out", 1);
+    assert_eq!(sidecar.token().as_ref(), Some(&first), "the good token stays");
+    assert_eq!(sidecar.setup().done(&["ready"]).code, Some(0), "stale is ready");
+    dex.signal(Signal::CONT);
+    sidecar.until_another_token(&first);
+}
+
+#[test]
+fn p3_dex_is_away_until_the_token_has_expired() {
+    let issuer = Issuer::start();
+    let mut dex = Dex::start(&issuer, &DexSetup { lifetime: "10s".to_owned(), ..DexSetup::default() });
+    let volume = Volume::with(&issuer.token(3_600));
+    let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
+    let first = sidecar.until_token();
+    sidecar.process.until_said("token written", 1);
+    dex.stop();
+    sidecar.process.until_said("health=expired", 1);
+    // Dex cuts `expires_in` down to whole seconds, so this process counts up to one less than `exp` says.
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(sidecar.setup().done(&["ready"]).code, Some(1));
+    assert_eq!(sidecar.token().as_ref(), Some(&first), "kept, unless asked otherwise");
+    dex.resume();
+    let within = Duration::from_secs(30);
+    sidecar.process.until_within(within, "a token is written soon after Dex is back", |process| {
+        process.said("token written") == 2
+    });
+    assert_ne!(sidecar.token(), Some(first));
+    assert_eq!(sidecar.setup().done(&["ready"]).code, Some(0));
+}
+
+#[test]
+fn an_expired_token_is_removed_where_that_is_asked_for() {
+    let issuer = Issuer::start();
+    let mut dex = Dex::start(&issuer, &DexSetup { lifetime: "5s".to_owned(), ..DexSetup::default() });
+    let volume = Volume::with(&issuer.token(3_600));
+    let mut sidecar = Setup::new().subject(&volume).at(&dex).arguments("--on-expiry remove").run();
+    sidecar.until_token();
+    dex.stop();
+    let output = sidecar.output();
+    sidecar.process.until("the expired token is removed", |_| !output.exists());
+    dex.resume();
+    sidecar.until_token();
+}
+
+#[test]
+fn f45_the_issuer_s_keys_hang_or_are_refused() {
+    let issuer = Issuer::start();
+    let dex = Dex::start(&issuer, &DexSetup::default());
+    let volume = Volume::with(&issuer.token(3_600));
+    issuer.serve_keys(Mood::Hanging);
+    let mut hung = Setup::new().subject(&volume).at(&dex).arguments("--attempt-timeout 1s").run();
+    hung.process.until_said("code=timed_out", 1);
+    // Dex lets everybody wait for the one fetch that hangs.
+    issuer.serve_keys(Mood::Failing);
+    let mut denied = Setup::new().subject(&volume).at(&dex).run();
+    denied.process.until_said("code=access_denied", 1);
+    issuer.serve_keys(Mood::Well);
+    denied.until_token();
+    hung.until_token();
+}
+
+#[test]
+fn f44_discovery_is_shown_to_nobody_until_it_is() {
+    let issuer = Issuer::start();
+    issuer.serve_discovery(Mood::Refusing);
+    let dex = Dex::start(&issuer, &DexSetup::default());
+    let volume = Volume::with(&issuer.token(3_600));
+    let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
+    sidecar.process.until_said("code=connector_unknown", 1);
+    // What `kubectl create clusterrolebinding … system:service-account-issuer-discovery` does.
+    issuer.serve_discovery(Mood::Well);
+    sidecar.until_token();
+    sidecar.process.until_said("recovered", 1);
 }
 
 #[test]
