@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use dexsidecar_fetch::go::Program;
 use rcgen::KeyPair;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::certificates::Authority;
+use crate::counterpart;
 use crate::dex::free_port;
-use crate::go::{self, Program};
 use crate::issuer::{ClusterIssuer, ISSUER};
 use crate::process::{PATIENCE, Process, tied};
 
@@ -21,16 +22,16 @@ const VERSION: &str = "-X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8
                        -X k8s.io/component-base/version.gitMinor=36";
 
 const ETCD: Program =
-    Program { name: "etcd", module: "etcd", package: "go.etcd.io/etcd/server/v3", link: "" };
+    Program { name: "etcd", module: "e2e/etcd", package: "go.etcd.io/etcd/server/v3", link: "" };
 const API_SERVER: Program = Program {
     name: "kube-apiserver",
-    module: "kubernetes",
+    module: "e2e/kubernetes",
     package: "k8s.io/kubernetes/cmd/kube-apiserver",
     link: VERSION,
 };
 const KUBECTL: Program = Program {
     name: "kubectl",
-    module: "kubernetes",
+    module: "e2e/kubernetes",
     package: "k8s.io/kubernetes/cmd/kubectl",
     link: VERSION,
 };
@@ -57,8 +58,8 @@ impl ControlPlane {
     /// Without Go; when it does not come up.
     #[must_use]
     pub fn start() -> Self {
-        let (etcd, kubectl) = (go::program(&ETCD), go::program(&KUBECTL));
-        let _ = go::program(&API_SERVER);
+        let (etcd, kubectl) = (counterpart::program(&ETCD), counterpart::program(&KUBECTL));
+        let _ = counterpart::program(&API_SERVER);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (etcd_port, peer_port) = (free_port(), free_port());
         let mut command = tied(&etcd);
@@ -142,7 +143,7 @@ impl ControlPlane {
     /// # Panics
     /// When it does not come up.
     pub fn resume(&mut self) {
-        let mut command = tied(&go::program(&API_SERVER));
+        let mut command = tied(&counterpart::program(&API_SERVER));
         let serving = self.authority.server(&["kubernetes.default.svc"]);
         let url = self.url();
         command

@@ -5,13 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use dexsidecar_fetch::go::Program;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::certificates::{Authority, Certificate};
+use crate::counterpart;
 use crate::dex_answers::Question;
-use crate::go::{self, Program};
 use crate::issuer::{ClusterIssuer, ISSUER};
 use crate::process::{PATIENCE, Process, tied};
 use crate::wire::{self, Reply};
@@ -20,7 +21,7 @@ use crate::wire::{self, Reply};
 pub const SECRET: &str = "a%b c+d:canary";
 
 const PROGRAM: Program =
-    Program { name: "dex", module: "dex", package: "github.com/dexidp/dex/cmd/dex", link: "" };
+    Program { name: "dex", module: "e2e/dex", package: "github.com/dexidp/dex/cmd/dex", link: "" };
 
 /// Dex's configuration, to be varied before it starts.
 #[derive(Clone, Debug)]
@@ -67,7 +68,7 @@ impl Dex {
     /// Without Go; when Dex does not come up.
     #[must_use]
     pub fn start(issuer: &impl ClusterIssuer, setup: &Setup) -> Self {
-        let program = go::program(&PROGRAM);
+        let program = counterpart::program(&PROGRAM);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ports = (free_port(), free_port());
         let mut dex = Self {

@@ -2,13 +2,13 @@
 //!
 //! The stories that are played with them are the files of `tests/`.
 
-pub mod cache;
 pub mod certificates;
 pub mod control_plane;
+pub mod counterpart;
 pub mod dex;
 pub mod dex_answers;
 pub mod endpoint;
-pub mod go;
+pub mod image;
 pub mod issuer;
 pub mod process;
 pub mod reader;

@@ -59,6 +59,8 @@ pub struct Setup {
     variables: BTreeMap<String, String>,
     arguments: Vec<String>,
     folder: TempDir,
+    /// The program, and what comes before its first argument.
+    program: Option<Vec<PathBuf>>,
 }
 
 impl Default for Setup {
@@ -76,7 +78,7 @@ impl Setup {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let output = folder.path().join("token").to_str().expect("UTF-8").to_owned();
-        Self { variables: BTreeMap::new(), arguments: vec![], folder }
+        Self { variables: BTreeMap::new(), arguments: vec![], folder, program: None }
             .set("dex_access_token_file", output)
             .set("dex_basic_auth", "user:")
             .set("dex_connector_id", "k3s")
@@ -105,6 +107,13 @@ impl Setup {
     #[must_use]
     pub fn arguments(mut self, line: &str) -> Self {
         self.arguments.extend(line.split_ascii_whitespace().map(str::to_owned));
+        self
+    }
+
+    /// Runs this instead of the program that is built for tests: a path, and what comes before the first argument.
+    #[must_use]
+    pub fn program(mut self, words: &[&Path]) -> Self {
+        self.program = Some(words.iter().map(|&word| word.to_owned()).collect());
         self
     }
 
@@ -149,8 +158,9 @@ impl Setup {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = tied(&program());
-        command.env_clear().envs(&self.variables).args(arguments).args(&self.arguments);
+        let words = self.program.clone().unwrap_or_else(|| vec![program()]);
+        let mut command = tied(&words[0]);
+        command.args(&words[1..]).env_clear().envs(&self.variables).args(arguments).args(&self.arguments);
         command
     }
 

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::{cache, cargo, root, step};
+use dexsidecar_fetch::cache;
+
+use crate::{cargo, root, step};
 
 const VERSION: &str = "0.20.2";
 

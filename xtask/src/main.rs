@@ -2,14 +2,14 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its terminal")]
 
-mod cache;
-mod debian;
 mod deny;
+mod image;
+mod licences;
 mod release;
 mod step;
 mod test;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use lexopt::{Arg, Parser};
@@ -22,6 +22,8 @@ cargo xtask COMMAND
   demo [--once-around]   see a token being kept fresh by a real Dex; Ctrl-C ends it
   test                   formatting, lints, licences, and every test there is
   build [--aarch64]      the static binary as it ships; --aarch64 for that machine
+  image [--amd64]        an OCI archive for amd64 and arm64, or for the one alone; no daemon needed
+  rootfs DIR [--aarch64] what is in the image, into a folder: the Dockerfile uses it
   bench                  measure the shipped binary against its ceilings, into docs/footprint.md
   docs                   write the generated pages anew: docs/settings.md, docs/failures.md
 
@@ -52,7 +54,8 @@ fn run() -> Result<ExitCode, String> {
     }
     let known: &[&str] = match words.first().map_or("help", String::as_str) {
         "demo" => &["once-around"],
-        "build" => &["aarch64"],
+        "build" | "rootfs" => &["aarch64"],
+        "image" => &["amd64"],
         _ => &[],
     };
     if let Some(flag) = flags.iter().find(|flag| !known.contains(&flag.as_str())) {
@@ -69,6 +72,18 @@ fn run() -> Result<ExitCode, String> {
         "build" => {
             let binary = release::build(if has("aarch64") { Target::Aarch64 } else { Target::X86_64 })?;
             println!("{}", binary.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        "image" => {
+            let targets: &[Target] =
+                if has("amd64") { &[Target::X86_64] } else { &[Target::X86_64, Target::Aarch64] };
+            println!("{}", image::archive(targets)?.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        "rootfs" => {
+            let target = if has("aarch64") { Target::Aarch64 } else { Target::X86_64 };
+            let folder = words.get(1).ok_or("rootfs needs a folder to fill")?;
+            image::fill(Path::new(folder), target)?;
             Ok(ExitCode::SUCCESS)
         }
         "bench" => bench(),
@@ -94,6 +109,11 @@ fn cargo() -> Command {
 /// The workspace.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the workspace's folder")
+}
+
+/// Where cargo builds.
+fn target_folder() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 fn demo(once_around: bool) -> Result<ExitCode, String> {

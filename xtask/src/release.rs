@@ -4,7 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::{cargo, debian, root, step};
+use dexsidecar_fetch::debian::Packages;
+
+use crate::{cargo, root, step, target_folder};
 
 /// A machine to build for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -15,16 +17,56 @@ pub(crate) enum Target {
 
 /// What makes the binary small without making it another one: relative relocations packed, equal functions folded, and no
 /// index for unwinding, which a program that aborts on panic never does. See docs/footprint.md for what each saves.
-const LINK: &str = "-C link-arg=-zpack-relative-relocs -C link-arg=--icf=all -C link-arg=--no-eh-frame-hdr -C link-arg=--build-id=none";
+const LINK: [&str; 4] = [
+    "-Clink-arg=-zpack-relative-relocs",
+    "-Clink-arg=--icf=all",
+    "-Clink-arg=--no-eh-frame-hdr",
+    "-Clink-arg=--build-id=none",
+];
+
+/// A gcc for aarch64.
+const CROSS_COMPILER: Packages = Packages {
+    name: "gcc-aarch64",
+    packages: &[
+        "gcc-12-aarch64-linux-gnu",
+        "cpp-12-aarch64-linux-gnu",
+        "binutils-aarch64-linux-gnu",
+        "libgcc-12-dev-arm64-cross",
+        "libc6-dev-arm64-cross",
+        "linux-libc-dev-arm64-cross",
+        "libmpc3",
+        "libmpfr6",
+        "libgmp10",
+        "libisl23",
+    ],
+    backports: false,
+};
 
 /// ring's C is compiled without tables for unwinding too.
 const C_FLAGS: &str = "-fno-asynchronous-unwind-tables -fno-unwind-tables";
 
 impl Target {
-    const fn triple(self) -> &'static str {
+    /// Rust's name for it.
+    pub(crate) const fn triple(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64-unknown-linux-musl",
             Self::Aarch64 => "aarch64-unknown-linux-musl",
+        }
+    }
+
+    /// OCI's name for it.
+    pub(crate) const fn platform(self) -> &'static str {
+        match self {
+            Self::X86_64 => "linux/amd64",
+            Self::Aarch64 => "linux/arm64",
+        }
+    }
+
+    /// OCI's name for its architecture.
+    pub(crate) const fn arch(self) -> &'static str {
+        match self {
+            Self::X86_64 => "amd64",
+            Self::Aarch64 => "arm64",
         }
     }
 
@@ -44,19 +86,7 @@ impl Target {
         let Self::Aarch64 = self else {
             return Err("building for x86_64 needs an x86_64 machine".to_owned());
         };
-        let packages = [
-            "gcc-12-aarch64-linux-gnu",
-            "cpp-12-aarch64-linux-gnu",
-            "binutils-aarch64-linux-gnu",
-            "libgcc-12-dev-arm64-cross",
-            "libc6-dev-arm64-cross",
-            "linux-libc-dev-arm64-cross",
-            "libmpc3",
-            "libmpfr6",
-            "libgmp10",
-            "libisl23",
-        ];
-        let folder = debian::unpacked("gcc-aarch64", &packages)?;
+        let folder = CROSS_COMPILER.unpacked()?;
         Ok((folder.join("usr/bin/aarch64-linux-gnu-gcc-12"), Some(folder)))
     }
 }
@@ -73,10 +103,8 @@ pub(crate) fn build(target: Target) -> Result<PathBuf, String> {
         .env(format!("CC_{}", triple.replace('-', "_")), compiler)
         .env(format!("CFLAGS_{}", triple.replace('-', "_")), C_FLAGS)
         .env(format!("CARGO_TARGET_{variable}_LINKER"), "rust-lld")
-        .env(format!("CARGO_TARGET_{variable}_RUSTFLAGS"), LINK)
         .env_remove("RUSTFLAGS")
-        // With -g or an absolute path in it the binary would differ from machine to machine.
-        .env("CARGO_ENCODED_RUSTFLAGS", LINK.replace(" -C ", "\u{1f}-C").replacen("-C ", "-C", 1));
+        .env("CARGO_ENCODED_RUSTFLAGS", rust_flags().join("\u{1f}"));
     if let Some(tools) = tools {
         let libraries = tools.join("usr/lib/x86_64-linux-gnu");
         let path = std::env::var("PATH").unwrap_or_default();
@@ -87,12 +115,20 @@ pub(crate) fn build(target: Target) -> Result<PathBuf, String> {
     if !step::run(&format!("the static binary: cargo build --release --target {triple}"), &mut command).good {
         return Err(format!("dexsidecar cannot be built for {triple}"));
     }
-    let target_folder =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let binary = target_folder.join(triple).join("release/dexsidecar");
+    let binary = target_folder().join(triple).join("release/dexsidecar");
     let size = fs::metadata(&binary).map_err(|error| format!("{}: {error}", binary.display()))?.len();
     println!("   {triple}: {size} bytes");
     Ok(binary)
+}
+
+/// How to link, and no path of this machine: the same sources give the same binary everywhere.
+fn rust_flags() -> Vec<String> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
+    let mut flags: Vec<String> = LINK.map(str::to_owned).into();
+    flags.push(format!("--remap-path-prefix={}=dexsidecar", root().display()));
+    flags.extend(home.map(|home| format!("--remap-path-prefix={}=cargo", home.display())));
+    flags
 }
 
 /// The standard library for the target, of the toolchain that is pinned. rustup adds it for this user only.

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use dexsidecar_e2e::certificates::Authority;
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
-use dexsidecar_e2e::go;
 use dexsidecar_e2e::issuer::Issuer;
 use dexsidecar_e2e::sidecar::{Setup, Sidecar, program};
 use dexsidecar_e2e::signing_key::{claims, now};
@@ -57,7 +56,7 @@ fn main() -> ExitCode {
 
 /// A real Dex where Go can build it, else the stand-in, plainly said.
 fn issuing(issuer: &Issuer) -> (Issuing, Setup) {
-    match go::look() {
+    match dexsidecar_fetch::go::look() {
         Ok(()) => {
             println!(
                 "4. a real Dex, with tokens of {LIFETIME} seconds (built from its Go module the first time)"

@@ -1,0 +1,216 @@
+//! The image, without a daemon: `FROM scratch`, the binary, the public CAs and the licences. Put together by crane
+//! (go-containerregistry) in a registry of its own on loopback; the same input gives the same digest.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use dexsidecar_fetch::go::Program;
+use flate2::{Compression, GzBuilder};
+
+use crate::release::{self, Target};
+use crate::{licences, root};
+
+const CRANE: Program = Program {
+    name: "crane",
+    module: "xtask/crane",
+    package: "github.com/google/go-containerregistry/cmd/crane",
+    link: "",
+};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Where each thing lies in the image.
+const BINARY: &str = "bin/dexsidecar";
+const CAS: &str = "etc/ssl/certs/ca-certificates.crt";
+const LICENCES: &str = "usr/share/licenses/dexsidecar";
+
+/// Makes the archive of an OCI layout that holds an index of these machines, and prints its digest and sizes.
+pub(crate) fn archive(targets: &[Target]) -> Result<PathBuf, String> {
+    let work = crate::target_folder().join("image");
+    let _ = fs::remove_dir_all(&work);
+    let told = |error: io::Error| format!("{}: {error}", work.display());
+    let crane = CRANE.built()?;
+    let registry = Registry::start(&crane)?;
+    let mut names = Vec::new();
+    for target in targets {
+        let (rootfs, layer) =
+            (work.join(target.platform().replace('/', "-")), format!("{}.tgz", target.arch()));
+        fill(&rootfs, *target)?;
+        let unpacked = size_of(&rootfs).map_err(told)?;
+        let layer = work.join(layer);
+        let compressed = pack(&rootfs, &layer).map_err(told)?;
+        println!("   {}: {unpacked} bytes unpacked, {compressed} compressed", target.platform());
+        names.push(registry.image(*target, &layer)?);
+    }
+    let (layout, digest) = registry.index(&names, &work.join("layout"))?;
+    name_it(&layout)?;
+    let archive = work.join(format!("dexsidecar-{VERSION}.oci.tar"));
+    tar(&layout, File::create(&archive).map_err(told)?).map_err(told)?;
+    println!("   {digest}");
+    Ok(archive)
+}
+
+/// Fills a folder with what is in the image.
+pub(crate) fn fill(rootfs: &Path, target: Target) -> Result<(), String> {
+    let binary = release::build(target)?;
+    let put = |name: &str, content: &[u8]| {
+        let path = rootfs.join(name);
+        path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, content))
+    };
+    let own = |name: &str| fs::read(root().join(name));
+    let third_party = licences::third_party(target.triple())?;
+    let filled = put(CAS, public_cas().as_bytes())
+        .and_then(|()| put(&format!("{LICENCES}/LICENSE-APACHE"), &own("LICENSE-APACHE")?))
+        .and_then(|()| put(&format!("{LICENCES}/LICENSE-MIT"), &own("LICENSE-MIT")?))
+        .and_then(|()| put(&format!("{LICENCES}/THIRD-PARTY"), third_party.as_bytes()))
+        // Copied, so that it stays executable.
+        .and_then(|()| fs::create_dir_all(rootfs.join("bin")))
+        .and_then(|()| fs::copy(binary, rootfs.join(BINARY)));
+    filled.map(|_| ()).map_err(|error| format!("{}: {error}", rootfs.display()))
+}
+
+/// What Mozilla trusts, by the crate that Cargo.lock pins.
+fn public_cas() -> String {
+    let mut text = String::new();
+    for certificate in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+        text.push_str("-----BEGIN CERTIFICATE-----\n");
+        let encoded = STANDARD.encode(certificate);
+        for line in encoded.as_bytes().chunks(64) {
+            text.push_str(&String::from_utf8_lossy(line));
+            text.push('\n');
+        }
+        text.push_str("-----END CERTIFICATE-----\n");
+    }
+    text
+}
+
+/// The layer; its size.
+fn pack(rootfs: &Path, layer: &Path) -> io::Result<u64> {
+    let compressed = GzBuilder::new().write(File::create(layer)?, Compression::best());
+    tar(rootfs, compressed)?.finish()?;
+    Ok(fs::metadata(layer)?.len())
+}
+
+/// A folder's content in the order of the names, with neither times nor owners.
+fn tar<W: io::Write>(folder: &Path, to: W) -> io::Result<W> {
+    let mut builder = tar::Builder::new(to);
+    builder.mode(tar::HeaderMode::Deterministic);
+    for path in all(folder)? {
+        let name = path.strip_prefix(folder).map_err(io::Error::other)?;
+        if path.is_dir() {
+            builder.append_dir(name, &path)?;
+        } else {
+            builder.append_path_with_name(&path, name)?;
+        }
+    }
+    builder.into_inner()
+}
+
+/// Everything below a folder, in the order of the names.
+fn all(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        paths.push(entry.path());
+        if entry.file_type()?.is_dir() {
+            paths.extend(all(&entry.path())?);
+        }
+    }
+    Ok(paths)
+}
+
+fn size_of(folder: &Path) -> io::Result<u64> {
+    all(folder)?.iter().filter(|path| path.is_file()).map(|path| Ok(fs::metadata(path)?.len())).sum()
+}
+
+/// The name under which `ctr`, `docker load` and the like know it, as `docker buildx` writes it.
+fn name_it(layout: &Path) -> Result<(), String> {
+    let path = layout.join("index.json");
+    let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let text = fs::read(&path).map_err(|error| told(&error))?;
+    let mut index: serde_json::Value = serde_json::from_slice(&text).map_err(|error| told(&error))?;
+    index["manifests"][0]["annotations"] = serde_json::json!({
+        "io.containerd.image.name": format!("docker.io/library/dexsidecar:{VERSION}"),
+        "org.opencontainers.image.ref.name": VERSION,
+    });
+    fs::write(&path, index.to_string()).map_err(|error| told(&error))
+}
+
+/// crane's own registry, on loopback, in memory.
+struct Registry {
+    crane: PathBuf,
+    process: Child,
+    address: String,
+}
+
+impl Registry {
+    fn start(crane: &Path) -> Result<Self, String> {
+        let mut process = Command::new(crane)
+            .args(["registry", "serve", "--address", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("crane: {error}"))?;
+        let said = BufReader::new(process.stderr.take().ok_or("crane says nothing")?);
+        let mut registry = Self { crane: crane.to_owned(), process, address: String::new() };
+        let mut lines = said.lines().map_while(Result::ok);
+        // "… serving on port 43571"
+        let port = lines.find_map(|line| line.split("serving on port ").nth(1).map(str::to_owned));
+        registry.address = format!("127.0.0.1:{}", port.ok_or("crane's registry does not start")?.trim());
+        // It goes on talking; nobody listening must not stop it.
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok(registry)
+    }
+
+    /// One machine's image; gives its name.
+    fn image(&self, target: Target, layer: &Path) -> Result<String, String> {
+        let name = format!("{}/dexsidecar:{}", self.address, target.arch());
+        let layer = layer.display().to_string();
+        self.crane(&["append", "--oci-empty-base", "-f", &layer, "-t", &name])?;
+        let label = |key: &str, value: &str| format!("org.opencontainers.image.{key}={value}");
+        let labels = [
+            label("title", "dexsidecar"),
+            label("description", "Keeps a fresh Dex token in a file, for workloads on Kubernetes"),
+            label("version", VERSION),
+            label("licenses", env!("CARGO_PKG_LICENSE")),
+        ];
+        let mut arguments = vec!["mutate", &name, "-t", &name, "--set-platform", target.platform()];
+        arguments.extend(["--entrypoint", "/bin/dexsidecar", "--env", "PATH=/bin", "--user", "65532:65532"]);
+        arguments.extend(labels.iter().flat_map(|label| ["--label", label.as_str()]));
+        self.crane(&arguments)?;
+        Ok(name)
+    }
+
+    /// All of them under one name, as an OCI layout in a folder; its digest.
+    fn index(&self, names: &[String], layout: &Path) -> Result<(PathBuf, String), String> {
+        let name = format!("{}/dexsidecar:{VERSION}", self.address);
+        let mut arguments = vec!["index", "append", "-t", &name];
+        arguments.extend(names.iter().flat_map(|name| ["-m", name.as_str()]));
+        self.crane(&arguments)?;
+        self.crane(&["pull", "--format=oci", &name, &layout.display().to_string()])?;
+        Ok((layout.to_owned(), self.crane(&["digest", &name])?.trim().to_owned()))
+    }
+
+    fn crane(&self, arguments: &[&str]) -> Result<String, String> {
+        let output = Command::new(&self.crane).args(arguments).output().map_err(|error| error.to_string())?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(format!("crane {}: {error}", arguments.join(" ")))
+        }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

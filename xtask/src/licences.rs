@@ -1,0 +1,95 @@
+//! The licences of what is linked into the binary: their texts must go with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::cargo;
+
+/// Every crate that is linked for a machine, with its licence, and below each text that they came with.
+pub(crate) fn third_party(triple: &str) -> Result<String, String> {
+    let linked = linked(triple)?;
+    let mut text = String::from(
+        "dexsidecar is linked with these. Their licences, and below the texts they came with:\n\n\
+         Rust's standard library: MIT OR Apache-2.0\n\
+         musl libc, Copyright © 2005-2020 Rich Felker, et al.: MIT\n",
+    );
+    let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in packages(triple)? {
+        let field = |name: &str| package[name].as_str().unwrap_or_default().to_owned();
+        let name = format!("{} v{}", field("name"), field("version"));
+        if package["source"].is_null() || !linked.contains(&name) {
+            continue;
+        }
+        text.push_str(&format!("{name}: {}\n", field("license")));
+        let manifest = field("manifest_path");
+        let folder = Path::new(&manifest).parent().ok_or("a manifest lies in a folder")?;
+        let found = licence_texts(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        for found in found {
+            texts.entry(found).or_default().insert(name.clone());
+        }
+    }
+    for (licence, crates) in texts {
+        let crates: Vec<String> = crates.into_iter().collect();
+        text.push_str(&format!("\n{}\n{}:\n\n{}\n", "=".repeat(80), crates.join(", "), licence.trim_end()));
+    }
+    Ok(text)
+}
+
+/// Name and version of each.
+fn linked(triple: &str) -> Result<BTreeSet<String>, String> {
+    let arguments = [
+        "tree",
+        "--locked",
+        "--edges",
+        "normal,no-proc-macro",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+        "--target",
+    ];
+    let output = said(cargo().args(arguments).args([triple, "--package", "dexsidecar"]))?;
+    let names = output
+        .lines()
+        .filter_map(|line| line.split_once(' ').map(|(name, rest)| (name, rest.split(' ').next())));
+    Ok(names.filter_map(|(name, version)| Some(format!("{name} {}", version?))).collect())
+}
+
+fn packages(triple: &str) -> Result<Vec<Value>, String> {
+    let arguments = ["metadata", "--locked", "--format-version", "1", "--filter-platform", triple];
+    let metadata: Value =
+        serde_json::from_str(&said(cargo().args(arguments))?).map_err(|error| error.to_string())?;
+    Ok(metadata["packages"].as_array().cloned().unwrap_or_default())
+}
+
+/// Texts that are the same but for white space are one text.
+fn licence_texts(folder: &Path) -> std::io::Result<Vec<String>> {
+    let mut texts = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().to_uppercase();
+        if entry.file_type()?.is_file()
+            && ["LICENSE", "LICENCE", "COPYING", "NOTICE", "COPYRIGHT"]
+                .iter()
+                .any(|start| name.starts_with(start))
+        {
+            let lines: Vec<String> =
+                fs::read_to_string(entry.path())?.lines().map(|line| line.trim_end().to_owned()).collect();
+            texts.push(lines.join("\n").trim().to_owned());
+        }
+    }
+    texts.sort();
+    Ok(texts)
+}
+
+fn said(command: &mut std::process::Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
