@@ -58,6 +58,14 @@ impl Authority {
         self.signed("server", parameters(&[&["localhost", "127.0.0.1", "::1"], names].concat()))
     }
 
+    /// A client's certificate, for mutual TLS.
+    #[must_use]
+    pub fn client(&self, name: &str) -> Certificate {
+        let mut parameters = parameters(&[]);
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        self.signed_for(ExtendedKeyUsagePurpose::ClientAuth, name, parameters)
+    }
+
     /// One for another name.
     #[must_use]
     pub fn wrong_name(&self) -> Certificate {
@@ -82,8 +90,17 @@ impl Authority {
         self.signed("not-yet-valid", parameters)
     }
 
-    fn signed(&self, name: &str, mut parameters: CertificateParams) -> Certificate {
-        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    fn signed(&self, name: &str, parameters: CertificateParams) -> Certificate {
+        self.signed_for(ExtendedKeyUsagePurpose::ServerAuth, name, parameters)
+    }
+
+    fn signed_for(
+        &self,
+        usage: ExtendedKeyUsagePurpose,
+        name: &str,
+        mut parameters: CertificateParams,
+    ) -> Certificate {
+        parameters.extended_key_usages = vec![usage];
         let key = KeyPair::generate().expect("ring makes keys");
         let certificate = parameters.signed_by(&key, &self.issuer).expect("the parameters are sound");
         write(self.folder.path(), name, &certificate.pem(), &key)

@@ -2,6 +2,7 @@
 //! speak to it. The recipe is what the README tells users to set up in their cluster.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use crate::issuer::{ClusterIssuer, ISSUER};
 use crate::process::{PATIENCE, Process, tied};
 
 /// So that `kubectl version` can be parsed.
-const VERSION: &str = "-X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 \
+pub(crate) const VERSION: &str = "-X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 \
                        -X k8s.io/component-base/version.gitMinor=36";
 
 const ETCD: Program =
@@ -29,6 +30,18 @@ const API_SERVER: Program = Program {
     package: "k8s.io/kubernetes/cmd/kube-apiserver",
     link: VERSION,
 };
+const CONTROLLERS: Program = Program {
+    name: "kube-controller-manager",
+    module: "e2e/kubernetes",
+    package: "k8s.io/kubernetes/cmd/kube-controller-manager",
+    link: VERSION,
+};
+const SCHEDULER: Program = Program {
+    name: "kube-scheduler",
+    module: "e2e/kubernetes",
+    package: "k8s.io/kubernetes/cmd/kube-scheduler",
+    link: VERSION,
+};
 const KUBECTL: Program = Program {
     name: "kubectl",
     module: "e2e/kubernetes",
@@ -36,28 +49,51 @@ const KUBECTL: Program = Program {
     link: VERSION,
 };
 
-/// The token of the cluster's administrator.
+/// The token of the cluster's administrator, and of the node's kubelet.
 const ADMIN: &str = "canary-admin";
+const KUBELET: &str = "canary-kubelet";
+
+/// What a node with pods, Jobs and Deployments needs of the controllers.
+const CONTROLLERS_USED: &str = "deployment-controller,job-controller,node-lifecycle-controller,replicaset-controller,\
+                                root-ca-certificate-publisher-controller,serviceaccount-controller";
 
 /// A control plane that runs.
 pub struct ControlPlane {
     folder: TempDir,
     authority: Authority,
+    address: Ipv4Addr,
     port: u16,
     etcd_port: u16,
     kubectl: PathBuf,
-    // The API server ends before etcd does.
+    // Those who ask end before those who answer.
+    controllers: Vec<Process>,
     api_server: Option<Process>,
     _etcd: Process,
 }
 
 impl ControlPlane {
-    /// Builds it if need be, starts it, and lets everybody read the issuer's keys, as Dex needs it.
+    /// Builds it if need be, starts it on loopback, and lets everybody read the issuer's keys, as Dex needs it.
     ///
     /// # Panics
     /// Without Go; when it does not come up.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Builds what it needs, so that [`Self::start`] and [`Self::start_controllers`] work without the network.
+    ///
+    /// # Panics
+    /// Without Go.
+    pub fn prepare() {
+        for program in [ETCD, API_SERVER, CONTROLLERS, SCHEDULER, KUBECTL] {
+            let _ = counterpart::program(&program);
+        }
+    }
+
+    /// The same at an address that pods can reach.
+    #[must_use]
+    pub fn start_at(address: Ipv4Addr) -> Self {
         let (etcd, kubectl) = (counterpart::program(&ETCD), counterpart::program(&KUBECTL));
         let _ = counterpart::program(&API_SERVER);
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -74,9 +110,11 @@ impl ControlPlane {
         let mut plane = Self {
             folder,
             authority: Authority::new(),
+            address,
             port: free_port(),
             etcd_port,
             kubectl,
+            controllers: vec![],
             api_server: None,
             _etcd: etcd,
         };
@@ -144,8 +182,9 @@ impl ControlPlane {
     /// When it does not come up.
     pub fn resume(&mut self) {
         let mut command = tied(&counterpart::program(&API_SERVER));
-        let serving = self.authority.server(&["kubernetes.default.svc"]);
-        let url = self.url();
+        let address = self.address.to_string();
+        let serving = self.authority.server(&["kubernetes.default.svc", &address]);
+        let (url, client) = (self.url(), self.authority.client("kube-apiserver"));
         command
             .arg(format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port))
             .arg(format!("--service-account-issuer={ISSUER}"))
@@ -159,7 +198,14 @@ impl ControlPlane {
             .arg(serving.certificate)
             .arg("--tls-private-key-file")
             .arg(serving.key)
-            .args(["--bind-address=127.0.0.1", "--authorization-mode=Node,RBAC"])
+            .arg("--kubelet-certificate-authority")
+            .arg(self.authority.file())
+            .arg("--kubelet-client-certificate")
+            .arg(client.certificate)
+            .arg("--kubelet-client-key")
+            .arg(client.key)
+            .args(["--kubelet-preferred-address-types=InternalIP", "--authorization-mode=Node,RBAC"])
+            .arg(format!("--bind-address={address}"))
             .arg("--service-cluster-ip-range=10.96.0.0/24")
             .arg(format!("--secure-port={}", self.port));
         let mut process = Process::start("kube-apiserver", command);
@@ -169,6 +215,74 @@ impl ControlPlane {
             std::thread::sleep(Duration::from_millis(50));
         }
         self.api_server = Some(process);
+    }
+
+    /// Starts the scheduler and the controllers that pods, Jobs and Deployments need.
+    pub fn start_controllers(&mut self) {
+        let mut controllers = tied(&counterpart::program(&CONTROLLERS));
+        controllers
+            .args(["--leader-elect=false", "--bind-address=127.0.0.1", "--secure-port=0"])
+            .arg(format!("--controllers={CONTROLLERS_USED}"))
+            .arg("--root-ca-file")
+            .arg(self.authority.file());
+        let mut scheduler = tied(&counterpart::program(&SCHEDULER));
+        scheduler.args(["--leader-elect=false", "--bind-address=127.0.0.1", "--secure-port=0"]);
+        for (name, mut command) in [("kube-controller-manager", controllers), ("kube-scheduler", scheduler)] {
+            command.arg("--kubeconfig").arg(self.path("kubeconfig"));
+            self.controllers.push(Process::start(name, command));
+        }
+    }
+
+    /// What the scheduler and the controllers have printed.
+    #[must_use]
+    pub fn controllers_output(&self) -> String {
+        self.controllers.iter().map(Process::output).collect()
+    }
+
+    /// The administrator's kubeconfig.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.path("kubeconfig")
+    }
+
+    /// The kubelet's kubeconfig: it is `system:node:node`.
+    ///
+    /// # Panics
+    /// When the folder cannot be written to.
+    #[must_use]
+    pub fn kubelet_kubeconfig(&self) -> PathBuf {
+        let path = self.path("kubelet.kubeconfig");
+        fs::write(&path, self.config_of(KUBELET)).expect("the folder can be written to");
+        path
+    }
+
+    /// The CA of everything here.
+    #[must_use]
+    pub const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Where kubectl is.
+    #[must_use]
+    pub fn kubectl_program(&self) -> &Path {
+        &self.kubectl
+    }
+
+    /// Applies a manifest; gives what kubectl printed, or why it would not.
+    ///
+    /// # Errors
+    /// What the API server said.
+    ///
+    /// # Panics
+    /// When kubectl cannot be started.
+    pub fn apply(&self, manifest: &str, flags: &[&str]) -> Result<String, String> {
+        let path = tempfile::NamedTempFile::new().expect("a temporary folder");
+        fs::write(path.path(), manifest).expect("a temporary file can be written to");
+        let mut command = self.kubectl_command();
+        let output =
+            command.args(["apply", "-f"]).arg(path.path()).args(flags).output().expect("kubectl was built");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
     }
 
     /// Sends the API server a signal.
@@ -186,18 +300,23 @@ impl ControlPlane {
             && self.kubectl_command().args(role).output().is_ok_and(|output| output.status.success())
     }
 
-    fn write_kubeconfig(&self) {
+    fn config_of(&self, token: &str) -> String {
         let config = serde_json::json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "c", "cluster": {"server": self.url(), "certificate-authority": self.ca_file()}}],
-            "users": [{"name": "u", "user": {"token": ADMIN}}],
+            "users": [{"name": "u", "user": {"token": token}}],
             "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
             "current-context": "x"
         });
-        fs::write(self.path("kubeconfig"), config.to_string()).expect("the folder can be written to");
-        let line = format!("{ADMIN},admin,1,\"system:masters\"\n");
-        fs::write(self.path("tokens.csv"), line).expect("the folder can be written to");
+        config.to_string()
+    }
+
+    fn write_kubeconfig(&self) {
+        fs::write(self.path("kubeconfig"), self.config_of(ADMIN)).expect("the folder can be written to");
+        let lines =
+            format!("{ADMIN},admin,1,\"system:masters\"\n{KUBELET},system:node:node,2,\"system:nodes\"\n");
+        fs::write(self.path("tokens.csv"), lines).expect("the folder can be written to");
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -211,7 +330,7 @@ impl ControlPlane {
 
 impl ClusterIssuer for ControlPlane {
     fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port)
+        format!("https://{}:{}", self.address, self.port)
     }
 
     fn ca_file(&self) -> PathBuf {

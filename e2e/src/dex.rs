@@ -34,6 +34,10 @@ pub struct Setup {
     pub exchange: bool,
     /// A certificate for https other than a good one of the own CA.
     pub certificate: Option<Certificate>,
+    /// The connector `k3s` as the original's README prints it, certificate unchecked and all.
+    pub as_printed: bool,
+    /// Where it listens.
+    pub address: Ipv4Addr,
     /// Settings of the connector, put over the usual ones; null takes one away.
     pub connector: Value,
 }
@@ -45,6 +49,8 @@ impl Default for Setup {
             alias: true,
             exchange: true,
             certificate: None,
+            as_printed: false,
+            address: Ipv4Addr::LOCALHOST,
             connector: json!({}),
         }
     }
@@ -55,6 +61,7 @@ pub struct Dex {
     program: PathBuf,
     folder: TempDir,
     authority: Authority,
+    address: Ipv4Addr,
     ports: (u16, u16),
     process: Option<Process>,
     /// What earlier processes printed.
@@ -75,6 +82,7 @@ impl Dex {
             program,
             folder,
             authority: Authority::new(),
+            address: setup.address,
             ports,
             process: None,
             before: String::new(),
@@ -87,7 +95,7 @@ impl Dex {
     /// What it calls itself.
     #[must_use]
     pub fn issuer(&self) -> String {
-        format!("https://127.0.0.1:{}/dex", self.ports.0)
+        format!("https://{}:{}/dex", self.address, self.ports.0)
     }
 
     /// The token endpoint.
@@ -99,7 +107,7 @@ impl Dex {
     /// The token endpoint in plain http.
     #[must_use]
     pub fn plain_endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}/dex/token", self.ports.1)
+        format!("http://{}:{}/dex/token", self.address, self.ports.1)
     }
 
     /// The CA to trust for https.
@@ -158,7 +166,8 @@ impl Dex {
     /// # Panics
     /// When the temporary folder is gone.
     pub fn configure(&self, issuer: &impl ClusterIssuer, setup: &Setup) {
-        let certificate = setup.certificate.clone().unwrap_or_else(|| self.authority.server(&[]));
+        let certificate =
+            setup.certificate.clone().unwrap_or_else(|| self.authority.server(&[&setup.address.to_string()]));
         let mut connector = json!({
             "issuer": issuer.url(),
             "rootCAs": [issuer.ca_file()],
@@ -175,20 +184,32 @@ impl Dex {
         }
         let exchange = "urn:ietf:params:oauth:grant-type:token-exchange";
         let grants = if setup.exchange { json!([exchange]) } else { json!(["authorization_code"]) };
+        let as_printed = json!({
+            "issuer": issuer.url(),
+            "clientID": "dex",
+            "scopes": ["openid", "federated:id"],
+            "userNameKey": "sub",
+            "getUserInfo": false,
+            "issuerAlias": ISSUER,
+            "insecureSkipVerify": true
+        });
+        let k3s = if setup.as_printed { &as_printed } else { &connector };
         let (https, http) = self.ports;
+        let address = self.address;
         let config = json!({
             "issuer": self.issuer(),
             "storage": {"type": "memory"},
             "web": {
-                "https": format!("127.0.0.1:{https}"),
-                "http": format!("127.0.0.1:{http}"),
+                "https": format!("{address}:{https}"),
+                "http": format!("{address}:{http}"),
                 "tlsCert": certificate.certificate,
                 "tlsKey": certificate.key
             },
             "oauth2": {"grantTypes": grants},
             "expiry": {"idTokens": setup.lifetime},
             "connectors": [
-                {"type": "oidc", "id": "k3s", "name": "kubernetes", "config": connector},
+                {"type": "oidc", "id": "k3s", "name": "kubernetes", "config": k3s},
+                {"type": "oidc", "id": "kubernetes", "name": "as our README has it", "config": connector},
                 {"type": "mockCallback", "id": "mock", "name": "mock", "config": {}},
                 {"type": "mockPassword", "id": "password", "name": "password",
                  "config": {"username": "u", "password": "canary"}}
@@ -222,7 +243,7 @@ impl Dex {
     }
 
     fn plain_address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.ports.1).into()
+        (self.address, self.ports.1).into()
     }
 }
 

@@ -43,12 +43,20 @@ impl Image {
         let said = String::from_utf8_lossy(&output.stdout);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}{error}");
-        let archive = PathBuf::from(said.lines().last().unwrap_or_default());
+        Self::open(Path::new(said.lines().last().unwrap_or_default()))
+    }
+
+    /// Opens one that was made before.
+    ///
+    /// # Panics
+    /// When it is no archive.
+    #[must_use]
+    pub fn open(archive: &Path) -> Self {
         let mut files = vec![];
-        read_tar(&std::fs::read(&archive).expect("the archive it names"), |path, _, content| {
+        read_tar(&std::fs::read(archive).expect("the archive it names"), |path, _, content| {
             files.push((path, content));
         });
-        Self { archive, files }
+        Self { archive: archive.to_owned(), files }
     }
 
     /// Makes it from this workspace.

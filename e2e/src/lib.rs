@@ -2,6 +2,7 @@
 //!
 //! The stories that are played with them are the files of `tests/`.
 
+pub mod app_image;
 pub mod certificates;
 pub mod control_plane;
 pub mod counterpart;
@@ -9,7 +10,12 @@ pub mod dex;
 pub mod dex_answers;
 pub mod endpoint;
 pub mod image;
+pub mod incus;
 pub mod issuer;
+pub mod namespaces;
+pub mod node;
+pub mod pages;
+pub mod pod;
 pub mod process;
 pub mod reader;
 pub mod sidecar;

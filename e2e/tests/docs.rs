@@ -8,6 +8,7 @@ use dexsidecar_core::config::{Config, Given, Probe};
 use dexsidecar_core::failure::{Code, Pace, Stage};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::settings::{Command, Kind, ORIGINAL, SETTINGS};
+use dexsidecar_e2e::pages;
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -131,18 +132,6 @@ fn failures_are_what_the_table_says() {
     page("docs/failures.md", None, &failures());
 }
 
-/// Every YAML block of a page, parsed.
-fn manifests(path: &str) -> Vec<Value> {
-    let text = read(path);
-    let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
-    blocks
-        .flat_map(|block| block.split("\n---\n").map(str::to_owned).collect::<Vec<_>>())
-        .map(|block| {
-            serde_saphyr::from_str(&block).unwrap_or_else(|error| panic!("{path}: {error}\n{block}"))
-        })
-        .collect()
-}
-
 /// The containers of a pod or of what makes pods.
 fn sidecars(manifest: &Value) -> Vec<Value> {
     let pod =
@@ -156,7 +145,8 @@ fn sidecars(manifest: &Value) -> Vec<Value> {
 #[test]
 fn every_manifest_of_the_readme_is_accepted_and_its_volumes_fit() {
     let mut seen = 0;
-    for manifest in manifests("README.md").iter().filter(|manifest| manifest["apiVersion"].is_string()) {
+    for manifest in pages::manifests("README.md").iter().filter(|manifest| manifest["apiVersion"].is_string())
+    {
         for sidecar in sidecars(manifest) {
             seen += 1;
             let variables: Vec<(String, Secret)> = sidecar["env"]

@@ -5,6 +5,7 @@ use std::fs;
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::endpoint::Endpoint;
 use dexsidecar_e2e::issuer::Issuer;
+use dexsidecar_e2e::pages;
 use dexsidecar_e2e::sidecar::Setup;
 use dexsidecar_e2e::signing_key::claims;
 use dexsidecar_e2e::volume::Volume;
@@ -12,8 +13,7 @@ use serde_json::Value;
 
 /// The variables of the sidecar in the original's manifest, in their order.
 fn variables() -> Vec<(String, String)> {
-    let manifest = include_str!("../fixtures/original-deployment.yaml");
-    let manifest: Value = serde_saphyr::from_str(manifest).expect("it is YAML");
+    let manifest = pages::original_deployment();
     let sidecar = &manifest["spec"]["template"]["spec"]["initContainers"][0];
     let text = |value: &Value| value.as_str().expect("a string").to_owned();
     let env = sidecar["env"].as_array().expect("a list");

@@ -1,0 +1,139 @@
+//! A real Incus that trusts Dex: a server that nobody has to install.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use dexsidecar_fetch::debian::Packages;
+use tempfile::TempDir;
+
+use crate::counterpart;
+use crate::dex::{Dex, free_port};
+use crate::namespaces::ADDRESS;
+use crate::process::{PATIENCE, Process, tied};
+
+const PACKAGES: Packages = Packages {
+    name: "incus-6",
+    packages: &[
+        "incus-base",
+        "incus-client",
+        "libcowsql0",
+        "libraft0",
+        "liblxc1",
+        "attr",
+        "rsync",
+        "squashfs-tools",
+        "libpopt0",
+        "liblzo2-2",
+    ],
+    backports: true,
+};
+
+/// A server that runs, or is to run again.
+pub struct Incus {
+    root: PathBuf,
+    folder: TempDir,
+    port: u16,
+    /// The CA of the Dex that it trusts.
+    dex_ca: PathBuf,
+    process: Option<Process>,
+}
+
+impl Incus {
+    /// Fetches it, so that [`Self::start`] works without the network.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn prepare() -> Result<(), String> {
+        PACKAGES.unpacked().map(|_| ())
+    }
+
+    /// Starts it inside, on the address that pods reach, trusting tokens of this Dex for client and audience `incus`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start(dex: &Dex) -> Self {
+        // Its socket's path has a limit, and it keeps its state there.
+        let folder = tempfile::Builder::new().prefix("i").tempdir().expect("a temporary folder");
+        let root = counterpart::packages(&PACKAGES);
+        let mut incus = Self { root, folder, port: free_port(), dex_ca: dex.ca_file(), process: None };
+        incus.resume();
+        let issuer = dex.issuer();
+        let address = format!("core.https_address={ADDRESS}:{}", incus.port);
+        incus.client(&[
+            "config",
+            "set",
+            &address,
+            &format!("oidc.issuer={issuer}"),
+            "oidc.client.id=incus",
+            "oidc.audience=incus",
+            "oidc.claim=name",
+        ]);
+        incus
+    }
+
+    /// Where its API is.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("https://{ADDRESS}:{}", self.port)
+    }
+
+    /// Its certificate, which it signed itself.
+    #[must_use]
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.path().join("server.crt")
+    }
+
+    /// Ends it; its state stays.
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it (again).
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn resume(&mut self) {
+        let mut command = tied(&self.root.join("usr/libexec/incus/incusd"));
+        self.environment(&mut command).arg("--verbose");
+        let mut process = Process::start("incusd", command);
+        let start = Instant::now();
+        let mut ready = Command::new(self.root.join("usr/libexec/incus/incusd"));
+        self.environment(&mut ready).args(["waitready", "--timeout", "60"]);
+        let ready = ready.output().expect("it was unpacked");
+        assert!(
+            ready.status.success() && process.runs() && start.elapsed() < PATIENCE,
+            "Incus does not come up: {}\n{}",
+            String::from_utf8_lossy(&ready.stderr),
+            process.output()
+        );
+        self.process = Some(process);
+    }
+
+    fn client(&self, arguments: &[&str]) {
+        let mut command = Command::new(self.root.join("usr/bin/incus"));
+        let output = self.environment(&mut command).args(arguments).output().expect("it was unpacked");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "incus {}: {error}", arguments.join(" "));
+    }
+
+    fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let at = |path: &str| self.root.join(path).display().to_string();
+        let path = std::env::var("PATH").unwrap_or_default();
+        let conf = self.folder.path().join("conf");
+        let _ = fs::create_dir(&conf);
+        command
+            .env(
+                "LD_LIBRARY_PATH",
+                format!("{}:{}", at("usr/lib/x86_64-linux-gnu"), at("lib/x86_64-linux-gnu")),
+            )
+            .env("PATH", format!("{path}:{}:{}", at("usr/bin"), at("bin")))
+            .env("INCUS_DIR", self.folder.path())
+            .env("INCUS_CONF", conf)
+            .env("INCUS_SKIP_INSTANCE_TYPES", "1")
+            .env("SSL_CERT_FILE", &self.dex_ca)
+            .env_remove("SSL_CERT_DIR")
+    }
+}

@@ -1,0 +1,205 @@
+//! A machine of the test's own: private namespaces for mounts, network, processes and names, so that nothing it does is
+//! seen outside, and nothing is left when it ends. What is left all the same, empty cgroup folders, is swept.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus};
+use std::time::{Duration, Instant};
+
+use rustix::mount::{MountFlags, mount, mount_bind};
+
+use crate::process::tied;
+
+/// The address of the bridge that pods are on.
+pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
+
+/// The bridge.
+pub const BRIDGE: &str = "dexsidecar0";
+
+/// Says to the program inside which cgroup folder is its own.
+const CGROUP: &str = "DEXSIDECAR_E2E_CGROUP";
+
+/// Where temporary files are inside: on a file system that ends with the namespaces.
+const TEMPORARY: &str = "/run/dexsidecar";
+
+/// What the kubelet wants the kernel's flags to be. They are told so, and not changed.
+const FLAGS: [(&str, &str); 3] = [
+    ("/proc/sys/vm/overcommit_memory", "1\n"),
+    ("/proc/sys/kernel/panic", "10\n"),
+    ("/proc/sys/kernel/panic_on_oops", "1\n"),
+];
+
+/// What is missing for such a machine.
+///
+/// # Errors
+/// One sentence for a person.
+pub fn look() -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("a node of its own needs root: run it with sudo -E".to_owned());
+    }
+    for tool in ["unshare", "setpriv", "ip", "mount", "dpkg"] {
+        if Command::new(tool).arg("--version").output().is_err()
+            && Command::new(tool).arg("-V").output().is_err()
+        {
+            return Err(format!("{tool} is missing: it is in util-linux, iproute2 or dpkg"));
+        }
+    }
+    let tried = unshare().arg("true").output().map_err(|error| format!("unshare: {error}"))?;
+    if !tried.status.success() {
+        let error = String::from_utf8_lossy(&tried.stderr);
+        return Err(format!("this machine gives no namespaces of its own: {}", error.trim()));
+    }
+    if hierarchies().is_empty() {
+        return Err("there is no cgroup file system at /sys/fs/cgroup that can be written to".to_owned());
+    }
+    Ok(())
+}
+
+fn unshare() -> Command {
+    // Dies with whoever starts it, and takes everything inside with it.
+    let mut command = tied(Path::new("/usr/bin/unshare"));
+    command.args([
+        "--mount",
+        "--net",
+        "--pid",
+        "--uts",
+        "--ipc",
+        "--fork",
+        "--kill-child=KILL",
+        "--mount-proc",
+    ]);
+    command.args(["--propagation", "private", "--"]);
+    command
+}
+
+/// Whether this process is the one inside.
+#[must_use]
+pub fn inside() -> bool {
+    std::env::var_os(CGROUP).is_some()
+}
+
+/// The cgroup folder of the machine, below each hierarchy: `/dexsidecar-123`.
+///
+/// # Panics
+/// Outside.
+#[must_use]
+pub fn cgroup() -> String {
+    format!("/{}", std::env::var(CGROUP).expect("this is inside"))
+}
+
+/// Runs this program again, inside, with these arguments and variables, and hands its exit code on.
+///
+/// # Panics
+/// When the program cannot be started; [`look`] says beforehand what is missing.
+#[must_use]
+pub fn run_inside(arguments: &[String], variables: &[(&str, &Path)]) -> ExitCode {
+    sweep();
+    let cgroup = format!("dexsidecar-{}", std::process::id());
+    let this = std::env::current_exe().expect("a program knows where it is");
+    let status = unshare()
+        .arg(this)
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .env(CGROUP, &cgroup)
+        .env("TMPDIR", TEMPORARY)
+        .status()
+        .expect("unshare was there a moment ago");
+    for hierarchy in hierarchies() {
+        remove(&hierarchy.join(&cgroup));
+    }
+    code(status)
+}
+
+fn code(status: ExitStatus) -> ExitCode {
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+/// Makes the machine: called first inside, before there is a second thread.
+///
+/// # Panics
+/// When the kernel refuses what it allowed a moment ago.
+pub fn set_up() {
+    for folder in ["/run", "/var/lib", "/var/log"] {
+        let hidden = std::env::current_exe().is_ok_and(|this| this.starts_with(folder));
+        assert!(!hidden, "this program lies below {folder}, which is hidden inside: build it elsewhere");
+        mount("tmpfs", folder, "tmpfs", MountFlags::NODEV, None).expect("a tmpfs can be mounted");
+    }
+    fs::create_dir(TEMPORARY).expect("it is empty");
+    for (index, (flag, content)) in FLAGS.into_iter().enumerate() {
+        let file = Path::new(TEMPORARY).join(format!("flag-{index}"));
+        fs::write(&file, content).expect("it can be written to");
+        mount_bind(&file, flag).expect("a file can be mounted over another");
+    }
+    let address = format!("{ADDRESS}/24");
+    for line in [
+        vec!["link", "set", "lo", "up"],
+        vec!["link", "add", BRIDGE, "type", "bridge"],
+        vec!["addr", "add", &address, "dev", BRIDGE],
+        vec!["link", "set", BRIDGE, "up"],
+    ] {
+        let output = Command::new("ip").args(&line).output().expect("ip was there a moment ago");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ip {}: {error}", line.join(" "));
+    }
+    rustix::system::sethostname(b"node").expect("the name is this namespace's own");
+    let cgroup = cgroup();
+    for hierarchy in hierarchies() {
+        let own = hierarchy.join(&cgroup[1..]);
+        fs::create_dir_all(&own).expect("a cgroup folder can be made");
+        // A new cpuset is empty, and nothing can run in it.
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if let Ok(content) = fs::read(hierarchy.join(file)) {
+                let _ = fs::write(own.join(file), content);
+            }
+        }
+    }
+}
+
+/// Each hierarchy of version 1, or the one of version 2.
+fn hierarchies() -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    if root.join("cgroup.controllers").exists() {
+        return vec![root.to_owned()];
+    }
+    let entries = fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.join("cgroup.procs").exists() && !path.is_symlink())
+        .collect()
+}
+
+/// Removes what machines left whose process does not live any more.
+fn sweep() {
+    for hierarchy in hierarchies() {
+        for entry in fs::read_dir(hierarchy).into_iter().flatten().filter_map(Result::ok) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = name.strip_prefix("dexsidecar-").filter(|pid| pid.parse::<u32>().is_ok());
+            if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                remove(&entry.path());
+            }
+        }
+    }
+}
+
+/// Removes a cgroup folder and all below it, once the last process in it has ended.
+fn remove(folder: &Path) {
+    let start = Instant::now();
+    while folder.exists() && start.elapsed() < Duration::from_secs(10) {
+        remove_once(folder);
+        if folder.exists() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn remove_once(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
+        if entry.path().is_dir() {
+            remove_once(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(folder);
+}
