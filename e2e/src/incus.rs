@@ -6,11 +6,13 @@ use std::process::Command;
 use std::time::Instant;
 
 use dexsidecar_fetch::debian::Packages;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::counterpart;
 use crate::dex::{Dex, free_port};
 use crate::namespaces::ADDRESS;
+use crate::pod::Pod;
 use crate::process::{PATIENCE, Process, tied};
 
 const PACKAGES: Packages = Packages {
@@ -110,6 +112,22 @@ impl Incus {
             process.output()
         );
         self.process = Some(process);
+    }
+
+    /// What it says of a pod's app that asks who it is, with its token or without one: `auth`, and the user's name. It answers
+    /// 200 to anybody; this is what counts.
+    #[must_use]
+    pub fn asked_by(&self, pod: &Pod<'_>, with_token: bool) -> String {
+        let token = "-H \"Authorization: Bearer $(cat /var/run/secrets/dex/token)\"";
+        let token = if with_token { token } else { "" };
+        let script = format!("curl -sS -k --max-time 10 {token} {}/1.0", self.url());
+        let answer = match pod.exec("app", &["sh", "-c", &script]) {
+            Ok(answer) => answer,
+            Err(why) => return why,
+        };
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
+        let said = |name: &str| answer["metadata"][name].as_str().unwrap_or("nothing").to_owned();
+        format!("auth: {}\nauth_user_name: {}\n", said("auth"), said("auth_user_name"))
     }
 
     fn client(&self, arguments: &[&str]) {

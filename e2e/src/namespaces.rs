@@ -6,9 +6,12 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, mount, mount_bind};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::process::tied;
 
@@ -96,16 +99,30 @@ pub fn cgroup() -> String {
 #[must_use]
 pub fn run_inside(arguments: &[String], variables: &[(&str, &Path)]) -> ExitCode {
     sweep();
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).expect("signals can be heard");
+    }
     let cgroup = format!("dexsidecar-{}", std::process::id());
     let this = std::env::current_exe().expect("a program knows where it is");
-    let status = unshare()
+    let mut child = unshare()
         .arg(this)
         .args(arguments)
         .envs(variables.iter().copied())
         .env(CGROUP, &cgroup)
         .env("TMPDIR", TEMPORARY)
-        .status()
+        .spawn()
         .expect("unshare was there a moment ago");
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child can be waited for") {
+            break status;
+        }
+        if stop.load(Ordering::SeqCst) {
+            // The one inside may have heard it too; the kernel ends all that is left.
+            let _ = child.kill();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
     for hierarchy in hierarchies() {
         remove(&hierarchy.join(&cgroup));
     }
@@ -171,8 +188,8 @@ fn hierarchies() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Removes what machines left whose process does not live any more.
-fn sweep() {
+/// Removes what machines left whose process was killed.
+pub fn sweep() {
     for hierarchy in hierarchies() {
         for entry in fs::read_dir(hierarchy).into_iter().flatten().filter_map(Result::ok) {
             let name = entry.file_name().to_string_lossy().into_owned();

@@ -16,6 +16,7 @@ use crate::app_image;
 use crate::control_plane::{ControlPlane, VERSION};
 use crate::counterpart;
 use crate::dex::{Dex, free_port};
+use crate::image::Image;
 use crate::issuer::ClusterIssuer as _;
 use crate::namespaces::{self, ADDRESS, BRIDGE};
 use crate::process::{PATIENCE, Process, tied};
@@ -34,8 +35,17 @@ const RUNTIME: Packages = Packages {
     backports: false,
 };
 
-/// The sidecar's name on the node: as the README's manifest has it.
-pub const SIDECAR: &str = concat!("dexsidecar:", env!("CARGO_PKG_VERSION"));
+/// Says inside where the sidecar's image is.
+pub const IMAGE: &str = "DEXSIDECAR_E2E_IMAGE";
+
+/// The sidecar's image, inside.
+///
+/// # Panics
+/// Outside.
+#[must_use]
+pub fn image() -> PathBuf {
+    std::env::var_os(IMAGE).expect("it was made outside, and is named inside").into()
+}
 
 /// A cluster of one node.
 pub struct Node {
@@ -51,19 +61,20 @@ pub struct Node {
 }
 
 impl Node {
-    /// Builds and fetches what it needs, so that [`Self::start`] works without the network.
+    /// Builds and fetches what it needs, so that [`Self::start`] works without the network and without cargo. Gives the
+    /// sidecar's image, which [`IMAGE`] is to name inside.
     ///
     /// # Errors
     /// What is missing.
-    pub fn prepare() -> Result<(), String> {
+    pub fn prepare() -> Result<PathBuf, String> {
         RUNTIME.unpacked()?;
         KUBELET.built()?;
         ControlPlane::prepare();
         let _ = app_image::root();
-        Ok(())
+        Ok(Image::of_this_workspace(&["--amd64"]).archive)
     }
 
-    /// Starts all of it, inside; the node is ready then, and knows the app's image.
+    /// Starts all of it, inside; the node is ready then, and knows the images of the app and of the sidecar.
     ///
     /// # Panics
     /// When something does not come up: with what it said.
@@ -76,8 +87,9 @@ impl Node {
         let proxy = proxy(&plane);
         let mut node = Self { plane, folder, runtime, kubelet: None, containerd: None, proxy };
         node.start_containerd();
-        let image = app_image::app(node.folder.path());
-        node.import(&image);
+        let app = app_image::app(node.folder.path());
+        node.import(&app);
+        node.import(&image());
         node.start_kubelet();
         node
     }

@@ -20,6 +20,8 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   demo [--once-around]   see a token being kept fresh by a real Dex; Ctrl-C ends it
+  demo --kubernetes [--once-around]
+                         see a pod on a real node log in to a real Incus with it; needs root
   test                   formatting, lints, licences, and every test there is
   build [--aarch64]      the static binary as it ships; --aarch64 for that machine
   image [--amd64]        an OCI archive for amd64 and arm64, or for the one alone; no daemon needed
@@ -53,7 +55,7 @@ fn run() -> Result<ExitCode, String> {
         }
     }
     let known: &[&str] = match words.first().map_or("help", String::as_str) {
-        "demo" => &["once-around"],
+        "demo" => &["kubernetes", "once-around"],
         "build" | "rootfs" => &["aarch64"],
         "image" => &["amd64"],
         _ => &[],
@@ -67,7 +69,7 @@ fn run() -> Result<ExitCode, String> {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)
         }
-        "demo" => demo(has("once-around")),
+        "demo" => demo(has("kubernetes"), has("once-around")),
         "test" => test::all(),
         "build" => {
             let binary = release::build(if has("aarch64") { Target::Aarch64 } else { Target::X86_64 })?;
@@ -116,11 +118,15 @@ fn target_folder() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-fn demo(once_around: bool) -> Result<ExitCode, String> {
+fn demo(kubernetes: bool, once_around: bool) -> Result<ExitCode, String> {
     let mut command = cargo();
-    command.args(["run", "--quiet", "--package", "dexsidecar-e2e", "--bin", "demo", "--"]);
+    let program = if kubernetes { "cluster" } else { "demo" };
+    command.args(["run", "--quiet", "--package", "dexsidecar-e2e", "--bin", program, "--"]);
     if once_around {
         command.arg("--once-around");
+    }
+    if kubernetes {
+        return step::plain(&mut command);
     }
     println!("building the program and its counterparts; the first time takes a few minutes");
     match release::build(Target::X86_64) {

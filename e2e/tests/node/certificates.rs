@@ -2,11 +2,11 @@
 
 use dexsidecar_e2e::dex::Setup;
 use dexsidecar_e2e::image::Image;
-use dexsidecar_e2e::node::Node;
+use dexsidecar_e2e::node::{Node, image};
 use dexsidecar_e2e::pod::{Manifest, Pod};
 use serde_json::json;
 
-use crate::{Story, dex, image};
+use crate::{Story, dex};
 
 pub(crate) const STORIES: &[Story] =
     &[("a_ca_in_etc_ssl_certs_is_trusted", a_ca_in_etc_ssl_certs_is_trusted, false)];

@@ -16,17 +16,13 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use dexsidecar_e2e::dex::{Dex, Setup};
-use dexsidecar_e2e::image::Image;
 use dexsidecar_e2e::incus::Incus;
 use dexsidecar_e2e::namespaces::{self, ADDRESS};
-use dexsidecar_e2e::node::Node;
+use dexsidecar_e2e::node::{IMAGE, Node};
 use libtest_mimic::{Arguments, Trial};
 
 /// The stories that wait for the kubelet for minutes are played when this is set.
 const LONG: &str = "DEXSIDECAR_E2E_LONG";
-
-/// Says inside where the sidecar's image is.
-const IMAGE: &str = "DEXSIDECAR_E2E_IMAGE";
 
 /// A story, and whether it takes minutes.
 type Story = (&'static str, fn(&Node), bool);
@@ -77,9 +73,7 @@ fn main() -> ExitCode {
     let trials: Vec<Trial> = trials.collect();
     if namespaces::inside() {
         namespaces::set_up();
-        let node = Node::start();
-        node.import(&image());
-        assert!(NODE.set(node).is_ok(), "it is started once");
+        assert!(NODE.set(Node::start()).is_ok(), "it is started once");
     }
     // Most of a story is waiting.
     let threads = arguments.test_threads.unwrap_or(4);
@@ -92,12 +86,6 @@ fn prepare(list_only: bool) -> Result<Option<PathBuf>, String> {
     if list_only {
         return Ok(None);
     }
-    Node::prepare()?;
     Incus::prepare()?;
-    Ok(Some(Image::of_this_workspace(&["--amd64"]).archive))
-}
-
-/// The sidecar's image, inside.
-fn image() -> PathBuf {
-    std::env::var_os(IMAGE).expect("it was made outside").into()
+    Node::prepare().map(Some)
 }

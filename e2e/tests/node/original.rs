@@ -3,12 +3,12 @@
 use dexsidecar_e2e::app_image::{self, APP};
 use dexsidecar_e2e::dex::Setup;
 use dexsidecar_e2e::image::Image;
-use dexsidecar_e2e::node::Node;
+use dexsidecar_e2e::node::{Node, image};
 use dexsidecar_e2e::pages;
 use dexsidecar_e2e::pod::Pod;
 use dexsidecar_e2e::signing_key::claims;
 
-use crate::{Story, dex, image};
+use crate::{Story, dex};
 
 pub(crate) const STORIES: &[Story] =
     &[("the_original_s_manifest_works_unchanged", the_original_s_manifest_works, false)];
