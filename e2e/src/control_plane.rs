@@ -268,7 +268,7 @@ impl ControlPlane {
         &self.kubectl
     }
 
-    /// Applies a manifest; gives what kubectl printed, or why it would not.
+    /// Applies a manifest; gives what kubectl printed, warnings included, or why it would not.
     ///
     /// # Errors
     /// What the API server said.
@@ -282,7 +282,8 @@ impl ControlPlane {
         let output =
             command.args(["apply", "-f"]).arg(path.path()).args(flags).output().expect("kubectl was built");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+        let said = text(output.stdout) + &text(output.stderr);
+        if output.status.success() { Ok(said) } else { Err(said) }
     }
 
     /// Sends the API server a signal.

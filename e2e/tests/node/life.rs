@@ -1,7 +1,9 @@
 //! A pod's life: it starts, goes on, ends; its sidecar dies and comes back.
 
+use dexsidecar_e2e::app_image::APP;
 use dexsidecar_e2e::dex::{Dex, Setup};
 use dexsidecar_e2e::node::Node;
+use dexsidecar_e2e::pages;
 use dexsidecar_e2e::pod::{Manifest, Pod, app, sidecar};
 use dexsidecar_e2e::signing_key::claims;
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,6 +15,7 @@ pub(crate) const STORIES: &[Story] = &[
     ("the_app_starts_when_the_token_is_there", the_app_starts_when_the_token_is_there, false),
     ("a_pod_whose_app_ends_completes", a_pod_whose_app_ends_completes, false),
     ("a_job_completes", a_job_completes, false),
+    ("the_page_s_job_completes", the_page_s_job_completes, false),
     ("a_killed_sidecar_comes_back_and_the_token_was_never_away", a_killed_sidecar_comes_back, false),
     ("dex_is_away_while_the_pod_starts", dex_is_away_while_the_pod_starts, false),
     ("eight_mebibytes_are_enough", eight_mebibytes_are_enough, false),
@@ -70,6 +73,22 @@ fn a_job_completes(node: &Node) {
     });
     node.apply("life-job", &job).unwrap_or_else(|why| panic!("{why}"));
     let path = "/apis/batch/v1/namespaces/life-job/jobs/app";
+    node.until("the Job has succeeded", || node.get(path)["status"]["succeeded"] == 1);
+}
+
+/// With `once` as a plain init container, as docs/kubernetes.md has it.
+fn the_page_s_job_completes(node: &Node) {
+    let dex = dex(node, "life-once", true, Setup::default());
+    let job = pages::manifests("docs/kubernetes.md").into_iter().find(|manifest| manifest["kind"] == "Job");
+    let mut job = job.expect("the page has a Job");
+    let pod = Manifest(json!({"spec": job["spec"]["template"]["spec"]}))
+        .env("dex_endpoint", &dex.endpoint())
+        .with_ca()
+        .app("test -s /var/run/secrets/dex/token")
+        .with(|pod| pod["spec"]["containers"][0]["image"] = APP.into());
+    job["spec"]["template"]["spec"] = pod.0["spec"].clone();
+    node.apply("life-once", &job).unwrap_or_else(|why| panic!("{why}"));
+    let path = "/apis/batch/v1/namespaces/life-once/jobs/nightly";
     node.until("the Job has succeeded", || node.get(path)["status"]["succeeded"] == 1);
 }
 

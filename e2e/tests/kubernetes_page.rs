@@ -1,0 +1,125 @@
+//! docs/kubernetes.md and the README against the real things: the API server takes every manifest, Dex takes the connector,
+//! and what the page says of mistakes is what `dexsidecar check` and Dex's log say.
+
+use std::fs;
+
+use dexsidecar_e2e::control_plane::ControlPlane;
+use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
+use dexsidecar_e2e::issuer::ClusterIssuer as _;
+use dexsidecar_e2e::pages;
+use dexsidecar_e2e::sidecar::{Setup, broken, report};
+use dexsidecar_e2e::volume::Volume;
+use serde_json::{Value, json};
+
+const PAGE: &str = "docs/kubernetes.md";
+
+/// A mistake as the page calls it, and how to make it.
+type Mistake = (&'static str, fn(&mut DexSetup));
+
+/// What is wrong in Dex's configuration.
+const IN_DEX: [Mistake; 5] = [
+    ("the connector has no `issuerAlias`", |dex| dex.alias = false),
+    ("the connector's `rootCAs` lacks the API server's CA", |dex| dex.connector = json!({"rootCAs": null})),
+    ("the connector's `userNameKey` is not `sub`", |dex| dex.connector = json!({"userNameKey": null})),
+    ("the connector's `scopes` ask for `email`", |dex| dex.connector = json!({"scopes": null})),
+    ("`oauth2.grantTypes` lacks token exchange", |dex| dex.exchange = false),
+];
+
+/// What is wrong in the pod: a variable, and what is put after its value or, without `+`, in its place.
+const IN_THE_POD: [(&str, &str, &str); 4] = [
+    ("`dex_connector_id` names no connector", "dex_connector_id", "kubernets"),
+    ("the client in `dex_basic_auth` is not in `staticClients`", "dex_basic_auth", "nobody:"),
+    (
+        "`dex_subject_token_type` is not `…:id_token`",
+        "dex_subject_token_type",
+        "urn:ietf:params:oauth:token-type:jwt",
+    ),
+    ("`dex_endpoint` ends with a slash", "dex_endpoint", "+/"),
+];
+
+const RBAC: &str = "nobody may read the cluster's issuer (RBAC)";
+
+/// A row of the page's table: what check says, and what Dex's log says.
+fn row(mistake: &str) -> (String, String) {
+    let page = fs::read_to_string(pages::root().join(PAGE)).expect("the page");
+    let start = format!("| {mistake} | `");
+    let line = page.lines().find_map(|line| line.strip_prefix(&start));
+    let line = line.unwrap_or_else(|| panic!("{PAGE} has no row: {mistake}"));
+    let (code, log) = line.split_once("` | ").expect("three columns");
+    (code.to_owned(), log.trim_end_matches(" |").to_owned())
+}
+
+/// Holds a row to what is seen.
+fn assert_row(mistake: &str, setup: &Setup, dex: &Dex) {
+    let (code, words) = row(mistake);
+    let before = dex.log().len();
+    let told = broken(&report(setup));
+    let log = dex.log().split_off(before);
+    assert_eq!(told["code"], code, "{mistake}: {told:#}");
+    if words == "nothing" {
+        assert_eq!(log, "", "{mistake}");
+    } else {
+        assert!(log.contains(&words), "{mistake}: Dex's log does not say {words:?}\n{log}");
+    }
+}
+
+#[test]
+fn what_it_says_of_mistakes_is_what_people_see() {
+    let cluster = ControlPlane::start();
+    let volume = Volume::with(&cluster.token(600));
+    for (mistake, change) in IN_DEX {
+        let mut wrong = DexSetup::default();
+        change(&mut wrong);
+        let dex = Dex::start(&cluster, &wrong);
+        assert_row(mistake, &Setup::new().subject(&volume).at(&dex), &dex);
+    }
+    let dex = Dex::start(&cluster, &DexSetup::default());
+    for (mistake, name, value) in IN_THE_POD {
+        let value = value.strip_prefix('+').map_or_else(|| value.to_owned(), |more| dex.endpoint() + more);
+        assert_row(mistake, &Setup::new().subject(&volume).at(&dex).set(name, value), &dex);
+    }
+    cluster.kubectl(&["delete", "clusterrolebinding", "dex-discovery"]);
+    let dex = Dex::start(&cluster, &DexSetup::default());
+    assert_row(RBAC, &Setup::new().subject(&volume).at(&dex), &dex);
+    let page = fs::read_to_string(pages::root().join(PAGE)).expect("the page");
+    let rows = page.lines().filter(|line| line.starts_with("| ") && line.matches(" | ").count() == 2);
+    assert_eq!(rows.count(), 1 + IN_DEX.len() + IN_THE_POD.len() + 1, "every row is held to it");
+}
+
+/// The pages' manifests, as they are, by the API server's own judgement; and Dex's configuration by Dex's.
+#[test]
+fn what_users_copy_is_taken_as_it_is() {
+    let cluster = ControlPlane::start();
+    for mode in ["enforce", "warn"] {
+        cluster.kubectl(&[
+            "label",
+            "namespace",
+            "default",
+            &format!("pod-security.kubernetes.io/{mode}=restricted"),
+        ]);
+    }
+    let mut kinds = vec![];
+    for page in ["README.md", PAGE] {
+        for (block, manifest) in pages::blocks(page).iter().zip(pages::manifests(page)) {
+            if let Some(kind) = manifest["kind"].as_str() {
+                let said = cluster.apply(block, &["--dry-run=server", "--validate=strict"]);
+                let said = said.unwrap_or_else(|why| panic!("{page}: {why}\n{block}"));
+                assert!(!said.contains("Warning"), "{said}");
+                kinds.push(kind.to_owned());
+            }
+        }
+    }
+    assert_eq!(kinds, ["Pod", "ClusterRoleBinding", "Job"]);
+
+    let mut connector = pages::manifests("README.md")
+        .into_iter()
+        .find_map(|manifest| manifest["connectors"][0]["config"].as_object().cloned())
+        .expect("the README has a connector");
+    connector.insert("issuer".to_owned(), cluster.url().into());
+    connector.insert("rootCAs".to_owned(), json!([cluster.ca_file()]));
+    let setup = DexSetup { alias: false, connector: Value::Object(connector), ..DexSetup::default() };
+    let dex = Dex::start(&cluster, &setup);
+    let volume = Volume::with(&cluster.token(600));
+    let sound = report(&Setup::new().subject(&volume).at(&dex));
+    assert_eq!(sound["sound"], true, "{sound:#}");
+}
