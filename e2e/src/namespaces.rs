@@ -154,6 +154,8 @@ pub fn set_up() {
     for line in [
         vec!["link", "set", "lo", "up"],
         vec!["link", "add", BRIDGE, "type", "bridge"],
+        // Else it takes the lowest of its ports', and pods that know the one before lose it for seconds.
+        vec!["link", "set", BRIDGE, "address", "0a:58:0a:58:00:01"],
         vec!["addr", "add", &address, "dev", BRIDGE],
         vec!["link", "set", BRIDGE, "up"],
     ] {

@@ -16,7 +16,7 @@ fn setup(endpoint: &Endpoint, volume: &Volume) -> Setup {
 }
 
 #[test]
-fn every_odd_answer_has_its_code() {
+fn f025_to_f033_every_odd_answer_has_its_code() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
     let setup = setup(&endpoint, &volume).arguments("--attempt-timeout 1s");
@@ -78,7 +78,7 @@ fn every_odd_answer_has_its_code() {
 }
 
 #[test]
-fn odd_but_good_answers_are_taken() {
+fn f044_odd_but_good_answers_are_taken() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
     let setup = setup(&endpoint, &volume);
@@ -102,7 +102,7 @@ fn odd_but_good_answers_are_taken() {
 }
 
 #[test]
-fn f05_a_reset_at_any_byte_loses_nothing() {
+fn f005_a_reset_at_any_byte_loses_nothing() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
     let setup = setup(&endpoint, &volume);
@@ -116,7 +116,7 @@ fn f05_a_reset_at_any_byte_loses_nothing() {
 }
 
 #[test]
-fn f19_a_redirect_is_never_followed() {
+fn f019_a_redirect_is_never_followed() {
     let canary = Endpoint::start("127.0.0.1:0", None);
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
@@ -147,7 +147,7 @@ fn f122_an_answer_cannot_forge_a_log_line_or_make_a_secret_be_said() {
 }
 
 #[test]
-fn f22_retry_after_is_honoured() {
+fn f022_retry_after_is_honoured() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
     endpoint.next(Answer::Bytes(answer("429 Too Many Requests", &[("Retry-After", "2")], "")));

@@ -50,7 +50,7 @@ fn public_and_confidential_clients_are_accepted() {
 }
 
 #[test]
-fn a_rotated_secret_is_taken_from_its_file_without_a_restart() {
+fn f047_f120_a_rotated_secret_is_taken_from_its_file_without_a_restart() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));

@@ -18,7 +18,7 @@ fn token(seconds: i64) -> String {
 }
 
 #[test]
-fn wrong_settings_are_told_all_at_once_and_end_with_78() {
+fn f119_wrong_settings_are_told_all_at_once_and_end_with_78() {
     let setup = Setup::new().set("dex_refresh_before", "10").set("DEXSIDECAR_CAFILE", "/canary");
     for command in [&[][..], &["run"], &["once"], &["token"]] {
         let done = setup.done(command);
@@ -75,7 +75,7 @@ fn version_and_help_are_to_be_had_without_settings() {
 }
 
 #[test]
-fn ready_judges_the_file_on_disk() {
+fn f110_ready_judges_the_file_on_disk() {
     let setup = Setup::new();
     let ready = |arguments: &[&str]| setup.done(&[&["ready"], arguments].concat()).code;
     assert_eq!(ready(&[]), Some(1), "no file");

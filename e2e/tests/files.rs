@@ -17,7 +17,7 @@ fn good(endpoint: &Endpoint, volume: &Volume) -> Setup {
 }
 
 #[test]
-fn a_bad_subject_token_is_never_sent_and_its_successor_is() {
+fn f058_f061_f063_a_bad_subject_token_is_never_sent_and_its_successor_is() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("subject");
@@ -44,7 +44,7 @@ fn a_bad_subject_token_is_never_sent_and_its_successor_is() {
 }
 
 #[test]
-fn f71_a_missing_folder_costs_no_further_exchange() {
+fn f071_f072_a_missing_folder_costs_no_further_exchange() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
     let setup = good(&endpoint, &volume);
@@ -63,7 +63,7 @@ fn f71_a_missing_folder_costs_no_further_exchange() {
 }
 
 #[test]
-fn f88_what_others_do_to_the_file_is_mended() {
+fn f088_what_others_do_to_the_file_is_mended() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
     let mut sidecar = good(&endpoint, &volume).set("dex_refresh_interval", "1s").run();
@@ -75,7 +75,7 @@ fn f88_what_others_do_to_the_file_is_mended() {
 }
 
 #[test]
-fn f76_a_planted_link_is_replaced_and_not_followed() {
+fn f076_a_planted_link_is_replaced_and_not_followed() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
     let setup = good(&endpoint, &volume);
@@ -89,7 +89,7 @@ fn f76_a_planted_link_is_replaced_and_not_followed() {
 }
 
 #[test]
-fn the_mode_follows_the_kubelet_s_rule_or_the_setting() {
+fn f082_the_mode_follows_the_kubelet_s_rule_or_the_setting() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
     let mode = |setup: &Setup| {
@@ -112,7 +112,7 @@ fn in_namespace(script: &str) -> Option<String> {
 }
 
 #[test]
-fn f80_a_file_that_is_a_mount_point_is_overwritten_in_place_or_refused() {
+fn f080_a_file_that_is_a_mount_point_is_overwritten_in_place_or_refused() {
     assert!(in_namespace("true").is_some(), "this test needs unshare with user namespaces (util-linux)");
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
@@ -136,7 +136,7 @@ fn f80_a_file_that_is_a_mount_point_is_overwritten_in_place_or_refused() {
 }
 
 #[test]
-fn f74_a_full_disk_keeps_the_old_token_and_heals() {
+fn f074_a_full_disk_keeps_the_old_token_and_heals() {
     assert!(in_namespace("true").is_some(), "this test needs unshare with user namespaces (util-linux)");
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
@@ -160,7 +160,7 @@ fn f74_a_full_disk_keeps_the_old_token_and_heals() {
 }
 
 #[test]
-fn f73_a_read_only_volume_is_told_and_its_token_kept() {
+fn f073_a_read_only_volume_is_told_and_its_token_kept() {
     assert!(in_namespace("true").is_some(), "this test needs unshare with user namespaces (util-linux)");
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
@@ -179,7 +179,7 @@ fn f73_a_read_only_volume_is_told_and_its_token_kept() {
 }
 
 #[test]
-fn a_signal_brings_a_new_token_at_once() {
+fn f043_f102_a_signal_brings_a_new_token_at_once() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
     let mut sidecar = good(&endpoint, &volume).run();
@@ -193,7 +193,7 @@ fn a_signal_brings_a_new_token_at_once() {
 }
 
 #[test]
-fn a_file_of_another_owner_is_explained() {
+fn f073_a_folder_of_another_owner_is_explained() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
     let setup = good(&endpoint, &volume);

@@ -19,7 +19,7 @@ fn with_the_alias_the_cluster_s_name_is_good() {
 }
 
 #[test]
-fn without_it_run_goes_on_until_dex_has_it() {
+fn f046_without_it_run_goes_on_until_dex_has_it() {
     let issuer = Issuer::start();
     let mut dex = Dex::start(&issuer, &DexSetup { alias: false, ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(3_600));

@@ -11,7 +11,7 @@ use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
 
 #[test]
-fn f01_dex_is_away_at_the_start() {
+fn f001_dex_is_away_at_the_start() {
     let issuer = Issuer::start();
     let mut dex = Dex::start(&issuer, &DexSetup::default());
     dex.stop();
@@ -26,7 +26,7 @@ fn f01_dex_is_away_at_the_start() {
 }
 
 #[test]
-fn f02_dex_is_killed_and_comes_back_with_other_keys() {
+fn f002_dex_is_killed_and_comes_back_with_other_keys() {
     let issuer = Issuer::start();
     let mut dex = Dex::start(&issuer, &DexSetup { lifetime: "20s".to_owned(), ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(3_600));
@@ -42,7 +42,7 @@ fn f02_dex_is_killed_and_comes_back_with_other_keys() {
 }
 
 #[test]
-fn f50_a_day_s_token_is_healed_by_the_key_check_alone() {
+fn f050_a_day_s_token_is_healed_by_the_key_check_alone() {
     let issuer = Issuer::start();
     let mut dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
@@ -63,7 +63,7 @@ fn f50_a_day_s_token_is_healed_by_the_key_check_alone() {
 }
 
 #[test]
-fn f03_dex_is_stopped_dead() {
+fn f003_dex_is_stopped_dead() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
@@ -75,7 +75,7 @@ fn f03_dex_is_stopped_dead() {
 }
 
 #[test]
-fn f03_dex_stops_dead_over_a_good_token_and_goes_on() {
+fn f003_dex_stops_dead_over_a_good_token_and_goes_on() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup { lifetime: "20s".to_owned(), ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(3_600));
@@ -129,7 +129,7 @@ fn an_expired_token_is_removed_where_that_is_asked_for() {
 }
 
 #[test]
-fn f45_the_issuer_s_keys_hang_or_are_refused() {
+fn f045_the_issuer_s_keys_hang_or_are_refused() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
@@ -146,7 +146,7 @@ fn f45_the_issuer_s_keys_hang_or_are_refused() {
 }
 
 #[test]
-fn f44_discovery_is_shown_to_nobody_until_it_is() {
+fn f044_discovery_is_shown_to_nobody_until_it_is() {
     let issuer = Issuer::start();
     issuer.serve_discovery(Mood::Refusing);
     let dex = Dex::start(&issuer, &DexSetup::default());
@@ -160,7 +160,7 @@ fn f44_discovery_is_shown_to_nobody_until_it_is() {
 }
 
 #[test]
-fn f45_the_issuer_is_away_and_its_key_changed() {
+fn f045_the_issuer_is_away_and_its_key_changed() {
     let mut issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup { lifetime: "20s".to_owned(), ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(3_600));
@@ -177,7 +177,7 @@ fn f45_the_issuer_is_away_and_its_key_changed() {
 }
 
 #[test]
-fn f65_an_expired_subject_token_is_waited_for_and_its_successor_taken_at_once() {
+fn f065_an_expired_subject_token_is_waited_for_and_its_successor_taken_at_once() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(-60));
@@ -189,7 +189,7 @@ fn f65_an_expired_subject_token_is_waited_for_and_its_successor_taken_at_once() 
 }
 
 #[test]
-fn f56_the_subject_token_comes_late() {
+fn f056_the_subject_token_comes_late() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let setup = Setup::new().at(&dex);

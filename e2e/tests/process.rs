@@ -25,7 +25,7 @@ fn status(sidecar: &Sidecar, name: &str) -> String {
 }
 
 #[test]
-fn p7_a_signal_ends_it_with_0_from_every_state() {
+fn f101_a_signal_ends_it_with_0_from_every_state() {
     let volume = Volume::with("eyJh.eyJi.canary");
     for signal in [Signal::TERM, Signal::INT] {
         let idle = Endpoint::start("127.0.0.1:0", None);

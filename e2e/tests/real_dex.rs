@@ -89,7 +89,7 @@ fn claims_follow_the_scopes_and_the_client() {
 }
 
 #[test]
-fn accepts_what_one_would_not_think() {
+fn f054_accepts_what_one_would_not_think() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &Setup::default());
     for (what, claims) in [

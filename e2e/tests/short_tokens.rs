@@ -21,7 +21,7 @@ fn judge(text: &str) -> Judgement {
 }
 
 #[test]
-fn readers_see_good_tokens_only() {
+fn f089_readers_see_good_tokens_only() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup { lifetime: "20s".to_owned(), ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(600));

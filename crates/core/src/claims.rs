@@ -109,7 +109,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn odd_claims_are_absent_rather_than_wrong() {
+    fn f041_odd_claims_are_absent_rather_than_wrong() {
         for (payload, expires) in [
             (r#"{"exp":1700000000000}"#, None), // milliseconds
             (r#"{"exp":"2000"}"#, None),
@@ -126,7 +126,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_opaque() {
+    fn f042_what_is_no_token_is_opaque() {
         for text in ["", "opaque", "a.b", "a.b.c.d.e", "!.!.!", "e30.W10.x", "..", "e30.e30.x.y"] {
             assert_eq!(Claims::peek(&Secret::new(text.to_owned())), None, "{text}");
         }

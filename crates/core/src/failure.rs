@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn text_from_outside_cannot_forge_a_line() {
+    fn f122_text_from_outside_cannot_forge_a_line() {
         assert_eq!(plain("a\r\nlevel=error \u{202e}x", 64), "a\\r\\nlevel=error \\u{202e}x");
         assert_eq!(plain("abcdef", 3), "abc...");
     }

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn f36_to_f38_expires_in_in_all_its_shapes() {
+    fn f036_to_f038_expires_in_in_all_its_shapes() {
         for (text, length) in [
             (",\"expires_in\":3600", Ok(3600)),
             (",\"expires_in\":3600.0", Ok(3600)),
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn f41_the_token_s_own_word_is_a_cap_and_a_fallback() {
+    fn f041_the_token_s_own_word_is_a_cap_and_a_fallback() {
         let an_hour = jwt("{}", r#"{"iat":1000,"exp":4600}"#);
         assert_eq!(length_of(",\"expires_in\":86400", an_hour.expose()), Ok(3600));
         assert_eq!(length_of(",\"expires_in\":60", an_hour.expose()), Ok(60));
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn every_error_of_dex_has_its_code() {
+    fn f051_every_error_of_dex_has_its_code() {
         let connector =
             r#"{"error":"invalid_request","error_description":"Requested connector does not exist."}"#;
         for (status, body, expected) in [
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn f22_to_f24_retry_after_in_both_forms() {
+    fn f022_to_f024_retry_after_in_both_forms() {
         let wait = |header: &str, date: Option<&str>| {
             let answer = Answer {
                 retry_after: Some(header.to_owned()),

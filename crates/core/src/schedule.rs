@@ -137,7 +137,7 @@ mod tests {
 
     /// The table of docs/how-it-works.md: lifetime, earliest and latest refresh.
     #[test]
-    fn refreshes_within_the_documented_window() {
+    fn f115_refreshes_within_the_documented_window() {
         let adaptive = Schedule::default();
         for (length, earliest, latest) in [
             (20, 8, 10),
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_pace_as_documented() {
+    fn f117_failures_pace_as_documented() {
         let schedule = Schedule::default();
         let longest = |pace, left: Option<u64>| {
             let retry = |n| schedule.retry_after(Stage::Exchange, pace, n, left.map(secs), Jitter::new(1.0));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn p5_the_bucket_lets_twenty_a_minute_through() {
+    fn f114_the_bucket_lets_twenty_a_minute_through() {
         let mut bucket = Bucket::default();
         let start = BootTime::from_start(secs(1_000));
         let passed: Vec<u64> = (0..600_u64)

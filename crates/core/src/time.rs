@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arithmetic_saturates() {
+    fn f098_arithmetic_saturates() {
         let end = BootTime::from_start(Duration::MAX);
         assert_eq!(end + Duration::from_secs(1), end);
         assert_eq!(BootTime::default() - Duration::from_secs(1), BootTime::default());

@@ -82,7 +82,7 @@ mod tests {
     const ID_TOKEN: Option<&str> = Some("urn:ietf:params:oauth:token-type:id_token");
 
     #[test]
-    fn a_subject_token_is_trimmed() {
+    fn f062_a_subject_token_is_trimmed() {
         for content in ["a.b.c", "a.b.c\n", "\u{feff} a.b.c\r\n\t"] {
             let token = SubjectToken::parse(content.into(), ID_TOKEN).unwrap();
             assert_eq!(token.0.expose(), "a.b.c");
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_subject_token_is_refused_by_its_code() {
+    fn f058_f061_what_is_no_subject_token_is_refused_by_its_code() {
         for (content, code) in [
             (&b""[..], Code::SubjectTokenEmpty),
             (b" \n", Code::SubjectTokenEmpty),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn only_header_safe_tokens_pass() {
+    fn f032_only_header_safe_tokens_pass() {
         for good in ["a", "a.b-c_d~e+f/g==", "eyJ.eyJ.sig"] {
             assert!(is_bearer_token(good), "{good}");
         }

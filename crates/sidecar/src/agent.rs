@@ -11,13 +11,14 @@ use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::keys::{self, Discovery, Published};
 use dexsidecar_core::refresher::{Fingerprint, Lifetime, Refresher, Step};
 use dexsidecar_core::secret::Secret;
-use dexsidecar_core::time::{BootTime, UnixTime};
+use dexsidecar_core::time::{BootTime, Jitter, UnixTime};
 use dexsidecar_core::token::LARGEST_SUBJECT;
 use dexsidecar_core::verdict::Verdict;
 
 use crate::edge::clock::Clock;
 use crate::edge::output_file::{self, Written};
 use crate::edge::signal::Nudge;
+use crate::edge::thread::{Abandoned, aside};
 use crate::edge::{chance, input_file};
 use crate::status::Status;
 use crate::trade::{self, Inputs, LastGood};
@@ -154,14 +155,15 @@ impl<E: TokenEndpoint> Agent<E> {
     async fn publish(&mut self) {
         let Some(held) = &self.held else { return };
         let (output, token) = (self.output.clone(), held.token.clone());
-        // On a thread of its own: a disk may stall, and signals must still be heard (F86).
-        let written = tokio::task::spawn_blocking(move || {
+        let write = move || {
             let written = output_file::write(&output, &token)?;
             Ok((written, output_file::fingerprint(&output)))
-        });
-        let written = written
-            .await
-            .unwrap_or_else(|_| Err(Failure::new(Code::OutputFailed, "the writing thread ended")));
+        };
+        // Aside: a disk may stall, and signals must still be heard (F86). Where no thread can be made, it is done here.
+        let written = match aside(Abandoned::Finished, write.clone()).await {
+            Ok(written) => written,
+            Err(_) => write(),
+        };
         match written {
             Ok((written, file)) => self.published(written, file),
             Err(failure) => self.failed(&failure, trade::fingerprint(&self.config)),
@@ -315,7 +317,9 @@ impl<E: TokenEndpoint> Agent<E> {
         let (Some(held), Some(old)) = (&self.held, self.refresher.held()) else { return Ok(lifetime) };
         let left = old.left(now.boot);
         if held.token == *token {
-            let fresh = left.is_some_and(|left| left > self.config.schedule.budget(old.length()));
+            // It is as good as new only while nobody would ask for another: else each exchange would make the next one due.
+            let soonest = self.config.schedule.refresh_after(old.length(), Jitter::new(1.0));
+            let fresh = now.boot < old.issued + soonest;
             return if fresh { Ok(old) } else { Err(Failure::new(Code::TokenUnchanged, "")) };
         }
         let new = lifetime.left(now.boot).unwrap_or_default();

@@ -5,7 +5,6 @@ use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use dexsidecar::agent::Agent;
 use dexsidecar::check;
@@ -239,22 +238,13 @@ fn token(environment: &Environment<'_>) -> Done {
     })?
 }
 
-/// One thread, and none left over when idle: the resolver's and the writer's go after 50 ms.
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, u8> {
-    let built = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(2)
-        .thread_keep_alive(Duration::from_millis(50))
-        .thread_stack_size(128 * 1024)
-        .build();
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = built.map_err(|error| {
         say(&format!("dexsidecar: no event loop can be had: {error}\n"));
         NO
     })?;
-    let done = runtime.block_on(work);
-    // A write that has begun is finished; a look-up that hangs is not waited for.
-    runtime.shutdown_timeout(Duration::from_millis(500));
-    Ok(done)
+    Ok(runtime.block_on(work))
 }
 
 const RUNTIME_FOLDER: &str = "XDG_RUNTIME_DIR";

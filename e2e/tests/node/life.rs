@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{Story, dex};
 
 pub(crate) const STORIES: &[Story] = &[
-    ("the_app_starts_when_the_token_is_there", the_app_starts_when_the_token_is_there, false),
+    ("f111_the_app_starts_when_the_token_is_there", f111_the_app_starts_when_the_token_is_there, false),
     ("a_pod_whose_app_ends_completes", a_pod_whose_app_ends_completes, false),
     ("a_job_completes", a_job_completes, false),
     ("the_page_s_job_completes", the_page_s_job_completes, false),
@@ -23,7 +23,7 @@ pub(crate) const STORIES: &[Story] = &[
 ];
 
 /// The README's manifest, in a namespace that enforces the restricted standard.
-fn the_app_starts_when_the_token_is_there(node: &Node) {
+fn f111_the_app_starts_when_the_token_is_there(node: &Node) {
     let dex = dex(node, "life-start", true, Setup::default());
     let script = "test -s /var/run/secrets/dex/token && echo the token is there; exec sleep infinity";
     let pod = Pod::apply(node, "life-start", &Manifest::of_the_readme("app", &dex).app(script));

@@ -256,7 +256,7 @@ fn a_signal_asks_for_an_exchange_but_not_for_a_storm() {
 }
 
 #[test]
-fn f96_after_a_long_stop_there_is_one_exchange_and_no_burst() {
+fn f096_after_a_long_stop_there_is_one_exchange_and_no_burst() {
     let mut refresher = holding(600);
     refresher.keys_rest();
     let _ = refresher.step(at(0.0), Jitter::NONE);

@@ -162,7 +162,7 @@ async fn p2_an_outage_within_the_budget_is_never_seen_by_a_reader() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p3_a_token_is_there_soon_after_dex_is_back() {
+async fn f113_a_token_is_there_soon_after_dex_is_back() {
     let script = |when| if when < 40_000.0 { Played::Away } else { Played::Token(3_600, "first") };
     let mut world = World::new(&[], script, first_key);
     let mut first = None;
@@ -177,7 +177,7 @@ async fn p3_a_token_is_there_soon_after_dex_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p5_no_answer_makes_it_hurry_or_end() {
+async fn f114_no_answer_makes_it_hurry_or_end() {
     for (answer, most_in_a_day) in [
         (r#"{"error":"invalid_client"}"#, 600),
         (r#"{"error":"access_denied"}"#, 3_000),
@@ -195,7 +195,7 @@ async fn p5_no_answer_makes_it_hurry_or_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f39_tokens_that_are_hardly_alive_make_no_storm() {
+async fn f039_tokens_that_are_hardly_alive_make_no_storm() {
     let mut world = World::new(&[], |_| Played::Token(1, "first"), first_key);
     world.run(3_600.0, |_, _| {}).await;
     let exchanges = world.exchanges();
@@ -229,7 +229,7 @@ async fn a_dex_without_keys_beside_it_is_asked_once_a_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f57_a_subject_token_that_vanishes_is_remembered_until_it_expires() {
+async fn f057_a_subject_token_that_vanishes_is_remembered_until_it_expires() {
     let folder = tempfile::tempdir().unwrap();
     let subject = folder.path().join("subject");
     let exp = (BUILT + Duration::from_secs(9_000 + 20_000)).as_duration().as_secs();
@@ -249,4 +249,65 @@ async fn f57_a_subject_token_that_vanishes_is_remembered_until_it_expires() {
             assert!(!good || when < 23_620.0, "good at {when} s, which nobody can have bought");
         })
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f040_the_same_token_again_makes_no_storm() {
+    let same = r#"{"access_token":"abc","token_type":"bearer","expires_in":600}"#;
+    let mut world = World::new(&[], move |_| Played::Answer(200, same), first_key);
+    world.run(600.0, |_, _| {}).await;
+    let exchanges = world.exchanges();
+    assert!(exchanges.windows(2).all(|pair| pair[1] - pair[0] >= 2.5), "{exchanges:?}");
+    assert!((3..=40).contains(&exchanges.len()), "{exchanges:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f035_a_token_that_tells_nothing_is_taken_for_a_quarter_of_an_hour_s() {
+    let opaque = r#"{"access_token":"abc","token_type":"bearer"}"#;
+    let mut world = World::new(&[], move |_| Played::Answer(200, opaque), first_key);
+    world.run(440.0, |_, verdict| assert!(verdict.is_some_and(Verdict::is_good))).await;
+    // Half of fifteen minutes, and up to 15 % earlier; then the same again, which is no better.
+    let exchanges = world.exchanges();
+    assert!((380.0..=450.0).contains(&exchanges[1]) && exchanges.len() <= 10, "{exchanges:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f048_a_configuration_that_stays_wrong_for_a_month_costs_a_try_each_five_minutes() {
+    let wrong = r#"{"error":"invalid_client","error_description":"Invalid client credentials."}"#;
+    let mut world = World::new(&[], move |_| Played::Answer(401, wrong), first_key);
+    world.run(30.0 * DAY, |_, verdict| assert_eq!(verdict, None)).await;
+    let exchanges = world.exchanges();
+    let most = 30.0 * DAY / 150.0;
+    #[expect(clippy::cast_precision_loss, reason = "small")]
+    let many = exchanges.len() as f64;
+    assert!(many <= most && many >= most / 2.0, "{many} tries in a month");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f049_another_key_of_dex_is_no_event() {
+    let key = |when: f64| if when < 3_000.0 { "first" } else { "second" };
+    // Dex goes on publishing the key of tokens that are still good: here, whatever signed the token on disk.
+    let mut world = World::new(
+        &[("DEXSIDECAR_KEY_CHECK", "10m")],
+        move |when| Played::Token(3_600, key(when)),
+        |when| if when < 3_400.0 { "first" } else { "second" },
+    );
+    world.run(20_000.0, |_, verdict| assert!(verdict.is_some_and(Verdict::is_good))).await;
+    assert!(world.exchanges().len() <= 14, "{:?}", world.exchanges());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f052_a_lifetime_that_is_cut_is_followed_from_the_next_token_on() {
+    let script = |when| Played::Token(if when < 80_000.0 { 86_400 } else { 600 }, "first");
+    let mut world = World::new(&[], script, first_key);
+    world.run(3.0 * DAY, |when, verdict| assert!(verdict.is_some_and(Verdict::is_good), "at {when} s")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f053_a_token_of_a_month_is_asked_for_anew_each_day() {
+    let mut world = World::new(&[], |_| Played::Token(30 * 86_400, "first"), first_key);
+    world.run(10.0 * DAY, |_, _| {}).await;
+    let exchanges = world.exchanges();
+    assert!(exchanges.windows(2).all(|pair| pair[1] - pair[0] <= DAY), "{exchanges:?}");
+    assert!(exchanges.len() <= 13, "{exchanges:?}");
 }

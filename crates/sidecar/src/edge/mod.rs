@@ -8,4 +8,5 @@ pub mod output_file;
 pub mod process;
 pub mod signal;
 pub mod subject_token_file;
+pub mod thread;
 pub mod token_endpoint;

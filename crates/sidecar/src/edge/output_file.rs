@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn f76_a_link_is_replaced_and_its_victim_untouched() {
+    fn f076_a_link_is_replaced_and_its_victim_untouched() {
         let dir = tempfile::tempdir().unwrap();
         let victim = dir.path().join("victim");
         std::fs::write(&victim, "precious").unwrap();
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn f77_f78_a_folder_is_refused_and_a_fifo_replaced() {
+    fn f077_f078_a_folder_is_refused_and_a_fifo_replaced() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(write(&output(dir.path()), &token("t")).unwrap_err().code, Code::OutputIsAFolder);
         let fifo = output(&dir.path().join("fifo"));
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn f71_a_missing_folder_is_told() {
+    fn f071_a_missing_folder_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let output = output(&dir.path().join("not/there/token"));
         assert_eq!(write(&output, &token("t")).unwrap_err().code, Code::OutputFolderMissing);
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn f83_orphans_are_swept_when_they_are_old() {
+    fn f083_orphans_are_swept_when_they_are_old() {
         let dir = tempfile::tempdir().unwrap();
         for (name, age) in [("old", 3_600), ("young", 5)] {
             let file = File::create(dir.path().join(format!("{TEMPORARY}{name}"))).unwrap();

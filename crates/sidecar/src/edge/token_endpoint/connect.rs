@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f11_a_refusing_address_gives_way_to_the_other_family_at_once() {
+    async fn f011_a_refusing_address_gives_way_to_the_other_family_at_once() {
         let (_listener, v4) = open("127.0.0.1");
         let v6 = closed("::1");
         let (stream, address) = race(vec![v6, v4]).await.unwrap();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f11_an_address_that_never_answers_gives_way_after_its_head_start() {
+    async fn f011_an_address_that_never_answers_gives_way_after_its_head_start() {
         let (_full, stuck) = stuck().await;
         let (_listener, v6) = open("::1");
         let (_, address) = race(vec![stuck, v6]).await.unwrap();
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f01_every_address_is_named_with_its_reason() {
+    async fn f001_every_address_is_named_with_its_reason() {
         let (v4, v6) = (closed("127.0.0.1"), closed("::1"));
         let failure = race(vec![v4, v6]).await.unwrap_err();
         assert_eq!(failure.code, Code::ConnectRefused);

@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use dexsidecar_core::failure::{Code, Failure};
 use tokio::sync::Mutex;
 
+use crate::edge::thread::{Abandoned, aside};
+
 /// A look-up that hangs cannot be stopped, and keeps its thread after its attempt is over. The next one waits for it
 /// (within its own deadline), so that at most one thread of this process ever hangs there (F08).
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -20,12 +22,12 @@ pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Fa
     }
     let turn = TURN.lock().await;
     let name = host.to_owned();
-    let look_up = tokio::task::spawn_blocking(move || {
+    let look_up = aside(Abandoned::Left, move || {
         let found = (name.as_str(), port).to_socket_addrs();
         drop(turn);
         found
     });
-    let found = look_up.await.unwrap_or_else(|_| Err(io::Error::other("the look-up was cancelled")));
+    let found = look_up.await.and_then(std::convert::identity);
     let addresses: Vec<_> = found.map_err(|error| failure(host, &error))?.collect();
     if addresses.is_empty() {
         return Err(Failure::new(Code::NameNotFound, format!("{host} has no address")));
@@ -63,7 +65,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f08_nothing_is_looked_up_while_another_look_up_hangs() {
+    async fn f008_nothing_is_looked_up_while_another_look_up_hangs() {
         let hanging = TURN.lock().await;
         let mut waiting = Box::pin(resolve("localhost", 7));
         assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err());

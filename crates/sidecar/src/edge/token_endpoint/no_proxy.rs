@@ -200,7 +200,7 @@ mod tests {
     ];
 
     #[test]
-    fn f18_exceptions_mean_what_they_mean_to_go() {
+    fn f018_exceptions_mean_what_they_mean_to_go() {
         for (list, to, through) in GO_SAYS {
             let proxies = Proxies::read(|name| {
                 let value = match name {

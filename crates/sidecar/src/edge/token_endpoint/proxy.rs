@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn f18_each_scheme_has_its_variable_and_upper_case_wins() {
+    fn f018_each_scheme_has_its_variable_and_upper_case_wins() {
         let three =
             [("HTTPS_PROXY", "a:1"), ("https_proxy", "b:2"), ("http_proxy", "c:3"), ("HTTP_PROXY", "")];
         let both = proxies(&three);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn f18_this_machine_is_never_reached_through_a_proxy() {
+    fn f018_this_machine_is_never_reached_through_a_proxy() {
         let all = proxies(&[("HTTPS_PROXY", "a:1"), ("HTTP_PROXY", "a:1")]);
         for here in ["localhost", "127.0.0.9", "[::1]:5556", "[::ffff:127.0.0.1]"] {
             assert_eq!(place(&all, &format!("https://{here}/token")), None, "{here}");

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn f13_a_bundle_cut_off_anywhere_is_refused() {
+    fn f013_a_bundle_cut_off_anywhere_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ca.pem");
         let roots = Roots::File(path.clone());
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn f13_what_is_no_certificate_is_refused_in_an_own_file() {
+    fn f013_what_is_no_certificate_is_refused_in_an_own_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ca.pem");
         let roots = Roots::File(path.clone());

@@ -43,7 +43,7 @@ async fn a_document_is_got_without_body_or_authorization() {
 }
 
 #[tokio::test]
-async fn f44_old_and_odd_http_is_understood() {
+async fn f044_old_and_odd_http_is_understood() {
     let head = "Content-Type: text/plain\r\n";
     for answer in [
         format!("HTTP/1.0 200 OK\r\n{head}\r\nhello"),
@@ -64,7 +64,7 @@ async fn f44_old_and_odd_http_is_understood() {
 }
 
 #[tokio::test]
-async fn f19_a_redirect_is_handed_over_and_never_followed() {
+async fn f019_a_redirect_is_handed_over_and_never_followed() {
     let other = Server::answers(ISSUED).await;
     for status in [301, 302, 303, 307, 308] {
         let redirect =
@@ -90,7 +90,7 @@ async fn a_header_that_is_no_text_is_made_one() {
 }
 
 #[tokio::test]
-async fn f05_an_answer_that_ends_early_is_a_lost_connection_wherever_it_ends() {
+async fn f005_an_answer_that_ends_early_is_a_lost_connection_wherever_it_ends() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     for answer in [ISSUED, chunked] {
         for end in 0..answer.len() {
@@ -102,7 +102,7 @@ async fn f05_an_answer_that_ends_early_is_a_lost_connection_wherever_it_ends() {
 }
 
 #[tokio::test]
-async fn f05_a_reset_is_a_lost_connection() {
+async fn f005_a_reset_is_a_lost_connection() {
     for end in [0, 5, 40, ISSUED.len() - 2] {
         let server = Server::acts(move |mut wire| async move {
             wire.reads_request().await;
@@ -117,7 +117,7 @@ async fn f05_a_reset_is_a_lost_connection() {
 }
 
 #[tokio::test]
-async fn f29_a_body_is_read_up_to_its_bound_and_no_further() {
+async fn f029_a_body_is_read_up_to_its_bound_and_no_further() {
     const MOST: usize = 1024 * 1024;
     let plain =
         |length: usize| format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length));
@@ -148,7 +148,7 @@ async fn f29_a_body_is_read_up_to_its_bound_and_no_further() {
 }
 
 #[tokio::test]
-async fn f29_chunks_without_end_come_to_an_end() {
+async fn f029_chunks_without_end_come_to_an_end() {
     let server = Server::acts(|mut wire| async move {
         wire.reads_request().await;
         wire.writes(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
@@ -159,7 +159,7 @@ async fn f29_chunks_without_end_come_to_an_end() {
 }
 
 #[tokio::test]
-async fn f44_headers_are_bounded() {
+async fn f044_headers_are_bounded() {
     let large = format!("HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(60 * 1024));
     let server = Server::answers(large).await;
     assert_eq!(Client::new().posts(&server.http()).await.unwrap().status, 200);
@@ -183,7 +183,7 @@ async fn f44_headers_are_bounded() {
 }
 
 #[tokio::test]
-async fn f44_what_is_no_http_is_told_so() {
+async fn f044_what_is_no_http_is_told_so() {
     for answer in [
         "220 smtp.example ESMTP\r\n",
         "\x15\x03\x01\x00\x02\x02\x16",

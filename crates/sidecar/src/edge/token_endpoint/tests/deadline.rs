@@ -8,7 +8,7 @@ use super::server::Server;
 use super::{Client, PATIENT};
 
 #[tokio::test]
-async fn f03_a_server_that_never_answers() {
+async fn f003_a_server_that_never_answers() {
     let server = Server::acts(|mut wire| async move { wire.waits().await }).await;
     let failure = Client::hasty().fails(&server.http()).await;
     assert_eq!(failure.code, Code::TimedOut);
@@ -16,7 +16,7 @@ async fn f03_a_server_that_never_answers() {
 }
 
 #[tokio::test]
-async fn f03_a_server_that_never_shakes_hands() {
+async fn f003_a_server_that_never_shakes_hands() {
     let server = Server::acts(|mut wire| async move { wire.waits().await }).await;
     let ca = super::certificates::Ca::new("ca").pem();
     let client = Client::with(&ca, Duration::from_millis(300), &[]);
@@ -26,7 +26,7 @@ async fn f03_a_server_that_never_shakes_hands() {
 }
 
 #[tokio::test]
-async fn f04_a_server_that_drips() {
+async fn f004_a_server_that_drips() {
     for start in ["HTTP/1.1 200 OK\r\nX: ", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"] {
         let server = Server::acts(move |mut wire| async move {
             wire.reads_request().await;
@@ -43,7 +43,7 @@ async fn f04_a_server_that_drips() {
 }
 
 #[tokio::test]
-async fn f18_a_proxy_that_never_makes_a_tunnel() {
+async fn f018_a_proxy_that_never_makes_a_tunnel() {
     let proxy = Server::acts(|mut wire| async move { wire.waits().await }).await;
     let variables = [("HTTPS_PROXY", proxy.address.to_string())];
     let client = Client::with("", Duration::from_millis(300), &variables);

@@ -65,7 +65,7 @@ async fn a_self_signed_certificate_that_is_trusted_itself_is_accepted_with_and_w
 }
 
 #[tokio::test]
-async fn f15_a_self_signed_certificate_that_is_trusted_is_still_held_to_its_name_and_dates() {
+async fn f015_a_self_signed_certificate_that_is_trusted_is_still_held_to_its_name_and_dates() {
     for ca in [false, true] {
         let mark = |wanted: Wanted| if ca { wanted.marked_as_ca() } else { wanted };
         let identity =
@@ -89,7 +89,7 @@ async fn f15_a_self_signed_certificate_that_is_trusted_is_still_held_to_its_name
 }
 
 #[tokio::test]
-async fn f15_another_certificate_of_the_same_kind_is_not_accepted() {
+async fn f015_another_certificate_of_the_same_kind_is_not_accepted() {
     let trusted = here().marked_as_ca().self_signed().pem;
     let (code, detail) = told(here().marked_as_ca().self_signed(), &trusted).await;
     assert_eq!(code, Code::CertificateUntrusted);
@@ -102,7 +102,7 @@ async fn f15_another_certificate_of_the_same_kind_is_not_accepted() {
 }
 
 #[tokio::test]
-async fn f15_an_issued_certificate_is_held_to_issuer_name_dates_and_purpose() {
+async fn f015_an_issued_certificate_is_held_to_issuer_name_dates_and_purpose() {
     let ca = Ca::new("ca");
     // An impostor with the same name.
     let impostor = Ca::new("ca");
@@ -119,7 +119,7 @@ async fn f15_an_issued_certificate_is_held_to_issuer_name_dates_and_purpose() {
 }
 
 #[tokio::test]
-async fn f12_f14_roots_are_read_again_for_each_attempt_and_no_session_outlives_them() {
+async fn f012_f014_roots_are_read_again_for_each_attempt_and_no_session_outlives_them() {
     let (old, new) = (Ca::new("old"), Ca::new("new"));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ca.pem");
@@ -142,7 +142,7 @@ async fn f12_f14_roots_are_read_again_for_each_attempt_and_no_session_outlives_t
 }
 
 #[tokio::test]
-async fn f17_a_port_that_does_not_speak_tls() {
+async fn f017_a_port_that_does_not_speak_tls() {
     let ca = Ca::new("ca").pem();
     // As Go's plain server answers a handshake.
     let server = Server::acts(|mut wire| async move {
@@ -156,7 +156,7 @@ async fn f17_a_port_that_does_not_speak_tls() {
 }
 
 #[tokio::test]
-async fn f17_a_server_that_offers_only_what_is_too_old() {
+async fn f017_a_server_that_offers_only_what_is_too_old() {
     // What openssl's answer is then: alert 70, protocol_version.
     let server = Server::acts(|mut wire| async move {
         wire.writes(b"\x15\x03\x01\x00\x02\x02\x46").await;
@@ -169,7 +169,7 @@ async fn f17_a_server_that_offers_only_what_is_too_old() {
 }
 
 #[tokio::test]
-async fn f17_a_server_that_wants_a_client_certificate() {
+async fn f017_a_server_that_wants_a_client_certificate() {
     let ca = Ca::new("ca");
     for versions in [[&rustls::version::TLS12], [&rustls::version::TLS13]] {
         let acceptor = ca.issues(here()).accepts_with(&versions, Some(&ca));
@@ -181,7 +181,7 @@ async fn f17_a_server_that_wants_a_client_certificate() {
 }
 
 #[tokio::test]
-async fn f17_a_connection_that_breaks_in_the_handshake() {
+async fn f017_a_connection_that_breaks_in_the_handshake() {
     let ca = Ca::new("ca").pem();
     let server = Server::acts(|mut wire| async move { wire.ends().await }).await;
     let failure = Client::trusting(&ca).fails(&server.https()).await;
@@ -193,7 +193,7 @@ async fn f17_a_connection_that_breaks_in_the_handshake() {
 }
 
 #[tokio::test]
-async fn f05_a_truncated_session_is_a_lost_connection() {
+async fn f005_a_truncated_session_is_a_lost_connection() {
     let ca = Ca::new("ca");
     let acceptor = ca.issues(here()).accepts();
     let server = Server::acts(move |wire| {

@@ -39,7 +39,7 @@ fn through(proxy: &str, trusted: &str) -> Client {
 }
 
 #[tokio::test]
-async fn f18_a_proxy_sees_where_to_and_never_what() {
+async fn f018_a_proxy_sees_where_to_and_never_what() {
     let ca = Ca::new("ca");
     let dex = Server::answers_within(ca.issues(Wanted::with_names(&["dex.example"])).accepts(), OK).await;
     let to = dex.address;
@@ -57,7 +57,7 @@ async fn f18_a_proxy_sees_where_to_and_never_what() {
 }
 
 #[tokio::test]
-async fn f18_plain_http_goes_through_a_tunnel_too() {
+async fn f018_plain_http_goes_through_a_tunnel_too() {
     let dex = Server::answers(OK).await;
     let to = dex.address;
     let proxy = Server::acts(move |wire| tunnels(wire, to)).await;
@@ -75,7 +75,7 @@ async fn f18_plain_http_goes_through_a_tunnel_too() {
 }
 
 #[tokio::test]
-async fn f18_a_proxy_may_speak_tls_itself() {
+async fn f018_a_proxy_may_speak_tls_itself() {
     let ca = Ca::new("ca");
     let dex = Server::answers_within(ca.issues(Wanted::with_names(&["dex.example"])).accepts(), OK).await;
     let (to, acceptor) = (dex.address, ca.issues(Wanted::with_names(&["127.0.0.1"])).accepts());
@@ -107,7 +107,7 @@ async fn f18_a_proxy_may_speak_tls_itself() {
 }
 
 #[tokio::test]
-async fn f18_a_refusal_is_told_with_its_status() {
+async fn f018_a_refusal_is_told_with_its_status() {
     for (answer, told) in [
         (
             "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 3\r\n\r\nno!",
@@ -135,7 +135,7 @@ async fn f18_a_refusal_is_told_with_its_status() {
 }
 
 #[tokio::test]
-async fn f18_a_proxy_that_is_not_there() {
+async fn f018_a_proxy_that_is_not_there() {
     let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let client = through(&format!("http://me:{PASSWORD}@{nowhere}"), "");
     let failure = client.fails("https://dex.example/token").await;
@@ -148,7 +148,7 @@ async fn f18_a_proxy_that_is_not_there() {
 }
 
 #[tokio::test]
-async fn f15_dex_s_certificate_is_judged_through_a_tunnel_as_without() {
+async fn f015_dex_s_certificate_is_judged_through_a_tunnel_as_without() {
     let ca = Ca::new("ca");
     let dex = Server::answers_within(ca.issues(Wanted::with_names(&["other.example"])).accepts(), OK).await;
     let to = dex.address;
