@@ -138,11 +138,20 @@ fn f122_an_answer_cannot_forge_a_log_line_or_make_a_secret_be_said() {
     let volume = Volume::with("eyJh.eyJi.canarycanary");
     let forged = r#"{"error":"access_denied","error_description":"no\n2026-01-01T00:00:00Z error forged"}"#;
     let leaking = r#"{"error":"access_denied","error_description":"bad token eyJh.eyJi.canarycanary"}"#;
+    // base64 of user:canary-se+cret, the secret form-encoded as it is sent.
+    let basic =
+        r#"{"error":"invalid_request","error_description":"header: Basic dXNlcjpjYW5hcnktc2UlMkJjcmV0"}"#;
+    let encoded = r#"{"error":"invalid_request","error_description":"client canary-se%2Bcret"}"#;
+    endpoint.next(json("400 Bad Request", basic));
+    endpoint.next(json("400 Bad Request", encoded));
+    endpoint.next(Answer::Bytes(answer("200 OK", &[("Content-Type", "eyJh.eyJi.canarycanary")], "<html>")));
     endpoint.next(json("401 Unauthorized", forged));
     endpoint.always(json("401 Unauthorized", leaking));
-    let mut sidecar = setup(&endpoint, &volume).arguments("--log-level debug").run();
-    endpoint.until_heard(3);
+    let setup = setup(&endpoint, &volume).set("dex_basic_auth", "user:canary-se+cret");
+    let mut sidecar = setup.arguments("--log-level debug").run();
+    endpoint.until_heard(6);
     sidecar.process.until_said("code=access_denied", 2);
+    assert!(!sidecar.process.output().contains("dXNlcjpjYW5hcnk"), "{}", sidecar.process.output());
     assert!(sidecar.process.output().lines().all(|line| !line.starts_with("2026-01-01")));
 }
 

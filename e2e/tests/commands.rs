@@ -163,6 +163,32 @@ fn fifty_tokens_at_once_cost_one_exchange() {
 }
 
 #[test]
+fn a_kept_token_is_its_own_identity_s() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let runtime = tempfile::tempdir().unwrap();
+    let issuer = dexsidecar_e2e::issuer::Issuer::start();
+    let volume = Volume::with(&issuer.token(600));
+    let setup = Setup::new()
+        .subject(&volume)
+        .at_stand_in(&endpoint)
+        .unset("dex_access_token_file")
+        .set("XDG_RUNTIME_DIR", runtime.path().to_str().unwrap());
+    let token = || {
+        let done = setup.done(&["token"]);
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        done.stdout
+    };
+    let first = token();
+    // The kubelet replaces the subject token, and it is the same workload.
+    volume.put(&issuer.token(900));
+    assert_eq!(token(), first);
+    // Another workload comes by the same path.
+    volume.put(&issuer.token_with(600, &serde_json::json!({"sub": "system:serviceaccount:other:app"})));
+    assert_ne!(token(), first);
+    assert_eq!(endpoint.heard().len(), 2);
+}
+
+#[test]
 fn token_prints_what_the_sidecar_keeps_and_exchanges_without_one() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = subject();

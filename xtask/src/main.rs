@@ -27,7 +27,7 @@ cargo xtask COMMAND
   image [--amd64]        an OCI archive for amd64 and arm64, or for the one alone; no daemon needed
   rootfs DIR [--aarch64] what is in the image, into a folder: the Dockerfile uses it
   bench                  measure the shipped binary against its ceilings, into docs/footprint.md
-  docs                   write the generated pages anew: docs/settings.md, docs/failures.md
+  docs                   write the generated pages anew: docs/settings.md, failures.md, faults.md
 
 Everything that is fetched or built besides goes to $XDG_CACHE_HOME/dexsidecar or ~/.cache/dexsidecar.
 ";
@@ -96,6 +96,8 @@ fn run() -> Result<ExitCode, String> {
             "dexsidecar-e2e",
             "--test",
             "docs",
+            "--test",
+            "faults_page",
         ])),
         other => Err(format!("{other} is no command\n\n{HELP}")),
     }

@@ -168,6 +168,12 @@ pub fn log(given: &Given) -> Log {
     Reading::new(given).log()
 }
 
+/// Where the kubelet finds the last failure, before anything else is judged. Nothing for its default place.
+#[must_use]
+pub fn termination_log(given: &Given) -> Option<PathBuf> {
+    Reading::new(given).path(settings::TERMINATION_LOG)
+}
+
 impl Config {
     /// Reads all settings of an exchange. Without `output_needed` the output file may be missing.
     ///

@@ -78,6 +78,20 @@ pub fn basic_authorization(id_and_secret: &Secret) -> Option<Secret> {
     Some(Secret::new(header))
 }
 
+/// Every shape in which a client's secret travels: as it is, form-encoded, and inside Basic. Nothing for a public client.
+/// None of them may be quoted.
+#[must_use]
+pub fn client_secret_shapes(id_and_secret: &Secret) -> Vec<Secret> {
+    let Some((_, secret)) = id_and_secret.expose().split_once(':').filter(|(_, secret)| !secret.is_empty())
+    else {
+        return vec![];
+    };
+    let mut shapes = vec![Secret::new(secret.to_owned()), Secret::new(form_encoded(secret).to_string())];
+    let header = basic_authorization(id_and_secret);
+    shapes.extend(header.map(|header| Secret::new(header.expose().trim_start_matches("Basic ").to_owned())));
+    shapes
+}
+
 fn form_encoded(half: &str) -> Zeroizing<String> {
     let encoded_already = half.contains('%')
         && half.split('%').skip(1).all(

@@ -60,7 +60,7 @@ impl Lifetime {
 /// What to do next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
-    /// Read the subject token and exchange it; a token has been taken from the bucket for it.
+    /// Read the subject token and exchange it; a token has been taken from the bucket for it, unless a signal asks.
     Exchange,
     /// Put the token in hand into its file.
     Publish,
@@ -135,6 +135,14 @@ struct Subject {
     last_chance_taken: bool,
 }
 
+/// A token on its way into the file.
+#[derive(Clone, Copy, Debug)]
+struct InHand {
+    lifetime: Lifetime,
+    /// It was there before and is put back: nothing about it is new.
+    put_back: bool,
+}
+
 /// Keeps one token fresh. Built at start, told of everything that happens.
 #[derive(Debug)]
 pub struct Refresher {
@@ -144,7 +152,7 @@ pub struct Refresher {
     /// The token on disk.
     held: Option<Lifetime>,
     /// The token in hand that is not on disk yet.
-    in_hand: Option<Lifetime>,
+    in_hand: Option<InHand>,
     expiry_told: bool,
     due: BootTime,
     reason: Reason,
@@ -201,24 +209,38 @@ impl Refresher {
 
     /// Somebody else put a token there that lives longer than ours: it is kept, and refreshed in its time (F87).
     pub fn replaced_by(&mut self, lifetime: Lifetime, now: Now, jitter: Jitter) {
+        self.in_hand = None;
+        self.failed = 0;
+        self.failed_writes = 0;
+        self.refused_with = None;
         self.hold(lifetime);
         self.plan_refresh(lifetime, now, jitter);
         self.plan_key_check(now, jitter);
     }
 
-    /// An exchange brought a token: it is in hand, and to be published.
+    /// An exchange brought a token: it is in hand, and to be published. Whatever asked for it has been answered.
     pub fn obtained(&mut self, lifetime: Lifetime, now: Now) {
-        self.in_hand = Some(lifetime);
+        self.in_hand = Some(InHand { lifetime, put_back: false });
         self.publish_due = now.boot;
+        self.due = lifetime.expires;
+        self.reason = Reason::Schedule;
         self.failed = 0;
         self.failed_writes = 0;
         self.refused_with = None;
     }
 
-    /// The token in hand is on disk.
+    /// There is nothing to publish after all.
+    pub fn nothing_in_hand(&mut self) {
+        self.in_hand = None;
+    }
+
+    /// The token in hand is on disk. One that was put back changes no plan.
     pub fn published(&mut self, now: Now, jitter: Jitter) {
-        let Some(lifetime) = self.in_hand.take() else { return };
+        let Some(InHand { lifetime, put_back }) = self.in_hand.take() else { return };
         self.failed_writes = 0;
+        if put_back {
+            return;
+        }
         self.hold(lifetime);
         self.plan_refresh(lifetime, now, jitter);
         self.plan_key_check(now, jitter);
@@ -310,16 +332,17 @@ impl Refresher {
     }
 
     /// Somebody asked for an exchange now, by a signal. It may pass the bucket, but not more than once in five
-    /// seconds. Gives whether it will be done.
-    pub fn signalled(&mut self, now: Now) -> bool {
-        if self.signalled.is_some_and(|last| now.boot.since(last) < BETWEEN_SIGNALS) {
-            return false;
+    /// seconds. Gives when it will be done.
+    pub fn signalled(&mut self, now: Now) -> BootTime {
+        let when = self.signalled.map_or(now.boot, |last| (last + BETWEEN_SIGNALS).max(now.boot));
+        if self.exchange_wanted() && self.due <= when {
+            // One is due by then anyway.
+            return self.due.max(now.boot);
         }
-        self.signalled = Some(now.boot);
+        self.signalled = Some(when);
         self.failed = 0;
-        self.bucket = Bucket::default();
-        self.bring_forward(now.boot, Reason::Signal);
-        true
+        self.bring_forward(when, Reason::Signal);
+        when
     }
 
     /// The file does not hold any more what was put there. The token is taken in hand again, if it is still good;
@@ -331,7 +354,7 @@ impl Refresher {
         }
         let ready = self.repaired.map_or(now.boot, |last| (last + BETWEEN_REPAIRS).max(now.boot));
         self.repaired = Some(ready);
-        self.in_hand = Some(held);
+        self.in_hand = Some(InHand { lifetime: held, put_back: true });
         self.publish_due = ready;
         true
     }
@@ -356,15 +379,9 @@ impl Refresher {
     /// What to do now. `jitter` is used when the process turns out to have been stopped for a while.
     pub fn step(&mut self, now: Now, jitter: Jitter) -> Step {
         let paused = self.notice_a_pause(now, jitter);
-        if let Some(expired) = self.held.filter(|held| held.left(now.boot).is_none() && !self.expiry_told) {
-            self.expiry_told = true;
-            if self.due > expired.expires && !paused {
-                self.bring_forward(now.boot, Reason::Expired);
-            }
-            return Step::Expire;
-        }
-        if let Some(in_hand) = self.in_hand {
-            if in_hand.left(now.boot).is_none() {
+        // A better token that can be written goes before the end of the old one.
+        if let Some(InHand { lifetime, .. }) = self.in_hand {
+            if lifetime.left(now.boot).is_none() {
                 // Never written in time: a new one is needed.
                 self.in_hand = None;
                 self.bring_forward(now.boot, Reason::Expired);
@@ -372,12 +389,19 @@ impl Refresher {
                 return Step::Publish;
             }
         }
+        if let Some(expired) = self.held.filter(|held| held.left(now.boot).is_none() && !self.expiry_told) {
+            self.expiry_told = true;
+            if self.due > expired.expires && !paused {
+                self.bring_forward(now.boot, Reason::Expired);
+            }
+            return Step::Expire;
+        }
         self.notice_a_dying_subject(now);
         // What the bucket does not let through is put off until it does; an exchange goes before a look at the keys.
         if self.exchange_wanted() && self.due <= now.boot {
             match self.bucket.take(now.boot) {
-                Ok(()) => return Step::Exchange,
-                Err(ready) => self.due = ready,
+                Err(ready) if self.reason != Reason::Signal => self.due = ready,
+                Ok(()) | Err(_) => return Step::Exchange,
             }
         }
         if let Some(due) = self.keys_due.as_mut().filter(|due| **due <= now.boot) {

@@ -59,15 +59,15 @@ struct Members {
 pub fn read(answer: &Answer, asked: Asked<'_>) -> Result<IssuedToken, Failure> {
     match answer.status {
         200 => {}
-        201..300 => return Err(unusable(answer, "it is no 200")),
+        201..300 => return Err(unusable(answer, asked, "it is no 200")),
         300..400 => return Err(redirected(answer, asked)),
         _ => return Err(Failure { retry_after: retry_after(answer, asked.now), ..refused(answer, asked) }),
     }
     if answer.content_encoding.as_deref().is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
-        return Err(unusable(answer, "it is compressed, which was not asked for"));
+        return Err(unusable(answer, asked, "it is compressed, which was not asked for"));
     }
     let Some(members) = members(&answer.body) else {
-        return Err(unusable(answer, "it is not the JSON object that was expected"));
+        return Err(unusable(answer, asked, "it is not the JSON object that was expected"));
     };
     if members.error.is_string() {
         return Err(named(answer.status, &members, asked));
@@ -230,8 +230,9 @@ fn redirected(answer: &Answer, asked: Asked<'_>) -> Failure {
     Failure::new(Code::Redirected, format!("{}{to}", answer.status))
 }
 
-fn unusable(answer: &Answer, why: &str) -> Failure {
-    let kind = answer.content_type.as_deref().map_or_else(|| "no content type".to_owned(), |t| plain(t, 64));
+fn unusable(answer: &Answer, asked: Asked<'_>, why: &str) -> Failure {
+    let kind = answer.content_type.as_deref();
+    let kind = kind.map_or_else(|| "no content type".to_owned(), |kind| quoted(kind, asked));
     let bytes = answer.body.len();
     Failure::new(Code::AnswerUnusable, format!("{} with {bytes} bytes, {kind}: {why}", answer.status))
 }
@@ -299,6 +300,16 @@ mod tests {
             ("", Ok(900)),
         ] {
             assert_eq!(length_of(text, "opaque"), length, "{text}");
+        }
+    }
+
+    /// Only lengths count: whose clock is right cannot be told, and need not.
+    #[test]
+    fn f097_a_server_whose_clock_is_wrong_issues_tokens_as_long_as_it_says() {
+        for ahead in [-86_400_i64, -60, 60, 86_400] {
+            let issued = 1_700_000_000_u64.saturating_add_signed(ahead);
+            let token = jwt("{}", &format!(r#"{{"iat":{issued},"exp":{}}}"#, issued + 3_600));
+            assert_eq!(length_of(",\"expires_in\":3599", token.expose()), Ok(3_599), "{ahead} s");
         }
     }
 

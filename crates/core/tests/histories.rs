@@ -7,7 +7,7 @@ use dexsidecar_core::duration;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::Answer;
 use dexsidecar_core::failure::{Code, Failure};
-use dexsidecar_core::refresher::{Fingerprint, Health, Lifetime, Refresher, Step};
+use dexsidecar_core::refresher::{Fingerprint, Health, Lifetime, Reason, Refresher, Step};
 use dexsidecar_core::response::{self, Asked};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::secret::Secret;
@@ -34,6 +34,10 @@ enum Event {
     Displace,
     /// The keys are lost.
     LoseKeys,
+    /// An operator's signal.
+    Signal,
+    /// Somebody else writes a token of so many milliseconds.
+    Replace(u64),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -47,6 +51,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (-1_000..10_000_i64).prop_map(Event::Subject),
         1 => Just(Event::Displace),
         1 => Just(Event::LoseKeys),
+        1 => Just(Event::Signal),
+        1 => (1..100_000_000_u64).prop_map(Event::Replace),
     ]
 }
 
@@ -105,7 +111,9 @@ proptest! {
             let Step::Wait(until) = step else {
                 at_once += 1;
                 prop_assert!(at_once < 60, "sixty steps without a pause, the last is {step:?}");
-                if matches!(step, Step::Exchange | Step::CheckKeys) {
+                // An operator's signal may pass the bucket.
+                let signalled = step == Step::Exchange && world.refresher.reason() == Reason::Signal;
+                if matches!(step, Step::Exchange | Step::CheckKeys) && !signalled {
                     world.attempts.push(world.boot.as_secs_f64());
                 }
                 answer(&mut world, step, &mut events, inputs, &mut draw);
@@ -131,6 +139,16 @@ proptest! {
                     let _ = world.refresher.displaced(world.now());
                 }
                 Some(Event::LoseKeys) => world.refresher.keys_lost(world.now(), draw()),
+                Some(Event::Signal) => {
+                    let now = world.now();
+                    let when = world.refresher.signalled(now);
+                    prop_assert!(when >= now.boot && now.boot.until(when) <= Duration::from_secs(5));
+                }
+                Some(Event::Replace(length)) => {
+                    let now = world.now();
+                    let lifetime = Lifetime::starting(now.boot, Duration::from_millis(length));
+                    world.refresher.replaced_by(lifetime, now, draw());
+                }
                 Some(Event::Issue(_) | Event::Fail(..)) => {}
                 None => idle += 1,
             }

@@ -16,7 +16,7 @@ use dexsidecar_core::token::LARGEST_SUBJECT;
 use dexsidecar_core::verdict::Verdict;
 
 use crate::edge::clock::Clock;
-use crate::edge::output_file::{self, Written};
+use crate::edge::output_file::{self, Left, Written};
 use crate::edge::signal::Nudge;
 use crate::edge::thread::{Abandoned, aside};
 use crate::edge::{chance, input_file};
@@ -31,14 +31,14 @@ const BUILT: UnixTime = UnixTime::from_secs(1_793_491_200);
 /// A token this near to its end is not put over one that lives longer (F39).
 const HARDLY_ALIVE: Duration = Duration::from_secs(10);
 
-/// A token, and what is known of the file it is in.
+/// A token.
 #[derive(Debug)]
 struct Held {
     token: Secret,
     key_id: Option<String>,
     expires: Option<UnixTime>,
-    /// The file as we left it; nothing while the token is not in it.
-    file: Option<u64>,
+    /// Whether it is in the file, and not on its way there.
+    on_disk: bool,
 }
 
 /// One token being kept fresh.
@@ -52,6 +52,8 @@ pub struct Agent<E> {
     status: Status,
     last_good: LastGood,
     held: Option<Held>,
+    /// The output file as we left it or found it.
+    file: Option<u64>,
     /// Said once each.
     said: Said,
     /// Where Dex's keys are, once that is known.
@@ -80,6 +82,7 @@ impl<E: TokenEndpoint> Agent<E> {
             status,
             last_good: LastGood::default(),
             held: None,
+            file: None,
             said: Said::default(),
             keys_url: None,
         }
@@ -105,7 +108,7 @@ impl<E: TokenEndpoint> Agent<E> {
 
     /// Exchanges until one token is in its file; `once` is this with a deadline.
     pub async fn run_once(&mut self) {
-        while self.held.as_ref().is_none_or(|held| held.file.is_none()) {
+        while self.held.as_ref().is_none_or(|held| !held.on_disk) {
             match self.refresher.step(self.clock.now(), chance::jitter()) {
                 Step::Exchange => self.exchange().await,
                 Step::Publish => self.publish().await,
@@ -147,38 +150,44 @@ impl<E: TokenEndpoint> Agent<E> {
                 .warn("another type of token was issued than was asked for", &[("issued", &other)]);
         }
         let claims = issued.claims.unwrap_or_default();
-        self.held =
-            Some(Held { token: issued.token, key_id: claims.key_id, expires: claims.expires, file: None });
+        self.held = Some(Held {
+            token: issued.token,
+            key_id: claims.key_id,
+            expires: claims.expires,
+            on_disk: false,
+        });
         Ok(lifetime)
     }
 
     async fn publish(&mut self) {
-        let Some(held) = &self.held else { return };
+        let Some(held) = &self.held else { return self.refresher.nothing_in_hand() };
         let (output, token) = (self.output.clone(), held.token.clone());
-        let write = move || {
-            let written = output_file::write(&output, &token)?;
-            Ok((written, output_file::fingerprint(&output)))
-        };
+        let write = move || output_file::write(&output, &token);
         // Aside: a disk may stall, and signals must still be heard (F86). Where no thread can be made, it is done here.
         let written = match aside(Abandoned::Finished, write.clone()).await {
             Ok(written) => written,
             Err(_) => write(),
         };
         match written {
-            Ok((written, file)) => self.published(written, file),
+            Ok(left) => self.published(left),
             Err(failure) => self.failed(&failure, trade::fingerprint(&self.config)),
         }
     }
 
-    fn published(&mut self, written: Written, file: u64) {
+    fn published(&mut self, left: Left) {
         let now = self.clock.now();
+        self.file = Some(left.fingerprint);
+        let put_back = self.held.as_ref().is_some_and(|held| held.on_disk);
         if let Some(held) = &mut self.held {
-            held.file = Some(file);
+            held.on_disk = true;
         }
         self.refresher.published(now, chance::jitter());
-        self.status.recovered();
+        // What is put back is no sign that Dex is well again.
+        if self.refresher.failures() == 0 {
+            self.status.recovered();
+        }
         let path = self.output.path.display();
-        match written {
+        match left.how {
             Written::Replaced => {}
             Written::ReplacedLink => {
                 self.status
@@ -193,6 +202,9 @@ impl<E: TokenEndpoint> Agent<E> {
                     &[("file", &path), ("hint", &"mount the folder instead of the file, without subPath")],
                 );
             }
+        }
+        if put_back {
+            return;
         }
         let left = self.refresher.held().and_then(|held| held.left(now.boot)).unwrap_or_default();
         let due = now.boot.until(self.refresher.due());
@@ -210,7 +222,7 @@ impl<E: TokenEndpoint> Agent<E> {
 
     /// A token from before a restart is as good as one of ours.
     fn adopt(&mut self) {
-        let Some(token) = output_file::read(&self.output) else { return };
+        let Some((token, file)) = output_file::read_with_fingerprint(&self.output) else { return };
         let now = self.clock.now();
         let Verdict::Good(Some(left)) = Verdict::of(&token, WORTH_ADOPTING, now.unix) else { return };
         let claims = Claims::peek(&token).unwrap_or_default();
@@ -218,8 +230,8 @@ impl<E: TokenEndpoint> Agent<E> {
             return;
         }
         let lifetime = lifetime_on_disk(&claims, left, now.boot);
-        let file = output_file::fingerprint(&self.output);
-        self.held = Some(Held { token, key_id: claims.key_id, expires: claims.expires, file: Some(file) });
+        self.file = Some(file);
+        self.held = Some(Held { token, key_id: claims.key_id, expires: claims.expires, on_disk: true });
         self.refresher.adopted(lifetime, now, chance::jitter());
         let path = self.output.path.display();
         let due = now.boot.until(self.refresher.due());
@@ -234,26 +246,24 @@ impl<E: TokenEndpoint> Agent<E> {
         let now = self.clock.now();
         self.refresher.inputs_seen(trade::fingerprint(&self.config), now);
         self.look_at_subject();
-        let Some(held) = &self.held else { return };
-        let Some(ours) = held.file else { return };
-        let file = output_file::fingerprint(&self.output);
-        if file == ours {
+        let Some(held) = self.held.as_ref().filter(|held| held.on_disk) else { return };
+        if Some(output_file::fingerprint(&self.output)) == self.file {
             return;
         }
-        let found = output_file::read(&self.output);
-        if found.as_ref() == Some(&held.token) {
+        let found = output_file::read_with_fingerprint(&self.output);
+        if let Some((_, file)) = found.as_ref().filter(|(token, _)| *token == held.token) {
             // Touched, but not changed.
-            self.held.as_mut().expect("held just now").file = Some(file);
+            self.file = Some(*file);
             return;
         }
-        if let Some(token) = found
+        if let Some((token, file)) = found
             && let Verdict::Good(Some(left)) = Verdict::of(&token, WORTH_ADOPTING, now.unix)
             && let Some(claims) = Claims::peek(&token)
             && claims.expires > held.expires
         {
             let lifetime = lifetime_on_disk(&claims, left, now.boot);
-            self.held =
-                Some(Held { token, key_id: claims.key_id, expires: claims.expires, file: Some(file) });
+            self.file = Some(file);
+            self.held = Some(Held { token, key_id: claims.key_id, expires: claims.expires, on_disk: true });
             self.refresher.replaced_by(lifetime, now, chance::jitter());
             self.said_displaced(
                 "something else wrote a token that lives longer into the output file; it is kept",
@@ -332,21 +342,23 @@ impl<E: TokenEndpoint> Agent<E> {
     fn expire(&mut self) {
         let path = self.output.path.display();
         self.status.log().error("the token on disk has expired", &[("file", &path)]);
-        if self.output.remove_expired {
+        // What somebody else put there meanwhile is not what expired.
+        if self.output.remove_expired && Some(output_file::fingerprint(&self.output)) == self.file {
             match output_file::remove(&self.output) {
                 Ok(()) => self.status.log().info("the expired token's file was removed", &[("file", &path)]),
                 Err(failure) => {
                     self.status.log().error(&failure.to_string(), &[("hint", &failure.entry().hint)])
                 }
             }
-            self.held = None;
+            // A token on its way into the file is another one.
+            self.held.take_if(|held| held.on_disk);
         }
     }
 
     fn nudged(&mut self) {
-        if self.refresher.signalled(self.clock.now()) {
-            self.status.log().info("exchanging now, as a signal asks", &[]);
-        }
+        let now = self.clock.now();
+        let when = now.boot.until(self.refresher.signalled(now));
+        self.status.log().info("exchanging, as a signal asks", &[("in", &Human(when))]);
     }
 
     /// Whether Dex still publishes the key that signed the token on disk.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use dexsidecar::agent::Agent;
@@ -16,7 +16,7 @@ use dexsidecar::edge::token_endpoint::{HttpEndpoint, Proxies, Roots};
 use dexsidecar::edge::{input_file, process};
 use dexsidecar::probe;
 use dexsidecar::status::{self, Status};
-use dexsidecar::token::{self, Cache};
+use dexsidecar::token;
 use dexsidecar_core::config::{self, Config, Given, Probe, Problem};
 use dexsidecar_core::duration::Human;
 use dexsidecar_core::secret::Secret;
@@ -99,16 +99,12 @@ impl Environment<'_> {
         Logger::new(config::log(self.given), CLOCK)
     }
 
-    /// Says every mistake, and leaves them for the kubelet.
+    /// Says every mistake.
     fn refuse(&self, problems: &[Problem]) -> u8 {
         let log = self.log();
         for problem in problems {
             log.error(&format!("wrong setting: {problem}"), &[("setting", &problem.setting)]);
         }
-        let file = |(name, value): &(String, Secret)| {
-            (name == settings::TERMINATION_LOG.variable).then(|| PathBuf::from(value.expose()))
-        };
-        status::leave_problems(self.given.variables.iter().find_map(file).as_deref(), problems);
         CONFIG
     }
 }
@@ -116,7 +112,7 @@ impl Environment<'_> {
 type Done = Result<ExitCode, u8>;
 
 fn run(environment: &Environment<'_>) -> Done {
-    let (mut agent, log) = agent(environment)?;
+    let (mut agent, log) = agent(environment, "keeping a token fresh")?;
     block_on(async {
         let (mut stop, mut nudge) = signals(&log)?;
         tokio::select! {
@@ -129,7 +125,7 @@ fn run(environment: &Environment<'_>) -> Done {
 }
 
 fn once(environment: &Environment<'_>) -> Done {
-    let (mut agent, log) = agent(environment)?;
+    let (mut agent, log) = agent(environment, "getting a token")?;
     let timeout = agent.timeout();
     block_on(async {
         let (mut stop, _) = signals(&log)?;
@@ -150,16 +146,17 @@ fn once(environment: &Environment<'_>) -> Done {
     })?
 }
 
-/// The agent that `run` and `once` set to work, with everything said that is to be said before.
-fn agent(environment: &Environment<'_>) -> Result<(Agent<HttpEndpoint>, Logger), u8> {
-    let (mut config, endpoint) = environment.read(true).map_err(|problems| environment.refuse(&problems))?;
+/// The agent that `run` and `once` set to work, with everything said that is to be said before: what is being done first.
+fn agent(environment: &Environment<'_>, doing: &str) -> Result<(Agent<HttpEndpoint>, Logger), u8> {
+    let (mut config, endpoint) = environment.read(true).map_err(|problems| {
+        // Only of what the container itself runs: a probe's mistake must not cover its last failure.
+        status::leave_problems(config::termination_log(environment.given).as_deref(), &problems);
+        environment.refuse(&problems)
+    })?;
     let Some(output) = config.output.take() else { return Err(CONFIG) };
     let log = environment.log();
     let (file, url) = (output.path.display(), &config.endpoint);
-    log.info(
-        "keeping a token fresh",
-        &[("version", &env!("CARGO_PKG_VERSION")), ("file", &file), ("endpoint", url)],
-    );
+    log.info(doing, &[("version", &env!("CARGO_PKG_VERSION")), ("file", &file), ("endpoint", url)]);
     for warning in &config.warnings {
         log.warn(warning, &[]);
     }
@@ -221,9 +218,9 @@ fn check(environment: &Environment<'_>) -> Done {
 fn token(environment: &Environment<'_>) -> Done {
     let (config, endpoint) = environment.read(false).map_err(|problems| environment.refuse(&problems))?;
     let runtime = environment.given.variables.iter().find(|(name, _)| name == RUNTIME_FOLDER);
-    let cache = runtime.and_then(|(_, folder)| Cache::open(folder.expose().as_ref(), &config));
+    let runtime = runtime.map(|(_, folder)| Path::new(folder.expose()));
     block_on(async {
-        let work = token::token(&config, cache.as_ref(), &endpoint, &CLOCK);
+        let work = token::token(&config, runtime, &endpoint, &CLOCK);
         match tokio::time::timeout(config.timeout, work).await {
             Ok(Ok(token)) => Ok(print(token.expose())),
             Ok(Err(failure)) => {

@@ -30,6 +30,8 @@ pub struct Status {
     /// fill the log (F118).
     told: Vec<(Code, Health, BootTime)>,
     tries: u32,
+    /// What was left for the kubelet last.
+    left: String,
 }
 
 impl Status {
@@ -41,6 +43,7 @@ impl Status {
             termination_log: termination_log.unwrap_or_else(|| TERMINATION_LOG.into()),
             told: Vec::new(),
             tries: 0,
+            left: String::new(),
         }
     }
 
@@ -54,14 +57,16 @@ impl Status {
     pub fn failed(&mut self, failure: &Failure, health: Health, pause: Duration, now: Now) {
         self.tries = self.tries.saturating_add(1);
         self.told.retain(|(_, _, when)| now.boot.since(*when) < AGAIN);
+        let entry = failure.entry();
+        // The last failure is what the kubelet is to show, told or not.
+        self.leave(&format!("{failure}\nhint: {}\n", entry.hint));
         if self.told.iter().any(|(code, then, _)| *code == failure.code && *then == health) {
-            let facts: [(&str, &dyn std::fmt::Display); 2] =
-                [("code", &failure.code), ("next_try_in", &Human(pause))];
+            let facts: [(&str, &dyn std::fmt::Display); 3] =
+                [("why", failure), ("code", &failure.code), ("next_try_in", &Human(pause))];
             self.log.debug("failed again", &facts);
             return;
         }
         self.told.push((failure.code, health, now.boot));
-        let entry = failure.entry();
         // While the token on disk is good nobody has noticed yet.
         let level = if health == Health::Stale { Level::Warn } else { Level::Error };
         self.log.line(
@@ -77,7 +82,6 @@ impl Status {
                 ("hint", &entry.hint),
             ],
         );
-        self.leave(&format!("{failure}\nhint: {}\n", entry.hint));
     }
 
     /// All is well again.
@@ -91,8 +95,11 @@ impl Status {
     }
 
     /// Leaves a text where the kubelet finds it when the container ends. There may be no such place.
-    fn leave(&self, text: &str) {
-        leave(&self.termination_log, text);
+    fn leave(&mut self, text: &str) {
+        if self.left != text {
+            text.clone_into(&mut self.left);
+            leave(&self.termination_log, text);
+        }
     }
 }
 
@@ -126,12 +133,12 @@ mod tests {
         let mut status = Status::new(Logger::silent(Clock::System), Some(left.clone()));
         let at = |secs| Now { boot: BootTime::from_start(Duration::from_secs(secs)), ..Now::default() };
         let text = || std::fs::read_to_string(&left).unwrap();
-        for second in 0..100 {
+        for second in 0..101 {
             let code = if second % 2 == 0 { Code::TimedOut } else { Code::ConnectRefused };
             status.failed(&Failure::new(code, ""), Health::Stale, Duration::from_secs(1), at(second));
         }
         assert_eq!(status.told.len(), 2);
-        assert!(text().starts_with("nothing listens there\nhint: "), "{}", text());
+        assert!(text().starts_with("there was no answer in time\nhint: "), "the last one: {}", text());
         status.failed(
             &Failure::new(Code::TimedOut, "at last"),
             Health::Stale,

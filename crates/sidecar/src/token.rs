@@ -6,13 +6,14 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dexsidecar_core::config::{Config, Output, Source, WriteMode};
+use dexsidecar_core::config::{Config, Output, WriteMode};
 use dexsidecar_core::exchange::TokenEndpoint;
 use dexsidecar_core::failure::Failure;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::verdict::Verdict;
 use ring::digest::{Context, SHA256};
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use crate::edge::clock::Clock;
 use crate::edge::output_file;
@@ -20,22 +21,22 @@ use crate::trade::{Inputs, LastGood};
 
 /// Where tokens are kept between calls, if there is a folder for such things.
 #[derive(Debug)]
-pub struct Cache {
+struct Cache {
     output: Output,
     lock: PathBuf,
 }
 
 impl Cache {
-    /// A place for this configuration's token in `runtime` (`XDG_RUNTIME_DIR`), which must be ours alone.
-    #[must_use]
-    pub fn open(runtime: &Path, config: &Config) -> Option<Self> {
+    /// A place in `runtime` (`XDG_RUNTIME_DIR`), which must be ours alone, for what this exchange brings to whoever these
+    /// inputs are.
+    fn open(runtime: &Path, config: &Config, inputs: &Inputs) -> Option<Self> {
         let folder = runtime.join("dexsidecar");
         // It may be there already.
         let _ = DirBuilder::new().mode(0o700).create(&folder);
         let found = std::fs::symlink_metadata(&folder).ok()?;
         let ours =
             found.is_dir() && found.mode() & 0o077 == 0 && found.uid() == rustix::process::geteuid().as_raw();
-        let name = name(config);
+        let name = name(config, inputs);
         let path = folder.join(format!("{name}.token"));
         let output = Output {
             path,
@@ -51,15 +52,19 @@ impl Cache {
     async fn lock(&self) -> Option<File> {
         let file =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.lock).ok()?;
-        while rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Some(file),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => tokio::time::sleep(Duration::from_millis(20)).await,
+                // A file system without locks.
+                Err(_) => return None,
+            }
         }
-        Some(file)
     }
 }
 
-/// A name that is the same for the same exchange, and tells nothing of it.
-fn name(config: &Config) -> String {
+/// A name that is the same for the same exchange by the same identity, and tells nothing of it.
+fn name(config: &Config, inputs: &Inputs) -> String {
     let mut digest = Context::new(&SHA256);
     let mut add = |bytes: &[u8]| {
         digest.update(&bytes.len().to_le_bytes());
@@ -67,18 +72,9 @@ fn name(config: &Config) -> String {
     };
     add(config.endpoint.origin().as_bytes());
     add(config.endpoint.target().as_bytes());
-    let client = config.client.as_ref().map(|source| (BASIC, source));
-    for (field, source) in config.fields.iter().map(|(name, source)| (name.as_str(), source)).chain(client) {
-        add(field.as_bytes());
-        match source {
-            Source::Text(text) => add(text.expose().as_bytes()),
-            Source::File(path) => add(path.as_os_str().as_encoded_bytes()),
-        }
-    }
+    inputs.identify(&mut add);
     digest.finish().as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
-
-const BASIC: &str = "basic_auth";
 
 /// A token with as much life left as was asked for.
 ///
@@ -86,7 +82,7 @@ const BASIC: &str = "basic_auth";
 /// Why an exchange brought none.
 pub async fn token(
     config: &Config,
-    cache: Option<&Cache>,
+    runtime: Option<&Path>,
     endpoint: &impl TokenEndpoint,
     clock: &Clock,
 ) -> Result<Secret, Failure> {
@@ -97,14 +93,15 @@ pub async fn token(
     if let Some(token) = config.output.as_ref().and_then(good) {
         return Ok(token);
     }
-    let lock = match cache {
+    let inputs = Inputs::read(config, &mut LastGood::default(), clock.now().unix).await?;
+    let cache = runtime.and_then(|runtime| Cache::open(runtime, config, &inputs));
+    let lock = match &cache {
         Some(cache) => cache.lock().await,
         None => None,
     };
-    if let Some(token) = cache.and_then(|cache| good(&cache.output)) {
+    if let Some(token) = cache.as_ref().and_then(|cache| good(&cache.output)) {
         return Ok(token);
     }
-    let inputs = Inputs::read(config, &mut LastGood::default(), clock.now().unix).await?;
     let (issued, _) = inputs.trade(config, endpoint, clock, 0).await?;
     // Only a token that tells its end can be judged by the next call. Where it cannot be kept, it is printed all the
     // same: the next call exchanges again.

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Config, Source};
-use dexsidecar_core::exchange::{Field, Request, TokenEndpoint, basic_authorization, form};
+use dexsidecar_core::exchange::{
+    Field, Request, TokenEndpoint, basic_authorization, client_secret_shapes, form,
+};
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::refresher::{Fingerprint, Lifetime};
 use dexsidecar_core::response::{self, Asked};
@@ -99,6 +101,23 @@ impl Inputs {
         }
     }
 
+    /// Hands on what tells this exchange from another's: each field and the client. A subject token counts as whom it names,
+    /// since the kubelet replaces it every hour; one that names nobody counts as itself.
+    pub fn identify(&self, add: &mut impl FnMut(&[u8])) {
+        for field in &self.fields {
+            add(field.name.as_bytes());
+            let named = self.subject.as_ref().filter(|_| field.name == SUBJECT_TOKEN);
+            match named.and_then(|claims| claims.issuer.as_ref().zip(claims.subject.as_ref())) {
+                Some((issuer, subject)) => {
+                    add(issuer.as_bytes());
+                    add(subject.as_bytes());
+                }
+                None => add(field.value.expose().as_bytes()),
+            }
+        }
+        add(self.client.as_ref().map_or("", Secret::expose).as_bytes());
+    }
+
     /// Sends everything and judges the answer. `rotation` is handed on to [`TokenEndpoint::send`].
     ///
     /// # Errors
@@ -137,11 +156,7 @@ impl Inputs {
             rest != name || ["connector_id", "client_id", "scope", "audience", "resource"].contains(&name)
         };
         let fields = self.fields.iter().filter(|field| !public(&field.name)).map(|field| field.value.clone());
-        let client = self.client.iter().filter_map(|client| {
-            let secret = client.expose().split_once(':').map_or("", |(_, secret)| secret);
-            (!secret.is_empty()).then(|| Secret::new(secret.to_owned()))
-        });
-        fields.chain(client).collect()
+        fields.chain(self.client.iter().flat_map(client_secret_shapes)).collect()
     }
 }
 

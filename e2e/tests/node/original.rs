@@ -5,7 +5,7 @@ use dexsidecar_e2e::dex::Setup;
 use dexsidecar_e2e::image::Image;
 use dexsidecar_e2e::node::{Node, image};
 use dexsidecar_e2e::pages;
-use dexsidecar_e2e::pod::Pod;
+use dexsidecar_e2e::pod::{Pod, status};
 use dexsidecar_e2e::signing_key::claims;
 
 use crate::{Story, dex};
@@ -45,6 +45,8 @@ fn the_original_s_manifest_works(node: &Node) {
     let name = node.get(pods)["items"][0]["metadata"]["name"].as_str().expect("a name").to_owned();
     let pod = Pod::named(node, "original", &name);
     pod.until_said("init-incus", "token written");
+    // It has no startup probe, so the app may come later than the token, or before.
+    pod.until("the app runs", |pod| status(pod, "manager")["state"]["running"].is_object());
     let token = pod.exec("manager", &["cat", "/var/run/secrets/miscord.win/dex/token"]);
     let token = claims(&token.unwrap_or_else(|why| panic!("{why}\n{}", pod.told())));
     assert_eq!(token["aud"], "user");

@@ -249,10 +249,68 @@ fn a_displaced_token_is_put_back_once_a_minute_at_most() {
 #[test]
 fn a_signal_asks_for_an_exchange_but_not_for_a_storm() {
     let mut refresher = holding(86_400);
-    assert!(refresher.signalled(at(10.0)));
+    assert_eq!(refresher.signalled(at(10.0)), at(10.0).boot);
     assert_eq!(refresher.step(at(10.0), Jitter::NONE), Step::Exchange);
-    assert!(!refresher.signalled(at(11.0)));
-    assert!(refresher.signalled(at(15.0)));
+    refresher.obtained(Lifetime::starting(at(10.0).boot, secs(86_400)), at(10.0));
+    refresher.published(at(10.0), Jitter::NONE);
+    // One that comes too soon is not lost, and further ones are the same one.
+    assert_eq!(refresher.signalled(at(11.0)), at(15.0).boot);
+    assert_eq!(refresher.signalled(at(12.0)), at(15.0).boot);
+    assert_eq!(wait_for_step(&mut refresher, 12.0), (15.0, Step::Exchange));
+}
+
+#[test]
+fn a_signal_or_lost_keys_over_a_full_disk_cost_one_exchange() {
+    let mut refresher = holding(86_400);
+    refresher.keys_rest();
+    let _ = refresher.signalled(at(10.0));
+    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Step::Exchange);
+    refresher.obtained(Lifetime::starting(at(10.0).boot, secs(86_400)), at(10.0));
+    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Step::Publish);
+    let mut now = 10.0;
+    for _ in 0..20 {
+        fail(&mut refresher, Code::OutputDiskFull, now);
+        let (when, step) = wait_for_step(&mut refresher, now);
+        assert_eq!(step, Step::Publish, "at {when}");
+        now = when;
+    }
+    // The next signal is heard all the same.
+    fail(&mut refresher, Code::OutputDiskFull, now);
+    let _ = refresher.signalled(at(now));
+    assert_eq!(refresher.step(at(now), Jitter::NONE), Step::Exchange);
+}
+
+#[test]
+fn a_token_that_is_put_back_changes_no_plan() {
+    let mut refresher = holding(86_400);
+    assert_eq!(wait_for_step(&mut refresher, 0.0), (600.0, Step::CheckKeys));
+    refresher.keys_lost(at(600.0), Jitter::new(1.0));
+    assert!(refresher.displaced(at(610.0)));
+    assert_eq!(refresher.step(at(610.0), Jitter::NONE), Step::Publish);
+    refresher.published(at(610.0), Jitter::NONE);
+    assert_eq!(refresher.reason(), Reason::LostKeys);
+    assert_eq!(wait_for_step(&mut refresher, 610.0), (660.0, Step::Exchange));
+}
+
+#[test]
+fn what_somebody_else_wrote_takes_the_place_of_what_was_to_be_put_back() {
+    let mut refresher = holding(3_600);
+    assert!(refresher.displaced(at(1.0)));
+    fail(&mut refresher, Code::OutputDiskFull, 1.0);
+    let theirs = Lifetime::starting(at(1.0).boot, secs(86_400));
+    refresher.replaced_by(theirs, at(2.0), Jitter::NONE);
+    assert_eq!((refresher.held(), refresher.health(at(2.0))), (Some(theirs), Health::Fresh));
+    assert!(matches!(refresher.step(at(30.0), Jitter::NONE), Step::Wait(_)), "nothing is put back");
+}
+
+#[test]
+fn a_token_in_hand_is_written_before_the_old_one_is_said_to_have_expired() {
+    let mut refresher = holding(3_600);
+    refresher.keys_rest();
+    assert_eq!(wait_for_step(&mut refresher, 0.0), (1_800.0, Step::Exchange));
+    // The answer takes until after the expiry.
+    refresher.obtained(Lifetime::starting(at(1_800.0).boot, secs(3_600)), at(3_601.0));
+    assert_eq!(refresher.step(at(3_601.0), Jitter::NONE), Step::Publish);
 }
 
 #[test]
@@ -265,4 +323,31 @@ fn f096_after_a_long_stop_there_is_one_exchange_and_no_burst() {
     let step = refresher.step(woken, Jitter::NONE);
     assert_eq!(step, Step::Wait(woken.boot + Duration::from_millis(2_500)));
     assert_eq!(refresher.step(at(10_002.5), Jitter::NONE), Step::Exchange);
+}
+
+/// The wall clock may say what it likes: what is counted is the clock that is never stepped.
+#[test]
+fn f092_f093_a_stepped_wall_clock_changes_no_plan() {
+    for step in [3_600, 10 * 365 * 86_400, -3_600, -1_600_000_000_i64] {
+        let mut refresher = holding(86_400);
+        refresher.keys_rest();
+        let mut now = at(100.0);
+        now.unix = UnixTime::from_secs(now.unix.as_duration().as_secs().saturating_add_signed(step));
+        assert_eq!(refresher.step(now, Jitter::NONE), Step::Wait(at(130.0).boot), "stepped by {step} s");
+        assert_eq!(refresher.health(now), Health::Fresh);
+        assert_eq!(refresher.due(), at(57_600.0).boot);
+    }
+}
+
+#[test]
+fn f095_what_was_slept_counts() {
+    let mut refresher = holding(3_600);
+    refresher.keys_rest();
+    let _ = refresher.step(at(0.0), Jitter::NONE);
+    // The machine sleeps over the refresh: one exchange, soon and not at once.
+    assert_eq!(refresher.step(at(2_000.0), Jitter::new(0.5)), Step::Wait(at(2_002.5).boot));
+    assert_eq!(refresher.step(at(2_002.5), Jitter::NONE), Step::Exchange);
+    assert_eq!(refresher.health(at(2_002.5)), Health::Fresh);
+    // And over the expiry: what it says of itself is true at once.
+    assert_eq!(refresher.health(at(4_000.0)), Health::Expired);
 }

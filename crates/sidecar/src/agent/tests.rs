@@ -18,6 +18,8 @@ type Script = Box<dyn Fn(f64) -> Played>;
 enum Played {
     /// A token of so many seconds, signed with this key.
     Token(u64, &'static str),
+    /// The same, after so many seconds.
+    Late(u64, u64, &'static str),
     /// Another answer.
     Answer(u16, &'static str),
     /// Nobody is there.
@@ -55,7 +57,15 @@ impl TokenEndpoint for Scripted {
             return Ok(Answer { status, body: body.into_bytes().into(), ..Answer::default() });
         }
         self.seen.borrow_mut().exchanges.push(seconds);
-        match (self.script)(seconds) {
+        let played = match (self.script)(seconds) {
+            Played::Late(pause, length, key) => {
+                tokio::time::sleep(Duration::from_secs(pause)).await;
+                Played::Token(length, key)
+            }
+            other => other,
+        };
+        match played {
+            Played::Late(..) => unreachable!("it is a token by now"),
             Played::Away => away(),
             Played::Answer(status, body) => {
                 Ok(Answer { status, body: body.as_bytes().to_vec().into(), ..Answer::default() })
@@ -110,6 +120,12 @@ impl World {
         let endpoint = Scripted { clock, start, script: Box::new(script), published, seen: Rc::clone(&seen) };
         let status = Status::new(Logger::silent(clock), Some("/dev/null".into()));
         Self { agent: Agent::new(config, output, endpoint, clock, status), seen, clock, folder }
+    }
+
+    fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+        self.agent.clock = clock;
+        self.agent.refresher = Refresher::new(self.agent.config.schedule, None, clock.now());
     }
 
     /// Lets the agent run for so long; `look` is called each ten seconds with the seconds passed and the file's verdict.
@@ -310,4 +326,36 @@ async fn f053_a_token_of_a_month_is_asked_for_anew_each_day() {
     let exchanges = world.exchanges();
     assert!(exchanges.windows(2).all(|pair| pair[1] - pair[0] <= DAY), "{exchanges:?}");
     assert!(exchanges.len() <= 13, "{exchanges:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_as_the_old_token_expires_is_kept_where_expired_ones_are_removed() {
+    // Away until just before the end, then an answer that takes until after it.
+    let script = |when: f64| match when {
+        when if when < 10.0 => Played::Token(60, "first"),
+        when if when < 55.0 => Played::Away,
+        _ => Played::Late(8, 600, "first"),
+    };
+    let mut world = World::new(&[("DEXSIDECAR_ON_EXPIRY", "remove")], script, first_key);
+    world
+        .run(300.0, |when, verdict| {
+            let good = verdict.is_some_and(Verdict::is_good);
+            assert!(good || (60.0..80.0).contains(&when), "{verdict:?} at {when} s");
+        })
+        .await;
+}
+
+/// A machine that has not learnt the time: what lies on disk is not judged by such a clock, and an exchange comes at once.
+#[tokio::test(start_paused = true)]
+async fn f094_in_1970_what_is_on_disk_is_not_trusted() {
+    for (year, adopted) in [(BUILT + Duration::from_secs(9_000), true), (UnixTime::from_secs(1_000), false)] {
+        let mut world = World::new(&[], |_| Played::Token(3_600, "first"), first_key);
+        let start = Now { unix: year, boot: BootTime::from_start(Duration::from_secs(9_000)) };
+        world.set_clock(Clock::Paused(start, tokio::time::Instant::now()));
+        let (issued, exp) = (BUILT.as_duration().as_secs(), BUILT.as_duration().as_secs() + 90_000);
+        let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{issued},"exp":{exp}}}"#));
+        std::fs::write(world.folder.path().join("token"), format!("e30.{claims}.sig")).unwrap();
+        world.agent.adopt();
+        assert_eq!(world.agent.held.is_some(), adopted);
+    }
 }

@@ -26,3 +26,21 @@ fn bytes<const N: usize>() -> [u8; N] {
         Ok(_) | Err(_) => bytes,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f116_no_two_draws_are_the_same() {
+        let names: std::collections::BTreeSet<_> = (0..1_000).map(|_| name()).collect();
+        assert_eq!(names.len(), 1_000);
+        let hour = std::time::Duration::from_secs(3_600);
+        let jitters: std::collections::BTreeSet<_> = (0..1_000).map(|_| jitter().share_of(hour)).collect();
+        assert!(jitters.len() > 990, "{}", jitters.len());
+        assert!(
+            jitters.iter().any(|share| *share < hour / 10)
+                && jitters.iter().any(|share| *share > hour / 10 * 9)
+        );
+    }
+}

@@ -2,7 +2,7 @@
 //! waiting for a FIFO.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -91,7 +91,12 @@ fn who_may(path: &Path) -> String {
 /// A number that changes when the file does, without reading it; zero while it is not there.
 #[must_use]
 pub fn fingerprint(path: &Path) -> u64 {
-    let Ok(file) = std::fs::metadata(path) else { return 0 };
+    std::fs::metadata(path).map_or(0, |file| fingerprint_of(&file))
+}
+
+/// The same of a file that is known already.
+#[must_use]
+pub fn fingerprint_of(file: &Metadata) -> u64 {
     let mut hasher = DefaultHasher::new();
     (file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec())
         .hash(&mut hasher);

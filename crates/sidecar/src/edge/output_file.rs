@@ -37,11 +37,20 @@ pub enum Written {
     InPlace,
 }
 
+/// What a write left behind.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Left {
+    /// How it came there.
+    pub how: Written,
+    /// The [`fingerprint`] of the very file that was written, whatever stands in its place by now.
+    pub fingerprint: u64,
+}
+
 /// Puts the token into the file. Blocks; what it leaves behind is the old content or the new.
 ///
 /// # Errors
 /// Why not; the old content is untouched, except that [`WriteMode::InPlace`] may have mixed it.
-pub fn write(output: &Output, token: &Secret) -> Result<Written, Failure> {
+pub fn write(output: &Output, token: &Secret) -> Result<Left, Failure> {
     let (folder, name) = open_folder(output)?;
     let there = entry(&folder, name);
     let is = |kind| there.as_ref().is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == kind);
@@ -56,8 +65,10 @@ pub fn write(output: &Output, token: &Secret) -> Result<Written, Failure> {
         Err(Errno::BUSY) if output.write_mode == WriteMode::Auto => overwrite(output, &folder, name, token),
         Err(Errno::BUSY) => Err(failure(output, Code::OutputIsAMount, "")),
         Err(errno) => Err(refused(output, &folder, name, errno)),
-        Ok(()) if is(FileType::Symlink) => Ok(Written::ReplacedLink),
-        Ok(()) => Ok(Written::Replaced),
+        Ok(fingerprint) => {
+            let how = if is(FileType::Symlink) { Written::ReplacedLink } else { Written::Replaced };
+            Ok(Left { how, fingerprint })
+        }
     };
     sweep(&folder);
     result
@@ -80,11 +91,19 @@ pub fn try_folder(output: &Output) -> Result<(), Failure> {
 /// What stands in the file, if it is a regular file of a size that a token can have. A symbolic link is not followed.
 #[must_use]
 pub fn read(output: &Output) -> Option<Secret> {
+    Some(read_with_fingerprint(output)?.0)
+}
+
+/// The same, with the [`fingerprint`] of the very file that was read.
+#[must_use]
+pub fn read_with_fingerprint(output: &Output) -> Option<(Secret, u64)> {
     let (folder, name) = open_folder(output).ok()?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&folder, name, flags, Mode::empty()).ok()?;
-    let content = input_file::read_open(File::from(file), LARGEST_ISSUED).ok()?;
-    Some(Secret::new(String::from_utf8(content).ok()?))
+    let file = File::from(file);
+    let fingerprint = input_file::fingerprint_of(&file.metadata().ok()?);
+    let content = input_file::read_open(file, LARGEST_ISSUED).ok()?;
+    Some((Secret::new(String::from_utf8(content).ok()?), fingerprint))
 }
 
 /// Removes the file.
@@ -126,7 +145,7 @@ fn entry(folder: &OwnedFd, name: &OsStr) -> Option<Stat> {
     rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()
 }
 
-fn replace(output: &Output, folder: &OwnedFd, name: &OsStr, token: &Secret) -> Result<(), Errno> {
+fn replace(output: &Output, folder: &OwnedFd, name: &OsStr, token: &Secret) -> Result<u64, Errno> {
     let (temporary, file) = create(folder)?;
     let written = fill(output, folder, &file, token)
         .and_then(|()| rustix::fs::renameat(folder, &temporary, folder, name))
@@ -138,8 +157,13 @@ fn replace(output: &Output, folder: &OwnedFd, name: &OsStr, token: &Secret) -> R
     // The rename must outlive a power loss. Some file systems cannot do it for a folder, and say so.
     match rustix::fs::fsync(folder) {
         Err(errno @ (Errno::IO | Errno::NOSPC | Errno::DQUOT)) => Err(errno),
-        _ => Ok(()),
+        // After the rename, which is a change that the fingerprint tells of.
+        _ => mark(file),
     }
+}
+
+fn mark(file: OwnedFd) -> Result<u64, Errno> {
+    File::from(file).metadata().map(|metadata| input_file::fingerprint_of(&metadata)).map_err(errno)
 }
 
 fn fill(output: &Output, folder: &OwnedFd, file: &OwnedFd, token: &Secret) -> Result<(), Errno> {
@@ -186,7 +210,7 @@ fn errno(error: std::io::Error) -> Errno {
 }
 
 /// One write over the old content and a cut behind it: as near to whole as a file can be that cannot be replaced.
-fn overwrite(output: &Output, folder: &OwnedFd, name: &OsStr, token: &Secret) -> Result<Written, Failure> {
+fn overwrite(output: &Output, folder: &OwnedFd, name: &OsStr, token: &Secret) -> Result<Left, Failure> {
     let refused = |errno| refused(output, folder, name, errno);
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(folder, name, flags, Mode::empty()).map_err(refused)?;
@@ -195,7 +219,7 @@ fn overwrite(output: &Output, folder: &OwnedFd, name: &OsStr, token: &Secret) ->
     write_all(&file, token).map_err(refused)?;
     rustix::fs::ftruncate(&file, token.expose().len() as u64).map_err(refused)?;
     rustix::fs::fsync(&file).map_err(refused)?;
-    Ok(Written::InPlace)
+    Ok(Left { how: Written::InPlace, fingerprint: mark(file).map_err(refused)? })
 }
 
 /// Removes what killed processes of this uid left behind.
@@ -293,7 +317,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let output = output(&dir.path().join("token"));
         for text in ["first", "second-and-longer", "3"] {
-            assert_eq!(write(&output, &token(text)), Ok(Written::Replaced));
+            let left = write(&output, &token(text)).unwrap();
+            assert_eq!(left, Left { how: Written::Replaced, fingerprint: fingerprint(&output) });
             assert_eq!(read(&output), Some(token(text)));
         }
         assert_eq!(names(dir.path()), ["token"]);
@@ -322,7 +347,7 @@ mod tests {
         symlink(&victim, dir.path().join("token")).unwrap();
         let output = output(&dir.path().join("token"));
         assert_eq!(read(&output), None, "a link is not followed");
-        assert_eq!(write(&output, &token("t")), Ok(Written::ReplacedLink));
+        assert_eq!(write(&output, &token("t")).map(|left| left.how), Ok(Written::ReplacedLink));
         assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
         assert_eq!(read(&output), Some(token("t")));
     }
@@ -334,7 +359,7 @@ mod tests {
         let fifo = output(&dir.path().join("fifo"));
         rustix::fs::mknodat(rustix::fs::CWD, &fifo.path, FileType::Fifo, 0o600.into(), 0).unwrap();
         assert_eq!(read(&fifo), None);
-        assert_eq!(write(&fifo, &token("t")), Ok(Written::Replaced));
+        assert_eq!(write(&fifo, &token("t")).map(|left| left.how), Ok(Written::Replaced));
     }
 
     #[test]
@@ -350,12 +375,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let output = Output { write_mode: WriteMode::InPlace, ..output(&dir.path().join("token")) };
         assert_eq!(
-            write(&output, &token("a-long-token")),
+            write(&output, &token("a-long-token")).map(|left| left.how),
             Ok(Written::Replaced),
             "there is nothing to overwrite yet"
         );
         let inode = std::fs::metadata(&output.path).unwrap().ino();
-        assert_eq!(write(&output, &token("short")), Ok(Written::InPlace));
+        assert_eq!(write(&output, &token("short")).map(|left| left.how), Ok(Written::InPlace));
         assert_eq!(std::fs::metadata(&output.path).unwrap().ino(), inode);
         assert_eq!(read(&output), Some(token("short")));
     }

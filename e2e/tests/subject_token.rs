@@ -1,0 +1,192 @@
+//! The subject token's file and its troubles: swapped, half written, forbidden, gone stale, and what comes of each.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
+use dexsidecar_e2e::endpoint::{Answer, Endpoint};
+use dexsidecar_e2e::issuer::{Flaw, Issuer};
+use dexsidecar_e2e::process::{Process, tied};
+use dexsidecar_e2e::sidecar::{Setup, broken, program, report};
+use dexsidecar_e2e::volume::Volume;
+
+/// A token that is whole only as a whole: its parts tell.
+fn whole(number: usize) -> String {
+    format!("eyJh{number}.{}.canary{number}", "x".repeat(2_000))
+}
+
+#[test]
+fn f059_f060_whatever_way_it_is_replaced_only_whole_ones_are_sent() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    endpoint.always(Answer::Token(2));
+    let volume = Volume::with(&whole(0));
+    let folder = tempfile::tempdir().unwrap();
+    let rewritten = folder.path().join("subject");
+    fs::write(&rewritten, whole(0)).unwrap();
+    let stopping = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // As the kubelet swaps it, without a pause.
+        scope.spawn(|| {
+            for number in 1.. {
+                if stopping.load(Ordering::Relaxed) {
+                    return;
+                }
+                volume.put(&whole(number));
+            }
+        });
+        // As an injector that knows no better writes it: in place, bit by bit.
+        scope.spawn(|| {
+            for number in 1.. {
+                let mut file = fs::OpenOptions::new().write(true).truncate(true).open(&rewritten).unwrap();
+                for piece in whole(number).as_bytes().chunks(300) {
+                    if stopping.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    file.write_all(piece).unwrap();
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        });
+        let swapped = Setup::new().subject(&volume).at_stand_in(&endpoint).run();
+        let in_place = Setup::new()
+            .set("dex_file_subject_token", rewritten.to_str().unwrap())
+            .at_stand_in(&endpoint)
+            .run();
+        endpoint.until_heard(14);
+        stopping.store(true, Ordering::Relaxed);
+        drop((swapped, in_place));
+    });
+    for heard in endpoint.heard() {
+        let sent = heard.field("subject_token").unwrap();
+        let number =
+            sent.strip_prefix("eyJh").and_then(|rest| rest.split('.').next()).unwrap().parse().unwrap();
+        assert_eq!(sent, whole(number));
+    }
+}
+
+#[test]
+fn f064_one_that_this_uid_may_not_read_is_explained() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let subject = folder.path().join("subject");
+    fs::write(&subject, whole(0)).unwrap();
+    let root = rustix::process::geteuid().is_root();
+    fs::set_permissions(&subject, fs::Permissions::from_mode(if root { 0o600 } else { 0 })).unwrap();
+    let setup = Setup::new()
+        .set("dex_file_subject_token", subject.to_str().unwrap())
+        .set("dex_access_token_file", folder.path().join("token").to_str().unwrap())
+        .at_stand_in(&endpoint);
+    let mut command = if root {
+        let copy = folder.path().join("dexsidecar");
+        fs::copy(program(), &copy).unwrap();
+        let mut command = tied("/usr/bin/setpriv".as_ref());
+        command.args(["--reuid", "65532", "--regid", "65532", "--clear-groups"]).arg(copy);
+        command
+    } else {
+        tied(&program())
+    };
+    command.env_clear().envs(setup.environment().iter().map(|line| {
+        let (name, value) = line.split_once('=').unwrap();
+        (name.to_owned(), value.trim_matches('\'').to_owned())
+    }));
+    let mut process = Process::start("dexsidecar", command);
+    process.until_said("code=subject_token_unreadable", 1);
+    let said = process.output();
+    assert!(said.contains("this process is ") && said.contains("fsGroup"), "{said}");
+    assert!(endpoint.heard().is_empty());
+    // The operator mends it, and nothing needs a restart.
+    fs::set_permissions(&subject, fs::Permissions::from_mode(0o644)).unwrap();
+    process.until_said("token written", 1);
+}
+
+#[test]
+fn f066_each_attempt_sends_what_is_there_then() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    endpoint.always(Answer::Token(4));
+    let volume = Volume::with(&whole(0));
+    let _sidecar = Setup::new().subject(&volume).at_stand_in(&endpoint).run();
+    for number in 1..4 {
+        endpoint.until_heard(number);
+        volume.put(&whole(number));
+    }
+    endpoint.until_heard(4);
+    let sent: Vec<_> = endpoint.heard().iter().map(|heard| heard.field("subject_token").unwrap()).collect();
+    assert_eq!(sent, (0..4).map(whole).collect::<Vec<_>>());
+}
+
+#[test]
+fn f067_f070_one_that_dex_does_not_accept_is_tried_on_and_its_successor_at_once() {
+    let issuer = Issuer::start();
+    let dex = Dex::start(&issuer, &DexSetup::default());
+    // Not valid yet; of a ServiceAccount that is gone, or of another cluster: Dex says the same of all.
+    for flaw in [Flaw::NotYetValid, Flaw::Nameless, Flaw::UnknownKey] {
+        let volume = Volume::with(&issuer.flawed(flaw));
+        let setup = Setup::new().subject(&volume).at(&dex);
+        let told = broken(&report(&setup));
+        assert_eq!(told["code"], "access_denied", "{flaw:?}: {told:#}");
+        let mut sidecar = setup.run();
+        sidecar.process.until_said("code=access_denied", 1);
+        volume.put(&issuer.token(600));
+        sidecar.until_token();
+    }
+}
+
+#[test]
+fn f067_check_says_that_it_is_not_valid_yet() {
+    let issuer = Issuer::start();
+    let dex = Dex::start(&issuer, &DexSetup::default());
+    let volume = Volume::with(&issuer.flawed(Flaw::NotYetValid));
+    let report = report(&Setup::new().subject(&volume).at(&dex)).to_string();
+    assert!(report.contains("by this node's clock the subject token is good in 59m"), "{report}");
+}
+
+/// A subPath mount stays on the file that was there first: what expires there is said, and what is written into it is seen.
+#[test]
+fn f068_one_that_is_never_replaced_is_told_when_it_has_expired() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let issuer = Issuer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let (mounted, source) = (folder.path().join("mounted"), folder.path().join("source"));
+    fs::write(&mounted, "").unwrap();
+    fs::write(&source, issuer.flawed(Flaw::Expired)).unwrap();
+    let setup = Setup::new().set("dex_file_subject_token", mounted.to_str().unwrap()).at_stand_in(&endpoint);
+    let script = format!(
+        "mount --bind {source} {mounted}; echo new > {source}.new; mv {source}.new {source}; \
+         env -i {env} {program} once --timeout 2s 2>&1 || true",
+        source = source.display(),
+        mounted = mounted.display(),
+        env = setup.environment().join(" "),
+        program = program().display(),
+    );
+    let unshared = ["--user", "--map-root-user", "--mount", "sh", "-ec", &script];
+    let output = Command::new("unshare").args(unshared).output().expect("unshare is there (util-linux)");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("subject_token_expired") && said.contains("expired"), "{said}");
+    assert!(endpoint.heard().is_empty(), "it is not sent");
+}
+
+#[test]
+fn f069_it_needs_no_watches() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    endpoint.always(Answer::Token(4));
+    let volume = Volume::with(&whole(0));
+    let setup = Setup::new().subject(&volume).at_stand_in(&endpoint);
+    // In a user namespace without any.
+    let words = ["--user", "--map-root-user", "--fork", "--kill-child=KILL", "sh", "-ec"];
+    let mut command = tied("/usr/bin/unshare".as_ref());
+    command.args(words).arg(format!(
+        "echo 0 > /proc/sys/user/max_inotify_instances; exec env -i {} {}",
+        setup.environment().join(" "),
+        program().display()
+    ));
+    let mut process = Process::start("dexsidecar", command);
+    process.until_said("token written", 1);
+    volume.put(&whole(1));
+    endpoint.until_heard(2);
+    assert_eq!(endpoint.heard()[1].field("subject_token"), Some(whole(1)));
+}
