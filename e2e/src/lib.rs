@@ -22,5 +22,6 @@ pub mod reader;
 pub mod relay;
 pub mod sidecar;
 pub mod signing_key;
+pub mod strace;
 pub mod volume;
 pub mod wire;
