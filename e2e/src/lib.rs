@@ -13,6 +13,7 @@ pub mod faults;
 pub mod image;
 pub mod incus;
 pub mod issuer;
+pub mod names;
 pub mod namespaces;
 pub mod node;
 pub mod pages;

@@ -1,0 +1,166 @@
+//! Names and their troubles, with a name server that does as it is told and the binary as it ships, whose resolver is musl's.
+//!
+//! This program enters a network namespace of its own, where it may listen on port 53 and say what /etc/resolv.conf is.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::Ipv4Addr;
+use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
+
+use dexsidecar_e2e::endpoint::{Answer, Endpoint};
+use dexsidecar_e2e::names::{Names, Reply};
+use dexsidecar_e2e::pages;
+use dexsidecar_e2e::process::tied;
+use dexsidecar_e2e::sidecar::{Setup, broken, report};
+use dexsidecar_e2e::volume::Volume;
+use libtest_mimic::{Arguments, Trial};
+
+/// Says to the program inside that it is there.
+const INSIDE: &str = "DEXSIDECAR_E2E_NAMES";
+
+static NAMES: OnceLock<Names> = OnceLock::new();
+
+fn names() -> &'static Names {
+    NAMES.get().expect("it was started before the stories")
+}
+
+const STORIES: [(&str, fn()); 4] = [
+    (
+        "f007_a_name_that_is_not_to_be_had_is_told_and_healed",
+        f007_a_name_that_is_not_to_be_had_is_told_and_healed,
+    ),
+    ("f008_a_resolver_that_hangs_holds_up_nothing", f008_a_resolver_that_hangs_holds_up_nothing),
+    ("f009_search_domains_and_answers_over_tcp_work", f009_search_domains_and_answers_over_tcp_work),
+    (
+        "f010_another_address_is_taken_at_the_next_exchange",
+        f010_another_address_is_taken_at_the_next_exchange,
+    ),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let inside = std::env::var_os(INSIDE).is_some();
+    if !inside && !arguments.list {
+        return enter();
+    }
+    if inside {
+        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+        assert!(up.is_ok_and(|status| status.success()), "ip is there (iproute2)");
+        assert!(NAMES.set(Names::start()).is_ok(), "it is started once");
+    }
+    let trials = STORIES.map(|(name, story)| {
+        Trial::test(name, move || {
+            story();
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&arguments, trials.into()).exit_code()
+}
+
+fn enter() -> ExitCode {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built =
+        Command::new(cargo).current_dir(pages::root()).args(["xtask", "build"]).output().expect("cargo runs");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let said = String::from_utf8_lossy(&built.stdout).into_owned();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = folder.path().join("resolv.conf");
+    let searched =
+        "search default.svc.cluster.local svc.cluster.local cluster.local a.example b.example c.example";
+    let text = format!("nameserver 127.0.0.1\n{searched}\noptions ndots:5 timeout:1 attempts:1\n");
+    fs::write(&config, text).expect("a temporary folder");
+    let this = std::env::current_exe().expect("a program knows where it is");
+    let script =
+        format!("mount --bind {} /etc/resolv.conf; exec {} \"$@\"", config.display(), this.display());
+    let status = tied("/usr/bin/unshare".as_ref())
+        .args(["--user", "--map-root-user", "--net", "--mount", "sh", "-ec", &script, "sh"])
+        .args(std::env::args().skip(1))
+        .env(INSIDE, "1")
+        .env("SIDECAR_BIN", said.lines().last().unwrap_or_default())
+        .status();
+    let code = status.ok().and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
+    if code.is_none() {
+        let _ = writeln!(std::io::stderr(), "this test needs unshare with user namespaces (util-linux)");
+    }
+    ExitCode::from(code.unwrap_or(1))
+}
+
+/// A sidecar that asks for this name.
+fn setup(endpoint: &Endpoint, volume: &Volume, name: &str) -> Setup {
+    let url = format!("http://{name}:{}/dex/token", endpoint.address().port());
+    Setup::new().subject(volume).set("dex_endpoint", url).set("DEXSIDECAR_ALLOW_INSECURE_HTTP", "true")
+}
+
+fn f007_a_name_that_is_not_to_be_had_is_told_and_healed() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    for (name, reply, code) in [
+        ("absent.test", Reply::Absent, "name_not_found"),
+        ("empty.test", Reply::Empty, "name_not_found"),
+        ("failed.test", Reply::Failed, "name_lookup_failed"),
+        ("refused.test", Reply::Refused, "name_lookup_failed"),
+    ] {
+        names().set(name, reply);
+        let setup = setup(&endpoint, &volume, name);
+        let told = broken(&report(&setup));
+        assert_eq!(told["code"], code, "{name}: {told:#}");
+        assert_eq!(told["rung"], "name");
+        let mut sidecar = setup.run();
+        sidecar.process.until_said(&format!("code={code}"), 1);
+        names().set(name, Reply::Address(Ipv4Addr::LOCALHOST));
+        sidecar.until_token();
+        sidecar.process.until_said("recovered", 1);
+    }
+}
+
+fn f008_a_resolver_that_hangs_holds_up_nothing() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let reply = |reply| {
+        for suffix in ["", ".default.svc.cluster.local", ".svc.cluster.local", ".cluster.local"] {
+            names().set(&format!("silent.test{suffix}"), reply);
+        }
+    };
+    reply(Reply::Silence);
+    let mut sidecar = setup(&endpoint, &volume, "silent.test").arguments("--attempt-timeout 500ms").run();
+    sidecar.process.until_said("code=timed_out", 1);
+    assert_eq!(sidecar.terminate(), Some(0), "in the middle of it");
+    let mut sidecar = setup(&endpoint, &volume, "silent.test").arguments("--attempt-timeout 3s").run();
+    sidecar.process.until("it asks", |_| names().asked().iter().any(|name| name.starts_with("silent.test")));
+    reply(Reply::Address(Ipv4Addr::LOCALHOST));
+    sidecar.until_token();
+}
+
+fn f009_search_domains_and_answers_over_tcp_work() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    // A Service's short name is found by the search list; a full one only after all of it, as ndots:5 has it.
+    names().set("dex.svc.cluster.local", Reply::Address(Ipv4Addr::LOCALHOST));
+    names().set("dex.example.test", Reply::Address(Ipv4Addr::LOCALHOST));
+    names().set("long.example.test", Reply::Truncated(Ipv4Addr::LOCALHOST));
+    for name in ["dex", "dex.example.test", "long.example.test."] {
+        let setup = setup(&endpoint, &volume, name);
+        let done = setup.done(&["once"]);
+        assert_eq!(done.code, Some(0), "{name}: {}", done.stderr);
+    }
+    let asked = names().asked();
+    assert!(
+        asked.iter().any(|name| name == "dex.example.test.c.example"),
+        "the whole list is gone through: {asked:?}"
+    );
+}
+
+fn f010_another_address_is_taken_at_the_next_exchange() {
+    let first = Endpoint::start("127.0.0.1:0", None);
+    let second = Endpoint::start(&format!("127.0.0.2:{}", first.address().port()), None);
+    for endpoint in [&first, &second] {
+        endpoint.always(Answer::Token(4));
+    }
+    let volume = Volume::with("eyJh.eyJi.canary");
+    names().set("moves.test", Reply::Address(Ipv4Addr::LOCALHOST));
+    let _sidecar = setup(&first, &volume, "moves.test").run();
+    first.until_heard(1);
+    names().set("moves.test", Reply::Address(Ipv4Addr::new(127, 0, 0, 2)));
+    second.until_heard(1);
+}
