@@ -81,6 +81,14 @@ impl Authority {
         self.signed("expired", parameters)
     }
 
+    /// One that begins in 2020, as everybody's begins some day; those of [`Self::server`] have always been good.
+    #[must_use]
+    pub fn dated(&self) -> Certificate {
+        let mut parameters = parameters(&["localhost", "127.0.0.1"]);
+        parameters.not_before = date_time_ymd(2020, 1, 1);
+        self.signed("dated", parameters)
+    }
+
     /// One that begins in 2090.
     #[must_use]
     pub fn not_yet_valid(&self) -> Certificate {

@@ -1,11 +1,13 @@
 //! Every refusal of Dex, through the program: `check` names it, its cause and its cure; `run` never ends for it.
 
 use dexsidecar_e2e::certificates::{Authority, self_signed};
+use dexsidecar_e2e::counterpart;
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::dex_answers::{REFUSALS, Refusal};
 use dexsidecar_e2e::issuer::{Flaw, Issuer};
 use dexsidecar_e2e::sidecar::{Setup, broken, report};
 use dexsidecar_e2e::volume::Volume;
+use dexsidecar_fetch::debian::Packages;
 use serde_json::Value;
 
 /// A sidecar that provokes a row, and the volume it reads.
@@ -222,4 +224,24 @@ fn certificates_are_judged_as_go_and_curl_judge_them() {
             .set("SSL_CERT_DIR", "/does/not/exist");
         assert_eq!(dexsidecar_e2e::sidecar::report(&system)["sound"], code.is_none(), "{what}");
     }
+}
+
+/// A node that boots in 1970: every certificate is of the future, and the hint says where to look.
+#[test]
+fn f016_a_wrong_clock_of_this_node_is_suspected() {
+    const FAKETIME: Packages = Packages { name: "faketime", packages: &["libfaketime"], backports: false };
+    let issuer = Issuer::start();
+    let authority = Authority::new();
+    let dex = Dex::start(&issuer, &DexSetup { certificate: Some(authority.dated()), ..DexSetup::default() });
+    let volume = Volume::with(&issuer.token(600));
+    let library = counterpart::packages(&FAKETIME).join("usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1");
+    let setup = Setup::new()
+        .subject(&volume)
+        .at(&dex)
+        .set("DEXSIDECAR_CA_FILE", authority.file().to_str().expect("UTF-8"))
+        .set("LD_PRELOAD", library.to_str().expect("UTF-8"))
+        .set("FAKETIME", "@1970-01-02 00:00:00");
+    let told = broken(&report(&setup));
+    assert_eq!(told["code"], "certificate_not_yet_valid", "{told:#}");
+    assert!(text(&told["hint"]).contains("this node's clock"), "{told:#}");
 }

@@ -7,7 +7,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use dexsidecar_e2e::endpoint::Endpoint;
+use dexsidecar_e2e::endpoint::{Answer, Endpoint};
+use dexsidecar_e2e::reader::{Judgement, Readers, Seen};
 use dexsidecar_e2e::sidecar::Setup;
 use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
@@ -231,4 +232,59 @@ fn copy_for_all(program: &Path, folder: &Path) -> std::path::PathBuf {
     fs::copy(program, &copy).unwrap();
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
     copy
+}
+
+#[test]
+fn f087_two_sidecars_and_one_file_leave_whole_tokens_and_no_storm() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    endpoint.always(Answer::Token(20));
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let first = good(&endpoint, &volume);
+    let output = first.output();
+    let readers = Readers::start(2, &output, |text| {
+        if text.len() > 300 && text.matches('.').count() == 2 { Judgement::Good } else { Judgement::Torn }
+    });
+    let mut sidecars = vec![first.run()];
+    sidecars[0].until_token();
+    for _ in 0..2 {
+        let another = good(&endpoint, &volume).set("dex_access_token_file", output.to_str().unwrap());
+        sidecars.push(another.run());
+    }
+    for sidecar in &mut sidecars {
+        sidecar.process.until_said("token written", 1);
+    }
+    sidecars[0].process.until_said("token written", 3);
+    let seen = readers.seen();
+    assert_eq!(Seen { reads: 0, missing: 0, ..seen }, Seen::default());
+    // Each exchanges in its time, and none because of the others: three in twenty seconds each, and one at its start.
+    assert!(endpoint.heard().len() <= 16, "{}", endpoint.heard().len());
+    let putting_back: usize =
+        sidecars.iter().map(|sidecar| sidecar.process.said("the token is put back")).sum();
+    assert!(putting_back <= 3, "said once each");
+}
+
+/// Why the folder is to be mounted and not the file: a reader with the file stays on what was there first.
+#[test]
+fn f081_a_reader_of_the_mounted_file_stays_behind_unless_it_is_written_in_place() {
+    assert!(in_namespace("true").is_some(), "this test needs unshare with user namespaces (util-linux)");
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    for (mode, follows) in [("auto", false), ("in-place", true)] {
+        let setup = good(&endpoint, &volume).set("DEXSIDECAR_WRITE_MODE", mode);
+        let (output, view) = (setup.output(), setup.folder().join("view"));
+        fs::write(&output, "first").unwrap();
+        fs::write(&view, "").unwrap();
+        // The sidecar sees the folder; the reader's view is the file alone.
+        let script = format!(
+            "mount --bind {output} {view}; unshare --mount sh -ec 'umount {view}; env -i {env} {program} once'; cat {view}",
+            output = output.display(),
+            view = view.display(),
+            env =
+                setup.environment().iter().map(|line| line.replace('\'', "\"")).collect::<Vec<_>>().join(" "),
+            program = dexsidecar_e2e::sidecar::program().display(),
+        );
+        let seen = in_namespace(&script).expect("the script succeeds");
+        assert_eq!(seen.starts_with("eyJ"), follows, "{mode}: {seen}");
+        assert_eq!(seen == "first", !follows, "{mode}: {seen}");
+    }
 }

@@ -175,3 +175,15 @@ fn the_search_for_secrets_finds_one() {
     }
     assert_no_secret("nothing to see");
 }
+
+/// As a native sidecar it is told to end after the app: until then it refreshes, and what it wrote stays.
+#[test]
+fn f112_the_token_is_there_to_the_end_and_after() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    endpoint.always(Answer::Token(4));
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let mut sidecar = setup(&endpoint, &volume).run();
+    sidecar.process.until_said("token written", 3);
+    assert_eq!(sidecar.terminate(), Some(0));
+    assert_eq!(sidecar.token(), endpoint.issued().last().cloned());
+}

@@ -1,0 +1,159 @@
+//! Ten thousand cores and one Dex, in simulated time: how many requests come in a second, and whether any reader sees an
+//! expired token while Dex could be reached.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::refresher::{Fingerprint, Lifetime, Refresher, Step};
+use dexsidecar_core::schedule::Schedule;
+use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
+
+const HOUR: u64 = 3_600;
+
+/// Chance that is the same at each run: SplitMix64.
+struct Chance(u64);
+
+impl Chance {
+    fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        #[expect(clippy::cast_precision_loss, reason = "chance needs no more")]
+        let unit = ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64;
+        unit
+    }
+
+    fn jitter(&mut self) -> Jitter {
+        Jitter::new(self.unit())
+    }
+}
+
+/// What a fleet did.
+struct Seen {
+    /// Requests by second.
+    requests: BTreeMap<u64, usize>,
+    /// Milliseconds that readers spent with an expired token, all together, and the second of the last one.
+    expired: (u64, u64),
+}
+
+impl Seen {
+    fn peak(&self, seconds: std::ops::Range<u64>) -> usize {
+        self.requests.range(seconds).map(|(_, count)| *count).max().unwrap_or_default()
+    }
+
+    fn total(&self, seconds: std::ops::Range<u64>) -> usize {
+        self.requests.range(seconds).map(|(_, count)| *count).sum()
+    }
+}
+
+fn now(millis: u64) -> Now {
+    let since = Duration::from_millis(millis);
+    Now {
+        boot: BootTime::from_start(Duration::from_secs(1_000) + since),
+        unix: UnixTime::since_epoch(Duration::from_secs(1_700_000_000) + since),
+    }
+}
+
+/// Lets so many cores start within a minute and run for so many seconds with tokens of this length, while Dex is there or not.
+fn fleet(cores: usize, length: u64, seconds: u64, is_there: impl Fn(u64) -> bool) -> Seen {
+    let mut chance = Chance(7);
+    let mut seen = Seen { requests: BTreeMap::new(), expired: (0, 0) };
+    let mut queue = BinaryHeap::new();
+    let mut all: Vec<(Option<Refresher>, Option<Lifetime>)> = Vec::new();
+    for core in 0..cores {
+        all.push((None, None));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within a minute")]
+        queue.push(Reverse(((chance.unit() * 60_000.0) as u64, core)));
+    }
+    while let Some(Reverse((millis, core))) = queue.pop() {
+        if millis >= seconds * 1_000 {
+            break;
+        }
+        let at = now(millis);
+        let (refresher, held) = &mut all[core];
+        let refresher = refresher.get_or_insert_with(|| Refresher::new(Schedule::default(), None, at));
+        loop {
+            match refresher.step(at, chance.jitter()) {
+                Step::Exchange => {
+                    *seen.requests.entry(millis / 1_000).or_default() += 1;
+                    if is_there(millis / 1_000) {
+                        refresher.obtained(Lifetime::starting(at.boot, Duration::from_secs(length)), at);
+                    } else {
+                        let failure = Failure::new(Code::ConnectRefused, "");
+                        let _ = refresher.failed(&failure, Fingerprint(0), at, chance.jitter());
+                    }
+                }
+                Step::Publish => {
+                    refresher.published(at, chance.jitter());
+                    if let Some(old) = held.take().filter(|old| old.left(at.boot).is_none()) {
+                        let late = old.expires.until(at.boot).as_millis();
+                        seen.expired.0 += u64::try_from(late).unwrap_or(u64::MAX);
+                        seen.expired.1 = millis / 1_000;
+                    }
+                    *held = refresher.held();
+                }
+                Step::CheckKeys | Step::Expire => {}
+                Step::Wait(until) => {
+                    let pause = at.boot.until(until).as_millis().max(1);
+                    queue.push(Reverse((millis + u64::try_from(pause).unwrap_or(u64::MAX), core)));
+                    break;
+                }
+            }
+        }
+    }
+    seen
+}
+
+/// Tokens of a day, as Dex issues them: an hour's absence is nothing that anybody notices.
+#[test]
+fn f021_f115_ten_thousand_with_tokens_of_a_day_are_no_load() {
+    let (away, back) = (30 * HOUR, 31 * HOUR);
+    let seen = fleet(10_000, 24 * HOUR, 48 * HOUR, |second| !(away..back).contains(&second));
+    assert_eq!(seen.total(0..60), 10_000, "the start: one each");
+    let steady = seen.peak(120..away).max(seen.peak(back + HOUR..48 * HOUR));
+    assert!(steady <= 10, "{steady} in the worst second");
+    let absence = seen.peak(away..back + HOUR);
+    assert!(
+        absence <= 100,
+        "{absence} in the worst second of an absence and after it: one in a hundred of the fleet"
+    );
+    assert_eq!(seen.expired.0, 0, "no reader saw an expired token");
+}
+
+/// Tokens of an hour, with half of it as reserve: they run out in an hour's absence. That a new one is there within thirty
+/// seconds of Dex's return (P3) means that the fleet asks that often: a thirtieth of it each second, and not in step.
+#[test]
+fn f021_f115_ten_thousand_with_tokens_of_an_hour_are_back_within_half_a_minute_and_not_at_once() {
+    let (away, back) = (4 * HOUR, 5 * HOUR);
+    let seen = fleet(10_000, HOUR, 7 * HOUR, |second| !(away..back).contains(&second));
+    let steady = seen.peak(120..away);
+    assert!(steady <= 100, "{steady} in the worst second of a steady state: one in a hundred of the fleet");
+    let absence = seen.peak(away..back + 60);
+    assert!(absence <= 600, "{absence} in the worst second of an absence");
+    assert!(
+        (back..=back + 30).contains(&seen.expired.1),
+        "the last reader has a good token at {}",
+        seen.expired.1
+    );
+    let after = seen.peak(back + 60..7 * HOUR);
+    assert!(after <= 100, "{after} in the worst second after it: it does not come back in step");
+}
+
+/// Once in each failure budget is enough, for a whole year: whenever Dex is there for a minute in each reserve.
+#[test]
+fn p2_a_year_of_outages_within_the_budget_is_never_seen_by_a_reader() {
+    for length in [24 * HOUR, HOUR] {
+        let reserve = if length == HOUR { HOUR / 2 } else { 8 * HOUR };
+        // There for ten minutes, away for all the rest of the reserve.
+        let days = if length == HOUR { 30 } else { 365 };
+        let seen = fleet(3, length, days * 24 * HOUR, |second| second % reserve < 600);
+        assert_eq!(seen.expired.0, 0, "tokens of {length} s");
+        #[expect(clippy::cast_possible_truncation, reason = "small")]
+        let exchanges = seen.total(0..u64::MAX) / 3 / days as usize;
+        // Away most of the time, it asks each five minutes once that matters.
+        assert!(exchanges < 1_440, "{exchanges} a day, failed ones included");
+    }
+}
