@@ -186,6 +186,22 @@ impl Process {
         }
     }
 
+    /// Waits for its end, and gives its code if it has one; nothing when it does not end in this time.
+    ///
+    /// # Panics
+    /// Never: a child can be waited for.
+    pub fn ended_within(&mut self, patience: Duration) -> Option<Option<i32>> {
+        let start = Instant::now();
+        while start.elapsed() < patience {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                self.hear_out();
+                return Some(status.code());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        None
+    }
+
     /// Whether it still runs.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().expect("a child can be asked").is_none()

@@ -27,6 +27,8 @@ cargo xtask COMMAND
   image [--amd64]        an OCI archive for amd64 and arm64, or for the one alone; no daemon needed
   rootfs DIR [--aarch64] what is in the image, into a folder: the Dockerfile uses it
   bench                  measure the shipped binary against its ceilings, into docs/footprint.md
+  soak [MINUTES]         hours in minutes, with trouble of every kind: what it costs is to stay the same
+  survive [PROGRAM]      faults against any program that takes the original's environment, as a table
   docs                   write the generated pages anew: docs/settings.md, failures.md, faults.md
 
 Everything that is fetched or built besides goes to $XDG_CACHE_HOME/dexsidecar or ~/.cache/dexsidecar.
@@ -88,7 +90,9 @@ fn run() -> Result<ExitCode, String> {
             image::fill(Path::new(folder), target)?;
             Ok(ExitCode::SUCCESS)
         }
-        "bench" => bench(),
+        "bench" => measured("bench", &[]),
+        "soak" => measured("soak", &words[1..]),
+        "survive" => measured("survive", &words[1..]),
         "docs" => step::plain(cargo().env("UPDATE", "1").args([
             "test",
             "--quiet",
@@ -140,9 +144,11 @@ fn demo(kubernetes: bool, once_around: bool) -> Result<ExitCode, String> {
     step::plain(&mut command)
 }
 
-fn bench() -> Result<ExitCode, String> {
+/// Runs a program of the proving ground with the binary as it ships.
+fn measured(program: &str, arguments: &[String]) -> Result<ExitCode, String> {
     let binary = release::build(Target::X86_64)?;
     let mut command = cargo();
-    command.args(["run", "--quiet", "--release", "--package", "dexsidecar-e2e", "--bin", "bench"]);
+    command.args(["run", "--quiet", "--release", "--package", "dexsidecar-e2e", "--bin", program, "--"]);
+    command.args(arguments);
     step::plain(command.env("SIDECAR_BIN", binary))
 }
