@@ -69,6 +69,14 @@ pub struct Dex {
 }
 
 impl Dex {
+    /// Builds it, so that [`Self::start`] works without the network.
+    ///
+    /// # Errors
+    /// Without Go; when the build fails.
+    pub fn prepare() -> Result<(), String> {
+        PROGRAM.built().map(|_| ())
+    }
+
     /// Builds it if need be, and starts it with https and, for the tests' own questions, http.
     ///
     /// # Panics

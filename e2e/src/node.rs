@@ -61,7 +61,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Builds and fetches what it needs, so that [`Self::start`] works without the network and without cargo. Gives the
+    /// Builds and fetches what it and a Dex need, so that both start without the network and without cargo. Gives the
     /// sidecar's image, which [`IMAGE`] is to name inside.
     ///
     /// # Errors
@@ -69,6 +69,7 @@ impl Node {
     pub fn prepare() -> Result<PathBuf, String> {
         RUNTIME.unpacked()?;
         KUBELET.built()?;
+        Dex::prepare()?;
         ControlPlane::prepare();
         let _ = app_image::root();
         Ok(Image::of_this_workspace(&["--amd64"]).archive)
