@@ -334,7 +334,11 @@ impl Refresher {
     /// Somebody asked for an exchange now, by a signal. It may pass the bucket, but not more than once in five
     /// seconds. Gives when it will be done.
     pub fn signalled(&mut self, now: Now) -> BootTime {
-        let when = self.signalled.map_or(now.boot, |last| (last + BETWEEN_SIGNALS).max(now.boot));
+        let when = match self.signalled {
+            // It was put off, and what came between has changed the plan: the same instant is still the one.
+            Some(planned) if planned > now.boot => planned,
+            last => last.map_or(now.boot, |last| (last + BETWEEN_SIGNALS).max(now.boot)),
+        };
         if self.exchange_wanted() && self.due <= when {
             // One is due by then anyway.
             return self.due.max(now.boot);

@@ -78,7 +78,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
 
     /// P4, P5: no panic, no spin, never more than twenty attempts in a minute.
     #[test]

@@ -260,6 +260,23 @@ fn a_signal_asks_for_an_exchange_but_not_for_a_storm() {
 }
 
 #[test]
+fn a_signal_that_was_put_off_is_not_put_off_further() {
+    let refuse = |refresher: &mut Refresher, when| {
+        let failure = Failure { retry_after: Some(secs(60)), ..Failure::new(Code::RateLimited, "") };
+        refresher.failed(&failure, INPUTS, at(when), Jitter::NONE)
+    };
+    let mut refresher = holding(86_400);
+    assert_eq!(refresher.signalled(at(10.0)), at(10.0).boot);
+    refuse(&mut refresher, 10.0);
+    assert_eq!(refresher.signalled(at(11.0)), at(15.0).boot);
+    // Something else leads to an exchange meanwhile; it is refused too, and the next attempt is a long way off.
+    refresher.inputs_seen(Fingerprint(2), at(12.0));
+    refuse(&mut refresher, 12.0);
+    assert_eq!(refresher.signalled(at(13.0)), at(15.0).boot);
+    assert_eq!(wait_for_step(&mut refresher, 13.0), (15.0, Step::Exchange));
+}
+
+#[test]
 fn a_signal_or_lost_keys_over_a_full_disk_cost_one_exchange() {
     let mut refresher = holding(86_400);
     refresher.keys_rest();
