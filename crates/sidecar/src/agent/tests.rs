@@ -281,7 +281,7 @@ async fn f040_the_same_token_again_makes_no_storm() {
 async fn f035_a_token_that_tells_nothing_is_taken_for_a_quarter_of_an_hour_s() {
     let opaque = r#"{"access_token":"abc","token_type":"bearer"}"#;
     let mut world = World::new(&[], move |_| Played::Answer(200, opaque), first_key);
-    world.run(440.0, |_, verdict| assert!(verdict.is_some_and(Verdict::is_good))).await;
+    world.run(460.0, |_, verdict| assert!(verdict.is_some_and(Verdict::is_good))).await;
     // Half of fifteen minutes, and up to 15 % earlier; then the same again, which is no better.
     let exchanges = world.exchanges();
     assert!((380.0..=450.0).contains(&exchanges[1]) && exchanges.len() <= 10, "{exchanges:?}");
