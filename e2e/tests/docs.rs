@@ -184,7 +184,7 @@ fn every_manifest_of_the_readme_is_accepted_and_its_volumes_fit() {
 fn architecture_names_every_file_and_no_other() {
     let text = read("ARCHITECTURE.md");
     let mut missing = vec![];
-    for folder in ["crates/core/src", "crates/sidecar/src", "e2e/src", "fetch/src", "xtask/src"] {
+    for folder in ["crates/core/src", "crates/sidecar/src", "e2e/src", "fetch/src", "fuzz/src", "xtask/src"] {
         walk(&root().join(folder), &mut |path| {
             let name = path.strip_prefix(root().join(folder)).expect("it is below").display().to_string();
             if !text.contains(&format!("`{name}`"))
@@ -197,10 +197,18 @@ fn architecture_names_every_file_and_no_other() {
     }
     assert!(missing.is_empty(), "ARCHITECTURE.md does not name {missing:?}");
     for name in text.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs")) {
-        let there =
-            ["crates/core/src", "crates/sidecar/src", "e2e/src", "e2e/tests", "fetch/src", "xtask/src", "."]
-                .iter()
-                .any(|folder| root().join(folder).join(name).exists());
+        let there = [
+            "crates/core/src",
+            "crates/sidecar/src",
+            "e2e/src",
+            "e2e/tests",
+            "fetch/src",
+            "fuzz",
+            "xtask/src",
+            ".",
+        ]
+        .iter()
+        .any(|folder| root().join(folder).join(name).exists());
         assert!(there, "ARCHITECTURE.md names {name}, which does not exist");
     }
 }

@@ -1,11 +1,8 @@
-//! Licences, sources, duplicates and bans by cargo-deny, which is built into the cache once.
+//! Licences, sources, duplicates and bans by cargo-deny.
 
-use std::path::PathBuf;
 use std::process::Command;
 
-use dexsidecar_fetch::cache;
-
-use crate::{cargo, root, step};
+use crate::{root, step, tool};
 
 const VERSION: &str = "0.20.2";
 
@@ -17,7 +14,7 @@ pub(crate) struct Checked {
 
 /// Runs the checks. Advisories are looked at where their database can be had.
 pub(crate) fn check() -> Result<Checked, String> {
-    let program = program()?;
+    let program = tool::installed("cargo-deny", VERSION)?;
     let deny = |arguments: &[&str]| {
         let mut command = Command::new(&program);
         command.current_dir(root()).args(arguments);
@@ -46,25 +43,4 @@ pub(crate) fn check() -> Result<Checked, String> {
         )
     };
     Ok(Checked { good, note })
-}
-
-fn program() -> Result<PathBuf, String> {
-    let found = Command::new("cargo-deny").arg("--version").output();
-    if found.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(VERSION)) {
-        return Ok("cargo-deny".into());
-    }
-    let tools = cache::folder()?.join("tools");
-    let program = tools.join("bin/cargo-deny");
-    let version = Command::new(&program).arg("--version").output();
-    if version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(VERSION)) {
-        return Ok(program);
-    }
-    let package = format!("cargo-deny@{VERSION}");
-    let mut install = cargo();
-    install.args(["install", "--quiet", "--locked", "--root"]).arg(&tools).arg(&package);
-    if step::run(&format!("installing {package} into the cache"), &mut install).good {
-        Ok(program)
-    } else {
-        Err(format!("{package} cannot be installed: try cargo install --locked {package}"))
-    }
 }

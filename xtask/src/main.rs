@@ -3,16 +3,18 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its terminal")]
 
 mod deny;
+mod fuzz;
 mod image;
 mod licences;
 mod release;
 mod step;
 mod test;
+mod tool;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use lexopt::{Arg, Parser};
+use lexopt::{Arg, Parser, ValueExt as _};
 
 use release::Target;
 
@@ -27,8 +29,10 @@ cargo xtask COMMAND
   image [--amd64]        an OCI archive for amd64 and arm64, or for the one alone; no daemon needed
   rootfs DIR [--aarch64] what is in the image, into a folder: the Dockerfile uses it
   bench                  measure the shipped binary against its ceilings, into docs/footprint.md
-  soak [MINUTES]         hours in minutes, with trouble of every kind: what it costs is to stay the same
-  survive [PROGRAM]      faults against any program that takes the original's environment, as a table
+  soak [--minutes N]     hours in minutes, with trouble of every kind: what it costs is to stay the same
+  survive [--bin PATH]   faults against any program that takes the original's environment, as a table
+  fuzz [TARGET] [--minutes N]
+                         search for input that breaks what must hold, N minutes of processor time a target
   docs                   write the generated pages anew: docs/settings.md, failures.md, faults.md
 
 Everything that is fetched or built besides goes to $XDG_CACHE_HOME/dexsidecar or ~/.cache/dexsidecar.
@@ -48,10 +52,21 @@ fn run() -> Result<ExitCode, String> {
     let mut parser = Parser::from_env();
     let mut words = Vec::new();
     let mut flags = Vec::new();
+    let (mut minutes, mut program) = (None, None);
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
             Arg::Value(word) => words.push(word.to_string_lossy().into_owned()),
             Arg::Long("help") | Arg::Short('h') => words.insert(0, "help".to_owned()),
+            Arg::Long("minutes") => {
+                flags.push("minutes".to_owned());
+                minutes = Some(
+                    parser.value().and_then(|n| n.parse::<u64>()).map_err(|e| format!("--minutes: {e}"))?,
+                );
+            }
+            Arg::Long("bin") => {
+                flags.push("bin".to_owned());
+                program = Some(parser.value().map_err(|e| e.to_string())?.to_string_lossy().into_owned());
+            }
             Arg::Long(flag) => flags.push(flag.to_owned()),
             Arg::Short(letter) => return Err(format!("-{letter} is no flag")),
         }
@@ -60,6 +75,8 @@ fn run() -> Result<ExitCode, String> {
         "demo" => &["kubernetes", "once-around"],
         "build" | "rootfs" => &["aarch64"],
         "image" => &["amd64"],
+        "soak" | "fuzz" => &["minutes"],
+        "survive" => &["bin"],
         _ => &[],
     };
     if let Some(flag) = flags.iter().find(|flag| !known.contains(&flag.as_str())) {
@@ -91,8 +108,9 @@ fn run() -> Result<ExitCode, String> {
             Ok(ExitCode::SUCCESS)
         }
         "bench" => measured("bench", &[]),
-        "soak" => measured("soak", &words[1..]),
-        "survive" => measured("survive", &words[1..]),
+        "soak" => measured("soak", &minutes.map(|n| n.to_string()).into_iter().collect::<Vec<_>>()),
+        "survive" => measured("survive", &program.into_iter().collect::<Vec<_>>()),
+        "fuzz" => fuzz::search(minutes.unwrap_or(1), words.get(1).map(String::as_str)),
         "docs" => step::plain(cargo().env("UPDATE", "1").args([
             "test",
             "--quiet",

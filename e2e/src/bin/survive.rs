@@ -1,5 +1,5 @@
 //! Faults against any program that takes the original's environment: what it asks for and what it leaves in the file is all
-//! that is looked at. `cargo xtask survive [PATH]`; without a path it is ours.
+//! that is looked at. `cargo xtask survive --bin PATH`; without it it is ours.
 
 #![expect(clippy::print_stdout, reason = "the table is for the terminal")]
 

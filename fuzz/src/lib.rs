@@ -1,0 +1,337 @@
+//! What holds for any bytes that come from outside: one function a target, which panics where it does not hold.
+//!
+//! `cargo xtask fuzz` lets libFuzzer search for such bytes; what it found, and a few seeds, lie in `corpus` and are
+//! replayed by every test run on the stable toolchain. Inputs are text where the thing itself is text, so that the
+//! corpus can be read and mended by hand.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use dexsidecar::edge::token_endpoint::{HttpEndpoint, Proxies, Roots};
+use dexsidecar_core::claims::Claims;
+use dexsidecar_core::config::{Config, Given, Probe, Source};
+use dexsidecar_core::duration::{self, Human, NotADuration};
+use dexsidecar_core::endpoint_url::EndpointUrl;
+use dexsidecar_core::exchange::{self, Answer, Field, Request, TokenEndpoint as _};
+use dexsidecar_core::failure::Failure;
+use dexsidecar_core::keys::{self, Discovery, Published};
+use dexsidecar_core::response::{self, Asked};
+use dexsidecar_core::secret::Secret;
+use dexsidecar_core::time::UnixTime;
+use dexsidecar_core::token::is_bearer_token;
+use dexsidecar_core::verdict::Verdict;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+/// A secret that may stand anywhere in an input, and nowhere in what the program says.
+pub const CANARY: &str = "canary-5f0c1e9b";
+
+/// A function that panics where something does not hold for these bytes.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name, which is its file in `fuzz_targets` and its folder in `corpus` too.
+pub const TARGETS: [(&str, Target); 8] = [
+    ("answer", answer),
+    ("basic", basic),
+    ("claims", claims),
+    ("duration", duration),
+    ("environment", environment),
+    ("http", http),
+    ("keys", keys),
+    ("retry_after", retry_after),
+];
+
+/// The longest that any failure says, in characters: a line that a person reads.
+const LONGEST_WORDS: usize = 1_000;
+
+/// An answer in the form of HTTP: status, headers, an empty line, the body. Judged whole, it never panics, its token
+/// is one, its lifetime is in bounds, and a failure's words are one line without a secret.
+pub fn answer(data: &[u8]) {
+    let secrets = [Secret::new(CANARY.to_owned())];
+    for requested_type in [None, Some("urn:ietf:params:oauth:token-type:id_token")] {
+        let asked = Asked { now: UnixTime::from_secs(1_800_000_000), requested_type, secrets: &secrets };
+        match response::read(&in_http(data), asked) {
+            Ok(token) => {
+                assert!(is_bearer_token(token.token.expose()));
+                assert!(!token.length.is_zero() && token.length <= Duration::from_secs(10 * 365 * 86_400));
+                assert!(!token.other_type.is_some_and(|text| text.contains(CANARY)));
+            }
+            Err(failure) => fit_to_print(&failure),
+        }
+    }
+}
+
+/// A Retry-After, and a Date on a line of its own. Whatever they are, nobody is left alone for more than five minutes,
+/// and where the server tells its own time, ours does not matter.
+pub fn retry_after(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut lines = text.split('\n').map(str::to_owned);
+    let answer = Answer { status: 503, retry_after: lines.next(), date: lines.next(), ..Answer::default() };
+    let wait = |now: u64| {
+        let asked = Asked { now: UnixTime::from_secs(now), requested_type: None, secrets: &[] };
+        response::read(&answer, asked).expect_err("503 brings no token").retry_after
+    };
+    let (early, late) = (wait(0), wait(4_000_000_000));
+    for wait in [early, late] {
+        assert!(wait.is_none_or(|wait| wait <= Duration::from_secs(300)));
+    }
+    let asked_for = answer.retry_after.as_deref().unwrap_or_default().trim();
+    match asked_for.parse::<u64>() {
+        Ok(seconds) if asked_for.bytes().all(|byte| byte.is_ascii_digit()) => {
+            assert_eq!(early, Some(Duration::from_secs(seconds.min(300))));
+        }
+        _ => {}
+    }
+    // The server's own date, if it can be read, makes itself a moment that is now.
+    let echoed = Answer { retry_after: answer.date.clone(), ..answer.clone() };
+    let asked = Asked { now: UnixTime::from_secs(0), requested_type: None, secrets: &[] };
+    let from_itself = response::read(&echoed, asked).expect_err("503 brings no token").retry_after;
+    let is_number = answer.date.as_deref().is_some_and(|d| d.trim().bytes().all(|b| b.is_ascii_digit()));
+    if from_itself == Some(Duration::ZERO) && !is_number {
+        assert_eq!(early, late);
+    }
+}
+
+/// A duration in Go's notation. What is read follows the laws that Go's own sums follow.
+pub fn duration(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let read = duration::parse(text);
+    if let Err(why) = &read {
+        assert!(!why.to_string().contains(CANARY));
+    }
+    let Ok(length) = read else { return };
+    assert!(Human(length).to_string().len() <= 24);
+    let same = duration::parse(&format!("{}ns", length.as_nanos()));
+    assert_eq!(same, Ok(length), "written in nanoseconds");
+    let unsigned = text.strip_prefix('+').unwrap_or(text);
+    assert_eq!(duration::parse(&format!("+{unsigned}")), Ok(length), "with a sign");
+    if unsigned != "0" {
+        // Elements are summed, in any number and in any order.
+        let twice = duration::parse(&format!("{unsigned}{unsigned}"));
+        assert!(twice == Ok(length * 2) || twice == Err(NotADuration::TooLong), "{twice:?}");
+        assert_eq!(duration::parse(&format!("0s{unsigned}")), Ok(length), "after nothing");
+        assert_eq!(duration::parse(&format!("{unsigned}.0h")), duration::parse(&format!("{unsigned}0.0h")));
+    }
+}
+
+/// Lines of `NAME=VALUE` and `--flag=VALUE`. They make a configuration, or problems that name the setting and say what
+/// would be right, and never a value.
+pub fn environment(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut given = Given::default();
+    let mut voice_in_a_name = false;
+    for line in text.lines() {
+        let (name, value) = line.split_once('=').unwrap_or((line, ""));
+        voice_in_a_name |= name.contains(CANARY);
+        match name.strip_prefix("--") {
+            Some(flag) => given.flags.push((flag.to_owned(), value.to_owned())),
+            None => given.variables.push((name.to_owned(), Secret::new(value.to_owned()))),
+        }
+    }
+    let silent = |said: &str| assert!(voice_in_a_name || !said.contains(CANARY), "{said}");
+    for output_needed in [true, false] {
+        match Config::read(&given, output_needed) {
+            Ok(config) => {
+                config.warnings.iter().for_each(|warning| silent(warning));
+                sendable(&config);
+            }
+            Err(problems) => {
+                assert!(!problems.is_empty());
+                for problem in problems {
+                    assert!(!problem.right.is_empty() && !problem.wrong.is_empty());
+                    silent(&problem.to_string());
+                }
+            }
+        }
+    }
+    if let Err(problems) = Probe::read(&given) {
+        problems.iter().for_each(|problem| silent(&problem.to_string()));
+    }
+}
+
+/// What a configuration sends can be put into HTTP, and into a URL that reads the same again.
+fn sendable(config: &Config) {
+    let url = &config.endpoint;
+    let (again, userinfo) = EndpointUrl::parse(&format!("{}{}", url.origin(), url.target()))
+        .expect("a URL that was read reads again");
+    assert_eq!((&again, userinfo.is_none()), (url, true));
+    for part in [url.host(), &url.authority(), url.target()] {
+        assert!(part.bytes().all(|byte| byte > b' ' && byte != 0x7f), "{part:?}");
+    }
+    let fields: Vec<Field> = config
+        .fields
+        .iter()
+        .filter_map(|(name, source)| match source {
+            Source::Text(value) => Some(Field { name: name.clone(), value: value.clone() }),
+            Source::File(_) => None,
+        })
+        .collect();
+    let form = exchange::form(&fields);
+    let read: Vec<_> = form_urlencoded::parse(form.expose().as_bytes()).collect();
+    assert_eq!(read.len(), fields.len());
+    for (read, field) in read.iter().zip(&fields) {
+        assert!(read.0 == field.name && read.1 == field.value.expose());
+    }
+}
+
+/// A token. Whatever lies in a file is judged, and what a token says of itself makes sense or is absent.
+pub fn claims(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let token = Secret::new(text.to_owned());
+    let peeked = Claims::peek(&token);
+    if let Some(claims) = &peeked {
+        assert_eq!(text.split('.').count(), 3);
+        for time in [claims.expires, claims.issued, claims.not_before].into_iter().flatten() {
+            assert!(time.as_duration() < Duration::from_secs(100_000_000_000));
+        }
+        assert!(claims.length().is_none_or(|length| !length.is_zero()));
+    }
+    for now in [0, 1_800_000_000, u64::from(u32::MAX) * 50] {
+        let now = UnixTime::from_secs(now);
+        match Verdict::of(&token, Duration::from_secs(60), now) {
+            Verdict::Good(left) => {
+                assert!(is_bearer_token(text) && left.is_none_or(|left| left >= Duration::from_secs(60)));
+            }
+            Verdict::TooShort(left) => assert!(left < Duration::from_secs(60)),
+            Verdict::Expired(_) => {
+                assert!(peeked.as_ref().and_then(|claims| claims.expires).is_some_and(|end| end <= now));
+            }
+            Verdict::NoToken => assert!(!is_bearer_token(text)),
+            Verdict::Empty => assert!(text.is_empty()),
+        }
+    }
+}
+
+/// `id:secret`. Decoded as Dex decodes it (base64, the first colon, then each half as in a form), it is what was given,
+/// or what was given had been encoded by hand.
+pub fn basic(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Some(header) = exchange::basic_authorization(&Secret::new(text.to_owned())) else {
+        assert!(text.is_empty());
+        return;
+    };
+    let coded = header.expose().strip_prefix("Basic ").expect("the scheme");
+    let decoded = STANDARD.decode(coded).expect("base64");
+    let decoded = String::from_utf8(decoded).expect("ASCII");
+    let (id, secret) = decoded.split_once(':').expect("a colon");
+    let (given_id, given_secret) = text.split_once(':').unwrap_or((text, ""));
+    for (sent, given) in [(id, given_id), (secret, given_secret)] {
+        assert!(
+            as_a_form_s_name(sent) == given || (sent == given && given.contains('%')),
+            "{given:?} was sent as {sent:?}"
+        );
+    }
+    for shape in exchange::client_secret_shapes(&Secret::new(text.to_owned())) {
+        assert!(!shape.is_empty());
+    }
+}
+
+/// Go's `url.QueryUnescape`.
+fn as_a_form_s_name(text: &str) -> String {
+    // Read as a name alone, since a form would take `=` and `&` apart.
+    let whole = text.replace('&', "%26").replace('=', "%3D");
+    form_urlencoded::parse(whole.as_bytes()).next().map_or_else(String::new, |(name, _)| name.into_owned())
+}
+
+/// An answer that should be a discovery document or a key set. No other server is ever asked, and no key is there that
+/// was not published.
+pub fn keys(data: &[u8]) {
+    let (endpoint, _) = EndpointUrl::parse("https://dex.example/dex/token").expect("a URL");
+    let answer = in_http(data);
+    let discovery = Discovery::read(&answer);
+    let url = keys::keys_url(&endpoint, discovery.as_ref()).expect("a place beside the endpoint");
+    assert_eq!(url.origin(), endpoint.origin());
+    assert!(url.target().bytes().all(|byte| byte > b' ' && byte != 0x7f));
+    match keys::published(&answer, "no key that fits into an input: 0123456789012345678901234567890123456789")
+    {
+        Published::Yes => panic!("nobody published it"),
+        Published::No => assert_eq!(answer.status, 200),
+        Published::Nowhere | Published::Unknown => {}
+    }
+}
+
+/// What a server says on the wire, through the client that ships. It is taken or refused, in bounds and in time.
+pub fn http(data: &[u8]) {
+    thread_local! {
+        static PLACE: RefCell<Option<(tokio::runtime::Runtime, TcpListener)>> = const { RefCell::new(None) };
+    }
+    PLACE.with_borrow_mut(|place| {
+        let (runtime, listener) = place.get_or_insert_with(|| {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+            (runtime, listener)
+        });
+        runtime.block_on(played(listener, data));
+    });
+}
+
+async fn played(listener: &TcpListener, data: &[u8]) {
+    let port = listener.local_addr().expect("an address").port();
+    let (url, _) = EndpointUrl::parse(&format!("http://127.0.0.1:{port}/token")).expect("a URL");
+    let roots = Roots::File("/nowhere".into());
+    let endpoint = HttpEndpoint::new(Duration::from_secs(20), roots, Proxies::default());
+    let request = Request { url, authorization: None, form: Some(Secret::new(format!("a={CANARY}"))) };
+    let serving = async {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        // The whole request, so that closing is no reset, which would take away what was said.
+        let mut seen = Vec::new();
+        while !seen.ends_with(CANARY.as_bytes()) {
+            let mut part = [0; 2048];
+            match stream.read(&mut part).await {
+                Ok(0) | Err(_) => break,
+                Ok(length) => seen.extend_from_slice(&part[..length]),
+            }
+        }
+        let _ = stream.write_all(data).await;
+        let _ = stream.shutdown().await;
+        // Until the client has gone; it never speaks again.
+        let _ = stream.read(&mut [0; 64]).await;
+    };
+    let (answer, ()) = tokio::join!(endpoint.send(&request, 0), serving);
+    match answer {
+        Ok(answer) => {
+            assert!((100..1_000).contains(&answer.status) && answer.body.len() <= 1024 * 1024);
+            let secrets = [Secret::new(CANARY.to_owned())];
+            let asked =
+                Asked { now: UnixTime::from_secs(1_800_000_000), requested_type: None, secrets: &secrets };
+            if let Err(failure) = response::read(&answer, asked) {
+                fit_to_print(&failure);
+            }
+        }
+        Err(failure) => fit_to_print(&failure),
+    }
+}
+
+/// `200`, `header: value` lines, an empty line, the body. What is missing is empty.
+fn in_http(data: &[u8]) -> Answer {
+    let mut lines = data.split(|byte| *byte == b'\n');
+    let status = lines.next().unwrap_or_default();
+    let status = String::from_utf8_lossy(status).trim().parse().unwrap_or(200);
+    let mut answer = Answer { status, ..Answer::default() };
+    for line in lines.by_ref().take_while(|line| !line.is_empty()) {
+        let line = String::from_utf8_lossy(line);
+        let (name, value) = line.split_once(':').unwrap_or((&line, ""));
+        let value = Some(value.trim().to_owned());
+        match name {
+            "content-type" => answer.content_type = value,
+            "content-encoding" => answer.content_encoding = value,
+            "retry-after" => answer.retry_after = value,
+            "date" => answer.date = value,
+            "location" => answer.location = value,
+            _ => {}
+        }
+    }
+    answer.body = lines.collect::<Vec<_>>().join(&b'\n').into();
+    answer
+}
+
+/// One line that a person reads, without the secret.
+fn fit_to_print(failure: &Failure) {
+    let words = failure.to_string();
+    assert!(!words.contains(CANARY), "{words}");
+    assert!(!words.contains(|c: char| c.is_control()), "{words:?}");
+    assert!(words.chars().count() <= LONGEST_WORDS, "{words}");
+}
