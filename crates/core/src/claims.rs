@@ -123,6 +123,18 @@ pub(crate) mod tests {
         }
         let backwards = Claims::peek(&jwt("{}", r#"{"iat":2000,"exp":1000}"#)).unwrap();
         assert_eq!(backwards.length(), None);
+        let of_no_length = Claims::peek(&jwt("{}", r#"{"iat":2000,"exp":2000}"#)).unwrap();
+        assert_eq!(of_no_length.length(), None);
+    }
+
+    #[test]
+    fn f042_a_segment_is_read_up_to_its_limit() {
+        // Four characters for three bytes: 49,152 bytes are 65,536 characters.
+        for (bytes, read) in [(2_000, true), (49_152, true), (49_153, false)] {
+            let payload = format!("{{\"exp\":1{}}}", " ".repeat(bytes - 9));
+            assert_eq!(payload.len(), bytes);
+            assert_eq!(Claims::peek(&jwt("{}", &payload)).is_some(), read, "{bytes} bytes");
+        }
     }
 
     #[test]

@@ -236,6 +236,7 @@ mod tests {
             ("https://d\u{e9}x.example/token", NotAnEndpoint::Malformed),
         ] {
             assert_eq!(EndpointUrl::parse(text).map(|_| ()), Err(why), "{text}");
+            assert!(["is ", "has ", "names "].iter().any(|verb| why.to_string().starts_with(verb)), "{why}");
         }
     }
 

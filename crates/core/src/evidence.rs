@@ -5,7 +5,7 @@ use crate::claims::Claims;
 use crate::config::Config;
 use crate::duration::Human;
 use crate::failure::{Code, plain};
-use crate::settings::{AUDIENCE_SCOPE, KNOWN_SCOPES};
+use crate::settings::AUDIENCE_SCOPE;
 use crate::time::UnixTime;
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -117,13 +117,6 @@ pub fn oddities(subject: &Claims, now: UnixTime) -> Vec<String> {
     found
 }
 
-/// The scopes that Dex will honour, of those asked for.
-#[must_use]
-pub fn honoured_scopes(config: &Config) -> Vec<&str> {
-    let scopes = config.field("scope").unwrap_or_default().split_ascii_whitespace();
-    scopes.filter(|scope| KNOWN_SCOPES.contains(scope) || scope.starts_with(AUDIENCE_SCOPE)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +158,82 @@ mod tests {
             1
         );
         assert!(of(Code::ServerError, &config(&[]), None, NOW).is_empty());
+    }
+
+    #[test]
+    fn a_grant_or_connector_that_is_set_is_judged() {
+        let said = |code, more: &str| of(code, &config(&[more]), None, NOW);
+        let grant = format!("dex_grant_type={EXCHANGE}");
+        assert_eq!(
+            said(Code::UnsupportedGrantType, &grant),
+            ["dex_grant_type is right, so Dex's oauth2.grantTypes lacks it"]
+        );
+        assert_eq!(
+            said(Code::UnsupportedGrantType, "dex_grant_type=password"),
+            ["dex_grant_type is another grant"]
+        );
+        assert_eq!(said(Code::ConnectorUnknown, "dex_connector_id="), ["dex_connector_id is not set"]);
+        assert!(said(Code::ConnectorUnknown, "dex_connector_id=kubernetes").is_empty());
+        let subject = Claims { issuer: Some("https://issuer".to_owned()), ..Claims::default() };
+        let told = of(Code::ConnectorUnknown, &config(&["dex_connector_id=kubernetes"]), Some(&subject), NOW);
+        assert!(told[0].contains("https://issuer") && told.len() == 1, "{told:?}");
+    }
+
+    #[test]
+    fn a_token_type_that_dex_does_not_know_is_named() {
+        const ID: &str = "urn:ietf:params:oauth:token-type:id_token";
+        const ACCESS: &str = "urn:ietf:params:oauth:token-type:access_token";
+        const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+        let subject = "dex_subject_token_type is no type that Dex knows";
+        let requested = "dex_requested_token_type is no type that Dex knows";
+        for (given, told) in [
+            (&[("subject", ID), ("requested", ACCESS)][..], &[][..]),
+            (&[("subject", ACCESS), ("requested", ID)], &[]),
+            (&[("subject", ID)], &[]),
+            (&[("subject", ID), ("requested", "")], &[]),
+            (&[], &[subject]),
+            (&[("subject", "")], &[subject]),
+            (&[("subject", JWT), ("requested", ACCESS)], &[subject]),
+            (&[("subject", ID), ("requested", JWT)], &[requested]),
+        ] {
+            let given: Vec<String> =
+                given.iter().map(|(which, kind)| format!("dex_{which}_token_type={kind}")).collect();
+            let given: Vec<&str> = given.iter().map(String::as_str).collect();
+            assert_eq!(of(Code::RequestNotSupported, &config(&given), None, NOW), told, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_is_explained_where_it_was_plain_http() {
+        let plain =
+            Config::read(&given(&["dex_endpoint=http://127.0.0.1/token", "dex_access_token_file=/t"]), true);
+        assert_eq!(of(Code::ConnectionLost, &plain.unwrap(), None, NOW).len(), 1);
+        assert!(of(Code::ConnectionLost, &config(&[]), None, NOW).is_empty());
+    }
+
+    #[test]
+    fn a_subject_token_of_another_time_is_told_to_the_second() {
+        let told = |not_before: u64, expires: u64| {
+            let subject = Claims {
+                not_before: Some(UnixTime::from_secs(not_before)),
+                expires: Some(UnixTime::from_secs(expires)),
+                ..Claims::default()
+            };
+            of(Code::AccessDenied, &config(&[]), Some(&subject), NOW)
+        };
+        assert!(told(1_000, 1_001).is_empty());
+        assert_eq!(told(1_060, 2_000), ["by this node's clock the subject token is good in 1m only"]);
+        assert_eq!(told(900, 1_000), ["by this node's clock the subject token expired 0s ago"]);
+    }
+
+    #[test]
+    fn a_subject_token_of_less_than_an_hour_is_odd() {
+        let lives = |length: u64| {
+            let expires = Some(UnixTime::from_secs(1_000 + length));
+            oddities(&Claims { issued: Some(NOW), expires, ..Claims::default() }, NOW).len()
+        };
+        // A minute less is what the kubelet's own rounding may take.
+        assert_eq!((lives(600), lives(3_539), lives(3_540), lives(3_600)), (1, 1, 0, 0));
     }
 
     #[test]

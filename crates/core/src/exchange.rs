@@ -110,7 +110,8 @@ fn form_encoded(half: &str) -> Zeroizing<String> {
 #[must_use]
 pub fn form<'a>(fields: impl IntoIterator<Item = &'a Field> + Clone) -> Secret {
     // Room for every byte encoded as three, so that the text never moves and leaves no copy behind.
-    let room = fields.clone().into_iter().map(|f| 3 * (f.name.len() + f.value.expose().len()) + 2).sum();
+    let room: usize =
+        fields.clone().into_iter().map(|f| 3 * (f.name.len() + f.value.expose().len()) + 2).sum();
     let mut out = String::with_capacity(room);
     for field in fields {
         if !out.is_empty() {
@@ -120,6 +121,7 @@ pub fn form<'a>(fields: impl IntoIterator<Item = &'a Field> + Clone) -> Secret {
         out.push('=');
         out.extend(byte_serialize(field.value.expose().as_bytes()));
     }
+    debug_assert!(out.len() <= room, "it moved, and left a copy behind");
     Secret::new(out)
 }
 
@@ -156,5 +158,23 @@ mod tests {
             |name: &str, value: &str| Field { name: name.to_owned(), value: Secret::new(value.to_owned()) };
         let fields = [field("grant_type", "urn:a:b"), field("Resource", ""), field("scope", "openid é+&=")];
         assert_eq!(form(&fields).expose(), "grant_type=urn%3Aa%3Ab&Resource=&scope=openid+%C3%A9%2B%26%3D");
+        // There is room for the worst, and for the least.
+        for (name, value) in [("%", "%%%%"), ("%%%%", "%"), ("%", ""), ("", "")] {
+            assert!(form(&[field(name, value)]).expose().starts_with(if name.is_empty() {
+                "="
+            } else {
+                "%25"
+            }));
+        }
+    }
+
+    #[test]
+    fn a_client_s_secret_is_known_in_every_shape() {
+        let shapes = |text: &str| -> Vec<String> {
+            let shapes = client_secret_shapes(&Secret::new(text.to_owned()));
+            shapes.iter().map(|shape| shape.expose().to_owned()).collect()
+        };
+        assert_eq!(shapes("user:a+b"), ["a+b", "a%2Bb", &STANDARD.encode("user:a%2Bb")]);
+        assert!(shapes("user:").is_empty() && shapes("user").is_empty() && shapes("").is_empty());
     }
 }

@@ -398,6 +398,24 @@ mod tests {
     }
 
     #[test]
+    fn stages_and_movers_are_told_apart() {
+        let of_table = |name: fn(Entry) -> &'static str| -> BTreeSet<_> {
+            Code::ALL.iter().map(|code| name(code.entry())).collect()
+        };
+        let (stages, movers) = (of_table(|entry| entry.stage.name()), of_table(|entry| entry.mover.name()));
+        assert_eq!((stages.len(), movers.len()), (7, 5), "{stages:?} {movers:?}");
+        assert!(!stages.contains("") && !movers.contains(""));
+    }
+
+    #[test]
+    fn a_failure_says_what_happened_and_what_is_particular_to_it() {
+        let refused = Failure::new(Code::ConnectRefused, "127.0.0.1:1");
+        assert_eq!(refused.to_string(), "nothing listens there: 127.0.0.1:1");
+        assert_eq!(Failure::new(Code::ConnectRefused, "").to_string(), "nothing listens there");
+        assert_eq!(refused.code.to_string(), "connect_refused");
+    }
+
+    #[test]
     fn every_row_speaks_in_half_sentences() {
         for code in Code::ALL {
             let entry = code.entry();
@@ -411,5 +429,6 @@ mod tests {
     fn f122_text_from_outside_cannot_forge_a_line() {
         assert_eq!(plain("a\r\nlevel=error \u{202e}x", 64), "a\\r\\nlevel=error \\u{202e}x");
         assert_eq!(plain("abcdef", 3), "abc...");
+        assert_eq!(plain("a b", 3), "a b");
     }
 }

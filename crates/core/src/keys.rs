@@ -122,6 +122,17 @@ mod tests {
     }
 
     #[test]
+    fn a_discovery_document_is_read_or_is_none() {
+        let document =
+            r#"{"issuer":"https://dex.example/dex","jwks_uri":"https://dex.example/dex/keys","other":1}"#;
+        let read = Discovery::read(&answer(200, document)).unwrap();
+        assert_eq!(read.issuer, "https://dex.example/dex");
+        assert_eq!(read.jwks_uri, "https://dex.example/dex/keys");
+        assert_eq!(Discovery::read(&answer(404, document)), None);
+        assert_eq!(Discovery::read(&answer(200, "<html>")), None);
+    }
+
+    #[test]
     fn a_key_is_there_or_gone_or_not_to_be_found_out() {
         let keys = r#"{"keys":[{"kid":"a","kty":"RSA"},{"kid":"b"},{"kty":"EC"}]}"#;
         assert_eq!(published(&answer(200, keys), "b"), Published::Yes);

@@ -291,7 +291,7 @@ mod tests {
             (",\"expires_in\":3.6e3", Ok(3600)),
             (",\"expires_in\":\"3600\"", Ok(3600)),
             (",\"expires_in\":9223372036854775808", Ok(LONGEST_LIFE.as_secs())),
-            (",\"expires_in\":1e300", Ok(LONGEST_LIFE.as_secs())),
+            (",\"expires_in\":1e300", Ok(315_360_000)),
             (",\"expires_in\":0", Err(Code::TokenExpired)),
             (",\"expires_in\":-1", Err(Code::TokenExpired)),
             (",\"expires_in\":\"soon\"", Err(Code::TokenExpired)),
@@ -335,17 +335,25 @@ mod tests {
             (400, r#"{"error":"request_not_supported"}"#, Code::RequestNotSupported),
             (400, r#"{"error":"invalid_grant"}"#, Code::InvalidGrant),
             (400, r#"{"error":"invalid_scope"}"#, Code::InvalidScope),
+            (400, r#"{"error":"invalid_target"}"#, Code::InvalidTarget),
+            (400, r#"{"error":"unauthorized_client"}"#, Code::UnauthorizedClient),
+            (400, r#"{"error":"server_error"}"#, Code::ServerError),
+            (400, r#"{"error":"temporarily_unavailable"}"#, Code::Unavailable),
             (400, r#"{"error":"brand_new"}"#, Code::Rejected),
+            (400, "something else, and longer than the words by which plain http is known", Code::Rejected),
             (400, "nothing", Code::Rejected),
             (400, "Client sent an HTTP request to an HTTPS server.\n", Code::TlsExpected),
             (401, r#"{"error":"invalid_client"}"#, Code::InvalidClient),
             (401, r#"{"error":"access_denied"}"#, Code::AccessDenied),
             (403, "<html>", Code::Forbidden),
+            (403, "{}", Code::Forbidden),
             (404, "404 page not found", Code::EndpointNotFound),
             (405, "", Code::EndpointNotFound),
             (408, "", Code::Unavailable),
             (429, "", Code::RateLimited),
             (500, r#"{"error":"server_error"}"#, Code::ServerError),
+            (500, "<html>", Code::ServerError),
+            (500, r#"{"error":"invalid_client"}"#, Code::ServerError),
             (502, "<html>", Code::Unavailable),
             (503, "", Code::Unavailable),
             (307, "", Code::Redirected),
@@ -391,6 +399,12 @@ mod tests {
         assert!(read(&answer(200, body), asked).is_ok());
         let other = r#"{"access_token":"a","issued_token_type":"urn:x"}"#;
         assert_eq!(read(&answer(200, other), asked).unwrap().other_type.as_deref(), Some("urn:x"));
+        let same = format!(r#"{{"access_token":"a","issued_token_type":"{ID_TOKEN}"}}"#);
+        assert_eq!(read(&answer(200, &same), asked).unwrap().other_type, None);
+        for unasked in [None, Some("")] {
+            let asked = Asked { requested_type: unasked, ..asked };
+            assert_eq!(read(&answer(200, other), asked).unwrap().other_type, None);
+        }
     }
 
     #[test]

@@ -158,6 +158,12 @@ mod tests {
     }
 
     #[test]
+    fn something_is_left_for_the_exchange_whatever_was_set() {
+        let late = Schedule { before: Some(Duration::ZERO), interval: None };
+        assert_eq!((late.budget(secs(50)), late.budget(secs(3_600))), (secs(5), secs(10)));
+    }
+
+    #[test]
     fn is_due_before_expiry_from_two_seconds_on() {
         for length in (2_000..200_000).step_by(37) {
             let length = Duration::from_millis(length);

@@ -76,5 +76,6 @@ mod tests {
         assert!(!secret.shows_in("token starts with abcdefghijk"));
         assert!(Secret::new("abc".to_owned()).shows_in("xxabcxx"));
         assert!(!Secret::new(String::new()).shows_in("anything"));
+        assert!(Secret::new(String::new()).is_empty() && !secret.is_empty());
     }
 }

@@ -244,11 +244,23 @@ mod tests {
     }
 
     #[test]
+    fn commands_are_told_apart() {
+        let said: BTreeSet<_> =
+            Command::ALL.iter().flat_map(|command| [command.name(), command.purpose()]).collect();
+        assert!(said.len() == 2 * Command::ALL.len() && !said.contains(""), "{said:?}");
+    }
+
+    #[test]
     fn the_nearest_name_is_found_and_a_far_one_is_not() {
         assert_eq!(nearest("conector_id", KNOWN_FIELDS.iter().copied()), Some("connector_id"));
         assert_eq!(nearest("federated_id", KNOWN_SCOPES.iter().copied()), Some("federated:id"));
         assert_eq!(nearest("grnat_type", KNOWN_FIELDS.iter().copied()), Some("grant_type"));
         assert_eq!(nearest("username", KNOWN_FIELDS.iter().copied()), None);
+        // One letter, and one more for each six that were typed.
+        assert_eq!(nearest("abcdefghijXX", ["abcdefghijkl"]), Some("abcdefghijkl"));
+        assert_eq!(nearest("abcXX", ["abcde"]), None);
+        assert_eq!(nearest("abcdefghiXXXX", ["abcdefghijklm"]), None);
+        assert_eq!(nearest("X", ["Y"]), Some("Y"));
         let variables = SETTINGS.iter().map(|setting| setting.variable);
         assert_eq!(nearest("DEXSIDECAR_CAFILE", variables), Some("DEXSIDECAR_CA_FILE"));
     }

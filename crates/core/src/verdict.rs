@@ -79,8 +79,24 @@ mod tests {
         let secs = Duration::from_secs;
         let at = |now, min_ttl| Verdict::of(&token, secs(min_ttl), UnixTime::from_secs(now));
         assert_eq!(at(900, 0), Verdict::Good(Some(secs(100))));
+        assert_eq!(at(900, 100), Verdict::Good(Some(secs(100))));
         assert_eq!(at(900, 101), Verdict::TooShort(secs(100)));
         assert_eq!(at(1_000, 0), Verdict::Expired(secs(0)));
+    }
+
+    #[test]
+    fn only_a_good_one_is_good_and_each_says_what_it_is() {
+        let hour = Duration::from_secs(3_600);
+        for (verdict, good, words) in [
+            (Verdict::Good(Some(hour)), true, "holds a token that is good for 1h"),
+            (Verdict::Good(None), true, "holds a token that does not tell when it expires"),
+            (Verdict::TooShort(hour), false, "holds a token that is good for 1h only"),
+            (Verdict::Expired(hour), false, "holds a token that expired 1h ago"),
+            (Verdict::NoToken, false, "holds something that is no token"),
+            (Verdict::Empty, false, "is empty"),
+        ] {
+            assert_eq!((verdict.is_good(), verdict.to_string().as_str()), (good, words));
+        }
     }
 
     #[test]

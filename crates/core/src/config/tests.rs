@@ -208,3 +208,33 @@ fn an_output_must_be_a_file() {
         assert_eq!(told.unwrap_err()[0].wrong, "names a folder", "{path}");
     }
 }
+
+#[test]
+fn what_is_needed_before_anything_is_judged_is_read_by_itself() {
+    let all = given(&["DEXSIDECAR_LOG=debug", "DEXSIDECAR_LOG_FORMAT=json", "DEXSIDECAR_TERMINATION_LOG=/t"]);
+    assert_eq!(log(&all), Log { level: Level::Debug, json: true });
+    assert_eq!(termination_log(&all), Some("/t".into()));
+    assert_eq!((log(&given(&[])), termination_log(&given(&[]))), (Log::default(), None));
+    let names = [Level::Error, Level::Warn, Level::Info, Level::Debug].map(Level::name);
+    assert_eq!(names, ["error", "warn", "info", "debug"]);
+}
+
+#[test]
+fn the_subject_token_s_file_is_known_where_it_is_one() {
+    let file = "/var/run/secrets/kubernetes.io/dex/token";
+    assert_eq!(with(&[]).unwrap().subject_token_file(), Some(&file.into()));
+    let text = given(&["dex_endpoint=https://dex/token", "dex_subject_token=a", "dex_file_scope=/scope"]);
+    assert_eq!(Config::read(&text, false).unwrap().subject_token_file(), None);
+}
+
+#[test]
+fn a_key_check_is_a_second_apart_at_least_or_never() {
+    for (given, period) in [("1s", Some(1_000)), ("1500ms", Some(1_500)), ("0s", None)] {
+        let config = with(&[&format!("DEXSIDECAR_KEY_CHECK={given}")]).unwrap();
+        assert_eq!(config.key_check, period.map(Duration::from_millis), "{given}");
+    }
+    assert_eq!(
+        problems(&["DEXSIDECAR_KEY_CHECK=999ms"]),
+        ["DEXSIDECAR_KEY_CHECK is too short: use 1s or more, or 0s for never"]
+    );
+}

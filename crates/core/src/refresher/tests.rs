@@ -368,3 +368,227 @@ fn f095_what_was_slept_counts() {
     // And over the expiry: what it says of itself is true at once.
     assert_eq!(refresher.health(at(4_000.0)), Health::Expired);
 }
+
+#[test]
+fn an_adopted_token_at_its_budget_is_exchanged_at_once() {
+    // Of two hours one is kept in reserve.
+    let lifetime = Lifetime { issued: at(-3_600.0).boot, expires: at(3_600.0).boot };
+    let mut refresher = new();
+    refresher.adopted(lifetime, at(0.0), Jitter::new(1.0));
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Exchange);
+}
+
+#[test]
+fn nothing_in_hand_is_nothing_to_publish() {
+    let mut refresher = new();
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Exchange);
+    refresher.obtained(Lifetime::starting(at(0.0).boot, secs(60)), at(0.0));
+    refresher.nothing_in_hand();
+    refresher.keys_rest();
+    assert_eq!(wait_for_step(&mut refresher, 0.0), (60.0, Step::Exchange));
+}
+
+#[test]
+fn what_a_server_asks_for_is_spread_by_a_tenth() {
+    let mut refresher = new();
+    let busy = Failure { retry_after: Some(secs(100)), ..Failure::new(Code::RateLimited, "") };
+    assert_eq!(refresher.failed(&busy, INPUTS, at(0.0), Jitter::new(1.0)), secs(110));
+}
+
+#[test]
+fn a_token_that_runs_out_before_the_next_try_is_a_reason_for_one() {
+    for (when, pause, reason) in [(598.0, 2.0, Reason::Expired), (597.5, 2.5, Reason::Retry)] {
+        let mut refresher = holding(600);
+        assert_eq!(fail(&mut refresher, Code::ConnectRefused, when).as_secs_f64(), pause);
+        assert_eq!((refresher.due(), refresher.reason()), (at(600.0).boot, reason));
+        assert_eq!(refresher.failures(), 1);
+    }
+}
+
+#[test]
+fn failures_in_a_row_are_counted() {
+    let mut refresher = new();
+    for times in 1..5 {
+        fail(&mut refresher, Code::ConnectRefused, 0.0);
+        assert_eq!(refresher.failures(), times);
+    }
+    refresher.obtained(Lifetime::starting(at(0.0).boot, secs(60)), at(0.0));
+    assert_eq!(refresher.failures(), 0);
+}
+
+#[test]
+fn a_subject_token_is_another_one_when_its_file_or_its_end_is() {
+    let now = at(0.0);
+    let chance = |refresher: &mut Refresher| {
+        refresher.keys_rest();
+        wait_for_step(refresher, 0.0)
+    };
+    // A hundred seconds: the last chance is a tenth before the end.
+    let mut refresher = holding(86_400 / 2);
+    refresher.due = at(99_999.0).boot;
+    refresher.held = None;
+    assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(100), now));
+    assert_eq!(chance(&mut refresher), (90.0, Step::Exchange));
+    // Taken once; but what is in the file now ends later, although nothing else about it changed.
+    assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(200), now));
+    refresher.due = at(99_999.0).boot;
+    assert_eq!(chance(&mut refresher), (180.0, Step::Exchange));
+    // The same once more is the same.
+    assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(200), now));
+    refresher.due = at(99_999.0).boot;
+    assert_eq!(chance(&mut refresher), (99_999.0, Step::Exchange));
+}
+
+#[test]
+fn a_subject_token_at_its_very_end_has_expired() {
+    let mut refresher = new();
+    assert!(!refresher.subject_read(INPUTS, None, at(0.0).unix, at(0.0)));
+    assert!(refresher.subject_read(INPUTS, None, at(0.0).unix + Duration::from_nanos(1), at(0.0)));
+}
+
+#[test]
+fn the_last_chance_is_for_a_token_of_some_age_and_ends_with_the_subject() {
+    let now = at(0.0);
+    // Looked at when the subject token has sixty seconds left of its ten minutes, and when it has none.
+    for (held, when, expected) in
+        [(5_800, 590.0, true), (5_900, 590.0, true), (5_901, 590.0, false), (3_600, 600.0, false)]
+    {
+        let mut refresher = holding(held);
+        refresher.keys_rest();
+        assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
+        let step = refresher.step(at(when), Jitter::NONE);
+        assert_eq!(step == Step::Exchange, expected, "{held} s, at {when}: {step:?}");
+    }
+}
+
+#[test]
+fn a_second_signal_in_the_same_instant_is_a_second_one() {
+    let mut refresher = holding(86_400);
+    assert_eq!(refresher.signalled(at(10.0)), at(10.0).boot);
+    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Step::Exchange);
+    refresher.obtained(Lifetime::starting(at(10.0).boot, secs(86_400)), at(10.0));
+    refresher.published(at(10.0), Jitter::NONE);
+    assert_eq!(refresher.signalled(at(10.0)), at(15.0).boot);
+}
+
+#[test]
+fn a_signal_passes_the_bucket_and_nothing_else_does() {
+    for (signal, expected) in [(false, 4.0), (true, 0.0)] {
+        let mut refresher = new();
+        for _ in 0..5 {
+            assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Exchange);
+        }
+        if signal {
+            assert_eq!(refresher.signalled(at(0.0)), at(0.0).boot);
+            // One was due already, so it is that one. The next is a signal's own.
+            fail(&mut refresher, Code::InvalidClient, 0.0);
+            assert_eq!(refresher.signalled(at(0.0)), at(0.0).boot);
+            assert_eq!(refresher.reason(), Reason::Signal);
+        }
+        assert_eq!(wait_for_step(&mut refresher, 0.0), (expected, Step::Exchange));
+    }
+}
+
+#[test]
+fn what_was_spread_after_a_pause_comes_at_the_expiry_at_the_latest() {
+    for (woken, reason, exchange) in [(598.0, Reason::Expired, 600.0), (595.0, Reason::Schedule, 600.0)] {
+        let mut refresher = holding(600);
+        refresher.keys_rest();
+        let _ = refresher.step(at(0.0), Jitter::NONE);
+        let step = refresher.step(at(woken), Jitter::new(1.0));
+        assert_eq!(step, Step::Wait(at(600.0).boot));
+        assert_eq!(refresher.step(at(600.0), Jitter::NONE), Step::Expire);
+        assert_eq!(refresher.reason(), reason);
+        assert_eq!(wait_for_step(&mut refresher, 600.0), (exchange, Step::Exchange));
+    }
+}
+
+#[test]
+fn a_pause_is_five_seconds_too_much_and_spreads_only_what_is_due() {
+    // The refresh is due at 1,800 s; the loop wants to look again after half a minute.
+    let stopped_until = |when: f64| {
+        let mut refresher = holding(3_600);
+        refresher.keys_rest();
+        let _ = refresher.step(at(1_780.0), Jitter::NONE);
+        refresher.step(at(when), Jitter::new(1.0))
+    };
+    assert_eq!(stopped_until(1_800.0), Step::Exchange);
+    assert_eq!(stopped_until(1_805.0), Step::Exchange);
+    assert_eq!(stopped_until(1_806.0), Step::Wait(at(1_811.0).boot));
+    let mut refresher = holding(86_400);
+    refresher.keys_rest();
+    let _ = refresher.step(at(0.0), Jitter::NONE);
+    assert_eq!(refresher.step(at(10_000.0), Jitter::new(1.0)), Step::Wait(at(10_030.0).boot));
+    assert_eq!(refresher.due(), at(57_600.0).boot);
+}
+
+#[test]
+fn a_write_that_fails_makes_it_stale_too() {
+    let mut refresher = holding(3_600);
+    assert!(refresher.displaced(at(1.0)));
+    fail(&mut refresher, Code::OutputDiskFull, 1.0);
+    assert_eq!(refresher.health(at(1.0)), Health::Stale);
+}
+
+#[test]
+fn while_a_token_cannot_be_put_back_no_other_is_asked_for() {
+    let mut refresher = holding(3_600);
+    refresher.keys_rest();
+    assert!(refresher.displaced(at(1.0)));
+    let mut now = 1.0;
+    while now < 2_400.0 {
+        let (when, step) = wait_for_step(&mut refresher, now);
+        assert_eq!(step, Step::Publish, "at {when}");
+        fail(&mut refresher, Code::OutputDiskFull, when);
+        now = when;
+    }
+}
+
+#[test]
+fn of_two_reasons_for_one_instant_the_schedule_s_gives_way() {
+    let mut refresher = holding(86_400);
+    refresher.keys_lost(at(57_540.0), Jitter::new(1.0));
+    assert_eq!((refresher.due(), refresher.reason()), (at(57_600.0).boot, Reason::LostKeys));
+    // Another that comes for the same instant changes nothing.
+    let mut refresher = new();
+    let pause = fail(&mut refresher, Code::InvalidClient, 0.0);
+    assert_eq!(pause, Duration::from_millis(500));
+    refresher.inputs_seen(Fingerprint(2), at(0.5));
+    assert_eq!((refresher.due(), refresher.reason()), (at(0.5).boot, Reason::Retry));
+    // And one that comes later less so, whatever the reason.
+    let mut refresher = holding(86_400);
+    refresher.keys_lost(at(57_590.0), Jitter::new(1.0));
+    assert_eq!((refresher.due(), refresher.reason()), (at(57_600.0).boot, Reason::Schedule));
+}
+
+#[test]
+fn looks_often_while_something_is_about_to_happen() {
+    let slice = |refresher: &mut Refresher, when: f64| match refresher.step(at(when), Jitter::NONE) {
+        Step::Wait(until) => at(when).boot.until(until).as_secs(),
+        step => panic!("{step:?}"),
+    };
+    // Nothing else is planned for the next minutes.
+    let calm = |length: u64| {
+        let mut refresher = holding(length);
+        refresher.keys_rest();
+        refresher.due = at(99_999.0).boot;
+        refresher
+    };
+    assert_eq!(slice(&mut calm(600), 100.0), 30);
+    assert_eq!(slice(&mut calm(600), 480.0), 30, "two minutes before the expiry");
+    assert_eq!(slice(&mut calm(600), 481.0), 5);
+    assert_eq!(slice(&mut calm(120), 10.0), 30, "it never lived longer than two minutes");
+    let mut refused = calm(600);
+    refused.refused_with = Some(INPUTS);
+    assert_eq!(slice(&mut refused, 100.0), 5);
+    let mut suspect = calm(600);
+    assert!(!suspect.subject_read(INPUTS, None, at(0.0).unix, at(1.0)));
+    assert_eq!(slice(&mut suspect, 100.0), 5);
+    let mut sound = calm(600);
+    assert!(sound.subject_read(INPUTS, None, at(9_000.0).unix, at(1.0)));
+    assert_eq!(slice(&mut sound, 100.0), 30);
+    let mut unwritten = calm(600);
+    assert!(unwritten.displaced(at(100.0)));
+    unwritten.publish_due = at(200.0).boot;
+    assert_eq!(slice(&mut unwritten, 100.0), 5);
+}

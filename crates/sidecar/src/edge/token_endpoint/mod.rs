@@ -69,12 +69,6 @@ impl HttpEndpoint {
         Self { timeout, roots, proxies }
     }
 
-    /// The limit of one attempt.
-    #[must_use]
-    pub const fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
     /// Host and port of what would be connected to for this URL: the proxy, if one is set for it.
     #[must_use]
     pub fn first_hop(&self, url: &EndpointUrl) -> (String, u16) {
