@@ -238,3 +238,81 @@ fn a_key_check_is_a_second_apart_at_least_or_never() {
         ["DEXSIDECAR_KEY_CHECK is too short: use 1s or more, or 0s for never"]
     );
 }
+
+#[test]
+fn a_mode_is_octal_and_lets_its_owner_read() {
+    let told =
+        "DEXSIDECAR_OUTPUT_MODE is no file mode that lets its owner read: use octal digits such as 0640";
+    for (given, mode) in [("0640", Some(0o640)), ("400", Some(0o400)), ("0777", Some(0o777)), ("", None)] {
+        let config = with(&[&format!("DEXSIDECAR_OUTPUT_MODE={given}")]).unwrap();
+        assert_eq!(config.output.unwrap().mode, mode, "{given}");
+    }
+    for wrong in ["1640", "01000", "0240", "040", "+640", "00640", "648", "rw", "-640"] {
+        assert_eq!(problems(&[&format!("DEXSIDECAR_OUTPUT_MODE={wrong}")]), [told], "{wrong}");
+    }
+}
+
+#[test]
+fn a_group_is_a_number_that_a_group_can_have() {
+    for (given, group) in
+        [("0", Some(0)), ("1000", Some(1_000)), ("4294967294", Some(u32::MAX - 1)), ("", None)]
+    {
+        let config = with(&[&format!("DEXSIDECAR_OUTPUT_GROUP={given}")]).unwrap();
+        assert_eq!(config.output.unwrap().group, group, "{given}");
+    }
+    for wrong in ["4294967295", "4294967296", "+1000", "-1", "staff"] {
+        let told = "DEXSIDECAR_OUTPUT_GROUP is no group number: use a number such as 1000";
+        assert_eq!(problems(&[&format!("DEXSIDECAR_OUTPUT_GROUP={wrong}")]), [told], "{wrong}");
+    }
+}
+
+#[test]
+fn files_are_named_by_flag_or_variable() {
+    assert_eq!(with(&["DEXSIDECAR_CA_FILE=/ca.pem"]).unwrap().ca_file, Some("/ca.pem".into()));
+    assert_eq!(with(&["DEXSIDECAR_CA_FILE="]).unwrap().ca_file, None);
+    let mut flag = given(&SEED);
+    flag.flags.push(("ca-file".to_owned(), String::new()));
+    let problems = Config::read(&flag, true).unwrap_err();
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].to_string().ends_with("is empty: name a file"), "{}", problems[0]);
+}
+
+#[test]
+fn a_token_type_is_doubted_where_it_is_set_and_unknown() {
+    let of_types = |types: &[&str]| -> usize {
+        let given = given(&[&["dex_endpoint=https://dex/token"][..], types].concat());
+        let config = Config::read(&given, false).unwrap();
+        config.warnings.iter().filter(|warning| warning.contains("is a type that")).count()
+    };
+    assert_eq!(of_types(&[]), 0);
+    assert_eq!(of_types(&["dex_requested_token_type="]), 0);
+    assert_eq!(of_types(&["dex_requested_token_type=urn:x", "dex_subject_token_type=urn:y"]), 2);
+}
+
+#[test]
+fn what_a_grant_of_another_kind_lacks_is_not_missed() {
+    let missed = |grant: &[&str]| -> usize {
+        let given = given(&[&["dex_endpoint=https://dex/token"][..], grant].concat());
+        let config = Config::read(&given, false).unwrap();
+        config.warnings.iter().filter(|warning| warning.contains("Dex needs it")).count()
+    };
+    assert_eq!(missed(&[]), 4);
+    assert_eq!(missed(&["dex_grant_type=urn:ietf:params:oauth:grant-type:token-exchange"]), 3);
+    assert_eq!(missed(&["dex_grant_type=password"]), 0);
+}
+
+#[test]
+fn variables_that_kubernetes_makes_for_a_service_are_none_of_ours() {
+    for name in [
+        "DEXSIDECAR_SERVICE_HOST",
+        "DEXSIDECAR_SERVICE_PORT_HTTP",
+        "DEXSIDECAR_PORT",
+        "DEXSIDECAR_PORT_80_TCP_ADDR",
+        "DEXSIDECAR_METRICS_PORT_53_UDP",
+    ] {
+        assert!(with(&[&format!("{name}=10.0.0.1")]).is_ok(), "{name}");
+    }
+    for name in ["DEXSIDECAR_TCP", "DEXSIDECAR_PORT_80", "DEXSIDECAR_OUTPUT_UDP"] {
+        assert_eq!(problems(&[&format!("{name}=1")]).len(), 1, "{name}");
+    }
+}
