@@ -6,6 +6,7 @@ mod deny;
 mod fuzz;
 mod image;
 mod licences;
+mod mutants;
 mod release;
 mod step;
 mod test;
@@ -31,8 +32,10 @@ cargo xtask COMMAND
   bench                  measure the shipped binary against its ceilings, into docs/footprint.md
   soak [--minutes N]     hours in minutes, with trouble of every kind: what it costs is to stay the same
   survive [--bin PATH]   faults against any program that takes the original's environment, as a table
+  fleet                  a thousand sidecars' cores and a real Dex, hours in minutes, drawn into docs/fleet.svg
   fuzz [TARGET] [--minutes N]
                          search for input that breaks what must hold, N minutes of processor time a target
+  mutants                faults put into the core one at a time: its tests notice each
   docs                   write the generated pages anew: docs/settings.md, failures.md, faults.md
 
 Everything that is fetched or built besides goes to $XDG_CACHE_HOME/dexsidecar or ~/.cache/dexsidecar.
@@ -110,7 +113,9 @@ fn run() -> Result<ExitCode, String> {
         "bench" => measured("bench", &[]),
         "soak" => measured("soak", &minutes.map(|n| n.to_string()).into_iter().collect::<Vec<_>>()),
         "survive" => measured("survive", &program.into_iter().collect::<Vec<_>>()),
+        "fleet" => measured("fleet", &[]),
         "fuzz" => fuzz::search(minutes.unwrap_or(1), words.get(1).map(String::as_str)),
+        "mutants" => mutants::all(),
         "docs" => step::plain(cargo().env("UPDATE", "1").args([
             "test",
             "--quiet",

@@ -429,6 +429,6 @@ mod tests {
     fn f122_text_from_outside_cannot_forge_a_line() {
         assert_eq!(plain("a\r\nlevel=error \u{202e}x", 64), "a\\r\\nlevel=error \\u{202e}x");
         assert_eq!(plain("abcdef", 3), "abc...");
-        assert_eq!(plain("a b", 3), "a b");
+        assert_eq!(plain("say \"a\\b\"", 9), "say \"a\\b\"");
     }
 }

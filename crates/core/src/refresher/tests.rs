@@ -592,3 +592,9 @@ fn looks_often_while_something_is_about_to_happen() {
     unwritten.publish_due = at(200.0).boot;
     assert_eq!(slice(&mut unwritten, 100.0), 5);
 }
+
+#[test]
+fn health_has_four_names() {
+    let names = [Health::Starting, Health::Fresh, Health::Stale, Health::Expired].map(Health::name);
+    assert_eq!(names, ["starting", "fresh", "stale", "expired"]);
+}
