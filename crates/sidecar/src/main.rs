@@ -42,10 +42,14 @@ fn main() -> ExitCode {
     };
     let (variables, unreadable) = variables();
     let given = Given { flags, variables, search: search_list() };
-    if command == Command::Wait {
-        process::hide()
-    } else {
-        process::harden()
+    match command {
+        // It becomes another program, which must not find itself in our fetters.
+        Command::Wait => process::hide(),
+        Command::Run | Command::Once => {
+            process::harden();
+            process::confine();
+        }
+        Command::Ready | Command::Check | Command::Token => process::harden(),
     }
     let environment = Environment { given: &given, unreadable };
     let done = match command {
