@@ -88,74 +88,7 @@ proptest! {
         jitters in proptest::collection::vec(0.0..1.0_f64, 1..8),
         events in proptest::collection::vec(event(), 1..120),
     ) {
-        let start = Duration::from_secs(50_000);
-        let mut world = World {
-            refresher: Refresher::new(
-                schedule,
-                key_check.map(Duration::from_secs),
-                Now { boot: BootTime::from_start(start), unix: UnixTime::from_secs(1_700_000_000) },
-            ),
-            boot: start,
-            unix: 1_700_000_000,
-            attempts: vec![],
-        };
-        let mut jitter = jitters.iter().cycle().map(|unit| Jitter::new(*unit));
-        let mut draw = move || jitter.next().expect("it is endless");
-        let mut inputs = Fingerprint(0);
-        let mut events = events.into_iter();
-        let mut idle = 0;
-        let mut at_once = 0;
-        while idle < 40 {
-            let now = world.now();
-            let step = world.refresher.step(now, draw());
-            let Step::Wait(until) = step else {
-                at_once += 1;
-                prop_assert!(at_once < 60, "sixty steps without a pause, the last is {step:?}");
-                // An operator's signal may pass the bucket.
-                let signalled = step == Step::Exchange && world.refresher.reason() == Reason::Signal;
-                if matches!(step, Step::Exchange | Step::CheckKeys) && !signalled {
-                    world.attempts.push(world.boot.as_secs_f64());
-                }
-                answer(&mut world, step, &mut events, inputs, &mut draw);
-                continue;
-            };
-            prop_assert!(until > now.boot, "a wait without a pause");
-            prop_assert!(now.boot.until(until) <= Duration::from_secs(30));
-            at_once = 0;
-            world.boot += now.boot.until(until);
-            match events.next() {
-                Some(Event::Stop(seconds)) => world.boot += Duration::from_secs(seconds),
-                Some(Event::Step(seconds)) => world.unix += seconds,
-                Some(Event::Change(number)) => {
-                    inputs = Fingerprint(number);
-                    world.refresher.inputs_seen(inputs, world.now());
-                }
-                Some(Event::Subject(left)) => {
-                    let now = world.now();
-                    let expires = now.unix.as_duration().as_secs().saturating_add_signed(left);
-                    let _ = world.refresher.subject_read(inputs, None, UnixTime::from_secs(expires), now);
-                }
-                Some(Event::Displace) => {
-                    let _ = world.refresher.displaced(world.now());
-                }
-                Some(Event::LoseKeys) => world.refresher.keys_lost(world.now(), draw()),
-                Some(Event::Signal) => {
-                    let now = world.now();
-                    let when = world.refresher.signalled(now);
-                    prop_assert!(when >= now.boot && now.boot.until(when) <= Duration::from_secs(5));
-                }
-                Some(Event::Replace(length)) => {
-                    let now = world.now();
-                    let lifetime = Lifetime::starting(now.boot, Duration::from_millis(length));
-                    world.refresher.replaced_by(lifetime, now, draw());
-                }
-                Some(Event::Issue(_) | Event::Fail(..)) => {}
-                None => idle += 1,
-            }
-        }
-        for window in world.attempts.windows(21) {
-            prop_assert!(window[20] - window[0] >= 59.999, "{window:?}");
-        }
+        live(schedule, key_check, &jitters, events)?;
     }
 
     /// P2: a token is refreshed before it expires, and what is left is the budget that is promised.
@@ -206,6 +139,114 @@ proptest! {
         let _ = EndpointUrl::parse(&text).map(|(url, _)| (url.reach(&[]), url.to_string(), url.authority()));
         let _ = EndpointUrl::parse(&format!("https://{text}")).map(|(url, _)| url.to_string());
         let _ = Claims::peek(&Secret::new(text));
+    }
+}
+
+/// Lives through these events, and some time after them.
+fn live(
+    schedule: Schedule,
+    key_check: Option<u64>,
+    jitters: &[f64],
+    events: Vec<Event>,
+) -> Result<(), TestCaseError> {
+    let start = Duration::from_secs(50_000);
+    let mut world = World {
+        refresher: Refresher::new(
+            schedule,
+            key_check.map(Duration::from_secs),
+            Now { boot: BootTime::from_start(start), unix: UnixTime::from_secs(1_700_000_000) },
+        ),
+        boot: start,
+        unix: 1_700_000_000,
+        attempts: vec![],
+    };
+    let mut jitter = jitters.iter().cycle().map(|unit| Jitter::new(*unit));
+    let mut draw = move || jitter.next().expect("it is endless");
+    let mut inputs = Fingerprint(0);
+    let mut events = events.into_iter();
+    let mut idle = 0;
+    let mut at_once = 0;
+    while idle < 40 {
+        let now = world.now();
+        let step = world.refresher.step(now, draw());
+        let Step::Wait(until) = step else {
+            at_once += 1;
+            prop_assert!(at_once < 60, "sixty steps without a pause, the last is {step:?}");
+            // An operator's signal may pass the bucket.
+            let signalled = step == Step::Exchange && world.refresher.reason() == Reason::Signal;
+            if matches!(step, Step::Exchange | Step::CheckKeys) && !signalled {
+                world.attempts.push(world.boot.as_secs_f64());
+            }
+            answer(&mut world, step, &mut events, inputs, &mut draw);
+            continue;
+        };
+        prop_assert!(until > now.boot, "a wait without a pause");
+        prop_assert!(now.boot.until(until) <= Duration::from_secs(30));
+        at_once = 0;
+        world.boot += now.boot.until(until);
+        match events.next() {
+            Some(Event::Stop(seconds)) => world.boot += Duration::from_secs(seconds),
+            Some(Event::Step(seconds)) => world.unix += seconds,
+            Some(Event::Change(number)) => {
+                inputs = Fingerprint(number);
+                world.refresher.inputs_seen(inputs, world.now());
+            }
+            Some(Event::Subject(left)) => {
+                let now = world.now();
+                let expires = now.unix.as_duration().as_secs().saturating_add_signed(left);
+                let _ = world.refresher.subject_read(inputs, None, UnixTime::from_secs(expires), now);
+            }
+            Some(Event::Displace) => {
+                let _ = world.refresher.displaced(world.now());
+            }
+            Some(Event::LoseKeys) => world.refresher.keys_lost(world.now(), draw()),
+            Some(Event::Signal) => {
+                let now = world.now();
+                let when = world.refresher.signalled(now);
+                prop_assert!(when >= now.boot && now.boot.until(when) <= Duration::from_secs(5));
+            }
+            Some(Event::Replace(length)) => {
+                let now = world.now();
+                let lifetime = Lifetime::starting(now.boot, Duration::from_millis(length));
+                world.refresher.replaced_by(lifetime, now, draw());
+            }
+            Some(Event::Issue(_) | Event::Fail(..)) => {}
+            None => idle += 1,
+        }
+    }
+    for window in world.attempts.windows(21) {
+        prop_assert!(window[20] - window[0] >= 59.999, "{window:?}");
+    }
+    Ok(())
+}
+
+/// The same for every history of four events there is, drawn from one of each kind.
+#[test]
+fn no_short_history_makes_it_hurry_spin_or_fall() {
+    let kinds = [
+        Event::Issue(1_500),
+        Event::Issue(3_600_000),
+        Event::Issue(u64::MAX),
+        Event::Fail(Code::ConnectRefused, None),
+        Event::Fail(Code::RateLimited, Some(900)),
+        Event::Fail(Code::InvalidClient, None),
+        Event::Stop(4_000),
+        Event::Step(-400_000_000),
+        Event::Change(1),
+        Event::Subject(5),
+        Event::Displace,
+        Event::LoseKeys,
+        Event::Signal,
+        Event::Replace(60_000),
+    ];
+    let mut places = [0; 4];
+    loop {
+        let events = places.map(|place: usize| kinds[place].clone()).to_vec();
+        let lived = live(Schedule::default(), Some(600), &[0.0, 0.999, 0.5], events.clone());
+        assert!(lived.is_ok(), "{events:?}: {lived:?}");
+        let Some(place) = places.iter().rposition(|place| place + 1 < kinds.len()) else { return };
+        places[place] += 1;
+        places[place + 1..].fill(0);
     }
 }
 
