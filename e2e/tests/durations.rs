@@ -1,0 +1,112 @@
+//! Durations mean what they mean to Go, in which the original is written: the same texts are put to Go itself.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use dexsidecar_core::duration;
+
+#[test]
+fn go_reads_every_duration_alike() {
+    dexsidecar_fetch::go::look().unwrap();
+    let texts = texts();
+    let go = said_by_go(&texts);
+    assert_eq!(go.len(), texts.len());
+    let mut read = 0;
+    for (text, go) in texts.iter().zip(go) {
+        let ours = duration::parse(text).map(|length| length.as_nanos());
+        match go.parse::<i128>() {
+            // Nothing here can last less than no time, and minus nothing is a slip of the pen.
+            Ok(go) if go < 0 || text.starts_with('-') => assert!(ours.is_err(), "{text:?}"),
+            Ok(go) => {
+                read += 1;
+                // What Go sums as a float may be off by one in the last place.
+                let ours = i128::try_from(ours.unwrap_or_else(|why| panic!("{text:?} {why}, for Go {go}")));
+                assert!((ours.unwrap() - go).abs() <= 1, "{text:?} is {go} for Go");
+            }
+            Err(_) => assert!(ours.is_err(), "{text:?} is {ours:?}, and no duration for Go"),
+        }
+    }
+    assert!(read > 500, "{read} of {} are durations", texts.len());
+}
+
+/// Numbers and units in every combination, right and wrong, and what the search with libFuzzer kept.
+fn texts() -> Vec<String> {
+    let numbers = [
+        "0",
+        "1",
+        "007",
+        "1.5",
+        ".5",
+        "5.",
+        ".",
+        "",
+        "1.000000001",
+        "0.9999999999999999999999",
+        "2562047",
+        "2562048",
+        "9223372036854775807",
+        "9223372036854775808",
+        "99999999999999999999",
+        "1_000",
+        "1e3",
+        "+1",
+        "-1",
+        "0x10",
+        "1,5",
+        " 1",
+    ];
+    let units = ["ns", "us", "µs", "μs", "ms", "s", "m", "h", "d", "", "S", "sec", "s ", "\n"];
+    let mut texts: Vec<String> = vec![];
+    for number in numbers {
+        for unit in units {
+            let one = format!("{number}{unit}");
+            for more in ["", "30m", "1h1h", "0", "-1s", "+1s", ".5s", "1.s"] {
+                texts.push(format!("{one}{more}"));
+                texts.push(format!("+{one}{more}"));
+            }
+        }
+    }
+    texts.extend(["+", "-", "0", "-0", "+0", "00", "0s", "-0s"].map(str::to_owned));
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/duration");
+    texts.extend(
+        fs::read_dir(corpus).unwrap().filter_map(|entry| fs::read_to_string(entry.unwrap().path()).ok()),
+    );
+    texts
+}
+
+fn said_by_go(texts: &[String]) -> Vec<String> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/go/durations.go");
+    let mut child = Command::new("go")
+        .args(["run", program.to_str().unwrap()])
+        .env("CGO_ENABLED", "0")
+        .env("GOWORK", "off")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = String::new();
+    for text in texts {
+        // Go's quotes: what is not plain ASCII as \u or \U with all its digits.
+        let quoted: String = text.chars().fold(String::new(), |mut quoted, c| {
+            if c.is_ascii_graphic() && c != '"' && c != '\\' {
+                quoted.push(c);
+            } else {
+                let _ = write!(quoted, "\\U{:08x}", u32::from(c));
+            }
+            quoted
+        });
+        let _ = writeln!(lines, "\"{quoted}\"");
+    }
+    let mut stdin = child.stdin.take().unwrap();
+    // From a thread, since Go answers meanwhile.
+    let writing = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    writing.join().unwrap().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
