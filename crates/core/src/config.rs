@@ -14,10 +14,6 @@ use crate::settings::{
 };
 use reading::Reading;
 
-const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
-const TOKEN_TYPES: [&str; 2] =
-    ["urn:ietf:params:oauth:token-type:id_token", "urn:ietf:params:oauth:token-type:access_token"];
-
 /// What was given, as it was given.
 #[derive(Clone, Debug, Default)]
 pub struct Given {

@@ -4,11 +4,10 @@
 use crate::claims::Claims;
 use crate::config::Config;
 use crate::duration::Human;
+use crate::exchange::{ACCESS_TOKEN, ID_TOKEN, KNOWN_TO_DEX, TOKEN_EXCHANGE};
 use crate::failure::{Code, plain};
 use crate::settings::AUDIENCE_SCOPE;
 use crate::time::UnixTime;
-
-const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
 /// Sentences that narrow down why Dex refused; none where nothing is known. `subject` is what the subject token says
 /// of itself.
@@ -30,7 +29,9 @@ pub fn of(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTime) 
         }
         Code::UnsupportedGrantType => match config.field("grant_type") {
             None => found.push("dex_grant_type is not set".to_owned()),
-            Some(grant) if grant != EXCHANGE => found.push("dex_grant_type is another grant".to_owned()),
+            Some(grant) if grant != TOKEN_EXCHANGE => {
+                found.push("dex_grant_type is another grant".to_owned())
+            }
             Some(_) => found.push("dex_grant_type is right, so Dex's oauth2.grantTypes lacks it".to_owned()),
         },
         Code::ServerError => {
@@ -48,9 +49,7 @@ pub fn of(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTime) 
         Code::RequestNotSupported => {
             for name in ["subject_token_type", "requested_token_type"] {
                 let kind = config.field(name);
-                let known = kind.is_some_and(|kind| {
-                    kind.ends_with(":token-type:id_token") || kind.ends_with(":token-type:access_token")
-                });
+                let known = kind.is_some_and(|kind| KNOWN_TO_DEX.contains(&kind));
                 if !known && (kind.is_some_and(|kind| !kind.is_empty()) || name == "subject_token_type") {
                     found.push(format!("dex_{name} is no type that Dex knows"));
                 }
@@ -62,12 +61,11 @@ pub fn of(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTime) 
 }
 
 fn denied(config: &Config, subject: Option<&Claims>, now: UnixTime, found: &mut Vec<String>) {
-    if config.field("subject_token_type").is_some_and(|kind| kind.ends_with(":access_token")) {
-        found.push(
+    if config.field("subject_token_type") == Some(ACCESS_TOKEN) {
+        found.push(format!(
             "dex_subject_token_type is access_token: Dex then asks the issuer's userinfo endpoint, which Kubernetes does \
-             not have; use urn:ietf:params:oauth:token-type:id_token"
-                .to_owned(),
-        );
+             not have; use {ID_TOKEN}"
+        ));
     }
     let Some(subject) = subject else {
         found.push("the subject token is no JSON Web Token".to_owned());
@@ -121,6 +119,7 @@ pub fn oddities(subject: &Claims, now: UnixTime) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::config::tests::given;
+    use crate::exchange::JWT;
 
     const NOW: UnixTime = UnixTime::from_secs(1_000);
 
@@ -136,8 +135,8 @@ mod tests {
             expires: Some(UnixTime::from_secs(400)),
             ..Claims::default()
         };
-        let kind = "dex_subject_token_type=urn:ietf:params:oauth:token-type:access_token";
-        let found = of(Code::AccessDenied, &config(&[kind]), Some(&subject), NOW);
+        let kind = format!("dex_subject_token_type={ACCESS_TOKEN}");
+        let found = of(Code::AccessDenied, &config(&[&kind]), Some(&subject), NOW);
         assert!(found[0].contains("userinfo"), "{found:?}");
         assert_eq!(found[1], "by this node's clock the subject token expired 10m ago");
         assert!(found[2].contains("https://kubernetes.default.svc"), "{found:?}");
@@ -163,7 +162,7 @@ mod tests {
     #[test]
     fn a_grant_or_connector_that_is_set_is_judged() {
         let said = |code, more: &str| of(code, &config(&[more]), None, NOW);
-        let grant = format!("dex_grant_type={EXCHANGE}");
+        let grant = format!("dex_grant_type={TOKEN_EXCHANGE}");
         assert_eq!(
             said(Code::UnsupportedGrantType, &grant),
             ["dex_grant_type is right, so Dex's oauth2.grantTypes lacks it"]
@@ -181,20 +180,17 @@ mod tests {
 
     #[test]
     fn a_token_type_that_dex_does_not_know_is_named() {
-        const ID: &str = "urn:ietf:params:oauth:token-type:id_token";
-        const ACCESS: &str = "urn:ietf:params:oauth:token-type:access_token";
-        const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
         let subject = "dex_subject_token_type is no type that Dex knows";
         let requested = "dex_requested_token_type is no type that Dex knows";
         for (given, told) in [
-            (&[("subject", ID), ("requested", ACCESS)][..], &[][..]),
-            (&[("subject", ACCESS), ("requested", ID)], &[]),
-            (&[("subject", ID)], &[]),
-            (&[("subject", ID), ("requested", "")], &[]),
+            (&[("subject", ID_TOKEN), ("requested", ACCESS_TOKEN)][..], &[][..]),
+            (&[("subject", ACCESS_TOKEN), ("requested", ID_TOKEN)], &[]),
+            (&[("subject", ID_TOKEN)], &[]),
+            (&[("subject", ID_TOKEN), ("requested", "")], &[]),
             (&[], &[subject]),
             (&[("subject", "")], &[subject]),
-            (&[("subject", JWT), ("requested", ACCESS)], &[subject]),
-            (&[("subject", ID), ("requested", JWT)], &[requested]),
+            (&[("subject", JWT), ("requested", ACCESS_TOKEN)], &[subject]),
+            (&[("subject", ID_TOKEN), ("requested", JWT)], &[requested]),
         ] {
             let given: Vec<String> =
                 given.iter().map(|(which, kind)| format!("dex_{which}_token_type={kind}")).collect();

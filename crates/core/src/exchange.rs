@@ -11,6 +11,17 @@ use crate::endpoint_url::EndpointUrl;
 use crate::failure::Failure;
 use crate::secret::Secret;
 
+/// The grant (RFC 8693 §2.1).
+pub const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+/// A type of token (RFC 8693 §3).
+pub const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+/// A type of token (RFC 8693 §3).
+pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+/// A type of token (RFC 8693 §3).
+pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+/// The types that Dex knows (server/handlers.go).
+pub const KNOWN_TO_DEX: [&str; 2] = [ID_TOKEN, ACCESS_TOKEN];
+
 /// One HTTP request: a form to post, or a document to get.
 #[derive(Clone, Debug)]
 pub struct Request {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::claims::Claims;
-use crate::exchange::Answer;
+use crate::exchange::{Answer, ID_TOKEN};
 use crate::failure::{Code, Failure, plain};
 use crate::secret::Secret;
 use crate::time::UnixTime;
@@ -20,8 +20,6 @@ const ASSUMED_LIFE: Duration = Duration::from_secs(15 * 60);
 
 /// No server is believed when it asks to be left alone for longer (F24).
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
-
-const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
 /// What was known when the request was sent.
 #[derive(Clone, Copy, Debug)]

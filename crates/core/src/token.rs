@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::claims::Claims;
+use crate::exchange::{ID_TOKEN, JWT};
 use crate::failure::Code;
 use crate::secret::Secret;
 
@@ -13,8 +14,7 @@ pub const LARGEST_SUBJECT: usize = 64 * 1024;
 pub const LARGEST_ISSUED: usize = 256 * 1024;
 
 /// Token types that are JSON Web Tokens, so that half a token can be told from a whole one (RFC 8693 §3).
-const JWT_TYPES: [&str; 2] =
-    ["urn:ietf:params:oauth:token-type:id_token", "urn:ietf:params:oauth:token-type:jwt"];
+const JWT_TYPES: [&str; 2] = [ID_TOKEN, JWT];
 
 /// The token traded in.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -79,12 +79,10 @@ pub struct IssuedToken {
 mod tests {
     use super::*;
 
-    const ID_TOKEN: Option<&str> = Some("urn:ietf:params:oauth:token-type:id_token");
-
     #[test]
     fn f062_a_subject_token_is_trimmed() {
         for content in ["a.b.c", "a.b.c\n", "\u{feff} a.b.c\r\n\t"] {
-            let token = SubjectToken::parse(content.into(), ID_TOKEN).unwrap();
+            let token = SubjectToken::parse(content.into(), Some(ID_TOKEN)).unwrap();
             assert_eq!(token.0.expose(), "a.b.c");
         }
     }
@@ -100,7 +98,7 @@ mod tests {
             (b"a.b.c\na.b.c", Code::SubjectTokenMalformed),
             (b"\xff\xfea\0.\0b", Code::SubjectTokenMalformed),
         ] {
-            assert_eq!(SubjectToken::parse(content.to_vec(), ID_TOKEN), Err(code), "{content:?}");
+            assert_eq!(SubjectToken::parse(content.to_vec(), Some(ID_TOKEN)), Err(code), "{content:?}");
         }
         assert_eq!(
             SubjectToken::parse(vec![b'a'; LARGEST_SUBJECT + 1], None),

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Given, Level, Log, Output, Problem, Source, TOKEN_EXCHANGE, TOKEN_TYPES, WriteMode};
+use super::{Given, Level, Log, Output, Problem, Source, WriteMode};
 use crate::duration::{self, NotADuration};
 use crate::endpoint_url::{EndpointUrl, Reach};
+use crate::exchange::{ACCESS_TOKEN, ID_TOKEN, KNOWN_TO_DEX, TOKEN_EXCHANGE};
 use crate::secret::Secret;
 use crate::settings::{
     self, ACCESS_TOKEN_FILE, AUDIENCE_SCOPE, BASIC_AUTH, ENDPOINT, FIELD_PREFIX, FILE_PREFIX, KNOWN_FIELDS,
@@ -269,7 +270,7 @@ impl<'a> Reading<'a> {
         if text("grant_type").is_none_or(|grant| grant == TOKEN_EXCHANGE) {
             for (name, use_it) in [
                 (SUBJECT_TOKEN, "set dex_file_subject_token to the projected token's path".to_owned()),
-                ("subject_token_type", format!("set dex_subject_token_type to {}", TOKEN_TYPES[0])),
+                ("subject_token_type", format!("set dex_subject_token_type to {ID_TOKEN}")),
                 (
                     "connector_id",
                     "set dex_connector_id to the id of Dex's connector for this cluster".to_owned(),
@@ -282,10 +283,9 @@ impl<'a> Reading<'a> {
             }
         }
         for name in ["subject_token_type", "requested_token_type"] {
-            if text(name).is_some_and(|kind| !kind.is_empty() && !TOKEN_TYPES.contains(&kind)) {
+            if text(name).is_some_and(|kind| !kind.is_empty() && !KNOWN_TO_DEX.contains(&kind)) {
                 self.warnings.push(format!(
-                    "{FIELD_PREFIX}{name} is a type that Dex does not know: use {} or {}",
-                    TOKEN_TYPES[0], TOKEN_TYPES[1]
+                    "{FIELD_PREFIX}{name} is a type that Dex does not know: use {ID_TOKEN} or {ACCESS_TOKEN}"
                 ));
             }
         }

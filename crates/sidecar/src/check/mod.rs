@@ -7,7 +7,7 @@ use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Config, Source};
 use dexsidecar_core::duration::Human;
 use dexsidecar_core::evidence;
-use dexsidecar_core::exchange::{Request, TokenEndpoint as _};
+use dexsidecar_core::exchange::{Request, TOKEN_EXCHANGE, TokenEndpoint as _};
 use dexsidecar_core::failure::{Failure, Stage, plain};
 use dexsidecar_core::keys::{self, Discovery};
 use dexsidecar_core::settings::SUBJECT_TOKEN;
@@ -124,7 +124,6 @@ fn subject_token(config: &Config, subject: Option<&Claims>, clock: &Clock) -> So
 
 /// What Dex publishes of itself. Without it an exchange works as well, so this rung never breaks.
 async fn discovery(config: &Config, endpoint: &HttpEndpoint) -> Sound {
-    const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
     let Some(url) = keys::discovery_url(&config.endpoint) else {
         let note =
             "dex_endpoint does not end with /token, as Dex's does: lost keys will not be noticed".to_owned();
@@ -147,8 +146,10 @@ async fn discovery(config: &Config, endpoint: &HttpEndpoint) -> Sound {
         }
     };
     let mut notes = vec![];
-    if !found.grant_types_supported.iter().any(|grant| grant == EXCHANGE) {
-        notes.push(format!("Dex does not offer token exchange: list {EXCHANGE} in its oauth2.grantTypes"));
+    if !found.grant_types_supported.iter().any(|grant| grant == TOKEN_EXCHANGE) {
+        notes.push(format!(
+            "Dex does not offer token exchange: list {TOKEN_EXCHANGE} in its oauth2.grantTypes"
+        ));
     }
     (format!("issuer {}", plain(&found.issuer, 120)), notes)
 }
