@@ -59,6 +59,12 @@ impl Claims {
         })
     }
 
+    /// Whether both are from the same issuer and for the same audience, so that one can stand for the other.
+    #[must_use]
+    pub fn is_of_a_kind_with(&self, other: &Self) -> bool {
+        self.issuer == other.issuer && self.audience == other.audience
+    }
+
     /// `exp - iat`, where both are there and in order.
     #[must_use]
     pub fn length(&self) -> Option<std::time::Duration> {

@@ -217,6 +217,7 @@ impl Config {
                 None => return Err(reading.problems()),
             },
         };
+        reading.files_written(&config);
         reading.end(config)
     }
 

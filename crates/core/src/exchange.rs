@@ -89,7 +89,8 @@ pub fn basic_authorization(id_and_secret: &Secret) -> Option<Secret> {
     Some(Secret::new(header))
 }
 
-/// Every shape in which a client's secret travels: as it is, form-encoded, and inside Basic. Nothing for a public client.
+/// Every shape in which a client's secret travels or may come back: as it is, form-encoded, inside Basic, and in base64.
+/// Nothing for a public client.
 /// None of them may be quoted.
 #[must_use]
 pub fn client_secret_shapes(id_and_secret: &Secret) -> Vec<Secret> {
@@ -99,6 +100,7 @@ pub fn client_secret_shapes(id_and_secret: &Secret) -> Vec<Secret> {
     };
     let mut shapes = vec![Secret::new(secret.to_owned()), Secret::new(form_encoded(secret).to_string())];
     let header = basic_authorization(id_and_secret);
+    shapes.push(Secret::new(STANDARD.encode(secret)));
     shapes.extend(header.map(|header| Secret::new(header.expose().trim_start_matches("Basic ").to_owned())));
     shapes
 }
@@ -185,7 +187,10 @@ mod tests {
             let shapes = client_secret_shapes(&Secret::new(text.to_owned()));
             shapes.iter().map(|shape| shape.expose().to_owned()).collect()
         };
-        assert_eq!(shapes("user:a+b"), ["a+b", "a%2Bb", &STANDARD.encode("user:a%2Bb")]);
+        assert_eq!(
+            shapes("user:a+b"),
+            ["a+b", "a%2Bb", &STANDARD.encode("a+b"), &STANDARD.encode("user:a%2Bb")]
+        );
         assert!(shapes("user:").is_empty() && shapes("user").is_empty() && shapes("").is_empty());
     }
 }

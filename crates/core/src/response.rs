@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -67,10 +68,18 @@ pub fn read(answer: &Answer, asked: Asked<'_>) -> Result<IssuedToken, Failure> {
     let Some(members) = members(&answer.body) else {
         return Err(unusable(answer, asked, "it is not the JSON object that was expected"));
     };
+    // What it issues is as secret as what was sent.
+    let secrets = with_issued(&members, asked.secrets);
+    let asked = Asked { secrets: &secrets, ..asked };
     if members.error.is_string() {
         return Err(named(answer.status, &members, asked));
     }
     issued(members, asked)
+}
+
+fn with_issued(members: &Members, secrets: &[Secret]) -> Vec<Secret> {
+    let issued = members.access_token.as_str().map(|token| Secret::new(token.to_owned()));
+    secrets.iter().cloned().chain(issued).collect()
 }
 
 /// The body as a JSON object. (serde would take an array for a struct too.)
@@ -154,7 +163,10 @@ fn refused(answer: &Answer, asked: Asked<'_>) -> Failure {
         500 => Code::ServerError,
         501..600 => Code::Unavailable,
         _ => match members(&answer.body) {
-            Some(members) if members.error.is_string() => return named(status, &members, asked),
+            Some(members) if members.error.is_string() => {
+                let secrets = with_issued(&members, asked.secrets);
+                return named(status, &members, Asked { secrets: &secrets, ..asked });
+            }
             _ if status == 403 => Code::Forbidden,
             // Go's words, and nginx's.
             _ if [
@@ -169,9 +181,13 @@ fn refused(answer: &Answer, asked: Asked<'_>) -> Failure {
             _ => Code::Rejected,
         },
     };
-    let said = members(&answer.body)
-        .filter(|members| members.error.is_string())
-        .map_or_else(|| status.to_string(), |members| said(status, &members, asked));
+    let said = members(&answer.body).filter(|members| members.error.is_string()).map_or_else(
+        || status.to_string(),
+        |members| {
+            let secrets = with_issued(&members, asked.secrets);
+            said(status, &members, Asked { secrets: &secrets, ..asked })
+        },
+    );
     Failure::new(code, said)
 }
 
@@ -215,8 +231,13 @@ fn quoted(word: &str, asked: Asked<'_>) -> String {
     if shows_a_secret(word, asked) { "(left out: it repeats a secret)".to_owned() } else { plain(word, 64) }
 }
 
+/// In the text as it is, or as it was before somebody encoded it for a form or a URL.
 fn shows_a_secret(text: &str, asked: Asked<'_>) -> bool {
-    asked.secrets.iter().any(|secret| secret.shows_in(text))
+    let in_url = percent_decode_str(text).decode_utf8_lossy();
+    let spaced = text.replace('+', " ");
+    let in_form = percent_decode_str(&spaced).decode_utf8_lossy();
+    let texts = [text, &in_url, &in_form];
+    asked.secrets.iter().any(|secret| texts.iter().any(|text| secret.shows_in(text)))
 }
 
 fn redirected(answer: &Answer, asked: Asked<'_>) -> Failure {
@@ -416,11 +437,39 @@ mod tests {
         assert_eq!(told(&"x".repeat(300)).len(), "401 access_denied: ".len() + 256 + 3);
         let leak = told("token eyJhbGciOiJSUzI1 is bad");
         assert!(!leak.contains("eyJ"), "{leak}");
+        for encoded in ["eyJhbGciOiJSUzI1NiJ9%2epayload", "e%79JhbGciOiJSUzI1NiJ9"] {
+            assert!(told(encoded).ends_with("repeats a secret and is left out)"), "{encoded}");
+        }
+        let spaced = [Secret::new("a secret with spaces".to_owned())];
+        for encoded in ["a+secret+with+spaces", "a%20secret%20with%20spaces"] {
+            let body = serde_json::json!({"error": "access_denied", "error_description": encoded});
+            let told = read(&answer(401, &body.to_string()), asked(&spaced)).unwrap_err().detail;
+            assert!(told.ends_with("repeats a secret and is left out)"), "{told}");
+        }
         let redirect = Answer {
             location: Some("https://sso.example/login?t=eyJhbGciOiJSUzI1NiJ9".to_owned()),
             ..answer(302, "")
         };
         assert_eq!(read(&redirect, asked(&secrets)).unwrap_err().detail, "302 to sso.example");
+    }
+
+    #[test]
+    fn what_is_issued_is_not_quoted_either() {
+        const TOKEN: &str = "issued-and-not-to-be-seen";
+        for (status, more) in [
+            (200, format!(r#""token_type":"{TOKEN}""#)),
+            (200, format!(r#""error":"x","error_description":"it was {TOKEN}""#)),
+            (400, format!(r#""error":"{TOKEN}""#)),
+            (503, format!(r#""error":"x","error_description":"it was {TOKEN}""#)),
+        ] {
+            let body = format!(r#"{{"access_token":"{TOKEN}",{more}}}"#);
+            let failure = read(&answer(status, &body), asked(&[])).unwrap_err();
+            assert!(!failure.detail.contains("issued") && failure.detail.contains("left out"), "{failure}");
+        }
+        let body = format!(r#"{{"access_token":"{TOKEN}","issued_token_type":"{TOKEN}"}}"#);
+        let asked = Asked { requested_type: Some(ID_TOKEN), ..asked(&[]) };
+        let other = read(&answer(200, &body), asked).unwrap().other_type.unwrap();
+        assert!(other.contains("left out"), "{other}");
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub enum Verdict {
     /// A token that is good for this long. One that is no JSON Web Token, which Dex never issues, counts as good
     /// while it stands there whole; it has no known end.
     Good(Option<Duration>),
+    /// A token that does not tell when it expires, where that matters.
+    Untold,
     /// A token with less life left than was asked for.
     TooShort(Duration),
     /// A token that expired this long ago.
@@ -33,11 +35,11 @@ impl Verdict {
         if text.is_empty() {
             return Self::Empty;
         }
-        if !is_bearer_token(text) {
+        if !is_bearer_token(text) || is_torn(text) {
             return Self::NoToken;
         }
         let Some(expires) = Claims::peek(content).and_then(|claims| claims.expires) else {
-            return Self::Good(None);
+            return if min_ttl.is_zero() { Self::Good(None) } else { Self::Untold };
         };
         if expires <= now {
             return Self::Expired(now.since(expires));
@@ -55,11 +57,18 @@ impl Verdict {
     }
 }
 
+/// Half a JSON Web Token, as a file that is overwritten in place holds for a moment: it begins as one, and has neither the
+/// three parts of a signed one nor the five of an encrypted one.
+fn is_torn(text: &str) -> bool {
+    text.starts_with("eyJ") && (!matches!(text.split('.').count(), 3 | 5) || text.ends_with('.'))
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Good(Some(left)) => write!(f, "holds a token that is good for {}", Human(*left)),
             Self::Good(None) => f.write_str("holds a token that does not tell when it expires"),
+            Self::Untold => f.write_str("holds a token that does not tell whether it is good for so long"),
             Self::TooShort(left) => write!(f, "holds a token that is good for {} only", Human(*left)),
             Self::Expired(ago) => write!(f, "holds a token that expired {} ago", Human(*ago)),
             Self::NoToken => f.write_str("holds something that is no token"),
@@ -90,6 +99,7 @@ mod tests {
         for (verdict, good, words) in [
             (Verdict::Good(Some(hour)), true, "holds a token that is good for 1h"),
             (Verdict::Good(None), true, "holds a token that does not tell when it expires"),
+            (Verdict::Untold, false, "holds a token that does not tell whether it is good for so long"),
             (Verdict::TooShort(hour), false, "holds a token that is good for 1h only"),
             (Verdict::Expired(hour), false, "holds a token that expired 1h ago"),
             (Verdict::NoToken, false, "holds something that is no token"),
@@ -106,5 +116,20 @@ mod tests {
         assert_eq!(judge("opaque"), Verdict::Good(None));
         assert_eq!(judge(""), Verdict::Empty);
         assert_eq!(judge("<html>\n"), Verdict::NoToken);
+        let opaque = Secret::new("opaque".to_owned());
+        assert_eq!(Verdict::of(&opaque, Duration::from_secs(1), UnixTime::default()), Verdict::Untold);
+    }
+
+    #[test]
+    fn half_a_token_is_none() {
+        let whole = jwt("{\"alg\":\"none\"}", "{\"exp\":1000}");
+        let text = whole.expose();
+        let last = text.rfind('.').unwrap();
+        for length in 3..=last + 1 {
+            let half = Secret::new(text[..length].to_owned());
+            assert_eq!(Verdict::of(&half, Duration::ZERO, UnixTime::default()), Verdict::NoToken, "{length}");
+        }
+        let encrypted = Secret::new("eyJ.a.b.c.d".to_owned());
+        assert!(Verdict::of(&encrypted, Duration::ZERO, UnixTime::default()).is_good());
     }
 }

@@ -37,6 +37,7 @@ struct Held {
     token: Secret,
     key_id: Option<String>,
     expires: Option<UnixTime>,
+    lifetime: Lifetime,
     /// Whether it is in the file, and not on its way there.
     on_disk: bool,
 }
@@ -141,7 +142,9 @@ impl<E: TokenEndpoint> Agent<E> {
         self.subject_seen(inputs.subject.as_ref())?;
         self.stand_ins_used(&inputs.stand_ins);
         let rotation = self.refresher.failures() as usize;
-        let (issued, lifetime) = inputs.trade(&self.config, &self.endpoint, &self.clock, rotation).await?;
+        let held = self.held.as_ref().map(|held| &held.token);
+        let (issued, lifetime) =
+            inputs.trade(&self.config, &self.endpoint, &self.clock, rotation, held).await?;
         let lifetime = self.improves(&issued.token, lifetime)?;
         if let Some(other) = issued.other_type.filter(|_| !self.said.other_type) {
             self.said.other_type = true;
@@ -154,6 +157,7 @@ impl<E: TokenEndpoint> Agent<E> {
             token: issued.token,
             key_id: claims.key_id,
             expires: claims.expires,
+            lifetime,
             on_disk: false,
         });
         Ok(lifetime)
@@ -231,7 +235,8 @@ impl<E: TokenEndpoint> Agent<E> {
         }
         let lifetime = lifetime_on_disk(&claims, left, now.boot);
         self.file = Some(file);
-        self.held = Some(Held { token, key_id: claims.key_id, expires: claims.expires, on_disk: true });
+        self.held =
+            Some(Held { token, key_id: claims.key_id, expires: claims.expires, lifetime, on_disk: true });
         self.refresher.adopted(lifetime, now, chance::jitter());
         let path = self.output.path.display();
         let due = now.boot.until(self.refresher.due());
@@ -260,10 +265,12 @@ impl<E: TokenEndpoint> Agent<E> {
             && let Verdict::Good(Some(left)) = Verdict::of(&token, WORTH_ADOPTING, now.unix)
             && let Some(claims) = Claims::peek(&token)
             && claims.expires > held.expires
+            && Claims::peek(&held.token).is_none_or(|ours| ours.is_of_a_kind_with(&claims))
         {
             let lifetime = lifetime_on_disk(&claims, left, now.boot);
             self.file = Some(file);
-            self.held = Some(Held { token, key_id: claims.key_id, expires: claims.expires, on_disk: true });
+            self.held =
+                Some(Held { token, key_id: claims.key_id, expires: claims.expires, lifetime, on_disk: true });
             self.refresher.replaced_by(lifetime, now, chance::jitter());
             self.said_displaced(
                 "something else wrote a token that lives longer into the output file; it is kept",
@@ -321,17 +328,18 @@ impl<E: TokenEndpoint> Agent<E> {
         }
     }
 
-    /// Whether a token just issued is better than the one on disk. One that was on disk already has the life it had.
+    /// Whether a token just issued is better than the one on disk. One that was held already has the life it had.
     fn improves(&self, token: &Secret, lifetime: Lifetime) -> Result<Lifetime, Failure> {
         let now = self.clock.now();
-        let (Some(held), Some(old)) = (&self.held, self.refresher.held()) else { return Ok(lifetime) };
-        let left = old.left(now.boot);
-        if held.token == *token {
+        if let Some(Held { token: known, lifetime: old, .. }) = &self.held
+            && known == token
+        {
             // It is as good as new only while nobody would ask for another: else each exchange would make the next one due.
             let soonest = self.config.schedule.refresh_after(old.length(), Jitter::new(1.0));
             let fresh = now.boot < old.issued + soonest;
-            return if fresh { Ok(old) } else { Err(Failure::new(Code::TokenUnchanged, "")) };
+            return if fresh { Ok(*old) } else { Err(Failure::new(Code::TokenUnchanged, "")) };
         }
+        let left = self.refresher.held().and_then(|held| held.left(now.boot));
         let new = lifetime.left(now.boot).unwrap_or_default();
         if new <= HARDLY_ALIVE && left.is_some_and(|left| left > new) {
             return Err(Failure::new(Code::TokenExpired, format!("it has {} left", Human(new))));

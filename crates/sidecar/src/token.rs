@@ -102,7 +102,7 @@ pub async fn token(
     if let Some(token) = cache.as_ref().and_then(|cache| good(&cache.output)) {
         return Ok(token);
     }
-    let (issued, _) = inputs.trade(config, endpoint, clock, 0).await?;
+    let (issued, _) = inputs.trade(config, endpoint, clock, 0, None).await?;
     // Only a token that tells its end can be judged by the next call. Where it cannot be kept, it is printed all the
     // same: the next call exchanges again.
     if let Some(cache) =

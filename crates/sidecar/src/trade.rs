@@ -6,6 +6,7 @@ use std::path::Path;
 
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Config, Source};
+use dexsidecar_core::duration::Human;
 use dexsidecar_core::exchange::{
     Field, Request, TokenEndpoint, basic_authorization, client_secret_shapes, form,
 };
@@ -118,16 +119,18 @@ impl Inputs {
         add(self.client.as_ref().map_or("", Secret::expose).as_bytes());
     }
 
-    /// Sends everything and judges the answer. `rotation` is handed on to [`TokenEndpoint::send`].
+    /// Sends everything and judges the answer. `rotation` is handed on to [`TokenEndpoint::send`]; `held` is the token
+    /// that is used now, which is not to be quoted either.
     ///
     /// # Errors
-    /// Why there is no token.
+    /// Why there is no token, or none that outlived the way here.
     pub async fn trade(
         &self,
         config: &Config,
         endpoint: &impl TokenEndpoint,
         clock: &Clock,
         rotation: usize,
+        held: Option<&Secret>,
     ) -> Result<(IssuedToken, Lifetime), Failure> {
         let request = Request {
             url: config.endpoint.clone(),
@@ -137,7 +140,8 @@ impl Inputs {
         // From before anything is sent: early is safe.
         let asked_at = clock.now();
         let answer = endpoint.send(&request, rotation).await?;
-        let secrets = self.secrets();
+        let mut secrets = self.secrets();
+        secrets.extend(held.cloned());
         let asked = Asked {
             now: asked_at.unix,
             requested_type: config.field("requested_token_type"),
@@ -145,6 +149,13 @@ impl Inputs {
         };
         let issued = response::read(&answer, asked)?;
         let lifetime = Lifetime::starting(asked_at.boot, issued.length);
+        if lifetime.left(clock.now().boot).is_none() {
+            let lives = Human(issued.length);
+            return Err(Failure::new(
+                Code::TokenExpired,
+                format!("it lives {lives}, and its way here took longer"),
+            ));
+        }
         Ok((issued, lifetime))
     }
 

@@ -28,9 +28,9 @@ const CORES: usize = 1_000;
 const COMPRESSION: u32 = 20;
 const HOUR: u64 = 3_600;
 /// Seconds of a core's life: when Dex goes, when it is back, and the end.
-const AWAY: u64 = 5_400;
+const AWAY: u64 = 4_500;
 const BACK: u64 = AWAY + HOUR;
-const END: u64 = 4 * HOUR + 1_800;
+const END: u64 = BACK + 4_500;
 
 /// The cores' clock.
 #[derive(Clone, Copy)]
@@ -39,6 +39,11 @@ struct Compressed(tokio::time::Instant);
 impl Compressed {
     fn since_start(self) -> Duration {
         self.0.elapsed() * COMPRESSION
+    }
+
+    /// In our time.
+    fn left_until(self, second: u64) -> Duration {
+        Duration::from_secs(second).saturating_sub(self.since_start()) / COMPRESSION
     }
 
     fn now(self) -> Now {
@@ -90,13 +95,22 @@ async fn fleet() -> Result<(), Box<dyn Error>> {
             core(clock, &endpoint, &request, &seen).await;
         });
     }
+    // In a thread of its own: starting a Dex takes a while, which would stop all cores and then bring them in step. The
+    // thread lives as long as the Dex that it starts, which would not outlive it.
+    let dex = std::thread::spawn(move || {
+        std::thread::sleep(clock.left_until(AWAY));
+        dex.stop();
+        std::thread::sleep(clock.left_until(BACK));
+        dex.resume();
+        std::thread::sleep(clock.left_until(END));
+        drop(dex);
+    });
     until(clock, AWAY).await;
-    dex.stop();
-    println!("Dex has gone; until now: {}", told(&seen.borrow(), 0..AWAY));
+    println!("Dex goes; until now: {}", told(&seen.borrow(), 0..AWAY));
     until(clock, BACK).await;
-    dex.resume();
-    println!("Dex is back; while it was away: {}", told(&seen.borrow(), AWAY..BACK));
+    println!("Dex comes back; while it was away: {}", told(&seen.borrow(), AWAY..BACK));
     until(clock, END).await;
+    dex.join().map_err(|_| "Dex could not be stopped and started")?;
     let seen = seen.borrow();
     println!("and since: {}", told(&seen, BACK..END));
     let long = seen.without.iter().map(|(from, until)| until - from).max().unwrap_or_default();
@@ -165,8 +179,7 @@ fn request(endpoint: &str, subject: String) -> Request {
 }
 
 async fn until(clock: Compressed, second: u64) {
-    let passed = Duration::from_secs(second).saturating_sub(clock.since_start());
-    tokio::time::sleep(passed / COMPRESSION).await;
+    tokio::time::sleep(clock.left_until(second)).await;
 }
 
 /// How many there were in all, and in the worst second.

@@ -1,9 +1,9 @@
 //! Settings being read: one method a kind of value, gathering mistakes instead of stopping at the first.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Given, Level, Log, Output, Problem, Source, WriteMode};
+use super::{Config, Given, Level, Log, Output, Problem, Source, WriteMode};
 use crate::duration::{self, NotADuration};
 use crate::endpoint_url::{EndpointUrl, Reach};
 use crate::exchange::{ACCESS_TOKEN, ID_TOKEN, KNOWN_TO_DEX, TOKEN_EXCHANGE};
@@ -338,6 +338,34 @@ impl<'a> Reading<'a> {
             self.problem(&name, "names a folder", "name a file in it, as FOLDER/token");
         }
         Some(Output { path, mode, group, write_mode, remove_expired })
+    }
+}
+
+impl Reading<'_> {
+    /// What is written must be no file that has another use: the one would destroy the other.
+    pub(super) fn files_written(&mut self, config: &Config) {
+        let from_file = |name: &str, source: &Source| match source {
+            Source::File(path) => Some((format!("{FILE_PREFIX}{name}"), path.clone())),
+            Source::Text(_) => None,
+        };
+        let mut read: Vec<(String, PathBuf)> =
+            config.fields.iter().filter_map(|(name, source)| from_file(name, source)).collect();
+        read.extend(config.client.as_ref().and_then(|source| from_file(BASIC_AUTH, source)));
+        read.extend(config.ca_file.clone().map(|path| (settings::CA_FILE.variable.to_owned(), path)));
+        let same = |a: &Path, b: &Path| a.components().eq(b.components());
+        let output = format!("{FIELD_PREFIX}{ACCESS_TOKEN_FILE}");
+        if let Some(written) = &config.output {
+            for (name, _) in read.iter().filter(|(_, path)| same(path, &written.path)) {
+                self.problem(&output, format!("is the file that {name} names"), "name another file");
+            }
+            read.push((output, written.path.clone()));
+        }
+        if let Some(log) = &config.termination_log {
+            for (name, _) in read.iter().filter(|(_, path)| same(path, log)) {
+                let wrong = format!("is the file that {name} names");
+                self.wrong(settings::TERMINATION_LOG, wrong, "name another file");
+            }
+        }
     }
 }
 

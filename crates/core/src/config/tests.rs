@@ -316,3 +316,33 @@ fn variables_that_kubernetes_makes_for_a_service_are_none_of_ours() {
         assert_eq!(problems(&[&format!("{name}=1")]).len(), 1, "{name}");
     }
 }
+
+#[test]
+fn what_is_written_is_no_file_of_another_use() {
+    let subject = "/var/run/secrets/kubernetes.io/dex/token";
+    let output = "/var/run/secrets/miscord.win/dex/token";
+    for (given, told) in [
+        (
+            format!("DEXSIDECAR_TERMINATION_LOG={output}"),
+            "DEXSIDECAR_TERMINATION_LOG is the file that dex_access_token_file names: name another file",
+        ),
+        (
+            "DEXSIDECAR_TERMINATION_LOG=/var/run/secrets//kubernetes.io/./dex/token".to_owned(),
+            "DEXSIDECAR_TERMINATION_LOG is the file that dex_file_subject_token names: name another file",
+        ),
+        (
+            format!("DEXSIDECAR_CA_FILE={output}"),
+            "dex_access_token_file is the file that DEXSIDECAR_CA_FILE names: name another file",
+        ),
+        (
+            format!("dex_file_resource={output}"),
+            "dex_access_token_file is the file that dex_file_resource names: name another file",
+        ),
+    ] {
+        assert_eq!(problems(&[&given]), [told], "{given}");
+    }
+    // What is only read may be read twice.
+    assert!(with(&[&format!("dex_file_resource={subject}")]).is_ok());
+    let apart = format!("DEXSIDECAR_TERMINATION_LOG={output}.log");
+    assert!(with(&[&apart]).is_ok());
+}

@@ -359,3 +359,51 @@ async fn f094_in_1970_what_is_on_disk_is_not_trusted() {
         assert_eq!(world.agent.held.is_some(), adopted);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn f039_a_token_that_dies_on_its_way_is_a_failure_like_others() {
+    let mut world = World::new(&[], |_| Played::Late(2, 1, "first"), first_key);
+    world.run(3_600.0, |_, verdict| assert_eq!(verdict, None)).await;
+    let exchanges = world.exchanges().len();
+    assert!((50..=200).contains(&exchanges), "{exchanges} in an hour");
+    assert_eq!(world.agent.refresher.failures() as usize, exchanges);
+}
+
+#[tokio::test]
+async fn a_token_that_comes_again_before_it_was_written_has_the_life_it_had() {
+    let mut world = World::new(&[], |_| Played::Away, first_key);
+    let now = world.clock.now();
+    let (on_disk, in_hand) = (
+        Lifetime::starting(now.boot, Duration::from_secs(3_600)),
+        Lifetime::starting(now.boot, Duration::from_secs(60)),
+    );
+    world.agent.refresher.adopted(on_disk, now, Jitter::NONE);
+    let token = Secret::new("again".to_owned());
+    world.agent.held =
+        Some(Held { token: token.clone(), key_id: None, expires: None, lifetime: in_hand, on_disk: false });
+    let again = Lifetime::starting(now.boot + Duration::from_secs(5), Duration::from_secs(60));
+    assert_eq!(world.agent.improves(&token, again).unwrap(), in_hand);
+}
+
+/// Two sidecars over one file: whose token lives longer is kept, if both are of a kind.
+#[tokio::test(start_paused = true)]
+async fn f087_a_longer_token_is_kept_where_it_is_of_the_same_issuer_and_audience() {
+    let exp = (BUILT + Duration::from_secs(9_000 + 50_000)).as_duration().as_secs();
+    for (issuer, kept) in [("", true), (r#","iss":"https://elsewhere""#, false)] {
+        let mut world = World::new(&[], |_| Played::Token(3_600, "first"), first_key);
+        let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{},"exp":{exp}{issuer}}}"#, exp - 60_000));
+        let theirs = format!("e30.{claims}.sig");
+        let path = world.folder.path().join("token");
+        let mut written = false;
+        world
+            .run(200.0, |when, _| {
+                if !written && when > 20.0 {
+                    written = true;
+                    std::fs::write(&path, &theirs).unwrap();
+                }
+            })
+            .await;
+        let found = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(found == theirs, kept, "{issuer}");
+    }
+}

@@ -65,7 +65,7 @@ pub async fn climb(config: &Config, endpoint: &HttpEndpoint, clock: &Clock) -> R
 
     report.sound(Stage::Discovery, discovery(config, endpoint).await);
 
-    match inputs.trade(config, endpoint, clock, 0).await {
+    match inputs.trade(config, endpoint, clock, 0, None).await {
         Ok((issued, _)) => {
             let claims = issued.claims.unwrap_or_default();
             let told =
