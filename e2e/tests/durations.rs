@@ -34,7 +34,7 @@ fn go_reads_every_duration_alike() {
     assert!(read > 500, "{read} of {} are durations", texts.len());
 }
 
-/// Numbers and units in every combination, right and wrong, and what the search with libFuzzer kept.
+/// Numbers and units in every combination, right and wrong, and the seeds of the search with libFuzzer.
 fn texts() -> Vec<String> {
     let numbers = [
         "0",

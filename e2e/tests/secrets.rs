@@ -9,9 +9,9 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dexsidecar_e2e::dex_answers::REFUSALS;
+use dexsidecar_e2e::dex_answers::{REFUSALS, Told};
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
-use dexsidecar_e2e::sidecar::{CANARY, Setup, assert_no_secret};
+use dexsidecar_e2e::sidecar::{CANARY, Setup, assert_no_secret, broken};
 use dexsidecar_e2e::volume::Volume;
 use dexsidecar_e2e::wire::answer;
 use rustix::process::Signal;
@@ -68,12 +68,16 @@ fn echoed(secret: &str) {
         let left = setup.folder().join("termination-log");
         fs::write(&left, "").unwrap();
         let setup = setup.set("DEXSIDECAR_TERMINATION_LOG", left.to_str().unwrap());
-        let said = setup.done(&["once", "--timeout", "300ms"]);
-        let all = format!("{}{}{}", said.stdout, said.stderr, fs::read_to_string(&left).unwrap());
+        let mut sidecar = setup.run();
+        let is_told = |text: &str| text.contains(if nth % 2 == 0 { "code=" } else { r#""code":"# });
+        sidecar.process.until("the failure is told", |process| is_told(&process.output()));
+        sidecar.process.until("it is left for the kubelet", |_| fs::metadata(&left).unwrap().len() > 0);
+        assert_eq!(sidecar.terminate(), Some(0));
+        assert!(endpoint.heard().len() > nth, "each answer was given");
+        let all = sidecar.process.output() + &fs::read_to_string(&left).unwrap();
         // Where it is encoded, the word that every secret has in it is not to be seen.
         assert!(!all.contains(&secret[..12]), "{}\n{all}", String::from_utf8_lossy(&bytes));
-        assert!(all.lines().count() > 1, "it says something of {}", String::from_utf8_lossy(&bytes));
-        let files = files_with_a_secret(setup.folder());
+        let files = files_with_a_secret(left.parent().unwrap());
         assert!(files.iter().all(|file| file == "token"), "{files:?}");
     }
 }
@@ -99,23 +103,27 @@ fn echoes(secret: &str) -> Vec<Vec<u8>> {
     answers
 }
 
-/// The words of the real Dex for each refusal are no risk either; here with the command that says most.
+/// Dex's own words for each refusal, with the subject token appended; and the command that says most.
 #[test]
 fn check_repeats_no_secret_of_any_refusal() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with(SUBJECT);
     for refusal in REFUSALS {
-        endpoint.next(Answer::Bytes(answer(
-            "400 Bad Request",
-            &[],
-            &format!(r#"{{"error":"invalid_request","error_description":"{} {SUBJECT}"}}"#, refusal.name),
-        )));
+        let Told { status, error, description } = refusal.told;
+        let body = format!(r#"{{"error":"{error}","error_description":"{description} {SUBJECT}"}}"#);
+        endpoint.next(Answer::Bytes(answer(&format!("{status} Refused"), &[], &body)));
         let setup = Setup::new()
             .subject(&volume)
             .at_stand_in(&endpoint)
             .set("dex_basic_auth", format!("user:{SECRET}"));
         let done = setup.done(&["check", "--json"]);
-        assert_eq!(done.code, Some(1), "{}", done.stdout);
+        let report = serde_json::from_str(&done.stdout).unwrap();
+        let broken = broken(&report);
+        assert_eq!(
+            (&broken["rung"], &broken["code"]),
+            (&"exchange".into(), &refusal.code.into()),
+            "{report}"
+        );
     }
 }
 
@@ -125,8 +133,8 @@ fn a_crash_leaves_no_core() {
     let volume = Volume::with(SUBJECT);
     for signal in [Signal::ABORT, Signal::QUIT] {
         let setup = Setup::new().subject(&volume).at_stand_in(&endpoint);
-        // As large as it likes, in a folder where it may write.
-        let shell = format!("cd {} && ulimit -c unlimited && exec \"$@\"", setup.folder().display());
+        // As large as this machine allows, in a folder where it may write.
+        let shell = format!("cd {} && ulimit -S -c $(ulimit -H -c) && exec \"$@\"", setup.folder().display());
         let script = setup.folder().join("start");
         fs::write(&script, shell).unwrap();
         let program = dexsidecar_e2e::sidecar::program();

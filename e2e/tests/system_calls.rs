@@ -254,3 +254,24 @@ fn f091_calls_that_are_a_luxury_are_done_without() {
         sidecar.process.ended();
     }
 }
+
+/// What ships is confined, where the kernel can do it; what `wait` becomes is not.
+#[test]
+fn the_program_takes_away_from_itself_what_it_never_needs() {
+    let world = World::new();
+    let restricted = |command: &[&str]| {
+        let setup = world.setup();
+        // For `wait`; an exchange puts another in its place.
+        fs::write(setup.output(), "opaque").expect("a folder of its own");
+        let (trace, setup) = Trace::of(setup, "-e trace=landlock_create_ruleset,landlock_restrict_self");
+        let done = setup.arguments("--timeout 20s").done(command);
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let lines = trace.lines();
+        let has = |words: &str| lines.iter().any(|line| line.contains(words));
+        // The first of them asks what the kernel has.
+        (has("LANDLOCK_CREATE_RULESET_VERSION"), has("landlock_restrict_self"), has("= -1 E"))
+    };
+    let (asked, done, refused) = restricted(&["once"]);
+    assert!(asked && (done || refused), "asked: {asked}, done: {done}, refused: {refused}");
+    assert_eq!(restricted(&["wait", "--", "/bin/true"]), (false, false, false));
+}

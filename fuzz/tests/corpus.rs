@@ -21,6 +21,8 @@ fn nothing_in_the_corpus_breaks_what_holds_for_any_bytes() {
             target(&fs::read(input).unwrap());
         }
     }
+    let searched = fs::read_dir(corpus.with_file_name("fuzz_targets")).unwrap().count();
+    assert_eq!(searched, TARGETS.len(), "a target that is replayed is searched too");
     let folders = fs::read_dir(corpus).unwrap().count();
     assert_eq!(folders, TARGETS.len(), "a folder a target, and no other");
 }

@@ -14,6 +14,9 @@ const TOOLCHAIN: &str = "nightly-2026-10-30";
 
 /// Searches every target, or the one named, for so many minutes of processor time each.
 pub(crate) fn search(minutes: u64, only: Option<&str>) -> Result<ExitCode, String> {
+    if minutes == 0 {
+        return Err("a search takes a minute at least: --minutes 1".to_owned());
+    }
     let program = tool::installed("cargo-fuzz", CARGO_FUZZ)?;
     let rustup = toolchain()?;
     let folder = cache::folder()?.join("fuzz");
@@ -47,9 +50,11 @@ pub(crate) fn search(minutes: u64, only: Option<&str>) -> Result<ExitCode, Strin
             .args([&mine, &root().join("fuzz/corpus").join(target)])
             .arg("--")
             .arg(format!("-fork={jobs}"))
-            .arg(format!("-max_total_time={}", (minutes * 60).div_ceil(jobs)))
+            .arg(format!("-max_total_time={}", minutes.saturating_mul(60).div_ceil(jobs)))
             .arg(format!("-artifact_prefix={}/", finds.display()))
-            .args(["-max_len=8192", "-timeout=60", "-rss_limit_mb=2048"]);
+            .args(["-max_len=8192", "-timeout=60", "-rss_limit_mb=2048"])
+            // By itself it goes on after these, and calls it success.
+            .args(["-ignore_timeouts=0", "-ignore_ooms=0"]);
         let dictionary = root().join("fuzz/dictionaries").join(target);
         if dictionary.is_file() {
             command.arg(format!("-dict={}", dictionary.display()));
@@ -94,7 +99,8 @@ fn toolchain() -> Result<PathBuf, String> {
         .env("RUSTUP_AUTO_INSTALL", "0")
         .current_dir(Path::new("/"))
         .output()
-        .is_ok_and(|output| output.status.success());
+        // The rustc of a distribution does not look at any of this.
+        .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("-nightly"));
     if there {
         return Ok(home);
     }

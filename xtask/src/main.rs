@@ -85,6 +85,13 @@ fn run() -> Result<ExitCode, String> {
     if let Some(flag) = flags.iter().find(|flag| !known.contains(&flag.as_str())) {
         return Err(format!("--{flag} is no flag of this command\n\n{HELP}"));
     }
+    let most = match words.first().map_or("help", String::as_str) {
+        "rootfs" | "fuzz" => 2,
+        _ => 1,
+    };
+    if let Some(word) = words.get(most) {
+        return Err(format!("{word} is too much for this command\n\n{HELP}"));
+    }
     let has = |flag: &str| flags.iter().any(|given| given == flag);
     match words.first().map_or("help", String::as_str) {
         "help" => {

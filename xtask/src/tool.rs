@@ -11,7 +11,9 @@ use crate::{cargo, step};
 pub(crate) fn installed(name: &str, version: &str) -> Result<PathBuf, String> {
     let is_it = |program: &Path| {
         let output = Command::new(program).arg("--version").output();
-        output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(version))
+        output.is_ok_and(|output| {
+            String::from_utf8_lossy(&output.stdout).split_ascii_whitespace().any(|word| word == version)
+        })
     };
     if is_it(Path::new(name)) {
         return Ok(name.into());

@@ -18,8 +18,8 @@ pub fn harden() {
     let _ = rustix::thread::set_no_new_privs(true);
 }
 
-/// Takes away for good, from this thread and all that it starts, what keeping a token fresh never needs: to execute
-/// anything, to listen for TCP, to make folders, links, sockets, pipes or devices, to signal other processes. By Landlock,
+/// Takes away for good, from this thread and all that it starts, what keeping a token fresh never needs: to execute a file,
+/// to bind a TCP port, to make folders, symbolic links, sockets, pipes or devices, to signal other processes. By Landlock,
 /// where the kernel has it; whatever it does not know is left out.
 ///
 /// No rule names a path: one would be tied to the folder that is there now, and a volume that is taken away and comes back
@@ -74,7 +74,9 @@ mod tests {
             assert!(fs::create_dir(path.join("folder")).is_err(), "made a folder");
             assert!(std::os::unix::fs::symlink("a", path.join("link")).is_err(), "made a link");
             if status.ruleset == RulesetStatus::FullyEnforced {
-                assert!(TcpListener::bind("127.0.0.1:0").is_err(), "listens");
+                assert!(TcpListener::bind("127.0.0.1:0").is_err(), "bound a port");
+                let parent = rustix::process::getppid().unwrap();
+                assert!(rustix::process::test_kill_process(parent).is_err(), "signals others");
             }
             fs::write(path.join("token.tmp"), "token").unwrap();
             fs::rename(path.join("token.tmp"), path.join("token")).unwrap();
