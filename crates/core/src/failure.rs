@@ -363,13 +363,13 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Text from outside, made fit for a log line: at most `longest` characters, all of them printable ASCII; others
+/// Text from outside, made fit for a log line: about `longest` characters at most, all of them printable ASCII; others
 /// are escaped, so that no answer can forge a line (F122).
 #[must_use]
 pub fn plain(text: &str, longest: usize) -> String {
     let mut out = String::new();
-    for (taken, c) in text.chars().enumerate() {
-        if taken == longest {
+    for c in text.chars() {
+        if out.len() >= longest {
             out.push_str("...");
             break;
         }
@@ -428,7 +428,8 @@ mod tests {
     #[test]
     fn f122_text_from_outside_cannot_forge_a_line() {
         assert_eq!(plain("a\r\nlevel=error \u{202e}x", 64), "a\\r\\nlevel=error \\u{202e}x");
-        assert_eq!(plain("abcdef", 3), "abc...");
+        assert_eq!((plain("abcdef", 3), plain("abc", 3)), ("abc...".to_owned(), "abc".to_owned()));
+        assert_eq!(plain("\u{7f}\u{7f}\u{7f}", 7), "\\u{7f}\\u{7f}...");
         assert_eq!(plain("say \"a\\b\"", 9), "say \"a\\b\"");
     }
 }
