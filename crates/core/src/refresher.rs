@@ -242,7 +242,12 @@ impl Refresher {
             return;
         }
         self.hold(lifetime);
+        let (due, reason) = (self.due, self.reason);
         self.plan_refresh(lifetime, now, jitter);
+        // What was asked for since this token was issued is owed still; that the one before it expired is not.
+        if !matches!(reason, Reason::Schedule | Reason::Expired) {
+            self.bring_forward(due, reason);
+        }
         self.plan_key_check(now, jitter);
     }
 
@@ -477,9 +482,14 @@ impl Refresher {
         }
     }
 
-    /// While a token is in hand and cannot be written, another one would not help.
+    /// While a token is in hand and cannot be written, another one would not help. One that only waits for its turn to be
+    /// put back holds nothing up: it may be near its end.
     const fn exchange_wanted(&self) -> bool {
-        self.in_hand.is_none() || matches!(self.reason, Reason::Signal | Reason::LostKeys)
+        let can_be_written = match self.in_hand {
+            None => true,
+            Some(InHand { put_back, .. }) => put_back && self.failed_writes == 0,
+        };
+        can_be_written || matches!(self.reason, Reason::Signal | Reason::LostKeys)
     }
 
     /// True when the process was stopped or the machine suspended; what became due meanwhile is spread then.

@@ -6,7 +6,7 @@ use dexsidecar_core::claims::Claims;
 use dexsidecar_core::duration;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::Answer;
-use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::failure::{Code, Failure, Pace, Stage};
 use dexsidecar_core::refresher::{Fingerprint, Health, Lifetime, Reason, Refresher, Step};
 use dexsidecar_core::response::{self, Asked};
 use dexsidecar_core::schedule::Schedule;
@@ -62,18 +62,104 @@ fn schedule() -> impl Strategy<Value = Schedule> {
     (setting(), setting()).prop_map(|(before, interval)| Schedule { before, interval })
 }
 
+/// What Dex is once a history is over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Then {
+    /// It refuses every connection.
+    Away,
+    /// It issues tokens of an hour.
+    Back,
+}
+
+/// The refresher, and what a reader of the file and a Dex that counts would know.
 struct World {
     refresher: Refresher,
     boot: Duration,
     unix: i64,
     /// When something went through the socket, in seconds.
     attempts: Vec<f64>,
+    on_disk: Option<Lifetime>,
+    in_hand: Option<Lifetime>,
+    /// When the last exchange failed, and of what.
+    failed: Option<(BootTime, Code)>,
+    /// Nobody asked for another token since the one on disk came, and the process was not stopped.
+    undisturbed: bool,
+    /// When the history was over.
+    over: Option<BootTime>,
 }
 
 impl World {
+    fn new(schedule: Schedule, key_check: Option<u64>) -> Self {
+        let (boot, unix) = (Duration::from_secs(50_000), 1_700_000_000_i64);
+        let now = Now { boot: BootTime::from_start(boot), unix: UnixTime::from_secs(unix.unsigned_abs()) };
+        let refresher = Refresher::new(schedule, key_check.map(Duration::from_secs), now);
+        Self {
+            refresher,
+            boot,
+            unix,
+            attempts: vec![],
+            on_disk: None,
+            in_hand: None,
+            failed: None,
+            undisturbed: true,
+            over: None,
+        }
+    }
+
     fn now(&self) -> Now {
         let unix = Duration::from_secs(self.unix.max(0).unsigned_abs()) + self.boot;
         Now { boot: BootTime::from_start(self.boot), unix: UnixTime::since_epoch(unix) }
+    }
+
+    fn holds(&mut self, lifetime: Lifetime) {
+        self.on_disk = Some(lifetime);
+        self.in_hand = None;
+        self.undisturbed = true;
+    }
+
+    /// Health is what a reader of the file would call it, by the clock that nobody steps (P12), and what is done next is
+    /// what may be done.
+    fn judge(&self, step: Step) -> Result<(), TestCaseError> {
+        let now = self.now();
+        let left = self.on_disk.and_then(|token| token.left(now.boot));
+        let health = self.refresher.health(now);
+        let told = match (self.on_disk, left) {
+            (None, _) => health == Health::Starting,
+            (Some(_), None) => health == Health::Expired,
+            (Some(_), Some(_)) => matches!(health, Health::Fresh | Health::Stale),
+        };
+        prop_assert!(told, "{health:?} with {left:?} left of {:?}", self.on_disk);
+        match step {
+            // P1: what is dead already is not put there.
+            Step::Publish => prop_assert!(self.in_hand.is_some_and(|token| token.left(now.boot).is_some())),
+            Step::Expire => {
+                prop_assert!(self.on_disk.is_some() && left.is_none());
+                // P2: none dies without an attempt to replace it.
+                let long = self.on_disk.is_some_and(|token| token.length() >= Duration::from_secs(20));
+                prop_assert!(!(long && self.undisturbed), "{:?} died and nobody had asked", self.on_disk);
+            }
+            // P12: the end of a token is met at its instant.
+            Step::Wait(until) if left.is_some() => {
+                prop_assert!(until <= self.on_disk.map_or(until, |token| token.expires));
+            }
+            // P5: a try follows a failure after a pause.
+            Step::Exchange if self.refresher.reason() == Reason::Retry => {
+                let (at, code) = self.failed.expect("something failed");
+                let floor = if code.entry().pace == Pace::Local { 125 } else { 500 };
+                prop_assert!(at.until(now.boot) >= Duration::from_millis(floor), "after {code:?}");
+            }
+            Step::Exchange | Step::CheckKeys | Step::Wait(_) => {}
+        }
+        Ok(())
+    }
+
+    /// How long after a failure the next try may come, if the token on disk is not good any more.
+    fn longest_pause(&self) -> u64 {
+        match self.failed.map(|(_, code)| code.entry().pace) {
+            None | Some(Pace::Network | Pace::Local) => 30,
+            Some(Pace::Refused) => 60,
+            Some(Pace::Config) => 300,
+        }
     }
 }
 
@@ -88,7 +174,37 @@ proptest! {
         jitters in proptest::collection::vec(0.0..1.0_f64, 1..8),
         events in proptest::collection::vec(event(), 1..120),
     ) {
-        live(schedule, key_check, &jitters, events)?;
+        live(schedule, key_check, &jitters, events, Then::Away)?;
+    }
+
+    /// P3: when Dex is back there is a good token within half a minute, or within the pause of a refusal; and one that is
+    /// still good is replaced within five minutes.
+    #[test]
+    fn whatever_happened_there_is_a_token_soon_after_dex_is_back(
+        before in proptest::option::of((0..200_000_u64).prop_map(Duration::from_secs)),
+        jitters in proptest::collection::vec(0.0..1.0_f64, 1..8),
+        events in proptest::collection::vec(event(), 1..120),
+    ) {
+        // A server that asks to be left alone, and a user who sets the pause, are obeyed.
+        let obeyed = |event: &Event| !matches!(event, Event::Fail(_, Some(_)));
+        let schedule = Schedule { before, interval: None };
+        live(schedule, Some(600), &jitters, events.into_iter().filter(obeyed).collect(), Then::Back)?;
+    }
+
+    /// P12: what a stepped wall clock changes is nothing. (A subject token's end is told by it, and by nothing else.)
+    #[test]
+    fn a_wall_clock_that_is_stepped_changes_no_attempt(
+        jitters in proptest::collection::vec(0.0..1.0_f64, 1..8),
+        events in proptest::collection::vec(event(), 1..120),
+    ) {
+        let stepped: Vec<_> = events.into_iter().filter(|event| !matches!(event, Event::Subject(_))).collect();
+        let still = stepped.iter().map(|event| match event {
+            Event::Step(_) => Event::Step(0),
+            other => other.clone(),
+        });
+        let still = live(Schedule::default(), Some(600), &jitters, still.collect(), Then::Away)?;
+        let stepped = live(Schedule::default(), Some(600), &jitters, stepped, Then::Away)?;
+        prop_assert_eq!(still.attempts, stepped.attempts);
     }
 
     /// P2: a token is refreshed before it expires, and what is left is the budget that is promised.
@@ -148,18 +264,9 @@ fn live(
     key_check: Option<u64>,
     jitters: &[f64],
     events: Vec<Event>,
-) -> Result<(), TestCaseError> {
-    let start = Duration::from_secs(50_000);
-    let mut world = World {
-        refresher: Refresher::new(
-            schedule,
-            key_check.map(Duration::from_secs),
-            Now { boot: BootTime::from_start(start), unix: UnixTime::from_secs(1_700_000_000) },
-        ),
-        boot: start,
-        unix: 1_700_000_000,
-        attempts: vec![],
-    };
+    then: Then,
+) -> Result<World, TestCaseError> {
+    let mut world = World::new(schedule, key_check);
     let mut jitter = jitters.iter().cycle().map(|unit| Jitter::new(*unit));
     let mut draw = move || jitter.next().expect("it is endless");
     let mut inputs = Fingerprint(0);
@@ -168,7 +275,14 @@ fn live(
     let mut at_once = 0;
     while idle < 40 {
         let now = world.now();
+        if events.len() == 0 && world.over.is_none() {
+            world.over = Some(now.boot);
+        }
         let step = world.refresher.step(now, draw());
+        world.judge(step)?;
+        if let (Then::Back, Some(over)) = (then, world.over) {
+            recovers(&world, over)?;
+        }
         let Step::Wait(until) = step else {
             at_once += 1;
             prop_assert!(at_once < 60, "sixty steps without a pause, the last is {step:?}");
@@ -177,7 +291,8 @@ fn live(
             if matches!(step, Step::Exchange | Step::CheckKeys) && !signalled {
                 world.attempts.push(world.boot.as_secs_f64());
             }
-            answer(&mut world, step, &mut events, inputs, &mut draw);
+            world.undisturbed &= step != Step::Exchange;
+            answer(&mut world, step, &mut events, inputs, then, &mut draw);
             continue;
         };
         prop_assert!(until > now.boot, "a wait without a pause");
@@ -185,7 +300,10 @@ fn live(
         at_once = 0;
         world.boot += now.boot.until(until);
         match events.next() {
-            Some(Event::Stop(seconds)) => world.boot += Duration::from_secs(seconds),
+            Some(Event::Stop(seconds)) => {
+                world.boot += Duration::from_secs(seconds);
+                world.undisturbed = false;
+            }
             Some(Event::Step(seconds)) => world.unix += seconds,
             Some(Event::Change(number)) => {
                 inputs = Fingerprint(number);
@@ -197,7 +315,9 @@ fn live(
                 let _ = world.refresher.subject_read(inputs, None, UnixTime::from_secs(expires), now);
             }
             Some(Event::Displace) => {
-                let _ = world.refresher.displaced(world.now());
+                if world.refresher.displaced(world.now()) {
+                    world.in_hand = world.on_disk;
+                }
             }
             Some(Event::LoseKeys) => world.refresher.keys_lost(world.now(), draw()),
             Some(Event::Signal) => {
@@ -209,14 +329,40 @@ fn live(
                 let now = world.now();
                 let lifetime = Lifetime::starting(now.boot, Duration::from_millis(length));
                 world.refresher.replaced_by(lifetime, now, draw());
+                world.holds(lifetime);
             }
             Some(Event::Issue(_) | Event::Fail(..)) => {}
             None => idle += 1,
         }
     }
-    for window in world.attempts.windows(21) {
-        prop_assert!(window[20] - window[0] >= 59.999, "{window:?}");
+    // P5: five at once, and one each four seconds.
+    for (burst, seconds) in [(6, 4.0), (21, 60.0)] {
+        for window in world.attempts.windows(burst) {
+            prop_assert!(window[burst - 1] - window[0] >= seconds - 0.001, "{window:?}");
+        }
     }
+    Ok(world)
+}
+
+/// Since this instant Dex issues tokens, and the output can be written.
+fn recovers(world: &World, since: BootTime) -> Result<(), TestCaseError> {
+    let now = world.now();
+    let left = world.on_disk.and_then(|token| token.left(now.boot));
+    // From when on there was none, or none that was good.
+    let bare = world.on_disk.map_or(since, |token| since.max(token.expires));
+    let patience = Duration::from_secs(world.longest_pause());
+    prop_assert!(
+        left.is_some() || bare.until(now.boot) <= patience,
+        "bare for {:?} after {:?}",
+        bare.until(now.boot),
+        world.failed
+    );
+    let patience = Duration::from_secs(300);
+    prop_assert!(
+        world.refresher.health(now) != Health::Stale || since.until(now.boot) <= patience,
+        "stale {:?} after Dex came back",
+        since.until(now.boot)
+    );
     Ok(())
 }
 
@@ -242,8 +388,8 @@ fn no_short_history_makes_it_hurry_spin_or_fall() {
     let mut places = [0; 4];
     loop {
         let events = places.map(|place: usize| kinds[place].clone()).to_vec();
-        let lived = live(Schedule::default(), Some(600), &[0.0, 0.999, 0.5], events.clone());
-        assert!(lived.is_ok(), "{events:?}: {lived:?}");
+        let lived = live(Schedule::default(), Some(600), &[0.0, 0.999, 0.5], events.clone(), Then::Away);
+        assert!(lived.is_ok(), "{events:?}: {:?}", lived.err());
         let Some(place) = places.iter().rposition(|place| place + 1 < kinds.len()) else { return };
         places[place] += 1;
         places[place + 1..].fill(0);
@@ -270,36 +416,44 @@ fn answer(
     step: Step,
     events: &mut impl Iterator<Item = Event>,
     inputs: Fingerprint,
+    then: Then,
     draw: &mut impl FnMut() -> Jitter,
 ) {
     let now = world.now();
-    match (step, events.next()) {
+    let event = match (events.next(), then) {
+        (None, Then::Back) => Some(Event::Issue(3_600_000)),
+        (event, _) => event,
+    };
+    match (step, event) {
         (Step::Exchange, Some(Event::Issue(length))) => {
-            let length = Duration::from_millis(length);
-            world.refresher.obtained(Lifetime::starting(now.boot, length), now);
+            let lifetime = Lifetime::starting(now.boot, Duration::from_millis(length));
+            world.refresher.obtained(lifetime, now);
+            world.in_hand = Some(lifetime);
         }
         (Step::Publish, Some(Event::Fail(..))) => {
             let failure = Failure::new(Code::OutputDiskFull, "");
             let _ = world.refresher.failed(&failure, inputs, now, draw());
+            world.undisturbed = false;
         }
-        (Step::Publish, _) => world.refresher.published(now, draw()),
+        (Step::Publish, _) => {
+            world.refresher.published(now, draw());
+            if let Some(published) = world.in_hand.take().filter(|token| Some(*token) != world.on_disk) {
+                world.holds(published);
+            }
+        }
         (Step::CheckKeys, Some(Event::LoseKeys)) => world.refresher.keys_lost(now, draw()),
         (Step::CheckKeys, Some(Event::Displace)) => world.refresher.keys_rest(),
         (Step::CheckKeys, _) => world.refresher.keys_checked(now, draw()),
-        (Step::Expire, _) => assert_eq!(world.refresher.health(now), Health::Expired),
         (Step::Exchange, event) => {
             let (code, wait) = match event {
                 // A write's code cannot come from an exchange.
-                Some(Event::Fail(code, wait))
-                    if code.entry().stage != dexsidecar_core::failure::Stage::Output =>
-                {
-                    (code, wait)
-                }
+                Some(Event::Fail(code, wait)) if code.entry().stage != Stage::Output => (code, wait),
                 _ => (Code::ConnectRefused, None),
             };
             let failure = Failure { retry_after: wait.map(Duration::from_secs), ..Failure::new(code, "") };
             let _ = world.refresher.failed(&failure, inputs, now, draw());
+            world.failed = Some((now.boot, code));
         }
-        (Step::Wait(_), _) => {}
+        (Step::Expire | Step::Wait(_), _) => {}
     }
 }

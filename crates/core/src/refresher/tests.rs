@@ -544,6 +544,34 @@ fn while_a_token_cannot_be_put_back_no_other_is_asked_for() {
     }
 }
 
+/// Found by a random history: a token of half a minute died while it waited.
+#[test]
+fn a_token_that_waits_to_be_put_back_is_replaced_in_its_time() {
+    let mut refresher = holding(30);
+    refresher.keys_rest();
+    assert!(refresher.displaced(at(1.0)));
+    assert_eq!(refresher.step(at(1.0), Jitter::NONE), Step::Publish);
+    refresher.published(at(1.0), Jitter::NONE);
+    assert!(refresher.displaced(at(2.0)), "once more, in a minute");
+    assert_eq!(wait_for_step(&mut refresher, 2.0), (15.0, Step::Exchange));
+}
+
+/// Found by a random history: the exchange that lost keys asked for had failed, and was forgotten.
+#[test]
+fn what_is_asked_for_while_a_token_waits_to_be_written_is_done_after_it() {
+    let mut refresher = new();
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Exchange);
+    refresher.obtained(Lifetime::starting(at(0.0).boot, Duration::from_secs(3_600)), at(0.0));
+    fail(&mut refresher, Code::OutputDiskFull, 0.0);
+    refresher.keys_lost(at(0.1), Jitter::NONE);
+    assert_eq!(refresher.step(at(0.1), Jitter::NONE), Step::Exchange);
+    fail(&mut refresher, Code::ConnectRefused, 0.1);
+    assert_eq!(wait_for_step(&mut refresher, 0.1), (0.5, Step::Publish));
+    refresher.published(at(0.5), Jitter::NONE);
+    assert_eq!((refresher.reason(), refresher.health(at(0.5))), (Reason::Retry, Health::Stale));
+    assert_eq!(wait_for_step(&mut refresher, 0.5), (0.6, Step::Exchange));
+}
+
 #[test]
 fn of_two_reasons_for_one_instant_the_schedule_s_gives_way() {
     let mut refresher = holding(86_400);
