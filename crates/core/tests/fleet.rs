@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::failure::{Code, Failure, Pace};
 use dexsidecar_core::refresher::{Fingerprint, Lifetime, Refresher, Step};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
@@ -29,12 +29,24 @@ impl Chance {
     fn jitter(&mut self) -> Jitter {
         Jitter::new(self.unit())
     }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "small"
+    )]
+    fn below(&mut self, limit: u64) -> u64 {
+        (self.unit() * limit as f64) as u64
+    }
 }
 
 /// What a fleet did.
 struct Seen {
     /// Requests by second.
     requests: BTreeMap<u64, usize>,
+    /// How many of them brought a token.
+    issued: u64,
     /// Milliseconds that readers spent with an expired token, all together, and the second of the last one.
     expired: (u64, u64),
 }
@@ -60,13 +72,12 @@ fn now(millis: u64) -> Now {
 /// Lets so many cores start within a minute and run for so many seconds with tokens of this length, while Dex is there or not.
 fn fleet(cores: usize, length: u64, seconds: u64, is_there: impl Fn(u64) -> bool) -> Seen {
     let mut chance = Chance(7);
-    let mut seen = Seen { requests: BTreeMap::new(), expired: (0, 0) };
+    let mut seen = Seen { requests: BTreeMap::new(), issued: 0, expired: (0, 0) };
     let mut queue = BinaryHeap::new();
     let mut all: Vec<(Option<Refresher>, Option<Lifetime>)> = Vec::new();
     for core in 0..cores {
         all.push((None, None));
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within a minute")]
-        queue.push(Reverse(((chance.unit() * 60_000.0) as u64, core)));
+        queue.push(Reverse((chance.below(60_000), core)));
     }
     while let Some(Reverse((millis, core))) = queue.pop() {
         if millis >= seconds * 1_000 {
@@ -80,6 +91,7 @@ fn fleet(cores: usize, length: u64, seconds: u64, is_there: impl Fn(u64) -> bool
                 Step::Exchange => {
                     *seen.requests.entry(millis / 1_000).or_default() += 1;
                     if is_there(millis / 1_000) {
+                        seen.issued += 1;
                         refresher.obtained(Lifetime::starting(at.boot, Duration::from_secs(length)), at);
                     } else {
                         let failure = Failure::new(Code::ConnectRefused, "");
@@ -142,18 +154,65 @@ fn f021_f115_ten_thousand_with_tokens_of_an_hour_are_back_within_half_a_minute_a
     assert!(after <= 100, "{after} in the worst second after it: it does not come back in step");
 }
 
-/// Once in each failure budget is enough, for a whole year: whenever Dex is there for a minute in each reserve.
+/// A year of outages of every length that the reserve allows, drawn anew each time, with no more between them than the longest
+/// pause between two tries: Dex can be reached once in each reserve, and no reader notices anything.
 #[test]
 fn p2_a_year_of_outages_within_the_budget_is_never_seen_by_a_reader() {
-    for length in [24 * HOUR, HOUR] {
-        let reserve = if length == HOUR { HOUR / 2 } else { 8 * HOUR };
-        // There for ten minutes, away for all the rest of the reserve.
-        let days = if length == HOUR { 30 } else { 365 };
-        let seen = fleet(3, length, days * 24 * HOUR, |second| second % reserve < 600);
+    const YEAR: u64 = 365 * 24 * HOUR;
+    let schedule = Schedule::default();
+    for (length, longest_pause) in [(24 * HOUR, 300), (HOUR, 180), (600, 30)] {
+        let reserve = schedule.budget(Duration::from_secs(length)).as_secs();
+        let mut chance = Chance(length);
+        // The seconds at which it comes and goes, in turn; it is there at first.
+        let mut turns = vec![];
+        let mut second = 0;
+        while second < YEAR {
+            second += longest_pause;
+            turns.push(second);
+            second += 1 + chance.below(reserve - longest_pause);
+            turns.push(second);
+        }
+        let seen = fleet(3, length, YEAR, |second| turns.partition_point(|turn| *turn <= second) % 2 == 0);
         assert_eq!(seen.expired.0, 0, "tokens of {length} s");
-        #[expect(clippy::cast_possible_truncation, reason = "small")]
-        let exchanges = seen.total(0..u64::MAX) / 3 / days as usize;
-        // Away most of the time, it asks each five minutes once that matters.
-        assert!(exchanges < 1_440, "{exchanges} a day, failed ones included");
+        // Refreshed no earlier than it would be in calm: 0.85 of what is before the reserve.
+        let soonest = (length - reserve) * 85 / 100;
+        assert!(seen.issued <= 3 * YEAR / soonest + 3, "{} exchanges with {length} s", seen.issued);
+        // And in the long outages it did not hammer: one try in twenty seconds at most, all in all.
+        let tries = seen.total(0..YEAR);
+        assert!(tries as u64 <= 3 * YEAR / 20, "{tries} tries with {length} s");
+    }
+}
+
+/// A year of calm costs two exchanges a day.
+#[test]
+fn p5_a_year_of_calm_costs_two_exchanges_a_day() {
+    let seen = fleet(1, 24 * HOUR, 365 * 24 * HOUR, |_| true);
+    assert!((560..=640).contains(&seen.issued), "{} exchanges in a year", seen.issued);
+    assert_eq!((seen.total(0..u64::MAX) as u64, seen.expired.0), (seen.issued, 0));
+}
+
+/// Whatever Dex or the network says, and for however long: three tries a minute. (What goes wrong on this side of the socket
+/// is tried more often, and costs Dex nothing.)
+#[test]
+fn f114_no_failure_is_worth_more_than_three_tries_a_minute() {
+    for code in Code::ALL.iter().filter(|code| code.entry().pace != Pace::Local) {
+        let (mut chance, mut millis, mut tries) = (Chance(3), 0, 0_u64);
+        let mut refresher = Refresher::new(Schedule::default(), None, now(0));
+        while millis < 10 * HOUR * 1_000 {
+            let at = now(millis);
+            match refresher.step(at, chance.jitter()) {
+                Step::Exchange => {
+                    tries += 1;
+                    let _ = refresher.failed(&Failure::new(*code, ""), Fingerprint(0), at, chance.jitter());
+                }
+                Step::Wait(until) => {
+                    millis += u64::try_from(at.boot.until(until).as_millis()).unwrap_or(u64::MAX).max(1);
+                }
+                step => panic!("{step:?} and no token"),
+            }
+        }
+        assert!(tries <= 10 * 60 * 3, "{code:?}: {tries} tries in ten hours");
+        // Nor is any given up.
+        assert!(tries >= 10 * 60 / 5, "{code:?}: {tries} tries in ten hours");
     }
 }
