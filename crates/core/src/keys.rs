@@ -3,7 +3,11 @@
 //! A Dex whose storage was lost signs with new keys, and every token written before is refused by its readers long
 //! before it expires. Nothing in the protocol says so; the published keys do.
 
-use serde::Deserialize;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::endpoint_url::EndpointUrl;
 use crate::exchange::Answer;
@@ -30,7 +34,7 @@ pub struct Discovery {
     #[serde(default)]
     pub token_endpoint: String,
     /// What grants are enabled.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "few")]
     pub grant_types_supported: Vec<String>,
 }
 
@@ -73,7 +77,35 @@ struct Key {
 
 #[derive(Deserialize)]
 struct KeySet {
+    #[serde(deserialize_with = "few")]
     keys: Vec<Key>,
+}
+
+/// No issuer has more keys or grants. A list of a million empty ones fits into an answer, and not into 8 MB.
+const MOST: usize = 256;
+
+/// A list of at most [`MOST`].
+fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct Few<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MOST}")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut few = Vec::new();
+            while let Some(one) = list.next_element()? {
+                if few.len() == MOST {
+                    return Err(A::Error::invalid_length(MOST + 1, &self));
+                }
+                few.push(one);
+            }
+            Ok(few)
+        }
+    }
+    deserializer.deserialize_seq(Few(PhantomData))
 }
 
 /// Looks for a key in an answer that should be a JSON Web Key Set (RFC 7517 §5).
@@ -95,6 +127,20 @@ pub fn published(answer: &Answer, key_id: &str) -> Published {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn f029_a_list_that_no_issuer_has_is_not_kept() {
+        let keys = |count: usize| {
+            let body = format!(r#"{{"keys":[{}{{"kid":"a"}}]}}"#, "{},".repeat(count - 1));
+            published(&answer(200, &body), "a")
+        };
+        assert_eq!((keys(256), keys(257)), (Published::Yes, Published::Nowhere));
+        let grants = |count: usize| {
+            let list = vec![""; count];
+            Discovery::read(&answer(200, &serde_json::json!({"grant_types_supported": list}).to_string()))
+        };
+        assert!(grants(256).is_some() && grants(257).is_none());
+    }
 
     fn answer(status: u16, body: &str) -> Answer {
         Answer { status, body: body.as_bytes().to_vec().into(), ..Answer::default() }

@@ -8,6 +8,7 @@ pub mod evidence;
 pub mod exchange;
 pub mod failure;
 pub mod keys;
+mod member;
 pub mod refresher;
 pub mod response;
 pub mod schedule;

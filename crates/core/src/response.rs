@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::claims::Claims;
 use crate::exchange::{Answer, ID_TOKEN};
 use crate::failure::{Code, Failure, plain};
+use crate::member::Member;
 use crate::secret::Secret;
 use crate::time::UnixTime;
-use crate::token::{IssuedToken, is_bearer_token};
+use crate::token::{IssuedToken, is_bearer_token, is_torn};
 
 /// No lifetime is believed beyond ten years (F38).
 const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -21,6 +21,10 @@ const ASSUMED_LIFE: Duration = Duration::from_secs(15 * 60);
 
 /// No server is believed when it asks to be left alone for longer (F24).
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// How much is quoted of `error_description`, and of anything else, in characters.
+const LONGEST_DESCRIPTION: usize = 256;
+const LONGEST_WORD: usize = 64;
 
 /// What was known when the request was sent.
 #[derive(Clone, Copy, Debug)]
@@ -37,17 +41,17 @@ pub struct Asked<'a> {
 #[derive(Deserialize)]
 struct Members {
     #[serde(default)]
-    access_token: Value,
+    access_token: Member,
     #[serde(default)]
-    issued_token_type: Value,
+    issued_token_type: Member,
     #[serde(default)]
-    token_type: Value,
+    token_type: Member,
     #[serde(default)]
-    expires_in: Value,
+    expires_in: Member,
     #[serde(default)]
-    error: Value,
+    error: Member,
     #[serde(default)]
-    error_description: Value,
+    error_description: Member,
 }
 
 /// Judges an answer as a whole; nothing of it may be used before.
@@ -71,14 +75,14 @@ pub fn read(answer: &Answer, asked: Asked<'_>) -> Result<IssuedToken, Failure> {
     // What it issues is as secret as what was sent.
     let secrets = with_issued(&members, asked.secrets);
     let asked = Asked { secrets: &secrets, ..asked };
-    if members.error.is_string() {
+    if members.error.as_text().is_some() {
         return Err(named(answer.status, &members, asked));
     }
     issued(members, asked)
 }
 
 fn with_issued(members: &Members, secrets: &[Secret]) -> Vec<Secret> {
-    let issued = members.access_token.as_str().map(|token| Secret::new(token.to_owned()));
+    let issued = members.access_token.as_text().map(|token| Secret::new(token.to_owned()));
     secrets.iter().cloned().chain(issued).collect()
 }
 
@@ -88,17 +92,17 @@ fn members(body: &[u8]) -> Option<Members> {
 }
 
 fn issued(members: Members, asked: Asked<'_>) -> Result<IssuedToken, Failure> {
-    let token = match members.access_token {
-        Value::String(token) if !token.is_empty() => Secret::new(token),
+    let token = match members.access_token.as_text() {
+        Some(token) if !token.is_empty() => Secret::new(token.to_owned()),
         _ => return Err(Failure::new(Code::TokenMissing, "")),
     };
-    if !is_bearer_token(token.expose()) {
+    if !is_bearer_token(token.expose()) || is_torn(token.expose()) {
         return Err(Failure::new(Code::TokenMalformed, ""));
     }
-    let issued_type = members.issued_token_type.as_str();
+    let issued_type = members.issued_token_type.as_text();
     // RFC 8693 §2.2.1: N_A is for tokens that are not access tokens. A missing token_type counts as bearer, as
     // golang.org/x/oauth2 has it.
-    match members.token_type.as_str() {
+    match members.token_type.as_text() {
         None => {}
         Some(kind) if kind.eq_ignore_ascii_case("bearer") => {}
         Some(kind) if kind.eq_ignore_ascii_case("N_A") && asked.requested_type == Some(ID_TOKEN) => {}
@@ -111,18 +115,23 @@ fn issued(members: Members, asked: Asked<'_>) -> Result<IssuedToken, Failure> {
     }
     let claims = Claims::peek(&token);
     let length = length(&members.expires_in, claims.as_ref(), asked.now)?;
+    let own = claims.as_ref().and_then(Claims::length);
+    let other_length = whole_seconds(&members.expires_in)
+        .zip(own)
+        .filter(|(told, own)| told.abs_diff(*own) > *own / 10)
+        .map(|(told, _)| told);
     let other_type = match (issued_type, asked.requested_type) {
         (Some(issued), Some(requested)) if issued != requested && !requested.is_empty() => {
             Some(quoted(issued, asked))
         }
         _ => None,
     };
-    Ok(IssuedToken { token, length, claims, other_type })
+    Ok(IssuedToken { token, length, claims, other_type, other_length })
 }
 
 /// `expires_in`, capped by what the token says of its own length; without it the token's own word, its `exp` at
 /// least, or fifteen minutes (F35 to F41).
-fn length(expires_in: &Value, claims: Option<&Claims>, now: UnixTime) -> Result<Duration, Failure> {
+fn length(expires_in: &Member, claims: Option<&Claims>, now: UnixTime) -> Result<Duration, Failure> {
     let own = claims.and_then(Claims::length);
     let length = match whole_seconds(expires_in) {
         Some(told) => own.map_or(told, |own| own.min(told)),
@@ -130,7 +139,7 @@ fn length(expires_in: &Value, claims: Option<&Claims>, now: UnixTime) -> Result<
             (Some(own), _) => own,
             (None, Some(expires)) => now.until(expires),
             // A number that makes no sense is worse than none: it may stand for "expired".
-            (None, None) if !expires_in.is_null() => Duration::ZERO,
+            (None, None) if !expires_in.is_absent() => Duration::ZERO,
             (None, None) => ASSUMED_LIFE,
         },
     };
@@ -141,10 +150,10 @@ fn length(expires_in: &Value, claims: Option<&Claims>, now: UnixTime) -> Result<
 }
 
 /// A positive whole number, be it written as `3600`, `3600.0`, `3.6e3` or `"3600"` (F36).
-fn whole_seconds(value: &Value) -> Option<Duration> {
-    let number = match value {
-        Value::Number(number) => number.as_f64()?,
-        Value::String(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
+fn whole_seconds(member: &Member) -> Option<Duration> {
+    let number = match member {
+        Member::Number(number) => *number,
+        Member::Text(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
             text.parse().unwrap_or(f64::MAX)
         }
         _ => return None,
@@ -163,7 +172,7 @@ fn refused(answer: &Answer, asked: Asked<'_>) -> Failure {
         500 => Code::ServerError,
         501..600 => Code::Unavailable,
         _ => match members(&answer.body) {
-            Some(members) if members.error.is_string() => {
+            Some(members) if members.error.as_text().is_some() => {
                 let secrets = with_issued(&members, asked.secrets);
                 return named(status, &members, Asked { secrets: &secrets, ..asked });
             }
@@ -181,7 +190,7 @@ fn refused(answer: &Answer, asked: Asked<'_>) -> Failure {
             _ => Code::Rejected,
         },
     };
-    let said = members(&answer.body).filter(|members| members.error.is_string()).map_or_else(
+    let said = members(&answer.body).filter(|members| members.error.as_text().is_some()).map_or_else(
         || status.to_string(),
         |members| {
             let secrets = with_issued(&members, asked.secrets);
@@ -193,8 +202,8 @@ fn refused(answer: &Answer, asked: Asked<'_>) -> Failure {
 
 /// An OAuth error by its name.
 fn named(status: u16, members: &Members, asked: Asked<'_>) -> Failure {
-    let description = members.error_description.as_str().unwrap_or_default();
-    let code = match members.error.as_str().unwrap_or_default() {
+    let description = members.error_description.as_text().unwrap_or_default();
+    let code = match members.error.as_text().unwrap_or_default() {
         // Dex's words for an unknown connector and for one it could not open (server/handlers.go).
         "invalid_request" if description.starts_with("Requested connector does not exist") => {
             Code::ConnectorUnknown
@@ -217,22 +226,27 @@ fn named(status: u16, members: &Members, asked: Asked<'_>) -> Failure {
 
 /// `400 invalid_request: Requested connector does not exist.`
 fn said(status: u16, members: &Members, asked: Asked<'_>) -> String {
-    let error = quoted(members.error.as_str().unwrap_or_default(), asked);
-    match members.error_description.as_str() {
+    let error = quoted(members.error.as_text().unwrap_or_default(), asked);
+    match members.error_description.as_text() {
         None | Some("") => format!("{status} {error}"),
-        Some(description) if shows_a_secret(description, asked) => {
+        Some(description) if shows_a_secret(description, LONGEST_DESCRIPTION, asked) => {
             format!("{status} {error} (its description repeats a secret and is left out)")
         }
-        Some(description) => format!("{status} {error}: {}", plain(description, 256)),
+        Some(description) => format!("{status} {error}: {}", plain(description, LONGEST_DESCRIPTION)),
     }
 }
 
 fn quoted(word: &str, asked: Asked<'_>) -> String {
-    if shows_a_secret(word, asked) { "(left out: it repeats a secret)".to_owned() } else { plain(word, 64) }
+    if shows_a_secret(word, LONGEST_WORD, asked) {
+        "(left out: it repeats a secret)".to_owned()
+    } else {
+        plain(word, LONGEST_WORD)
+    }
 }
 
-/// In the text as it is, or as it was before somebody encoded it for a form or a URL.
-fn shows_a_secret(text: &str, asked: Asked<'_>) -> bool {
+/// In as much of the text as is quoted, as it is or as it was before somebody encoded it for a form or a URL.
+fn shows_a_secret(text: &str, quoted: usize, asked: Asked<'_>) -> bool {
+    let text = text.char_indices().nth(quoted).map_or(text, |(end, _)| &text[..end]);
     let in_url = percent_decode_str(text).decode_utf8_lossy();
     let spaced = text.replace('+', " ");
     let in_form = percent_decode_str(&spaced).decode_utf8_lossy();
@@ -337,6 +351,13 @@ mod tests {
         let an_hour = jwt("{}", r#"{"iat":1000,"exp":4600}"#);
         assert_eq!(length_of(",\"expires_in\":86400", an_hour.expose()), Ok(3600));
         assert_eq!(length_of(",\"expires_in\":60", an_hour.expose()), Ok(60));
+        for (told, other) in [(3_600, false), (3_599, false), (3_240, false), (3_239, true), (3_961, true)] {
+            let body = format!(r#"{{"access_token":"{}","expires_in":{told}}}"#, an_hour.expose());
+            let issued = read(&answer(200, &body), asked(&[])).unwrap();
+            let told = Duration::from_secs(told);
+            assert_eq!(issued.other_length, other.then_some(told), "{told:?} of an hour");
+            assert_eq!(issued.length, told.min(Duration::from_secs(3_600)));
+        }
         assert_eq!(length_of(",\"expires_in\":0", an_hour.expose()), Ok(3600));
         assert_eq!(length_of("", jwt("{}", r#"{"exp":1500}"#).expose()), Ok(500));
         assert_eq!(length_of("", jwt("{}", r#"{"exp":900}"#).expose()), Err(Code::TokenExpired));
@@ -398,9 +419,20 @@ mod tests {
             (r#"{"access_token":7}"#, Code::TokenMissing),
             (r#"{"access_token":"a b"}"#, Code::TokenMalformed),
             (r#"{"access_token":"a\r\nb"}"#, Code::TokenMalformed),
+            // Whatever calls it half a token later must not have let it into the file.
+            (r#"{"access_token":"eyJ.eyJ"}"#, Code::TokenMalformed),
+            (r#"{"access_token":"eyJ.eyJ."}"#, Code::TokenMalformed),
             (r#"{"access_token":"a","token_type":"DPoP"}"#, Code::TokenTypeUnsupported),
             (r#"{"access_token":"a","token_type":"N_A"}"#, Code::TokenTypeUnsupported),
             (r#"{"error":"access_denied","access_token":"a"}"#, Code::AccessDenied),
+        ] {
+            assert_eq!(code(200, body), expected, "{body}");
+        }
+        // Nested, and read over.
+        for (body, expected) in [
+            (r#"{"access_token":[[0],[0]]}"#, Code::TokenMissing),
+            (r#"{"access_token":"a","token_type":{},"expires_in":[1]}"#, Code::TokenExpired),
+            (r#"{"access_token":"a","error":{"code":7},"expires_in":false}"#, Code::TokenExpired),
         ] {
             assert_eq!(code(200, body), expected, "{body}");
         }
@@ -435,6 +467,10 @@ mod tests {
         };
         assert_eq!(told("no\nway"), "401 access_denied: no\\nway");
         assert_eq!(told(&"x".repeat(300)).len(), "401 access_denied: ".len() + 256 + 3);
+        // Only what would be quoted is judged, and all of that.
+        let (far, near) = ("x".repeat(256), "x".repeat(244));
+        assert!(told(&format!("{far}eyJhbGciOiJSUzI1NiJ9")).ends_with("xxx..."));
+        assert!(told(&format!("{near}eyJhbGciOiJSUzI1NiJ9")).ends_with("repeats a secret and is left out)"));
         let leak = told("token eyJhbGciOiJSUzI1 is bad");
         assert!(!leak.contains("eyJ"), "{leak}");
         for encoded in ["eyJhbGciOiJSUzI1NiJ9%2epayload", "e%79JhbGciOiJSUzI1NiJ9"] {

@@ -62,6 +62,13 @@ pub fn is_bearer_token(text: &str) -> bool {
         && body.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b))
 }
 
+/// Half a JSON Web Token, as a file that is overwritten in place holds for a moment: it begins as one, and has neither the
+/// three parts of a signed one nor the five of an encrypted one. One that nobody signed counts as half, too (F42).
+#[must_use]
+pub fn is_torn(text: &str) -> bool {
+    text.starts_with("eyJ") && (!matches!(text.split('.').count(), 3 | 5) || text.ends_with('.'))
+}
+
 /// What comes back. Dex puts ID tokens into `access_token` too, hence the name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IssuedToken {
@@ -73,6 +80,8 @@ pub struct IssuedToken {
     pub claims: Option<Claims>,
     /// The type that was issued, when another was asked for (F34).
     pub other_type: Option<String>,
+    /// What `expires_in` says, where the token's own word differs by more than a tenth (F41); the shorter counts.
+    pub other_length: Option<Duration>,
 }
 
 #[cfg(test)]

@@ -1,0 +1,126 @@
+//! A member of a JSON object, as far as it can matter here: what is nested is read over and not kept, however much of it
+//! there is, and of a text no more than the longest token has (F29).
+
+use std::fmt;
+
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
+
+use crate::token::LARGEST_ISSUED;
+
+/// A member's value.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) enum Member {
+    /// It is not there, or null.
+    #[default]
+    Absent,
+    /// A text; one that is too long for a token is cut off, and is still too long for one.
+    Text(Zeroizing<String>),
+    /// A number.
+    Number(f64),
+    /// Anything else.
+    Other,
+}
+
+impl Member {
+    /// The text, if it is one.
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// True when nothing was said.
+    pub(crate) const fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+}
+
+impl<'de> Deserialize<'de> for Member {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Member;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_unit<E>(self) -> Result<Member, E> {
+        Ok(Member::Absent)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Member, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Member, E> {
+        Ok(Member::Number(number))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "no life is so long that it would matter")]
+    fn visit_u64<E>(self, number: u64) -> Result<Member, E> {
+        Ok(Member::Number(number as f64))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "no life is so long that it would matter")]
+    fn visit_i64<E>(self, number: i64) -> Result<Member, E> {
+        Ok(Member::Number(number as f64))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Member, E> {
+        let end = text.floor_char_boundary(LARGEST_ISSUED + 4);
+        Ok(Member::Text(Zeroizing::new(text[..end].to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Member, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Member::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Member, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Member::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Member {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn what_matters_is_kept_and_what_is_nested_is_read_over() {
+        assert_eq!(read("\"a\\u0062\"").as_text(), Some("ab"));
+        assert_eq!(read("7"), Member::Number(7.0));
+        assert_eq!(read("-7"), Member::Number(-7.0));
+        assert_eq!(read("0.5"), Member::Number(0.5));
+        assert!(read("null").is_absent() && Member::default().is_absent());
+        for other in ["true", "[]", "[[0],{}]", "{}", r#"{"a":[{"b":null}]}"#] {
+            assert_eq!(read(other), Member::Other, "{other}");
+            assert!(!read(other).is_absent() && read(other).as_text().is_none());
+        }
+        assert!(serde_json::from_str::<Member>("[0").is_err());
+    }
+
+    #[test]
+    fn f029_a_text_is_kept_up_to_where_it_is_too_long_for_a_token() {
+        for (length, kept) in [(LARGEST_ISSUED, LARGEST_ISSUED), (LARGEST_ISSUED * 4, LARGEST_ISSUED + 4)] {
+            let member = read(&format!("\"{}\"", "x".repeat(length)));
+            assert_eq!(member.as_text().map(str::len), Some(kept));
+        }
+        // Cut between two characters.
+        let member = read(&format!("\"{}\"", "\u{1f511}".repeat(LARGEST_ISSUED)));
+        assert_eq!(member.as_text().map(str::len), Some(LARGEST_ISSUED + 4));
+    }
+}
