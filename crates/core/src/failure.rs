@@ -167,6 +167,9 @@ failures! {
     NameLookupFailed = "name_lookup_failed", Name, Network, Network,
         "the name could not be looked up",
         "the cluster's DNS did not answer usefully: look at it, and at NetworkPolicies on port 53";
+    NoThread = "no_thread", Name, Network, Pod,
+        "no thread can be made to look the name up",
+        "raise the limit of processes (pids) of the pod, or of this uid on the node";
 
     ConnectRefused = "connect_refused", Connect, Network, DexHealth,
         "nothing listens there",

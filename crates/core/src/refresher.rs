@@ -12,7 +12,8 @@ use crate::time::{BootTime, Jitter, Now, UnixTime};
 /// An adopted token that is still good spreads the first exchange over this, so that a crash loop or a node that
 /// comes back does not hammer Dex (F109).
 const SPREAD_AT_START: Duration = Duration::from_secs(30);
-/// After the process was stopped, or the machine suspended, what is due is spread over this (F95, F96).
+/// After the process was stopped, the machine suspended or the wall clock stepped, what is due is spread over this (F92 to
+/// F96).
 const SPREAD_AFTER_PAUSE: Duration = Duration::from_secs(5);
 /// A wake that comes this much too late means a pause.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -91,6 +92,8 @@ pub enum Reason {
     LostKeys,
     /// The token on disk has expired.
     Expired,
+    /// The wall clock was stepped since it failed.
+    ClockStepped,
 }
 
 /// What the outside may know.
@@ -166,6 +169,8 @@ pub struct Refresher {
     subject: Option<Subject>,
     signalled: Option<BootTime>,
     keys_due: Option<BootTime>,
+    /// Whether a look at the keys was planned ever.
+    keys_planned: bool,
     /// Until when the last [`Step::Wait`] was meant to last.
     waiting_until: Option<BootTime>,
 }
@@ -192,6 +197,7 @@ impl Refresher {
             subject: None,
             signalled: None,
             keys_due: None,
+            keys_planned: false,
             waiting_until: None,
         }
     }
@@ -355,17 +361,30 @@ impl Refresher {
     }
 
     /// The file does not hold any more what was put there. The token is taken in hand again, if it is still good;
-    /// no exchange is needed. Gives whether it will be put back.
-    pub fn displaced(&mut self, now: Now) -> bool {
+    /// no exchange is needed. Where somebody else keeps a token there, it is put back only so often; where nothing good is
+    /// there, at once (F88). Gives whether it will be put back.
+    pub fn displaced(&mut self, contested: bool, now: Now) -> bool {
         let Some(held) = self.held.filter(|held| held.left(now.boot).is_some()) else { return false };
         if self.in_hand.is_some() {
             return false;
         }
-        let ready = self.repaired.map_or(now.boot, |last| (last + BETWEEN_REPAIRS).max(now.boot));
+        let next = self.repaired.filter(|_| contested).map(|last| last + BETWEEN_REPAIRS);
+        let ready = next.map_or(now.boot, |next| next.max(now.boot));
         self.repaired = Some(ready);
         self.in_hand = Some(InHand { lifetime: held, put_back: true });
         self.publish_due = ready;
         true
+    }
+
+    /// The wall clock was stepped. The life of a token that was found on disk was told by it, and is told anew; what failed
+    /// may have failed because of it, and is tried again soon.
+    pub fn clock_stepped(&mut self, found: Option<Lifetime>, now: Now, jitter: Jitter) {
+        if let Some(lifetime) = found {
+            self.hold(lifetime);
+        }
+        if self.failed > 0 {
+            self.bring_forward(now.boot + jitter.share_of(SPREAD_AFTER_PAUSE), Reason::ClockStepped);
+        }
     }
 
     /// The keys were looked at, or could not be. The next look is planned.
@@ -471,8 +490,12 @@ impl Refresher {
     }
 
     fn plan_key_check(&mut self, now: Now, jitter: Jitter) {
-        self.keys_due =
-            self.key_check.map(|period| now.boot + (period - jitter.share_of(period.mul_f64(0.15))));
+        // The first may come at any time, so that a fleet that started together does not look together.
+        let first = !std::mem::replace(&mut self.keys_planned, true);
+        self.keys_due = self.key_check.map(|period| {
+            let spread = if first { period } else { period.mul_f64(0.15) };
+            now.boot + period.saturating_sub(jitter.share_of(spread))
+        });
     }
 
     fn bring_forward(&mut self, due: BootTime, reason: Reason) {

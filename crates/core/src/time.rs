@@ -94,6 +94,15 @@ pub struct Now {
     pub unix: UnixTime,
 }
 
+impl Now {
+    /// Whether the wall clock was stepped since then: it moved more than five seconds more, or less, than the boot clock.
+    #[must_use]
+    pub fn is_stepped_since(self, earlier: Self) -> bool {
+        let expected = earlier.unix + earlier.boot.until(self.boot);
+        expected.until(self.unix).max(self.unix.until(expected)) > Duration::from_secs(5)
+    }
+}
+
 /// Chance, drawn by the caller: uniformly distributed in `0.0..1.0`.
 ///
 /// Anything outside, NaN included, is taken as the nearest value inside.
@@ -114,7 +123,8 @@ impl Jitter {
     /// This share of `whole`.
     #[must_use]
     pub fn share_of(self, whole: Duration) -> Duration {
-        whole.mul_f64(self.0)
+        // The longest duration there is, as a floating-point number, is longer than that.
+        Duration::try_from_secs_f64(whole.as_secs_f64() * self.0).unwrap_or(Duration::MAX)
     }
 }
 
@@ -131,11 +141,31 @@ mod tests {
     }
 
     #[test]
+    fn f092_a_step_is_five_seconds_more_than_the_other_clock_tells() {
+        let at = |boot: u64, unix: u64| Now {
+            boot: BootTime::from_start(Duration::from_secs(boot)),
+            unix: UnixTime::from_secs(unix),
+        };
+        for (boot, unix, stepped) in [
+            (130, 1_030, false),
+            (130, 1_035, false),
+            (130, 1_036, true),
+            (130, 1_025, false),
+            (130, 1_024, true),
+        ] {
+            assert_eq!(at(boot, unix).is_stepped_since(at(100, 1_000)), stepped, "{boot} {unix}");
+        }
+        // Sleep is no step.
+        assert!(!at(90_100, 91_000).is_stepped_since(at(100, 1_000)));
+    }
+
+    #[test]
     fn jitter_stays_within_its_range() {
         let hour = Duration::from_secs(3600);
         assert_eq!(Jitter::new(f64::NAN).share_of(hour), Duration::ZERO);
         assert_eq!(Jitter::new(-1.0).share_of(hour), Duration::ZERO);
         assert_eq!(Jitter::new(7.0).share_of(hour), hour);
         assert_eq!(Jitter::new(0.5).share_of(hour), hour / 2);
+        assert_eq!(Jitter::new(1.0).share_of(Duration::MAX), Duration::MAX);
     }
 }

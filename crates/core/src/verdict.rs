@@ -7,7 +7,10 @@ use crate::claims::Claims;
 use crate::duration::Human;
 use crate::secret::Secret;
 use crate::time::UnixTime;
-use crate::token::is_bearer_token;
+use crate::token::{is_bearer_token, is_torn};
+
+/// No wall clock is right that shows a time before this program was made (2026-11-01).
+pub const BUILT: UnixTime = UnixTime::from_secs(1_793_491_200);
 
 /// What a token file holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,6 +24,8 @@ pub enum Verdict {
     TooShort(Duration),
     /// A token that expired this long ago.
     Expired(Duration),
+    /// A token from before this node started, whose clock is wrong: whether it expired cannot be told.
+    Undated,
     /// Something that is no token.
     NoToken,
     /// Nothing: the file is empty.
@@ -50,17 +55,22 @@ impl Verdict {
         }
     }
 
+    /// The same of a file that was written then. A clock that shows a time before this program was made is wrong, and by it
+    /// any token is good for decades: what was written since the node started is younger than that start, and is taken for
+    /// good; what is left over from before is not (F94).
+    #[must_use]
+    pub fn of_file(content: &Secret, written: UnixTime, min_ttl: Duration, now: UnixTime) -> Self {
+        match Self::of(content, min_ttl, now) {
+            Self::Good(Some(_)) if now < BUILT && written > now => Self::Undated,
+            verdict => verdict,
+        }
+    }
+
     /// True for a token that can be used.
     #[must_use]
     pub const fn is_good(self) -> bool {
         matches!(self, Self::Good(_))
     }
-}
-
-/// Half a JSON Web Token, as a file that is overwritten in place holds for a moment: it begins as one, and has neither the
-/// three parts of a signed one nor the five of an encrypted one.
-fn is_torn(text: &str) -> bool {
-    text.starts_with("eyJ") && (!matches!(text.split('.').count(), 3 | 5) || text.ends_with('.'))
 }
 
 impl fmt::Display for Verdict {
@@ -71,6 +81,9 @@ impl fmt::Display for Verdict {
             Self::Untold => f.write_str("holds a token that does not tell whether it is good for so long"),
             Self::TooShort(left) => write!(f, "holds a token that is good for {} only", Human(*left)),
             Self::Expired(ago) => write!(f, "holds a token that expired {} ago", Human(*ago)),
+            Self::Undated => f.write_str(
+                "holds a token of which this node's clock, which is wrong, does not tell whether it expired",
+            ),
             Self::NoToken => f.write_str("holds something that is no token"),
             Self::Empty => f.write_str("is empty"),
         }
@@ -94,6 +107,20 @@ mod tests {
     }
 
     #[test]
+    fn f094_in_1970_only_what_was_written_since_is_good() {
+        let token = jwt("{}", r#"{"exp":1800000000}"#);
+        let of = |written: u64, now: UnixTime| {
+            Verdict::of_file(&token, UnixTime::from_secs(written), Duration::ZERO, now).is_good()
+        };
+        let boot = UnixTime::from_secs(50);
+        assert!(of(50, boot) && of(40, boot));
+        assert!(!of(51, boot) && !of(1_793_500_000, boot));
+        // With a clock that may be right a file of the future is no reason for doubt.
+        assert!(of(1_799_999_999, BUILT));
+        assert!(!of(1_799_999_999, UnixTime::from_secs(1_793_491_199)));
+    }
+
+    #[test]
     fn only_a_good_one_is_good_and_each_says_what_it_is() {
         let hour = Duration::from_secs(3_600);
         for (verdict, good, words) in [
@@ -102,6 +129,11 @@ mod tests {
             (Verdict::Untold, false, "holds a token that does not tell whether it is good for so long"),
             (Verdict::TooShort(hour), false, "holds a token that is good for 1h only"),
             (Verdict::Expired(hour), false, "holds a token that expired 1h ago"),
+            (
+                Verdict::Undated,
+                false,
+                "holds a token of which this node's clock, which is wrong, does not tell whether it expired",
+            ),
             (Verdict::NoToken, false, "holds something that is no token"),
             (Verdict::Empty, false, "is empty"),
         ] {

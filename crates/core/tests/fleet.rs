@@ -43,8 +43,10 @@ impl Chance {
 
 /// What a fleet did.
 struct Seen {
-    /// Requests by second.
+    /// Exchanges that were asked for, by second.
     requests: BTreeMap<u64, usize>,
+    /// Looks at the published keys, by second.
+    looks: BTreeMap<u64, usize>,
     /// How many of them brought a token.
     issued: u64,
     /// Milliseconds that readers spent with an expired token, all together, and the second of the last one.
@@ -52,6 +54,16 @@ struct Seen {
 }
 
 impl Seen {
+    /// Until now a reader saw this token: was it good all the time?
+    fn gone_without(&mut self, held: Option<Lifetime>, millis: u64) {
+        if let Some(late) =
+            held.map(|held| held.expires.until(now(millis).boot)).filter(|late| !late.is_zero())
+        {
+            self.expired.0 += u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
+            self.expired.1 = millis / 1_000;
+        }
+    }
+
     fn peak(&self, seconds: std::ops::Range<u64>) -> usize {
         self.requests.range(seconds).map(|(_, count)| *count).max().unwrap_or_default()
     }
@@ -69,10 +81,19 @@ fn now(millis: u64) -> Now {
     }
 }
 
-/// Lets so many cores start within a minute and run for so many seconds with tokens of this length, while Dex is there or not.
-fn fleet(cores: usize, length: u64, seconds: u64, is_there: impl Fn(u64) -> bool) -> Seen {
+/// Lets so many cores start within a minute and run for so many seconds with tokens of this length, while Dex is there or not;
+/// at one second it may lose its keys.
+fn fleet(
+    cores: usize,
+    length: u64,
+    seconds: u64,
+    keys_lost: Option<u64>,
+    is_there: impl Fn(u64) -> bool,
+) -> Seen {
+    let key_check = Some(Duration::from_secs(600));
+    let lost_at = keys_lost.map(|second| now(second * 1_000).boot);
     let mut chance = Chance(7);
-    let mut seen = Seen { requests: BTreeMap::new(), issued: 0, expired: (0, 0) };
+    let mut seen = Seen { requests: BTreeMap::new(), looks: BTreeMap::new(), issued: 0, expired: (0, 0) };
     let mut queue = BinaryHeap::new();
     let mut all: Vec<(Option<Refresher>, Option<Lifetime>)> = Vec::new();
     for core in 0..cores {
@@ -85,7 +106,7 @@ fn fleet(cores: usize, length: u64, seconds: u64, is_there: impl Fn(u64) -> bool
         }
         let at = now(millis);
         let (refresher, held) = &mut all[core];
-        let refresher = refresher.get_or_insert_with(|| Refresher::new(Schedule::default(), None, at));
+        let refresher = refresher.get_or_insert_with(|| Refresher::new(Schedule::default(), key_check, at));
         loop {
             match refresher.step(at, chance.jitter()) {
                 Step::Exchange => {
@@ -100,14 +121,20 @@ fn fleet(cores: usize, length: u64, seconds: u64, is_there: impl Fn(u64) -> bool
                 }
                 Step::Publish => {
                     refresher.published(at, chance.jitter());
-                    if let Some(old) = held.take().filter(|old| old.left(at.boot).is_none()) {
-                        let late = old.expires.until(at.boot).as_millis();
-                        seen.expired.0 += u64::try_from(late).unwrap_or(u64::MAX);
-                        seen.expired.1 = millis / 1_000;
-                    }
+                    seen.gone_without(held.take(), millis);
                     *held = refresher.held();
                 }
-                Step::CheckKeys | Step::Expire => {}
+                Step::CheckKeys => {
+                    *seen.looks.entry(millis / 1_000).or_default() += 1;
+                    let old =
+                        |token: &Lifetime| lost_at.is_some_and(|lost| token.issued < lost && lost <= at.boot);
+                    if held.as_ref().is_some_and(old) {
+                        refresher.keys_lost(at, chance.jitter());
+                    } else {
+                        refresher.keys_checked(at, chance.jitter());
+                    }
+                }
+                Step::Expire => {}
                 Step::Wait(until) => {
                     let pause = at.boot.until(until).as_millis().max(1);
                     queue.push(Reverse((millis + u64::try_from(pause).unwrap_or(u64::MAX), core)));
@@ -116,6 +143,10 @@ fn fleet(cores: usize, length: u64, seconds: u64, is_there: impl Fn(u64) -> bool
             }
         }
     }
+    for (_, held) in all {
+        assert!(held.is_some(), "each has a token");
+        seen.gone_without(held, seconds * 1_000);
+    }
     seen
 }
 
@@ -123,7 +154,7 @@ fn fleet(cores: usize, length: u64, seconds: u64, is_there: impl Fn(u64) -> bool
 #[test]
 fn f021_f115_ten_thousand_with_tokens_of_a_day_are_no_load() {
     let (away, back) = (30 * HOUR, 31 * HOUR);
-    let seen = fleet(10_000, 24 * HOUR, 48 * HOUR, |second| !(away..back).contains(&second));
+    let seen = fleet(10_000, 24 * HOUR, 48 * HOUR, None, |second| !(away..back).contains(&second));
     assert_eq!(seen.total(0..60), 10_000, "the start: one each");
     let steady = seen.peak(120..away).max(seen.peak(back + HOUR..48 * HOUR));
     assert!(steady <= 10, "{steady} in the worst second");
@@ -133,6 +164,21 @@ fn f021_f115_ten_thousand_with_tokens_of_a_day_are_no_load() {
         "{absence} in the worst second of an absence and after it: one in a hundred of the fleet"
     );
     assert_eq!(seen.expired.0, 0, "no reader saw an expired token");
+    assert!(seen.issued >= 30_000, "{} exchanges: three each in two days", seen.issued);
+    // The key check is a GET of a few kB that Dex answers without any work: each ten minutes from each.
+    let looks = seen.looks.range(HOUR..48 * HOUR).map(|(_, count)| *count).max().unwrap_or_default();
+    assert!((18..=60).contains(&looks), "{looks} looks at the keys in the worst second");
+}
+
+/// A Dex that lost its keys is found out by each in its own time, and not by all at once.
+#[test]
+fn f050_p13_ten_thousand_find_lost_keys_within_eleven_minutes_and_not_at_once() {
+    let (lost, healed) = (30 * HOUR, 30 * HOUR + 660);
+    let seen = fleet(10_000, 24 * HOUR, 31 * HOUR, Some(lost), |_| true);
+    let peak = seen.peak(lost..healed);
+    assert!(peak <= 100, "{peak} in the worst second: one in a hundred of the fleet");
+    assert!(seen.total(lost..healed) >= 10_000, "each has exchanged anew");
+    assert!(seen.peak(healed..31 * HOUR) <= 10, "and that was that");
 }
 
 /// Tokens of an hour, with half of it as reserve: they run out in an hour's absence. That a new one is there within thirty
@@ -140,7 +186,7 @@ fn f021_f115_ten_thousand_with_tokens_of_a_day_are_no_load() {
 #[test]
 fn f021_f115_ten_thousand_with_tokens_of_an_hour_are_back_within_half_a_minute_and_not_at_once() {
     let (away, back) = (4 * HOUR, 5 * HOUR);
-    let seen = fleet(10_000, HOUR, 7 * HOUR, |second| !(away..back).contains(&second));
+    let seen = fleet(10_000, HOUR, 7 * HOUR, None, |second| !(away..back).contains(&second));
     let steady = seen.peak(120..away);
     assert!(steady <= 100, "{steady} in the worst second of a steady state: one in a hundred of the fleet");
     let absence = seen.peak(away..back + 60);
@@ -172,11 +218,13 @@ fn p2_a_year_of_outages_within_the_budget_is_never_seen_by_a_reader() {
             second += 1 + chance.below(reserve - longest_pause);
             turns.push(second);
         }
-        let seen = fleet(3, length, YEAR, |second| turns.partition_point(|turn| *turn <= second) % 2 == 0);
+        let seen =
+            fleet(3, length, YEAR, None, |second| turns.partition_point(|turn| *turn <= second) % 2 == 0);
         assert_eq!(seen.expired.0, 0, "tokens of {length} s");
-        // Refreshed no earlier than it would be in calm: 0.85 of what is before the reserve.
+        // Refreshed no earlier than it would be in calm, 0.85 of what is before the reserve, and no later than its end.
         let soonest = (length - reserve) * 85 / 100;
-        assert!(seen.issued <= 3 * YEAR / soonest + 3, "{} exchanges with {length} s", seen.issued);
+        let exchanges = 3 * YEAR / length..=3 * YEAR / soonest + 3;
+        assert!(exchanges.contains(&seen.issued), "{} exchanges with {length} s", seen.issued);
         // And in the long outages it did not hammer: one try in twenty seconds at most, all in all.
         let tries = seen.total(0..YEAR);
         assert!(tries as u64 <= 3 * YEAR / 20, "{tries} tries with {length} s");
@@ -186,7 +234,7 @@ fn p2_a_year_of_outages_within_the_budget_is_never_seen_by_a_reader() {
 /// A year of calm costs two exchanges a day.
 #[test]
 fn p5_a_year_of_calm_costs_two_exchanges_a_day() {
-    let seen = fleet(1, 24 * HOUR, 365 * 24 * HOUR, |_| true);
+    let seen = fleet(1, 24 * HOUR, 365 * 24 * HOUR, None, |_| true);
     assert!((560..=640).contains(&seen.issued), "{} exchanges in a year", seen.issued);
     assert_eq!((seen.total(0..u64::MAX) as u64, seen.expired.0), (seen.issued, 0));
 }

@@ -24,6 +24,8 @@ enum Event {
     Fail(Code, Option<u64>),
     /// The process is stopped or the machine suspended for so many seconds.
     Stop(u64),
+    /// The wait ends early, after so many thousandths of it; at nought the clock stands still.
+    Early(u32),
     /// The wall clock is stepped by so many seconds.
     Step(i64),
     /// A file that is read changes.
@@ -46,6 +48,7 @@ fn event() -> impl Strategy<Value = Event> {
         6 => (0..Code::ALL.len(), proptest::option::of(0..1_000_u64))
             .prop_map(|(code, wait)| Event::Fail(Code::ALL[code], wait)),
         1 => (0..200_000_u64).prop_map(Event::Stop),
+        1 => (0..1_000_u32).prop_map(Event::Early),
         1 => (-400_000_000..400_000_000_i64).prop_map(Event::Step),
         1 => (0..4_u64).prop_map(Event::Change),
         1 => (-1_000..10_000_i64).prop_map(Event::Subject),
@@ -62,7 +65,7 @@ fn schedule() -> impl Strategy<Value = Schedule> {
     (setting(), setting()).prop_map(|(before, interval)| Schedule { before, interval })
 }
 
-/// What Dex is once a history is over.
+/// What Dex is where a history says nothing of it, and once the history is over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Then {
     /// It refuses every connection.
@@ -163,15 +166,26 @@ impl World {
     }
 }
 
+/// 4,000, or more by `PROPTEST_CASES`.
+fn cases() -> u32 {
+    ProptestConfig::default().cases.max(4_000)
+}
+
+/// Chance, and what is none.
+fn chance() -> impl Strategy<Value = Vec<f64>> {
+    let unit = prop_oneof![9 => 0.0..1.0_f64, 1 => any::<f64>()];
+    proptest::collection::vec(unit, 1..8)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     /// P4, P5: no panic, no spin, never more than twenty attempts in a minute.
     #[test]
     fn no_history_makes_it_hurry_spin_or_fall(
         schedule in schedule(),
         key_check in proptest::option::of(1..10_000_u64),
-        jitters in proptest::collection::vec(0.0..1.0_f64, 1..8),
+        jitters in chance(),
         events in proptest::collection::vec(event(), 1..120),
     ) {
         live(schedule, key_check, &jitters, events, Then::Away)?;
@@ -182,7 +196,7 @@ proptest! {
     #[test]
     fn whatever_happened_there_is_a_token_soon_after_dex_is_back(
         before in proptest::option::of((0..200_000_u64).prop_map(Duration::from_secs)),
-        jitters in proptest::collection::vec(0.0..1.0_f64, 1..8),
+        jitters in chance(),
         events in proptest::collection::vec(event(), 1..120),
     ) {
         // A server that asks to be left alone, and a user who sets the pause, are obeyed.
@@ -191,20 +205,55 @@ proptest! {
         live(schedule, Some(600), &jitters, events.into_iter().filter(obeyed).collect(), Then::Back)?;
     }
 
-    /// P12: what a stepped wall clock changes is nothing. (A subject token's end is told by it, and by nothing else.)
+    /// P12: while all is well a stepped wall clock changes nothing. (A subject token's end is told by it, and by nothing
+    /// else.)
     #[test]
-    fn a_wall_clock_that_is_stepped_changes_no_attempt(
-        jitters in proptest::collection::vec(0.0..1.0_f64, 1..8),
+    fn a_wall_clock_that_is_stepped_changes_no_plan(
+        jitters in chance(),
         events in proptest::collection::vec(event(), 1..120),
     ) {
-        let stepped: Vec<_> = events.into_iter().filter(|event| !matches!(event, Event::Subject(_))).collect();
+        let is_well = |event: &Event| !matches!(event, Event::Subject(_) | Event::Fail(..));
+        let stepped: Vec<_> = events.into_iter().filter(is_well).collect();
         let still = stepped.iter().map(|event| match event {
             Event::Step(_) => Event::Step(0),
             other => other.clone(),
         });
-        let still = live(Schedule::default(), Some(600), &jitters, still.collect(), Then::Away)?;
-        let stepped = live(Schedule::default(), Some(600), &jitters, stepped, Then::Away)?;
+        let still = live(Schedule::default(), Some(600), &jitters, still.collect(), Then::Back)?;
+        let stepped = live(Schedule::default(), Some(600), &jitters, stepped, Then::Back)?;
         prop_assert_eq!(still.attempts, stepped.attempts);
+    }
+
+    /// P4: nothing that it is told, in whatever order and at whatever time of whatever clock, makes it fall.
+    #[test]
+    fn it_can_be_told_anything_at_any_time(
+        schedule in schedule(),
+        told in proptest::collection::vec((0..12_u8, any::<u64>(), any::<u64>(), any::<f64>()), 1..80),
+    ) {
+        let mut refresher = Refresher::new(schedule, Some(Duration::MAX), Now::default());
+        for (what, boot, unix, jitter) in told {
+            let now = Now { boot: BootTime::from_start(Duration::from_secs(boot)), unix: UnixTime::from_secs(unix) };
+            let (jitter, length) = (Jitter::new(jitter), Duration::from_secs(unix.rotate_left(32)));
+            let lifetime = Lifetime::starting(now.boot, length);
+            let code = Code::ALL[usize::try_from(unix % Code::ALL.len() as u64).expect("small")];
+            match what {
+                0 => refresher.adopted(lifetime, now, jitter),
+                1 => refresher.replaced_by(lifetime, now, jitter),
+                2 => refresher.obtained(lifetime, now),
+                3 => refresher.published(now, jitter),
+                4 => {
+                    let failure = Failure { retry_after: Some(length), ..Failure::new(code, "") };
+                    let _ = refresher.failed(&failure, Fingerprint(boot), now, jitter);
+                }
+                5 => refresher.inputs_seen(Fingerprint(boot), now),
+                6 => drop(refresher.subject_read(Fingerprint(boot), Some(now.unix), UnixTime::from_secs(boot), now)),
+                7 => drop(refresher.signalled(now)),
+                8 => drop(refresher.displaced(boot % 2 == 0, now)),
+                9 => refresher.keys_lost(now, jitter),
+                10 => refresher.keys_checked(now, jitter),
+                _ => refresher.clock_stepped(Some(lifetime), now, jitter),
+            }
+            let _ = (refresher.step(now, jitter), refresher.health(now));
+        }
     }
 
     /// P2: a token is refreshed before it expires, and what is left is the budget that is promised.
@@ -298,13 +347,21 @@ fn live(
         prop_assert!(until > now.boot, "a wait without a pause");
         prop_assert!(now.boot.until(until) <= Duration::from_secs(30));
         at_once = 0;
-        world.boot += now.boot.until(until);
-        match events.next() {
+        let event = events.next();
+        let wait = now.boot.until(until);
+        world.boot += match event {
+            Some(Event::Early(thousandths)) => wait * thousandths / 1_000,
+            _ => wait,
+        };
+        match event {
             Some(Event::Stop(seconds)) => {
                 world.boot += Duration::from_secs(seconds);
                 world.undisturbed = false;
             }
-            Some(Event::Step(seconds)) => world.unix += seconds,
+            Some(Event::Step(seconds)) => {
+                world.unix += seconds;
+                world.refresher.clock_stepped(None, world.now(), draw());
+            }
             Some(Event::Change(number)) => {
                 inputs = Fingerprint(number);
                 world.refresher.inputs_seen(inputs, world.now());
@@ -315,7 +372,7 @@ fn live(
                 let _ = world.refresher.subject_read(inputs, None, UnixTime::from_secs(expires), now);
             }
             Some(Event::Displace) => {
-                if world.refresher.displaced(world.now()) {
+                if world.refresher.displaced(true, world.now()) {
                     world.in_hand = world.on_disk;
                 }
             }
@@ -331,7 +388,7 @@ fn live(
                 world.refresher.replaced_by(lifetime, now, draw());
                 world.holds(lifetime);
             }
-            Some(Event::Issue(_) | Event::Fail(..)) => {}
+            Some(Event::Issue(_) | Event::Fail(..) | Event::Early(_)) => {}
             None => idle += 1,
         }
     }
@@ -377,6 +434,7 @@ fn no_short_history_makes_it_hurry_spin_or_fall() {
         Event::Fail(Code::RateLimited, Some(900)),
         Event::Fail(Code::InvalidClient, None),
         Event::Stop(4_000),
+        Event::Early(0),
         Event::Step(-400_000_000),
         Event::Change(1),
         Event::Subject(5),
@@ -421,7 +479,8 @@ fn answer(
 ) {
     let now = world.now();
     let event = match (events.next(), then) {
-        (None, Then::Back) => Some(Event::Issue(3_600_000)),
+        (Some(event @ (Event::Issue(_) | Event::Fail(..))), _) => Some(event),
+        (_, Then::Back) if step == Step::Exchange => Some(Event::Issue(3_600_000)),
         (event, _) => event,
     };
     match (step, event) {

@@ -196,13 +196,13 @@ fn lost_keys_are_healed_within_a_minute() {
 #[test]
 fn keys_that_are_gone_are_not_looked_at_again_before_there_is_another_token() {
     let mut refresher = Refresher::new(Schedule::default(), Some(secs(10)), at(0.0));
-    refresher.adopted(Lifetime::starting(at(0.0).boot, secs(86_400)), at(0.0), Jitter::new(1.0));
-    assert_eq!(wait_for_step(&mut refresher, 0.0), (8.5, Step::CheckKeys));
-    refresher.keys_lost(at(8.5), Jitter::new(1.0));
-    assert_eq!(wait_for_step(&mut refresher, 8.5), (30.0, Step::Exchange), "the start's own exchange");
-    refresher.obtained(Lifetime::starting(at(30.0).boot, secs(86_400)), at(30.0));
-    refresher.published(at(30.0), Jitter::NONE);
-    assert_eq!(wait_for_step(&mut refresher, 30.0), (40.0, Step::CheckKeys));
+    refresher.adopted(Lifetime::starting(at(0.0).boot, secs(86_400)), at(0.0), Jitter::new(0.5));
+    assert_eq!(wait_for_step(&mut refresher, 0.0), (5.0, Step::CheckKeys), "the first at any time");
+    refresher.keys_lost(at(5.0), Jitter::new(1.0));
+    assert_eq!(wait_for_step(&mut refresher, 5.0), (15.0, Step::Exchange), "the start's own exchange");
+    refresher.obtained(Lifetime::starting(at(15.0).boot, secs(86_400)), at(15.0));
+    refresher.published(at(15.0), Jitter::new(1.0));
+    assert_eq!(wait_for_step(&mut refresher, 15.0), (23.5, Step::CheckKeys), "and the others in their time");
 }
 
 #[test]
@@ -239,10 +239,10 @@ fn an_expired_subject_token_is_waited_for_and_then_sent() {
 #[test]
 fn a_displaced_token_is_put_back_once_a_minute_at_most() {
     let mut refresher = holding(86_400);
-    assert!(refresher.displaced(at(1.0)));
+    assert!(refresher.displaced(true, at(1.0)));
     assert_eq!(refresher.step(at(1.0), Jitter::NONE), Step::Publish);
     refresher.published(at(1.0), Jitter::NONE);
-    assert!(refresher.displaced(at(2.0)));
+    assert!(refresher.displaced(true, at(2.0)));
     assert_eq!(wait_for_step(&mut refresher, 2.0), (61.0, Step::Publish));
 }
 
@@ -302,7 +302,7 @@ fn a_token_that_is_put_back_changes_no_plan() {
     let mut refresher = holding(86_400);
     assert_eq!(wait_for_step(&mut refresher, 0.0), (600.0, Step::CheckKeys));
     refresher.keys_lost(at(600.0), Jitter::new(1.0));
-    assert!(refresher.displaced(at(610.0)));
+    assert!(refresher.displaced(true, at(610.0)));
     assert_eq!(refresher.step(at(610.0), Jitter::NONE), Step::Publish);
     refresher.published(at(610.0), Jitter::NONE);
     assert_eq!(refresher.reason(), Reason::LostKeys);
@@ -312,7 +312,7 @@ fn a_token_that_is_put_back_changes_no_plan() {
 #[test]
 fn what_somebody_else_wrote_takes_the_place_of_what_was_to_be_put_back() {
     let mut refresher = holding(3_600);
-    assert!(refresher.displaced(at(1.0)));
+    assert!(refresher.displaced(true, at(1.0)));
     fail(&mut refresher, Code::OutputDiskFull, 1.0);
     let theirs = Lifetime::starting(at(1.0).boot, secs(86_400));
     refresher.replaced_by(theirs, at(2.0), Jitter::NONE);
@@ -525,7 +525,7 @@ fn a_pause_is_five_seconds_too_much_and_spreads_only_what_is_due() {
 #[test]
 fn a_write_that_fails_makes_it_stale_too() {
     let mut refresher = holding(3_600);
-    assert!(refresher.displaced(at(1.0)));
+    assert!(refresher.displaced(true, at(1.0)));
     fail(&mut refresher, Code::OutputDiskFull, 1.0);
     assert_eq!(refresher.health(at(1.0)), Health::Stale);
 }
@@ -534,7 +534,7 @@ fn a_write_that_fails_makes_it_stale_too() {
 fn while_a_token_cannot_be_put_back_no_other_is_asked_for() {
     let mut refresher = holding(3_600);
     refresher.keys_rest();
-    assert!(refresher.displaced(at(1.0)));
+    assert!(refresher.displaced(true, at(1.0)));
     let mut now = 1.0;
     while now < 2_400.0 {
         let (when, step) = wait_for_step(&mut refresher, now);
@@ -549,10 +549,10 @@ fn while_a_token_cannot_be_put_back_no_other_is_asked_for() {
 fn a_token_that_waits_to_be_put_back_is_replaced_in_its_time() {
     let mut refresher = holding(30);
     refresher.keys_rest();
-    assert!(refresher.displaced(at(1.0)));
+    assert!(refresher.displaced(true, at(1.0)));
     assert_eq!(refresher.step(at(1.0), Jitter::NONE), Step::Publish);
     refresher.published(at(1.0), Jitter::NONE);
-    assert!(refresher.displaced(at(2.0)), "once more, in a minute");
+    assert!(refresher.displaced(true, at(2.0)), "once more, in a minute");
     assert_eq!(wait_for_step(&mut refresher, 2.0), (15.0, Step::Exchange));
 }
 
@@ -570,6 +570,37 @@ fn what_is_asked_for_while_a_token_waits_to_be_written_is_done_after_it() {
     refresher.published(at(0.5), Jitter::NONE);
     assert_eq!((refresher.reason(), refresher.health(at(0.5))), (Reason::Retry, Health::Stale));
     assert_eq!(wait_for_step(&mut refresher, 0.5), (0.6, Step::Exchange));
+}
+
+#[test]
+fn f088_what_nobody_contests_is_put_back_at_once_each_time() {
+    let mut refresher = holding(3_600);
+    for when in [1.0, 2.0, 3.0] {
+        assert!(refresher.displaced(false, at(when)));
+        assert_eq!(refresher.step(at(when), Jitter::NONE), Step::Publish);
+        refresher.published(at(when), Jitter::NONE);
+    }
+}
+
+#[test]
+fn f092_f094_a_stepped_clock_tells_a_found_token_s_life_anew_and_what_failed_is_tried_again() {
+    let life = |length: u64| Lifetime::starting(at(0.0).boot, Duration::from_secs(length));
+    let mut refresher = new();
+    refresher.adopted(life(3_600), at(0.0), Jitter::NONE);
+    let pause = (0..9).map(|_| fail(&mut refresher, Code::CertificateNotYetValid, 0.0)).last();
+    assert!(pause.is_some_and(|pause| pause > Duration::from_secs(100)), "{pause:?}");
+    refresher.clock_stepped(Some(life(8)), at(10.0), Jitter::new(1.0));
+    assert_eq!(refresher.health(at(10.0)), Health::Expired);
+    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Step::Expire);
+    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Step::Exchange);
+    // One that was issued here keeps its life, and its plan.
+    let mut refresher = holding(3_600);
+    let due = refresher.due();
+    refresher.clock_stepped(None, at(10.0), Jitter::NONE);
+    assert_eq!((refresher.due(), refresher.reason()), (due, Reason::Schedule));
+    fail(&mut refresher, Code::InvalidClient, 10.0);
+    refresher.clock_stepped(None, at(11.0), Jitter::new(1.0));
+    assert_eq!((refresher.due(), refresher.reason()), (at(16.0).boot, Reason::ClockStepped));
 }
 
 #[test]
@@ -616,7 +647,7 @@ fn looks_often_while_something_is_about_to_happen() {
     assert!(sound.subject_read(INPUTS, None, at(9_000.0).unix, at(1.0)));
     assert_eq!(slice(&mut sound, 100.0), 30);
     let mut unwritten = calm(600);
-    assert!(unwritten.displaced(at(100.0)));
+    assert!(unwritten.displaced(true, at(100.0)));
     unwritten.publish_due = at(200.0).boot;
     assert_eq!(slice(&mut unwritten, 100.0), 5);
 }
