@@ -32,6 +32,7 @@ const CONFIG: u8 = 78;
 const CLOCK: Clock = Clock::System;
 
 fn main() -> ExitCode {
+    process::keep_panics_short();
     let (command, flags, rest) = match cli::parse(std::env::args_os().skip(1)) {
         Ok(Asked::Do { command, flags, rest }) => (command, flags, rest),
         Ok(Asked::Print(text)) => return print(&text),
@@ -40,44 +41,48 @@ fn main() -> ExitCode {
             return USAGE.into();
         }
     };
-    let (variables, unreadable) = variables();
-    let given = Given { flags, variables, search: search_list() };
-    match command {
-        // It becomes another program, which must not find itself in our fetters.
-        Command::Wait => process::hide(),
-        Command::Run | Command::Once => {
-            process::harden();
-            process::confine();
-        }
-        Command::Ready | Command::Check | Command::Token => process::harden(),
-    }
-    let environment = Environment { given: &given, unreadable };
+    let environment = || Environment::of(command, flags);
     let done = match command {
-        Command::Run => run(&environment),
-        Command::Once => once(&environment),
-        Command::Ready => ready(&environment),
-        Command::Wait => wait(&environment, rest),
-        Command::Check => check(&environment),
-        Command::Token => token(&environment),
+        Command::Run => listening(async |stop, nudge| run(&environment(), stop, nudge).await),
+        Command::Once => listening(async |stop, _| once(&environment(), stop).await),
+        Command::Wait => listening(async |stop, _| wait(&environment(), stop, rest).await),
+        Command::Check => block_on(check(&environment())).flatten(),
+        Command::Token => block_on(token(&environment())).flatten(),
+        Command::Ready => ready(&environment()),
     };
     done.unwrap_or_else(|code| code.into())
 }
 
 /// Everything that was given.
-struct Environment<'a> {
-    given: &'a Given,
+struct Environment {
+    given: Given,
     /// Variables of ours that are not UTF-8.
     unreadable: Vec<Problem>,
 }
 
-impl Environment<'_> {
+impl Environment {
+    /// What was given for this command, which is denied on the way what it never needs.
+    fn of(command: Command, flags: Vec<(String, String)>) -> Self {
+        match command {
+            // It becomes another program, which must not find itself in our fetters.
+            Command::Wait => process::hide(),
+            Command::Run | Command::Once => {
+                process::harden();
+                process::confine();
+            }
+            Command::Ready | Command::Check | Command::Token => process::harden(),
+        }
+        let (variables, unreadable) = variables();
+        Self { given: Given { flags, variables, search: search_list() }, unreadable }
+    }
+
     /// The settings of an exchange, and the endpoint they describe.
     fn read(&self, output_needed: bool) -> Result<(Config, HttpEndpoint), Vec<Problem>> {
         let variable = |wanted: &str| {
             self.given.variables.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
         };
         let proxies = Proxies::read(variable);
-        let config = Config::read(self.given, output_needed);
+        let config = Config::read(&self.given, output_needed);
         let mut problems = self.unreadable.clone();
         let config = match config {
             Ok(config) => config,
@@ -100,7 +105,7 @@ impl Environment<'_> {
     }
 
     fn log(&self) -> Logger {
-        Logger::new(config::log(self.given), CLOCK)
+        Logger::new(config::log(&self.given), CLOCK)
     }
 
     /// Says every mistake.
@@ -115,46 +120,40 @@ impl Environment<'_> {
 
 type Done = Result<ExitCode, u8>;
 
-fn run(environment: &Environment<'_>) -> Done {
+async fn run(environment: &Environment, mut stop: Stop, mut nudge: Nudge) -> Done {
     let (mut agent, log) = agent(environment, "keeping a token fresh")?;
-    block_on(async {
-        let (mut stop, mut nudge) = signals(&log)?;
-        tokio::select! {
-            biased;
-            signal = stop.wait() => log.info("ending", &[("signal", &signal)]),
-            () = agent.run(&mut nudge) => {}
-        }
-        Ok(ExitCode::SUCCESS)
-    })?
+    tokio::select! {
+        biased;
+        signal = stop.wait() => log.info("ending", &[("signal", &signal)]),
+        () = agent.run(&mut nudge) => {}
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
-fn once(environment: &Environment<'_>) -> Done {
+async fn once(environment: &Environment, mut stop: Stop) -> Done {
     let (mut agent, log) = agent(environment, "getting a token")?;
     let timeout = agent.timeout();
-    block_on(async {
-        let (mut stop, _) = signals(&log)?;
-        tokio::select! {
-            biased;
-            signal = stop.wait() => {
-                log.error("ended before a token was written", &[("signal", &signal)]);
+    tokio::select! {
+        biased;
+        signal = stop.wait() => {
+            log.error("ended before a token was written", &[("signal", &signal)]);
+            Err(NO)
+        }
+        done = tokio::time::timeout(timeout, agent.run_once()) => match done {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(_) => {
+                log.error("no token could be written in time", &[("timeout", &Human(timeout))]);
                 Err(NO)
             }
-            done = tokio::time::timeout(timeout, agent.run_once()) => match done {
-                Ok(()) => Ok(ExitCode::SUCCESS),
-                Err(_) => {
-                    log.error("no token could be written in time", &[("timeout", &Human(timeout))]);
-                    Err(NO)
-                }
-            },
-        }
-    })?
+        },
+    }
 }
 
 /// The agent that `run` and `once` set to work, with everything said that is to be said before: what is being done first.
-fn agent(environment: &Environment<'_>, doing: &str) -> Result<(Agent<HttpEndpoint>, Logger), u8> {
+fn agent(environment: &Environment, doing: &str) -> Result<(Agent<HttpEndpoint>, Logger), u8> {
     let (mut config, endpoint) = environment.read(true).map_err(|problems| {
         // Only of what the container itself runs: a probe's mistake must not cover its last failure.
-        status::leave_problems(config::termination_log(environment.given).as_deref(), &problems);
+        status::leave_problems(config::termination_log(&environment.given).as_deref(), &problems);
         environment.refuse(&problems)
     })?;
     let Some(output) = config.output.take() else { return Err(CONFIG) };
@@ -168,16 +167,22 @@ fn agent(environment: &Environment<'_>, doing: &str) -> Result<(Agent<HttpEndpoi
     Ok((Agent::new(config, output, endpoint, CLOCK, status), log))
 }
 
-fn signals(log: &Logger) -> Result<(Stop, Nudge), u8> {
-    let installed = Stop::install().and_then(|stop| Ok((stop, Nudge::install()?)));
-    installed.map_err(|error| {
-        log.error("signals cannot be heard", &[("why", &error)]);
-        NO
+/// Does a command that ends as its signals say. The handlers come before everything else: to PID 1 a signal without one is
+/// not delivered at all (F100).
+fn listening(work: impl AsyncFnOnce(Stop, Nudge) -> Done) -> Done {
+    block_on(async {
+        let (stop, nudge) =
+            Stop::install().and_then(|stop| Ok((stop, Nudge::install()?))).map_err(|error| {
+                say(&format!("dexsidecar: signals cannot be heard: {error}\n"));
+                NO
+            })?;
+        work(stop, nudge).await
     })
+    .flatten()
 }
 
-fn ready(environment: &Environment<'_>) -> Done {
-    let probe = Probe::read(environment.given).map_err(|problems| environment.refuse(&problems))?;
+fn ready(environment: &Environment) -> Done {
+    let probe = Probe::read(&environment.given).map_err(|problems| environment.refuse(&problems))?;
     match probe::ready(&probe, &CLOCK) {
         Ok(sentences) => Ok(print(&lines(&sentences))),
         Err(sentences) => {
@@ -187,19 +192,16 @@ fn ready(environment: &Environment<'_>) -> Done {
     }
 }
 
-fn wait(environment: &Environment<'_>, command: Vec<OsString>) -> Done {
-    let probe = Probe::read(environment.given).map_err(|problems| environment.refuse(&problems))?;
-    block_on(async {
-        let (mut stop, _) = signals(&environment.log())?;
-        tokio::select! {
-            biased;
-            _ = stop.wait() => Err(NO),
-            waited = probe::wait(&probe, &CLOCK) => waited.map_err(|sentences| {
-                say(&format!("gave up after {}:\n{}", Human(probe.timeout), lines(&sentences)));
-                NO
-            }),
-        }
-    })??;
+async fn wait(environment: &Environment, mut stop: Stop, command: Vec<OsString>) -> Done {
+    let probe = Probe::read(&environment.given).map_err(|problems| environment.refuse(&problems))?;
+    tokio::select! {
+        biased;
+        _ = stop.wait() => Err(NO),
+        waited = probe::wait(&probe, &CLOCK) => waited.map_err(|sentences| {
+            say(&format!("gave up after {}:\n{}", Human(probe.timeout), lines(&sentences)));
+            NO
+        }),
+    }?;
     let mut words = command.into_iter();
     let Some(program) = words.next() else { return Ok(ExitCode::SUCCESS) };
     let error = std::process::Command::new(&program).args(words).exec();
@@ -207,36 +209,32 @@ fn wait(environment: &Environment<'_>, command: Vec<OsString>) -> Done {
     Err(NO)
 }
 
-fn check(environment: &Environment<'_>) -> Done {
+async fn check(environment: &Environment) -> Done {
     let json = environment.given.flags.iter().any(|(flag, _)| flag == settings::JSON.flag);
-    let report = block_on(async {
-        match environment.read(true) {
-            Ok((config, endpoint)) => check::climb(&config, &endpoint, &CLOCK).await,
-            Err(problems) => check::Report::of_problems(&problems),
-        }
-    })?;
+    let report = match environment.read(true) {
+        Ok((config, endpoint)) => check::climb(&config, &endpoint, &CLOCK).await,
+        Err(problems) => check::Report::of_problems(&problems),
+    };
     let printed = print(&if json { report.json() } else { report.text() });
     if report.is_sound() { Ok(printed) } else { Err(NO) }
 }
 
-fn token(environment: &Environment<'_>) -> Done {
+async fn token(environment: &Environment) -> Done {
     let (config, endpoint) = environment.read(false).map_err(|problems| environment.refuse(&problems))?;
     let runtime = environment.given.variables.iter().find(|(name, _)| name == RUNTIME_FOLDER);
     let runtime = runtime.map(|(_, folder)| Path::new(folder.expose()));
-    block_on(async {
-        let work = token::token(&config, runtime, &endpoint, &CLOCK);
-        match tokio::time::timeout(config.timeout, work).await {
-            Ok(Ok(token)) => Ok(print(token.expose())),
-            Ok(Err(failure)) => {
-                say(&format!("dexsidecar: {failure}\nhint: {}\n", failure.entry().hint));
-                Err(NO)
-            }
-            Err(_) => {
-                say(&format!("dexsidecar: no token within {}\n", Human(config.timeout)));
-                Err(NO)
-            }
+    let work = token::token(&config, runtime, &endpoint, &CLOCK);
+    match tokio::time::timeout(config.timeout, work).await {
+        Ok(Ok(token)) => Ok(print(token.expose())),
+        Ok(Err(failure)) => {
+            say(&format!("dexsidecar: {failure}\nhint: {}\n", failure.entry().hint));
+            Err(NO)
         }
-    })?
+        Err(_) => {
+            say(&format!("dexsidecar: no token within {}\n", Human(config.timeout)));
+            Err(NO)
+        }
+    }
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, u8> {
