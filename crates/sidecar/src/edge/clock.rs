@@ -11,6 +11,12 @@ use rustix::time::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+#[cfg(test)]
+thread_local! {
+    /// By how much the wall clock of this thread's test was stepped.
+    pub static STEPPED: std::cell::Cell<Duration> = const { std::cell::Cell::new(Duration::ZERO) };
+}
+
 /// Where the time comes from. A value, so that tests of the loop can hand in one that moves as they like.
 #[derive(Clone, Copy, Debug)]
 pub enum Clock {
@@ -33,7 +39,7 @@ impl Clock {
             #[cfg(test)]
             Self::Paused(start, instant) => {
                 let passed = instant.elapsed();
-                Now { boot: start.boot + passed, unix: start.unix + passed }
+                Now { boot: start.boot + passed, unix: start.unix + passed + STEPPED.get() }
             }
         }
     }

@@ -8,7 +8,9 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use dexsidecar_core::time::UnixTime;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// Why a file's content is not to be had.
 #[derive(Debug)]
@@ -23,6 +25,18 @@ pub enum Unreadable {
     NotPermitted(String),
     /// Anything else.
     Failed(io::Error),
+}
+
+impl Unreadable {
+    /// Whether it may be otherwise in a moment: the kubelet swaps a link that stands in the path.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Missing => true,
+            Self::Failed(error) => Errno::from_io_error(error) == Some(Errno::LOOP),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Unreadable {
@@ -71,6 +85,8 @@ fn unreadable(path: &Path, error: io::Error) -> Unreadable {
     match error.kind() {
         io::ErrorKind::NotFound => Unreadable::Missing,
         io::ErrorKind::PermissionDenied => Unreadable::NotPermitted(who_may(path)),
+        // What a socket answers to being opened.
+        _ if Errno::from_io_error(&error) == Some(Errno::NXIO) => Unreadable::NotAFile,
         _ => Unreadable::Failed(error),
     }
 }
@@ -86,6 +102,19 @@ fn who_may(path: &Path) -> String {
         Ok(file) => format!("{us}, the file {}:{} {:04o}", file.uid(), file.gid(), file.mode() & 0o7777),
         Err(_) => us,
     }
+}
+
+/// When it was written, by the wall clock of then.
+#[must_use]
+pub fn written(path: &Path) -> Option<UnixTime> {
+    let written = std::fs::metadata(path).ok()?.mtime();
+    Some(UnixTime::from_secs(u64::try_from(written).unwrap_or_default()))
+}
+
+/// Whether it was removed, and is seen only because it is mounted by itself.
+#[must_use]
+pub fn is_left_behind(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.nlink() == 0)
 }
 
 /// A number that changes when the file does, without reading it; zero while it is not there.
@@ -119,6 +148,9 @@ mod tests {
         let fifo = dir.path().join("fifo");
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         assert!(matches!(read(&fifo, 9), Err(Unreadable::NotAFile)));
+        let socket = dir.path().join("socket");
+        let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert!(matches!(read(&socket, 9), Err(Unreadable::NotAFile)));
         // A device would never end.
         assert!(matches!(read(Path::new("/dev/zero"), 9), Err(Unreadable::NotAFile)));
     }

@@ -15,7 +15,7 @@ use dexsidecar_core::config::{Output, WriteMode};
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::token::LARGEST_ISSUED;
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec};
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, StatxAttributes, StatxFlags, Timespec};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -61,9 +61,10 @@ pub fn write(output: &Output, token: &Secret) -> Result<Left, Failure> {
         return overwrite(output, &folder, name, token);
     }
     let result = match replace(output, &folder, name, token) {
-        // Only a mount point is busy: the file itself was mounted, as subPath does it.
-        Err(Errno::BUSY) if output.write_mode == WriteMode::Auto => overwrite(output, &folder, name, token),
-        Err(Errno::BUSY) => Err(failure(output, Code::OutputIsAMount, "")),
+        Err(errno) if is_mounted(&folder, name, errno) => match output.write_mode {
+            WriteMode::Atomic => Err(failure(output, Code::OutputIsAMount, "")),
+            WriteMode::Auto | WriteMode::InPlace => overwrite(output, &folder, name, token),
+        },
         Err(errno) => Err(refused(output, &folder, name, errno)),
         Ok(fingerprint) => {
             let how = if is(FileType::Symlink) { Written::ReplacedLink } else { Written::Replaced };
@@ -74,18 +75,30 @@ pub fn write(output: &Output, token: &Secret) -> Result<Left, Failure> {
     result
 }
 
-/// Proves that the folder can be written to, and leaves nothing behind.
+/// Proves that a token can be written, and leaves nothing behind. Gives whether it would be by overwriting the file in place.
 ///
 /// # Errors
 /// Why it cannot.
-pub fn try_folder(output: &Output) -> Result<(), Failure> {
+pub fn try_output(output: &Output) -> Result<bool, Failure> {
     let (folder, name) = open_folder(output)?;
-    if entry(&folder, name).is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
+    let there = entry(&folder, name);
+    let is = |kind| there.as_ref().is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == kind);
+    if is(FileType::Directory) {
         return Err(failure(output, Code::OutputIsAFolder, ""));
     }
     let refused = |errno| refused(output, &folder, name, errno);
-    let (temporary, _) = create(&folder).map_err(refused)?;
-    rustix::fs::unlinkat(&folder, temporary, AtFlags::empty()).map_err(refused)
+    let mounted = is_mount_point(&folder, name);
+    if mounted && output.write_mode == WriteMode::Atomic {
+        return Err(failure(output, Code::OutputIsAMount, ""));
+    }
+    let in_place = mounted || output.write_mode == WriteMode::InPlace && is(FileType::RegularFile);
+    if in_place {
+        open_in_place(&folder, name).map_err(refused)?;
+    } else {
+        let (temporary, _) = create(&folder).map_err(refused)?;
+        rustix::fs::unlinkat(&folder, temporary, AtFlags::empty()).map_err(refused)?;
+    }
+    Ok(in_place)
 }
 
 /// What stands in the file, if it is a regular file of a size that a token can have. A symbolic link is not followed.
@@ -143,6 +156,27 @@ fn open_folder(output: &Output) -> Result<(OwnedFd, &OsStr), Failure> {
 
 fn entry(folder: &OwnedFd, name: &OsStr) -> Option<Stat> {
     rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()
+}
+
+/// Whether this is how a file that was mounted by itself, as subPath does it, refuses to be replaced: it is busy; or its
+/// folder, which is the image's, cannot be written to at all.
+fn is_mounted(folder: &OwnedFd, name: &OsStr, errno: Errno) -> bool {
+    match errno {
+        Errno::BUSY => true,
+        Errno::ROFS | Errno::ACCESS | Errno::PERM => is_mount_point(folder, name),
+        _ => false,
+    }
+}
+
+/// False as well where the kernel (before 5.8) does not tell.
+fn is_mount_point(folder: &OwnedFd, name: &OsStr) -> bool {
+    rustix::fs::statx(folder, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())
+        .is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+fn open_in_place(folder: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::openat(folder, name, flags, Mode::empty())
 }
 
 fn replace(output: &Output, folder: &OwnedFd, name: &OsStr, token: &Secret) -> Result<u64, Errno> {
@@ -212,8 +246,7 @@ fn errno(error: std::io::Error) -> Errno {
 /// One write over the old content and a cut behind it: as near to whole as a file can be that cannot be replaced.
 fn overwrite(output: &Output, folder: &OwnedFd, name: &OsStr, token: &Secret) -> Result<Left, Failure> {
     let refused = |errno| refused(output, folder, name, errno);
-    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(folder, name, flags, Mode::empty()).map_err(refused)?;
+    let file = open_in_place(folder, name).map_err(refused)?;
     // Somebody else's file keeps its permissions; the write will tell if they do not do.
     let _ = permit(output, folder, &file);
     write_all(&file, token).map_err(refused)?;
@@ -367,7 +400,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let output = output(&dir.path().join("not/there/token"));
         assert_eq!(write(&output, &token("t")).unwrap_err().code, Code::OutputFolderMissing);
-        assert_eq!(try_folder(&output).unwrap_err().code, Code::OutputFolderMissing);
+        assert_eq!(try_output(&output).unwrap_err().code, Code::OutputFolderMissing);
     }
 
     #[test]

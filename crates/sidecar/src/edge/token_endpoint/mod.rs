@@ -100,7 +100,7 @@ impl HttpEndpoint {
     pub async fn handshake(&self, url: &EndpointUrl, connection: Connection) -> Result<Session, Failure> {
         let progress = Progress::new(Step::Handshaking(connection.peer.clone()));
         let (_, session) =
-            self.in_time(&progress, tls::handshake(&self.roots, url.host(), connection)).await?;
+            self.in_time(&progress, tls::handshake(self.roots.read()?, url.host(), connection)).await?;
         Ok(session)
     }
 
@@ -132,10 +132,12 @@ impl HttpEndpoint {
         progress: &Progress,
     ) -> Result<Answer, Failure> {
         let url = &request.url;
+        // Before anybody is disturbed: what is wrong here is looked at often, and is not to cost Dex a connection each time.
+        let trusted = url.is_tls().then(|| self.roots.read()).transpose()?;
         let mut connection = self.reach(url, rotation, progress).await?;
-        if url.is_tls() {
+        if let Some(trusted) = trusted {
             progress.reached(Step::Handshaking(connection.peer.clone()));
-            (connection, _) = tls::handshake(&self.roots, url.host(), connection).await?;
+            (connection, _) = tls::handshake(trusted, url.host(), connection).await?;
         }
         progress.reached(Step::Answering(connection.peer.clone()));
         request::send(connection, request).await

@@ -24,15 +24,26 @@ pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Fa
     let name = host.to_owned();
     let look_up = aside(Abandoned::Left, move || {
         let found = (name.as_str(), port).to_socket_addrs();
+        // musl ends its walk along the search list at the first domain that fails or holds the name without an address,
+        // where glibc and Go go on to the name as it stands (F09).
+        let found = match whole(&name) {
+            Some(whole) if found.is_err() => (whole.as_str(), port).to_socket_addrs().or(found),
+            _ => found,
+        };
         drop(turn);
         found
     });
-    let found = look_up.await.and_then(std::convert::identity);
+    let found = look_up.await.map_err(|error| Failure::new(Code::NoThread, format!("{host} ({error})")))?;
     let addresses: Vec<_> = found.map_err(|error| failure(host, &error))?.collect();
     if addresses.is_empty() {
         return Err(Failure::new(Code::NameNotFound, format!("{host} has no address")));
     }
     Ok(addresses)
+}
+
+/// A name with a dot in it, as one that no search list is put behind.
+fn whole(name: &str) -> Option<String> {
+    (name.contains('.') && !name.ends_with('.')).then(|| format!("{name}."))
 }
 
 /// The standard library gives only the resolver's words: musl's, or glibc's.
@@ -71,6 +82,12 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err());
         drop(hanging);
         assert!(waiting.await.unwrap().iter().all(|address| address.ip().is_loopback()));
+    }
+
+    #[test]
+    fn f009_a_name_with_a_dot_can_stand_for_itself() {
+        assert_eq!(whole("dex.example.com").as_deref(), Some("dex.example.com."));
+        assert_eq!((whole("dex"), whole("dex.example.com.")), (None, None));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use rustls::{
 use tokio_rustls::TlsConnector;
 
 use super::roots::{Known, Trusted};
-use super::{Connection, Roots, Stream, connect};
+use super::{Connection, Stream, connect};
 
 /// What was agreed on, for `check`.
 #[derive(Clone, Debug)]
@@ -27,17 +27,16 @@ pub struct Session {
     pub trusted: usize,
 }
 
-/// The handshake on a connection that stands, with roots read just now.
+/// The handshake on a connection that stands.
 ///
 /// # Errors
-/// What is wrong with the roots, with the server's certificate, or with the conversation.
+/// What is wrong with the server's certificate, or with the conversation.
 pub(super) async fn handshake(
-    roots: &Roots,
+    trusted: Trusted,
     host: &str,
     connection: Connection,
 ) -> Result<(Connection, Session), Failure> {
     let Connection { stream, peer } = connection;
-    let trusted = roots.read()?;
     let count = trusted.known.count();
     let name = ServerName::try_from(host.trim_end_matches('.').to_owned()).map_err(|_| {
         Failure::new(Code::CertificateWrongName, format!("{host} can stand in no certificate"))

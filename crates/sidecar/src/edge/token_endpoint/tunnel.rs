@@ -27,15 +27,13 @@ pub(super) async fn open(
 ) -> Result<Connection, Failure> {
     let origin = proxy.url.origin();
     let failed = |why: &dyn std::fmt::Display| Failure::new(Code::ProxyFailed, format!("{origin}: {why}"));
-    let other = |failure: Failure| match failure.code {
-        Code::CaFileUnreadable | Code::CaFileInvalid | Code::NoRoots => failure,
-        _ => failed(&failure),
-    };
+    let other = |failure: Failure| failed(&failure);
+    let trusted = proxy.url.is_tls().then(|| roots.read()).transpose()?;
     let mut connection =
         connect::connect(proxy.url.host(), proxy.url.port(), rotation, progress).await.map_err(other)?;
     progress.reached(Step::Tunnelling(origin.clone()));
-    if proxy.url.is_tls() {
-        (connection, _) = tls::handshake(roots, proxy.url.host(), connection).await.map_err(other)?;
+    if let Some(trusted) = trusted {
+        (connection, _) = tls::handshake(trusted, proxy.url.host(), connection).await.map_err(other)?;
     }
 
     let host = if to.host().contains(':') { format!("[{}]", to.host()) } else { to.host().to_owned() };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dexsidecar_core::failure::Code;
 
+use super::certificates::Ca;
 use super::server::Server;
 use super::{Client, PATIENT};
 
@@ -18,7 +19,7 @@ async fn f003_a_server_that_never_answers() {
 #[tokio::test]
 async fn f003_a_server_that_never_shakes_hands() {
     let server = Server::acts(|mut wire| async move { wire.waits().await }).await;
-    let ca = super::certificates::Ca::new("ca").pem();
+    let ca = Ca::new("ca").pem();
     let client = Client::with(&ca, Duration::from_millis(300), &[]);
     let failure = client.fails(&server.https()).await;
     assert_eq!(failure.code, Code::TimedOut);
@@ -46,7 +47,7 @@ async fn f004_a_server_that_drips() {
 async fn f018_a_proxy_that_never_makes_a_tunnel() {
     let proxy = Server::acts(|mut wire| async move { wire.waits().await }).await;
     let variables = [("HTTPS_PROXY", proxy.address.to_string())];
-    let client = Client::with("", Duration::from_millis(300), &variables);
+    let client = Client::with(&Ca::new("ca").pem(), Duration::from_millis(300), &variables);
     let failure = client.fails("https://dex.example/token").await;
     assert_eq!(failure.code, Code::TimedOut);
     assert_eq!(failure.detail, format!("while the proxy http://{} was making a tunnel", proxy.address));

@@ -1,5 +1,8 @@
 //! Which servers are trusted, and what is said of the others.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::TokenEndpoint as _;
 use dexsidecar_core::failure::{Code, Failure};
@@ -30,6 +33,25 @@ async fn told(identity: Identity, trusted: &str) -> (Code, String) {
     // Nothing is sent before the server has proved who it is.
     assert_eq!(server.seen(), "");
     (failure.code, failure.detail)
+}
+
+/// What is wrong on this side of the socket is looked at again and again: it must cost the other side nothing.
+#[tokio::test]
+async fn f013_with_roots_that_cannot_be_used_nobody_is_connected_to() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    let server = Server::acts(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async {}
+    })
+    .await;
+    let proxy = [("HTTPS_PROXY", format!("https://proxy.test:{}", server.address.port()))];
+    for client in [Client::trusting("half a certificate"), Client::with("", PATIENT, &proxy)] {
+        assert_eq!(client.fails(&server.https()).await.code, Code::CaFileInvalid);
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 0);
+    assert_ne!(Client::trusting(&Ca::new("ca").pem()).fails(&server.https()).await.code, Code::CaFileInvalid);
+    assert_eq!(connections.load(Ordering::SeqCst), 1, "it would have been seen");
 }
 
 #[tokio::test]

@@ -124,7 +124,7 @@ async fn f018_a_refusal_is_told_with_its_status() {
         ),
     ] {
         let proxy = Server::answers(answer).await;
-        let client = through(&format!("http://me:{PASSWORD}@{}", proxy.address), "");
+        let client = through(&format!("http://me:{PASSWORD}@{}", proxy.address), &Ca::new("ca").pem());
         for url in ["https://dex.example/token", "http://dex.example/token"] {
             let failure = client.fails(url).await;
             assert_eq!(failure.code, Code::ProxyFailed, "{answer}: {failure}");
@@ -137,7 +137,7 @@ async fn f018_a_refusal_is_told_with_its_status() {
 #[tokio::test]
 async fn f018_a_proxy_that_is_not_there() {
     let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let client = through(&format!("http://me:{PASSWORD}@{nowhere}"), "");
+    let client = through(&format!("http://me:{PASSWORD}@{nowhere}"), &Ca::new("ca").pem());
     let failure = client.fails("https://dex.example/token").await;
     assert_eq!(failure.code, Code::ProxyFailed);
     assert_eq!(
