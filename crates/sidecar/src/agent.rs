@@ -6,14 +6,15 @@ use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Config, Level, Output};
 use dexsidecar_core::duration::Human;
 use dexsidecar_core::endpoint_url::EndpointUrl;
+use dexsidecar_core::evidence;
 use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
-use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::failure::{Code, Failure, Pace};
 use dexsidecar_core::keys::{self, Discovery, Published};
 use dexsidecar_core::refresher::{Fingerprint, Lifetime, Refresher, Step};
 use dexsidecar_core::secret::Secret;
-use dexsidecar_core::time::{BootTime, Jitter, UnixTime};
+use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
 use dexsidecar_core::token::LARGEST_SUBJECT;
-use dexsidecar_core::verdict::Verdict;
+use dexsidecar_core::verdict::{BUILT, Verdict};
 
 use crate::edge::clock::Clock;
 use crate::edge::output_file::{self, Left, Written};
@@ -25,9 +26,10 @@ use crate::trade::{self, Inputs, LastGood};
 
 /// A token found on disk at the start must be good for longer than this to be adopted.
 const WORTH_ADOPTING: Duration = Duration::from_secs(60);
-/// No wall clock is right that is before this program was made (2026-11-01): what is on disk is not judged by it
-/// (F94).
-const BUILT: UnixTime = UnixTime::from_secs(1_793_491_200);
+/// How long a first look at the output may hold up the next try.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a write may take before it is told.
+const SLOW: Duration = Duration::from_secs(15);
 /// A token this near to its end is not put over one that lives longer (F39).
 const HARDLY_ALIVE: Duration = Duration::from_secs(10);
 
@@ -40,6 +42,8 @@ struct Held {
     lifetime: Lifetime,
     /// Whether it is in the file, and not on its way there.
     on_disk: bool,
+    /// Whether it was found there, so that only the wall clock told its life.
+    found: bool,
 }
 
 /// One token being kept fresh.
@@ -59,12 +63,20 @@ pub struct Agent<E> {
     said: Said,
     /// Where Dex's keys are, once that is known.
     keys_url: Option<EndpointUrl>,
+    /// With which of the endpoint's addresses to begin: the next one after a failure on the way.
+    rotation: usize,
+    /// When the files were looked at last.
+    looked: Now,
 }
 
 #[derive(Debug, Default)]
 struct Said {
+    audience: bool,
     in_place: bool,
+    left_behind: bool,
     no_keys: bool,
+    output: bool,
+    other_length: bool,
     other_type: bool,
     stand_in: bool,
     displaced: bool,
@@ -86,6 +98,8 @@ impl<E: TokenEndpoint> Agent<E> {
             file: None,
             said: Said::default(),
             keys_url: None,
+            rotation: 0,
+            looked: clock.now(),
         }
     }
 
@@ -132,7 +146,32 @@ impl<E: TokenEndpoint> Agent<E> {
         let inputs = trade::fingerprint(&self.config);
         match self.exchange_once().await {
             Ok(lifetime) => self.refresher.obtained(lifetime, self.clock.now()),
-            Err(failure) => self.failed(&failure, inputs),
+            Err(failure) => {
+                if !std::mem::replace(&mut self.said.output, true) {
+                    self.try_output().await;
+                }
+                self.turn(&failure);
+                self.failed(&failure, inputs);
+            }
+        }
+    }
+
+    /// A host that accepts and then stalls, in one address family or for one of its servers, is not begun with again.
+    fn turn(&mut self, failure: &Failure) {
+        if failure.entry().pace == Pace::Network {
+            self.rotation = self.rotation.wrapping_add(1);
+        }
+    }
+
+    /// What will be wrong with the output once there is a token is told before there is one (F71).
+    async fn try_output(&self) {
+        let output = self.output.clone();
+        let trying = aside(Abandoned::Left, move || output_file::try_output(&output));
+        if let Ok(Ok(Err(failure))) = tokio::time::timeout(LOOK, trying).await {
+            let entry = failure.entry();
+            let facts: [(&str, &dyn std::fmt::Display); 3] =
+                [("why", &failure.detail), ("code", &failure.code), ("hint", &entry.hint)];
+            self.status.log().warn(entry.summary, &facts);
         }
     }
 
@@ -141,10 +180,14 @@ impl<E: TokenEndpoint> Agent<E> {
         let inputs = Inputs::read(&self.config, &mut self.last_good, self.clock.now().unix).await?;
         self.subject_seen(inputs.subject.as_ref())?;
         self.stand_ins_used(&inputs.stand_ins);
-        let rotation = self.refresher.failures() as usize;
+        if let Some(oddity) = inputs.subject.as_ref().and_then(evidence::audience_of_all)
+            && !std::mem::replace(&mut self.said.audience, true)
+        {
+            self.status.log().warn("the subject token is odd", &[("why", &oddity)]);
+        }
         let held = self.held.as_ref().map(|held| &held.token);
         let (issued, lifetime) =
-            inputs.trade(&self.config, &self.endpoint, &self.clock, rotation, held).await?;
+            inputs.trade(&self.config, &self.endpoint, &self.clock, self.rotation, held).await?;
         let lifetime = self.improves(&issued.token, lifetime)?;
         if let Some(other) = issued.other_type.filter(|_| !self.said.other_type) {
             self.said.other_type = true;
@@ -153,12 +196,20 @@ impl<E: TokenEndpoint> Agent<E> {
                 .warn("another type of token was issued than was asked for", &[("issued", &other)]);
         }
         let claims = issued.claims.unwrap_or_default();
+        if let Some((told, own)) = issued.other_length.zip(claims.length())
+            && !std::mem::replace(&mut self.said.other_length, true)
+        {
+            let facts: [(&str, &dyn std::fmt::Display); 2] =
+                [("expires_in", &Human(told)), ("token", &Human(own))];
+            self.status.log().warn("answer and token differ about its life; the shorter counts", &facts);
+        }
         self.held = Some(Held {
             token: issued.token,
             key_id: claims.key_id,
             expires: claims.expires,
             lifetime,
             on_disk: false,
+            found: false,
         });
         Ok(lifetime)
     }
@@ -168,10 +219,16 @@ impl<E: TokenEndpoint> Agent<E> {
         let (output, token) = (self.output.clone(), held.token.clone());
         let write = move || output_file::write(&output, &token);
         // Aside: a disk may stall, and signals must still be heard (F86). Where no thread can be made, it is done here.
-        let written = match aside(Abandoned::Finished, write.clone()).await {
+        let mut writing = std::pin::pin!(aside(Abandoned::Finished, write.clone()));
+        let written = match tokio::time::timeout(SLOW, &mut writing).await {
             Ok(written) => written,
-            Err(_) => write(),
+            Err(_) => {
+                let path = self.output.path.display();
+                self.status.log().warn("the output's volume does not answer", &[("file", &path)]);
+                writing.await
+            }
         };
+        let written = written.unwrap_or_else(|_| write());
         match written {
             Ok(left) => self.published(left),
             Err(failure) => self.failed(&failure, trade::fingerprint(&self.config)),
@@ -235,8 +292,7 @@ impl<E: TokenEndpoint> Agent<E> {
         }
         let lifetime = lifetime_on_disk(&claims, left, now.boot);
         self.file = Some(file);
-        self.held =
-            Some(Held { token, key_id: claims.key_id, expires: claims.expires, lifetime, on_disk: true });
+        self.held = Some(Held::found(token, claims, lifetime));
         self.refresher.adopted(lifetime, now, chance::jitter());
         let path = self.output.path.display();
         let due = now.boot.until(self.refresher.due());
@@ -250,6 +306,9 @@ impl<E: TokenEndpoint> Agent<E> {
     fn look(&mut self) {
         let now = self.clock.now();
         self.refresher.inputs_seen(trade::fingerprint(&self.config), now);
+        if now.is_stepped_since(std::mem::replace(&mut self.looked, now)) {
+            self.clock_stepped(now);
+        }
         self.look_at_subject();
         let Some(held) = self.held.as_ref().filter(|held| held.on_disk) else { return };
         if Some(output_file::fingerprint(&self.output)) == self.file {
@@ -261,25 +320,37 @@ impl<E: TokenEndpoint> Agent<E> {
             self.file = Some(*file);
             return;
         }
-        if let Some((token, file)) = found
-            && let Verdict::Good(Some(left)) = Verdict::of(&token, WORTH_ADOPTING, now.unix)
-            && let Some(claims) = Claims::peek(&token)
+        if let Some((token, file)) = &found
+            && let Verdict::Good(Some(left)) = Verdict::of(token, WORTH_ADOPTING, now.unix)
+            && let Some(claims) = Claims::peek(token)
             && claims.expires > held.expires
             && Claims::peek(&held.token).is_none_or(|ours| ours.is_of_a_kind_with(&claims))
         {
             let lifetime = lifetime_on_disk(&claims, left, now.boot);
-            self.file = Some(file);
-            self.held =
-                Some(Held { token, key_id: claims.key_id, expires: claims.expires, lifetime, on_disk: true });
+            self.file = Some(*file);
+            self.held = Some(Held::found(token.clone(), claims, lifetime));
             self.refresher.replaced_by(lifetime, now, chance::jitter());
             self.said_displaced(
                 "something else wrote a token that lives longer into the output file; it is kept",
             );
             return;
         }
-        if self.refresher.displaced(now) {
+        let good = |token: &Secret| Verdict::of(token, Duration::ZERO, now.unix).is_good();
+        let contested = found.is_some_and(|(token, _)| good(&token));
+        if self.refresher.displaced(contested, now) {
             self.said_displaced("something else changed the output file; the token is put back");
         }
+    }
+
+    /// What the wall clock told before, it tells anew.
+    fn clock_stepped(&mut self, now: Now) {
+        let found = self.held.as_mut().filter(|held| held.found && held.on_disk).and_then(|held| {
+            let left = now.unix.until(held.expires?);
+            held.lifetime = life_until(left, held.lifetime.length(), now.boot);
+            Some(held.lifetime)
+        });
+        self.status.log().info("the clock of this node was stepped", &[]);
+        self.refresher.clock_stepped(found, now, chance::jitter());
     }
 
     fn said_displaced(&mut self, words: &str) {
@@ -293,6 +364,12 @@ impl<E: TokenEndpoint> Agent<E> {
         let Some(path) = self.config.subject_token_file() else { return };
         if self.held.is_none() || !self.refresher.subject_is_new(Fingerprint(input_file::fingerprint(path))) {
             return;
+        }
+        if input_file::is_left_behind(path) && !std::mem::replace(&mut self.said.left_behind, true) {
+            self.status.log().warn(
+                "the subject token's file was replaced, and is not seen here",
+                &[("file", &path.display()), ("hint", &"mount its volume whole, without subPath")],
+            );
         }
         if let Ok(content) = input_file::read(path, LARGEST_SUBJECT)
             && let Ok(text) = String::from_utf8(content)
@@ -419,11 +496,12 @@ impl<E: TokenEndpoint> Agent<E> {
         self.get(url).await
     }
 
-    async fn get(&self, url: EndpointUrl) -> Option<Answer> {
+    async fn get(&mut self, url: EndpointUrl) -> Option<Answer> {
         let request = Request { url, authorization: None, form: None };
-        match self.endpoint.send(&request, self.refresher.failures() as usize).await {
+        match self.endpoint.send(&request, self.rotation).await {
             Ok(answer) => Some(answer),
             Err(failure) => {
+                self.turn(&failure);
                 self.status.log().debug("Dex's keys could not be looked at", &[("why", &failure)]);
                 None
             }
@@ -431,10 +509,22 @@ impl<E: TokenEndpoint> Agent<E> {
     }
 }
 
+impl Held {
+    /// One that was found on disk.
+    fn found(token: Secret, claims: Claims, lifetime: Lifetime) -> Self {
+        Self { token, key_id: claims.key_id, expires: claims.expires, lifetime, on_disk: true, found: true }
+    }
+}
+
 /// The life of a token found on disk: its end by the wall clock, its length by its own word.
 fn lifetime_on_disk(claims: &Claims, left: Duration, now: BootTime) -> Lifetime {
-    let expires = now + left;
-    Lifetime { issued: expires - claims.length().unwrap_or(left), expires }
+    life_until(left, claims.length().unwrap_or(left), now)
+}
+
+/// No token lives longer than its whole length from now on, whatever a wrong clock says.
+fn life_until(left: Duration, length: Duration, now: BootTime) -> Lifetime {
+    let expires = now + left.min(length);
+    Lifetime { issued: expires - length, expires }
 }
 
 #[cfg(test)]

@@ -37,7 +37,8 @@ fn look(file: &Path, min_ttl: Duration, clock: &Clock) -> (bool, String) {
     let Ok(text) = String::from_utf8(content) else {
         return (false, Verdict::NoToken.to_string());
     };
-    let verdict = Verdict::of(&Secret::new(text), min_ttl, clock.now().unix);
+    let written = input_file::written(file).unwrap_or_default();
+    let verdict = Verdict::of_file(&Secret::new(text), written, min_ttl, clock.now().unix);
     (verdict.is_good(), verdict.to_string())
 }
 

@@ -69,19 +69,18 @@ impl Status {
         self.told.push((failure.code, health, now.boot));
         // While the token on disk is good nobody has noticed yet.
         let level = if health == Health::Stale { Level::Warn } else { Level::Error };
-        self.log.line(
-            level,
-            &failure.to_string(),
-            &[
-                ("code", &failure.code),
-                ("stage", &entry.stage.name()),
-                ("health", &health.name()),
-                ("tries", &self.tries),
-                ("next_try_in", &Human(pause)),
-                ("whose_move", &entry.mover.name()),
-                ("hint", &entry.hint),
-            ],
-        );
+        // What others said stands as a fact, and never among the words, where it could pass for facts of ours (F122).
+        let facts: [(&str, &dyn std::fmt::Display); 8] = [
+            ("why", &failure.detail),
+            ("code", &failure.code),
+            ("stage", &entry.stage.name()),
+            ("health", &health.name()),
+            ("tries", &self.tries),
+            ("next_try_in", &Human(pause)),
+            ("whose_move", &entry.mover.name()),
+            ("hint", &entry.hint),
+        ];
+        self.log.line(level, entry.summary, &facts[usize::from(failure.detail.is_empty())..]);
     }
 
     /// All is well again.

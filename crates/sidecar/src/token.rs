@@ -16,7 +16,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use crate::edge::clock::Clock;
-use crate::edge::output_file;
+use crate::edge::{input_file, output_file};
 use crate::trade::{Inputs, LastGood};
 
 /// Where tokens are kept between calls, if there is a folder for such things.
@@ -87,8 +87,9 @@ pub async fn token(
     clock: &Clock,
 ) -> Result<Secret, Failure> {
     let good = |output: &Output| {
-        output_file::read(output)
-            .filter(|token| Verdict::of(token, config.min_ttl, clock.now().unix).is_good())
+        let written = input_file::written(&output.path).unwrap_or_default();
+        let verdict = |token: &Secret| Verdict::of_file(token, written, config.min_ttl, clock.now().unix);
+        output_file::read(output).filter(|token| verdict(token).is_good())
     };
     if let Some(token) = config.output.as_ref().and_then(good) {
         return Ok(token);

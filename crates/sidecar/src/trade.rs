@@ -55,7 +55,7 @@ impl Inputs {
                 Source::Text(text) => text.clone(),
                 Source::File(path) => {
                     let read = if name == SUBJECT_TOKEN {
-                        subject_token_file::read(path, kind).await.map(|token| token.0)
+                        subject_token_file::read(path, kind, now).await.map(|token| token.0)
                     } else {
                         read_value(path, name)
                     };

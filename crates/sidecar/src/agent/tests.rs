@@ -10,6 +10,7 @@ use dexsidecar_core::time::Now;
 use tempfile::TempDir;
 
 use super::*;
+use crate::edge::clock::STEPPED;
 use crate::edge::log::Logger;
 
 /// What the endpoint does, as a function of the seconds that have passed.
@@ -40,11 +41,14 @@ struct Seen {
     /// When each exchange was asked for, in seconds.
     exchanges: Vec<f64>,
     keys: usize,
+    /// With which address each request was to begin.
+    rotations: Vec<usize>,
 }
 
 impl TokenEndpoint for Scripted {
-    async fn send(&self, request: &Request, _: usize) -> Result<Answer, Failure> {
+    async fn send(&self, request: &Request, rotation: usize) -> Result<Answer, Failure> {
         let now = self.clock.now();
+        self.seen.borrow_mut().rotations.push(rotation);
         let seconds = now.boot.since(self.start.boot).as_secs_f64();
         let away = || Err(Failure::new(Code::ConnectRefused, "scripted"));
         if request.form.is_none() {
@@ -360,6 +364,47 @@ async fn f094_in_1970_what_is_on_disk_is_not_trusted() {
     }
 }
 
+/// The clock was an hour slow when a token was found on disk, and is set right while Dex is away: the token's end is met
+/// when it comes, not an hour later.
+#[tokio::test(start_paused = true)]
+async fn f093_a_found_token_ends_when_the_clock_that_was_set_right_says_so() {
+    let mut world = World::new(&[], |_| Played::Away, first_key);
+    let right = world.clock.now().unix + Duration::from_secs(3_600);
+    let exp = (right + Duration::from_secs(1_800)).as_duration().as_secs();
+    let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{},"exp":{exp}}}"#, exp - 7_200));
+    std::fs::write(world.folder.path().join("token"), format!("e30.{claims}.sig")).unwrap();
+    world
+        .run(3_600.0, |when, verdict| {
+            if when > 600.0 {
+                STEPPED.set(Duration::from_secs(3_600));
+            }
+            assert_eq!(verdict.is_some_and(Verdict::is_good), when < 1_800.0 || when < 611.0, "at {when} s");
+        })
+        .await;
+    STEPPED.set(Duration::ZERO);
+    let exchanges = world.exchanges();
+    let after: Vec<_> = exchanges.iter().filter(|when| **when >= 1_800.0).collect();
+    assert!(*after[0] < 1_801.0 && after.windows(2).all(|pair| pair[1] - pair[0] <= 30.1), "{after:?}");
+    assert!(
+        exchanges.iter().any(|when| (600.0..640.0).contains(when)),
+        "what failed is tried anew: {exchanges:?}"
+    );
+}
+
+/// A host that accepts on one address and then stalls is not begun with again: neither after the exchange that went round
+/// it, nor by the key check (F11).
+#[tokio::test(start_paused = true)]
+async fn f011_what_failed_on_its_way_is_begun_with_the_next_address_from_then_on() {
+    let script = |when| if when < 1.2 { Played::Away } else { Played::Token(3_600, "first") };
+    let mut world = World::new(&[("DEXSIDECAR_KEY_CHECK", "10m")], script, first_key);
+    world.run(7_000.0, |_, _| {}).await;
+    let seen = world.seen.borrow();
+    let failed = seen.exchanges.iter().filter(|when| **when < 1.2).count();
+    assert!(failed >= 2 && seen.keys >= 8 && seen.exchanges.len() >= failed + 4, "{seen:?}");
+    let expected: Vec<_> = (0..seen.rotations.len()).map(|n| n.min(failed)).collect();
+    assert_eq!(seen.rotations, expected);
+}
+
 #[tokio::test(start_paused = true)]
 async fn f039_a_token_that_dies_on_its_way_is_a_failure_like_others() {
     let mut world = World::new(&[], |_| Played::Late(2, 1, "first"), first_key);
@@ -379,8 +424,14 @@ async fn a_token_that_comes_again_before_it_was_written_has_the_life_it_had() {
     );
     world.agent.refresher.adopted(on_disk, now, Jitter::NONE);
     let token = Secret::new("again".to_owned());
-    world.agent.held =
-        Some(Held { token: token.clone(), key_id: None, expires: None, lifetime: in_hand, on_disk: false });
+    world.agent.held = Some(Held {
+        token: token.clone(),
+        key_id: None,
+        expires: None,
+        lifetime: in_hand,
+        on_disk: false,
+        found: false,
+    });
     let again = Lifetime::starting(now.boot + Duration::from_secs(5), Duration::from_secs(60));
     assert_eq!(world.agent.improves(&token, again).unwrap(), in_hand);
 }

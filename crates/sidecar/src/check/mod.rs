@@ -156,12 +156,16 @@ async fn discovery(config: &Config, endpoint: &HttpEndpoint) -> Sound {
 
 fn output(config: &Config, clock: &Clock) -> Result<Sound, Failure> {
     let Some(output) = &config.output else { return Ok(("none".to_owned(), vec![])) };
-    output_file::try_folder(output)?;
+    let in_place = output_file::try_output(output)?;
     let now = match output_file::read(output) {
         Some(token) => Verdict::of(&token, std::time::Duration::ZERO, clock.now().unix).to_string(),
         None => "can be written".to_owned(),
     };
-    Ok((format!("{} {now}", output.path.display()), vec![]))
+    let note = in_place.then(|| {
+        "it is overwritten in place, so that a reader may see half of a token: mount its folder instead, without subPath"
+            .to_owned()
+    });
+    Ok((format!("{} {now}", output.path.display()), note.into_iter().collect()))
 }
 
 fn names(audience: &[String]) -> String {
