@@ -10,6 +10,7 @@ pub mod dex;
 pub mod dex_answers;
 pub mod endpoint;
 pub mod faults;
+pub mod go;
 pub mod image;
 pub mod incus;
 pub mod issuer;

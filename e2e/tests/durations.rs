@@ -4,15 +4,13 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use dexsidecar_core::duration;
+use dexsidecar_e2e::go;
 
 #[test]
 fn go_reads_every_duration_alike() {
-    dexsidecar_fetch::go::look().unwrap();
     let texts = texts();
     let go = said_by_go(&texts);
     assert_eq!(go.len(), texts.len());
@@ -80,19 +78,9 @@ fn texts() -> Vec<String> {
 }
 
 fn said_by_go(texts: &[String]) -> Vec<String> {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/go/durations.go");
-    let mut child = Command::new("go")
-        .args(["run", program.to_str().unwrap()])
-        .env("CGO_ENABLED", "0")
-        .env("GOWORK", "off")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = String::new();
-    for text in texts {
+    let quoted = |text: &String| {
         // Go's quotes: what is not plain ASCII as \u or \U with all its digits.
-        let quoted: String = text.chars().fold(String::new(), |mut quoted, c| {
+        let quoted = text.chars().fold(String::new(), |mut quoted, c| {
             if c.is_ascii_graphic() && c != '"' && c != '\\' {
                 quoted.push(c);
             } else {
@@ -100,13 +88,7 @@ fn said_by_go(texts: &[String]) -> Vec<String> {
             }
             quoted
         });
-        let _ = writeln!(lines, "\"{quoted}\"");
-    }
-    let mut stdin = child.stdin.take().unwrap();
-    // From a thread, since Go answers meanwhile.
-    let writing = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
-    let output = child.wait_with_output().unwrap();
-    writing.join().unwrap().unwrap();
-    assert!(output.status.success());
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+        format!("\"{quoted}\"")
+    };
+    go::said("durations", &texts.iter().map(quoted).collect::<Vec<_>>())
 }

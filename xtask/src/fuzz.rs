@@ -34,25 +34,35 @@ pub(crate) fn search(minutes: u64, only: Option<&str>) -> Result<ExitCode, Strin
             std::fs::create_dir_all(folder)
                 .map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
         }
-        let mut command = Command::new(&program);
+        let cargo_fuzz = |what: &str| {
+            let mut command = Command::new(&program);
+            command
+                .current_dir(root())
+                .env("RUSTUP_HOME", &rustup)
+                .env("RUSTUP_TOOLCHAIN", TOOLCHAIN)
+                .env("CARGO_TARGET_DIR", folder.join("target"))
+                // What ships is made small; this is made fast, and with line numbers.
+                .env("CARGO_PROFILE_RELEASE_LTO", "off")
+                .env("CARGO_PROFILE_RELEASE_STRIP", "none")
+                .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2")
+                .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+                .env_remove("CARGO")
+                .args(["fuzz", what, "--fuzz-dir", "fuzz", "--features", "libfuzzer", target]);
+            command
+        };
+        // Building is no searching: it is not counted.
+        let built = step::run(&format!("{target}: building"), &mut cargo_fuzz("build"));
+        if !built.good {
+            return Err(format!("{target} cannot be built"));
+        }
+        let mut command = cargo_fuzz("run");
         command
-            .current_dir(root())
-            .env("RUSTUP_HOME", &rustup)
-            .env("RUSTUP_TOOLCHAIN", TOOLCHAIN)
-            .env("CARGO_TARGET_DIR", folder.join("target"))
-            // What ships is made small; this is made fast, and with line numbers.
-            .env("CARGO_PROFILE_RELEASE_LTO", "off")
-            .env("CARGO_PROFILE_RELEASE_STRIP", "none")
-            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2")
-            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-            .env_remove("CARGO")
-            .args(["fuzz", "run", "--fuzz-dir", "fuzz", "--features", "libfuzzer", target])
             .args([&mine, &root().join("fuzz/corpus").join(target)])
             .arg("--")
             .arg(format!("-fork={jobs}"))
             .arg(format!("-max_total_time={}", minutes.saturating_mul(60).div_ceil(jobs)))
             .arg(format!("-artifact_prefix={}/", finds.display()))
-            .args(["-max_len=8192", "-timeout=60", "-rss_limit_mb=2048"])
+            .args(["-max_len=65536", "-len_control=200", "-timeout=60", "-rss_limit_mb=2048"])
             // By itself it goes on after these, and calls it success.
             .args(["-ignore_timeouts=0", "-ignore_ooms=0"]);
         let dictionary = root().join("fuzz/dictionaries").join(target);
@@ -120,8 +130,8 @@ fn toolchain() -> Result<PathBuf, String> {
     }
 }
 
-/// What all processes that were started from here and have ended used, building included (`cutime` and `cstime` of
-/// proc_pid_stat(5), in hundredths of a second).
+/// What all processes that were started from here and have ended used (`cutime` and `cstime` of proc_pid_stat(5), in
+/// hundredths of a second).
 fn processor_minutes() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit(") ").next().unwrap_or_default().split_ascii_whitespace();

@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     match tokio::task::LocalSet::new().block_on(&runtime, fleet()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            println!("no picture: {why}");
+            println!("{why}");
             ExitCode::FAILURE
         }
     }
@@ -102,29 +102,36 @@ async fn fleet() -> Result<(), Box<dyn Error>> {
         dex.stop();
         std::thread::sleep(clock.left_until(BACK));
         dex.resume();
+        let answers = clock.since_start().as_secs();
         std::thread::sleep(clock.left_until(END));
         drop(dex);
+        answers
     });
     until(clock, AWAY).await;
     println!("Dex goes; until now: {}", told(&seen.borrow(), 0..AWAY));
     until(clock, BACK).await;
     println!("Dex comes back; while it was away: {}", told(&seen.borrow(), AWAY..BACK));
     until(clock, END).await;
-    dex.join().map_err(|_| "Dex could not be stopped and started")?;
+    let answers = dex.join().map_err(|_| "Dex could not be stopped and started")?;
     let seen = seen.borrow();
     println!("and since: {}", told(&seen, BACK..END));
     let long = seen.without.iter().map(|(from, until)| until - from).max().unwrap_or_default();
     println!(
-        "tokens issued: {}; cores that were without a good one for a time: {}, for {long} s at most; the last had one \
-         again {} s after Dex was back",
+        "tokens issued: {}; cores that were without a good one for a time: {}, for {long} s at most",
         seen.issued,
         seen.without.len(),
-        seen.without.iter().map(|(_, until)| until.saturating_sub(BACK)).max().unwrap_or_default(),
+    );
+    let last = seen.without.iter().map(|(_, until)| until.saturating_sub(answers)).max().unwrap_or_default();
+    println!(
+        "the last had one again {last} s after Dex answered, which it did {} s after it was started",
+        answers - BACK
     );
     let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/fleet.svg");
     draw(&picture, &seen.asked)?;
     println!("drawn into docs/fleet.svg");
-    Ok(())
+    // P3, and as much again for a machine on which twenty seconds pass in one.
+    let held = last <= 60 && seen.issued >= 3 * CORES && seen.without.iter().all(|(_, until)| *until >= AWAY);
+    if held { Ok(()) } else { Err("the promises did not hold".into()) }
 }
 
 /// One core's life: what `agent.rs` does, without a file.
