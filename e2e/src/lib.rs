@@ -22,6 +22,7 @@ pub mod pod;
 pub mod process;
 pub mod reader;
 pub mod relay;
+pub mod scenes;
 pub mod sidecar;
 pub mod signing_key;
 pub mod strace;
