@@ -210,9 +210,14 @@ impl Shared {
              \"token_type\":\"bearer\",\"expires_in\":{}}}\n",
             seconds.saturating_sub(1).max(1)
         );
-        let headers =
-            [("Cache-Control", "no-store"), ("Content-Type", "application/json"), ("Pragma", "no-cache")];
-        wire::answer("200 OK", &headers, &body)
+        // In the order in which Go writes headers.
+        let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+        format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Type: application/json\r\nPragma: no-cache\r\n\
+             Date: {date}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
     }
 
     /// A document beside the token endpoint; `own` is where the other side finds them.

@@ -203,6 +203,16 @@ fn says_the_same_of_its_own_troubles() {
     assert_eq!(dex.ask(&Question::about(&subject)).json()["error_description"], no_connector.1.as_str());
 }
 
+/// The head as it came, with the date and the length left out where they have the right shape.
+fn head(reply: &Reply) -> String {
+    let told = |name: &str| reply.header(name).map(str::to_owned).unwrap_or_default();
+    let date = told("date");
+    assert!(httpdate::parse_http_date(&date).is_ok(), "{date}");
+    let length = told("content-length");
+    assert_eq!(length, reply.body.len().to_string());
+    reply.head.replace(&date, "DATE").replace(&format!("Content-Length: {length}"), "Content-Length: LENGTH")
+}
+
 #[test]
 fn the_stand_in_s_good_answer_is_like_dex_s() {
     let issuer = Issuer::start();
@@ -213,8 +223,8 @@ fn the_stand_in_s_good_answer_is_like_dex_s() {
     let question = Question::about(&subject);
     let theirs = dex.ask(&question);
     let ours = ask(stand_in.address(), &question.request()).unwrap();
-    assert_eq!((ours.status, headers(&ours)), (theirs.status, headers(&theirs)));
-    // Byte for byte, but for the token and the second.
+    // Byte for byte, but for the token, its length and the second.
+    assert_eq!(head(&ours), head(&theirs));
     let scrubbed = |reply: &Reply| {
         let answer = reply.json();
         let (token, left) =
