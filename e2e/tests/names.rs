@@ -10,9 +10,8 @@ use std::sync::OnceLock;
 
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::names::{Names, Reply};
-use dexsidecar_e2e::pages;
 use dexsidecar_e2e::process::tied;
-use dexsidecar_e2e::sidecar::{Setup, broken, report};
+use dexsidecar_e2e::sidecar::{Setup, broken, report, shipped};
 use dexsidecar_e2e::volume::Volume;
 use libtest_mimic::{Arguments, Trial};
 
@@ -59,11 +58,6 @@ fn main() -> ExitCode {
 }
 
 fn enter() -> ExitCode {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built =
-        Command::new(cargo).current_dir(pages::root()).args(["xtask", "build"]).output().expect("cargo runs");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let said = String::from_utf8_lossy(&built.stdout).into_owned();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let config = folder.path().join("resolv.conf");
     let searched =
@@ -77,7 +71,7 @@ fn enter() -> ExitCode {
         .args(["--user", "--map-root-user", "--net", "--mount", "sh", "-ec", &script, "sh"])
         .args(std::env::args().skip(1))
         .env(INSIDE, "1")
-        .env("SIDECAR_BIN", said.lines().last().unwrap_or_default())
+        .env("SIDECAR_BIN", shipped())
         .status();
     let code = status.ok().and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
     if code.is_none() {
