@@ -266,6 +266,18 @@ fn f033_n_a_is_right_for_an_id_token_and_bearer_may_go_without_saying() {
     }
 }
 
+/// A cache in front of Dex: what comes again does not live again, whatever is said of it.
+#[test]
+fn f040_the_same_token_again_is_told() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    endpoint.always(json("200 OK", r#"{"access_token":"abc","token_type":"bearer","expires_in":4}"#));
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let mut sidecar = setup(&endpoint, &volume).run();
+    sidecar.process.until_said("code=token_unchanged", 1);
+    sidecar.process.until_said("health=expired", 1);
+    assert_eq!((sidecar.process.said("token written"), sidecar.token().as_deref()), (1, Some("abc")));
+}
+
 #[test]
 fn f044_odd_but_good_answers_are_taken() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
