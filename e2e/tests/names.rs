@@ -44,12 +44,13 @@ macro_rules! stories {
     ($($story:ident),* $(,)?) => { [$((stringify!($story), $story as fn())),*] };
 }
 
-const STORIES: [Story; 7] = stories![
+const STORIES: [Story; 8] = stories![
     f007_a_name_that_is_not_to_be_had_is_told_and_healed,
     f007_a_name_that_is_lost_later_takes_no_token_away,
     f008_a_resolver_that_hangs_holds_up_nothing,
     f008_a_resolver_that_hangs_costs_one_thread_and_delays_no_exit,
     f009_search_domains_and_answers_over_tcp_work,
+    f009_trouble_with_any_search_domain_does_not_hide_a_full_name,
     f010_another_address_is_taken_at_the_next_exchange,
     f010_another_resolv_conf_is_read_at_the_next_exchange,
 ];
@@ -211,6 +212,31 @@ fn f009_search_domains_and_answers_over_tcp_work() {
         asked.iter().any(|name| name == "dex.example.test.c.example"),
         "the whole list is gone through: {asked:?}"
     );
+}
+
+/// One that SERVFAILs, refuses or knows nothing, wherever it stands in the list. And one whose answer is too long for UDP.
+fn f009_trouble_with_any_search_domain_does_not_hide_a_full_name() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    std::thread::scope(|scope| {
+        for (number, suffix) in SEARCHED.into_iter().enumerate() {
+            let (endpoint, volume) = (&endpoint, &volume);
+            scope.spawn(move || {
+                let is_found = |name: &str| {
+                    let done = setup(endpoint, volume, name).done(&["once", "--timeout", "20s"]);
+                    assert_eq!(done.code, Some(0), "{name} with {suffix}: {}", done.stderr);
+                };
+                for reply in [Reply::Failed, Reply::Refused, Reply::Empty] {
+                    let name = format!("{reply:?}-{number}.example.test").to_lowercase();
+                    names().set(&format!("{name}.{suffix}"), reply);
+                    names().set(&name, Reply::Address(Ipv4Addr::LOCALHOST));
+                    is_found(&name);
+                }
+                names().set(&format!("long-{number}.{suffix}"), Reply::Truncated(Ipv4Addr::LOCALHOST));
+                is_found(&format!("long-{number}"));
+            });
+        }
+    });
 }
 
 fn f010_another_address_is_taken_at_the_next_exchange() {
