@@ -113,6 +113,10 @@ fn f029_f030_f105_no_answer_makes_it_grow() {
     let many: String = (0..40_000).map(|n| format!("X-{n}: {}\r\n", "y".repeat(100))).collect();
     let chunk = format!("{:x}\r\n{}\r\n", 1_000_000, "z".repeat(1_000_000));
     let long = format!(r#"{{"access_token":"{}","expires_in":4}}"#, "a".repeat(256 * 1024));
+    let refusal = |why: &str| {
+        let body = format!(r#"{{"error":"access_denied","error_description":"{why}"}}"#);
+        answer("401 Unauthorized", &[], &body)
+    };
     let answers = [
         ("a body", whole("HTTP/1.1 200 OK", &huge)),
         ("a body as announced", whole("HTTP/1.1 200 OK\r\nContent-Length: 16777216", &huge)),
@@ -123,6 +127,8 @@ fn f029_f030_f105_no_answer_makes_it_grow() {
         ("ten megabytes in gzip", packed("200 OK", 10 * 1024 * 1024)),
         ("a hundred megabytes in gzip, refused", packed("400 Bad Request", 100 * 1024 * 1024)),
         ("the longest token there may be", answer("200 OK", &[], &long)),
+        ("a long refusal", refusal(&"y".repeat(900_000))),
+        ("a long refusal that is encoded", refusal(&"%79".repeat(300_000))),
     ];
     std::thread::scope(|scope| {
         for (what, bytes) in answers {
