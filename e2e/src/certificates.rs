@@ -35,15 +35,20 @@ impl Authority {
     /// When the temporary folder cannot be written to; so do all others here.
     #[must_use]
     pub fn new() -> Self {
-        let mut parameters = parameters(&[]);
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        parameters.distinguished_name.push(DnType::CommonName, "dexsidecar test CA");
-        let key = KeyPair::generate().expect("ring makes keys");
-        let issuer = CertifiedIssuer::self_signed(parameters, key).expect("the parameters are sound");
         let folder = tempfile::tempdir().expect("there is a temporary folder");
-        fs::write(folder.path().join("ca.pem"), issuer.pem()).expect("it can be written to");
-        Self { issuer, folder }
+        let authority = Self { issuer: issuer(), folder };
+        authority.publish();
+        authority
+    }
+
+    /// Becomes another one, with the files of the first.
+    pub fn renew(&mut self) {
+        self.issuer = issuer();
+        self.publish();
+    }
+
+    fn publish(&self) {
+        fs::write(self.file(), self.issuer.pem()).expect("it can be written to");
     }
 
     /// The file that makes others trust it.
@@ -136,6 +141,15 @@ pub fn self_signed(folder: &Path, names: &[&str], expired: bool) -> Certificate 
     let key = KeyPair::generate().expect("ring makes keys");
     let certificate = parameters.self_signed(&key).expect("the parameters are sound");
     write(folder, "self-signed", &certificate.pem(), &key)
+}
+
+fn issuer() -> CertifiedIssuer<'static, KeyPair> {
+    let mut parameters = parameters(&[]);
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    parameters.distinguished_name.push(DnType::CommonName, "dexsidecar test CA");
+    let key = KeyPair::generate().expect("ring makes keys");
+    CertifiedIssuer::self_signed(parameters, key).expect("the parameters are sound")
 }
 
 fn parameters(names: &[&str]) -> CertificateParams {

@@ -38,6 +38,10 @@ pub struct Setup {
     pub as_printed: bool,
     /// Where it listens.
     pub address: Ipv4Addr,
+    /// Clients besides the usual ones, as `staticClients` has them.
+    pub clients: Vec<Value>,
+    /// `expiry.signingKeys`, if it is not Dex's own six hours. Dex looks each half minute.
+    pub rotation: Option<String>,
     /// Settings of the connector, put over the usual ones; null takes one away.
     pub connector: Value,
 }
@@ -51,6 +55,8 @@ impl Default for Setup {
             certificate: None,
             as_printed: false,
             address: Ipv4Addr::LOCALHOST,
+            clients: vec![],
+            rotation: None,
             connector: json!({}),
         }
     }
@@ -130,6 +136,16 @@ impl Dex {
         &self.authority
     }
 
+    /// Puts another CA and a certificate of it over the files of the first, and has Dex read them: the process stays.
+    ///
+    /// # Panics
+    /// When the temporary folder is gone.
+    pub fn renew_authority(&mut self) {
+        self.authority.renew();
+        let _ = self.authority.server(&[&self.address.to_string()]);
+        self.signal(Signal::HUP);
+    }
+
     /// What Dex has printed in its life, all processes together.
     #[must_use]
     pub fn log(&self) -> String {
@@ -204,7 +220,7 @@ impl Dex {
         let k3s = if setup.as_printed { &as_printed } else { &connector };
         let (https, http) = self.ports;
         let address = self.address;
-        let config = json!({
+        let mut config = json!({
             "issuer": self.issuer(),
             "storage": {"type": "memory"},
             "web": {
@@ -229,6 +245,12 @@ impl Dex {
                 {"id": "target", "name": "trusts user", "secret": "canary-target", "trustedPeers": ["user"]}
             ]
         });
+        if let Some(clients) = config["staticClients"].as_array_mut() {
+            clients.extend(setup.clients.clone());
+        }
+        if let Some(rotation) = &setup.rotation {
+            config["expiry"]["signingKeys"] = rotation.as_str().into();
+        }
         // JSON is YAML.
         fs::write(self.folder.path().join("dex.yaml"), config.to_string())
             .expect("the folder can be written to");

@@ -140,6 +140,12 @@ impl Endpoint {
         self.shared.state().issued.clone()
     }
 
+    /// How many bytes the next good answer has, of an hour as [`Answer::ResetAfter`] begins it.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.shared.state().good(3_600).1.len()
+    }
+
     /// Waits until so many exchanges were asked for.
     ///
     /// # Panics
@@ -192,32 +198,9 @@ impl Shared {
 
     fn issue(&self, seconds: u64) -> Vec<u8> {
         let mut state = self.state();
-        let now = now();
-        let token = state.key.sign(&json!({
-            "iss": "https://dex.test/dex",
-            "sub": "CiFzeXN0ZW06c2VydmljZWFjY291bnQ6ZGVmYXVsdDphcHASA2szcw",
-            "aud": "user",
-            "exp": now + seconds,
-            "iat": now,
-            "at_hash": format!("canary{}", state.issued.len()),
-            "federated_claims": {"connector_id": "k3s", "user_id": "system:serviceaccount:default:app"},
-            "name": "system:serviceaccount:default:app"
-        }));
-        state.issued.push(token.clone());
-        // In the order in which Go writes Dex's struct.
-        let body = format!(
-            "{{\"access_token\":\"{token}\",\"issued_token_type\":\"urn:ietf:params:oauth:token-type:access_token\",\
-             \"token_type\":\"bearer\",\"expires_in\":{}}}\n",
-            seconds.saturating_sub(1).max(1)
-        );
-        // In the order in which Go writes headers.
-        let date = httpdate::fmt_http_date(std::time::SystemTime::now());
-        format!(
-            "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Type: application/json\r\nPragma: no-cache\r\n\
-             Date: {date}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            body.len()
-        )
-        .into_bytes()
+        let (token, answer) = state.good(seconds);
+        state.issued.push(token);
+        answer
     }
 
     /// A document beside the token endpoint; `own` is where the other side finds them.
@@ -239,6 +222,37 @@ impl Shared {
             }
         };
         wire::answer("200 OK", &[("Content-Type", "application/json")], &document.to_string())
+    }
+}
+
+impl State {
+    /// A token of so many seconds, and the answer that brings it.
+    fn good(&self, seconds: u64) -> (String, Vec<u8>) {
+        let now = now();
+        let token = self.key.sign(&json!({
+            "iss": "https://dex.test/dex",
+            "sub": "CiFzeXN0ZW06c2VydmljZWFjY291bnQ6ZGVmYXVsdDphcHASA2szcw",
+            "aud": "user",
+            "exp": now + seconds,
+            "iat": now,
+            "at_hash": format!("canary{}", self.issued.len()),
+            "federated_claims": {"connector_id": "k3s", "user_id": "system:serviceaccount:default:app"},
+            "name": "system:serviceaccount:default:app"
+        }));
+        // In the order in which Go writes Dex's struct.
+        let body = format!(
+            "{{\"access_token\":\"{token}\",\"issued_token_type\":\"urn:ietf:params:oauth:token-type:access_token\",\
+             \"token_type\":\"bearer\",\"expires_in\":{}}}\n",
+            seconds.saturating_sub(1).max(1)
+        );
+        // In the order in which Go writes headers.
+        let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Type: application/json\r\nPragma: no-cache\r\n\
+             Date: {date}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        (token, answer.into_bytes())
     }
 }
 

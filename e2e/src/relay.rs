@@ -16,11 +16,18 @@ pub struct Relay {
 
 impl Relay {
     /// Lets this many bytes of each connection through to the server, and all that the server answers to them.
-    ///
-    /// # Panics
-    /// When there is no free port.
     #[must_use]
     pub fn start(server: SocketAddr, lets_through: usize) -> Self {
+        Self::between(server, lets_through, usize::MAX)
+    }
+
+    /// Lets all of each connection through to the server, and back this many bytes of what it answers.
+    #[must_use]
+    pub fn swallowing_answers(server: SocketAddr, lets_back: usize) -> Self {
+        Self::between(server, usize::MAX, lets_back)
+    }
+
+    fn between(server: SocketAddr, there: usize, back: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it listens");
         let connections = Arc::new(AtomicUsize::new(0));
@@ -28,7 +35,7 @@ impl Relay {
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 counted.fetch_add(1, Ordering::SeqCst);
-                std::thread::spawn(move || between(client, server, lets_through));
+                std::thread::spawn(move || between(&client, server, there, back));
             }
         });
         Self { address, connections }
@@ -47,19 +54,24 @@ impl Relay {
     }
 }
 
-fn between(mut client: TcpStream, server: SocketAddr, lets_through: usize) {
-    let Ok(mut upstream) = TcpStream::connect(server) else { return };
-    if let (Ok(mut from), Ok(mut to)) = (upstream.try_clone(), client.try_clone()) {
-        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+fn between(client: &TcpStream, server: SocketAddr, there: usize, back: usize) {
+    let Ok(upstream) = TcpStream::connect(server) else { return };
+    if let (Ok(from), Ok(to)) = (upstream.try_clone(), client.try_clone()) {
+        std::thread::spawn(move || pass(&from, &to, back));
     }
-    let (mut left, mut piece) = (lets_through, [0; 4096]);
-    while let Ok(read @ 1..) = client.read(&mut piece) {
+    pass(client, &upstream, there);
+    // Held open for as long as the client might wait.
+    std::thread::sleep(Duration::from_secs(1));
+}
+
+/// Hands on so many bytes, and reads what comes after them.
+fn pass(mut from: &TcpStream, mut to: &TcpStream, mut left: usize) {
+    let mut piece = [0; 4096];
+    while let Ok(read @ 1..) = from.read(&mut piece) {
         let through = read.min(left);
         left -= through;
-        if upstream.write_all(&piece[..through]).is_err() {
+        if to.write_all(&piece[..through]).is_err() {
             return;
         }
     }
-    // Held open for as long as the client might wait.
-    std::thread::sleep(Duration::from_secs(1));
 }

@@ -42,6 +42,32 @@ fn f020_packets_that_vanish_end_an_attempt_in_time() {
     }
 }
 
+/// Small packets pass and the server's certificates do not: nothing of them, the head of a record, a part of the flight.
+#[test]
+fn f020_a_path_that_swallows_the_server_s_certificates_is_told_as_the_handshake() {
+    let authority = Authority::new();
+    let endpoint = Endpoint::start("127.0.0.1:0", Some(authority.server(&[]).server_config()));
+    let volume = Volume::with("eyJh.eyJi.canary");
+    std::thread::scope(|scope| {
+        for lets_back in [0, 3, 100, 500] {
+            let (authority, endpoint, volume) = (&authority, &endpoint, &volume);
+            scope.spawn(move || {
+                let relay = Relay::swallowing_answers(endpoint.address(), lets_back);
+                let setup = Setup::new()
+                    .subject(volume)
+                    .set("dex_endpoint", format!("https://{}/dex/token", relay.address()))
+                    .set("DEXSIDECAR_CA_FILE", authority.file().to_str().expect("UTF-8"))
+                    .arguments("--attempt-timeout 1s");
+                let told = broken(&report(&setup));
+                assert_eq!(told["code"], "timed_out", "{lets_back} bytes: {told:#}");
+                let words = told["told"].as_str().unwrap_or_default();
+                assert!(words.contains("in the TLS handshake with"), "{lets_back} bytes: {told:#}");
+            });
+        }
+    });
+    assert!(endpoint.heard().is_empty());
+}
+
 #[test]
 fn f034_another_type_of_token_than_asked_for_is_taken_and_told_once() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);

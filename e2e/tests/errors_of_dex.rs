@@ -244,4 +244,5 @@ fn f016_a_wrong_clock_of_this_node_is_suspected() {
     let told = broken(&report(&setup));
     assert_eq!(told["code"], "certificate_not_yet_valid", "{told:#}");
     assert!(text(&told["hint"]).contains("this node's clock"), "{told:#}");
+    assert!(text(&told["told"]).contains("here it is 1970-01-02"), "{told:#}");
 }

@@ -32,13 +32,17 @@ fn f058_f061_f063_a_bad_subject_token_is_never_sent_and_its_successor_is() {
     rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, 0o600.into(), 0).unwrap();
     // Told once already, so nothing more is said; what counts is that it does not hang.
     fs::remove_file(&path).unwrap();
-    fs::write(&path, "x".repeat(100_000)).unwrap();
+    fs::write(&path, "canary".repeat(1_000_000)).unwrap();
     sidecar.process.until_said("code=subject_token_too_large", 1);
-    fs::write(&path, "two words").unwrap();
+    fs::write(&path, "two canary words").unwrap();
     sidecar.process.until_said("code=subject_token_malformed", 1);
     fs::write(&path, "").unwrap();
     sidecar.process.until_said("code=subject_token_empty", 1);
     assert!(endpoint.heard().is_empty());
+    // Each names the path. That none repeats what is in the file is looked at whenever a sidecar ends.
+    let told = sidecar.process.lines().into_iter().filter(|line| line.text.contains("code=subject_token_"));
+    let path_said = format!("{}", path.display());
+    assert!(told.map(|line| line.text).all(|text| text.contains(&path_said)), "{}", sidecar.process.output());
     fs::write(&path, "eyJh.eyJi.canary\r\n").unwrap();
     sidecar.until_token();
     assert_eq!(endpoint.heard()[0].field("subject_token").as_deref(), Some("eyJh.eyJi.canary"));

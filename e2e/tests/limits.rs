@@ -3,15 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::process::{Process, tied};
-use dexsidecar_e2e::sidecar::{Setup, Sidecar, program};
+use dexsidecar_e2e::sidecar::{Setup, Sidecar, program, shipped};
 use dexsidecar_e2e::volume::Volume;
 use dexsidecar_e2e::wire::answer;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 fn setup(endpoint: &Endpoint, volume: &Volume) -> Setup {
@@ -104,31 +106,70 @@ fn f107_without_threads_it_goes_on() {
     assert_eq!(by_name.ended().code(), Some(0));
 }
 
-/// The peak of its memory, in kB: after bodies, headers and chunks without end.
-#[test]
-fn f105_no_answer_makes_it_grow() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let volume = Volume::with("eyJh.eyJi.canary");
-    let huge = vec![b'x'; 40 * 1024 * 1024];
-    let many: String = (0..40_000).map(|n| format!("X-{n}: {}\r\n", "y".repeat(100))).collect();
-    let chunk = format!("{:x}\r\n{}\r\n", 1_000_000, "z".repeat(1_000_000));
-    let chunks = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}", chunk.repeat(20));
-    for bytes in [
-        [b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), huge.clone()].concat(),
-        [b"HTTP/1.1 200 OK\r\nContent-Length: 41943040\r\n\r\n".to_vec(), huge].concat(),
-        format!("HTTP/1.1 200 OK\r\n{many}\r\n").into_bytes(),
-        chunks.into_bytes(),
-        answer("200 OK", &[], &format!("{}1", "[".repeat(900_000))),
-    ] {
-        endpoint.next(Answer::Bytes(bytes));
-    }
-    let mut sidecar = setup(&endpoint, &volume).arguments("--log-level debug").run();
-    sidecar.process.until_said("token written", 1);
+/// The peak of its memory as it ships, in kB.
+fn peak(sidecar: &Sidecar) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", sidecar.process.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    let peak: u64 = line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap();
-    // The test's own build is six times as large as what ships, and most of this is its code.
-    assert!(peak < 24 * 1024, "{peak} kB");
+    line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Zeros in gzip, a thousand times smaller.
+fn bomb(size: usize) -> Vec<u8> {
+    let mut packed = GzEncoder::new(vec![], Compression::best());
+    packed.write_all(&vec![0; size]).unwrap();
+    packed.finish().unwrap()
+}
+
+/// Each three times, so that what one leaves behind would add up. Then it is killed, as for its memory, and takes up its work.
+#[test]
+fn f029_f030_f105_no_answer_makes_it_grow() {
+    let whole = |head: &str, body: &[u8]| [head.as_bytes(), b"\r\n\r\n", body].concat();
+    let packed =
+        |status: &str, size| whole(&format!("HTTP/1.1 {status}\r\nContent-Encoding: gzip"), &bomb(size));
+    let huge = vec![b'x'; 16 * 1024 * 1024];
+    let many: String = (0..40_000).map(|n| format!("X-{n}: {}\r\n", "y".repeat(100))).collect();
+    let chunk = format!("{:x}\r\n{}\r\n", 1_000_000, "z".repeat(1_000_000));
+    let long = format!(r#"{{"access_token":"{}","expires_in":4}}"#, "a".repeat(256 * 1024));
+    let refusal = |why: &str| {
+        let body = format!(r#"{{"error":"access_denied","error_description":"{why}"}}"#);
+        answer("401 Unauthorized", &[], &body)
+    };
+    let answers = [
+        ("a body", whole("HTTP/1.1 200 OK", &huge)),
+        ("a body as announced", whole("HTTP/1.1 200 OK\r\nContent-Length: 16777216", &huge)),
+        ("headers", format!("HTTP/1.1 200 OK\r\n{many}\r\n").into_bytes()),
+        ("chunks", whole("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked", chunk.repeat(16).as_bytes())),
+        ("depth", answer("200 OK", &[], &format!("{}1", "[".repeat(900_000)))),
+        ("depth in a member", answer("200 OK", &[], &format!(r#"{{"x":{}"#, "[".repeat(900_000)))),
+        ("ten megabytes in gzip", packed("200 OK", 10 * 1024 * 1024)),
+        ("a hundred megabytes in gzip, refused", packed("400 Bad Request", 100 * 1024 * 1024)),
+        ("the longest token there may be", answer("200 OK", &[], &long)),
+        ("a long refusal", refusal(&"y".repeat(900_000))),
+        ("a long refusal that is encoded", refusal(&"%79".repeat(300_000))),
+    ];
+    std::thread::scope(|scope| {
+        for (what, bytes) in answers {
+            scope.spawn(move || {
+                let endpoint = Endpoint::start("127.0.0.1:0", None);
+                for _ in 0..3 {
+                    endpoint.next(Answer::Bytes(bytes.clone()));
+                }
+                let volume = Volume::with(&format!("eyJh.{}.canary", "x".repeat(60_000)));
+                let setup = setup(&endpoint, &volume).arguments("--log-level debug");
+                let mut sidecar = setup.program(&[&shipped()]).run();
+                endpoint.until_heard(4);
+                let output = sidecar.output();
+                sidecar
+                    .process
+                    .until(what, |_| fs::read_to_string(&output).is_ok_and(|t| t.starts_with("eyJ")));
+                let peak = peak(&sidecar);
+
+                assert!(peak < 8 * 1024, "{what}: {peak} kB");
+                sidecar.kill_and_run_again();
+                sidecar.process.until_said("the token on disk is still good", 1);
+            });
+        }
+    });
 }
 
 /// One millisecond in a hundred is all that it gets.
@@ -153,19 +194,11 @@ fn f099_with_little_of_the_processor_it_does_one_thing_at_a_time() {
 /// The binary as it ships, alone in a root of its own: any uid, nothing to write to but the output, no /proc, no /dev.
 #[test]
 fn f121_nothing_of_the_system_is_needed() {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .current_dir(dexsidecar_e2e::pages::root())
-        .args(["xtask", "build"])
-        .output()
-        .unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let said = String::from_utf8_lossy(&built.stdout).into_owned();
     let root = tempfile::tempdir().unwrap();
     let (output, subject) = (root.path().join("out"), root.path().join("subject"));
     fs::create_dir(&output).unwrap();
     fs::set_permissions(&output, fs::Permissions::from_mode(0o777)).unwrap();
-    fs::copy(said.lines().last().unwrap(), root.path().join("dexsidecar")).unwrap();
+    fs::copy(shipped(), root.path().join("dexsidecar")).unwrap();
     fs::write(&subject, "eyJh.eyJi.canary").unwrap();
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o555)).unwrap();
     let endpoint = Endpoint::start("127.0.0.1:0", None);

@@ -5,19 +5,31 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::names::{Names, Reply};
-use dexsidecar_e2e::pages;
 use dexsidecar_e2e::process::tied;
-use dexsidecar_e2e::sidecar::{Setup, broken, report};
+use dexsidecar_e2e::sidecar::{Setup, broken, program, report, shipped};
 use dexsidecar_e2e::volume::Volume;
 use libtest_mimic::{Arguments, Trial};
+use rustix::process::Signal;
 
 /// Says to the program inside that it is there.
 const INSIDE: &str = "DEXSIDECAR_E2E_NAMES";
+
+/// What is put behind a name, one after the other.
+const SEARCHED: [&str; 6] = [
+    "default.svc.cluster.local",
+    "svc.cluster.local",
+    "cluster.local",
+    "a.example",
+    "b.example",
+    "c.example",
+];
 
 static NAMES: OnceLock<Names> = OnceLock::new();
 
@@ -25,17 +37,22 @@ fn names() -> &'static Names {
     NAMES.get().expect("it was started before the stories")
 }
 
-const STORIES: [(&str, fn()); 4] = [
-    (
-        "f007_a_name_that_is_not_to_be_had_is_told_and_healed",
-        f007_a_name_that_is_not_to_be_had_is_told_and_healed,
-    ),
-    ("f008_a_resolver_that_hangs_holds_up_nothing", f008_a_resolver_that_hangs_holds_up_nothing),
-    ("f009_search_domains_and_answers_over_tcp_work", f009_search_domains_and_answers_over_tcp_work),
-    (
-        "f010_another_address_is_taken_at_the_next_exchange",
-        f010_another_address_is_taken_at_the_next_exchange,
-    ),
+type Story = (&'static str, fn());
+
+/// The stories by their names.
+macro_rules! stories {
+    ($($story:ident),* $(,)?) => { [$((stringify!($story), $story as fn())),*] };
+}
+
+const STORIES: [Story; 8] = stories![
+    f007_a_name_that_is_not_to_be_had_is_told_and_healed,
+    f007_a_name_that_is_lost_later_takes_no_token_away,
+    f008_a_resolver_that_hangs_holds_up_nothing,
+    f008_a_resolver_that_hangs_costs_one_thread_and_delays_no_exit,
+    f009_search_domains_and_answers_over_tcp_work,
+    f009_trouble_with_any_search_domain_does_not_hide_a_full_name,
+    f010_another_address_is_taken_at_the_next_exchange,
+    f010_another_resolv_conf_is_read_at_the_next_exchange,
 ];
 
 fn main() -> ExitCode {
@@ -59,16 +76,10 @@ fn main() -> ExitCode {
 }
 
 fn enter() -> ExitCode {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built =
-        Command::new(cargo).current_dir(pages::root()).args(["xtask", "build"]).output().expect("cargo runs");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let said = String::from_utf8_lossy(&built.stdout).into_owned();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let config = folder.path().join("resolv.conf");
-    let searched =
-        "search default.svc.cluster.local svc.cluster.local cluster.local a.example b.example c.example";
-    let text = format!("nameserver 127.0.0.1\n{searched}\noptions ndots:5 timeout:1 attempts:1\n");
+    let searched = SEARCHED.join(" ");
+    let text = format!("nameserver 127.0.0.1\nsearch {searched}\noptions ndots:5 timeout:1 attempts:1\n");
     fs::write(&config, text).expect("a temporary folder");
     let this = std::env::current_exe().expect("a program knows where it is");
     let script =
@@ -77,7 +88,7 @@ fn enter() -> ExitCode {
         .args(["--user", "--map-root-user", "--net", "--mount", "sh", "-ec", &script, "sh"])
         .args(std::env::args().skip(1))
         .env(INSIDE, "1")
-        .env("SIDECAR_BIN", said.lines().last().unwrap_or_default())
+        .env("SIDECAR_BIN", shipped())
         .status();
     let code = status.ok().and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
     if code.is_none() {
@@ -90,6 +101,13 @@ fn enter() -> ExitCode {
 fn setup(endpoint: &Endpoint, volume: &Volume, name: &str) -> Setup {
     let url = format!("http://{name}:{}/dex/token", endpoint.address().port());
     Setup::new().subject(volume).set("dex_endpoint", url).set("DEXSIDECAR_ALLOW_INSECURE_HTTP", "true")
+}
+
+/// The same with this file for /etc/resolv.conf, which may be rewritten meanwhile.
+fn with_resolver(setup: Setup, config: &Path) -> Setup {
+    let script = "mount --bind \"$0\" /etc/resolv.conf; exec \"$@\"";
+    let words = ["/usr/bin/unshare", "--mount", "/bin/sh", "-ec", script].map(Path::new);
+    setup.program(&[&words[..], &[config, &program()]].concat())
 }
 
 fn f007_a_name_that_is_not_to_be_had_is_told_and_healed() {
@@ -114,6 +132,27 @@ fn f007_a_name_that_is_not_to_be_had_is_told_and_healed() {
     }
 }
 
+fn f007_a_name_that_is_lost_later_takes_no_token_away() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    for (name, reply, code) in [
+        ("absent-later.test", Reply::Absent, "name_not_found"),
+        ("empty-later.test", Reply::Empty, "name_not_found"),
+        ("failed-later.test", Reply::Failed, "name_lookup_failed"),
+        ("refused-later.test", Reply::Refused, "name_lookup_failed"),
+        ("silent-later.test", Reply::Silence, "name_lookup_failed"),
+    ] {
+        names().set(name, Reply::Address(Ipv4Addr::LOCALHOST));
+        let mut sidecar = setup(&endpoint, &volume, name).run();
+        let token = sidecar.until_token();
+        names().set(name, reply);
+        sidecar.process.signal(Signal::HUP);
+        sidecar.process.until_said(&format!("code={code}"), 1);
+        assert_eq!(sidecar.token(), Some(token), "{name}");
+        assert_eq!(sidecar.setup().done(&["ready"]).code, Some(0), "{name}");
+    }
+}
+
 fn f008_a_resolver_that_hangs_holds_up_nothing() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
@@ -130,6 +169,30 @@ fn f008_a_resolver_that_hangs_holds_up_nothing() {
     sidecar.process.until("it asks", |_| names().asked().iter().any(|name| name.starts_with("silent.test")));
     reply(Reply::Address(Ipv4Addr::LOCALHOST));
     sidecar.until_token();
+}
+
+/// The resolver waits half a minute for each answer, and nothing here waits as long.
+fn f008_a_resolver_that_hangs_costs_one_thread_and_delays_no_exit() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = folder.path().join("resolv.conf");
+    fs::write(&config, "nameserver 127.0.0.1\noptions timeout:30 attempts:1\n").expect("a temporary folder");
+    names().set("hangs.test", Reply::Silence);
+    let asked = || names().asked().iter().filter(|name| *name == "hangs.test").count();
+    let hanging = || with_resolver(setup(&endpoint, &volume, "hangs.test"), &config);
+
+    let mut sidecar = hanging().arguments("--attempt-timeout 5m").run();
+    sidecar.process.until("it asks", |_| asked() > 0);
+    sidecar.process.signal(Signal::TERM);
+    assert_eq!(sidecar.process.ended_within(Duration::from_secs(10)), Some(Some(0)));
+
+    let mut sidecar = hanging().arguments("--attempt-timeout 200ms --log-level debug").run();
+    sidecar.process.until_said("code=timed_out", 4);
+    let tasks = fs::read_dir(format!("/proc/{}/task", sidecar.process.pid())).expect("it runs").count();
+    assert!(tasks <= 2, "{tasks} threads");
+    sidecar.process.signal(Signal::TERM);
+    assert_eq!(sidecar.process.ended_within(Duration::from_secs(10)), Some(Some(0)));
 }
 
 fn f009_search_domains_and_answers_over_tcp_work() {
@@ -151,6 +214,31 @@ fn f009_search_domains_and_answers_over_tcp_work() {
     );
 }
 
+/// One that SERVFAILs, refuses or knows nothing, wherever it stands in the list. And one whose answer is too long for UDP.
+fn f009_trouble_with_any_search_domain_does_not_hide_a_full_name() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    std::thread::scope(|scope| {
+        for (number, suffix) in SEARCHED.into_iter().enumerate() {
+            let (endpoint, volume) = (&endpoint, &volume);
+            scope.spawn(move || {
+                let is_found = |name: &str| {
+                    let done = setup(endpoint, volume, name).done(&["once", "--timeout", "20s"]);
+                    assert_eq!(done.code, Some(0), "{name} with {suffix}: {}", done.stderr);
+                };
+                for reply in [Reply::Failed, Reply::Refused, Reply::Empty] {
+                    let name = format!("{reply:?}-{number}.example.test").to_lowercase();
+                    names().set(&format!("{name}.{suffix}"), reply);
+                    names().set(&name, Reply::Address(Ipv4Addr::LOCALHOST));
+                    is_found(&name);
+                }
+                names().set(&format!("long-{number}.{suffix}"), Reply::Truncated(Ipv4Addr::LOCALHOST));
+                is_found(&format!("long-{number}"));
+            });
+        }
+    });
+}
+
 fn f010_another_address_is_taken_at_the_next_exchange() {
     let first = Endpoint::start("127.0.0.1:0", None);
     let second = Endpoint::start(&format!("127.0.0.2:{}", first.address().port()), None);
@@ -163,4 +251,29 @@ fn f010_another_address_is_taken_at_the_next_exchange() {
     first.until_heard(1);
     names().set("moves.test", Reply::Address(Ipv4Addr::new(127, 0, 0, 2)));
     second.until_heard(1);
+}
+
+fn f010_another_resolv_conf_is_read_at_the_next_exchange() {
+    let first = Endpoint::start("127.0.0.1:0", None);
+    let second = Endpoint::start(&format!("127.0.0.2:{}", first.address().port()), None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    names().set("rewritten.old.example", Reply::Address(Ipv4Addr::LOCALHOST));
+    names().set("rewritten.new.example", Reply::Address(Ipv4Addr::new(127, 0, 0, 2)));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = folder.path().join("resolv.conf");
+    let write = |server: &str, searched: &str| {
+        let text = format!("nameserver {server}\nsearch {searched}\noptions ndots:5 timeout:1 attempts:1\n");
+        fs::write(&config, text).expect("a temporary folder");
+    };
+    // Nobody is there to be asked.
+    write("127.0.0.9", "old.example");
+    let mut sidecar = with_resolver(setup(&first, &volume, "rewritten"), &config).run();
+    sidecar.process.until_said("code=name_lookup_failed", 1);
+    write("127.0.0.1", "old.example");
+    first.until_heard(1);
+    let token = sidecar.until_token();
+    write("127.0.0.1", "new.example");
+    sidecar.process.signal(Signal::HUP);
+    second.until_heard(1);
+    sidecar.until_another_token(&token);
 }

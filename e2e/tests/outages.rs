@@ -16,11 +16,14 @@ fn f001_dex_is_away_at_the_start() {
     let mut dex = Dex::start(&issuer, &DexSetup::default());
     dex.stop();
     let volume = Volume::with(&issuer.token(3_600));
-    let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
-    sidecar.process.until_said("code=connect_refused", 1);
+    let setup = Setup::new().subject(&volume).at(&dex).set("DEXSIDECAR_LOG", "debug");
+    let mut sidecar = setup.run();
+    // By then the pauses have grown as long as they get.
+    sidecar.process.until_said("code=connect_refused", 6);
     assert_eq!(sidecar.setup().done(&["ready"]).code, Some(1));
     dex.resume();
-    sidecar.until_token();
+    let (within, output) = (Duration::from_secs(30), sidecar.output());
+    sidecar.process.until_within(within, "a token is written soon after Dex is there", |_| output.exists());
     sidecar.process.until_said("recovered", 1);
     assert_eq!(sidecar.setup().done(&["ready"]).code, Some(0));
 }
@@ -146,7 +149,7 @@ fn f045_the_issuer_s_keys_hang_or_are_refused() {
 }
 
 #[test]
-fn f044_discovery_is_shown_to_nobody_until_it_is() {
+fn f046_discovery_is_shown_to_nobody_until_it_is() {
     let issuer = Issuer::start();
     issuer.serve_discovery(Mood::Refusing);
     let dex = Dex::start(&issuer, &DexSetup::default());

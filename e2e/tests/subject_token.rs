@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,6 +13,7 @@ use dexsidecar_e2e::issuer::{Flaw, Issuer};
 use dexsidecar_e2e::process::{Process, tied};
 use dexsidecar_e2e::sidecar::{Setup, broken, program, report};
 use dexsidecar_e2e::volume::Volume;
+use rustix::process::Signal;
 
 /// A token that is whole only as a whole: its parts tell.
 fn whole(number: usize) -> String {
@@ -102,6 +104,36 @@ fn f064_one_that_this_uid_may_not_read_is_explained() {
     // The operator mends it, and nothing needs a restart.
     fs::set_permissions(&subject, fs::Permissions::from_mode(0o644)).unwrap();
     process.until_said("token written", 1);
+}
+
+/// What is done to the file of a good subject token.
+type Loss = (&'static str, fn(&Path));
+
+#[test]
+fn f057_f058_while_it_is_lost_what_was_there_before_is_sent_and_that_is_told() {
+    let issuer = Issuer::start();
+    let losses: [Loss; 3] = [
+        ("removed", |path| fs::remove_file(path).unwrap()),
+        ("emptied", |path| fs::write(path, "").unwrap()),
+        ("torn", |path| fs::write(path, "a.b").unwrap()),
+    ];
+    std::thread::scope(|scope| {
+        for (what, lose) in losses {
+            let good = issuer.token(3_600);
+            scope.spawn(move || {
+                let endpoint = Endpoint::start("127.0.0.1:0", None);
+                let volume = Volume::with(&good);
+                let mut sidecar = Setup::new().subject(&volume).at_stand_in(&endpoint).run();
+                let first = sidecar.until_token();
+                lose(&volume.token());
+                sidecar.process.signal(Signal::HUP);
+                sidecar.process.until_said("what it held before is used", 1);
+                sidecar.until_another_token(&first);
+                let sent = endpoint.heard().pop().unwrap().field("subject_token");
+                assert_eq!(sent, Some(good), "{what}");
+            });
+        }
+    });
 }
 
 #[test]

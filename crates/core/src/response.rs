@@ -531,5 +531,7 @@ mod tests {
         }
         assert_eq!(wait("Sun, 06 Nov 1994 08:48:37 GMT", date), Some(0));
         assert_eq!(wait("Fri, 31 Dec 9999 23:59:59 GMT", date), Some(300));
+        // Without the server's own date our clock has to do: it says 1,000 s.
+        assert_eq!(wait("Thu, 01 Jan 1970 00:17:00 GMT", None), Some(20));
     }
 }

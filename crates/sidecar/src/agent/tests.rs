@@ -6,12 +6,16 @@ use std::rc::Rc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dexsidecar_core::config::Given;
+use dexsidecar_core::refresher::Health;
 use dexsidecar_core::time::Now;
 use tempfile::TempDir;
 
 use super::*;
 use crate::edge::clock::STEPPED;
 use crate::edge::log::Logger;
+
+mod files;
+mod lives;
 
 /// What the endpoint does, as a function of the seconds that have passed.
 type Script = Box<dyn Fn(f64) -> Played>;
@@ -23,6 +27,8 @@ enum Played {
     Late(u64, u64, &'static str),
     /// Another answer.
     Answer(u16, &'static str),
+    /// No answer, but this.
+    Failed(Code),
     /// Nobody is there.
     Away,
 }
@@ -71,6 +77,7 @@ impl TokenEndpoint for Scripted {
         match played {
             Played::Late(..) => unreachable!("it is a token by now"),
             Played::Away => away(),
+            Played::Failed(code) => Err(Failure::new(code, "scripted")),
             Played::Answer(status, body) => {
                 Ok(Answer { status, body: body.as_bytes().to_vec().into(), ..Answer::default() })
             }
@@ -215,15 +222,6 @@ async fn f114_no_answer_makes_it_hurry_or_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f039_tokens_that_are_hardly_alive_make_no_storm() {
-    let mut world = World::new(&[], |_| Played::Token(1, "first"), first_key);
-    world.run(3_600.0, |_, _| {}).await;
-    let exchanges = world.exchanges();
-    assert!(exchanges.windows(21).all(|w| w[20] - w[0] >= 60.0));
-    assert!(exchanges.len() <= 905, "{}", exchanges.len());
-}
-
-#[tokio::test(start_paused = true)]
 async fn p13_lost_keys_are_healed_within_the_period_and_a_minute() {
     let key = |when| if when < 5_000.0 { "first" } else { "second" };
     let mut world =
@@ -249,61 +247,6 @@ async fn a_dex_without_keys_beside_it_is_asked_once_a_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f057_a_subject_token_that_vanishes_is_remembered_until_it_expires() {
-    let folder = tempfile::tempdir().unwrap();
-    let subject = folder.path().join("subject");
-    let exp = (BUILT + Duration::from_secs(9_000 + 20_000)).as_duration().as_secs();
-    let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{},"exp":{exp}}}"#, exp - 20_000));
-    std::fs::write(&subject, format!("e30.{claims}.sig")).unwrap();
-    let named = [("dex_file_subject_token", subject.to_str().unwrap()), ("dex_subject_token", "")];
-    let mut world = World::new(&named, |_| Played::Token(3_600, "first"), first_key);
-    let removed = std::cell::Cell::new(false);
-    world
-        .run(40_000.0, |when, verdict| {
-            if !removed.replace(true) {
-                std::fs::remove_file(&subject).unwrap();
-            }
-            // The remembered token works until 20,000 s, and the last one it buys for half an hour to an hour more.
-            let good = verdict.is_some_and(Verdict::is_good);
-            assert!(good || when > 21_700.0, "expired at {when} s");
-            assert!(!good || when < 23_620.0, "good at {when} s, which nobody can have bought");
-        })
-        .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn f040_the_same_token_again_makes_no_storm() {
-    let same = r#"{"access_token":"abc","token_type":"bearer","expires_in":600}"#;
-    let mut world = World::new(&[], move |_| Played::Answer(200, same), first_key);
-    world.run(600.0, |_, _| {}).await;
-    let exchanges = world.exchanges();
-    assert!(exchanges.windows(2).all(|pair| pair[1] - pair[0] >= 2.5), "{exchanges:?}");
-    assert!((3..=40).contains(&exchanges.len()), "{exchanges:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn f035_a_token_that_tells_nothing_is_taken_for_a_quarter_of_an_hour_s() {
-    let opaque = r#"{"access_token":"abc","token_type":"bearer"}"#;
-    let mut world = World::new(&[], move |_| Played::Answer(200, opaque), first_key);
-    world.run(460.0, |_, verdict| assert!(verdict.is_some_and(Verdict::is_good))).await;
-    // Half of fifteen minutes, and up to 15 % earlier; then the same again, which is no better.
-    let exchanges = world.exchanges();
-    assert!((380.0..=450.0).contains(&exchanges[1]) && exchanges.len() <= 10, "{exchanges:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn f048_a_configuration_that_stays_wrong_for_a_month_costs_a_try_each_five_minutes() {
-    let wrong = r#"{"error":"invalid_client","error_description":"Invalid client credentials."}"#;
-    let mut world = World::new(&[], move |_| Played::Answer(401, wrong), first_key);
-    world.run(30.0 * DAY, |_, verdict| assert_eq!(verdict, None)).await;
-    let exchanges = world.exchanges();
-    let most = 30.0 * DAY / 150.0;
-    #[expect(clippy::cast_precision_loss, reason = "small")]
-    let many = exchanges.len() as f64;
-    assert!(many <= most && many >= most / 2.0, "{many} tries in a month");
-}
-
-#[tokio::test(start_paused = true)]
 async fn f049_another_key_of_dex_is_no_event() {
     let key = |when: f64| if when < 3_000.0 { "first" } else { "second" };
     // Dex goes on publishing the key of tokens that are still good: here, whatever signed the token on disk.
@@ -314,22 +257,6 @@ async fn f049_another_key_of_dex_is_no_event() {
     );
     world.run(20_000.0, |_, verdict| assert!(verdict.is_some_and(Verdict::is_good))).await;
     assert!(world.exchanges().len() <= 14, "{:?}", world.exchanges());
-}
-
-#[tokio::test(start_paused = true)]
-async fn f052_a_lifetime_that_is_cut_is_followed_from_the_next_token_on() {
-    let script = |when| Played::Token(if when < 80_000.0 { 86_400 } else { 600 }, "first");
-    let mut world = World::new(&[], script, first_key);
-    world.run(3.0 * DAY, |when, verdict| assert!(verdict.is_some_and(Verdict::is_good), "at {when} s")).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn f053_a_token_of_a_month_is_asked_for_anew_each_day() {
-    let mut world = World::new(&[], |_| Played::Token(30 * 86_400, "first"), first_key);
-    world.run(10.0 * DAY, |_, _| {}).await;
-    let exchanges = world.exchanges();
-    assert!(exchanges.windows(2).all(|pair| pair[1] - pair[0] <= DAY), "{exchanges:?}");
-    assert!(exchanges.len() <= 13, "{exchanges:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,6 +23,9 @@ pub struct Logger {
     log: Option<Log>,
     clock: Clock,
     dropped: Cell<u32>,
+    /// Where lines are counted instead of written.
+    #[cfg(test)]
+    counted: Option<std::rc::Rc<Cell<u32>>>,
 }
 
 /// A fact behind the words: its name and its value.
@@ -32,14 +35,29 @@ impl Logger {
     /// A logger that says this much, in this way.
     #[must_use]
     pub const fn new(log: Log, clock: Clock) -> Self {
-        Self { log: Some(log), clock, dropped: Cell::new(0) }
+        Self {
+            log: Some(log),
+            clock,
+            dropped: Cell::new(0),
+            #[cfg(test)]
+            counted: None,
+        }
     }
 
     /// A logger that says nothing, for tests of the loop.
     #[cfg(test)]
     #[must_use]
     pub const fn silent(clock: Clock) -> Self {
-        Self { log: None, clock, dropped: Cell::new(0) }
+        Self { log: None, clock, dropped: Cell::new(0), counted: None }
+    }
+
+    /// One that counts what it would say at its usual level.
+    #[cfg(test)]
+    #[must_use]
+    pub fn counting(clock: Clock) -> (Self, std::rc::Rc<Cell<u32>>) {
+        let counted = std::rc::Rc::default();
+        let logger = Self { counted: Some(std::rc::Rc::clone(&counted)), ..Self::new(Log::default(), clock) };
+        (logger, counted)
     }
 
     /// What needs somebody.
@@ -76,15 +94,24 @@ impl Logger {
             } else {
                 text(time, Level::Warn, words, note)
             };
-            if !put(&note) {
+            if !self.put(&note) {
                 self.dropped.set(dropped.saturating_add(1));
                 return;
             }
             self.dropped.set(0);
         }
-        if !put(&line) {
+        if !self.put(&line) {
             self.dropped.set(self.dropped.get().saturating_add(1));
         }
+    }
+
+    fn put(&self, line: &str) -> bool {
+        #[cfg(test)]
+        if let Some(counted) = &self.counted {
+            counted.set(counted.get() + 1);
+            return true;
+        }
+        put(line)
     }
 }
 

@@ -5,7 +5,7 @@ use dexsidecar_core::exchange::{Request, TokenEndpoint as _};
 use dexsidecar_core::failure::Code;
 
 use super::server::Server;
-use super::{BASIC, Client, SUBJECT};
+use super::{BASIC, Client, PATIENT, SUBJECT};
 
 const ISSUED: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
                       Content-Length: 22\r\n\r\n{\"access_token\":\"abc\"}";
@@ -103,7 +103,7 @@ async fn f005_an_answer_that_ends_early_is_a_lost_connection_wherever_it_ends() 
 
 #[tokio::test]
 async fn f005_a_reset_is_a_lost_connection() {
-    for end in [0, 5, 40, ISSUED.len() - 2] {
+    for end in 0..ISSUED.len() {
         let server = Server::acts(move |mut wire| async move {
             wire.reads_request().await;
             wire.writes(&ISSUED.as_bytes()[..end]).await;
@@ -191,6 +191,9 @@ async fn f044_what_is_no_http_is_told_so() {
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
         "HTTP/1.1 200 OK\r\nbad header\r\n\r\n",
         "HTTP/1.1 2000 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n",
+        // HTTP/2: an empty SETTINGS, then GOAWAY.
+        "\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nmany\r\nhello\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\nhello\r\n0\r\n\r\n",
     ] {
@@ -206,4 +209,29 @@ async fn f044_what_is_no_http_is_told_so() {
     })
     .await;
     assert_eq!(Client::new().fails(&server.http()).await.code, Code::AnswerMalformed);
+}
+
+/// A pool would keep this connection, and find out at the next exchange that it died meanwhile.
+#[tokio::test]
+async fn f006_a_connection_that_is_offered_again_is_closed_all_the_same() {
+    let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    let server = Server::acts(move |mut wire| {
+        let ended = ended.clone();
+        async move {
+            let mut requests = 0;
+            while !wire.reads_request().await.is_empty() {
+                requests += 1;
+                wire.writes(b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=60\r\nContent-Length: 2\r\n\r\n{}")
+                    .await;
+            }
+            let _ = ended.send(requests);
+        }
+    })
+    .await;
+    let client = Client::new();
+    for _ in 0..2 {
+        assert_eq!(client.posts(&server.http()).await.unwrap().status, 200);
+        let requests = tokio::time::timeout(PATIENT, ends.recv()).await.expect("the connection is closed");
+        assert_eq!(requests, Some(1));
+    }
 }

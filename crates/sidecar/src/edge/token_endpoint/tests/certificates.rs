@@ -98,6 +98,13 @@ impl Identity {
         self.accepts_with(rustls::ALL_VERSIONS, None)
     }
 
+    /// A server with this certificate that speaks this protocol within, by ALPN.
+    pub(crate) fn accepts_protocol(self, name: &str) -> TlsAcceptor {
+        let mut config = ServerConfig::clone(self.accepts().config());
+        config.alpn_protocols = vec![name.as_bytes().to_vec()];
+        TlsAcceptor::from(Arc::new(config))
+    }
+
     /// A server with this certificate, these versions, and an authority for the clients it wants to know.
     pub(crate) fn accepts_with(
         self,

@@ -191,6 +191,27 @@ async fn f017_a_server_that_offers_only_what_is_too_old() {
 }
 
 #[tokio::test]
+async fn f017_a_server_that_goes_on_with_what_is_too_old() {
+    // A ServerHello of TLS 1.1, as from a server that takes no notice of what was offered.
+    let server = Server::acts(|mut wire| async move {
+        let random = [7; 32];
+        let hello = [b"\x16\x03\x02\0\x2a\x02\0\0\x26\x03\x02".as_slice(), &random, b"\0\0\x2f\0"].concat();
+        wire.writes(&hello).await;
+        wire.ends().await;
+    })
+    .await;
+    let failure = Client::trusting(&Ca::new("ca").pem()).fails(&server.https()).await;
+    assert_eq!(failure.code, Code::TlsRefused, "{failure}");
+    assert!(!server.seen().contains("canary"));
+}
+
+#[tokio::test]
+async fn f017_a_server_that_would_rather_speak_http_2() {
+    let ca = Ca::new("ca");
+    exchange(ca.issues(here()).accepts_protocol("h2"), &ca.pem()).await.unwrap();
+}
+
+#[tokio::test]
 async fn f017_a_server_that_wants_a_client_certificate() {
     let ca = Ca::new("ca");
     for versions in [[&rustls::version::TLS12], [&rustls::version::TLS13]] {

@@ -1,0 +1,106 @@
+//! Files that an exchange reads: gone, cut, or mended while it fails.
+
+use std::cell::Cell;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::*;
+
+const WRONG: &str = r#"{"error":"invalid_client","error_description":"Invalid client credentials."}"#;
+
+/// What is done to the file of a good subject token.
+type Loss = (&'static str, fn(&Path));
+
+#[tokio::test(start_paused = true)]
+async fn f057_f058_a_subject_token_that_is_lost_is_remembered_until_it_expires() {
+    let root = rustix::process::geteuid().is_root();
+    let losses: [Loss; 4] = [
+        ("removed", |path| fs::remove_file(path).unwrap()),
+        ("emptied", |path| fs::write(path, "").unwrap()),
+        ("torn", |path| fs::write(path, "a.b").unwrap()),
+        ("forbidden", |path| fs::set_permissions(path, fs::Permissions::from_mode(0o0)).unwrap()),
+    ];
+    // Root may read whatever it likes.
+    for (what, lose) in losses.into_iter().filter(|(what, _)| !root || *what != "forbidden") {
+        let folder = tempfile::tempdir().unwrap();
+        let subject = folder.path().join("subject");
+        let exp = (BUILT + Duration::from_secs(9_000 + 20_000)).as_duration().as_secs();
+        let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{},"exp":{exp}}}"#, exp - 20_000));
+        fs::write(&subject, format!("e30.{claims}.sig")).unwrap();
+        let named = [
+            ("dex_file_subject_token", subject.to_str().unwrap()),
+            ("dex_subject_token", ""),
+            ("dex_subject_token_type", "urn:ietf:params:oauth:token-type:id_token"),
+        ];
+        let mut world = World::new(&named, |_| Played::Token(3_600, "first"), first_key);
+        let lost = Cell::new(false);
+        world
+            .run(40_000.0, |when, verdict| {
+                if !lost.replace(true) {
+                    lose(&subject);
+                }
+                // The remembered token works until 20,000 s, and the last one it buys for half an hour to an hour more.
+                let good = verdict.is_some_and(Verdict::is_good);
+                assert!(good || when > 21_700.0, "{what}: expired at {when} s");
+                assert!(!good || when < 23_620.0, "{what}: good at {when} s, which nobody can have bought");
+            })
+            .await;
+    }
+}
+
+/// Rewrites a file three times, half an hour apart, while every answer is this; after the last there is a token.
+async fn is_tried_again_when_it_changes(setting: &str, first: &str, changed: &str, refusal: fn() -> Played) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, first).unwrap();
+    let mended = Rc::new(Cell::new(false));
+    let seen = Rc::clone(&mended);
+    let script = move |_| if seen.get() { Played::Token(3_600, "first") } else { refusal() };
+    let mut world = World::new(&[(setting, file.to_str().unwrap())], script, first_key);
+    let mut rewritten = vec![];
+    world
+        .run(7_000.0, |when, _| {
+            if when >= 2_000.0 * f64::from(u32::try_from(rewritten.len()).unwrap() + 1) && !mended.get() {
+                fs::write(&file, format!("{changed}{}", "\n".repeat(rewritten.len()))).unwrap();
+                rewritten.push(when);
+                mended.set(rewritten.len() == 3);
+            }
+        })
+        .await;
+    let exchanges = world.exchanges();
+    for when in &rewritten {
+        let next = exchanges.iter().find(|exchange| *exchange >= when);
+        assert!(next.is_some_and(|next| next - when <= 10.0), "{setting}: {rewritten:?} {exchanges:?}");
+    }
+    assert_eq!((rewritten.len(), world.agent.refresher.failures()), (3, 0), "{setting}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f047_a_client_that_was_refused_is_tried_again_when_its_file_changes() {
+    let refusal = || Played::Answer(401, WRONG);
+    is_tried_again_when_it_changes("dex_file_basic_auth", "app:old", "app:better", refusal).await;
+    is_tried_again_when_it_changes("dex_file_client_secret", "old", "better", refusal).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f012_a_certificate_that_was_refused_is_tried_again_when_the_roots_change() {
+    let refusal = || Played::Failed(Code::CertificateUntrusted);
+    is_tried_again_when_it_changes("DEXSIDECAR_CA_FILE", "old", "better", refusal).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f048_a_configuration_that_stays_wrong_for_a_month_costs_a_try_each_five_minutes() {
+    let wrong = r#"{"error":"invalid_client","error_description":"Invalid client credentials."}"#;
+    let mut world = World::new(&[], move |_| Played::Answer(401, wrong), first_key);
+    let (logger, lines) = Logger::counting(world.clock);
+    world.agent.status = Status::new(logger, Some("/dev/null".into()));
+    world.run(30.0 * DAY, |_, verdict| assert_eq!(verdict, None)).await;
+    let exchanges = world.exchanges();
+    let most = 30.0 * DAY / 150.0;
+    #[expect(clippy::cast_precision_loss, reason = "small")]
+    let many = exchanges.len() as f64;
+    assert!(many <= most && many >= most / 2.0, "{many} tries in a month");
+    // Told at once, then once in ten minutes at the most and in fifteen at the least.
+    assert!((30 * 96..=30 * 144).contains(&lines.get()), "{} lines in a month", lines.get());
+}
