@@ -1,16 +1,17 @@
 //! The stand-in for Dex's token endpoint: for answers that Dex cannot be made to give, and for benchmarks. Its good answer
 //! has the shape of Dex's; a test compares them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use serde_json::json;
 
 use crate::process::PATIENCE;
+use crate::reader::Judgement;
 use crate::signing_key::{SigningKey, now};
 use crate::wire::{self, Heard, Line, Wire};
 
@@ -138,6 +139,23 @@ impl Endpoint {
     #[must_use]
     pub fn issued(&self) -> Vec<String> {
         self.shared.state().issued.clone()
+    }
+
+    /// A judge that knows every token that was issued, to the byte, and nothing else: two tokens of one length, mixed, have
+    /// the shape of one.
+    pub fn ledger(&self) -> impl Fn(&str) -> Judgement + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        let known = RwLock::new(HashSet::new());
+        move |text| {
+            let is_known = known.read().unwrap_or_else(PoisonError::into_inner).contains(text);
+            if is_known {
+                return Judgement::Good;
+            }
+            // A token is in the books before it is on its way.
+            let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
+            known.extend(shared.state().issued.iter().cloned());
+            if known.contains(text) { Judgement::Good } else { Judgement::Torn }
+        }
     }
 
     /// Waits until so many exchanges were asked for.
