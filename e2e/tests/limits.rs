@@ -173,8 +173,6 @@ fn f121_nothing_of_the_system_is_needed() {
     process.until_said("token written", 1);
     assert!(fs::read_to_string(output.join("token")).unwrap().starts_with("eyJ"));
     // With another uid it does not end with its parent any more.
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", process.pid())).unwrap();
-    let pid = children.split_ascii_whitespace().next().expect("unshare has a child").parse().unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    process.signal_child(Signal::TERM);
     assert_eq!(process.ended().code(), Some(0), "{}", process.output());
 }
