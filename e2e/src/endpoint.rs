@@ -26,6 +26,8 @@ pub enum Answer {
     Drip(Vec<u8>, Duration),
     /// So many bytes of a good answer, then a reset.
     ResetAfter(usize),
+    /// These bytes, then nothing for as long as the other side waits.
+    Stall(Vec<u8>),
     /// Nothing for as long as the other side waits.
     Silence,
 }
@@ -200,11 +202,12 @@ impl Shared {
                 line.flush()?;
                 reset(line)
             }
-            Answer::Silence => {
-                // Until the other side gives up.
-                let _ = line.read(&mut [0; 1]);
-                Ok(())
+            Answer::Stall(bytes) => {
+                line.write_all(&bytes)?;
+                line.flush()?;
+                wait_for_the_end(line)
             }
+            Answer::Silence => wait_for_the_end(line),
         }
     }
 
@@ -253,6 +256,12 @@ impl Shared {
         };
         wire::answer("200 OK", &[("Content-Type", "application/json")], &document.to_string())
     }
+}
+
+/// Until the other side gives up.
+fn wait_for_the_end(line: &mut dyn Line) -> io::Result<()> {
+    let _ = line.read(&mut [0; 1]);
+    Ok(())
 }
 
 /// A connection that ends with an RST: what is unread when a socket is closed makes one, and so does no lingering.

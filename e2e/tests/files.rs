@@ -11,7 +11,6 @@ use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::reader::{Judgement, Readers, Seen};
 use dexsidecar_e2e::sidecar::Setup;
 use dexsidecar_e2e::volume::Volume;
-use rustix::process::Signal;
 
 fn good(endpoint: &Endpoint, volume: &Volume) -> Setup {
     Setup::new().subject(volume).at_stand_in(endpoint)
@@ -177,20 +176,6 @@ fn f073_a_read_only_volume_is_told_and_its_token_kept() {
     );
     let printed = in_namespace(&script).expect("the script succeeds");
     assert!(printed.contains("code=output_read_only"), "{printed}");
-}
-
-#[test]
-fn f043_f102_a_signal_brings_a_new_token_at_once() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let volume = Volume::with("eyJh.eyJi.canary");
-    let mut sidecar = good(&endpoint, &volume).run();
-    let first = sidecar.until_token();
-    sidecar.process.until_said("token written", 1);
-    for _ in 0..5 {
-        sidecar.process.signal(Signal::HUP);
-    }
-    sidecar.until_another_token(&first);
-    assert!(endpoint.heard().len() <= 2, "a burst of signals is one request");
 }
 
 #[test]
