@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
@@ -97,6 +98,34 @@ fn f079_f083_f085_f090_f091_a_call_that_fails_costs_nothing_but_time() {
             });
         }
     });
+}
+
+/// What must never fail does: the event loop's own call. A panic ends the process, so that the kubelet starts another, and
+/// nothing is left that runs and does nothing.
+#[test]
+fn f104_what_ships_aborts_when_it_panics_and_its_token_stays() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let setup = || Setup::new().subject(&volume).at_stand_in(&endpoint);
+    let before = setup();
+    assert_eq!(before.done(&["once"]).code, Some(0));
+    let token = fs::read_to_string(before.output()).expect("it was written");
+    // The first time that it waits: for its next exchange, or for the connection of its first.
+    for held in [true, false] {
+        let calls = "epoll_wait,epoll_pwait";
+        let inject = format!("-e trace={calls} -e inject={calls}:error=EBADF");
+        let (trace, setup) = Trace::of_program(shipped(), setup(), &inject);
+        if held {
+            fs::write(setup.output(), &token).expect("a folder of its own");
+        }
+        let mut sidecar = setup.run();
+        let status = sidecar.process.ended();
+        let what = format!("{status}\n{}{}", sidecar.process.timeline(), trace.lines().join("\n"));
+        assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{what}");
+        assert_eq!(sidecar.process.said("panic"), 1, "it says so: {what}");
+        assert_eq!(sidecar.token(), held.then(|| token.clone()), "{what}");
+        assert_eq!(names(sidecar.setup().folder()).len(), usize::from(held), "{what}");
+    }
 }
 
 fn fails(endpoint: &Endpoint, volume: &Volume, way: &Way) {
