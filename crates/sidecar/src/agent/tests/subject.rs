@@ -1,29 +1,6 @@
-//! The subject token's file over hours: it vanishes, it expires, Dex refuses it, another takes its place.
+//! A subject token that has expired, or that Dex refuses, and the one that takes its place.
 
 use super::*;
-
-#[tokio::test(start_paused = true)]
-async fn f057_a_subject_token_that_vanishes_is_remembered_until_it_expires() {
-    let folder = tempfile::tempdir().unwrap();
-    let subject = folder.path().join("subject");
-    let exp = (BUILT + Duration::from_secs(9_000 + 20_000)).as_duration().as_secs();
-    let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{},"exp":{exp}}}"#, exp - 20_000));
-    std::fs::write(&subject, format!("e30.{claims}.sig")).unwrap();
-    let named = [("dex_file_subject_token", subject.to_str().unwrap()), ("dex_subject_token", "")];
-    let mut world = World::new(&named, |_| Played::Token(3_600, "first"), first_key);
-    let removed = std::cell::Cell::new(false);
-    world
-        .run(40_000.0, |when, verdict| {
-            if !removed.replace(true) {
-                std::fs::remove_file(&subject).unwrap();
-            }
-            // The remembered token works until 20,000 s, and the last one it buys for half an hour to an hour more.
-            let good = verdict.is_some_and(Verdict::is_good);
-            assert!(good || when > 21_700.0, "expired at {when} s");
-            assert!(!good || when < 23_620.0, "good at {when} s, which nobody can have bought");
-        })
-        .await;
-}
 
 /// When each exchange came, where Dex refuses a subject token of these claims until another stands there, five minutes on.
 async fn refused_for_five_minutes(claims: &str) -> Vec<f64> {
