@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::dex::Dex;
 use crate::endpoint::Endpoint;
+use crate::pages;
 use crate::process::{Process, tied};
 use crate::volume::Volume;
 
@@ -49,6 +50,29 @@ pub fn program() -> PathBuf {
             let built = build.status().expect("cargo runs");
             assert!(built.success(), "dexsidecar cannot be built");
             folder.join("dexsidecar")
+        })
+        .clone()
+}
+
+/// The program as it ships, static and small: `SIDECAR_BIN` if that is set, else what `cargo xtask build` makes.
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn shipped() -> PathBuf {
+    static SHIPPED: OnceLock<PathBuf> = OnceLock::new();
+    SHIPPED
+        .get_or_init(|| {
+            if let Some(given) = std::env::var_os("SIDECAR_BIN") {
+                return given.into();
+            }
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let mut build = Command::new(cargo);
+            let built =
+                build.current_dir(pages::root()).args(["xtask", "build"]).output().expect("cargo runs");
+            assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+            let said = String::from_utf8_lossy(&built.stdout).into_owned();
+            said.lines().last().expect("it says where it is").into()
         })
         .clone()
 }

@@ -4,15 +4,13 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Mutex, OnceLock};
+use std::path::Path;
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use dexsidecar_e2e::endpoint::Endpoint;
-use dexsidecar_e2e::pages;
 use dexsidecar_e2e::reader::{Judgement, Readers, Seen};
-use dexsidecar_e2e::sidecar::{Setup, Sidecar, program};
+use dexsidecar_e2e::sidecar::{Setup, Sidecar, program, shipped};
 use dexsidecar_e2e::strace::Trace;
 use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
@@ -168,20 +166,6 @@ fn fails(endpoint: &Endpoint, volume: &Volume, way: &Way) {
     assert_eq!(Seen { reads: 0, ..seen }, Seen::default(), "{what}");
     assert_ne!(fs::read_to_string(&output).expect("it is there"), OLD, "{what}");
     assert_eq!(names(&folder), ["token"], "{what}");
-}
-
-/// The program as it ships.
-fn shipped() -> PathBuf {
-    static SHIPPED: OnceLock<PathBuf> = OnceLock::new();
-    let built = || {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo).current_dir(pages::root()).args(["xtask", "build"]).output();
-        let built = built.expect("cargo runs");
-        let said = String::from_utf8_lossy(&built.stdout).into_owned();
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        said.lines().last().expect("it says where it is").into()
-    };
-    SHIPPED.get_or_init(built).clone()
 }
 
 /// strace's arguments.
