@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::reader::{Judgement, Readers, Seen};
 use dexsidecar_e2e::sidecar::Setup;
+use dexsidecar_e2e::strace::Trace;
 use dexsidecar_e2e::volume::Volume;
 
 /// A sidecar that looks at its file each second.
@@ -60,53 +62,86 @@ fn f076_a_planted_link_is_replaced_and_not_followed() {
     assert!(sidecar.until_token().starts_with("eyJ"));
 }
 
-/// A peer that puts files and links there by turns, as fast as it can, so that one is seen and the other met.
-#[test]
-fn f076_no_race_makes_it_follow_a_link() {
-    let volume = Volume::with("eyJh.eyJi.canary");
-    std::thread::scope(|scope| {
-        for mode in ["auto", "in-place"] {
-            let volume = &volume;
-            scope.spawn(move || raced(volume, mode));
-        }
-    });
+/// A peer that puts files and links there by turns, so that one is seen and the other met; gives how often it did.
+fn plants(folder: &Path, victim: &Path, beat: Duration, stopping: &AtomicBool) -> usize {
+    let (output, planted) = (folder.join("token"), folder.join("planted"));
+    let put = || {
+        fs::rename(&planted, &output).expect("a folder of its own");
+        std::thread::sleep(beat);
+    };
+    let mut times = 0;
+    while !stopping.load(Ordering::Relaxed) {
+        fs::write(&planted, "a file").expect("a folder of its own");
+        put();
+        symlink(victim, &planted).expect("a folder of its own");
+        put();
+        times += 1;
+    }
+    times
 }
 
-fn raced(volume: &Volume, mode: &str) {
+#[test]
+fn f076_no_race_makes_it_follow_a_link() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     endpoint.always(Answer::Token(2));
-    let setup = attentive(&endpoint, volume).set("DEXSIDECAR_WRITE_MODE", mode);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let setup = attentive(&endpoint, &volume);
     let (output, victim) = (setup.output(), setup.folder().join("victim"));
-    let planted = setup.folder().join("planted");
     fs::write(&victim, "precious").expect("a folder of its own");
     let stopping = AtomicBool::new(false);
-    let mut sidecar = std::thread::scope(|scope| {
-        let peer = scope.spawn(|| {
-            for times in 0.. {
-                fs::write(&planted, "a file").expect("a folder of its own");
-                fs::rename(&planted, &output).expect("a folder of its own");
-                symlink(&victim, &planted).expect("a folder of its own");
-                fs::rename(&planted, &output).expect("a folder of its own");
-                if stopping.load(Ordering::Relaxed) {
-                    return times;
-                }
-            }
-            0
-        });
+    let folder = setup.folder().to_owned();
+    std::thread::scope(|scope| {
+        let peer = scope.spawn(|| plants(&folder, &victim, Duration::ZERO, &stopping));
         let mut sidecar = setup.run();
         endpoint.until_heard(7);
         stopping.store(true, Ordering::Relaxed);
-        assert!(peer.join().is_ok_and(|times| times > 1_000), "{mode}: it is a race");
-        let tried = sidecar.process.said("token written") + sidecar.process.said("stage=output");
-        assert!(tried >= 1, "{mode}: {}", sidecar.process.output());
+        assert!(peer.join().is_ok_and(|times| times > 1_000), "it is a race");
         sidecar.process.until("a token stands there in the end", |_| {
             fs::symlink_metadata(&output).is_ok_and(|file| file.is_file())
                 && fs::read_to_string(&output).is_ok_and(|token| endpoint.issued().contains(&token))
         });
-        sidecar
+        assert_eq!(fs::read_to_string(&victim).expect("it is there"), "precious");
     });
-    assert_eq!(fs::read_to_string(&victim).expect("it is there"), "precious", "{mode}");
-    assert_eq!(sidecar.terminate(), Some(0));
+}
+
+/// What is written in place is opened after it was looked at. The disk takes as long from one to the other as the peer does, so
+/// that a link comes to stand where a file was seen.
+#[test]
+fn f076_what_is_written_in_place_is_no_link_however_late_it_comes() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let home = Setup::new();
+    let (folder, output, victim) = (home.folder(), home.output(), home.folder().join("victim"));
+    fs::write(&victim, "precious").expect("a folder of its own");
+    let beat = Duration::from_millis(10);
+    let slow = format!(
+        "-P {} -e trace=openat -e inject=openat:delay_enter={}ms",
+        folder.display(),
+        beat.as_millis()
+    );
+    let stopping = AtomicBool::new(false);
+    let again = || {
+        Setup::new()
+            .subject(&volume)
+            .at_stand_in(&endpoint)
+            .set("dex_access_token_file", output.to_str().expect("UTF-8"))
+            .set("DEXSIDECAR_WRITE_MODE", "in-place")
+    };
+    let met = std::thread::scope(|scope| {
+        scope.spawn(|| plants(folder, &victim, beat, &stopping));
+        let met = (0..500).any(|_| {
+            let (trace, setup) = Trace::of(again(), &slow);
+            let _ = setup.done(&["once", "--timeout", "2s"]);
+            let met = |line: &String| line.contains("O_WRONLY") && line.contains("ELOOP");
+            trace.lines().iter().any(met) || fs::read(&victim).is_ok_and(|text| text != b"precious")
+        });
+        stopping.store(true, Ordering::Relaxed);
+        met
+    });
+    assert!(met, "a link is met where a file was seen, or followed");
+    assert_eq!(fs::read_to_string(&victim).expect("it is there"), "precious");
+    assert_eq!(again().done(&["once"]).code, Some(0));
+    assert_eq!(endpoint.ledger()(&fs::read_to_string(&output).expect("it is there")), Judgement::Good);
 }
 
 #[test]
