@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -101,6 +102,29 @@ fn f071_f072_a_missing_folder_costs_no_further_exchange() {
     fs::create_dir(&folder).unwrap();
     let token = sidecar.until_token();
     assert_eq!(vec![token], endpoint.issued());
+}
+
+#[test]
+fn f077_f078_what_is_no_file_is_told_or_replaced_and_never_waited_for() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    for write_mode in ["auto", "atomic", "in-place"] {
+        let setup = || good(&endpoint, &volume).set("DEXSIDECAR_WRITE_MODE", write_mode);
+        let (fifo, socket, folder) = (setup(), setup(), setup());
+        rustix::fs::mknodat(rustix::fs::CWD, fifo.output(), FileType::Fifo, 0o600.into(), 0).unwrap();
+        let _listens = UnixListener::bind(socket.output()).unwrap();
+        for odd in [fifo, socket] {
+            assert_eq!(odd.done(&["once"]).code, Some(0), "{write_mode}");
+            assert!(fs::symlink_metadata(odd.output()).unwrap().is_file(), "{write_mode}");
+        }
+        let output = folder.output();
+        fs::create_dir(&output).unwrap();
+        let mut sidecar = folder.run();
+        sidecar.process.until_said("code=output_is_a_folder", 1);
+        fs::remove_dir(&output).unwrap();
+        sidecar.process.until_said("token written", 1);
+        assert!(output.is_file(), "{write_mode}");
+    }
 }
 
 #[test]
