@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
-use dexsidecar_e2e::reader::{Judgement, Readers};
+use dexsidecar_e2e::reader::Readers;
 use dexsidecar_e2e::sidecar::{Setup, Sidecar, program};
 use dexsidecar_e2e::volume::Volume;
 use dexsidecar_e2e::wire::answer;
@@ -155,8 +155,7 @@ const FAULTS: [Fault; 15] = [
         if !until(|| sidecar.token().is_some_and(|token| is_token(&token))) {
             return false;
         }
-        let judge = |text: &str| if is_token(text) { Judgement::Good } else { Judgement::Torn };
-        let readers = Readers::start(2, &sidecar.output(), judge);
+        let readers = Readers::start(2, &sidecar.output(), scene.endpoint.ledger());
         let renewed = until(|| scene.endpoint.heard().len() >= 8);
         let seen = readers.seen();
         renewed && seen.empty == 0 && seen.torn == 0 && seen.missing == 0
