@@ -1,16 +1,17 @@
 //! The stand-in for Dex's token endpoint: for answers that Dex cannot be made to give, and for benchmarks. Its good answer
 //! has the shape of Dex's; a test compares them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use serde_json::json;
 
 use crate::process::PATIENCE;
+use crate::reader::Judgement;
 use crate::signing_key::{SigningKey, now};
 use crate::wire::{self, Heard, Line, Wire};
 
@@ -25,6 +26,8 @@ pub enum Answer {
     Drip(Vec<u8>, Duration),
     /// So many bytes of a good answer, then a reset.
     ResetAfter(usize),
+    /// These bytes, then nothing for as long as the other side waits.
+    Stall(Vec<u8>),
     /// Nothing for as long as the other side waits.
     Silence,
 }
@@ -146,6 +149,23 @@ impl Endpoint {
         self.shared.state().good(3_600).1.len()
     }
 
+    /// A judge that knows every token that was issued, to the byte, and nothing else: two tokens of one length, mixed, have
+    /// the shape of one.
+    pub fn ledger(&self) -> impl Fn(&str) -> Judgement + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        let known = RwLock::new(HashSet::new());
+        move |text| {
+            let is_known = known.read().unwrap_or_else(PoisonError::into_inner).contains(text);
+            if is_known {
+                return Judgement::Good;
+            }
+            // A token is in the books before it is on its way.
+            let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
+            known.extend(shared.state().issued.iter().cloned());
+            if known.contains(text) { Judgement::Good } else { Judgement::Torn }
+        }
+    }
+
     /// Waits until so many exchanges were asked for.
     ///
     /// # Panics
@@ -188,11 +208,12 @@ impl Shared {
                 line.flush()?;
                 reset(line)
             }
-            Answer::Silence => {
-                // Until the other side gives up.
-                let _ = line.read(&mut [0; 1]);
-                Ok(())
+            Answer::Stall(bytes) => {
+                line.write_all(&bytes)?;
+                line.flush()?;
+                wait_for_the_end(line)
             }
+            Answer::Silence => wait_for_the_end(line),
         }
     }
 
@@ -254,6 +275,12 @@ impl State {
         );
         (token, answer.into_bytes())
     }
+}
+
+/// Until the other side gives up.
+fn wait_for_the_end(line: &mut dyn Line) -> io::Result<()> {
+    let _ = line.read(&mut [0; 1]);
+    Ok(())
 }
 
 /// A connection that ends with an RST: what is unread when a socket is closed makes one, and so does no lingering.

@@ -170,6 +170,23 @@ impl Process {
         let _ = kill_process(pid, signal);
     }
 
+    /// Its only child: what `unshare`, strace and others like them have become the parent of.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[must_use]
+    pub fn child(&self) -> Pid {
+        let pid = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let child = children.ok().and_then(|all| all.split_ascii_whitespace().next()?.parse().ok());
+        child.and_then(Pid::from_raw).unwrap_or_else(|| panic!("{} has no child", self.name))
+    }
+
+    /// Sends its only child a signal. One that has ended by itself gets none.
+    pub fn signal_child(&self, signal: Signal) {
+        let _ = kill_process(self.child(), signal);
+    }
+
     /// Waits for its end.
     ///
     /// # Panics

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::certificates::Authority;
 use crate::endpoint::{Answer, Endpoint};
-use crate::reader::{Judgement, Readers};
+use crate::reader::Readers;
 use crate::sidecar::{Setup, Sidecar};
 use crate::volume::Volume;
 use crate::wire::answer;
@@ -241,8 +241,7 @@ pub const TRIALS: [Trial; 31] = [
     (89, |scene| {
         scene.endpoint.always(Answer::Token(2));
         let Some(sidecar) = scene.good() else { return false };
-        let judge = |text: &str| if is_token(text) { Judgement::Good } else { Judgement::Torn };
-        let readers = Readers::start(2, &sidecar.output(), judge);
+        let readers = Readers::start(2, &sidecar.output(), scene.endpoint.ledger());
         let renewed = until(|| scene.endpoint.heard().len() >= 7);
         let seen = readers.seen();
         renewed && seen.empty == 0 && seen.torn == 0 && seen.missing == 0

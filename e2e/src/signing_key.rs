@@ -3,7 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_2048_8192_SHA256,
+    RsaPublicKeyComponents,
+};
 use serde_json::{Value, json};
 
 /// A P-256 key with its `kid`.
@@ -60,6 +63,21 @@ impl Default for SigningKey {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Whether one of these keys (RFC 7517) signed the token as Dex does, with RSA: to the byte, or not at all.
+#[must_use]
+pub fn is_signed(token: &str, keys: &Value) -> bool {
+    let decoded = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
+    let Some((signed, signature)) = token.rsplit_once('.') else { return false };
+    let Some(signature) = decoded(signature) else { return false };
+    keys["keys"].as_array().into_iter().flatten().any(|key| {
+        let number = |name: &str| key[name].as_str().and_then(decoded);
+        let (Some(n), Some(e)) = (number("n"), number("e")) else { return false };
+        RsaPublicKeyComponents { n, e }
+            .verify(&RSA_PKCS1_2048_8192_SHA256, signed.as_bytes(), &signature)
+            .is_ok()
+    })
 }
 
 /// The claims of a token, unverified.

@@ -24,9 +24,18 @@ impl Trace {
     /// Without strace.
     #[must_use]
     pub fn of(setup: Setup, arguments: &str) -> (Self, Setup) {
+        Self::of_program(program(), setup, arguments)
+    }
+
+    /// The same of another program than the one that is built for tests.
+    ///
+    /// # Panics
+    /// Without strace.
+    #[must_use]
+    pub fn of_program(program: PathBuf, setup: Setup, arguments: &str) -> (Self, Setup) {
         let root = counterpart::packages(&PACKAGES);
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (strace, file, program) = (root.join("usr/bin/strace"), folder.path().join("trace"), program());
+        let (strace, file) = (root.join("usr/bin/strace"), folder.path().join("trace"));
         let mut words: Vec<PathBuf> = vec![strace, "-f".into(), "-qq".into(), "-o".into(), file];
         words.extend(arguments.split_ascii_whitespace().map(PathBuf::from));
         words.push(program);

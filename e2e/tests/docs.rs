@@ -292,11 +292,3 @@ fn secrets_are_exposed_in_few_places() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
-
-/// A panic ends the process, so that the kubelet starts another: nothing is left that runs and does nothing.
-#[test]
-fn f104_what_ships_aborts_when_it_panics() {
-    let manifest = read("Cargo.toml");
-    let release = manifest.split("[profile.release]").nth(1).and_then(|rest| rest.split("\n[").next());
-    assert!(release.is_some_and(|release| release.contains("panic = \"abort\"")), "{manifest}");
-}

@@ -95,7 +95,7 @@ fn f003_dex_stops_dead_over_a_good_token_and_goes_on() {
 }
 
 #[test]
-fn p3_dex_is_away_until_the_token_has_expired() {
+fn f110_f113_dex_is_away_until_the_token_has_expired() {
     let issuer = Issuer::start();
     let mut dex = Dex::start(&issuer, &DexSetup { lifetime: "10s".to_owned(), ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(3_600));

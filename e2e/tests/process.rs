@@ -1,18 +1,20 @@
-//! How the process behaves towards the machine: signals, threads, its memory's privacy, its log.
+//! How the process behaves towards the machine: threads, its memory's privacy, its log. (Signals: tests/signals.rs.)
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
-use dexsidecar_e2e::process::{PATIENCE, tied};
-use dexsidecar_e2e::sidecar::{Setup, Sidecar, program};
+use dexsidecar_e2e::process::{PATIENCE, Process, tied};
+use dexsidecar_e2e::reader::Judgement;
+use dexsidecar_e2e::sidecar::{Setup, Sidecar, assert_no_secret, program};
 use dexsidecar_e2e::volume::Volume;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 fn setup(endpoint: &Endpoint, volume: &Volume) -> Setup {
     Setup::new().subject(volume).at_stand_in(endpoint)
@@ -22,48 +24,6 @@ fn status(sidecar: &Sidecar, name: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{}/status", sidecar.process.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
     line.split_ascii_whitespace().nth(1).unwrap_or_default().to_owned()
-}
-
-#[test]
-fn f101_a_signal_ends_it_with_0_from_every_state() {
-    let volume = Volume::with("eyJh.eyJi.canary");
-    for signal in [Signal::TERM, Signal::INT] {
-        let idle = Endpoint::start("127.0.0.1:0", None);
-        let mut sidecar = setup(&idle, &volume).run();
-        sidecar.process.until_said("token written", 1);
-        sidecar.process.signal(signal);
-        assert_eq!(sidecar.process.ended().code(), Some(0), "idle");
-
-        let silent = Endpoint::start("127.0.0.1:0", None);
-        silent.always(Answer::Silence);
-        let mut sidecar = setup(&silent, &volume).run();
-        silent.until_heard(1);
-        sidecar.process.signal(signal);
-        assert_eq!(sidecar.process.ended().code(), Some(0), "in the middle of an exchange");
-
-        drop(idle);
-        let mut sidecar = setup(&silent, &volume).set("dex_endpoint", "http://127.0.0.1:1/token").run();
-        sidecar.process.until_said("code=connect_refused", 1);
-        sidecar.process.signal(signal);
-        assert_eq!(sidecar.process.ended().code(), Some(0), "between two tries");
-    }
-}
-
-#[test]
-fn f100_as_pid_1_it_hears_sigterm() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let volume = Volume::with("eyJh.eyJi.canary");
-    let setup = setup(&endpoint, &volume);
-    let mut command = tied("/usr/bin/unshare".as_ref());
-    command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child=KILL", "env", "-i"]);
-    command.args(setup.environment().iter().map(|line| line.replace('\'', ""))).arg(program());
-    let mut process = dexsidecar_e2e::process::Process::start("dexsidecar as PID 1", command);
-    process.until_said("token written", 1);
-    // unshare's only child is PID 1 of the new namespace.
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", process.pid())).unwrap();
-    let pid = children.split_ascii_whitespace().next().expect("unshare has a child").parse().unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
-    assert_eq!(process.ended().code(), Some(0), "{}", process.output());
 }
 
 #[test]
@@ -87,10 +47,11 @@ fn one_thread_when_idle_and_nothing_to_be_looked_into() {
 }
 
 #[test]
-fn f123_a_peer_of_the_same_uid_cannot_read_its_environment() {
+fn f123_a_peer_of_the_same_uid_cannot_look_into_it() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
-    let setup = setup(&endpoint, &volume);
+    // One secret comes by the environment.
+    let setup = setup(&endpoint, &volume).set("dex_basic_auth", "user:canary-secret");
     for path in [setup.folder(), volume.token().parent().unwrap()] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     }
@@ -98,55 +59,129 @@ fn f123_a_peer_of_the_same_uid_cannot_read_its_environment() {
     fs::copy(program(), &copy).unwrap();
     // Root may read everything, so it becomes another uid first; anybody else is a peer already.
     let pod: &[&str] = if rustix::process::geteuid().is_root() {
-        &["setpriv", "--reuid", "65532", "--regid", "65532", "--clear-groups", "env"]
+        &["/usr/bin/setpriv", "--reuid", "65532", "--regid", "65532", "--clear-groups", "env"]
     } else {
-        &["env"]
+        &["/usr/bin/env"]
     };
-    let mut command = Command::new(pod[0]);
-    command.args(&pod[1..]).arg("-i");
-    command.args(setup.environment().iter().map(|line| line.replace('\'', ""))).arg(&copy);
-    let mut process = dexsidecar_e2e::process::Process::start("dexsidecar", command);
+    let start = |name: &str, program: &Path, argument: Option<&str>| {
+        let mut command = tied(pod[0].as_ref());
+        command.args(&pod[1..]).arg("-i");
+        command
+            .args(setup.environment().iter().map(|line| line.replace('\'', "")))
+            .arg(program)
+            .args(argument);
+        Process::start(name, command)
+    };
+    let mut process = start("dexsidecar", &copy, None);
     process.until_said("token written", 1);
-    let peer = Command::new(pod[0])
-        .args(&pod[1..])
-        .args(["cat", &format!("/proc/{}/environ", process.pid())])
-        .output()
-        .unwrap();
-    assert!(!peer.status.success() && peer.stdout.is_empty(), "{}", String::from_utf8_lossy(&peer.stderr));
+    // `head` opens and reads as any peer would. The first bytes of the memory's file belong to nobody, so there it is only
+    // opened: that is where the door is.
+    let read = |pid: u32, file: &str| {
+        let bytes = if file == "mem" { "0" } else { "100000" };
+        let mut command = Command::new(pod[0]);
+        command.args(&pod[1..]).args(["head", "-c", bytes, &format!("/proc/{pid}/{file}")]).output().unwrap()
+    };
+    // Another program in its place is an open book: it is not the machine that forbids.
+    let mut open = start("sleep", "/usr/bin/sleep".as_ref(), Some("600"));
+    open.until("sleep is there", |process| {
+        fs::read_to_string(format!("/proc/{}/comm", process.pid())).is_ok_and(|name| name == "sleep\n")
+    });
+    let seen = read(open.pid(), "environ");
+    assert!(seen.status.success() && String::from_utf8_lossy(&seen.stdout).contains("canary-secret"));
+    for file in ["environ", "mem", "maps"] {
+        assert!(read(open.pid(), file).status.success() || file == "mem" && yama(), "{file} of sleep");
+        let peer = read(process.pid(), file);
+        let said = String::from_utf8_lossy(&peer.stderr);
+        assert!(
+            !peer.status.success() && peer.stdout.is_empty() && said.contains("denied"),
+            "{file}: {said}"
+        );
+    }
+    let line = read(process.pid(), "cmdline");
+    assert!(line.status.success() && !line.stdout.is_empty(), "anybody may read it");
+    assert_no_secret(&String::from_utf8_lossy(&line.stdout));
+}
+
+/// Whether this kernel shows nobody's memory but to a parent.
+fn yama() -> bool {
+    fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").is_ok_and(|scope| scope.trim() != "0")
+}
+
+/// The program with its log on this.
+fn start_with_log(setup: &Setup, words: &[&str], log: impl Into<Stdio>) -> std::process::Child {
+    let (first, rest) = words.split_first().unwrap();
+    let mut command = tied(first.as_ref());
+    command.args(rest).env_clear().envs(setup.environment().iter().map(|line| {
+        let (name, value) = line.split_once('=').unwrap();
+        (name.to_owned(), value.trim_matches('\'').to_owned())
+    }));
+    command.stdin(Stdio::null()).stderr(log).spawn().unwrap()
+}
+
+fn terminated(child: &mut std::process::Child) -> Option<i32> {
+    kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), Signal::TERM).unwrap();
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        assert!(start.elapsed() < PATIENCE, "it does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
-fn f108_a_log_that_nobody_reads_stops_nothing() {
+fn f108_a_log_that_nobody_reads_stops_nothing_and_what_was_dropped_is_counted() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     endpoint.always(Answer::Token(1));
     let volume = Volume::with("eyJh.eyJi.canary");
-    let setup = setup(&endpoint, &volume).set("DEXSIDECAR_LOG", "debug");
-    let (reader, writer) = std::io::pipe().unwrap();
+    let setup = setup(&endpoint, &volume);
+    // A long path makes long lines.
+    let folder = setup.folder().join(["x".repeat(200).as_str(); 8].join("/"));
+    fs::create_dir_all(&folder).unwrap();
+    let setup = setup.set("dex_access_token_file", folder.join("token").to_str().unwrap());
+    let (mut reader, writer) = std::io::pipe().unwrap();
     rustix::pipe::fcntl_setpipe_size(&writer, 8192).unwrap();
-    let mut child = tied(&program())
-        .env_clear()
-        .envs(setup.environment().iter().map(|line| {
-            let (name, value) = line.split_once('=').unwrap();
-            (name.to_owned(), value.trim_matches('\'').to_owned())
-        }))
-        .stdin(Stdio::null())
-        .stderr(writer)
-        .spawn()
-        .unwrap();
-    // Two pages of log are full after a few exchanges; they go on.
+    let program = program();
+    let mut child = start_with_log(&setup, &[program.to_str().unwrap()], writer);
+    // Four lines are all that there is room for; the exchanges go on.
+    endpoint.until_heard(7);
+    let mut first = vec![0; 8192];
+    let length = reader.read(&mut first).unwrap();
+    let said = String::from_utf8_lossy(&first[..length]).into_owned();
+    assert!(said.contains("token written") && !said.contains("were dropped"), "{said}");
+    // There is room again.
     endpoint.until_heard(9);
-    rustix::process::kill_process(
-        rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap(),
-        Signal::TERM,
-    )
-    .unwrap();
-    let start = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        assert!(start.elapsed() < PATIENCE, "it does not end");
+    assert_eq!(terminated(&mut child), Some(0));
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    let told = rest.lines().find(|line| line.contains("log lines were dropped")).expect("it is told");
+    let lines = told.rsplit('=').next().and_then(|lines| lines.parse::<u32>().ok());
+    assert!(lines.is_some_and(|lines| lines >= 1), "{told}");
+}
+
+#[test]
+fn f108_a_log_that_is_closed_stops_nothing() {
+    let endpoints = [(), ()].map(|()| Endpoint::start("127.0.0.1:0", None));
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let program = program();
+    let program = program.to_str().unwrap();
+    let setups = endpoints.each_ref().map(|endpoint| {
+        endpoint.always(Answer::Token(2));
+        setup(endpoint, &volume).set("DEXSIDECAR_LOG", "debug")
+    });
+    // Its reader is gone; and it never had one.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let without = ["/bin/sh", "-c", "exec \"$@\" 2>&-", "sh", program];
+    let children =
+        [start_with_log(&setups[0], &[program], writer), start_with_log(&setups[1], &without, Stdio::null())];
+    for ((mut child, endpoint), setup) in children.into_iter().zip(&endpoints).zip(&setups) {
+        endpoint.until_heard(4);
+        assert_eq!(terminated(&mut child), Some(0));
+        let token = fs::read_to_string(setup.output()).unwrap();
+        assert_eq!(endpoint.ledger()(&token), Judgement::Good, "no line of the log is in the token's file");
     }
-    let mut said = String::new();
-    { reader }.read_to_string(&mut said).unwrap();
-    assert!(said.lines().count() > 3 && said.len() <= 8192, "{said}");
 }
 
 #[test]

@@ -1,33 +1,49 @@
 //! Tokens of twenty seconds for a minute, from a real Dex: readers never see an expired or a torn one.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
+use std::collections::HashMap;
+use std::sync::RwLock;
 use std::time::{Duration, Instant};
 
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::issuer::Issuer;
 use dexsidecar_e2e::reader::{Judgement, Readers, Seen};
 use dexsidecar_e2e::sidecar::Setup;
-use dexsidecar_e2e::signing_key::{claims, now};
+use dexsidecar_e2e::signing_key::{claims, is_signed, now};
 use dexsidecar_e2e::volume::Volume;
+use serde_json::Value;
 
-/// A whole token of Dex's has three parts and a signature of 256 bytes.
-fn judge(text: &str) -> Judgement {
-    let parts: Vec<_> = text.split('.').collect();
-    if parts.len() != 3 || parts[2].len() != 342 {
-        return Judgement::Torn;
+/// What Dex signed is whole, and nothing else: each text is held against its keys once.
+fn judge(keys: Value) -> impl Fn(&str) -> Judgement + Send + Sync + 'static {
+    let ends = RwLock::new(HashMap::<String, u64>::new());
+    move |text| {
+        let known = ends.read().expect("no reader falls").get(text).copied();
+        let end = known.unwrap_or_else(|| {
+            // At no time, if it is none of Dex's.
+            let end =
+                if is_signed(text, &keys) { claims(text)["exp"].as_u64().unwrap_or_default() } else { 0 };
+            ends.write().expect("no reader falls").insert(text.to_owned(), end);
+            end
+        });
+        match end {
+            0 => Judgement::Torn,
+            end if end < now() => Judgement::Expired,
+            _ => Judgement::Good,
+        }
     }
-    if claims(text)["exp"].as_u64().unwrap() < now() { Judgement::Expired } else { Judgement::Good }
 }
 
 #[test]
-fn f089_readers_see_good_tokens_only() {
+fn f089_eight_readers_see_good_tokens_only() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup { lifetime: "20s".to_owned(), ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
-    sidecar.until_token();
-    let readers = Readers::start(2, &sidecar.output(), judge);
+    let first = sidecar.until_token();
+    let keys = dex.get("/dex/keys").expect("Dex answers").json();
+    let forged = first.replacen("eyJ", "eyK", 1);
+    let judge = judge(keys);
+    assert_eq!((judge(&first), judge(&forged)), (Judgement::Good, Judgement::Torn), "the judge can tell");
+    let readers = Readers::start(8, &sidecar.output(), judge);
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(60) {
         // The kubelet swaps the subject token meanwhile.

@@ -163,6 +163,8 @@ impl World {
     }
 }
 
+mod subject;
+
 const DAY: f64 = 86_400.0;
 
 fn first_key(_: f64) -> &'static str {
@@ -189,27 +191,37 @@ async fn p2_an_outage_within_the_budget_is_never_seen_by_a_reader() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f113_a_token_is_there_soon_after_dex_is_back() {
-    let script = |when| if when < 40_000.0 { Played::Away } else { Played::Token(3_600, "first") };
+async fn f113_a_token_is_there_soon_after_an_outage_that_outlasts_the_one_before() {
+    let script =
+        |when| if (10.0..40_000.0).contains(&when) { Played::Away } else { Played::Token(3_600, "first") };
     let mut world = World::new(&[], script, first_key);
-    let mut first = None;
+    let (mut expired, mut back) = (None, None);
     world
-        .run(41_000.0, |when, verdict| {
-            if verdict.is_some_and(Verdict::is_good) {
-                first.get_or_insert(when);
+        .run(41_000.0, |when, verdict| match verdict {
+            Some(Verdict::Expired(_)) => {
+                expired.get_or_insert(when);
+                assert_eq!(back, None, "at {when} s");
             }
+            Some(Verdict::Good(_)) if expired.is_some() => {
+                back.get_or_insert(when);
+            }
+            other => assert!(when < 3_600.0 && other.is_some(), "{other:?} at {when} s"),
         })
         .await;
-    assert!(first.is_some_and(|when| when <= 40_000.0 + 30.0 + 10.0), "{first:?}");
+    assert!(expired.is_some_and(|when| (3_600.0..3_620.0).contains(&when)), "{expired:?}");
+    // Thirty seconds, and the ten between two looks of the test.
+    assert!(back.is_some_and(|when| when <= 40_000.0 + 30.0 + 10.0), "{back:?}");
+    assert_eq!(world.agent.refresher.failures(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn f114_no_answer_makes_it_hurry_or_end() {
+async fn f070_f114_no_answer_makes_it_hurry_or_end() {
     for (answer, most_in_a_day) in [
         (r#"{"error":"invalid_client"}"#, 600),
         (r#"{"error":"access_denied"}"#, 3_000),
-        ("<html>", 5_900),
-        (r#"{"access_token":"abc","token_type":"bearer","expires_in":0}"#, 5_900),
+        // Three a minute.
+        ("<html>", 4_320),
+        (r#"{"access_token":"abc","token_type":"bearer","expires_in":0}"#, 4_320),
     ] {
         let status = if answer.contains("error") { 401 } else { 200 };
         let mut world = World::new(&[], move |_| Played::Answer(status, answer), first_key);

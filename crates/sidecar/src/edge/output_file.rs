@@ -386,13 +386,23 @@ mod tests {
     }
 
     #[test]
-    fn f077_f078_a_folder_is_refused_and_a_fifo_replaced() {
+    fn f077_f078_a_folder_is_refused_and_a_fifo_and_a_socket_replaced() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(write(&output(dir.path()), &token("t")).unwrap_err().code, Code::OutputIsAFolder);
-        let fifo = output(&dir.path().join("fifo"));
-        rustix::fs::mknodat(rustix::fs::CWD, &fifo.path, FileType::Fifo, 0o600.into(), 0).unwrap();
-        assert_eq!(read(&fifo), None);
-        assert_eq!(write(&fifo, &token("t")).map(|left| left.how), Ok(Written::Replaced));
+        for write_mode in [WriteMode::Auto, WriteMode::InPlace] {
+            let at = |name: &str| Output {
+                write_mode,
+                ..output(&dir.path().join(format!("{name}-{write_mode:?}")))
+            };
+            let (fifo, socket) = (at("fifo"), at("socket"));
+            rustix::fs::mknodat(rustix::fs::CWD, &fifo.path, FileType::Fifo, 0o600.into(), 0).unwrap();
+            let _listens = std::os::unix::net::UnixListener::bind(&socket.path).unwrap();
+            for odd in [fifo, socket] {
+                assert_eq!(read(&odd), None);
+                assert_eq!(write(&odd, &token("t")).map(|left| left.how), Ok(Written::Replaced));
+                assert_eq!(read(&odd), Some(token("t")));
+            }
+        }
     }
 
     #[test]
