@@ -15,8 +15,8 @@ pub struct Fault {
 /// The promises.
 pub const PROMISES: [&str; 13] = [
     "a reader sees no file (before the first success) or one whole token that Dex issued, never anything else",
-    "while Dex can be reached once in each failure budget, the token on disk is never expired",
-    "after Dex returns, a new token within 30 s if there is none or an expired one, within 5 min or a tenth of what is left if it is still good",
+    "while Dex can be reached once in each failure budget, for as long as the longest pause between two tries, the token on disk is never expired",
+    "after Dex returns, a new token within 30 s if there is none or an expired one, within 5 min or a tenth of what is left if it is still good; where it had refused, within the pause of that refusal (docs/how-it-works.md)",
     "no input makes it panic, exit, hang, spin or grow",
     "at most one attempt at once, 20 in any 60 s, 3 a minute sustained in failure",
     "an attempt ends within 15 s",
