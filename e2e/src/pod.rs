@@ -10,6 +10,7 @@ use crate::app_image::APP;
 use crate::dex::Dex;
 use crate::node::Node;
 use crate::pages;
+use crate::sidecar::assert_no_secret;
 
 /// Nothing that a pod does takes longer, unless it never happens.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -154,7 +155,11 @@ impl<'a> Pod<'a> {
         let path =
             format!("/api/v1/namespaces/{}/pods/{}/log?container={container}", self.namespace, self.name);
         let before = self.node.text(&format!("{path}&previous=true")).unwrap_or_default();
-        before + &self.node.text(&path).unwrap_or_default()
+        let log = before + &self.node.text(&path).unwrap_or_default();
+        if container == "dexsidecar" {
+            assert_no_secret(&log);
+        }
+        log
     }
 
     /// Runs a command in a container; gives what it printed, or standard error with its exit code.

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::sidecar::assert_no_secret;
+
 /// Nothing on a busy machine takes longer than this, unless it never happens.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -245,9 +247,13 @@ impl Process {
     }
 }
 
+/// However it was started and whatever becomes of it, what dexsidecar says is searched for secrets.
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+        if self.name == "dexsidecar" && !std::thread::panicking() {
+            assert_no_secret(&self.output());
+        }
     }
 }
 

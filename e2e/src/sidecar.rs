@@ -111,6 +111,8 @@ impl Setup {
             .set("dex_requested_token_type", "urn:ietf:params:oauth:token-type:access_token")
             .set("dex_subject_token_type", "urn:ietf:params:oauth:token-type:id_token")
             .set("DEXSIDECAR_TERMINATION_LOG", "/dev/null")
+            // As talkative as can be: all that it says is searched for secrets.
+            .set("DEXSIDECAR_LOG", "debug")
     }
 
     /// Sets a variable.
@@ -158,7 +160,10 @@ impl Setup {
     /// Exchanges at this stand-in.
     #[must_use]
     pub fn at_stand_in(self, endpoint: &Endpoint) -> Self {
-        self.set("dex_endpoint", endpoint.url())
+        let public = self.variables.get("dex_basic_auth").is_some_and(|client| client == "user:");
+        let setup = self.set("dex_endpoint", endpoint.url());
+        // The stand-in does not care who asks, so that a secret can be looked for in each test.
+        if public { setup.set("dex_basic_auth", "user:canary-secret") } else { setup }
     }
 
     /// The output file.
@@ -287,14 +292,30 @@ impl Sidecar {
 impl Drop for Sidecar {
     fn drop(&mut self) {
         self.process.kill();
-        if !std::thread::panicking() {
-            let output = self.process.output();
-            assert_no_secret(&output);
-            if let Some(token) = self.token().filter(|token| token.len() > 20) {
-                assert!(!output.contains(&token[token.len() - 20..]), "the issued token is in the output");
-            }
+        let token = self.token().filter(|token| token.len() > 20 && !std::thread::panicking());
+        if let Some(token) = token {
+            assert!(
+                !self.process.output().contains(&token[token.len() - 20..]),
+                "the issued token is in the output"
+            );
         }
     }
+}
+
+/// Runs a script in a mount namespace of its own, as its root, and gives what it printed.
+///
+/// # Panics
+/// Without user namespaces, when the script fails, or when it printed a secret.
+#[must_use]
+pub fn in_namespace(script: &str) -> String {
+    let words = ["--user", "--map-root-user", "--mount", "sh", "-ec", script];
+    let output = Command::new("unshare").args(words).output().expect("unshare is there (util-linux)");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (printed, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "unshare with user namespaces (util-linux): {printed}{said}");
+    assert_no_secret(&printed);
+    assert_no_secret(&said);
+    printed
 }
 
 /// No secret is in this text: neither as it is, nor inside a JSON Web Token.

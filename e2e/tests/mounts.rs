@@ -8,18 +8,8 @@ use std::process::Command;
 use dexsidecar_e2e::counterpart;
 use dexsidecar_e2e::endpoint::Endpoint;
 use dexsidecar_e2e::issuer::Issuer;
-use dexsidecar_e2e::sidecar::{Setup, assert_no_secret, program};
+use dexsidecar_e2e::sidecar::{Setup, in_namespace, program};
 use dexsidecar_e2e::volume::Volume;
-
-/// Runs a script in a mount namespace of its own, as its root; gives what it printed.
-fn in_namespace(script: &str) -> String {
-    let words = ["--user", "--map-root-user", "--mount", "sh", "-ec", script];
-    let output = Command::new("unshare").args(words).output().expect("unshare is there (util-linux)");
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
-    assert_no_secret(&printed);
-    printed
-}
 
 /// `readOnlyRootFilesystem`: beside the mounted file nothing can be made.
 #[test]

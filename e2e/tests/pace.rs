@@ -89,7 +89,7 @@ fn f118_an_outage_of_two_kinds_in_turn_is_two_lines() {
         endpoint.next(Answer::Bytes(answer("503 Service Unavailable", &[], "")));
         endpoint.next(Answer::ResetAfter(300));
     }
-    let mut sidecar = setup(&endpoint, &volume).run();
+    let mut sidecar = setup(&endpoint, &volume).set("DEXSIDECAR_LOG", "info").run();
     sidecar.process.until_said("token written", 1);
     sidecar.process.until_said("recovered failed_tries=6", 1);
     let lines = sidecar.process.lines();

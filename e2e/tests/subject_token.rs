@@ -4,14 +4,13 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::issuer::{Flaw, Issuer};
 use dexsidecar_e2e::process::{Process, tied};
-use dexsidecar_e2e::sidecar::{Setup, broken, program, report};
+use dexsidecar_e2e::sidecar::{Setup, broken, in_namespace, program, report};
 use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
 
@@ -196,9 +195,7 @@ fn f068_one_that_is_never_replaced_is_told_when_it_has_expired() {
         env = setup.environment().join(" "),
         program = program().display(),
     );
-    let unshared = ["--user", "--map-root-user", "--mount", "sh", "-ec", &script];
-    let output = Command::new("unshare").args(unshared).output().expect("unshare is there (util-linux)");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = in_namespace(&script);
     assert!(said.contains("subject_token_expired") && said.contains("expired"), "{said}");
     assert!(endpoint.heard().is_empty(), "it is not sent");
 }
