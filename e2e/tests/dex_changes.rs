@@ -33,6 +33,27 @@ fn f049_a_key_that_dex_rotates_is_no_event() {
     }
 }
 
+#[test]
+fn f050_a_day_s_token_is_healed_by_the_key_check_alone() {
+    let issuer = Issuer::start();
+    let mut dex = Dex::start(&issuer, &DexSetup::default());
+    let volume = Volume::with(&issuer.token(3_600));
+    let setup = Setup::new().subject(&volume).at(&dex).arguments("--key-check 2s");
+    let mut sidecar = setup.run();
+    let first = sidecar.until_token();
+    dex.stop();
+    dex.resume();
+    sidecar.process.until_said("does not publish the key any more", 1);
+    // P13: within the period and a minute, over which a fleet is spread. A busy machine gets as much again.
+    sidecar.process.until_within(PATIENCE * 2, "the key check heals the token by itself", |process| {
+        process.said("token written") == 2
+    });
+    let second = sidecar.until_another_token(&first);
+    let keys = dex.get("/dex/keys").unwrap().body;
+    let published = |token: &str| keys.contains(header(token)["kid"].as_str().unwrap());
+    assert_eq!((published(&first), published(&second)), (false, true));
+}
+
 /// For how long the last token that was written is good, and when the next is due: in seconds.
 fn written(process: &Process) -> Option<(u64, u64)> {
     let lines = process.lines();

@@ -1,5 +1,5 @@
 //! The key check, from outside: it asks and does nothing while the keys are there, exchanges when they are gone, and rests
-//! where there are none. With a real Dex: tests/outages.rs.
+//! where there are none. With a real Dex: tests/dex_changes.rs.
 
 use std::time::Duration;
 

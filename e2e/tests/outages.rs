@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::issuer::{Issuer, Mood};
-use dexsidecar_e2e::process::PATIENCE;
 use dexsidecar_e2e::sidecar::Setup;
-use dexsidecar_e2e::signing_key::header;
 use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
 
@@ -42,27 +40,6 @@ fn f002_dex_is_killed_and_comes_back_with_other_keys() {
     dex.resume();
     sidecar.until_another_token(&first);
     sidecar.process.until_said("recovered", 1);
-}
-
-#[test]
-fn f050_a_day_s_token_is_healed_by_the_key_check_alone() {
-    let issuer = Issuer::start();
-    let mut dex = Dex::start(&issuer, &DexSetup::default());
-    let volume = Volume::with(&issuer.token(3_600));
-    let setup = Setup::new().subject(&volume).at(&dex).arguments("--key-check 2s");
-    let mut sidecar = setup.run();
-    let first = sidecar.until_token();
-    dex.stop();
-    dex.resume();
-    sidecar.process.until_said("does not publish the key any more", 1);
-    // P13: within the period and a minute, over which a fleet is spread. A busy machine gets as much again.
-    sidecar.process.until_within(PATIENCE * 2, "the key check heals the token by itself", |process| {
-        process.said("token written") == 2
-    });
-    let second = sidecar.until_another_token(&first);
-    let keys = dex.get("/dex/keys").unwrap().body;
-    let published = |token: &str| keys.contains(header(token)["kid"].as_str().unwrap());
-    assert_eq!((published(&first), published(&second)), (false, true));
 }
 
 #[test]
