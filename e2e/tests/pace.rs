@@ -81,17 +81,17 @@ fn f096_after_a_stop_past_the_expiry_there_is_one_exchange() {
     assert_eq!(sidecar.setup().done(&["ready"]).code, Some(0));
 }
 
-/// Two failures in turn, for as long as it takes to meet each three times.
+/// Two failures in turn, for as long as it takes to meet each twice.
 #[test]
 fn f118_an_outage_of_two_kinds_in_turn_is_two_lines() {
     let (endpoint, volume) = (endpoint(3_600), Volume::with("eyJh.eyJi.canary"));
-    for _ in 0..3 {
+    for _ in 0..2 {
         endpoint.next(Answer::Bytes(answer("503 Service Unavailable", &[], "")));
         endpoint.next(Answer::ResetAfter(300));
     }
     let mut sidecar = setup(&endpoint, &volume).set("DEXSIDECAR_LOG", "info").run();
     sidecar.process.until_said("token written", 1);
-    sidecar.process.until_said("recovered failed_tries=6", 1);
+    sidecar.process.until_said("recovered failed_tries=4", 1);
     let lines = sidecar.process.lines();
     let failures = lines.iter().filter(|line| line.text.contains("code=")).count();
     assert_eq!((failures, lines.len()), (2, 5), "{}", sidecar.process.timeline());

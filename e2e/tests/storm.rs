@@ -5,13 +5,16 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::reader::{Judgement, Readers, Seen};
 use dexsidecar_e2e::sidecar::Setup;
 use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
+
+/// How long a write may hold up the end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 fn long() -> bool {
     std::env::var_os("DEXSIDECAR_E2E_LONG").is_some()
@@ -119,12 +122,18 @@ fn f101_no_end_of_many_leaves_anything_but_a_whole_token_or_none() {
         std::thread::sleep(instant);
         let listens = listens(sidecar.process.pid());
         sidecar.process.signal(Signal::TERM);
+        let told = Instant::now();
         let status = sidecar.process.ended();
+        let took = told.elapsed();
         assert!(is_an_end(status, listens), "{status}, listening: {listens}\n{}", sidecar.process.timeline());
         let token = fs::read_to_string(&output).ok();
         assert!(token.as_deref().is_none_or(|token| judge(token) == Judgement::Good), "{token:?}");
-        let left = names(&folder);
-        assert_eq!(left.len(), usize::from(token.is_some()), "{left:?}");
+        // A write that has begun is finished, unless the disk takes half a second and more for it: then it is let be.
+        let left = names(&folder).into_iter().filter(|name| name != "token").count();
+        assert!(
+            left == 0 || left == 1 && took >= LAST_WORDS,
+            "{left} temporary files are left after {took:?}"
+        );
         endpoint.issued().len() > before
     });
 }
