@@ -26,6 +26,8 @@ pub enum Answer {
     Drip(Vec<u8>, Duration),
     /// So many bytes of a good answer, then a reset.
     ResetAfter(usize),
+    /// These bytes, then these again and again for as long as the other side listens.
+    Endless(Vec<u8>, Vec<u8>),
     /// These bytes, then nothing for as long as the other side waits.
     Stall(Vec<u8>),
     /// Nothing for as long as the other side waits.
@@ -41,6 +43,10 @@ pub enum Documents {
     Nowhere,
     /// They cannot be had just now.
     Unavailable,
+    /// They are at another server, whose port this is: that is where a redirect leads.
+    Elsewhere(u16),
+    /// Instead of them there is a million of nothing: as many keys and grants as an answer can hold.
+    Countless,
 }
 
 /// What the stand-in knows.
@@ -208,6 +214,12 @@ impl Shared {
                 line.flush()?;
                 reset(line)
             }
+            Answer::Endless(head, more) => {
+                line.write_all(&head)?;
+                loop {
+                    line.write_all(&more)?;
+                }
+            }
             Answer::Stall(bytes) => {
                 line.write_all(&bytes)?;
                 line.flush()?;
@@ -230,6 +242,18 @@ impl Shared {
         state.keys_asked += 1;
         let document = match (target, state.documents) {
             (_, Documents::Unavailable) => return wire::answer("503 Service Unavailable", &[], ""),
+            (_, Documents::Elsewhere(port)) => {
+                let location = format!("http://127.0.0.1:{port}{target}");
+                return wire::answer("307 Temporary Redirect", &[("Location", &location)], "");
+            }
+            ("/dex/keys", Documents::Countless) => {
+                let body = format!(r#"{{"keys":[{}{{}}]}}"#, "{},".repeat(340_000));
+                return wire::answer("200 OK", &[], &body);
+            }
+            (_, Documents::Countless) => {
+                let body = format!(r#"{{"grant_types_supported":[{}""]}}"#, "\"\",".repeat(340_000));
+                return wire::answer("200 OK", &[], &body);
+            }
             ("/dex/keys", Documents::Published) => json!({"keys": [state.key.jwk()]}),
             ("/dex/.well-known/openid-configuration", Documents::Published) => json!({
                 "issuer": "https://dex.test/dex",

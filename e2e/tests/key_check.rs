@@ -75,3 +75,15 @@ fn where_there_are_no_keys_one_line_says_so_and_the_check_rests() {
     assert_eq!(endpoint.keys_asked(), looked, "{}", sidecar.process.timeline());
     assert_eq!((sidecar.process.said(RESTS), sidecar.token()), (1, Some(token)));
 }
+
+/// What is published beside the endpoint is looked for there, and nowhere that it may be said to be.
+#[test]
+fn f019_keys_are_not_looked_for_where_a_redirect_leads() {
+    let (endpoint, canary) = (Endpoint::start("127.0.0.1:0", None), Endpoint::start("127.0.0.1:0", None));
+    endpoint.publish(Documents::Elsewhere(canary.address().port()));
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let setup = Setup::new().subject(&volume).at_stand_in(&endpoint).arguments("--key-check 1s");
+    let mut sidecar = setup.run();
+    sidecar.process.until_said("the key check rests", 1);
+    assert!(endpoint.keys_asked() >= 2 && canary.keys_asked() == 0 && canary.heard().is_empty());
+}

@@ -6,9 +6,11 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dexsidecar_e2e::endpoint::{Answer, Endpoint};
+use dexsidecar_e2e::certificates::Authority;
+use dexsidecar_e2e::endpoint::{Answer, Documents, Endpoint};
 use dexsidecar_e2e::process::{Process, tied};
 use dexsidecar_e2e::sidecar::{Setup, Sidecar, program, shipped};
 use dexsidecar_e2e::volume::Volume;
@@ -124,39 +126,66 @@ fn bomb(size: usize) -> Vec<u8> {
 /// Each three times, so that what one leaves behind would add up. Then it is killed, as for its memory, and takes up its work.
 #[test]
 fn f029_f030_f105_no_answer_makes_it_grow() {
-    let whole = |head: &str, body: &[u8]| [head.as_bytes(), b"\r\n\r\n", body].concat();
-    let packed =
-        |status: &str, size| whole(&format!("HTTP/1.1 {status}\r\nContent-Encoding: gzip"), &bomb(size));
-    let huge = vec![b'x'; 16 * 1024 * 1024];
-    let many: String = (0..40_000).map(|n| format!("X-{n}: {}\r\n", "y".repeat(100))).collect();
-    let chunk = format!("{:x}\r\n{}\r\n", 1_000_000, "z".repeat(1_000_000));
-    let long = format!(r#"{{"access_token":"{}","expires_in":4}}"#, "a".repeat(256 * 1024));
+    let endless =
+        |head: &str, more: &str| Answer::Endless(head.as_bytes().to_vec(), more.as_bytes().to_vec());
+    let x = "x".repeat(65_536);
+    let chunk = format!("10000\r\n{x}\r\n");
+    let says = |status: &str, body: &str| Answer::Bytes(answer(status, &[], body));
     let refusal = |why: &str| {
-        let body = format!(r#"{{"error":"access_denied","error_description":"{why}"}}"#);
-        answer("401 Unauthorized", &[], &body)
+        says("401 Unauthorized", &format!(r#"{{"error":"access_denied","error_description":"{why}"}}"#))
     };
-    let answers = [
-        ("a body", whole("HTTP/1.1 200 OK", &huge)),
-        ("a body as announced", whole("HTTP/1.1 200 OK\r\nContent-Length: 16777216", &huge)),
-        ("headers", format!("HTTP/1.1 200 OK\r\n{many}\r\n").into_bytes()),
-        ("chunks", whole("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked", chunk.repeat(16).as_bytes())),
-        ("depth", answer("200 OK", &[], &format!("{}1", "[".repeat(900_000)))),
-        ("depth in a member", answer("200 OK", &[], &format!(r#"{{"x":{}"#, "[".repeat(900_000)))),
+    let packed = |status: &str, size| {
+        let head = format!("HTTP/1.1 {status}\r\nContent-Encoding: gzip\r\n\r\n");
+        Answer::Bytes([head.into_bytes(), bomb(size)].concat())
+    };
+    let (lists, nothings) = ("[0],".repeat(250_000), "0,".repeat(500_000));
+    let half = "a".repeat(500_000);
+    no_growth(vec![
+        ("a body", endless("HTTP/1.1 200 OK\r\n\r\n", &x)),
+        ("a body as announced", endless("HTTP/1.1 200 OK\r\nContent-Length: 17179869184\r\n\r\n", &x)),
+        ("a header", endless("HTTP/1.1 200 OK\r\nX: ", &x)),
+        ("headers", endless("HTTP/1.1 200 OK\r\n", "X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n")),
+        ("interim answers", endless("", "HTTP/1.1 100 Continue\r\n\r\n")),
+        ("chunks", endless("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &chunk)),
+        ("depth", says("200 OK", &format!("{}1", "[".repeat(900_000)))),
+        ("depth in a member", says("200 OK", &format!(r#"{{"x":{}"#, "[".repeat(900_000)))),
+        ("a token of lists", says("200 OK", &format!(r#"{{"access_token":[{lists}0]}}"#))),
+        ("an error of numbers", says("400 Bad Request", &format!(r#"{{"error":[{nothings}0]}}"#))),
         ("ten megabytes in gzip", packed("200 OK", 10 * 1024 * 1024)),
         ("a hundred megabytes in gzip, refused", packed("400 Bad Request", 100 * 1024 * 1024)),
-        ("the longest token there may be", answer("200 OK", &[], &long)),
+        (
+            "the longest token there may be",
+            says("200 OK", &format!(r#"{{"access_token":"{}","expires_in":4}}"#, "a".repeat(256 * 1024))),
+        ),
         ("a long refusal", refusal(&"y".repeat(900_000))),
         ("a long refusal that is encoded", refusal(&"%79".repeat(300_000))),
-    ];
+        (
+            "a refusal that brings a token",
+            says(
+                "400 Bad Request",
+                &format!(r#"{{"access_token":"{half}","error":"x","error_description":"{half}"}}"#),
+            ),
+        ),
+    ]);
+}
+
+/// What ships goes through each of these three times, in TLS over IPv6, with the longest of subject tokens; then it has its
+/// token, has never taken 8 MB, and adopts the token after a kill.
+fn no_growth(answers: Vec<(&'static str, Answer)>) {
+    let authority = Authority::new();
+    let tls = authority.server(&[]).server_config();
     std::thread::scope(|scope| {
-        for (what, bytes) in answers {
+        for (what, played) in answers {
+            let (authority, tls) = (&authority, Arc::clone(&tls));
             scope.spawn(move || {
-                let endpoint = Endpoint::start("127.0.0.1:0", None);
+                let endpoint = Endpoint::start("[::1]:0", Some(tls));
                 for _ in 0..3 {
-                    endpoint.next(Answer::Bytes(bytes.clone()));
+                    endpoint.next(played.clone());
                 }
                 let volume = Volume::with(&format!("eyJh.{}.canary", "x".repeat(60_000)));
-                let setup = setup(&endpoint, &volume).arguments("--log-level debug");
+                let setup = setup(&endpoint, &volume)
+                    .set("DEXSIDECAR_CA_FILE", authority.file().to_str().unwrap())
+                    .arguments("--attempt-timeout 5s");
                 let mut sidecar = setup.program(&[&shipped()]).run();
                 endpoint.until_heard(4);
                 let output = sidecar.output();
@@ -164,13 +193,27 @@ fn f029_f030_f105_no_answer_makes_it_grow() {
                     .process
                     .until(what, |_| fs::read_to_string(&output).is_ok_and(|t| t.starts_with("eyJ")));
                 let peak = peak(&sidecar);
-
                 assert!(peak < 8 * 1024, "{what}: {peak} kB");
                 sidecar.kill_and_run_again();
                 sidecar.process.until_said("the token on disk is still good", 1);
             });
         }
     });
+}
+
+/// Nor do the documents beside the endpoint, which are looked at again and again.
+#[test]
+fn f029_no_list_of_keys_or_grants_makes_it_grow() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    endpoint.publish(Documents::Countless);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let setup = setup(&endpoint, &volume).arguments("--key-check 1s").program(&[&shipped()]);
+    let mut sidecar = setup.run();
+    sidecar.process.until("keys are looked for", |_| endpoint.keys_asked() >= 2);
+    sidecar.process.until_said("the key check rests", 1);
+    let peak = peak(&sidecar);
+    assert!(peak < 8 * 1024, "{peak} kB");
+    assert_eq!((endpoint.heard().len(), sidecar.terminate()), (1, Some(0)));
 }
 
 /// One millisecond in a hundred is all that it gets.
