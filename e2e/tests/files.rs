@@ -55,9 +55,10 @@ fn f063_what_is_no_regular_file_is_told_and_never_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), FileType::Fifo, 0o600.into(), 0).unwrap();
+    let _socket = UnixListener::bind(at("socket")).unwrap();
     fs::create_dir(at("folder")).unwrap();
     symlink("/dev/zero", at("device")).unwrap();
-    for name in ["fifo", "folder", "device"] {
+    for name in ["fifo", "socket", "folder", "device"] {
         let setup =
             Setup::new().at_stand_in(&endpoint).set("dex_file_subject_token", at(name).to_str().unwrap());
         let done = setup.done(&["once", "--timeout", "300ms"]);

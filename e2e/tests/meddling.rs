@@ -39,9 +39,11 @@ fn f088_what_others_do_to_the_file_is_mended_without_an_exchange() {
                 }
                 .expect("a folder of its own");
                 sidecar.process.until_said("the token is put back", 1);
-                sidecar.process.until(&format!("it is mended: {deed}"), |_| {
-                    fs::read_to_string(&output).is_ok_and(|found| found == token)
-                });
+                let whole = || fs::read_to_string(&output).is_ok_and(|found| found == token);
+                sidecar.process.until(&format!("it is mended: {deed}"), |_| whole());
+                // And again, within the same minute.
+                fs::remove_file(&output).expect("a folder of its own");
+                sidecar.process.until_within(Duration::from_secs(40), "it is mended again", |_| whole());
                 assert_eq!(endpoint.heard().len(), 1, "{deed}");
             });
         }

@@ -368,8 +368,11 @@ impl Refresher {
         if self.in_hand.is_some() {
             return false;
         }
-        let next = self.repaired.filter(|_| contested).map(|last| last + BETWEEN_REPAIRS);
-        let ready = next.map_or(now.boot, |next| next.max(now.boot));
+        let ready = match self.repaired.filter(|_| contested) {
+            // It was put off, and then there was another token: the same instant is still the one.
+            Some(planned) if planned > now.boot => planned,
+            last => last.map_or(now.boot, |last| (last + BETWEEN_REPAIRS).max(now.boot)),
+        };
         self.repaired = Some(ready);
         self.in_hand = Some(InHand { lifetime: held, put_back: true });
         self.publish_due = ready;

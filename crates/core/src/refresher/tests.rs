@@ -583,6 +583,22 @@ fn f088_what_nobody_contests_is_put_back_at_once_each_time() {
 }
 
 #[test]
+fn f087_a_repair_that_never_came_puts_the_next_one_off_no_further() {
+    let mut refresher = new();
+    for round in 0..20_u32 {
+        let when = f64::from(round) * 9.0;
+        refresher.obtained(Lifetime::starting(at(when).boot, secs(20)), at(when));
+        refresher.published(at(when), Jitter::NONE);
+        assert!(refresher.displaced(true, at(when + 1.0)));
+        if refresher.publish_due <= at(when + 1.0).boot {
+            refresher.published(at(when + 1.0), Jitter::NONE);
+        }
+    }
+    let put_off = at(172.0).boot.until(refresher.publish_due);
+    assert!(put_off <= BETWEEN_REPAIRS, "{put_off:?}");
+}
+
+#[test]
 fn f092_f094_a_stepped_clock_tells_a_found_token_s_life_anew_and_what_failed_is_tried_again() {
     let life = |length: u64| Lifetime::starting(at(0.0).boot, Duration::from_secs(length));
     let mut refresher = new();

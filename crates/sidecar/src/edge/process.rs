@@ -10,7 +10,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit};
 pub fn keep_panics_short() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let _ = io::stderr().write_all(format!("dexsidecar: a fault of its own, at {place}\n").as_bytes());
+        let _ = io::stderr().write_all(format!("dexsidecar: panicked, at {place}\n").as_bytes());
     }));
 }
 
