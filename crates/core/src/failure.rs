@@ -240,8 +240,8 @@ failures! {
         "the issued token is not a bearer token",
         "check dex_requested_token_type; only bearer tokens can be used from a file";
     TokenExpired = "token_expired", Exchange, Network, DexHealth,
-        "the issued token has expired already",
-        "compare the clocks of Dex and of this node; look for a cache in front of Dex";
+        "the issued token has expired already, or nearly",
+        "look for a cache in front of Dex, and at expiry.idTokens in Dex's configuration";
     TokenUnchanged = "token_unchanged", Exchange, Network, DexHealth,
         "the same old token was issued again",
         "look for a cache in front of Dex's token endpoint";
