@@ -23,6 +23,25 @@ pub enum Reply {
     Refused,
     /// Nothing.
     Silence,
+    /// What is no answer to the question, or none at all.
+    Lie(Lie),
+}
+
+/// How an answer is none.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Lie {
+    /// To another question, by its number.
+    Number,
+    /// The name is another name for itself.
+    Circle,
+    /// The name begins where it begins.
+    Pointer,
+    /// More records are announced than there are.
+    Counts,
+    /// Half of the question.
+    Half,
+    /// All that is left out of the message over UDP is left out over TCP too.
+    Truncated,
 }
 
 #[derive(Debug, Default)]
@@ -104,9 +123,11 @@ impl Names {
             Reply::Failed => (2, None, false),
             Reply::Absent => (3, None, false),
             Reply::Refused => (5, None, false),
+            Reply::Lie(Lie::Truncated) => (0, None, true),
+            Reply::Lie(_) => (0, Some(Ipv4Addr::LOCALHOST), false),
         };
         // Of addresses only those of version 4 are known here.
-        let address = address.filter(|_| kind == [0, 1]);
+        let address = address.filter(|_| kind == [0, 1] || matches!(reply, Reply::Lie(_)));
         let mut answer = question.get(..2)?.to_vec();
         answer.extend([0x84 | if truncated { 2 } else { 0 }, 0x80 | code]);
         answer.extend([0, 1, 0, u8::from(address.is_some()), 0, 0, 0, 0]);
@@ -115,6 +136,21 @@ impl Names {
             // A pointer to the name, type A, class IN, one second to live, four bytes.
             answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
             answer.extend(address.octets());
+        }
+        match reply {
+            Reply::Lie(Lie::Number) => answer[0] ^= 0xff,
+            Reply::Lie(Lie::Counts) => answer[7] = 200,
+            Reply::Lie(Lie::Half) => answer.truncate(12 + (end - 12) / 2),
+            Reply::Lie(Lie::Circle) => {
+                // CNAME, and as its name a pointer to the question's.
+                answer.truncate(end + 4);
+                answer.extend([0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 1, 0, 2, 0xc0, 12]);
+            }
+            Reply::Lie(Lie::Pointer) => {
+                let here = u8::try_from(end + 4).ok()?;
+                answer[end + 4..end + 6].copy_from_slice(&[0xc0, here]);
+            }
+            _ => {}
         }
         Some(answer)
     }

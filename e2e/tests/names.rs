@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
-use dexsidecar_e2e::names::{Names, Reply};
+use dexsidecar_e2e::names::{Lie, Names, Reply};
 use dexsidecar_e2e::process::tied;
 use dexsidecar_e2e::sidecar::{Setup, broken, program, report, shipped};
 use dexsidecar_e2e::volume::Volume;
@@ -44,9 +44,10 @@ macro_rules! stories {
     ($($story:ident),* $(,)?) => { [$((stringify!($story), $story as fn())),*] };
 }
 
-const STORIES: [Story; 9] = stories![
+const STORIES: [Story; 10] = stories![
     f007_a_name_that_is_not_to_be_had_is_told_and_healed,
     f007_a_name_that_is_lost_later_takes_no_token_away,
+    f007_a_name_server_that_lies_is_told_and_healed,
     f008_a_resolver_that_hangs_holds_up_nothing,
     f008_a_resolver_that_hangs_costs_one_thread_and_delays_no_exit,
     f009_search_domains_and_answers_over_tcp_work,
@@ -159,6 +160,35 @@ fn f007_a_name_that_is_lost_later_takes_no_token_away() {
         assert_eq!(sidecar.token(), Some(token), "{name}");
         assert_eq!(sidecar.setup().done(&["ready"]).code, Some(0), "{name}");
     }
+}
+
+/// Nothing that a name server can say makes it fall, hang or connect to where nobody said; when it tells the truth again, all
+/// is well.
+fn f007_a_name_server_that_lies_is_told_and_healed() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let lies = [Lie::Number, Lie::Circle, Lie::Pointer, Lie::Counts, Lie::Half, Lie::Truncated];
+    std::thread::scope(|scope| {
+        for lie in lies {
+            let (endpoint, volume) = (&endpoint, &volume);
+            scope.spawn(move || {
+                let name = format!("{lie:?}.lies.test").to_lowercase();
+                names().set(&name, Reply::Lie(lie));
+                let mut sidecar =
+                    setup(endpoint, volume, &format!("{name}.")).arguments("--attempt-timeout 4s").run();
+                // Some resolvers read as much of it as makes sense.
+                sidecar.process.until(&format!("{lie:?} is told or seen through"), |process| {
+                    process.said("code=name_")
+                        + process.said("code=timed_out")
+                        + process.said("token written")
+                        > 0
+                });
+                names().set(&name, Reply::Address(Ipv4Addr::LOCALHOST));
+                sidecar.process.until_said("token written", 1);
+                assert_eq!(sidecar.terminate(), Some(0), "{lie:?}");
+            });
+        }
+    });
 }
 
 fn f008_a_resolver_that_hangs_holds_up_nothing() {

@@ -120,6 +120,25 @@ fn f083_a_kill_at_any_step_leaves_the_old_or_the_new() {
     }
 }
 
+/// Overwriting in place is what it is asked not to do where it can be helped: a kill may leave a mixture, and the next start
+/// heals that too.
+#[test]
+fn f080_f083_a_kill_while_a_file_is_overwritten_in_place_is_healed_by_the_next_start() {
+    let world = World::new();
+    for call in ["fchmod", "ftruncate", "fsync"] {
+        let setup = world.setup().set("DEXSIDECAR_WRITE_MODE", "in-place");
+        // What is longer than a token leaves a rest behind it.
+        fs::write(setup.output(), OLD.repeat(20)).expect("its folder is there");
+        let inject = format!("-e trace={call} -e inject={call}:signal=SIGKILL:when=1");
+        let (trace, setup) = Trace::of(setup, &inject);
+        let done = setup.done(&["once"]);
+        assert_eq!(done.code, None, "{call}: {}{}", done.stderr, trace.lines().join("\n"));
+        let left = fs::read_to_string(setup.output()).expect("it is there");
+        assert_eq!(world.is_whole(&left), call == "fsync", "{call}: {left}");
+        heals(&world, &setup, call);
+    }
+}
+
 /// Half of the token is in the temporary file when the kernel ends it: no call of ours is whole or nothing but the rename.
 #[test]
 fn f083_a_kill_in_the_middle_of_the_content_leaves_the_old() {

@@ -419,7 +419,10 @@ impl<E: TokenEndpoint> Agent<E> {
         let left = self.refresher.held().and_then(|held| held.left(now.boot));
         let new = lifetime.left(now.boot).unwrap_or_default();
         if new <= HARDLY_ALIVE && left.is_some_and(|left| left > new) {
-            return Err(Failure::new(Code::TokenExpired, format!("it lives {}, and the one on disk longer", Human(new))));
+            return Err(Failure::new(
+                Code::TokenExpired,
+                format!("it lives {}, and the one on disk longer", Human(new)),
+            ));
         }
         Ok(lifetime)
     }
