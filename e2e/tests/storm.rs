@@ -7,6 +7,9 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use dexsidecar::edge::output_file;
+use dexsidecar_core::config::{Output, WriteMode};
+use dexsidecar_core::secret::Secret;
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::reader::{Judgement, Readers, Seen};
 use dexsidecar_e2e::sidecar::Setup;
@@ -46,6 +49,38 @@ fn f089_no_read_of_many_is_torn_or_mixed() {
     });
     let seen = readers.seen();
     assert_eq!(Seen { reads: 0, ..seen }, Seen::default(), "of {} reads", seen.reads);
+}
+
+/// The token bucket lets a token come each four seconds. The edge that writes it knows no pace: thousands of replacements, and
+/// not one read of a mixture; overwritten in place, there are some, or this test would not see any.
+#[test]
+fn f089_no_read_between_thousands_of_replacements_is_mixed() {
+    let tokens: Vec<String> =
+        "abcd".chars().zip([400, 1_900, 700, 5_000]).map(|(c, n)| c.to_string().repeat(n)).collect();
+    let writing = |write_mode, enough: &dyn Fn(Seen, usize) -> bool| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("token");
+        let output =
+            Output { path: path.clone(), mode: None, group: None, write_mode, remove_expired: false };
+        let secrets: Vec<Secret> = tokens.iter().cloned().map(Secret::new).collect();
+        output_file::write(&output, &secrets[0]).expect("a folder of its own");
+        let known = tokens.clone();
+        let judge =
+            move |text: &str| if known.iter().any(|k| k == text) { Judgement::Good } else { Judgement::Torn };
+        let readers = Readers::start(8, &path, judge);
+        let (start, mut times) = (Instant::now(), 0);
+        while !enough(readers.seen(), times) {
+            assert!(start.elapsed() < Duration::from_secs(600), "{times} writes, {:?}", readers.seen());
+            times += 1;
+            output_file::write(&output, &secrets[times % secrets.len()]).expect("a folder of its own");
+        }
+        readers.seen()
+    };
+    let (reads, writes) = if long() { (10_000_000, 100_000) } else { (200_000, 2_000) };
+    let seen = writing(WriteMode::Atomic, &|seen, times| seen.reads >= reads && times >= writes);
+    assert_eq!(Seen { reads: 0, ..seen }, Seen::default(), "of {} reads", seen.reads);
+    let seen = writing(WriteMode::InPlace, &|seen, _| seen.torn + seen.empty > 0);
+    assert_eq!(seen.missing, 0);
 }
 
 /// How long this setup takes to its first token, so that attacks can be spread over all that it does until then.

@@ -25,7 +25,8 @@ cargo xtask COMMAND
   demo [--once-around]   see a token being kept fresh by a real Dex; Ctrl-C ends it
   demo --kubernetes [--once-around]
                          see a pod on a real node log in to a real Incus with it; needs root
-  test                   formatting, lints, licences, and every test there is
+  test [--long]          formatting, lints, licences, and every test there is; --long for all of what is only
+                         sampled else: ten million reads, thousands of kills, a hundred thousand histories
   build [--aarch64]      the static binary as it ships; --aarch64 for that machine
   image [--amd64]        an OCI archive for amd64 and arm64, or for the one alone; no daemon needed
   rootfs DIR [--aarch64] what is in the image, into a folder: the Dockerfile uses it
@@ -78,6 +79,7 @@ fn run() -> Result<ExitCode, String> {
         "demo" => &["kubernetes", "once-around"],
         "build" | "rootfs" => &["aarch64"],
         "image" => &["amd64"],
+        "test" => &["long"],
         "soak" | "fuzz" => &["minutes"],
         "survive" => &["bin"],
         _ => &[],
@@ -99,7 +101,7 @@ fn run() -> Result<ExitCode, String> {
             Ok(ExitCode::SUCCESS)
         }
         "demo" => demo(has("kubernetes"), has("once-around")),
-        "test" => test::all(),
+        "test" => test::all(has("long")),
         "build" => {
             let binary = release::build(if has("aarch64") { Target::Aarch64 } else { Target::X86_64 })?;
             println!("{}", binary.display());

@@ -13,8 +13,8 @@ struct Counts {
     skipped: usize,
 }
 
-/// Runs all of it, whatever fails on the way.
-pub(crate) fn all() -> Result<ExitCode, String> {
+/// Runs all of it, whatever fails on the way; `long` for the long forms of what is sampled else.
+pub(crate) fn all(long: bool) -> Result<ExitCode, String> {
     let mut good = true;
     let mut counts = Counts::default();
     let mut notes = Vec::new();
@@ -33,8 +33,12 @@ pub(crate) fn all() -> Result<ExitCode, String> {
             println!("   FAILED: {why}");
         }
     }
-    let tests = ["test", "--workspace", "--locked", "--no-fail-fast"];
-    let done = step::following("tests: cargo test --workspace", cargo().args(tests), news);
+    let mut tests = cargo();
+    tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    if long {
+        tests.envs([("DEXSIDECAR_E2E_LONG", "1"), ("PROPTEST_CASES", "100000")]);
+    }
+    let done = step::following("tests: cargo test --workspace", &mut tests, news);
     good &= done.good;
     done.output.lines().for_each(|line| counts.add(line));
     for (name, target) in [("x86_64", Target::X86_64), ("aarch64", Target::Aarch64)] {
