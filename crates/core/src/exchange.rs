@@ -1,5 +1,6 @@
 //! Everything about the trade except the subject token's file: who asks, for what, and the party that answers.
 
+use std::fmt;
 use std::future::Future;
 
 use base64::Engine as _;
@@ -33,8 +34,8 @@ pub struct Request {
     pub form: Option<Secret>,
 }
 
-/// What came back, not judged yet.
-#[derive(Clone, Debug, Default)]
+/// What came back, not judged yet. Any part of it may repeat a secret, so `Debug` tells its size and status only.
+#[derive(Clone, Default)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
@@ -50,6 +51,12 @@ pub struct Answer {
     pub location: Option<String>,
     /// The body; it may hold a token, so it is wiped.
     pub body: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({} with {} bytes)", self.status, self.body.len())
+    }
 }
 
 /// The party that answers: HTTP in life, scripted in tests.

@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 
 use crate::token::LARGEST_ISSUED;
 
-/// A member's value.
-#[derive(Debug, Default, PartialEq)]
+/// A member's value. A text may be a token, so `Debug` does not show it.
+#[derive(Default, PartialEq)]
 pub(crate) enum Member {
     /// It is not there, or null.
     #[default]
@@ -35,6 +35,17 @@ impl Member {
     /// True when nothing was said.
     pub(crate) const fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
+    }
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("Absent"),
+            Self::Text(_) => f.write_str("Text(redacted)"),
+            Self::Number(number) => write!(f, "Number({number})"),
+            Self::Other => f.write_str("Other"),
+        }
     }
 }
 

@@ -9,13 +9,22 @@ use zeroize::Zeroizing;
 /// There is no `Display`, no `Serialize`, and `Debug` says nothing of the content; [`Secret::expose`] is the
 /// only way in, so that a search for it lists every place that touches a secret.
 ///
-/// ```compile_fail
+/// ```
 /// let secret = dexsidecar_core::secret::Secret::new("s3cret".to_owned());
-/// println!("{secret}"); // no Display
+/// println!("{secret:?}"); // Secret(redacted)
+/// let text: &str = secret.expose();
+/// # assert_eq!(text, "s3cret");
 /// ```
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// let secret = dexsidecar_core::secret::Secret::new("s3cret".to_owned());
+/// println!("{secret}"); // no Display
+/// let text: &str = secret.expose();
+/// ```
+///
+/// ```compile_fail,E0277
+/// let secret = dexsidecar_core::secret::Secret::new("s3cret".to_owned());
+/// println!("{secret:?}");
 /// let text: String = secret.into(); // no conversion back
 /// ```
 #[derive(Clone, Eq, PartialEq)]

@@ -1,0 +1,46 @@
+//! What `{:?}` shows of everything that holds a secret: that there is one.
+
+use dexsidecar_core::config::{Config, Given};
+use dexsidecar_core::endpoint_url::EndpointUrl;
+use dexsidecar_core::exchange::{Answer, Field, Request, basic_authorization, form};
+use dexsidecar_core::response::{self, Asked};
+use dexsidecar_core::secret::Secret;
+use dexsidecar_core::time::UnixTime;
+use dexsidecar_core::token::SubjectToken;
+
+const CANARY: &str = "canary";
+
+fn secret() -> Secret {
+    Secret::new(CANARY.to_owned())
+}
+
+#[test]
+fn nothing_that_holds_a_secret_shows_it() {
+    let variables = [
+        ("dex_endpoint", "https://dex.example/token"),
+        ("dex_access_token_file", "/token"),
+        ("dex_basic_auth", "user:canary"),
+        ("dex_client_secret", CANARY),
+        ("dex_subject_token", CANARY),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned())));
+    let given = Given { variables: variables.to_vec(), ..Given::default() };
+    let config = Config::read(&given, true).expect("sound settings");
+    let field = Field { name: "subject_token".to_owned(), value: secret() };
+    let (url, _) = EndpointUrl::parse("https://dex.example/token").expect("a URL");
+    let form = Some(form(std::slice::from_ref(&field)));
+    let request =
+        Request { url, authorization: basic_authorization(&Secret::new("user:canary".into())), form };
+    let body = br#"{"access_token":"canary","expires_in":60}"#.to_vec();
+    let answer =
+        Answer { status: 200, location: Some(CANARY.into()), body: body.into(), ..Answer::default() };
+    let asked = Asked { now: UnixTime::from_secs(1), requested_type: None, secrets: &[secret()] };
+    let issued = response::read(&answer, asked).expect("a token");
+    let subject = SubjectToken::parse(CANARY.into(), None).expect("a token");
+    let shown = format!("{given:?}{config:?}{field:?}{request:?}{answer:?}{asked:?}{issued:?}{subject:?}");
+    assert!(shown.matches("redacted").count() >= 9, "{shown}");
+    // As text, as base64 of the client, and as bytes in numbers.
+    for shape in [CANARY, "dXNlcjpjYW5hcnk", "99, 97, 110, 97, 114, 121"] {
+        assert!(!shown.contains(shape), "{shown}");
+    }
+}
