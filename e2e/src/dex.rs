@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use dexsidecar_fetch::go::Program;
@@ -277,11 +278,21 @@ impl Dex {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago on every address, below those that the kernel gives to whoever asks for any: a connection
+/// that begins in the next moment does not take it.
 ///
 /// # Panics
 /// When there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+    static TURN: AtomicU32 = AtomicU32::new(0);
+    const PORTS: std::ops::Range<u32> = 21_000..30_000;
+    let count = PORTS.end - PORTS.start;
+    // Programs that run side by side begin at different places.
+    let begin = std::process::id().wrapping_mul(97) % count;
+    (0..count)
+        .map(|_| PORTS.start + (begin + TURN.fetch_add(1, Ordering::Relaxed)) % count)
+        .filter_map(|port| u16::try_from(port).ok())
+        .find(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok())
+        .expect("a free port")
 }

@@ -2,11 +2,13 @@
 //! and what the page says of mistakes is what `dexsidecar check` and Dex's log say.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use dexsidecar_e2e::control_plane::ControlPlane;
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::issuer::ClusterIssuer as _;
 use dexsidecar_e2e::pages;
+use dexsidecar_e2e::process::PATIENCE;
 use dexsidecar_e2e::sidecar::{Setup, broken, report};
 use dexsidecar_e2e::volume::Volume;
 use serde_json::{Value, json};
@@ -54,12 +56,17 @@ fn assert_row(mistake: &str, setup: &Setup, dex: &Dex) {
     let (code, words) = row(mistake);
     let before = dex.log().len();
     let told = broken(&report(setup));
-    let log = dex.log().split_off(before);
     assert_eq!(told["code"], code, "{mistake}: {told:#}");
+    let log = || dex.log().split_off(before);
     if words == "nothing" {
-        assert_eq!(log, "", "{mistake}");
-    } else {
-        assert!(log.contains(&words), "{mistake}: Dex's log does not say {words:?}\n{log}");
+        assert_eq!(log(), "", "{mistake}");
+        return;
+    }
+    // It says so beside its answer.
+    let start = Instant::now();
+    while !log().contains(&words) {
+        assert!(start.elapsed() < PATIENCE, "{mistake}: Dex's log does not say {words:?}\n{}", log());
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
