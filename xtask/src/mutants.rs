@@ -16,6 +16,8 @@ pub(crate) fn all() -> Result<ExitCode, String> {
     let mut command = Command::new(program);
     command
         .current_dir(root())
+        // Each copy of the sources has a target folder of its own, or one would be tested with another's mutant.
+        .env_remove("CARGO_TARGET_DIR")
         .args(["mutants", "--package", "dexsidecar-core", "--timeout", "60"])
         .args(["--jobs", &jobs.to_string()])
         // Most of the time goes into building, and little code is run.

@@ -106,14 +106,14 @@ pub fn oddities(subject: &Claims, now: UnixTime) -> Vec<String> {
             Human(length)
         ));
     }
-    found.extend(audience_of_all(subject).map(str::to_owned));
+    found.extend(meant_for_the_api_server(subject).map(str::to_owned));
     found
 }
 
 /// A subject token that the API server itself would take for the pod: whoever sees it on its way, Dex included, can use it
 /// there (F54).
 #[must_use]
-pub fn audience_of_all(subject: &Claims) -> Option<&'static str> {
+pub fn meant_for_the_api_server(subject: &Claims) -> Option<&'static str> {
     let is_default = |audience: &String| audience.contains("kubernetes.default");
     subject.audience.iter().any(is_default).then_some(
         "its audience is the API server: give the projected volume an audience of its own, such as dex",

@@ -234,14 +234,14 @@ failures! {
         "the answer is a success without an access_token",
         "check that dex_endpoint is Dex's token endpoint, and what stands in front of it";
     TokenMalformed = "token_malformed", Exchange, Network, DexHealth,
-        "the issued token has characters that no header may carry, or is too long",
+        "the issued token has characters that no header may carry, is too long, or half of a JSON Web Token",
         "check that dex_endpoint is Dex's token endpoint, and what stands in front of it";
     TokenTypeUnsupported = "token_type_unsupported", Exchange, Config, DexConfig,
         "the issued token is not a bearer token",
         "check dex_requested_token_type; only bearer tokens can be used from a file";
     TokenExpired = "token_expired", Exchange, Network, DexHealth,
         "the issued token has expired already, or nearly",
-        "look for a cache in front of Dex, and at expiry.idTokens in Dex's configuration";
+        "look for a cache in front of Dex, and at expiry.idTokens in Dex's configuration; compare the clocks of Dex and of this node";
     TokenUnchanged = "token_unchanged", Exchange, Network, DexHealth,
         "the same old token was issued again",
         "look for a cache in front of Dex's token endpoint";

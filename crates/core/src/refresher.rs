@@ -24,6 +24,8 @@ const SPREAD_OF_LOST_KEYS: Duration = Duration::from_secs(60);
 const PATIENCE_WITH_SUBJECT: Duration = Duration::from_secs(30);
 /// A signal asks for at most one exchange in this time (F102).
 const BETWEEN_SIGNALS: Duration = Duration::from_secs(5);
+/// A wall clock that is stepped asks for at most one exchange in this time.
+const BETWEEN_STEPS: Duration = Duration::from_secs(60);
 /// A file that others change is put back at most once in this time (F87).
 const BETWEEN_REPAIRS: Duration = Duration::from_secs(60);
 /// A token nearer to its expiry than this keeps the process looking often.
@@ -169,8 +171,13 @@ pub struct Refresher {
     subject: Option<Subject>,
     signalled: Option<BootTime>,
     keys_due: Option<BootTime>,
-    /// Whether a look at the keys was planned ever.
+    /// Whether the looks at the keys have a time of their own: a fleet that started together has not.
     keys_planned: bool,
+    /// Both clocks at the last step, and when a step of the wall clock asked for an exchange.
+    looked: Option<Now>,
+    stepped: Option<BootTime>,
+    /// The end of the token on disk by the wall clock, where nothing else tells it.
+    found: Option<UnixTime>,
     /// Until when the last [`Step::Wait`] was meant to last.
     waiting_until: Option<BootTime>,
 }
@@ -198,14 +205,18 @@ impl Refresher {
             signalled: None,
             keys_due: None,
             keys_planned: false,
+            looked: None,
+            stepped: None,
+            found: None,
             waiting_until: None,
         }
     }
 
-    /// A token that is still good was found on disk at the start. The first exchange is never left out, since
-    /// settings may have changed; it is spread over thirty seconds when the token has more than its budget left.
-    pub fn adopted(&mut self, lifetime: Lifetime, now: Now, jitter: Jitter) {
-        self.hold(lifetime);
+    /// A token that is still good was found on disk at the start, whose end is told by the wall clock alone. The first
+    /// exchange is never left out, since settings may have changed; it is spread over thirty seconds when the token has more
+    /// than its budget left.
+    pub fn adopted(&mut self, lifetime: Lifetime, expires: UnixTime, now: Now, jitter: Jitter) {
+        self.hold(lifetime, Some(expires));
         let left = lifetime.left(now.boot).unwrap_or_default();
         if self.reason == Reason::Start && left > self.schedule.budget(lifetime.length()) {
             self.due = now.boot + jitter.share_of(SPREAD_AT_START);
@@ -213,13 +224,14 @@ impl Refresher {
         self.plan_key_check(now, jitter);
     }
 
-    /// Somebody else put a token there that lives longer than ours: it is kept, and refreshed in its time (F87).
-    pub fn replaced_by(&mut self, lifetime: Lifetime, now: Now, jitter: Jitter) {
+    /// Somebody else put a token there that lives longer than ours, by the wall clock: it is kept, and refreshed in its time
+    /// (F87).
+    pub fn replaced_by(&mut self, lifetime: Lifetime, expires: UnixTime, now: Now, jitter: Jitter) {
         self.in_hand = None;
         self.failed = 0;
         self.failed_writes = 0;
         self.refused_with = None;
-        self.hold(lifetime);
+        self.hold(lifetime, Some(expires));
         self.plan_refresh(lifetime, now, jitter);
         self.plan_key_check(now, jitter);
     }
@@ -247,14 +259,17 @@ impl Refresher {
         if put_back {
             return;
         }
-        self.hold(lifetime);
+        self.hold(lifetime, None);
         let (due, reason) = (self.due, self.reason);
         self.plan_refresh(lifetime, now, jitter);
         // What was asked for since this token was issued is owed still; that the one before it expired is not.
-        if !matches!(reason, Reason::Schedule | Reason::Expired) {
-            self.bring_forward(due, reason);
+        match reason {
+            Reason::Expired if self.failed > 0 => self.bring_forward(due, Reason::Retry),
+            Reason::Schedule | Reason::Expired => {}
+            asked => self.bring_forward(due, asked),
         }
         self.plan_key_check(now, jitter);
+        self.keys_planned = true;
     }
 
     /// An attempt failed. A failed write keeps the token in hand, and costs no new exchange (F71). `inputs` are
@@ -365,8 +380,13 @@ impl Refresher {
     /// there, at once (F88). Gives whether it will be put back.
     pub fn displaced(&mut self, contested: bool, now: Now) -> bool {
         let Some(held) = self.held.filter(|held| held.left(now.boot).is_some()) else { return false };
-        if self.in_hand.is_some() {
-            return false;
+        if let Some(InHand { put_back, .. }) = self.in_hand {
+            // What it waited for is over when the other's token has gone, too.
+            let waits = put_back && self.failed_writes == 0 && self.publish_due > now.boot;
+            if waits && !contested {
+                self.publish_due = now.boot;
+            }
+            return waits && !contested;
         }
         let ready = match self.repaired.filter(|_| contested) {
             // It was put off, and then there was another token: the same instant is still the one.
@@ -379,19 +399,9 @@ impl Refresher {
         true
     }
 
-    /// The wall clock was stepped. The life of a token that was found on disk was told by it, and is told anew; what failed
-    /// may have failed because of it, and is tried again soon.
-    pub fn clock_stepped(&mut self, found: Option<Lifetime>, now: Now, jitter: Jitter) {
-        if let Some(lifetime) = found {
-            self.hold(lifetime);
-        }
-        if self.failed > 0 {
-            self.bring_forward(now.boot + jitter.share_of(SPREAD_AFTER_PAUSE), Reason::ClockStepped);
-        }
-    }
-
     /// The keys were looked at, or could not be. The next look is planned.
     pub fn keys_checked(&mut self, now: Now, jitter: Jitter) {
+        self.keys_planned = true;
         self.plan_key_check(now, jitter);
     }
 
@@ -410,6 +420,7 @@ impl Refresher {
     /// What to do now. `jitter` is used when the process turns out to have been stopped for a while.
     pub fn step(&mut self, now: Now, jitter: Jitter) -> Step {
         let paused = self.notice_a_pause(now, jitter);
+        self.notice_a_step(now, jitter);
         // A better token that can be written goes before the end of the old one.
         if let Some(InHand { lifetime, .. }) = self.in_hand {
             if lifetime.left(now.boot).is_none() {
@@ -481,8 +492,10 @@ impl Refresher {
         self.failed
     }
 
-    fn hold(&mut self, lifetime: Lifetime) {
+    /// `found` is the end by the wall clock of a token that nothing else tells the end of.
+    fn hold(&mut self, lifetime: Lifetime, found: Option<UnixTime>) {
         self.held = Some(lifetime);
+        self.found = found;
         self.expiry_told = false;
     }
 
@@ -494,9 +507,8 @@ impl Refresher {
 
     fn plan_key_check(&mut self, now: Now, jitter: Jitter) {
         // The first may come at any time, so that a fleet that started together does not look together.
-        let first = !std::mem::replace(&mut self.keys_planned, true);
         self.keys_due = self.key_check.map(|period| {
-            let spread = if first { period } else { period.mul_f64(0.15) };
+            let spread = if self.keys_planned { period.mul_f64(0.15) } else { period };
             now.boot + period.saturating_sub(jitter.share_of(spread))
         });
     }
@@ -525,6 +537,33 @@ impl Refresher {
             self.due = now.boot + jitter.share_of(SPREAD_AFTER_PAUSE);
         }
         late
+    }
+
+    /// When the wall clock was stepped, a token that was found on disk may end sooner than it seemed, and never later: a clock
+    /// that is wrong now must not lengthen what was right. And what was refused may have been refused because of it.
+    fn notice_a_step(&mut self, now: Now, jitter: Jitter) {
+        let Some(before) = self.looked.replace(now) else { return };
+        if !now.is_stepped_since(before) {
+            return;
+        }
+        if let (Some(held), Some(expires)) = (self.held, self.found) {
+            let told = now.boot + now.unix.until(expires);
+            if told < held.expires {
+                let lifetime = Lifetime { issued: told - held.length(), expires: told };
+                self.held = Some(lifetime);
+                if let Some(in_hand) = self.in_hand.as_mut().filter(|in_hand| in_hand.put_back) {
+                    in_hand.lifetime = lifetime;
+                }
+                if self.reason == Reason::Schedule && self.in_hand.is_none_or(|in_hand| in_hand.put_back) {
+                    self.plan_refresh(lifetime, now, jitter);
+                }
+            }
+        }
+        let lately = self.stepped.is_some_and(|last| last.until(now.boot) < BETWEEN_STEPS);
+        if self.refused_with.is_some() && !lately {
+            self.stepped = Some(now.boot);
+            self.bring_forward(now.boot + jitter.share_of(SPREAD_AFTER_PAUSE), Reason::ClockStepped);
+        }
     }
 
     /// The subject token is about to die and nobody replaced it: while it still works it buys one more token. Not

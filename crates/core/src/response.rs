@@ -244,9 +244,11 @@ fn quoted(word: &str, asked: Asked<'_>) -> String {
     }
 }
 
-/// In as much of the text as is quoted, as it is or as it was before somebody encoded it for a form or a URL.
+/// In as much of the text as is quoted, as it is or as it was before somebody encoded it for a form or a URL; and a little
+/// further, so that the beginning of a secret is not quoted either.
 fn shows_a_secret(text: &str, quoted: usize, asked: Asked<'_>) -> bool {
-    let text = text.char_indices().nth(quoted).map_or(text, |(end, _)| &text[..end]);
+    const FURTHER: usize = 36;
+    let text = text.char_indices().nth(quoted + FURTHER).map_or(text, |(end, _)| &text[..end]);
     let in_url = percent_decode_str(text).decode_utf8_lossy();
     let spaced = text.replace('+', " ");
     let in_form = percent_decode_str(&spaced).decode_utf8_lossy();
@@ -468,7 +470,7 @@ mod tests {
         assert_eq!(told("no\nway"), "401 access_denied: no\\nway");
         assert_eq!(told(&"x".repeat(300)).len(), "401 access_denied: ".len() + 256 + 3);
         // Only what would be quoted is judged, and all of that.
-        let (far, near) = ("x".repeat(256), "x".repeat(244));
+        let (far, near) = ("x".repeat(256 + 36), "x".repeat(256 + 24));
         assert!(told(&format!("{far}eyJhbGciOiJSUzI1NiJ9")).ends_with("xxx..."));
         assert!(told(&format!("{near}eyJhbGciOiJSUzI1NiJ9")).ends_with("repeats a secret and is left out)"));
         let leak = told("token eyJhbGciOiJSUzI1 is bad");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::claims::Claims;
 use crate::duration::Human;
 use crate::secret::Secret;
-use crate::time::UnixTime;
+use crate::time::{Now, UnixTime};
 use crate::token::{is_bearer_token, is_torn};
 
 /// No wall clock is right that shows a time before this program was made (2026-11-01).
@@ -55,13 +55,19 @@ impl Verdict {
         }
     }
 
-    /// The same of a file that was written then. A clock that shows a time before this program was made is wrong, and by it
-    /// any token is good for decades: what was written since the node started is younger than that start, and is taken for
-    /// good; what is left over from before is not (F94).
+    /// The same of a file that was written then, if that is known. A clock that shows a time before this program was made is
+    /// wrong, and by it any token is good for decades: what was written since the node started is taken for good; what is left
+    /// over from before is not (F94).
     #[must_use]
-    pub fn of_file(content: &Secret, written: UnixTime, min_ttl: Duration, now: UnixTime) -> Self {
-        match Self::of(content, min_ttl, now) {
-            Self::Good(Some(_)) if now < BUILT && written > now => Self::Undated,
+    pub fn of_file(content: &Secret, written: Option<UnixTime>, min_ttl: Duration, now: Now) -> Self {
+        let since_the_start = |written: &UnixTime| {
+            // Files know seconds.
+            *written <= now.unix && written.until(now.unix) <= now.boot.since_start() + Duration::from_secs(1)
+        };
+        match Self::of(content, min_ttl, now.unix) {
+            Self::Good(Some(_)) if now.unix < BUILT && !written.as_ref().is_some_and(since_the_start) => {
+                Self::Undated
+            }
             verdict => verdict,
         }
     }
@@ -94,6 +100,7 @@ impl fmt::Display for Verdict {
 mod tests {
     use super::*;
     use crate::claims::tests::jwt;
+    use crate::time::BootTime;
 
     #[test]
     fn judges_by_exp() {
@@ -109,15 +116,21 @@ mod tests {
     #[test]
     fn f094_in_1970_only_what_was_written_since_is_good() {
         let token = jwt("{}", r#"{"exp":1800000000}"#);
-        let of = |written: u64, now: UnixTime| {
-            Verdict::of_file(&token, UnixTime::from_secs(written), Duration::ZERO, now).is_good()
+        let of = |written: Option<u64>, up: u64, unix: u64| {
+            let now =
+                Now { boot: BootTime::from_start(Duration::from_secs(up)), unix: UnixTime::from_secs(unix) };
+            let verdict = Verdict::of_file(&token, written.map(UnixTime::from_secs), Duration::ZERO, now);
+            assert!(verdict.is_good() || verdict == Verdict::Undated, "{verdict:?}");
+            verdict.is_good()
         };
-        let boot = UnixTime::from_secs(50);
-        assert!(of(50, boot) && of(40, boot));
-        assert!(!of(51, boot) && !of(1_793_500_000, boot));
+        // Up for forty seconds, at second 50 of 1970.
+        assert!(of(Some(50), 40, 50) && of(Some(10), 40, 50) && of(Some(9), 40, 50));
+        assert!(!of(Some(8), 40, 50), "it was 1970 before this start, too");
+        assert!(!of(Some(51), 40, 50) && !of(Some(1_793_500_000), 40, 50) && !of(None, 40, 50));
         // With a clock that may be right a file of the future is no reason for doubt.
-        assert!(of(1_799_999_999, BUILT));
-        assert!(!of(1_799_999_999, UnixTime::from_secs(1_793_491_199)));
+        let built = BUILT.as_duration().as_secs();
+        assert!(of(Some(1_799_999_999), 40, built) && of(None, 40, built));
+        assert!(!of(Some(1_799_999_999), 40, built - 1));
     }
 
     #[test]

@@ -32,8 +32,8 @@ enum Event {
     Change(u64),
     /// The subject token is seen to live so many seconds from now.
     Subject(i64),
-    /// Somebody else touches the output.
-    Displace,
+    /// Somebody else touches the output, and leaves a good token there or not.
+    Displace(bool),
     /// The keys are lost.
     LoseKeys,
     /// An operator's signal.
@@ -52,7 +52,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (-400_000_000..400_000_000_i64).prop_map(Event::Step),
         1 => (0..4_u64).prop_map(Event::Change),
         1 => (-1_000..10_000_i64).prop_map(Event::Subject),
-        1 => Just(Event::Displace),
+        1 => any::<bool>().prop_map(Event::Displace),
         1 => Just(Event::LoseKeys),
         1 => Just(Event::Signal),
         1 => (1..100_000_000_u64).prop_map(Event::Replace),
@@ -82,6 +82,8 @@ struct World {
     /// When something went through the socket, in seconds.
     attempts: Vec<f64>,
     on_disk: Option<Lifetime>,
+    /// The end of the one on disk by the wall clock, if it was found there.
+    found: Option<UnixTime>,
     in_hand: Option<Lifetime>,
     /// When the last exchange failed, and of what.
     failed: Option<(BootTime, Code)>,
@@ -102,6 +104,7 @@ impl World {
             unix,
             attempts: vec![],
             on_disk: None,
+            found: None,
             in_hand: None,
             failed: None,
             undisturbed: true,
@@ -116,8 +119,21 @@ impl World {
 
     fn holds(&mut self, lifetime: Lifetime) {
         self.on_disk = Some(lifetime);
+        self.found = None;
         self.in_hand = None;
         self.undisturbed = true;
+    }
+
+    /// A step of the wall clock may tell that a token that was found ends sooner, and never later.
+    fn end_sooner(&mut self) {
+        let (Some(held), Some(expires)) = (self.refresher.held(), self.found) else { return };
+        let now = self.now();
+        let told = now.boot + now.unix.until(expires);
+        if let Some(on_disk) = self.on_disk.as_mut().filter(|on_disk| on_disk.expires > held.expires) {
+            assert!(told <= held.expires + Duration::from_millis(1), "{told:?} and {held:?}");
+            *on_disk = held;
+            self.undisturbed = false;
+        }
     }
 
     /// Health is what a reader of the file would call it, by the clock that nobody steps (P12), and what is done next is
@@ -205,14 +221,14 @@ proptest! {
         live(schedule, Some(600), &jitters, events.into_iter().filter(obeyed).collect(), Then::Back)?;
     }
 
-    /// P12: while all is well a stepped wall clock changes nothing. (A subject token's end is told by it, and by nothing
-    /// else.)
+    /// P12: while all is well a stepped wall clock changes nothing. (The end of a subject token, and of one that was found,
+    /// is told by it, and by nothing else.)
     #[test]
     fn a_wall_clock_that_is_stepped_changes_no_plan(
         jitters in chance(),
         events in proptest::collection::vec(event(), 1..120),
     ) {
-        let is_well = |event: &Event| !matches!(event, Event::Subject(_) | Event::Fail(..));
+        let is_well = |event: &Event| !matches!(event, Event::Subject(_) | Event::Fail(..) | Event::Replace(_));
         let stepped: Vec<_> = events.into_iter().filter(is_well).collect();
         let still = stepped.iter().map(|event| match event {
             Event::Step(_) => Event::Step(0),
@@ -236,8 +252,8 @@ proptest! {
             let lifetime = Lifetime::starting(now.boot, length);
             let code = Code::ALL[usize::try_from(unix % Code::ALL.len() as u64).expect("small")];
             match what {
-                0 => refresher.adopted(lifetime, now, jitter),
-                1 => refresher.replaced_by(lifetime, now, jitter),
+                0 => refresher.adopted(lifetime, now.unix, now, jitter),
+                1 => refresher.replaced_by(lifetime, now.unix, now, jitter),
                 2 => refresher.obtained(lifetime, now),
                 3 => refresher.published(now, jitter),
                 4 => {
@@ -250,7 +266,7 @@ proptest! {
                 8 => drop(refresher.displaced(boot % 2 == 0, now)),
                 9 => refresher.keys_lost(now, jitter),
                 10 => refresher.keys_checked(now, jitter),
-                _ => refresher.clock_stepped(Some(lifetime), now, jitter),
+                _ => refresher.keys_rest(),
             }
             let _ = (refresher.step(now, jitter), refresher.health(now));
         }
@@ -328,6 +344,7 @@ fn live(
             world.over = Some(now.boot);
         }
         let step = world.refresher.step(now, draw());
+        world.end_sooner();
         world.judge(step)?;
         if let (Then::Back, Some(over)) = (then, world.over) {
             recovers(&world, over)?;
@@ -358,10 +375,7 @@ fn live(
                 world.boot += Duration::from_secs(seconds);
                 world.undisturbed = false;
             }
-            Some(Event::Step(seconds)) => {
-                world.unix += seconds;
-                world.refresher.clock_stepped(None, world.now(), draw());
-            }
+            Some(Event::Step(seconds)) => world.unix += seconds,
             Some(Event::Change(number)) => {
                 inputs = Fingerprint(number);
                 world.refresher.inputs_seen(inputs, world.now());
@@ -371,8 +385,8 @@ fn live(
                 let expires = now.unix.as_duration().as_secs().saturating_add_signed(left);
                 let _ = world.refresher.subject_read(inputs, None, UnixTime::from_secs(expires), now);
             }
-            Some(Event::Displace) => {
-                if world.refresher.displaced(true, world.now()) {
+            Some(Event::Displace(contested)) => {
+                if world.refresher.displaced(contested, world.now()) {
                     world.in_hand = world.on_disk;
                 }
             }
@@ -385,8 +399,11 @@ fn live(
             Some(Event::Replace(length)) => {
                 let now = world.now();
                 let lifetime = Lifetime::starting(now.boot, Duration::from_millis(length));
-                world.refresher.replaced_by(lifetime, now, draw());
+                // What the wall clock says of its end is all that is known of it.
+                let expires = now.unix + Duration::from_millis(length);
+                world.refresher.replaced_by(lifetime, expires, now, draw());
                 world.holds(lifetime);
+                world.found = Some(expires);
             }
             Some(Event::Issue(_) | Event::Fail(..) | Event::Early(_)) => {}
             None => idle += 1,
@@ -438,7 +455,7 @@ fn no_short_history_makes_it_hurry_spin_or_fall() {
         Event::Step(-400_000_000),
         Event::Change(1),
         Event::Subject(5),
-        Event::Displace,
+        Event::Displace(false),
         Event::LoseKeys,
         Event::Signal,
         Event::Replace(60_000),
@@ -501,7 +518,7 @@ fn answer(
             }
         }
         (Step::CheckKeys, Some(Event::LoseKeys)) => world.refresher.keys_lost(now, draw()),
-        (Step::CheckKeys, Some(Event::Displace)) => world.refresher.keys_rest(),
+        (Step::CheckKeys, Some(Event::Displace(_))) => world.refresher.keys_rest(),
         (Step::CheckKeys, _) => world.refresher.keys_checked(now, draw()),
         (Step::Exchange, event) => {
             let (code, wait) = match event {

@@ -12,11 +12,12 @@ use dexsidecar_core::failure::{Code, Failure, Pace};
 use dexsidecar_core::keys::{self, Discovery, Published};
 use dexsidecar_core::refresher::{Fingerprint, Lifetime, Refresher, Step};
 use dexsidecar_core::secret::Secret;
-use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
+use dexsidecar_core::time::{BootTime, Jitter, UnixTime};
 use dexsidecar_core::token::LARGEST_SUBJECT;
 use dexsidecar_core::verdict::{BUILT, Verdict};
 
 use crate::edge::clock::Clock;
+use crate::edge::log::Fact;
 use crate::edge::output_file::{self, Left, Written};
 use crate::edge::signal::Nudge;
 use crate::edge::thread::{Abandoned, aside};
@@ -42,8 +43,6 @@ struct Held {
     lifetime: Lifetime,
     /// Whether it is in the file, and not on its way there.
     on_disk: bool,
-    /// Whether it was found there, so that only the wall clock told its life.
-    found: bool,
 }
 
 /// One token being kept fresh.
@@ -65,21 +64,25 @@ pub struct Agent<E> {
     keys_url: Option<EndpointUrl>,
     /// With which of the endpoint's addresses to begin: the next one after a failure on the way.
     rotation: usize,
-    /// When the files were looked at last.
-    looked: Now,
 }
 
+/// What was said, or looked at, and is not again.
 #[derive(Debug, Default)]
 struct Said {
     audience: bool,
     in_place: bool,
     left_behind: bool,
     no_keys: bool,
-    output: bool,
     other_length: bool,
     other_type: bool,
+    output_tried: bool,
     stand_in: bool,
     displaced: bool,
+}
+
+/// True the first time.
+const fn first(done: &mut bool) -> bool {
+    !std::mem::replace(done, true)
 }
 
 impl<E: TokenEndpoint> Agent<E> {
@@ -99,7 +102,6 @@ impl<E: TokenEndpoint> Agent<E> {
             said: Said::default(),
             keys_url: None,
             rotation: 0,
-            looked: clock.now(),
         }
     }
 
@@ -147,7 +149,7 @@ impl<E: TokenEndpoint> Agent<E> {
         match self.exchange_once().await {
             Ok(lifetime) => self.refresher.obtained(lifetime, self.clock.now()),
             Err(failure) => {
-                if !std::mem::replace(&mut self.said.output, true) {
+                if first(&mut self.said.output_tried) {
                     self.try_output().await;
                 }
                 self.turn(&failure);
@@ -156,9 +158,9 @@ impl<E: TokenEndpoint> Agent<E> {
         }
     }
 
-    /// A host that accepts and then stalls, in one address family or for one of its servers, is not begun with again.
+    /// A host of which one address does not do, whatever is wrong with it, is not begun with that again.
     fn turn(&mut self, failure: &Failure) {
-        if failure.entry().pace == Pace::Network {
+        if failure.entry().pace != Pace::Local {
             self.rotation = self.rotation.wrapping_add(1);
         }
     }
@@ -168,10 +170,7 @@ impl<E: TokenEndpoint> Agent<E> {
         let output = self.output.clone();
         let trying = aside(Abandoned::Left, move || output_file::try_output(&output));
         if let Ok(Ok(Err(failure))) = tokio::time::timeout(LOOK, trying).await {
-            let entry = failure.entry();
-            let facts: [(&str, &dyn std::fmt::Display); 3] =
-                [("why", &failure.detail), ("code", &failure.code), ("hint", &entry.hint)];
-            self.status.log().warn(entry.summary, &facts);
+            self.status.warn(&failure);
         }
     }
 
@@ -180,8 +179,8 @@ impl<E: TokenEndpoint> Agent<E> {
         let inputs = Inputs::read(&self.config, &mut self.last_good, self.clock.now().unix).await?;
         self.subject_seen(inputs.subject.as_ref())?;
         self.stand_ins_used(&inputs.stand_ins);
-        if let Some(oddity) = inputs.subject.as_ref().and_then(evidence::audience_of_all)
-            && !std::mem::replace(&mut self.said.audience, true)
+        if let Some(oddity) = inputs.subject.as_ref().and_then(evidence::meant_for_the_api_server)
+            && first(&mut self.said.audience)
         {
             self.status.log().warn("the subject token is odd", &[("why", &oddity)]);
         }
@@ -189,18 +188,18 @@ impl<E: TokenEndpoint> Agent<E> {
         let (issued, lifetime) =
             inputs.trade(&self.config, &self.endpoint, &self.clock, self.rotation, held).await?;
         let lifetime = self.improves(&issued.token, lifetime)?;
-        if let Some(other) = issued.other_type.filter(|_| !self.said.other_type) {
-            self.said.other_type = true;
+        if let Some(other) = &issued.other_type
+            && first(&mut self.said.other_type)
+        {
             self.status
                 .log()
-                .warn("another type of token was issued than was asked for", &[("issued", &other)]);
+                .warn("another type of token was issued than was asked for", &[("issued", other)]);
         }
         let claims = issued.claims.unwrap_or_default();
         if let Some((told, own)) = issued.other_length.zip(claims.length())
-            && !std::mem::replace(&mut self.said.other_length, true)
+            && first(&mut self.said.other_length)
         {
-            let facts: [(&str, &dyn std::fmt::Display); 2] =
-                [("expires_in", &Human(told)), ("token", &Human(own))];
+            let facts: [Fact<'_>; 2] = [("expires_in", &Human(told)), ("token", &Human(own))];
             self.status.log().warn("answer and token differ about its life; the shorter counts", &facts);
         }
         self.held = Some(Held {
@@ -209,7 +208,6 @@ impl<E: TokenEndpoint> Agent<E> {
             expires: claims.expires,
             lifetime,
             on_disk: false,
-            found: false,
         });
         Ok(lifetime)
     }
@@ -287,13 +285,11 @@ impl<E: TokenEndpoint> Agent<E> {
         let now = self.clock.now();
         let Verdict::Good(Some(left)) = Verdict::of(&token, WORTH_ADOPTING, now.unix) else { return };
         let claims = Claims::peek(&token).unwrap_or_default();
-        if now.unix < BUILT {
-            return;
-        }
+        let Some(expires) = claims.expires.filter(|_| now.unix >= BUILT) else { return };
         let lifetime = lifetime_on_disk(&claims, left, now.boot);
         self.file = Some(file);
         self.held = Some(Held::found(token, claims, lifetime));
-        self.refresher.adopted(lifetime, now, chance::jitter());
+        self.refresher.adopted(lifetime, expires, now, chance::jitter());
         let path = self.output.path.display();
         let due = now.boot.until(self.refresher.due());
         self.status.log().info(
@@ -306,9 +302,6 @@ impl<E: TokenEndpoint> Agent<E> {
     fn look(&mut self) {
         let now = self.clock.now();
         self.refresher.inputs_seen(trade::fingerprint(&self.config), now);
-        if now.is_stepped_since(std::mem::replace(&mut self.looked, now)) {
-            self.clock_stepped(now);
-        }
         self.look_at_subject();
         let Some(held) = self.held.as_ref().filter(|held| held.on_disk) else { return };
         if Some(output_file::fingerprint(&self.output)) == self.file {
@@ -323,13 +316,14 @@ impl<E: TokenEndpoint> Agent<E> {
         if let Some((token, file)) = &found
             && let Verdict::Good(Some(left)) = Verdict::of(token, WORTH_ADOPTING, now.unix)
             && let Some(claims) = Claims::peek(token)
+            && let Some(expires) = claims.expires.filter(|_| now.unix >= BUILT)
             && claims.expires > held.expires
             && Claims::peek(&held.token).is_none_or(|ours| ours.is_of_a_kind_with(&claims))
         {
             let lifetime = lifetime_on_disk(&claims, left, now.boot);
             self.file = Some(*file);
             self.held = Some(Held::found(token.clone(), claims, lifetime));
-            self.refresher.replaced_by(lifetime, now, chance::jitter());
+            self.refresher.replaced_by(lifetime, expires, now, chance::jitter());
             self.said_displaced(
                 "something else wrote a token that lives longer into the output file; it is kept",
             );
@@ -340,17 +334,6 @@ impl<E: TokenEndpoint> Agent<E> {
         if self.refresher.displaced(contested, now) {
             self.said_displaced("something else changed the output file; the token is put back");
         }
-    }
-
-    /// What the wall clock told before, it tells anew.
-    fn clock_stepped(&mut self, now: Now) {
-        let found = self.held.as_mut().filter(|held| held.found && held.on_disk).and_then(|held| {
-            let left = now.unix.until(held.expires?);
-            held.lifetime = life_until(left, held.lifetime.length(), now.boot);
-            Some(held.lifetime)
-        });
-        self.status.log().info("the clock of this node was stepped", &[]);
-        self.refresher.clock_stepped(found, now, chance::jitter());
     }
 
     fn said_displaced(&mut self, words: &str) {
@@ -365,7 +348,7 @@ impl<E: TokenEndpoint> Agent<E> {
         if self.held.is_none() || !self.refresher.subject_is_new(Fingerprint(input_file::fingerprint(path))) {
             return;
         }
-        if input_file::is_left_behind(path) && !std::mem::replace(&mut self.said.left_behind, true) {
+        if input_file::is_left_behind(path) && first(&mut self.said.left_behind) {
             self.status.log().warn(
                 "the subject token's file was replaced, and is not seen here",
                 &[("file", &path.display()), ("hint", &"mount its volume whole, without subPath")],
@@ -477,7 +460,7 @@ impl<E: TokenEndpoint> Agent<E> {
     fn keys_rest(&mut self, why: &str) {
         self.refresher.keys_rest();
         self.keys_url = None;
-        if !std::mem::replace(&mut self.said.no_keys, true) {
+        if first(&mut self.said.no_keys) {
             self.status
                 .log()
                 .info("the key check rests: a Dex that loses its keys will not be noticed", &[("why", &why)]);
@@ -515,17 +498,14 @@ impl<E: TokenEndpoint> Agent<E> {
 impl Held {
     /// One that was found on disk.
     fn found(token: Secret, claims: Claims, lifetime: Lifetime) -> Self {
-        Self { token, key_id: claims.key_id, expires: claims.expires, lifetime, on_disk: true, found: true }
+        Self { token, key_id: claims.key_id, expires: claims.expires, lifetime, on_disk: true }
     }
 }
 
-/// The life of a token found on disk: its end by the wall clock, its length by its own word.
+/// The life of a token found on disk: its end by the wall clock, its length by its own word. None lives longer than that from
+/// now on, whatever a wrong clock says.
 fn lifetime_on_disk(claims: &Claims, left: Duration, now: BootTime) -> Lifetime {
-    life_until(left, claims.length().unwrap_or(left), now)
-}
-
-/// No token lives longer than its whole length from now on, whatever a wrong clock says.
-fn life_until(left: Duration, length: Duration, now: BootTime) -> Lifetime {
+    let length = claims.length().unwrap_or(left);
     let expires = now + left.min(length);
     Lifetime { issued: expires - length, expires }
 }

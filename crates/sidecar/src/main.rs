@@ -10,7 +10,7 @@ use dexsidecar::agent::Agent;
 use dexsidecar::check;
 use dexsidecar::cli::{self, Asked};
 use dexsidecar::edge::clock::Clock;
-use dexsidecar::edge::log::Logger;
+use dexsidecar::edge::log::{self, Logger};
 use dexsidecar::edge::signal::{Nudge, Stop};
 use dexsidecar::edge::token_endpoint::{HttpEndpoint, Proxies, Roots};
 use dexsidecar::edge::{input_file, process};
@@ -32,7 +32,7 @@ const CONFIG: u8 = 78;
 const CLOCK: Clock = Clock::System;
 
 fn main() -> ExitCode {
-    process::keep_panics_short();
+    log::keep_panics_short();
     let (command, flags, rest) = match cli::parse(std::env::args_os().skip(1)) {
         Ok(Asked::Do { command, flags, rest }) => (command, flags, rest),
         Ok(Asked::Print(text)) => return print(&text),
@@ -41,7 +41,10 @@ fn main() -> ExitCode {
             return USAGE.into();
         }
     };
-    let environment = || Environment::of(command, flags);
+    let environment = || {
+        restrict(command);
+        Environment::with(flags)
+    };
     let done = match command {
         Command::Run => listening(async |stop, nudge| run(&environment(), stop, nudge).await),
         Command::Once => listening(async |stop, _| once(&environment(), stop).await),
@@ -53,6 +56,19 @@ fn main() -> ExitCode {
     done.unwrap_or_else(|code| code.into())
 }
 
+/// Takes away what this command never needs.
+fn restrict(command: Command) {
+    match command {
+        // It becomes another program, which must not find itself in our fetters.
+        Command::Wait => process::hide(),
+        Command::Run | Command::Once => {
+            process::harden();
+            process::confine();
+        }
+        Command::Ready | Command::Check | Command::Token => process::harden(),
+    }
+}
+
 /// Everything that was given.
 struct Environment {
     given: Given,
@@ -61,17 +77,8 @@ struct Environment {
 }
 
 impl Environment {
-    /// What was given for this command, which is denied on the way what it never needs.
-    fn of(command: Command, flags: Vec<(String, String)>) -> Self {
-        match command {
-            // It becomes another program, which must not find itself in our fetters.
-            Command::Wait => process::hide(),
-            Command::Run | Command::Once => {
-                process::harden();
-                process::confine();
-            }
-            Command::Ready | Command::Check | Command::Token => process::harden(),
-        }
+    /// These flags, and the variables of the process.
+    fn with(flags: Vec<(String, String)>) -> Self {
         let (variables, unreadable) = variables();
         Self { given: Given { flags, variables, search: search_list() }, unreadable }
     }

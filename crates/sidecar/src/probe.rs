@@ -37,9 +37,14 @@ fn look(file: &Path, min_ttl: Duration, clock: &Clock) -> (bool, String) {
     let Ok(text) = String::from_utf8(content) else {
         return (false, Verdict::NoToken.to_string());
     };
-    let written = input_file::written(file).unwrap_or_default();
-    let verdict = Verdict::of_file(&Secret::new(text), written, min_ttl, clock.now().unix);
+    let verdict = judge(file, &Secret::new(text), min_ttl, clock);
     (verdict.is_good(), verdict.to_string())
+}
+
+/// What this content of a file is worth now.
+#[must_use]
+pub fn judge(file: &Path, content: &Secret, min_ttl: Duration, clock: &Clock) -> Verdict {
+    Verdict::of_file(content, input_file::written(file), min_ttl, clock.now())
 }
 
 /// Looks until every file holds a good token.

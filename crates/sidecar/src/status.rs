@@ -13,7 +13,7 @@ use dexsidecar_core::refresher::Health;
 use dexsidecar_core::time::{BootTime, Now};
 use rustix::fs::OFlags;
 
-use crate::edge::log::Logger;
+use crate::edge::log::{Fact, Logger};
 
 /// The same failure is told again after this long.
 const AGAIN: Duration = Duration::from_secs(600);
@@ -53,6 +53,13 @@ impl Status {
         &self.log
     }
 
+    /// Something that will fail, told before it does.
+    pub fn warn(&self, failure: &Failure) {
+        let entry = failure.entry();
+        let facts: [Fact<'_>; 3] = [("why", &failure.detail), ("code", &failure.code), ("hint", &entry.hint)];
+        self.log.warn(entry.summary, &facts[usize::from(failure.detail.is_empty())..]);
+    }
+
     /// A failure, and how long the pause is now. Said once, and again when health changed or after ten minutes.
     pub fn failed(&mut self, failure: &Failure, health: Health, pause: Duration, now: Now) {
         self.tries = self.tries.saturating_add(1);
@@ -61,7 +68,7 @@ impl Status {
         // The last failure is what the kubelet is to show, told or not.
         self.leave(&format!("{failure}\nhint: {}\n", entry.hint));
         if self.told.iter().any(|(code, then, _)| *code == failure.code && *then == health) {
-            let facts: [(&str, &dyn std::fmt::Display); 3] =
+            let facts: [Fact<'_>; 3] =
                 [("why", failure), ("code", &failure.code), ("next_try_in", &Human(pause))];
             self.log.debug("failed again", &facts);
             return;
@@ -70,7 +77,7 @@ impl Status {
         // While the token on disk is good nobody has noticed yet.
         let level = if health == Health::Stale { Level::Warn } else { Level::Error };
         // What others said stands as a fact, and never among the words, where it could pass for facts of ours (F122).
-        let facts: [(&str, &dyn std::fmt::Display); 8] = [
+        let facts: [Fact<'_>; 8] = [
             ("why", &failure.detail),
             ("code", &failure.code),
             ("stage", &entry.stage.name()),

@@ -10,13 +10,13 @@ use dexsidecar_core::config::{Config, Output, WriteMode};
 use dexsidecar_core::exchange::TokenEndpoint;
 use dexsidecar_core::failure::Failure;
 use dexsidecar_core::secret::Secret;
-use dexsidecar_core::verdict::Verdict;
 use ring::digest::{Context, SHA256};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use crate::edge::clock::Clock;
-use crate::edge::{input_file, output_file};
+use crate::edge::output_file;
+use crate::probe;
 use crate::trade::{Inputs, LastGood};
 
 /// Where tokens are kept between calls, if there is a folder for such things.
@@ -87,9 +87,8 @@ pub async fn token(
     clock: &Clock,
 ) -> Result<Secret, Failure> {
     let good = |output: &Output| {
-        let written = input_file::written(&output.path).unwrap_or_default();
-        let verdict = |token: &Secret| Verdict::of_file(token, written, config.min_ttl, clock.now().unix);
-        output_file::read(output).filter(|token| verdict(token).is_good())
+        output_file::read(output)
+            .filter(|token| probe::judge(&output.path, token, config.min_ttl, clock).is_good())
     };
     if let Some(token) = config.output.as_ref().and_then(good) {
         return Ok(token);

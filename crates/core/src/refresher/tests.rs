@@ -167,6 +167,7 @@ fn an_adopted_token_spreads_the_first_exchange() {
     let mut refresher = new();
     refresher.adopted(
         Lifetime { issued: at(-600.0).boot, expires: at(3_000.0).boot },
+        at(3_000.0).unix,
         at(0.0),
         Jitter::new(0.5),
     );
@@ -176,6 +177,7 @@ fn an_adopted_token_spreads_the_first_exchange() {
     let mut refresher = new();
     refresher.adopted(
         Lifetime { issued: at(-3_000.0).boot, expires: at(600.0).boot },
+        at(600.0).unix,
         at(0.0),
         Jitter::new(0.5),
     );
@@ -196,13 +198,20 @@ fn lost_keys_are_healed_within_a_minute() {
 #[test]
 fn keys_that_are_gone_are_not_looked_at_again_before_there_is_another_token() {
     let mut refresher = Refresher::new(Schedule::default(), Some(secs(10)), at(0.0));
-    refresher.adopted(Lifetime::starting(at(0.0).boot, secs(86_400)), at(0.0), Jitter::new(0.5));
+    refresher.adopted(
+        Lifetime::starting(at(0.0).boot, secs(86_400)),
+        at(86_400.0).unix,
+        at(0.0),
+        Jitter::new(0.5),
+    );
     assert_eq!(wait_for_step(&mut refresher, 0.0), (5.0, Step::CheckKeys), "the first at any time");
     refresher.keys_lost(at(5.0), Jitter::new(1.0));
     assert_eq!(wait_for_step(&mut refresher, 5.0), (15.0, Step::Exchange), "the start's own exchange");
     refresher.obtained(Lifetime::starting(at(15.0).boot, secs(86_400)), at(15.0));
-    refresher.published(at(15.0), Jitter::new(1.0));
-    assert_eq!(wait_for_step(&mut refresher, 15.0), (23.5, Step::CheckKeys), "and the others in their time");
+    refresher.published(at(15.0), Jitter::new(0.5));
+    assert_eq!(wait_for_step(&mut refresher, 15.0), (20.0, Step::CheckKeys), "all have exchanged together");
+    refresher.keys_checked(at(20.0), Jitter::new(1.0));
+    assert_eq!(wait_for_step(&mut refresher, 20.0), (28.5, Step::CheckKeys), "and the others in their time");
 }
 
 #[test]
@@ -315,7 +324,7 @@ fn what_somebody_else_wrote_takes_the_place_of_what_was_to_be_put_back() {
     assert!(refresher.displaced(true, at(1.0)));
     fail(&mut refresher, Code::OutputDiskFull, 1.0);
     let theirs = Lifetime::starting(at(1.0).boot, secs(86_400));
-    refresher.replaced_by(theirs, at(2.0), Jitter::NONE);
+    refresher.replaced_by(theirs, at(90_000.0).unix, at(2.0), Jitter::NONE);
     assert_eq!((refresher.held(), refresher.health(at(2.0))), (Some(theirs), Health::Fresh));
     assert!(matches!(refresher.step(at(30.0), Jitter::NONE), Step::Wait(_)), "nothing is put back");
 }
@@ -374,7 +383,7 @@ fn an_adopted_token_at_its_budget_is_exchanged_at_once() {
     // Of two hours one is kept in reserve.
     let lifetime = Lifetime { issued: at(-3_600.0).boot, expires: at(3_600.0).boot };
     let mut refresher = new();
-    refresher.adopted(lifetime, at(0.0), Jitter::new(1.0));
+    refresher.adopted(lifetime, at(90_000.0).unix, at(0.0), Jitter::new(1.0));
     assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Exchange);
 }
 
@@ -598,25 +607,106 @@ fn f087_a_repair_that_never_came_puts_the_next_one_off_no_further() {
     assert!(put_off <= BETWEEN_REPAIRS, "{put_off:?}");
 }
 
+/// Both clocks at this second, after the wall clock was stepped by so many.
+fn stepped(seconds: f64, by: i64) -> Now {
+    let now = at(seconds);
+    let unix = now.unix.as_duration();
+    let unix = if by < 0 { unix - secs(by.unsigned_abs()) } else { unix + secs(by.unsigned_abs()) };
+    Now { unix: UnixTime::since_epoch(unix), ..now }
+}
+
 #[test]
-fn f092_f094_a_stepped_clock_tells_a_found_token_s_life_anew_and_what_failed_is_tried_again() {
-    let life = |length: u64| Lifetime::starting(at(0.0).boot, Duration::from_secs(length));
-    let mut refresher = new();
-    refresher.adopted(life(3_600), at(0.0), Jitter::NONE);
-    let pause = (0..9).map(|_| fail(&mut refresher, Code::CertificateNotYetValid, 0.0)).last();
-    assert!(pause.is_some_and(|pause| pause > Duration::from_secs(100)), "{pause:?}");
-    refresher.clock_stepped(Some(life(8)), at(10.0), Jitter::new(1.0));
-    assert_eq!(refresher.health(at(10.0)), Health::Expired);
-    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Step::Expire);
-    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Step::Exchange);
-    // One that was issued here keeps its life, and its plan.
+fn f092_f093_a_found_token_s_end_is_told_anew_by_a_stepped_clock_and_is_never_later() {
+    let life = |length: u64| Lifetime::starting(at(0.0).boot, secs(length));
+    let found = || {
+        let mut refresher = new();
+        refresher.replaced_by(life(3_600), at(3_600.0).unix, at(0.0), Jitter::NONE);
+        refresher.keys_rest();
+        assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Wait(at(30.0).boot));
+        refresher
+    };
+    // Half an hour slow, and set right: it is refreshed half an hour sooner.
+    let mut refresher = found();
+    assert_eq!(refresher.due(), at(1_800.0).boot);
+    let _ = refresher.step(stepped(20.0, 1_700), Jitter::NONE);
+    assert_eq!(refresher.held().map(|held| held.expires), Some(at(1_900.0).boot));
+    assert_eq!((refresher.due(), refresher.reason()), (at(100.0).boot, Reason::Schedule));
+    // It had died long ago.
+    let mut refresher = found();
+    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Step::Expire);
+    assert_eq!(refresher.health(at(20.0)), Health::Expired);
+    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Step::Exchange);
+    // One that waits to be put back is not put back dead.
+    let mut refresher = found();
+    assert!(refresher.displaced(true, at(1.0)));
+    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Step::Expire);
+    // A clock that is set back wins nothing, nor does a little slewing, nor a step for what was issued here.
+    let mut refresher = found();
+    let _ = refresher.step(stepped(20.0, -9_000), Jitter::NONE);
+    let _ = refresher.step(stepped(21.0, -8_996), Jitter::NONE);
+    assert_eq!(refresher.held(), Some(life(3_600)));
+    let mut issued = holding(3_600);
+    let (due, held) = (issued.due(), issued.held());
+    let _ = issued.step(at(10.0), Jitter::NONE);
+    let _ = issued.step(stepped(20.0, 9_000), Jitter::NONE);
+    assert_eq!((issued.due(), issued.held()), (due, held));
+}
+
+#[test]
+fn f094_what_was_refused_is_tried_again_soon_after_a_step_and_once_a_minute_at_most() {
+    let failing = |code| {
+        let mut refresher = new();
+        let _ = refresher.step(at(0.0), Jitter::NONE);
+        let pause = (0..9).map(|_| fail(&mut refresher, code, 0.0)).last();
+        assert!(pause.is_some_and(|pause| pause >= secs(15)), "{pause:?}");
+        refresher
+    };
+    let mut refresher = failing(Code::CertificateNotYetValid);
+    let _ = refresher.step(stepped(10.0, 9_000), Jitter::new(1.0));
+    assert_eq!((refresher.due(), refresher.reason()), (at(15.0).boot, Reason::ClockStepped));
+    fail(&mut refresher, Code::CertificateNotYetValid, 15.0);
+    let _ = refresher.step(stepped(16.0, 0), Jitter::new(1.0));
+    assert_eq!(refresher.reason(), Reason::Retry, "it steps to and fro");
+    let _ = refresher.step(stepped(70.0, 9_000), Jitter::new(1.0));
+    assert_eq!(refresher.due(), at(75.0).boot);
+    // The network does not care what time it is.
+    let mut refresher = failing(Code::ConnectRefused);
+    let _ = refresher.step(stepped(10.0, 9_000), Jitter::new(1.0));
+    assert_eq!(refresher.reason(), Reason::Retry);
+}
+
+#[test]
+fn f088_a_repair_that_waits_for_another_s_token_waits_no_more_when_that_is_gone() {
     let mut refresher = holding(3_600);
-    let due = refresher.due();
-    refresher.clock_stepped(None, at(10.0), Jitter::NONE);
-    assert_eq!((refresher.due(), refresher.reason()), (due, Reason::Schedule));
-    fail(&mut refresher, Code::InvalidClient, 10.0);
-    refresher.clock_stepped(None, at(11.0), Jitter::new(1.0));
-    assert_eq!((refresher.due(), refresher.reason()), (at(16.0).boot, Reason::ClockStepped));
+    assert!(refresher.displaced(true, at(1.0)));
+    assert_eq!(refresher.step(at(1.0), Jitter::NONE), Step::Publish);
+    refresher.published(at(1.0), Jitter::NONE);
+    assert!(refresher.displaced(true, at(10.0)));
+    assert!(matches!(refresher.step(at(10.0), Jitter::NONE), Step::Wait(_)));
+    assert!(!refresher.displaced(true, at(11.0)), "nothing has changed");
+    assert!(refresher.displaced(false, at(12.0)));
+    assert!(!refresher.displaced(false, at(12.0)), "it is on its way");
+    assert_eq!(refresher.step(at(12.0), Jitter::NONE), Step::Publish);
+    // Where it cannot be written there is nothing to hurry.
+    fail(&mut refresher, Code::OutputDiskFull, 12.0);
+    assert!(!refresher.displaced(false, at(12.1)));
+    assert!(matches!(refresher.step(at(12.1), Jitter::NONE), Step::Wait(_)));
+}
+
+#[test]
+fn an_exchange_that_failed_while_a_token_waited_is_owed_though_the_old_one_expired_meanwhile() {
+    let mut refresher = new();
+    refresher.adopted(Lifetime::starting(at(0.0).boot, secs(70)), at(70.0).unix, at(0.0), Jitter::NONE);
+    refresher.obtained(Lifetime::starting(at(1.0).boot, secs(3_600)), at(1.0));
+    fail(&mut refresher, Code::OutputDiskFull, 1.0);
+    refresher.keys_lost(at(40.0), Jitter::NONE);
+    // The pause would be longer than the old one lives.
+    for _ in 0..6 {
+        fail(&mut refresher, Code::InvalidClient, 41.0);
+    }
+    assert_eq!((refresher.reason(), refresher.due()), (Reason::Expired, at(70.0).boot));
+    refresher.published(at(42.0), Jitter::NONE);
+    assert_eq!((refresher.reason(), refresher.due()), (Reason::Retry, at(70.0).boot));
 }
 
 #[test]

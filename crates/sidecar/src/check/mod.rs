@@ -11,11 +11,11 @@ use dexsidecar_core::exchange::{Request, TOKEN_EXCHANGE, TokenEndpoint as _};
 use dexsidecar_core::failure::{Failure, Stage, plain};
 use dexsidecar_core::keys::{self, Discovery};
 use dexsidecar_core::settings::SUBJECT_TOKEN;
-use dexsidecar_core::verdict::Verdict;
 
 use crate::edge::clock::Clock;
 use crate::edge::output_file;
 use crate::edge::token_endpoint::HttpEndpoint;
+use crate::probe;
 use crate::trade::{Inputs, LastGood};
 
 pub use report::{Report, Rung};
@@ -158,7 +158,7 @@ fn output(config: &Config, clock: &Clock) -> Result<Sound, Failure> {
     let Some(output) = &config.output else { return Ok(("none".to_owned(), vec![])) };
     let in_place = output_file::try_output(output)?;
     let now = match output_file::read(output) {
-        Some(token) => Verdict::of(&token, std::time::Duration::ZERO, clock.now().unix).to_string(),
+        Some(token) => probe::judge(&output.path, &token, std::time::Duration::ZERO, clock).to_string(),
         None => "can be written".to_owned(),
     };
     let note = in_place.then(|| {

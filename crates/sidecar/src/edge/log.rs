@@ -115,6 +115,15 @@ impl Logger {
     }
 }
 
+/// A panic tells where it happened, and not what: its words may quote what was being worked on. Nor does it wait for somebody
+/// to read that.
+pub fn keep_panics_short() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let _ = put(&format!("dexsidecar: panicked, at {place}\n"));
+    }));
+}
+
 /// Writes a line if that does not block. Gives false when it would.
 fn put(line: &str) -> bool {
     let stderr = rustix::stdio::stderr();

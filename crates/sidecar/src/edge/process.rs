@@ -1,18 +1,8 @@
 //! What the process denies itself: core files, being looked into by others of its uid, new privileges, and what a sidecar
 //! has no business doing.
 
-use std::io::{self, Write as _};
-
 use landlock::{AccessFs, AccessNet, Ruleset, RulesetAttr as _, Scope};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
-
-/// A panic tells where it happened, and not what: its words may quote what was being worked on.
-pub fn keep_panics_short() {
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let _ = io::stderr().write_all(format!("dexsidecar: panicked, at {place}\n").as_bytes());
-    }));
-}
 
 /// Closes the memory of this process to its peers: no `ptrace`, no `/proc/PID/environ`, no core (F123).
 ///

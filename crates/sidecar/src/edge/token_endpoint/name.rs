@@ -26,9 +26,12 @@ pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Fa
         let found = (name.as_str(), port).to_socket_addrs();
         // musl ends its walk along the search list at the first domain that fails or holds the name without an address,
         // where glibc and Go go on to the name as it stands (F09).
-        let found = match whole(&name) {
-            Some(whole) if found.is_err() => (whole.as_str(), port).to_socket_addrs().or(found),
-            _ => found,
+        let found = match (found, whole(&name)) {
+            // Where no domain of the list has it, it was asked for as it stands already.
+            (Err(error), Some(whole)) if !error.to_string().contains("Name does not resolve") => {
+                (whole.as_str(), port).to_socket_addrs().or(Err(error))
+            }
+            (found, _) => found,
         };
         drop(turn);
         found

@@ -27,13 +27,15 @@ pub(super) async fn open(
 ) -> Result<Connection, Failure> {
     let origin = proxy.url.origin();
     let failed = |why: &dyn std::fmt::Display| Failure::new(Code::ProxyFailed, format!("{origin}: {why}"));
-    let other = |failure: Failure| failed(&failure);
     let trusted = proxy.url.is_tls().then(|| roots.read()).transpose()?;
-    let mut connection =
-        connect::connect(proxy.url.host(), proxy.url.port(), rotation, progress).await.map_err(other)?;
+    let mut connection = connect::connect(proxy.url.host(), proxy.url.port(), rotation, progress)
+        .await
+        .map_err(|failure| failed(&failure))?;
     progress.reached(Step::Tunnelling(origin.clone()));
     if let Some(trusted) = trusted {
-        (connection, _) = tls::handshake(trusted, proxy.url.host(), connection).await.map_err(other)?;
+        (connection, _) = tls::handshake(trusted, proxy.url.host(), connection)
+            .await
+            .map_err(|failure| failed(&failure))?;
     }
 
     let host = if to.host().contains(':') { format!("[{}]", to.host()) } else { to.host().to_owned() };
