@@ -178,10 +178,15 @@ impl Process {
     /// When it has none.
     #[must_use]
     pub fn child(&self) -> Pid {
+        let first = self.children().first().copied();
+        first.unwrap_or_else(|| panic!("{} has no child", self.name))
+    }
+
+    fn children(&self) -> Vec<Pid> {
         let pid = self.child.id();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        let child = children.ok().and_then(|all| all.split_ascii_whitespace().next()?.parse().ok());
-        child.and_then(Pid::from_raw).unwrap_or_else(|| panic!("{} has no child", self.name))
+        let pids = children.unwrap_or_default();
+        pids.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
     }
 
     /// Sends its only child a signal. One that has ended by itself gets none.
@@ -228,6 +233,10 @@ impl Process {
 
     /// Ends it at once.
     pub fn kill(&mut self) {
+        // What strace or unshare started would outlive it.
+        for child in self.children() {
+            let _ = kill_process(child, Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.hear_out();
@@ -251,7 +260,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-        if self.name == "dexsidecar" && !std::thread::panicking() {
+        if self.name.starts_with("dexsidecar") && !std::thread::panicking() {
             assert_no_secret(&self.output());
         }
     }

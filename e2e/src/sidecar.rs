@@ -180,6 +180,12 @@ impl Setup {
         self.folder.path()
     }
 
+    /// The variables as `NAME=value`, as `env` takes them.
+    #[must_use]
+    pub fn assignments(&self) -> Vec<String> {
+        self.variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
     /// The variables as lines that a shell understands.
     #[must_use]
     pub fn environment(&self) -> Vec<String> {

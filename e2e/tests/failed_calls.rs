@@ -87,7 +87,7 @@ fn f079_f083_f085_f090_f091_a_call_that_fails_costs_nothing_but_time() {
     let next = Mutex::new(ways().into_iter());
     // What takes time here is waiting.
     std::thread::scope(|scope| {
-        for _ in 0..10 {
+        for _ in 0..4 {
             scope.spawn(|| {
                 loop {
                     let Some(way) = next.lock().expect("no thread has fallen").next() else { return };
@@ -136,7 +136,7 @@ fn fails(endpoint: &Endpoint, volume: &Volume, way: &Way) {
     let ledger = endpoint.ledger();
     let readers = Readers::start(1, &output, move |text| {
         // Others run beside this one, on few processors.
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(1));
         if text == OLD { Judgement::Good } else { ledger(text) }
     });
     // EBUSY means a mount point, which is overwritten in place unless that is refused.

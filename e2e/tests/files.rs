@@ -276,7 +276,7 @@ fn f073_a_folder_of_another_owner_is_explained() {
         }
         let output = Command::new("setpriv")
             .args(["--reuid", "65532", "--regid", "65532", "--clear-groups", "env", "-i"])
-            .args(setup.environment().iter().map(|line| line.replace('\'', "")))
+            .args(setup.assignments())
             .arg(copy_for_all(&program(), setup.folder()))
             .args(["once", "--timeout", "1s"])
             .output()

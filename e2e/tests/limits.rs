@@ -78,7 +78,7 @@ fn f107_without_threads_it_goes_on() {
             "env",
             "-i",
         ]);
-        command.args(setup.environment().iter().map(|line| line.replace('\'', "")));
+        command.args(setup.assignments());
         command.arg(format!("dex_endpoint={endpoint}")).arg(&copy);
         Process::start("dexsidecar", command)
     };
@@ -232,7 +232,8 @@ fn f099_with_little_of_the_processor_it_does_one_thing_at_a_time() {
     }
     sidecar.process.until_said("token written", 2);
     let (heard, written) = (endpoint.heard().len(), sidecar.process.said("token written"));
-    assert!(heard == written && heard <= 3, "{heard} exchanges for {written} tokens");
+    // One may be on its way.
+    assert!((written..=written + 1).contains(&heard) && heard <= 3, "{heard} exchanges for {written} tokens");
 }
 
 /// A machine that has run for ten years: what is counted from its start is a large number.
@@ -262,7 +263,7 @@ fn f098_ten_years_after_the_start_of_the_machine_it_goes_on() {
         "env",
         "-i",
     ]);
-    command.args(setup.environment().iter().map(|line| line.replace('\'', ""))).arg(program());
+    command.args(setup.assignments()).arg(program());
     let mut process = Process::start("dexsidecar", command);
     process.until_said("token written", 3);
     let uptime = process.lines().swap_remove(0).text;
@@ -291,12 +292,12 @@ fn f121_nothing_of_the_system_is_needed() {
         .unset("DEXSIDECAR_TERMINATION_LOG");
     let mut command = tied("/usr/bin/unshare".as_ref());
     let (uid, variables) =
-        (if rustix::process::geteuid().is_root() { "64121" } else { "0" }, setup.environment());
+        (if rustix::process::geteuid().is_root() { "64121" } else { "0" }, setup.assignments());
     if uid == "0" {
         command.args(["--user", "--map-root-user"]);
     }
     command.args(["--mount", "--kill-child=KILL", "--fork", "env", "-i"]);
-    command.args(variables.iter().map(|line| line.replace('\'', "")));
+    command.args(variables);
     command
         .args(["/usr/sbin/chroot", &format!("--userspec={uid}:{uid}")])
         .arg(root.path())

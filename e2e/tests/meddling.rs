@@ -64,6 +64,15 @@ fn f076_a_planted_link_is_replaced_and_not_followed() {
     assert!(sidecar.until_token().starts_with("eyJ"));
 }
 
+/// Stops a peer, whatever becomes of the test.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A peer that puts files and links there by turns, so that one is seen and the other met; gives how often it did.
 fn plants(folder: &Path, victim: &Path, beat: Duration, stopping: &AtomicBool) -> usize {
     let (output, planted) = (folder.join("token"), folder.join("planted"));
@@ -94,9 +103,10 @@ fn f076_no_race_makes_it_follow_a_link() {
     let folder = setup.folder().to_owned();
     std::thread::scope(|scope| {
         let peer = scope.spawn(|| plants(&folder, &victim, Duration::ZERO, &stopping));
+        let stop = Stop(&stopping);
         let mut sidecar = setup.run();
         endpoint.until_heard(7);
-        stopping.store(true, Ordering::Relaxed);
+        drop(stop);
         assert!(peer.join().is_ok_and(|times| times > 1_000), "it is a race");
         sidecar.process.until("a token stands there in the end", |_| {
             fs::symlink_metadata(&output).is_ok_and(|file| file.is_file())
@@ -131,14 +141,13 @@ fn f076_what_is_written_in_place_is_no_link_however_late_it_comes() {
     };
     let met = std::thread::scope(|scope| {
         scope.spawn(|| plants(folder, &victim, beat, &stopping));
-        let met = (0..500).any(|_| {
+        let _stop = Stop(&stopping);
+        (0..500).any(|_| {
             let (trace, setup) = Trace::of(again(), &slow);
             let _ = setup.done(&["once", "--timeout", "2s"]);
             let met = |line: &String| line.contains("O_WRONLY") && line.contains("ELOOP");
             trace.lines().iter().any(met) || fs::read(&victim).is_ok_and(|text| text != b"precious")
-        });
-        stopping.store(true, Ordering::Relaxed);
-        met
+        })
     });
     assert!(met, "a link is met where a file was seen, or followed");
     assert_eq!(fs::read_to_string(&victim).expect("it is there"), "precious");

@@ -66,10 +66,7 @@ fn f123_a_peer_of_the_same_uid_cannot_look_into_it() {
     let start = |name: &str, program: &Path, argument: Option<&str>| {
         let mut command = tied(pod[0].as_ref());
         command.args(&pod[1..]).arg("-i");
-        command
-            .args(setup.environment().iter().map(|line| line.replace('\'', "")))
-            .arg(program)
-            .args(argument);
+        command.args(setup.assignments()).arg(program).args(argument);
         Process::start(name, command)
     };
     let mut process = start("dexsidecar", &copy, None);

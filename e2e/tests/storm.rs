@@ -106,7 +106,7 @@ fn attacked(times: u32, setup: impl Fn() -> Setup, mut attack: impl FnMut(Setup,
             late += 1;
         }
     }
-    assert!((times / 10..=times - times / 10).contains(&late), "{late} of {times} came too late");
+    assert!((1..times).contains(&late), "{late} of {times} came too late: each kind is to be met");
 }
 
 /// Killed at instants spread over its way to a token, again and again over one file: what is there is a token that was

@@ -1,5 +1,7 @@
-//! The suite that anybody's program can be put through: ours survives all of it, and one that does nothing survives nothing.
+//! The suite that anybody's program can be put through: ours survives all of it, and one that ends at once or idles survives nothing.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use dexsidecar_e2e::scenes;
@@ -16,5 +18,11 @@ fn ours_survives_all_of_it() {
 
 #[test]
 fn a_program_that_does_nothing_survives_none_of_it() {
-    assert_eq!(fallen(Path::new("/bin/true")).len(), scenes::TRIALS.len());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let idle = folder.path().join("idle");
+    fs::write(&idle, "#!/bin/sh\nexec sleep 300\n").expect("a temporary folder");
+    fs::set_permissions(&idle, fs::Permissions::from_mode(0o755)).expect("a temporary folder");
+    for nothing in [Path::new("/bin/true"), &idle] {
+        assert_eq!(fallen(nothing).len(), scenes::TRIALS.len(), "{}", nothing.display());
+    }
 }

@@ -67,7 +67,7 @@ fn f086_a_disk_that_stalls_is_told() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
     let setup = Setup::new().subject(&volume).at_stand_in(&endpoint);
-    let (_trace, setup) = Trace::of(setup, "-e trace=fsync -e inject=fsync:delay_enter=16s:when=1");
+    let (_trace, setup) = Trace::of(setup, "-e trace=fsync -e inject=fsync:delay_enter=25s:when=1");
     let mut sidecar = setup.run();
     sidecar.process.until_said("the output's volume does not answer", 1);
     sidecar.process.until_said("token written", 1);

@@ -19,12 +19,7 @@ fn main() -> ExitCode {
     told.sort_unstable();
     for (number, survived) in &told {
         let word = if *survived { "survived" } else { "FELL    " };
-        println!(
-            "F{number:02}{:1$}{word}  {2}",
-            "",
-            5 - number.to_string().len().max(2),
-            FAULTS[number - 1].what
-        );
+        println!("{:<5} {word}  {}", format!("F{number:02}"), FAULTS[number - 1].what);
     }
     let survived = told.iter().filter(|(_, survived)| *survived).count();
     println!("\n{survived} of {} survived", told.len());

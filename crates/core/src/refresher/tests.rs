@@ -3,6 +3,10 @@
 use super::*;
 use crate::failure::Code;
 
+mod clocks;
+mod keys;
+mod repairs;
+
 const INPUTS: Fingerprint = Fingerprint(1);
 
 fn at(secs: f64) -> Now {
@@ -185,36 +189,6 @@ fn an_adopted_token_spreads_the_first_exchange() {
 }
 
 #[test]
-fn lost_keys_are_healed_within_a_minute() {
-    let mut refresher = holding(86_400);
-    assert_eq!(wait_for_step(&mut refresher, 0.0), (600.0, Step::CheckKeys));
-    refresher.keys_checked(at(600.0), Jitter::NONE);
-    assert_eq!(wait_for_step(&mut refresher, 600.0), (1_200.0, Step::CheckKeys));
-    refresher.keys_lost(at(1_200.0), Jitter::new(1.0));
-    assert_eq!(refresher.reason(), Reason::LostKeys);
-    assert_eq!(wait_for_step(&mut refresher, 1_200.0), (1_260.0, Step::Exchange));
-}
-
-#[test]
-fn keys_that_are_gone_are_not_looked_at_again_before_there_is_another_token() {
-    let mut refresher = Refresher::new(Schedule::default(), Some(secs(10)), at(0.0));
-    refresher.adopted(
-        Lifetime::starting(at(0.0).boot, secs(86_400)),
-        at(86_400.0).unix,
-        at(0.0),
-        Jitter::new(0.5),
-    );
-    assert_eq!(wait_for_step(&mut refresher, 0.0), (5.0, Step::CheckKeys), "the first at any time");
-    refresher.keys_lost(at(5.0), Jitter::new(1.0));
-    assert_eq!(wait_for_step(&mut refresher, 5.0), (15.0, Step::Exchange), "the start's own exchange");
-    refresher.obtained(Lifetime::starting(at(15.0).boot, secs(86_400)), at(15.0));
-    refresher.published(at(15.0), Jitter::new(0.5));
-    assert_eq!(wait_for_step(&mut refresher, 15.0), (20.0, Step::CheckKeys), "all have exchanged together");
-    refresher.keys_checked(at(20.0), Jitter::new(1.0));
-    assert_eq!(wait_for_step(&mut refresher, 20.0), (28.5, Step::CheckKeys), "and the others in their time");
-}
-
-#[test]
 fn a_dying_subject_token_buys_one_more() {
     let mut refresher = holding(86_400);
     refresher.keys_rest();
@@ -243,16 +217,6 @@ fn an_expired_subject_token_is_waited_for_and_then_sent() {
     assert!(refresher.subject_read(INPUTS, None, past, at(30.0)));
     assert!(refresher.subject_is_new(Fingerprint(2)) && !refresher.subject_is_new(INPUTS));
     assert!(refresher.subject_read(Fingerprint(2), None, at(60.0).unix, at(30.0)));
-}
-
-#[test]
-fn a_displaced_token_is_put_back_once_a_minute_at_most() {
-    let mut refresher = holding(86_400);
-    assert!(refresher.displaced(true, at(1.0)));
-    assert_eq!(refresher.step(at(1.0), Jitter::NONE), Step::Publish);
-    refresher.published(at(1.0), Jitter::NONE);
-    assert!(refresher.displaced(true, at(2.0)));
-    assert_eq!(wait_for_step(&mut refresher, 2.0), (61.0, Step::Publish));
 }
 
 #[test]
@@ -286,50 +250,6 @@ fn a_signal_that_was_put_off_is_not_put_off_further() {
 }
 
 #[test]
-fn a_signal_or_lost_keys_over_a_full_disk_cost_one_exchange() {
-    let mut refresher = holding(86_400);
-    refresher.keys_rest();
-    let _ = refresher.signalled(at(10.0));
-    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Step::Exchange);
-    refresher.obtained(Lifetime::starting(at(10.0).boot, secs(86_400)), at(10.0));
-    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Step::Publish);
-    let mut now = 10.0;
-    for _ in 0..20 {
-        fail(&mut refresher, Code::OutputDiskFull, now);
-        let (when, step) = wait_for_step(&mut refresher, now);
-        assert_eq!(step, Step::Publish, "at {when}");
-        now = when;
-    }
-    // The next signal is heard all the same.
-    fail(&mut refresher, Code::OutputDiskFull, now);
-    let _ = refresher.signalled(at(now));
-    assert_eq!(refresher.step(at(now), Jitter::NONE), Step::Exchange);
-}
-
-#[test]
-fn a_token_that_is_put_back_changes_no_plan() {
-    let mut refresher = holding(86_400);
-    assert_eq!(wait_for_step(&mut refresher, 0.0), (600.0, Step::CheckKeys));
-    refresher.keys_lost(at(600.0), Jitter::new(1.0));
-    assert!(refresher.displaced(true, at(610.0)));
-    assert_eq!(refresher.step(at(610.0), Jitter::NONE), Step::Publish);
-    refresher.published(at(610.0), Jitter::NONE);
-    assert_eq!(refresher.reason(), Reason::LostKeys);
-    assert_eq!(wait_for_step(&mut refresher, 610.0), (660.0, Step::Exchange));
-}
-
-#[test]
-fn what_somebody_else_wrote_takes_the_place_of_what_was_to_be_put_back() {
-    let mut refresher = holding(3_600);
-    assert!(refresher.displaced(true, at(1.0)));
-    fail(&mut refresher, Code::OutputDiskFull, 1.0);
-    let theirs = Lifetime::starting(at(1.0).boot, secs(86_400));
-    refresher.replaced_by(theirs, at(90_000.0).unix, at(2.0), Jitter::NONE);
-    assert_eq!((refresher.held(), refresher.health(at(2.0))), (Some(theirs), Health::Fresh));
-    assert!(matches!(refresher.step(at(30.0), Jitter::NONE), Step::Wait(_)), "nothing is put back");
-}
-
-#[test]
 fn a_token_in_hand_is_written_before_the_old_one_is_said_to_have_expired() {
     let mut refresher = holding(3_600);
     refresher.keys_rest();
@@ -337,45 +257,6 @@ fn a_token_in_hand_is_written_before_the_old_one_is_said_to_have_expired() {
     // The answer takes until after the expiry.
     refresher.obtained(Lifetime::starting(at(1_800.0).boot, secs(3_600)), at(3_601.0));
     assert_eq!(refresher.step(at(3_601.0), Jitter::NONE), Step::Publish);
-}
-
-#[test]
-fn f096_after_a_long_stop_there_is_one_exchange_and_no_burst() {
-    let mut refresher = holding(600);
-    refresher.keys_rest();
-    let _ = refresher.step(at(0.0), Jitter::NONE);
-    let woken = at(10_000.0);
-    assert_eq!(refresher.step(woken, Jitter::new(0.5)), Step::Expire);
-    let step = refresher.step(woken, Jitter::NONE);
-    assert_eq!(step, Step::Wait(woken.boot + Duration::from_millis(2_500)));
-    assert_eq!(refresher.step(at(10_002.5), Jitter::NONE), Step::Exchange);
-}
-
-/// The wall clock may say what it likes: what is counted is the clock that is never stepped.
-#[test]
-fn f092_f093_a_stepped_wall_clock_changes_no_plan() {
-    for step in [3_600, 10 * 365 * 86_400, -3_600, -1_600_000_000_i64] {
-        let mut refresher = holding(86_400);
-        refresher.keys_rest();
-        let mut now = at(100.0);
-        now.unix = UnixTime::from_secs(now.unix.as_duration().as_secs().saturating_add_signed(step));
-        assert_eq!(refresher.step(now, Jitter::NONE), Step::Wait(at(130.0).boot), "stepped by {step} s");
-        assert_eq!(refresher.health(now), Health::Fresh);
-        assert_eq!(refresher.due(), at(57_600.0).boot);
-    }
-}
-
-#[test]
-fn f095_what_was_slept_counts() {
-    let mut refresher = holding(3_600);
-    refresher.keys_rest();
-    let _ = refresher.step(at(0.0), Jitter::NONE);
-    // The machine sleeps over the refresh: one exchange, soon and not at once.
-    assert_eq!(refresher.step(at(2_000.0), Jitter::new(0.5)), Step::Wait(at(2_002.5).boot));
-    assert_eq!(refresher.step(at(2_002.5), Jitter::NONE), Step::Exchange);
-    assert_eq!(refresher.health(at(2_002.5)), Health::Fresh);
-    // And over the expiry: what it says of itself is true at once.
-    assert_eq!(refresher.health(at(4_000.0)), Health::Expired);
 }
 
 #[test]
@@ -513,56 +394,11 @@ fn what_was_spread_after_a_pause_comes_at_the_expiry_at_the_latest() {
 }
 
 #[test]
-fn a_pause_is_five_seconds_too_much_and_spreads_only_what_is_due() {
-    // The refresh is due at 1,800 s; the loop wants to look again after half a minute.
-    let stopped_until = |when: f64| {
-        let mut refresher = holding(3_600);
-        refresher.keys_rest();
-        let _ = refresher.step(at(1_780.0), Jitter::NONE);
-        refresher.step(at(when), Jitter::new(1.0))
-    };
-    assert_eq!(stopped_until(1_800.0), Step::Exchange);
-    assert_eq!(stopped_until(1_805.0), Step::Exchange);
-    assert_eq!(stopped_until(1_806.0), Step::Wait(at(1_811.0).boot));
-    let mut refresher = holding(86_400);
-    refresher.keys_rest();
-    let _ = refresher.step(at(0.0), Jitter::NONE);
-    assert_eq!(refresher.step(at(10_000.0), Jitter::new(1.0)), Step::Wait(at(10_030.0).boot));
-    assert_eq!(refresher.due(), at(57_600.0).boot);
-}
-
-#[test]
 fn a_write_that_fails_makes_it_stale_too() {
     let mut refresher = holding(3_600);
     assert!(refresher.displaced(true, at(1.0)));
     fail(&mut refresher, Code::OutputDiskFull, 1.0);
     assert_eq!(refresher.health(at(1.0)), Health::Stale);
-}
-
-#[test]
-fn while_a_token_cannot_be_put_back_no_other_is_asked_for() {
-    let mut refresher = holding(3_600);
-    refresher.keys_rest();
-    assert!(refresher.displaced(true, at(1.0)));
-    let mut now = 1.0;
-    while now < 2_400.0 {
-        let (when, step) = wait_for_step(&mut refresher, now);
-        assert_eq!(step, Step::Publish, "at {when}");
-        fail(&mut refresher, Code::OutputDiskFull, when);
-        now = when;
-    }
-}
-
-/// Found by a random history: a token of half a minute died while it waited.
-#[test]
-fn a_token_that_waits_to_be_put_back_is_replaced_in_its_time() {
-    let mut refresher = holding(30);
-    refresher.keys_rest();
-    assert!(refresher.displaced(true, at(1.0)));
-    assert_eq!(refresher.step(at(1.0), Jitter::NONE), Step::Publish);
-    refresher.published(at(1.0), Jitter::NONE);
-    assert!(refresher.displaced(true, at(2.0)), "once more, in a minute");
-    assert_eq!(wait_for_step(&mut refresher, 2.0), (15.0, Step::Exchange));
 }
 
 /// Found by a random history: the exchange that lost keys asked for had failed, and was forgotten.
@@ -579,118 +415,6 @@ fn what_is_asked_for_while_a_token_waits_to_be_written_is_done_after_it() {
     refresher.published(at(0.5), Jitter::NONE);
     assert_eq!((refresher.reason(), refresher.health(at(0.5))), (Reason::Retry, Health::Stale));
     assert_eq!(wait_for_step(&mut refresher, 0.5), (0.6, Step::Exchange));
-}
-
-#[test]
-fn f088_what_nobody_contests_is_put_back_at_once_each_time() {
-    let mut refresher = holding(3_600);
-    for when in [1.0, 2.0, 3.0] {
-        assert!(refresher.displaced(false, at(when)));
-        assert_eq!(refresher.step(at(when), Jitter::NONE), Step::Publish);
-        refresher.published(at(when), Jitter::NONE);
-    }
-}
-
-#[test]
-fn f087_a_repair_that_never_came_puts_the_next_one_off_no_further() {
-    let mut refresher = new();
-    for round in 0..20_u32 {
-        let when = f64::from(round) * 9.0;
-        refresher.obtained(Lifetime::starting(at(when).boot, secs(20)), at(when));
-        refresher.published(at(when), Jitter::NONE);
-        assert!(refresher.displaced(true, at(when + 1.0)));
-        if refresher.publish_due <= at(when + 1.0).boot {
-            refresher.published(at(when + 1.0), Jitter::NONE);
-        }
-    }
-    let put_off = at(172.0).boot.until(refresher.publish_due);
-    assert!(put_off <= BETWEEN_REPAIRS, "{put_off:?}");
-}
-
-/// Both clocks at this second, after the wall clock was stepped by so many.
-fn stepped(seconds: f64, by: i64) -> Now {
-    let now = at(seconds);
-    let unix = now.unix.as_duration();
-    let unix = if by < 0 { unix - secs(by.unsigned_abs()) } else { unix + secs(by.unsigned_abs()) };
-    Now { unix: UnixTime::since_epoch(unix), ..now }
-}
-
-#[test]
-fn f092_f093_a_found_token_s_end_is_told_anew_by_a_stepped_clock_and_is_never_later() {
-    let life = |length: u64| Lifetime::starting(at(0.0).boot, secs(length));
-    let found = || {
-        let mut refresher = new();
-        refresher.replaced_by(life(3_600), at(3_600.0).unix, at(0.0), Jitter::NONE);
-        refresher.keys_rest();
-        assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Wait(at(30.0).boot));
-        refresher
-    };
-    // Half an hour slow, and set right: it is refreshed half an hour sooner.
-    let mut refresher = found();
-    assert_eq!(refresher.due(), at(1_800.0).boot);
-    let _ = refresher.step(stepped(20.0, 1_700), Jitter::NONE);
-    assert_eq!(refresher.held().map(|held| held.expires), Some(at(1_900.0).boot));
-    assert_eq!((refresher.due(), refresher.reason()), (at(100.0).boot, Reason::Schedule));
-    // It had died long ago.
-    let mut refresher = found();
-    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Step::Expire);
-    assert_eq!(refresher.health(at(20.0)), Health::Expired);
-    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Step::Exchange);
-    // One that waits to be put back is not put back dead.
-    let mut refresher = found();
-    assert!(refresher.displaced(true, at(1.0)));
-    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Step::Expire);
-    // A clock that is set back wins nothing, nor does a little slewing, nor a step for what was issued here.
-    let mut refresher = found();
-    let _ = refresher.step(stepped(20.0, -9_000), Jitter::NONE);
-    let _ = refresher.step(stepped(21.0, -8_996), Jitter::NONE);
-    assert_eq!(refresher.held(), Some(life(3_600)));
-    let mut issued = holding(3_600);
-    let (due, held) = (issued.due(), issued.held());
-    let _ = issued.step(at(10.0), Jitter::NONE);
-    let _ = issued.step(stepped(20.0, 9_000), Jitter::NONE);
-    assert_eq!((issued.due(), issued.held()), (due, held));
-}
-
-#[test]
-fn f094_what_was_refused_is_tried_again_soon_after_a_step_and_once_a_minute_at_most() {
-    let failing = |code| {
-        let mut refresher = new();
-        let _ = refresher.step(at(0.0), Jitter::NONE);
-        let pause = (0..9).map(|_| fail(&mut refresher, code, 0.0)).last();
-        assert!(pause.is_some_and(|pause| pause >= secs(15)), "{pause:?}");
-        refresher
-    };
-    let mut refresher = failing(Code::CertificateNotYetValid);
-    let _ = refresher.step(stepped(10.0, 9_000), Jitter::new(1.0));
-    assert_eq!((refresher.due(), refresher.reason()), (at(15.0).boot, Reason::ClockStepped));
-    fail(&mut refresher, Code::CertificateNotYetValid, 15.0);
-    let _ = refresher.step(stepped(16.0, 0), Jitter::new(1.0));
-    assert_eq!(refresher.reason(), Reason::Retry, "it steps to and fro");
-    let _ = refresher.step(stepped(70.0, 9_000), Jitter::new(1.0));
-    assert_eq!(refresher.due(), at(75.0).boot);
-    // The network does not care what time it is.
-    let mut refresher = failing(Code::ConnectRefused);
-    let _ = refresher.step(stepped(10.0, 9_000), Jitter::new(1.0));
-    assert_eq!(refresher.reason(), Reason::Retry);
-}
-
-#[test]
-fn f088_a_repair_that_waits_for_another_s_token_waits_no_more_when_that_is_gone() {
-    let mut refresher = holding(3_600);
-    assert!(refresher.displaced(true, at(1.0)));
-    assert_eq!(refresher.step(at(1.0), Jitter::NONE), Step::Publish);
-    refresher.published(at(1.0), Jitter::NONE);
-    assert!(refresher.displaced(true, at(10.0)));
-    assert!(matches!(refresher.step(at(10.0), Jitter::NONE), Step::Wait(_)));
-    assert!(!refresher.displaced(true, at(11.0)), "nothing has changed");
-    assert!(refresher.displaced(false, at(12.0)));
-    assert!(!refresher.displaced(false, at(12.0)), "it is on its way");
-    assert_eq!(refresher.step(at(12.0), Jitter::NONE), Step::Publish);
-    // Where it cannot be written there is nothing to hurry.
-    fail(&mut refresher, Code::OutputDiskFull, 12.0);
-    assert!(!refresher.displaced(false, at(12.1)));
-    assert!(matches!(refresher.step(at(12.1), Jitter::NONE), Step::Wait(_)));
 }
 
 #[test]

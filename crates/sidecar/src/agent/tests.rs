@@ -16,6 +16,7 @@ use crate::edge::log::Logger;
 
 mod files;
 mod lives;
+mod subject;
 
 /// What the endpoint does, as a function of the seconds that have passed.
 type Script = Box<dyn Fn(f64) -> Played>;
@@ -162,8 +163,6 @@ impl World {
         self.seen.borrow().exchanges.clone()
     }
 }
-
-mod subject;
 
 const DAY: f64 = 86_400.0;
 

@@ -1,0 +1,129 @@
+//! Clocks that are stepped, and time that passes unseen.
+
+use super::*;
+
+/// Both clocks at this second, after the wall clock was stepped by so many.
+fn stepped(seconds: f64, by: i64) -> Now {
+    let now = at(seconds);
+    let unix = now.unix.as_duration();
+    let unix = if by < 0 { unix - secs(by.unsigned_abs()) } else { unix + secs(by.unsigned_abs()) };
+    Now { unix: UnixTime::since_epoch(unix), ..now }
+}
+
+#[test]
+fn f096_after_a_long_stop_there_is_one_exchange_and_no_burst() {
+    let mut refresher = holding(600);
+    refresher.keys_rest();
+    let _ = refresher.step(at(0.0), Jitter::NONE);
+    let woken = at(10_000.0);
+    assert_eq!(refresher.step(woken, Jitter::new(0.5)), Step::Expire);
+    let step = refresher.step(woken, Jitter::NONE);
+    assert_eq!(step, Step::Wait(woken.boot + Duration::from_millis(2_500)));
+    assert_eq!(refresher.step(at(10_002.5), Jitter::NONE), Step::Exchange);
+}
+
+/// The wall clock may say what it likes: what is counted is the clock that is never stepped.
+#[test]
+fn f092_f093_a_stepped_wall_clock_changes_no_plan() {
+    for step in [3_600, 10 * 365 * 86_400, -3_600, -1_600_000_000_i64] {
+        let mut refresher = holding(86_400);
+        refresher.keys_rest();
+        let mut now = at(100.0);
+        now.unix = UnixTime::from_secs(now.unix.as_duration().as_secs().saturating_add_signed(step));
+        assert_eq!(refresher.step(now, Jitter::NONE), Step::Wait(at(130.0).boot), "stepped by {step} s");
+        assert_eq!(refresher.health(now), Health::Fresh);
+        assert_eq!(refresher.due(), at(57_600.0).boot);
+    }
+}
+
+#[test]
+fn f095_what_was_slept_counts() {
+    let mut refresher = holding(3_600);
+    refresher.keys_rest();
+    let _ = refresher.step(at(0.0), Jitter::NONE);
+    // The machine sleeps over the refresh: one exchange, soon and not at once.
+    assert_eq!(refresher.step(at(2_000.0), Jitter::new(0.5)), Step::Wait(at(2_002.5).boot));
+    assert_eq!(refresher.step(at(2_002.5), Jitter::NONE), Step::Exchange);
+    assert_eq!(refresher.health(at(2_002.5)), Health::Fresh);
+    // And over the expiry: what it says of itself is true at once.
+    assert_eq!(refresher.health(at(4_000.0)), Health::Expired);
+}
+
+#[test]
+fn a_pause_is_five_seconds_too_much_and_spreads_only_what_is_due() {
+    // The refresh is due at 1,800 s; the loop wants to look again after half a minute.
+    let stopped_until = |when: f64| {
+        let mut refresher = holding(3_600);
+        refresher.keys_rest();
+        let _ = refresher.step(at(1_780.0), Jitter::NONE);
+        refresher.step(at(when), Jitter::new(1.0))
+    };
+    assert_eq!(stopped_until(1_800.0), Step::Exchange);
+    assert_eq!(stopped_until(1_805.0), Step::Exchange);
+    assert_eq!(stopped_until(1_806.0), Step::Wait(at(1_811.0).boot));
+    let mut refresher = holding(86_400);
+    refresher.keys_rest();
+    let _ = refresher.step(at(0.0), Jitter::NONE);
+    assert_eq!(refresher.step(at(10_000.0), Jitter::new(1.0)), Step::Wait(at(10_030.0).boot));
+    assert_eq!(refresher.due(), at(57_600.0).boot);
+}
+
+#[test]
+fn f092_f093_a_found_token_s_end_is_told_anew_by_a_stepped_clock_and_is_never_later() {
+    let life = |length: u64| Lifetime::starting(at(0.0).boot, secs(length));
+    let found = || {
+        let mut refresher = new();
+        refresher.replaced_by(life(3_600), at(3_600.0).unix, at(0.0), Jitter::NONE);
+        refresher.keys_rest();
+        assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Wait(at(30.0).boot));
+        refresher
+    };
+    // Half an hour slow, and set right: it is refreshed half an hour sooner.
+    let mut refresher = found();
+    assert_eq!(refresher.due(), at(1_800.0).boot);
+    let _ = refresher.step(stepped(20.0, 1_700), Jitter::NONE);
+    assert_eq!(refresher.held().map(|held| held.expires), Some(at(1_900.0).boot));
+    assert_eq!((refresher.due(), refresher.reason()), (at(100.0).boot, Reason::Schedule));
+    // It had died long ago.
+    let mut refresher = found();
+    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Step::Expire);
+    assert_eq!(refresher.health(at(20.0)), Health::Expired);
+    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Step::Exchange);
+    // One that waits to be put back is not put back dead.
+    let mut refresher = found();
+    assert!(refresher.displaced(true, at(1.0)));
+    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Step::Expire);
+    // A clock that is set back wins nothing, nor does a little slewing, nor a step for what was issued here.
+    let mut refresher = found();
+    let _ = refresher.step(stepped(20.0, -9_000), Jitter::NONE);
+    let _ = refresher.step(stepped(21.0, -8_996), Jitter::NONE);
+    assert_eq!(refresher.held(), Some(life(3_600)));
+    let mut issued = holding(3_600);
+    let (due, held) = (issued.due(), issued.held());
+    let _ = issued.step(at(10.0), Jitter::NONE);
+    let _ = issued.step(stepped(20.0, 9_000), Jitter::NONE);
+    assert_eq!((issued.due(), issued.held()), (due, held));
+}
+
+#[test]
+fn f094_what_was_refused_is_tried_again_soon_after_a_step_and_once_a_minute_at_most() {
+    let failing = |code| {
+        let mut refresher = new();
+        let _ = refresher.step(at(0.0), Jitter::NONE);
+        let pause = (0..9).map(|_| fail(&mut refresher, code, 0.0)).last();
+        assert!(pause.is_some_and(|pause| pause >= secs(15)), "{pause:?}");
+        refresher
+    };
+    let mut refresher = failing(Code::CertificateNotYetValid);
+    let _ = refresher.step(stepped(10.0, 9_000), Jitter::new(1.0));
+    assert_eq!((refresher.due(), refresher.reason()), (at(15.0).boot, Reason::ClockStepped));
+    fail(&mut refresher, Code::CertificateNotYetValid, 15.0);
+    let _ = refresher.step(stepped(16.0, 0), Jitter::new(1.0));
+    assert_eq!(refresher.reason(), Reason::Retry, "it steps to and fro");
+    let _ = refresher.step(stepped(70.0, 9_000), Jitter::new(1.0));
+    assert_eq!(refresher.due(), at(75.0).boot);
+    // The network does not care what time it is.
+    let mut refresher = failing(Code::ConnectRefused);
+    let _ = refresher.step(stepped(10.0, 9_000), Jitter::new(1.0));
+    assert_eq!(refresher.reason(), Reason::Retry);
+}
