@@ -18,7 +18,7 @@ use crate::volume::Volume;
 use crate::wire::answer;
 
 /// How long something good may take.
-const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 /// How long something bad is waited for.
 const WHILE: Duration = Duration::from_secs(8);
 
@@ -27,17 +27,18 @@ pub struct Scene {
     endpoint: Endpoint,
     volume: Volume,
     binary: PathBuf,
+    patience: Duration,
 }
 
 /// A fault's number, and whether a program survives it.
 pub type Trial = (usize, fn(&Scene) -> bool);
 
 impl Scene {
-    /// For this program.
+    /// For this program, in which something good may take so long.
     #[must_use]
-    pub fn new(binary: &Path) -> Self {
+    pub fn new(binary: &Path, patience: Duration) -> Self {
         let endpoint = Endpoint::start("127.0.0.1:0", None);
-        Self { endpoint, volume: Volume::with("eyJh.eyJi.sent\n"), binary: binary.to_owned() }
+        Self { endpoint, volume: Volume::with("eyJh.eyJi.sent\n"), binary: binary.to_owned(), patience }
     }
 
     /// Looks each second, as the original can be told to.
@@ -48,7 +49,7 @@ impl Scene {
 
     fn good(&self) -> Option<Sidecar> {
         let sidecar = self.setup().run();
-        until(|| has_token(&sidecar)).then_some(sidecar)
+        self.until(|| has_token(&sidecar)).then_some(sidecar)
     }
 
     /// After a good token of a few seconds every answer is this one, and then there are good ones again: the good token stood
@@ -58,10 +59,10 @@ impl Scene {
         self.endpoint.always(played);
         let Some(mut sidecar) = self.good() else { return false };
         let (first, asked) = (sidecar.token(), self.endpoint.heard().len());
-        let heard = until(|| self.endpoint.heard().len() > asked);
+        let heard = self.until(|| self.endpoint.heard().len() > asked);
         let kept = sidecar.token() == first && sidecar.process.runs();
         self.endpoint.always(Answer::Token(3_600));
-        heard && kept && until(|| sidecar.token() != first && has_token(&sidecar))
+        heard && kept && self.until(|| sidecar.token() != first && has_token(&sidecar))
     }
 
     fn answers(&self, status: &str, headers: &[(&str, &str)], body: &str) -> bool {
@@ -72,9 +73,20 @@ impl Scene {
     /// Takes no more than so many exchanges in a while.
     fn asks_at_most(&self, times: usize) -> bool {
         let mut sidecar = self.setup().run();
-        let asked = until(|| !self.endpoint.heard().is_empty());
+        let asked = self.until(|| !self.endpoint.heard().is_empty());
         std::thread::sleep(WHILE);
         asked && self.endpoint.heard().len() <= times && sidecar.process.runs()
+    }
+
+    fn until(&self, holds: impl Fn() -> bool) -> bool {
+        let start = Instant::now();
+        while !holds() {
+            if start.elapsed() > self.patience {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        true
     }
 }
 
@@ -84,17 +96,6 @@ fn is_token(text: &str) -> bool {
 
 fn has_token(sidecar: &Sidecar) -> bool {
     sidecar.token().is_some_and(|token| is_token(&token))
-}
-
-fn until(holds: impl Fn() -> bool) -> bool {
-    let start = Instant::now();
-    while !holds() {
-        if start.elapsed() > PATIENCE {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    true
 }
 
 /// Every one.
@@ -108,7 +109,7 @@ pub const TRIALS: [Trial; 31] = [
     (3, |scene| {
         scene.endpoint.always(Answer::Silence);
         let mut sidecar = scene.setup().run();
-        let asked = until(|| !scene.endpoint.heard().is_empty());
+        let asked = scene.until(|| !scene.endpoint.heard().is_empty());
         sidecar.process.signal(Signal::TERM);
         asked && sidecar.process.ended_within(WHILE) == Some(Some(0))
     }),
@@ -120,7 +121,7 @@ pub const TRIALS: [Trial; 31] = [
         let setup = scene.setup().set("SSL_CERT_FILE", right.file().to_string_lossy());
         let setup = setup.set("dex_endpoint", format!("https://{}/dex/token", relay.address()));
         let mut sidecar = setup.run();
-        let tried = until(|| relay.connections() > 0);
+        let tried = scene.until(|| relay.connections() > 0);
         std::thread::sleep(WHILE);
         tried && endpoint.heard().is_empty() && sidecar.process.runs() && sidecar.token().is_none()
     }),
@@ -172,7 +173,7 @@ pub const TRIALS: [Trial; 31] = [
         let late = setup.folder().join("late");
         let sidecar = setup.set("dex_file_subject_token", late.to_string_lossy()).run();
         std::thread::sleep(Duration::from_secs(1));
-        fs::write(&late, "eyJh.eyJi.late").is_ok() && until(|| has_token(&sidecar))
+        fs::write(&late, "eyJh.eyJi.late").is_ok() && scene.until(|| has_token(&sidecar))
     }),
     (58, |scene| {
         scene.volume.put("");
@@ -180,7 +181,7 @@ pub const TRIALS: [Trial; 31] = [
         std::thread::sleep(Duration::from_secs(1));
         let sent = scene.endpoint.heard().len();
         scene.volume.put("eyJh.eyJi.sent");
-        until(|| has_token(&sidecar)) && sent == 0
+        scene.until(|| has_token(&sidecar)) && sent == 0
     }),
     (62, |scene| {
         let _sidecar = scene.good();
@@ -204,16 +205,16 @@ pub const TRIALS: [Trial; 31] = [
         let replaced = |heard: &crate::wire::Heard| {
             heard.field("subject_token").as_deref() == Some("eyJh.eyJi.replaced")
         };
-        until(|| scene.endpoint.heard().iter().any(replaced))
+        scene.until(|| scene.endpoint.heard().iter().any(replaced))
     }),
     (71, |scene| {
         let setup = scene.setup();
         let folder = setup.folder().join("later");
         let sidecar = setup.set("dex_access_token_file", folder.join("token").to_string_lossy()).run();
-        let asked = until(|| !scene.endpoint.heard().is_empty());
+        let asked = scene.until(|| !scene.endpoint.heard().is_empty());
         fs::create_dir(&folder).is_ok()
             && asked
-            && until(|| has_token(&sidecar))
+            && scene.until(|| has_token(&sidecar))
             && scene.endpoint.heard().len() == 1
     }),
     (76, |scene| {
@@ -221,7 +222,7 @@ pub const TRIALS: [Trial; 31] = [
         let victim = setup.folder().join("victim");
         let planted = fs::write(&victim, "precious").and_then(|()| symlink(&victim, setup.output()));
         let sidecar = setup.run();
-        let written = until(|| has_token(&sidecar));
+        let written = scene.until(|| has_token(&sidecar));
         planted.is_ok() && written && fs::read_to_string(&victim).is_ok_and(|text| text == "precious")
     }),
     (83, |scene| {
@@ -243,13 +244,13 @@ pub const TRIALS: [Trial; 31] = [
         let Some(sidecar) = scene.good() else { return false };
         let first = sidecar.token();
         let removed = fs::remove_file(sidecar.output());
-        removed.is_ok() && until(|| sidecar.token() == first) && scene.endpoint.heard().len() == 1
+        removed.is_ok() && scene.until(|| sidecar.token() == first) && scene.endpoint.heard().len() == 1
     }),
     (89, |scene| {
         scene.endpoint.always(Answer::Token(2));
         let Some(sidecar) = scene.good() else { return false };
         let readers = Readers::start(2, &sidecar.output(), scene.endpoint.ledger());
-        let renewed = until(|| scene.endpoint.heard().len() >= 7);
+        let renewed = scene.until(|| scene.endpoint.heard().len() >= 7);
         let seen = readers.seen();
         renewed && seen.empty == 0 && seen.torn == 0 && seen.missing == 0
     }),
@@ -272,10 +273,11 @@ pub const TRIALS: [Trial; 31] = [
 /// # Panics
 /// When no thread can be made.
 #[must_use]
-pub fn play(binary: &Path) -> Vec<(usize, bool)> {
+pub fn play(binary: &Path, patience: Duration) -> Vec<(usize, bool)> {
     std::thread::scope(|scope| {
         let running = TRIALS.map(|(number, survives)| {
-            let trial = move || std::panic::catch_unwind(|| survives(&Scene::new(binary))).unwrap_or(false);
+            let trial =
+                move || std::panic::catch_unwind(|| survives(&Scene::new(binary, patience))).unwrap_or(false);
             (number, scope.spawn(trial))
         });
         running.into_iter().map(|(number, thread)| (number, thread.join().unwrap_or(false))).collect()
