@@ -101,6 +101,20 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn f087_two_are_of_a_kind_by_issuer_and_audience() {
+        let of = |issuer: &str, audience: &str| Claims {
+            issuer: Some(issuer.to_owned()),
+            audience: vec![audience.to_owned()],
+            ..Claims::default()
+        };
+        let ours = of("dex", "app");
+        assert!(ours.is_of_a_kind_with(&Claims { key_id: Some("other".to_owned()), ..ours.clone() }));
+        assert!(!ours.is_of_a_kind_with(&of("dex", "other")));
+        assert!(!ours.is_of_a_kind_with(&of("other", "app")));
+        assert!(!ours.is_of_a_kind_with(&of("other", "other")));
+    }
+
+    #[test]
     fn reads_a_service_account_token() {
         let token = jwt(
             r#"{"alg":"RS256","kid":"k1"}"#,

@@ -149,6 +149,14 @@ pub fn form<'a>(fields: impl IntoIterator<Item = &'a Field> + Clone) -> Secret {
 mod tests {
     use super::*;
 
+    #[test]
+    fn an_answer_is_shown_by_its_size() {
+        let body = b"eyJ".to_vec();
+        let answer =
+            Answer { status: 200, location: Some("eyJ".into()), body: body.into(), ..Answer::default() };
+        assert_eq!(format!("{answer:?}"), "Answer(200 with 3 bytes)");
+    }
+
     fn basic(text: &str) -> String {
         let header = basic_authorization(&Secret::new(text.to_owned())).unwrap();
         let code = header.expose().strip_prefix("Basic ").unwrap();

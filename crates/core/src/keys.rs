@@ -98,7 +98,7 @@ fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Resul
             let mut few = Vec::new();
             while let Some(one) = list.next_element()? {
                 if few.len() == MOST {
-                    return Err(A::Error::invalid_length(MOST + 1, &self));
+                    return Err(A::Error::custom("too many"));
                 }
                 few.push(one);
             }
@@ -140,6 +140,8 @@ mod tests {
             Discovery::read(&answer(200, &serde_json::json!({"grant_types_supported": list}).to_string()))
         };
         assert!(grants(256).is_some() && grants(257).is_none());
+        let other = serde_json::from_str::<Discovery>(r#"{"grant_types_supported":7}"#).unwrap_err();
+        assert!(other.to_string().contains("expected at most 256"), "{other}");
     }
 
     fn answer(status: u16, body: &str) -> Answer {

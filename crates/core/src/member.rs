@@ -125,6 +125,12 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_not_shown() {
+        let shown = ["\"eyJ\"", "7", "null", "[]"].map(|json| format!("{:?}", read(json)));
+        assert_eq!(shown, ["Text(redacted)", "Number(7)", "Absent", "Other"]);
+    }
+
+    #[test]
     fn f029_a_text_is_kept_up_to_where_it_is_too_long_for_a_token() {
         for (length, kept) in [(LARGEST_ISSUED, LARGEST_ISSUED), (LARGEST_ISSUED * 4, LARGEST_ISSUED + 4)] {
             let member = read(&format!("\"{}\"", "x".repeat(length)));
