@@ -418,6 +418,18 @@ fn what_is_asked_for_while_a_token_waits_to_be_written_is_done_after_it() {
 }
 
 #[test]
+fn that_the_old_one_expired_while_a_token_waited_asks_for_nothing_more() {
+    let mut refresher = new();
+    refresher.adopted(Lifetime::starting(at(0.0).boot, secs(70)), at(70.0).unix, at(0.0), Jitter::NONE);
+    refresher.obtained(Lifetime::starting(at(1.0).boot, secs(3_600)), at(1.0));
+    fail(&mut refresher, Code::OutputDiskFull, 69.0);
+    assert_eq!(refresher.step(at(70.0), Jitter::NONE), Step::Expire);
+    assert_eq!(refresher.reason(), Reason::Expired);
+    refresher.published(at(71.0), Jitter::NONE);
+    assert_eq!((refresher.reason(), refresher.due()), (Reason::Schedule, at(1_801.0).boot));
+}
+
+#[test]
 fn an_exchange_that_failed_while_a_token_waited_is_owed_though_the_old_one_expired_meanwhile() {
     let mut refresher = new();
     refresher.adopted(Lifetime::starting(at(0.0).boot, secs(70)), at(70.0).unix, at(0.0), Jitter::NONE);
