@@ -98,6 +98,22 @@ fn f092_f093_a_found_token_s_end_is_told_anew_by_a_stepped_clock_and_is_never_la
     let _ = refresher.step(stepped(20.0, -9_000), Jitter::NONE);
     let _ = refresher.step(stepped(21.0, -8_996), Jitter::NONE);
     assert_eq!(refresher.held(), Some(life(3_600)));
+    // And set right again it changes no plan.
+    let _ = refresher.step(at(22.0), Jitter::new(1.0));
+    assert_eq!((refresher.held(), refresher.due()), (Some(life(3_600)), at(1_800.0).boot));
+    // A try that is owed is not put off by a token that ends sooner,
+    let mut refresher = found();
+    fail(&mut refresher, Code::ConnectRefused, 1.0);
+    let due = refresher.due();
+    let _ = refresher.step(stepped(2.0, 1_700), Jitter::NONE);
+    assert_eq!(refresher.held().map(|held| held.expires), Some(at(1_900.0).boot));
+    assert_eq!((refresher.reason(), refresher.due()), (Reason::Retry, due));
+    // nor is another asked for while a new one is in hand.
+    let mut refresher = found();
+    refresher.obtained(life(7_200), at(1.0));
+    fail(&mut refresher, Code::OutputDiskFull, 1.0);
+    let _ = refresher.step(stepped(1.1, 1_700), Jitter::NONE);
+    assert_eq!((refresher.reason(), refresher.due()), (Reason::Schedule, at(7_200.0).boot));
     let mut issued = holding(3_600);
     let (due, held) = (issued.due(), issued.held());
     let _ = issued.step(at(10.0), Jitter::NONE);
