@@ -2,15 +2,24 @@
 //!
 //! Best effort and bounded: what cannot be read is absent, and the token counts as opaque.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::Value;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
 
+use crate::member::Member;
 use crate::secret::Secret;
 use crate::time::UnixTime;
+use crate::token::LARGEST_ISSUED;
 
-/// No segment longer than this is looked at, in characters.
-const LONGEST_SEGMENT: usize = 64 * 1024;
+/// No segment longer than this is looked at, in characters: no token is longer either.
+const LONGEST_SEGMENT: usize = LARGEST_ISSUED;
+
+/// No more audiences than this are kept.
+const MOST_AUDIENCES: usize = 64;
 
 /// A NumericDate from here on (the year 5138) is taken for milliseconds or nonsense, and ignored (F41).
 const LATEST: f64 = 1e11;
@@ -44,18 +53,15 @@ impl Claims {
         if segments.next().is_some() {
             return None;
         }
-        let (header, payload) = (object(header)?, object(payload)?);
+        let (header, payload): (Header, Payload) = (object(header)?, object(payload)?);
         Some(Self {
-            issuer: text(&payload["iss"]),
-            subject: text(&payload["sub"]),
-            audience: match &payload["aud"] {
-                Value::Array(several) => several.iter().filter_map(text).collect(),
-                one => text(one).into_iter().collect(),
-            },
-            expires: date(&payload["exp"]),
-            not_before: date(&payload["nbf"]),
-            issued: date(&payload["iat"]),
-            key_id: text(&header["kid"]),
+            issuer: text(&payload.iss),
+            subject: text(&payload.sub),
+            audience: payload.aud.0,
+            expires: date(&payload.exp),
+            not_before: date(&payload.nbf),
+            issued: date(&payload.iat),
+            key_id: text(&header.kid),
         })
     }
 
@@ -73,21 +79,103 @@ impl Claims {
     }
 }
 
-fn object(segment: &str) -> Option<Value> {
+/// What matters of a header; everything else is read over, however much of it there is.
+#[derive(Deserialize)]
+struct Header {
+    #[serde(default)]
+    kid: Member,
+}
+
+/// What matters of a payload.
+#[derive(Deserialize)]
+struct Payload {
+    #[serde(default)]
+    iss: Member,
+    #[serde(default)]
+    sub: Member,
+    #[serde(default)]
+    aud: Audience,
+    #[serde(default)]
+    exp: Member,
+    #[serde(default)]
+    nbf: Member,
+    #[serde(default)]
+    iat: Member,
+}
+
+/// One text, or a list of them.
+#[derive(Default)]
+struct Audience(Vec<String>);
+
+impl<'de> Deserialize<'de> for Audience {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Audience;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_str<E>(self, one: &str) -> Result<Audience, E> {
+                Ok(Audience(vec![one.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Audience, A::Error> {
+                let mut several = Vec::new();
+                while let Some(member) = list.next_element::<Member>()? {
+                    several.extend(text(&member).filter(|_| several.len() < MOST_AUDIENCES));
+                }
+                Ok(Audience(several))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Audience, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Audience::default())
+            }
+
+            fn visit_unit<E>(self) -> Result<Audience, E> {
+                Ok(Audience::default())
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Audience, E> {
+                Ok(Audience::default())
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Audience, E> {
+                Ok(Audience::default())
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Audience, E> {
+                Ok(Audience::default())
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Audience, E> {
+                Ok(Audience::default())
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// A segment that is an object; serde would take a list for one of these, too.
+fn object<T: for<'de> Deserialize<'de>>(segment: &str) -> Option<T> {
     if segment.len() > LONGEST_SEGMENT {
         return None;
     }
-    let json = URL_SAFE_NO_PAD.decode(segment.trim_end_matches('=')).ok()?;
-    serde_json::from_slice(&json).ok().filter(Value::is_object)
+    let json = Zeroizing::new(URL_SAFE_NO_PAD.decode(segment.trim_end_matches('=')).ok()?);
+    json.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(&json).ok()).flatten()
 }
 
-fn text(value: &Value) -> Option<String> {
-    value.as_str().map(str::to_owned)
+fn text(member: &Member) -> Option<String> {
+    member.as_text().map(str::to_owned)
 }
 
-fn date(value: &Value) -> Option<UnixTime> {
-    let seconds = value.as_f64().filter(|seconds| (0.0..LATEST).contains(seconds))?;
-    Some(UnixTime::since_epoch(std::time::Duration::from_secs_f64(seconds)))
+fn date(member: &Member) -> Option<UnixTime> {
+    let Member::Number(seconds) = member else { return None };
+    (0.0..LATEST)
+        .contains(seconds)
+        .then(|| UnixTime::since_epoch(std::time::Duration::from_secs_f64(*seconds)))
 }
 
 #[cfg(test)]
@@ -149,12 +237,29 @@ pub(crate) mod tests {
 
     #[test]
     fn f042_a_segment_is_read_up_to_its_limit() {
-        // Four characters for three bytes: 49,152 bytes are 65,536 characters.
-        for (bytes, read) in [(2_000, true), (49_152, true), (49_153, false)] {
+        // Four characters for three bytes: 196,608 bytes are 262,144 characters.
+        for (bytes, read) in [(2_000, true), (196_608, true), (196_609, false)] {
             let payload = format!("{{\"exp\":1{}}}", " ".repeat(bytes - 9));
             assert_eq!(payload.len(), bytes);
             assert_eq!(Claims::peek(&jwt("{}", &payload)).is_some(), read, "{bytes} bytes");
         }
+    }
+
+    #[test]
+    fn what_is_not_looked_for_is_read_over_and_an_audience_may_be_anything() {
+        let of = |aud: &str| {
+            let payload = format!(r#"{{"x":[{{"y":{{}}}},[[0]]],"aud":{aud},"exp":2000}}"#);
+            let claims = Claims::peek(&jwt(r#"{"kid":7,"jwk":{"k":[]}}"#, &payload)).unwrap();
+            assert_eq!((claims.key_id, claims.expires), (None, Some(UnixTime::from_secs(2_000))), "{aud}");
+            claims.audience
+        };
+        assert_eq!(of(r#""dex""#), ["dex"]);
+        assert_eq!(of(r#"["dex",7,null,["x"],"incus"]"#), ["dex", "incus"]);
+        for none in ["[]", "{}", r#"{"a":["dex"]}"#, "null", "true", "7", "-7", "0.5"] {
+            assert!(of(none).is_empty(), "{none}");
+        }
+        let many = format!("[{}\"last\"]", "\"dex\",".repeat(200));
+        assert_eq!(of(&many), ["dex"; MOST_AUDIENCES]);
     }
 
     #[test]

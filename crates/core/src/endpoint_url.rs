@@ -174,7 +174,7 @@ impl EndpointUrl {
                 _ => Reach::Anywhere,
             };
         }
-        if host == "localhost" || host.ends_with(".localhost") {
+        if is_localhost(&host) {
             return Reach::Loopback;
         }
         let in_cluster = |zone: &str| host.ends_with(&format!(".{}", zone.trim_end_matches('.')));
@@ -184,6 +184,13 @@ impl EndpointUrl {
         }
         Reach::Anywhere
     }
+}
+
+/// True for `localhost` and what ends with `.localhost`: names of this machine, whatever a name server says (RFC 6761 §6.3).
+#[must_use]
+pub fn is_localhost(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    host == "localhost" || host.ends_with(".localhost")
 }
 
 impl fmt::Display for EndpointUrl {

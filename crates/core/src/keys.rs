@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::endpoint_url::EndpointUrl;
 use crate::exchange::Answer;
+use crate::member::Member;
 
 /// Where a Dex that issues here has its discovery document (OpenID Connect Discovery §4). Nothing for an endpoint
 /// that is not called `…/token`.
@@ -72,7 +73,7 @@ pub enum Published {
 #[derive(Deserialize)]
 struct Key {
     #[serde(default)]
-    kid: String,
+    kid: Member,
 }
 
 #[derive(Deserialize)]
@@ -115,7 +116,7 @@ pub fn published(answer: &Answer, key_id: &str) -> Published {
         200 => match serde_json::from_slice::<KeySet>(&answer.body) {
             // A Dex that is just starting publishes none for a moment.
             Ok(set) if set.keys.is_empty() => Published::Unknown,
-            Ok(set) if set.keys.iter().any(|key| key.kid == key_id) => Published::Yes,
+            Ok(set) if set.keys.iter().any(|key| key.kid.as_text() == Some(key_id)) => Published::Yes,
             Ok(_) => Published::No,
             Err(_) => Published::Nowhere,
         },

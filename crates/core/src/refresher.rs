@@ -370,7 +370,6 @@ impl Refresher {
             return self.due.max(now.boot);
         }
         self.signalled = Some(when);
-        self.failed = 0;
         self.bring_forward(when, Reason::Signal);
         when
     }
@@ -442,8 +441,13 @@ impl Refresher {
         // What the bucket does not let through is put off until it does; an exchange goes before a look at the keys.
         if self.exchange_wanted() && self.due <= now.boot {
             match self.bucket.take(now.boot) {
-                Err(ready) if self.reason != Reason::Signal => self.due = ready,
-                Ok(()) | Err(_) => return Step::Exchange,
+                Err(_) if self.reason == Reason::Signal => {
+                    // It goes first, and others wait the longer.
+                    self.bucket.overdraw(now.boot);
+                    return Step::Exchange;
+                }
+                Err(ready) => self.due = ready,
+                Ok(()) => return Step::Exchange,
             }
         }
         if let Some(due) = self.keys_due.as_mut().filter(|due| **due <= now.boot) {

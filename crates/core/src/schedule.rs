@@ -120,6 +120,11 @@ impl Bucket {
         self.full_at = full_at + Self::REFILL;
         Ok(())
     }
+
+    /// Takes one that is not there yet: it is owed, and those that come after wait for it.
+    pub fn overdraw(&mut self, now: BootTime) {
+        self.full_at = self.full_at.max(now) + Self::REFILL;
+    }
 }
 
 #[cfg(test)]
@@ -214,5 +219,7 @@ mod tests {
         assert_eq!(passed[..5], [0, 1, 2, 3, 4]);
         assert_eq!(bucket.take(start + secs(60)), Ok(()));
         assert_eq!(bucket.take(start + secs(60)), Err(start + secs(64)));
+        bucket.overdraw(start + secs(60));
+        assert_eq!(bucket.take(start + secs(64)), Err(start + secs(68)));
     }
 }

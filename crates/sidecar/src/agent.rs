@@ -8,7 +8,7 @@ use dexsidecar_core::duration::Human;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::evidence;
 use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
-use dexsidecar_core::failure::{Code, Failure, Pace};
+use dexsidecar_core::failure::{Code, Failure, Pace, plain};
 use dexsidecar_core::keys::{self, Discovery, Published};
 use dexsidecar_core::refresher::{Fingerprint, Lifetime, Refresher, Step};
 use dexsidecar_core::secret::Secret;
@@ -18,7 +18,7 @@ use dexsidecar_core::verdict::{BUILT, Verdict};
 
 use crate::edge::clock::Clock;
 use crate::edge::log::Fact;
-use crate::edge::output_file::{self, Left, Written};
+use crate::edge::output_file::{self, Written};
 use crate::edge::signal::Nudge;
 use crate::edge::thread::{Abandoned, aside};
 use crate::edge::{chance, input_file};
@@ -228,14 +228,15 @@ impl<E: TokenEndpoint> Agent<E> {
         };
         let written = written.unwrap_or_else(|_| write());
         match written {
-            Ok(left) => self.published(left),
+            Ok(written) => self.published(written),
             Err(failure) => self.failed(&failure, trade::fingerprint(&self.config)),
         }
     }
 
-    fn published(&mut self, left: Left) {
+    fn published(&mut self, written: Written) {
         let now = self.clock.now();
-        self.file = Some(left.fingerprint);
+        // The next look compares the content: what others did to the very file meanwhile is not taken for ours.
+        self.file = None;
         let put_back = self.held.as_ref().is_some_and(|held| held.on_disk);
         if let Some(held) = &mut self.held {
             held.on_disk = true;
@@ -246,7 +247,7 @@ impl<E: TokenEndpoint> Agent<E> {
             self.status.recovered();
         }
         let path = self.output.path.display();
-        match left.how {
+        match written {
             Written::Replaced => {}
             Written::ReplacedLink => {
                 self.status
@@ -283,7 +284,11 @@ impl<E: TokenEndpoint> Agent<E> {
     fn adopt(&mut self) {
         let Some((token, file)) = output_file::read_with_fingerprint(&self.output) else { return };
         let now = self.clock.now();
-        let Verdict::Good(Some(left)) = Verdict::of(&token, WORTH_ADOPTING, now.unix) else { return };
+        let left = match Verdict::of(&token, WORTH_ADOPTING, now.unix) {
+            Verdict::Good(Some(left)) => left,
+            Verdict::Expired(_) if self.output.remove_expired => return self.remove(),
+            _ => return,
+        };
         let claims = Claims::peek(&token).unwrap_or_default();
         let Some(expires) = claims.expires.filter(|_| now.unix >= BUILT) else { return };
         let lifetime = lifetime_on_disk(&claims, left, now.boot);
@@ -414,15 +419,19 @@ impl<E: TokenEndpoint> Agent<E> {
         let path = self.output.path.display();
         self.status.log().error("the token on disk has expired", &[("file", &path)]);
         // What somebody else put there meanwhile is not what expired.
-        if self.output.remove_expired && Some(output_file::fingerprint(&self.output)) == self.file {
-            match output_file::remove(&self.output) {
-                Ok(()) => self.status.log().info("the expired token's file was removed", &[("file", &path)]),
-                Err(failure) => {
-                    self.status.log().error(&failure.to_string(), &[("hint", &failure.entry().hint)])
-                }
-            }
+        let ours = self.held.as_ref().filter(|held| held.on_disk).map(|held| &held.token);
+        if self.output.remove_expired && output_file::read(&self.output).as_ref() == ours {
+            self.remove();
             // A token on its way into the file is another one.
             self.held.take_if(|held| held.on_disk);
+        }
+    }
+
+    fn remove(&self) {
+        let path = self.output.path.display();
+        match output_file::remove(&self.output) {
+            Ok(()) => self.status.log().info("the expired token's file was removed", &[("file", &path)]),
+            Err(failure) => self.status.warn(&failure),
         }
     }
 
@@ -451,7 +460,7 @@ impl<E: TokenEndpoint> Agent<E> {
                 let due = now.boot.until(self.refresher.due());
                 self.status.log().warn(
                     "Dex does not publish the key any more that signed the token on disk: exchanging anew",
-                    &[("key", &key_id), ("in", &Human(due))],
+                    &[("key", &plain(&key_id, 64)), ("in", &Human(due))],
                 );
             }
         }

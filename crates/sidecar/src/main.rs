@@ -31,6 +31,9 @@ const CONFIG: u8 = 78;
 
 const CLOCK: Clock = Clock::System;
 
+/// How many descriptors an event loop takes that hears signals.
+const DESCRIPTORS: usize = 6;
+
 fn main() -> ExitCode {
     log::keep_panics_short();
     let (command, flags, rest) = match cli::parse(std::env::args_os().skip(1)) {
@@ -46,11 +49,11 @@ fn main() -> ExitCode {
         Environment::with(flags)
     };
     let done = match command {
-        Command::Run => listening(async |stop, nudge| run(&environment(), stop, nudge).await),
-        Command::Once => listening(async |stop, _| once(&environment(), stop).await),
-        Command::Wait => listening(async |stop, _| wait(&environment(), stop, rest).await),
-        Command::Check => block_on(check(&environment())).flatten(),
-        Command::Token => block_on(token(&environment())).flatten(),
+        Command::Run => listening(async |stop| run(&environment(), stop).await),
+        Command::Once => listening(async |stop| once(&environment(), stop).await),
+        Command::Wait => listening(async |stop| wait(&environment(), stop, rest).await),
+        Command::Check => listening(async |stop| or_stopped(stop, check(&environment())).await),
+        Command::Token => listening(async |stop| or_stopped(stop, token(&environment())).await),
         Command::Ready => ready(&environment()),
     };
     done.unwrap_or_else(|code| code.into())
@@ -111,6 +114,15 @@ impl Environment {
         Ok((config, endpoint))
     }
 
+    /// What `ready` and `wait` look at.
+    fn probe(&self) -> Result<Probe, u8> {
+        match Probe::read(&self.given) {
+            Ok(probe) if self.unreadable.is_empty() => Ok(probe),
+            Ok(_) => Err(self.refuse(&self.unreadable)),
+            Err(problems) => Err(self.refuse(&[self.unreadable.clone(), problems].concat())),
+        }
+    }
+
     fn log(&self) -> Logger {
         Logger::new(config::log(&self.given), CLOCK)
     }
@@ -127,7 +139,8 @@ impl Environment {
 
 type Done = Result<ExitCode, u8>;
 
-async fn run(environment: &Environment, mut stop: Stop, mut nudge: Nudge) -> Done {
+async fn run(environment: &Environment, mut stop: Stop) -> Done {
+    let mut nudge = Nudge::install().map_err(|error| deaf(&error))?;
     let (mut agent, log) = agent(environment, "keeping a token fresh")?;
     tokio::select! {
         biased;
@@ -176,20 +189,26 @@ fn agent(environment: &Environment, doing: &str) -> Result<(Agent<HttpEndpoint>,
 
 /// Does a command that ends as its signals say. The handlers come before everything else: to PID 1 a signal without one is
 /// not delivered at all (F100).
-fn listening(work: impl AsyncFnOnce(Stop, Nudge) -> Done) -> Done {
-    block_on(async {
-        let (stop, nudge) =
-            Stop::install().and_then(|stop| Ok((stop, Nudge::install()?))).map_err(|error| {
-                say(&format!("dexsidecar: signals cannot be heard: {error}\n"));
-                NO
-            })?;
-        work(stop, nudge).await
-    })
-    .flatten()
+fn listening(work: impl AsyncFnOnce(Stop) -> Done) -> Done {
+    block_on(async { work(Stop::install().map_err(|error| deaf(&error))?).await }).flatten()
+}
+
+/// What does not care how it ends.
+async fn or_stopped(mut stop: Stop, work: impl Future<Output = Done>) -> Done {
+    tokio::select! {
+        biased;
+        _ = stop.wait() => Err(NO),
+        done = work => done,
+    }
+}
+
+fn deaf(error: &io::Error) -> u8 {
+    say(&format!("dexsidecar: signals cannot be heard: {error}\n"));
+    NO
 }
 
 fn ready(environment: &Environment) -> Done {
-    let probe = Probe::read(&environment.given).map_err(|problems| environment.refuse(&problems))?;
+    let probe = environment.probe()?;
     match probe::ready(&probe, &CLOCK) {
         Ok(sentences) => Ok(print(&lines(&sentences))),
         Err(sentences) => {
@@ -200,7 +219,7 @@ fn ready(environment: &Environment) -> Done {
 }
 
 async fn wait(environment: &Environment, mut stop: Stop, command: Vec<OsString>) -> Done {
-    let probe = Probe::read(&environment.given).map_err(|problems| environment.refuse(&problems))?;
+    let probe = environment.probe()?;
     tokio::select! {
         biased;
         _ = stop.wait() => Err(NO),
@@ -217,7 +236,11 @@ async fn wait(environment: &Environment, mut stop: Stop, command: Vec<OsString>)
 }
 
 async fn check(environment: &Environment) -> Done {
-    let json = environment.given.flags.iter().any(|(flag, _)| flag == settings::JSON.flag);
+    let json = environment
+        .given
+        .flags
+        .iter()
+        .any(|(flag, value)| flag == settings::JSON.flag && !["false", "0"].contains(&value.as_str()));
     let report = match environment.read(true) {
         Ok((config, endpoint)) => check::climb(&config, &endpoint, &CLOCK).await,
         Err(problems) => check::Report::of_problems(&problems),
@@ -229,7 +252,7 @@ async fn check(environment: &Environment) -> Done {
 async fn token(environment: &Environment) -> Done {
     let (config, endpoint) = environment.read(false).map_err(|problems| environment.refuse(&problems))?;
     let runtime = environment.given.variables.iter().find(|(name, _)| name == RUNTIME_FOLDER);
-    let runtime = runtime.map(|(_, folder)| Path::new(folder.expose()));
+    let runtime = runtime.map(|(_, folder)| Path::new(folder.expose())).filter(|folder| folder.is_absolute());
     let work = token::token(&config, runtime, &endpoint, &CLOCK);
     match tokio::time::timeout(config.timeout, work).await {
         Ok(Ok(token)) => Ok(print(token.expose())),
@@ -245,7 +268,16 @@ async fn token(environment: &Environment) -> Done {
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, u8> {
-    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    // Where signals cannot be heard for want of descriptors, tokio panics.
+    let spare = || {
+        (0..DESCRIPTORS)
+            .map(|_| rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let built = spare()
+        .map_err(io::Error::from)
+        .map(drop)
+        .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
     let runtime = built.map_err(|error| {
         say(&format!("dexsidecar: no event loop can be had: {error}\n"));
         NO

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dexsidecar_core::config::{Config, Output, WriteMode};
+use dexsidecar_core::duration::Human;
 use dexsidecar_core::exchange::TokenEndpoint;
-use dexsidecar_core::failure::Failure;
+use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::secret::Secret;
 use ring::digest::{Context, SHA256};
 use rustix::fs::FlockOperation;
@@ -103,6 +104,10 @@ pub async fn token(
         return Ok(token);
     }
     let (issued, _) = inputs.trade(config, endpoint, clock, 0, None).await?;
+    if issued.length < config.min_ttl {
+        let (lives, asked) = (Human(issued.length), Human(config.min_ttl));
+        return Err(Failure::new(Code::TokenExpired, format!("it lives {lives}, and {asked} are asked for")));
+    }
     // Only a token that tells its end can be judged by the next call. Where it cannot be kept, it is printed all the
     // same: the next call exchanges again.
     if let Some(cache) =

@@ -60,6 +60,8 @@ pub async fn climb(config: &Config, endpoint: &HttpEndpoint, clock: &Clock) -> R
             Err(failure) => return report.broken(&failure, vec![]),
         }
     } else {
+        // A server may serve one at a time.
+        drop(connection);
         report.sound(Stage::Tls, ("none: plain http".to_owned(), vec![]));
     }
 

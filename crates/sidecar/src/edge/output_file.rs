@@ -15,7 +15,9 @@ use dexsidecar_core::config::{Output, WriteMode};
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::token::LARGEST_ISSUED;
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, StatxAttributes, StatxFlags, Timespec};
+use rustix::fs::{
+    AtFlags, Dir, FallocateFlags, FileType, Gid, Mode, OFlags, Stat, StatxAttributes, StatxFlags, Timespec,
+};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -37,20 +39,11 @@ pub enum Written {
     InPlace,
 }
 
-/// What a write left behind.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Left {
-    /// How it came there.
-    pub how: Written,
-    /// The [`fingerprint`] of the very file that was written, whatever stands in its place by now.
-    pub fingerprint: u64,
-}
-
 /// Puts the token into the file. Blocks; what it leaves behind is the old content or the new.
 ///
 /// # Errors
 /// Why not; the old content is untouched, except that [`WriteMode::InPlace`] may have mixed it.
-pub fn write(output: &Output, token: &Secret) -> Result<Left, Failure> {
+pub fn write(output: &Output, token: &Secret) -> Result<Written, Failure> {
     let (folder, name) = open_folder(output)?;
     let there = entry(&folder, name);
     let is = |kind| there.as_ref().is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == kind);
@@ -66,10 +59,8 @@ pub fn write(output: &Output, token: &Secret) -> Result<Left, Failure> {
             WriteMode::Auto | WriteMode::InPlace => overwrite(output, &folder, name, token),
         },
         Err(errno) => Err(refused(output, &folder, name, errno)),
-        Ok(fingerprint) => {
-            let how = if is(FileType::Symlink) { Written::ReplacedLink } else { Written::Replaced };
-            Ok(Left { how, fingerprint })
-        }
+        Ok(()) if is(FileType::Symlink) => Ok(Written::ReplacedLink),
+        Ok(()) => Ok(Written::Replaced),
     };
     sweep(&folder);
     result
@@ -95,8 +86,10 @@ pub fn try_output(output: &Output) -> Result<bool, Failure> {
     if in_place {
         open_in_place(&folder, name).map_err(refused)?;
     } else {
-        let (temporary, _) = create(&folder).map_err(refused)?;
+        let (temporary, file) = create(&folder).map_err(refused)?;
+        let permitted = permit(output, &folder, &file);
         rustix::fs::unlinkat(&folder, temporary, AtFlags::empty()).map_err(refused)?;
+        permitted.map_err(refused)?;
     }
     Ok(in_place)
 }
@@ -176,10 +169,15 @@ fn is_mount_point(folder: &OwnedFd, name: &OsStr) -> bool {
 
 fn open_in_place(folder: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    rustix::fs::openat(folder, name, flags, Mode::empty())
+    let file = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    // A device or a pipe would swallow the token.
+    match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
+        FileType::RegularFile => Ok(file),
+        _ => Err(Errno::NXIO),
+    }
 }
 
-fn replace(output: &Output, folder: &OwnedFd, name: &OsStr, token: &Secret) -> Result<u64, Errno> {
+fn replace(output: &Output, folder: &OwnedFd, name: &OsStr, token: &Secret) -> Result<(), Errno> {
     let (temporary, file) = create(folder)?;
     let written = fill(output, folder, &file, token)
         .and_then(|()| rustix::fs::renameat(folder, &temporary, folder, name))
@@ -191,13 +189,8 @@ fn replace(output: &Output, folder: &OwnedFd, name: &OsStr, token: &Secret) -> R
     // The rename must outlive a power loss. Some file systems cannot do it for a folder, and say so.
     match rustix::fs::fsync(folder) {
         Err(errno @ (Errno::IO | Errno::NOSPC | Errno::DQUOT)) => Err(errno),
-        // After the rename, which is a change that the fingerprint tells of.
-        _ => mark(file),
+        _ => Ok(()),
     }
-}
-
-fn mark(file: OwnedFd) -> Result<u64, Errno> {
-    File::from(file).metadata().map(|metadata| input_file::fingerprint_of(&metadata)).map_err(errno)
 }
 
 fn fill(output: &Output, folder: &OwnedFd, file: &OwnedFd, token: &Secret) -> Result<(), Errno> {
@@ -244,15 +237,22 @@ fn errno(error: std::io::Error) -> Errno {
 }
 
 /// One write over the old content and a cut behind it: as near to whole as a file can be that cannot be replaced.
-fn overwrite(output: &Output, folder: &OwnedFd, name: &OsStr, token: &Secret) -> Result<Left, Failure> {
+fn overwrite(output: &Output, folder: &OwnedFd, name: &OsStr, token: &Secret) -> Result<Written, Failure> {
     let refused = |errno| refused(output, folder, name, errno);
     let file = open_in_place(folder, name).map_err(refused)?;
     // Somebody else's file keeps its permissions; the write will tell if they do not do.
     let _ = permit(output, folder, &file);
+    let length = token.expose().len() as u64;
+    // A volume that is full says so while the old content stands. Not every file system can be asked.
+    if let Err(errno @ (Errno::NOSPC | Errno::DQUOT)) =
+        rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, length)
+    {
+        return Err(refused(errno));
+    }
     write_all(&file, token).map_err(refused)?;
-    rustix::fs::ftruncate(&file, token.expose().len() as u64).map_err(refused)?;
+    rustix::fs::ftruncate(&file, length).map_err(refused)?;
     rustix::fs::fsync(&file).map_err(refused)?;
-    Ok(Left { how: Written::InPlace, fingerprint: mark(file).map_err(refused)? })
+    Ok(Written::InPlace)
 }
 
 /// Removes what killed processes of this uid left behind.
@@ -283,7 +283,14 @@ fn refused(output: &Output, folder: &OwnedFd, name: &OsStr, errno: Errno) -> Fai
         Errno::ISDIR => failure(output, Code::OutputIsAFolder, ""),
         // The folder was removed while we had it open.
         Errno::NOENT => failure(output, Code::OutputFolderMissing, ""),
-        Errno::ACCESS | Errno::PERM => failure(output, Code::OutputNotPermitted, &who_may(folder, name)),
+        Errno::ACCESS | Errno::PERM => {
+            let mut who = who_may(folder, name);
+            if let Some(group) = output.group {
+                who += &format!("; the group {group} can be given only by root or by a member of it");
+            }
+            failure(output, Code::OutputNotPermitted, &who)
+        }
+        Errno::NXIO => failure(output, Code::OutputFailed, "what is mounted there is no regular file"),
         errno => failure(output, Code::OutputFailed, &errno.to_string()),
     }
 }
@@ -351,7 +358,7 @@ mod tests {
         let output = output(&dir.path().join("token"));
         for text in ["first", "second-and-longer", "3"] {
             let left = write(&output, &token(text)).unwrap();
-            assert_eq!(left, Left { how: Written::Replaced, fingerprint: fingerprint(&output) });
+            assert_eq!(left, Written::Replaced);
             assert_eq!(read(&output), Some(token(text)));
         }
         assert_eq!(names(dir.path()), ["token"]);
@@ -380,7 +387,7 @@ mod tests {
         symlink(&victim, dir.path().join("token")).unwrap();
         let output = output(&dir.path().join("token"));
         assert_eq!(read(&output), None, "a link is not followed");
-        assert_eq!(write(&output, &token("t")).map(|left| left.how), Ok(Written::ReplacedLink));
+        assert_eq!(write(&output, &token("t")), Ok(Written::ReplacedLink));
         assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
         assert_eq!(read(&output), Some(token("t")));
     }
@@ -399,7 +406,7 @@ mod tests {
             let _listens = std::os::unix::net::UnixListener::bind(&socket.path).unwrap();
             for odd in [fifo, socket] {
                 assert_eq!(read(&odd), None);
-                assert_eq!(write(&odd, &token("t")).map(|left| left.how), Ok(Written::Replaced));
+                assert_eq!(write(&odd, &token("t")), Ok(Written::Replaced));
                 assert_eq!(read(&odd), Some(token("t")));
             }
         }
@@ -418,12 +425,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let output = Output { write_mode: WriteMode::InPlace, ..output(&dir.path().join("token")) };
         assert_eq!(
-            write(&output, &token("a-long-token")).map(|left| left.how),
+            write(&output, &token("a-long-token")),
             Ok(Written::Replaced),
             "there is nothing to overwrite yet"
         );
         let inode = std::fs::metadata(&output.path).unwrap().ino();
-        assert_eq!(write(&output, &token("short")).map(|left| left.how), Ok(Written::InPlace));
+        assert_eq!(write(&output, &token("short")), Ok(Written::InPlace));
         assert_eq!(std::fs::metadata(&output.path).unwrap().ino(), inode);
         assert_eq!(read(&output), Some(token("short")));
     }

@@ -4,11 +4,16 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// SIGXFSZ, by its number on Linux.
+const XFSZ: i32 = 25;
+
 /// SIGTERM and SIGINT: the end.
 #[derive(Debug)]
 pub struct Stop {
     term: Signal,
     int: Signal,
+    /// A file that may not become longer (`ulimit -f`) is a write that fails, and not the end.
+    _too_long: Signal,
 }
 
 impl Stop {
@@ -17,7 +22,11 @@ impl Stop {
     /// # Errors
     /// What the kernel says against it.
     pub fn install() -> io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            _too_long: signal(SignalKind::from_raw(XFSZ))?,
+        })
     }
 
     /// Waits for one; gives its name.

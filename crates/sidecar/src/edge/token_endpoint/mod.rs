@@ -3,6 +3,7 @@
 //! Nothing is kept between two requests, neither connection nor session, name, address or certificate: every attempt
 //! is as good as one after a restart. That rules out whole families of faults (dead pooled connections, stale CAs).
 
+mod bounded;
 mod connect;
 mod name;
 mod no_proxy;

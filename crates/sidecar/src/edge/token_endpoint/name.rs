@@ -1,8 +1,9 @@
 //! From a host to its addresses, by the system's resolver: nothing is remembered from one attempt to the next.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 
+use dexsidecar_core::endpoint_url::is_localhost;
 use dexsidecar_core::failure::{Code, Failure};
 use tokio::sync::Mutex;
 
@@ -19,6 +20,10 @@ static TURN: Mutex<()> = Mutex::const_new(());
 pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![(address, port).into()]);
+    }
+    // Nobody is asked: plain http is let through to this machine, and must not be led elsewhere.
+    if is_localhost(host) {
+        return Ok(vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]);
     }
     let turn = TURN.lock().await;
     let name = host.to_owned();
@@ -76,12 +81,17 @@ mod tests {
         let _hanging = TURN.lock().await;
         assert_eq!(resolve("::1", 7).await.unwrap(), ["[::1]:7".parse().unwrap()]);
         assert_eq!(resolve("127.0.0.1", 7).await.unwrap(), ["127.0.0.1:7".parse().unwrap()]);
+        for name in ["localhost", "LOCALHOST.", "dex.localhost"] {
+            let here = ["127.0.0.1:7".parse().unwrap(), "[::1]:7".parse().unwrap()];
+            assert_eq!(resolve(name, 7).await.unwrap(), here, "{name}");
+        }
     }
 
     #[tokio::test]
     async fn f008_nothing_is_looked_up_while_another_look_up_hangs() {
         let hanging = TURN.lock().await;
-        let mut waiting = Box::pin(resolve("localhost", 7));
+        // An address to resolvers alone, who ask nobody for it.
+        let mut waiting = Box::pin(resolve("127.1", 7));
         assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err());
         drop(hanging);
         assert!(waiting.await.unwrap().iter().all(|address| address.ip().is_loopback()));

@@ -83,7 +83,7 @@ impl Proxies {
         let proxy = if url.is_tls() { self.https.as_ref() } else { self.http.as_ref() }?;
         let host = url.host().to_ascii_lowercase();
         let address = host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
-        let here = host == "localhost" || address.is_some_and(|ip| ip.is_loopback());
+        let here = host.trim_end_matches('.') == "localhost" || address.is_some_and(|ip| ip.is_loopback());
         (!here && !self.except.cover(&host, address, url.port())).then_some(proxy)
     }
 }

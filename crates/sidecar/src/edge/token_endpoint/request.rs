@@ -14,6 +14,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper_util::rt::TokioIo;
 use zeroize::Zeroizing;
 
+use super::bounded::Bounded;
 use super::{Connection, Stream, connect, tls};
 
 /// No token endpoint says more, in bytes (F29).
@@ -41,7 +42,7 @@ pub(super) async fn send(connection: Connection, request: &Request) -> Result<An
     let Connection { stream, peer } = connection;
     let message = message(request)?;
     let broken = |error| failure(&peer, &error);
-    let (mut sender, driver) = client(stream).await.map_err(broken)?;
+    let (mut sender, driver) = client(Box::new(Bounded::new(stream))).await.map_err(broken)?;
     let mut talk = pin!(async {
         let (head, body) = sender.send_request(message).await.map_err(broken)?.into_parts();
         // hyper's own bound is of its buffer, which may take in twice as much at once.
@@ -160,6 +161,9 @@ pub(super) fn failure(peer: &str, error: &hyper::Error) -> Failure {
     match from_below {
         // With TLS 1.3 the server's refusal (of a client without certificate, say) comes only now.
         Some(below) if tls::is_alert(below) => tls::failure(peer, "", below),
+        Some(below) if below.kind() == io::ErrorKind::FileTooLarge => {
+            Failure::new(Code::AnswerTooLarge, "it goes on and on")
+        }
         Some(below) if matches!(below.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
             told(Code::AnswerMalformed, connect::words(below))
         }

@@ -158,6 +158,18 @@ async fn f029_chunks_without_end_come_to_an_end() {
     assert_eq!(Client::new().fails(&server.http()).await.code, Code::AnswerTooLarge);
 }
 
+/// hyper passes over them without counting: the deadline is far away here.
+#[tokio::test]
+async fn f044_interim_answers_without_end_come_to_an_end() {
+    let server = Server::acts(|mut wire| async move {
+        wire.reads_request().await;
+        while wire.writes("HTTP/1.1 100 Continue\r\n\r\n".repeat(1_000).as_bytes()).await {}
+    })
+    .await;
+    let failure = Client::new().fails(&server.http()).await;
+    assert_eq!((failure.code, failure.detail.as_str()), (Code::AnswerTooLarge, "it goes on and on"));
+}
+
 #[tokio::test]
 async fn f044_headers_are_bounded() {
     let large = format!("HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(60 * 1024));
