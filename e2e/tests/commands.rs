@@ -156,10 +156,48 @@ fn fifty_tokens_at_once_cost_one_exchange() {
     assert_eq!(issued.len(), 1);
     assert!(printed.iter().all(|token| *token == issued[0]));
     // Another configuration is another token; one that does not live long enough is exchanged anew.
-    let _ = setup.done(&["token", "--min-ttl", "2h"]);
-    assert_eq!(endpoint.issued().len(), 2);
+    let short = setup.done(&["token", "--min-ttl", "2h"]);
+    assert_eq!((short.code, short.stdout.as_str(), endpoint.issued().len()), (Some(1), "", 2));
+    assert!(short.stderr.contains("it lives 59m59s, and 2h are asked for"), "{}", short.stderr);
     let _ = setup.done(&["token"]);
     assert_eq!(endpoint.issued().len(), 2);
+}
+
+#[test]
+fn f119_what_is_not_utf_8_is_refused_by_every_command_that_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    fs::write(&file, "opaque").unwrap();
+    for command in ["ready", "wait --timeout 0s", "check", "token", "once", "run"] {
+        let script = format!(
+            "exec env -i dex_access_token_file={} DEXSIDECAR_MIN_TTL=\"$(printf '\\377')\" {} {command}",
+            file.display(),
+            program().display()
+        );
+        let done = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        let code = if command == "check" { 1 } else { 78 };
+        assert_eq!(done.status.code(), Some(code), "{command}: {said}");
+        assert!(said.contains("DEXSIDECAR_MIN_TTL is not UTF-8"), "{command}: {said}");
+    }
+}
+
+/// One that was left from before a restart, too.
+#[test]
+fn an_expired_token_is_removed_at_the_start_where_that_is_asked_for() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    endpoint.always(Answer::Bytes(vec![]));
+    let volume = subject();
+    for (on_expiry, stays) in [("remove", false), ("keep", true)] {
+        let setup =
+            Setup::new().subject(&volume).at_stand_in(&endpoint).set("DEXSIDECAR_ON_EXPIRY", on_expiry);
+        let output = setup.output();
+        fs::write(&output, "eyJhbGciOiJFUzI1NiJ9.eyJleHAiOjE3MDAwMDAwMDB9.sig").unwrap();
+        let mut sidecar = setup.run();
+        sidecar.process.until_said("code=connection_lost", 1);
+        assert_eq!(output.exists(), stays, "{on_expiry}");
+        assert_eq!(sidecar.process.said("the expired token's file was removed"), usize::from(!stays));
+    }
 }
 
 #[test]

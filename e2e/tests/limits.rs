@@ -9,6 +9,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dexsidecar_e2e::certificates::Authority;
 use dexsidecar_e2e::endpoint::{Answer, Documents, Endpoint};
 use dexsidecar_e2e::process::{Process, tied};
@@ -77,6 +79,7 @@ fn f107_without_threads_it_goes_on() {
             "--nproc=1:100",
             "env",
             "-i",
+            "DEXSIDECAR_ALLOW_INSECURE_HTTP=true",
         ]);
         command.args(setup.assignments());
         command.arg(format!("dex_endpoint={endpoint}")).arg(&copy);
@@ -86,7 +89,8 @@ fn f107_without_threads_it_goes_on() {
     by_address.until_said("token written", 2);
     // A name needs a thread, so that its look-up cannot hold up everything else: that is said, and tried again.
     let port = endpoint.address().port();
-    let mut by_name = start(format!("http://localhost:{port}/dex/token"));
+    // To resolvers this is an address, for which they ask nobody.
+    let mut by_name = start(format!("http://127.1:{port}/dex/token"));
     by_name.until_said("code=no_thread", 1);
     // By its own uid, which may.
     let raised = Command::new("/usr/bin/setpriv")
@@ -147,6 +151,10 @@ fn f029_f030_f105_no_answer_makes_it_grow() {
         ("headers", endless("HTTP/1.1 200 OK\r\n", "X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n")),
         ("interim answers", endless("", "HTTP/1.1 100 Continue\r\n\r\n")),
         ("chunks", endless("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &chunk)),
+        (
+            "a token that says a thousand nothings",
+            says("200 OK", &format!(r#"{{"access_token":"{}","expires_in":4}}"#, nothings_of_a_token())),
+        ),
         ("depth", says("200 OK", &format!("{}1", "[".repeat(900_000)))),
         ("depth in a member", says("200 OK", &format!(r#"{{"x":{}"#, "[".repeat(900_000)))),
         ("a token of lists", says("200 OK", &format!(r#"{{"access_token":[{lists}0]}}"#))),
@@ -169,6 +177,12 @@ fn f029_f030_f105_no_answer_makes_it_grow() {
     ]);
 }
 
+/// A token of 250 kB whose header and payload are made of what costs most to keep.
+fn nothings_of_a_token() -> String {
+    let nothing = URL_SAFE_NO_PAD.encode(format!(r#"{{"x":[{}0]}}"#, r#"{"":[[0]]},"#.repeat(7_500)));
+    format!("{nothing}.{nothing}.c2lnbmF0dXJl")
+}
+
 /// What ships goes through each of these three times, in TLS over IPv6, with the longest of subject tokens; then it has its
 /// token, has never taken 8 MB, and adopts the token after a kill.
 fn no_growth(answers: Vec<(&'static str, Answer)>) {
@@ -189,9 +203,9 @@ fn no_growth(answers: Vec<(&'static str, Answer)>) {
                 let mut sidecar = setup.program(&[&shipped()]).run();
                 endpoint.until_heard(4);
                 let output = sidecar.output();
-                sidecar
-                    .process
-                    .until(what, |_| fs::read_to_string(&output).is_ok_and(|t| t.starts_with("eyJ")));
+                sidecar.process.until(what, |_| {
+                    fs::read_to_string(&output).is_ok_and(|token| endpoint.issued().contains(&token))
+                });
                 let peak = peak(&sidecar);
                 assert!(peak < 8 * 1024, "{what}: {peak} kB");
                 sidecar.kill_and_run_again();
@@ -214,6 +228,28 @@ fn f029_no_list_of_keys_or_grants_makes_it_grow() {
     let peak = peak(&sidecar);
     assert!(peak < 8 * 1024, "{peak} kB");
     assert_eq!((endpoint.heard().len(), sidecar.terminate()), (1, Some(0)));
+}
+
+/// With fewer descriptors than an event loop takes it says so and ends; a file that may not become longer is a write that fails.
+#[test]
+fn f106_what_it_cannot_begin_with_is_said_and_no_panic() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let setup = setup(&endpoint, &volume);
+    for few in 5..9 {
+        let limit = format!("--nofile={few}:{few}");
+        let setup = Setup::new().subject(&volume).at_stand_in(&endpoint).program(&[
+            "/usr/bin/prlimit".as_ref(),
+            limit.as_ref(),
+            &program(),
+        ]);
+        let done = setup.done(&["once", "--timeout", "1s"]);
+        assert!(done.code == Some(0) || done.code == Some(1), "{few}: {:?} {}", done.code, done.stderr);
+        assert!(!done.stderr.contains("panicked") && !done.stderr.is_empty(), "{few}: {}", done.stderr);
+    }
+    let mut sidecar = setup.program(&["/usr/bin/prlimit".as_ref(), "--fsize=0:0".as_ref(), &program()]).run();
+    sidecar.process.until_said("code=output_failed", 1);
+    assert_eq!(sidecar.terminate(), Some(0));
 }
 
 /// One millisecond in a hundred is all that it gets.

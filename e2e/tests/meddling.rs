@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +49,25 @@ fn f088_what_others_do_to_the_file_is_mended_without_an_exchange() {
             });
         }
     });
+}
+
+/// What others do to the very file between its writing and the end of that is not taken for ours.
+#[test]
+fn f088_what_is_done_to_the_file_before_it_is_written_to_the_end_is_seen() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    // The folder's fsync takes a while: the file is there already.
+    let (trace, setup) =
+        Trace::of(attentive(&endpoint, &volume), "-e trace=fsync -e inject=fsync:delay_enter=3s:when=2");
+    let output = setup.output();
+    let mut sidecar = setup.run();
+    let token = sidecar.until_token();
+    let file = fs::OpenOptions::new().write(true).open(&output).expect("it is there");
+    file.write_all_at(b"foreign", 20).expect("it can be written to");
+    assert_eq!(sidecar.process.said("token written"), 0, "{:?}", trace.lines());
+    sidecar.process.until_said("the token is put back", 1);
+    sidecar.process.until("it is whole", |_| fs::read_to_string(&output).is_ok_and(|found| found == token));
+    assert_eq!(endpoint.heard().len(), 1);
 }
 
 #[test]

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::Command;
 
 use dexsidecar_e2e::counterpart;
-use dexsidecar_e2e::endpoint::Endpoint;
+use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::issuer::Issuer;
 use dexsidecar_e2e::sidecar::{Setup, in_namespace, program};
 use dexsidecar_e2e::volume::Volume;
+use dexsidecar_e2e::wire::answer;
 
 /// `readOnlyRootFilesystem`: beside the mounted file nothing can be made.
 #[test]
@@ -41,6 +42,32 @@ fn f080_a_mounted_file_in_a_read_only_folder_is_overwritten_in_place_or_refused(
         let told = if mode == "auto" { "a reader may see half of a token" } else { "BROKEN  output" };
         assert!(printed.contains(told), "{mode}: {printed}");
     }
+}
+
+/// A volume that is full says so before the first byte of the old token is gone.
+#[test]
+fn f074_f080_overwriting_in_place_on_a_full_volume_keeps_the_old_token() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let long = format!(r#"{{"access_token":"eyJh.eyJi.{}","expires_in":60}}"#, "a".repeat(60_000));
+    endpoint.next(Answer::Token(600));
+    endpoint.always(Answer::Bytes(answer("200 OK", &[], &long)));
+    let setup = Setup::new().subject(&volume).at_stand_in(&endpoint).set("DEXSIDECAR_WRITE_MODE", "in-place");
+    let folder = setup.folder().join("small");
+    fs::create_dir(&folder).expect("a folder of its own");
+    let setup = setup.set("dex_access_token_file", folder.join("token").to_str().expect("UTF-8"));
+    let script = format!(
+        "mount -t tmpfs -o size=16k tmpfs {folder}; cd {folder}; touch token; \
+         run() {{ env -i {env} {program} once --timeout 1s 2>&1 || true; }}; \
+         run; cp token ../first; run; cmp token ../first && echo kept; \
+         mount -o remount,size=1m .; run; grep -c aaaa token",
+        folder = folder.display(),
+        env = setup.environment().join(" "),
+        program = program().display(),
+    );
+    let printed = in_namespace(&script);
+    assert!(printed.contains("code=output_disk_full") && printed.ends_with("1\n"), "{printed}");
+    assert!(printed.contains("\nkept\n"), "{printed}");
 }
 
 /// The image's uid, and a folder of the image, which is root's.

@@ -44,10 +44,11 @@ macro_rules! stories {
     ($($story:ident),* $(,)?) => { [$((stringify!($story), $story as fn())),*] };
 }
 
-const STORIES: [Story; 10] = stories![
+const STORIES: [Story; 11] = stories![
     f007_a_name_that_is_not_to_be_had_is_told_and_healed,
     f007_a_name_that_is_lost_later_takes_no_token_away,
     f007_a_name_server_that_lies_is_told_and_healed,
+    f010_localhost_is_this_machine_whatever_a_name_server_says,
     f008_a_resolver_that_hangs_holds_up_nothing,
     f008_a_resolver_that_hangs_costs_one_thread_and_delays_no_exit,
     f009_search_domains_and_answers_over_tcp_work,
@@ -160,6 +161,19 @@ fn f007_a_name_that_is_lost_later_takes_no_token_away() {
         assert_eq!(sidecar.token(), Some(token), "{name}");
         assert_eq!(sidecar.setup().done(&["ready"]).code, Some(0), "{name}");
     }
+}
+
+/// Plain http is let through to this machine, with all its secrets, and a name server is not to lead it elsewhere.
+fn f010_localhost_is_this_machine_whatever_a_name_server_says() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let elsewhere = Endpoint::start(&format!("127.0.0.3:{}", endpoint.address().port()), None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    for name in ["localhost", "localhost.", "dex.localhost"] {
+        names().set(name.trim_end_matches('.'), Reply::Address(Ipv4Addr::new(127, 0, 0, 3)));
+        let setup = setup(&endpoint, &volume, name).unset("DEXSIDECAR_ALLOW_INSECURE_HTTP");
+        assert_eq!(setup.done(&["once"]).code, Some(0), "{name}");
+    }
+    assert_eq!((endpoint.heard().len(), elsewhere.heard().len()), (3, 0));
 }
 
 /// Nothing that a name server can say makes it fall, hang or connect to where nobody said; when it tells the truth again, all

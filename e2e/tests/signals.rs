@@ -114,15 +114,19 @@ fn f100_as_pid_1_it_hears_sigterm() {
     let volume = Volume::with("eyJh.eyJi.canary");
     let silent = endpoint();
     silent.always(Answer::Silence);
-    for endpoint in [endpoint(), silent] {
-        let setup = setup(&endpoint, &volume);
-        let mut command = tied("/usr/bin/unshare".as_ref());
-        command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child=KILL", "env", "-i"]);
-        command.args(setup.assignments()).arg(program());
-        let mut process = Process::start("dexsidecar as PID 1", command);
-        endpoint.until_heard(1);
-        process.signal_child(Signal::TERM);
-        assert_eq!(process.ended_within(SOON), Some(Some(0)), "{}", process.timeline());
+    for (endpoint, commands) in [(endpoint(), &["run"][..]), (silent, &["run", "once", "check", "token"])] {
+        for asked in commands {
+            let setup = setup(&endpoint, &volume);
+            let heard = endpoint.heard().len();
+            let mut command = tied("/usr/bin/unshare".as_ref());
+            command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child=KILL", "env", "-i"]);
+            command.args(setup.assignments()).arg(program()).arg(asked);
+            let mut process = Process::start("dexsidecar as PID 1", command);
+            endpoint.until_heard(heard + 1);
+            process.signal_child(Signal::TERM);
+            let code = i32::from(*asked != "run");
+            assert_eq!(process.ended_within(SOON), Some(Some(code)), "{asked}: {}", process.timeline());
+        }
     }
 }
 

@@ -362,7 +362,8 @@ async fn f039_a_token_that_dies_on_its_way_is_a_failure_like_others() {
     world.run(3_600.0, |_, verdict| assert_eq!(verdict, None)).await;
     let exchanges = world.exchanges().len();
     assert!((50..=200).contains(&exchanges), "{exchanges} in an hour");
-    assert_eq!(world.agent.refresher.failures() as usize, exchanges);
+    // The last may be on its way.
+    assert!((exchanges - 1..=exchanges).contains(&(world.agent.refresher.failures() as usize)));
 }
 
 #[tokio::test]
