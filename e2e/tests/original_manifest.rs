@@ -52,7 +52,7 @@ fn sends_what_the_original_sent_and_not_its_own_settings() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     // The kubelet writes no newline; the original would have sent one.
     let volume = Volume::with("eyJh.eyJi.canary\n");
-    let setup = setup(&volume).at_stand_in(&endpoint);
+    let setup = setup(&volume).at_stand_in(&endpoint).set("dex_basic_auth", "user:");
     let setup = setup.set("dex_refresh_before", "1h").set("dex_refresh_interval", "1m").set("dex_Extra", "");
     let mut sidecar = setup.run();
     sidecar.until_token();
