@@ -37,6 +37,23 @@ const fn untested(what: &'static str, promises: &'static str, why: &'static str)
     Fault { what, promises, untested: Some(why) }
 }
 
+/// Its parts, by the number of the first fault of each.
+pub const PARTS: [(usize, &str); 7] = [
+    (1, "Reaching Dex"),
+    (22, "What the endpoint says"),
+    (45, "Dex and the identity provider"),
+    (56, "The subject token"),
+    (71, "The output file"),
+    (92, "Time"),
+    (100, "The process, the fleet, operations"),
+];
+
+/// The part that a fault belongs to.
+#[must_use]
+pub fn part(number: usize) -> &'static str {
+    PARTS.iter().rfind(|(first, _)| *first <= number).map_or("", |(_, part)| part)
+}
+
 /// The catalogue: the first is F01.
 pub const FAULTS: [Fault; 123] = [
     // Reaching Dex.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use dexsidecar_e2e::faults::{FAULTS, PROMISES};
+use dexsidecar_e2e::faults::{FAULTS, PARTS, PROMISES};
 use dexsidecar_e2e::pages;
 
 const PAGE: &str = "docs/faults.md";
@@ -73,8 +73,11 @@ fn made() -> String {
     for (number, promise) in (1..).zip(PROMISES) {
         text += &format!("- **P{number}**: {promise}.\n");
     }
-    text += "\n## Faults\n\n| fault | what happens | promises | tests |\n|---|---|---|---|\n";
     for (number, fault) in (1..).zip(FAULTS) {
+        if let Some((_, part)) = PARTS.iter().find(|(first, _)| *first == number) {
+            text +=
+                &format!("\n## {part}\n\n| fault | what happens | promises | tests |\n|---|---|---|---|\n");
+        }
         let told = tests.get(&number).map(|tests| tests.join("<br>"));
         let told = told.or_else(|| fault.untested.map(|why| format!("none: {why}"))).unwrap_or_default();
         text += &format!("| F{number:02} | {} | {} | {told} |\n", fault.what, fault.promises);

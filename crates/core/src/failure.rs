@@ -272,7 +272,7 @@ failures! {
         "allow the token exchange for this client in Dex";
     UnsupportedGrantType = "unsupported_grant_type", Exchange, Config, DexConfig,
         "Dex does not do token exchange",
-        "set dex_grant_type to urn:ietf:params:oauth:grant-type:token-exchange, and list it in Dex's oauth2.grantTypes; Dex must be 2.38 or later";
+        "set dex_grant_type to urn:ietf:params:oauth:grant-type:token-exchange, and add it to oauth2.grantTypes in Dex's configuration, if there is such a list; Dex must be 2.38 or later";
     InvalidScope = "invalid_scope", Exchange, Config, Pod,
         "Dex does not accept a scope",
         "correct dex_scope";

@@ -158,7 +158,9 @@ fn leave_a_shell(node: &Node, stop: &AtomicBool) {
     let mut shell = Command::new(std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into()));
     shell.env("KUBECONFIG", node.plane.kubeconfig()).env("PATH", path).env("PS1", "dexsidecar demo $ ");
     if std::io::stdin().is_terminal() {
-        println!("a shell inside, with kubectl; the namespace is demo. `exit` ends everything:\n");
+        println!(
+            "a shell inside, with kubectl; what is here is in the namespace demo (-n demo). `exit` ends everything:\n"
+        );
         println!("   kubectl -n demo logs app -c dexsidecar -f");
         println!("   kubectl -n demo exec app -c dexsidecar -- dexsidecar check\n");
         let _ = shell.status();

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use dexsidecar_e2e::faults::FAULTS;
+use dexsidecar_e2e::faults::{FAULTS, part};
 use dexsidecar_e2e::scenes;
 use dexsidecar_e2e::sidecar::program;
 
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     told.sort_unstable();
     for (number, survived) in &told {
         let word = if *survived { "survived" } else { "FELL    " };
-        println!("{:<5} {word}  {}", format!("F{number:02}"), FAULTS[number - 1].what);
+        println!("{:<5} {word}  {}: {}", format!("F{number:02}"), part(*number), FAULTS[number - 1].what);
     }
     let survived = told.iter().filter(|(_, survived)| *survived).count();
     println!("\n{survived} of {} survived", told.len());

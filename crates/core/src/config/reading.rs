@@ -129,13 +129,8 @@ impl<'a> Reading<'a> {
     }
 
     pub(super) fn log(&mut self) -> Log {
-        let levels = [
-            ("error", Level::Error),
-            ("warn", Level::Warn),
-            ("info", Level::Info),
-            ("debug", Level::Debug),
-            ("trace", Level::Debug),
-        ];
+        let levels =
+            [("error", Level::Error), ("warn", Level::Warn), ("info", Level::Info), ("debug", Level::Debug)];
         Log {
             level: self.word(settings::LOG_LEVEL, &levels),
             json: self.word(settings::LOG_FORMAT, &[("text", false), ("json", true)]),

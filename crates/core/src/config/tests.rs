@@ -96,7 +96,7 @@ fn every_mistake_is_told_at_once_by_its_name() {
             "DEXSIDECAR_ATTEMPT_TIMEOUT is out of range: use 100ms to 5m",
             "DEXSIDECAR_CAFILE is no setting: did you mean DEXSIDECAR_CA_FILE?",
             "DEXSIDECAR_KEY_CHECK is too short: use 1s or more, or 0s for never",
-            "DEXSIDECAR_LOG is unknown: use error, warn, info, debug, trace",
+            "DEXSIDECAR_LOG is unknown: use error, warn, info, debug",
             "DEXSIDECAR_OUTPUT_GROUP is no group number: use a number such as 1000",
             "DEXSIDECAR_OUTPUT_MODE is no file mode that lets its owner read: use octal digits such as 0640",
             "DEXSIDECAR_WRITE_MODE is unknown: use auto, atomic, in-place",
