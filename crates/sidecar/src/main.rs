@@ -21,6 +21,7 @@ use dexsidecar_core::config::{self, Config, Given, Probe, Problem};
 use dexsidecar_core::duration::Human;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::settings::{self, Command, FIELD_PREFIX, PREFIX};
+use tokio::runtime::Runtime;
 
 /// The answer is no.
 const NO: u8 = 1;
@@ -49,11 +50,15 @@ fn main() -> ExitCode {
         Environment::with(flags)
     };
     let done = match command {
-        Command::Run => listening(async |stop| run(&environment(), stop).await),
-        Command::Once => listening(async |stop| once(&environment(), stop).await),
-        Command::Wait => listening(async |stop| wait(&environment(), stop, rest).await),
-        Command::Check => listening(async |stop| or_stopped(stop, check(&environment())).await),
-        Command::Token => listening(async |stop| or_stopped(stop, token(&environment())).await),
+        Command::Run => listening(|runtime, stop| run(&environment(), runtime, stop)),
+        Command::Once => listening(|runtime, stop| once(&environment(), runtime, stop)),
+        Command::Wait => listening(|runtime, stop| wait(&environment(), runtime, stop, rest)),
+        Command::Check => {
+            listening(|runtime, stop| runtime.block_on(or_stopped(stop, check(&environment()))))
+        }
+        Command::Token => {
+            listening(|runtime, stop| runtime.block_on(or_stopped(stop, token(&environment()))))
+        }
         Command::Ready => ready(&environment()),
     };
     done.unwrap_or_else(|code| code.into())
@@ -139,34 +144,38 @@ impl Environment {
 
 type Done = Result<ExitCode, u8>;
 
-async fn run(environment: &Environment, mut stop: Stop) -> Done {
-    let mut nudge = Nudge::install().map_err(|error| deaf(&error))?;
+fn run(environment: &Environment, runtime: &Runtime, mut stop: Stop) -> Done {
+    let mut nudge = heard(runtime, Nudge::install)?;
     let (mut agent, log) = agent(environment, "keeping a token fresh")?;
-    tokio::select! {
-        biased;
-        signal = stop.wait() => log.info("ending", &[("signal", &signal)]),
-        () = agent.run(&mut nudge) => {}
-    }
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            signal = stop.wait() => log.info("ending", &[("signal", &signal)]),
+            () = agent.run(&mut nudge) => {}
+        }
+    });
     Ok(ExitCode::SUCCESS)
 }
 
-async fn once(environment: &Environment, mut stop: Stop) -> Done {
+fn once(environment: &Environment, runtime: &Runtime, mut stop: Stop) -> Done {
     let (mut agent, log) = agent(environment, "getting a token")?;
     let timeout = agent.timeout();
-    tokio::select! {
-        biased;
-        signal = stop.wait() => {
-            log.error("ended before a token was written", &[("signal", &signal)]);
-            Err(NO)
-        }
-        done = tokio::time::timeout(timeout, agent.run_once()) => match done {
-            Ok(()) => Ok(ExitCode::SUCCESS),
-            Err(_) => {
-                log.error("no token could be written in time", &[("timeout", &Human(timeout))]);
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            signal = stop.wait() => {
+                log.error("ended before a token was written", &[("signal", &signal)]);
                 Err(NO)
             }
-        },
-    }
+            done = tokio::time::timeout(timeout, agent.run_once()) => match done {
+                Ok(()) => Ok(ExitCode::SUCCESS),
+                Err(_) => {
+                    log.error("no token could be written in time", &[("timeout", &Human(timeout))]);
+                    Err(NO)
+                }
+            },
+        }
+    })
 }
 
 /// The agent that `run` and `once` set to work, with everything said that is to be said before: what is being done first.
@@ -189,8 +198,25 @@ fn agent(environment: &Environment, doing: &str) -> Result<(Agent<HttpEndpoint>,
 
 /// Does a command that ends as its signals say. The handlers come before everything else: to PID 1 a signal without one is
 /// not delivered at all (F100).
-fn listening(work: impl AsyncFnOnce(Stop) -> Done) -> Done {
-    block_on(async { work(Stop::install().map_err(|error| deaf(&error))?).await }).flatten()
+fn listening(work: impl FnOnce(&Runtime, Stop) -> Done) -> Done {
+    // Where signals cannot be heard for want of descriptors, tokio panics.
+    let spare = (0..DESCRIPTORS).map(|_| rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC));
+    let spare = spare.collect::<Result<Vec<_>, _>>().map_err(io::Error::from).map(drop);
+    let built = spare.and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
+    let runtime = built.map_err(|error| {
+        say(&format!("dexsidecar: no event loop can be had: {error}\n"));
+        NO
+    })?;
+    work(&runtime, heard(&runtime, Stop::install)?)
+}
+
+/// Signals, as soon as they are wanted.
+fn heard<S>(runtime: &Runtime, install: fn() -> io::Result<S>) -> Result<S, u8> {
+    let _inside = runtime.enter();
+    install().map_err(|error| {
+        say(&format!("dexsidecar: signals cannot be heard: {error}\n"));
+        NO
+    })
 }
 
 /// What does not care how it ends.
@@ -200,11 +226,6 @@ async fn or_stopped(mut stop: Stop, work: impl Future<Output = Done>) -> Done {
         _ = stop.wait() => Err(NO),
         done = work => done,
     }
-}
-
-fn deaf(error: &io::Error) -> u8 {
-    say(&format!("dexsidecar: signals cannot be heard: {error}\n"));
-    NO
 }
 
 fn ready(environment: &Environment) -> Done {
@@ -218,16 +239,18 @@ fn ready(environment: &Environment) -> Done {
     }
 }
 
-async fn wait(environment: &Environment, mut stop: Stop, command: Vec<OsString>) -> Done {
+fn wait(environment: &Environment, runtime: &Runtime, mut stop: Stop, command: Vec<OsString>) -> Done {
     let probe = environment.probe()?;
-    tokio::select! {
-        biased;
-        _ = stop.wait() => Err(NO),
-        waited = probe::wait(&probe, &CLOCK) => waited.map_err(|sentences| {
-            say(&format!("gave up after {}:\n{}", Human(probe.timeout), lines(&sentences)));
-            NO
-        }),
-    }?;
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            _ = stop.wait() => Err(NO),
+            waited = probe::wait(&probe, &CLOCK) => waited.map_err(|sentences| {
+                say(&format!("gave up after {}:\n{}", Human(probe.timeout), lines(&sentences)));
+                NO
+            }),
+        }
+    })?;
     let mut words = command.into_iter();
     let Some(program) = words.next() else { return Ok(ExitCode::SUCCESS) };
     let error = std::process::Command::new(&program).args(words).exec();
@@ -265,24 +288,6 @@ async fn token(environment: &Environment) -> Done {
             Err(NO)
         }
     }
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> Result<T, u8> {
-    // Where signals cannot be heard for want of descriptors, tokio panics.
-    let spare = || {
-        (0..DESCRIPTORS)
-            .map(|_| rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC))
-            .collect::<Result<Vec<_>, _>>()
-    };
-    let built = spare()
-        .map_err(io::Error::from)
-        .map(drop)
-        .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
-    let runtime = built.map_err(|error| {
-        say(&format!("dexsidecar: no event loop can be had: {error}\n"));
-        NO
-    })?;
-    Ok(runtime.block_on(work))
 }
 
 const RUNTIME_FOLDER: &str = "XDG_RUNTIME_DIR";
