@@ -370,6 +370,8 @@ impl Refresher {
             return self.due.max(now.boot);
         }
         self.signalled = Some(when);
+        // Whoever asks has mended something.
+        self.failed = 0;
         self.bring_forward(when, Reason::Signal);
         when
     }
