@@ -116,6 +116,12 @@ impl Endpoint {
         self.shared.state().script.push_back(answer);
     }
 
+    /// How many answers are queued and were not asked for yet.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.shared.state().script.len()
+    }
+
     /// What every exchange gets when nothing is queued.
     pub fn always(&self, answer: Answer) {
         self.shared.state().otherwise = answer;
