@@ -3,6 +3,9 @@
 
 mod report;
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Config, Source};
 use dexsidecar_core::duration::Human;
@@ -13,8 +16,9 @@ use dexsidecar_core::keys::{self, Discovery};
 use dexsidecar_core::settings::SUBJECT_TOKEN;
 
 use crate::edge::clock::Clock;
+use crate::edge::dns::KnownBy;
 use crate::edge::output_file;
-use crate::edge::token_endpoint::HttpEndpoint;
+use crate::edge::token_endpoint::{HttpEndpoint, Origin};
 use crate::probe;
 use crate::trade::{Inputs, LastGood};
 
@@ -36,10 +40,11 @@ pub async fn climb(config: &Config, endpoint: &HttpEndpoint, clock: &Clock) -> R
     report.sound(Stage::SubjectToken, subject_token(config, inputs.subject.as_ref(), clock));
 
     let (host, port) = endpoint.first_hop(url);
+    let asked = clock.now().boot;
     match endpoint.resolve(&host, port).await {
-        Ok(addresses) => {
-            let addresses: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
-            report.sound(Stage::Name, (format!("{host}: {}", addresses.join(", ")), vec![]));
+        Ok((addresses, origin)) => {
+            let took = asked.until(clock.now().boot);
+            report.sound(Stage::Name, (name(&host, &addresses, &origin, took), vec![]));
         }
         Err(failure) => return report.broken(&failure, vec![]),
     }
@@ -106,6 +111,27 @@ fn settings(config: &Config) -> Sound {
     )
 }
 
+/// As `dex.auth: 10.0.0.7, fd00::7 (DNS server 10.96.0.10, search domain svc.cluster.local, 3 ms)`.
+fn name(host: &str, addresses: &[SocketAddr], origin: &Origin, took: Duration) -> String {
+    let addresses: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
+    let from = match origin {
+        Origin::Literal => return format!("{host} is an address"),
+        Origin::Localhost => "this machine, without a look-up".to_owned(),
+        Origin::LookUp(KnownBy::Hosts) => "/etc/hosts".to_owned(),
+        Origin::LookUp(KnownBy::Dns { server, name }) => {
+            let server = if server.port() == 53 { server.ip().to_string() } else { server.to_string() };
+            let asked = host.strip_suffix('.').unwrap_or(host);
+            match name.strip_prefix(asked).and_then(|domain| domain.strip_prefix('.')) {
+                Some(domain) => {
+                    format!("DNS server {server}, search domain {domain}, {} ms", took.as_millis())
+                }
+                None => format!("DNS server {server}, {} ms", took.as_millis()),
+            }
+        }
+    };
+    format!("{host}: {} ({from})", addresses.join(", "))
+}
+
 fn subject_token(config: &Config, subject: Option<&Claims>, clock: &Clock) -> Sound {
     let Some(claims) = subject else {
         let sent = config.fields.iter().any(|(name, _)| name == SUBJECT_TOKEN);
@@ -160,7 +186,7 @@ fn output(config: &Config, clock: &Clock) -> Result<Sound, Failure> {
     let Some(output) = &config.output else { return Ok(("none".to_owned(), vec![])) };
     let in_place = output_file::try_output(output)?;
     let now = match output_file::read(output) {
-        Some(token) => probe::judge(&output.path, &token, std::time::Duration::ZERO, clock).to_string(),
+        Some(token) => probe::judge(&output.path, &token, Duration::ZERO, clock).to_string(),
         None => "can be written".to_owned(),
     };
     let note = in_place.then(|| {

@@ -18,6 +18,12 @@ pub fn name() -> String {
     format!("{:032x}", u128::from_le_bytes(bytes()))
 }
 
+/// A number nobody can guess: 16 bits.
+#[must_use]
+pub fn number() -> u16 {
+    u16::from_le_bytes(bytes())
+}
+
 /// Random bytes. Without the kernel's randomness (a seccomp filter might refuse it) they are all zero: no jitter,
 /// and names that `O_EXCL` keeps apart. No secret is made of them.
 fn bytes<const N: usize>() -> [u8; N] {

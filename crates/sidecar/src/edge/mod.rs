@@ -2,6 +2,7 @@
 
 pub mod chance;
 pub mod clock;
+pub mod dns;
 pub mod input_file;
 pub mod log;
 pub mod output_file;

@@ -28,8 +28,8 @@ pub(super) async fn connect(
     rotation: usize,
     progress: &Progress,
 ) -> Result<Connection, Failure> {
-    progress.reached(Step::Resolving(host.to_owned()));
-    let addresses = order(name::resolve(host, port).await?, rotation);
+    let (addresses, _) = name::resolve(host, port, progress).await?;
+    let addresses = order(addresses, rotation);
     let names: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
     progress.reached(Step::Connecting(names.join(", ")));
     let (stream, address) = race(addresses).await?;

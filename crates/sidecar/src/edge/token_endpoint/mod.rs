@@ -25,6 +25,7 @@ use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
 use dexsidecar_core::failure::{Code, Failure};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use name::Origin;
 use progress::{Progress, Step};
 pub use proxy::{Proxies, ProxyProblem};
 pub use roots::Roots;
@@ -80,9 +81,9 @@ impl HttpEndpoint {
     ///
     /// # Errors
     /// Why there are none.
-    pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
-        let progress = Progress::new(Step::Resolving(host.to_owned()));
-        self.in_time(&progress, name::resolve(host, port)).await
+    pub async fn resolve(&self, host: &str, port: u16) -> Result<(Vec<SocketAddr>, Origin), Failure> {
+        let progress = Progress::default();
+        self.in_time(&progress, name::resolve(host, port, &progress)).await
     }
 
     /// A connection to the endpoint, through its proxy if it has one, before TLS. One step, for `check`.

@@ -1,0 +1,62 @@
+//! `/etc/hosts`, read as Go reads it (net/hosts.go): whole lines, whatever their length, names without regard to case.
+
+use std::net::SocketAddr;
+
+use super::{address, fields};
+
+/// No name has more addresses.
+const MOST_ADDRESSES: usize = 16;
+
+/// Every address that the file gives a name, in the order of the lines, with this port.
+pub(super) fn addresses(content: &[u8], name: &str, port: u16) -> Vec<SocketAddr> {
+    let bare = |name: &str| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    let wanted = bare(name);
+    let lines = content.split(|byte| *byte == b'\n');
+    let found = lines.filter_map(|line| {
+        let line = line.split(|byte| *byte == b'#').next()?;
+        let line = String::from_utf8_lossy(line);
+        let mut words = fields(&line);
+        let address = address(words.next()?, port)?;
+        words.any(|word| bare(word) == wanted).then_some(address)
+    });
+    found.take(MOST_ADDRESSES).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(content: &str, name: &str) -> Vec<String> {
+        addresses(content.as_bytes(), name, 7).iter().map(|address| address.ip().to_string()).collect()
+    }
+
+    #[test]
+    fn f127_a_name_is_found_wherever_it_stands_in_a_line() {
+        let long: String = (0..200).map(|n| format!("alias-{n}.example ")).collect();
+        for content in [
+            "10.0.0.7 dex.example".to_owned(),
+            format!("10.0.0.7 {long}dex.example\n"),
+            "10.0.0.7\tother\tDEX.Example.\t# a comment\r\n".to_owned(),
+            "# 10.0.0.9 dex.example\nnonsense dex.example\n10.0.0.7 dex.example#comment".to_owned(),
+        ] {
+            assert_eq!(found(&content, "Dex.example"), ["10.0.0.7"], "{content}");
+            assert_eq!(found(&content, "dex.example."), ["10.0.0.7"], "{content}");
+        }
+    }
+
+    #[test]
+    fn all_addresses_of_a_name_are_found() {
+        let content = "10.0.0.7 dex\nfd00::7 dex dex.example\n10.0.0.8 other\n10.0.0.9 dex";
+        assert_eq!(found(content, "dex"), ["10.0.0.7", "fd00::7", "10.0.0.9"]);
+        assert!(found(content, "x").is_empty() && found(content, "").is_empty());
+        let many: String = (0..100).map(|n| format!("10.0.0.{n} dex\n")).collect();
+        assert_eq!(found(&many, "dex").len(), MOST_ADDRESSES);
+    }
+
+    #[test]
+    fn f133_bytes_of_any_kind_spoil_their_line_only() {
+        let content = b"\x00\xff\n10.0.0.1 \xff dex\n127.1 dex\n010.0.0.1 dex\n10.0.0.2 dex";
+        let found = addresses(content, "dex", 7);
+        assert_eq!(found, ["10.0.0.1:7".parse().unwrap(), "10.0.0.2:7".parse().unwrap()]);
+    }
+}

@@ -1,0 +1,286 @@
+//! From a name to its addresses: a stub resolver that behaves as Go's (net/dnsclient_unix.go), since every set-up on which
+//! a Go program finds its server must work here too. musl's own does not: it fails where AAAA is answered with an error,
+//! never asks for a short name as it stands, and takes the quickest of several servers at its word.
+//!
+//! `/etc/hosts` first, then DNS. Nothing is remembered from one look-up to the next. A look-up ends when its future is
+//! dropped; its parts have their own limits, and the caller sets one over all of it.
+
+mod hosts;
+mod message;
+mod order;
+mod resolv_conf;
+mod transport;
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{chance, input_file};
+use message::{DomainName, Family, Reply};
+use resolv_conf::ResolvConf;
+use transport::{Manner, NoAnswer};
+
+/// Hosts files are read up to this size, in bytes. A pod's has a few hundred.
+const LARGEST_HOSTS: usize = 4 * 1024 * 1024;
+/// The same of resolv.conf, of which the kubelet writes 2 kB at most.
+const LARGEST_RESOLV_CONF: usize = 256 * 1024;
+/// How long the other family is waited for, once one has addresses (RFC 8305 §3 allows 50 ms; a cold AAAA takes longer).
+const OTHER_FAMILY: Duration = Duration::from_secs(1);
+/// How many servers and their troubles are named in a failure.
+const MOST_NAMED: usize = 6;
+
+/// The addresses of a name, and how they were found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Found {
+    /// At least one, in the order in which to try them.
+    pub addresses: Vec<SocketAddr>,
+    /// Who knew them.
+    pub source: KnownBy,
+}
+
+/// Who knew the addresses of a name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum KnownBy {
+    /// `/etc/hosts`.
+    Hosts,
+    /// DNS.
+    Dns {
+        /// The server that answered.
+        server: SocketAddr,
+        /// The name that it knew: the one that was given, or that with a search domain behind it.
+        name: String,
+    },
+}
+
+/// Why a name has no address.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NotFound {
+    /// True when every server that was asked says that no such name, or no address of it, exists. False when any question
+    /// went without an answer.
+    pub is_absent: bool,
+    /// The name, and what each server said.
+    pub detail: String,
+}
+
+impl fmt::Display for NotFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+/// Looks a name up. `progress` is called with each trouble as it happens.
+///
+/// # Errors
+/// There is no such name, or nobody could tell.
+pub async fn look_up(host: &str, port: u16, progress: &dyn Fn(&str)) -> Result<Found, NotFound> {
+    let hosts = input_file::read(Path::new("/etc/hosts"), LARGEST_HOSTS).unwrap_or_default();
+    let conf = input_file::read(Path::new("/etc/resolv.conf"), LARGEST_RESOLV_CONF).unwrap_or_default();
+    let hostname = rustix::system::uname();
+    let conf = ResolvConf::parse(&conf, &hostname.nodename().to_string_lossy());
+    look_up_in(&hosts, conf, host, port, progress).await
+}
+
+async fn look_up_in(
+    hosts: &[u8],
+    conf: ResolvConf,
+    host: &str,
+    port: u16,
+    progress: &dyn Fn(&str),
+) -> Result<Found, NotFound> {
+    let mut addresses = hosts::addresses(hosts, host, port);
+    if !addresses.is_empty() {
+        order::sort(&mut addresses);
+        return Ok(Found { addresses, source: KnownBy::Hosts });
+    }
+    LookUp::new(conf, progress).run(host, port).await
+}
+
+/// One look-up in DNS.
+struct LookUp<'a> {
+    conf: ResolvConf,
+    /// The server to ask first: the one that answered last.
+    first_server: Cell<usize>,
+    /// What went wrong, each thing once.
+    troubles: RefCell<Vec<String>>,
+    progress: &'a dyn Fn(&str),
+}
+
+/// What is known of one family of a name's addresses.
+enum Known {
+    /// These, by this server.
+    Addresses(Vec<IpAddr>, SocketAddr),
+    /// The server says that the name does not exist.
+    NoSuchName,
+    /// The server says that it exists, without such an address.
+    NoAddress,
+    /// Nobody answered usefully.
+    Nothing,
+}
+
+impl<'a> LookUp<'a> {
+    fn new(conf: ResolvConf, progress: &'a dyn Fn(&str)) -> Self {
+        let first = if conf.rotate { usize::from(chance::number()) % conf.servers.len() } else { 0 };
+        Self { conf, first_server: Cell::new(first), troubles: RefCell::default(), progress }
+    }
+
+    async fn run(&self, host: &str, port: u16) -> Result<Found, NotFound> {
+        // RFC 7686: such a name must not be told to a name server.
+        let is_onion = host.trim_end_matches('.').to_ascii_lowercase().ends_with(".onion");
+        if is_onion || DomainName::parse(host).is_none() {
+            return Err(NotFound {
+                is_absent: true,
+                detail: format!("{host} is not a name that DNS can hold"),
+            });
+        }
+        let (mut is_absent, mut has_no_address) = (true, false);
+        for candidate in self.conf.candidates(host) {
+            // One with a search domain behind it may be too long.
+            let Some(name) = DomainName::parse(&candidate) else { continue };
+            let (v4, v6) = self.addresses(&name).await;
+            match (v4, v6) {
+                (Known::Addresses(ips, server), Known::Addresses(more, _)) => {
+                    return Ok(found(candidate, server, ips.into_iter().chain(more), port));
+                }
+                (Known::Addresses(ips, server), _) | (_, Known::Addresses(ips, server)) => {
+                    return Ok(found(candidate, server, ips.into_iter(), port));
+                }
+                // There are servers that say so for AAAA of a name that has an A record; the other way round there are none.
+                (Known::NoSuchName, _) => {}
+                (Known::NoAddress, Known::NoAddress | Known::NoSuchName) => has_no_address = true,
+                _ => is_absent = false,
+            }
+        }
+        Err(NotFound { is_absent, detail: self.detail(host, is_absent, has_no_address) })
+    }
+
+    /// What is known of the A and of the AAAA records. They are asked for side by side; one family's trouble is not the
+    /// other's.
+    async fn addresses(&self, name: &DomainName) -> (Known, Known) {
+        let mut v4 = pin!(self.family(name, Family::V4));
+        if self.conf.no_aaaa {
+            return (v4.await, Known::NoAddress);
+        }
+        let mut v6 = pin!(self.family(name, Family::V6));
+        if self.conf.single_request {
+            let v4 = v4.await;
+            let v6 = after(&v4, v6).await;
+            return (v4, v6);
+        }
+        tokio::select! {
+            biased;
+            v4 = &mut v4 => {
+                let v6 = after(&v4, v6).await;
+                (v4, v6)
+            }
+            v6 = &mut v6 => {
+                // That a name does not exist is believed of an answer to A only.
+                let v4 = if matches!(v6, Known::Addresses(..)) { after(&v6, v4).await } else { v4.await };
+                (v4, v6)
+            }
+        }
+    }
+
+    /// Asks server after server until one knows.
+    async fn family(&self, name: &DomainName, family: Family) -> Known {
+        let servers = &self.conf.servers;
+        for attempt in 0..self.conf.attempts {
+            let first = self.first_server.get();
+            for at in (0..servers.len()).map(|offset| (first + offset) % servers.len()) {
+                let server = servers[at];
+                let manner = Manner {
+                    timeout: self.conf.timeout,
+                    tcp_only: self.conf.use_tcp,
+                    ad: self.conf.trust_ad,
+                    again: attempt > 0,
+                };
+                let known = match transport::ask(server, name, family, manner).await {
+                    Ok(Reply::Addresses(addresses)) => Known::Addresses(addresses, server),
+                    Ok(Reply::NoAddress) => Known::NoAddress,
+                    Ok(Reply::NoSuchName) => Known::NoSuchName,
+                    Ok(_) => continue,
+                    Err(why) => {
+                        self.note(server, family, &why);
+                        continue;
+                    }
+                };
+                self.first_server.set(at);
+                return known;
+            }
+        }
+        Known::Nothing
+    }
+
+    fn note(&self, server: SocketAddr, family: Family, why: &NoAnswer) {
+        let trouble = format!("{} for {family}: {why}", server.ip());
+        let mut troubles = self.troubles.borrow_mut();
+        if troubles.len() < MOST_NAMED && !troubles.contains(&trouble) {
+            troubles.push(trouble);
+            (self.progress)(&troubles.join(", "));
+        }
+    }
+
+    fn detail(&self, host: &str, is_absent: bool, has_no_address: bool) -> String {
+        let servers: Vec<_> = self.conf.servers.iter().map(|server| server.ip().to_string()).collect();
+        let tried = match self.conf.candidates(host).len() {
+            1 => String::new(),
+            names => format!(", asked for under {names} names (search list of /etc/resolv.conf)"),
+        };
+        if is_absent {
+            let what = if has_no_address { "has no address" } else { "does not exist (NXDOMAIN)" };
+            return format!(
+                "{host} {what}, says {}{tried}",
+                servers[self.first_server.get() % servers.len()]
+            );
+        }
+        format!("{host}: {}{tried}", self.troubles.borrow().join(", "))
+    }
+}
+
+/// Waits for the other family; not for long, if it is not needed any more.
+async fn after(one: &Known, other: impl Future<Output = Known>) -> Known {
+    match one {
+        Known::Addresses(..) | Known::NoSuchName => {
+            timeout(OTHER_FAMILY, other).await.unwrap_or(Known::Nothing)
+        }
+        Known::NoAddress | Known::Nothing => other.await,
+    }
+}
+
+fn found(name: String, server: SocketAddr, ips: impl Iterator<Item = IpAddr>, port: u16) -> Found {
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in ips.map(|ip| SocketAddr::new(ip, port)) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    order::sort(&mut addresses);
+    Found { addresses, source: KnownBy::Dns { server, name } }
+}
+
+/// An address as files have it, with this port; one of version 6 may name its interface: `fe80::1%eth0`.
+fn address(text: &str, port: u16) -> Option<SocketAddr> {
+    let Some((ip, zone)) = text.split_once('%') else {
+        return text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
+    };
+    let ip = ip.parse().ok()?;
+    let index = zone.parse().ok().or_else(|| {
+        // The kernel lists interfaces by name; what is no name is no file there.
+        let is_name = !zone.is_empty() && !zone.contains(['/', '.']);
+        let path = is_name.then(|| Path::new("/sys/class/net").join(zone).join("ifindex"))?;
+        std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    })?;
+    Some(SocketAddrV6::new(ip, port, 0, index).into())
+}
+
+/// The words of a line, as Go splits it.
+fn fields(line: &str) -> impl Iterator<Item = &str> {
+    line.split([' ', '\t', '\r', '\n']).filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests;

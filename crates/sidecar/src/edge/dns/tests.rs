@@ -1,0 +1,394 @@
+//! Look-ups against name servers on loopback, at ports of their own.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::JoinHandle;
+
+use super::*;
+
+/// What a server does with a question for this name and family, over TCP or not, as the bytes to send.
+type Act = fn(&str, Family, bool, &[u8]) -> Vec<Vec<u8>>;
+
+struct Server {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Server {
+    async fn acts(act: Act) -> Self {
+        let (udp, tcp) = loop {
+            let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+                break (udp, tcp);
+            }
+        };
+        let address = udp.local_addr().unwrap();
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let noted = Arc::clone(&asked);
+        let over_udp = tokio::spawn(async move {
+            let mut query = [0; 512];
+            loop {
+                let (length, from) = udp.recv_from(&mut query).await.unwrap();
+                for answer in answers(act, &query[..length], false, &noted) {
+                    udp.send_to(&answer, from).await.unwrap();
+                }
+            }
+        });
+        let noted = Arc::clone(&asked);
+        let over_tcp = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = tcp.accept().await.unwrap();
+                let Ok(length) = stream.read_u16().await else { continue };
+                let mut query = vec![0; usize::from(length)];
+                if stream.read_exact(&mut query).await.is_err() {
+                    continue;
+                }
+                for answer in answers(act, &query, true, &noted) {
+                    let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
+                    let _ = stream.write_all(&[&length, &answer[..]].concat()).await;
+                }
+            }
+        });
+        Self { address, asked, tasks: [over_udp, over_tcp] }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn answers(act: Act, query: &[u8], tcp: bool, asked: &Mutex<Vec<String>>) -> Vec<Vec<u8>> {
+    let (mut name, mut at) = (Vec::new(), 12);
+    while query[at] > 0 {
+        let label = &query[at + 1..=at + usize::from(query[at])];
+        name.push(String::from_utf8_lossy(label).into_owned());
+        at += 1 + label.len();
+    }
+    let name = name.join(".");
+    let family = if query[at + 2] == 1 { Family::V4 } else { Family::V6 };
+    let edns = if query[11] > 0 { " EDNS" } else { "" };
+    asked.lock().unwrap().push(format!("{name} {family}{}{edns}", if tcp { " TCP" } else { "" }));
+    act(&name, family, tcp, &query[..at + 5])
+}
+
+/// An answer to the question with this response code and, for A, this address; for AAAA it is `::ffff:…` of it.
+fn reply(question: &[u8], code: u8, last: Option<u8>) -> Vec<u8> {
+    let mut answer =
+        [&question[..2], &[0x81, 0x80 | code, 0, 1, 0, u8::from(last.is_some()), 0, 0, 0, 0]].concat();
+    answer.extend(&question[12..]);
+    if let Some(last) = last {
+        let kind = question[question.len() - 3];
+        let data: Vec<u8> =
+            if kind == 1 { vec![127, 0, 0, last] } else { [&[0xfd][..], &[0; 14], &[last]].concat() };
+        answer.extend([0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 1, 0, u8::try_from(data.len()).unwrap()]);
+        answer.extend(data);
+    }
+    answer
+}
+
+async fn looked_up(text: &str, servers: &[&Server], host: &str) -> Result<BTreeSet<String>, NotFound> {
+    let mut conf = ResolvConf::parse(text.as_bytes(), "");
+    conf.servers = servers.iter().map(|server| server.address).collect();
+    let found = look_up_in(b"", conf, host, 7, &|_| {}).await?;
+    Ok(found.addresses.iter().map(|address| address.ip().to_string()).collect())
+}
+
+fn only(ip: &str) -> Result<BTreeSet<String>, NotFound> {
+    Ok([ip.to_owned()].into())
+}
+
+const HASTY: &str = "options timeout:1 attempts:1";
+
+#[tokio::test]
+async fn f124_an_error_for_one_family_does_not_spoil_the_other() {
+    for act in [
+        |_: &str, family: Family, _: bool, question: &[u8]| match family {
+            Family::V4 => vec![reply(question, 0, Some(7))],
+            Family::V6 => vec![reply(question, 3, None)],
+        },
+        |_, family, _, question| {
+            vec![reply(
+                question,
+                if family == Family::V4 { 0 } else { 2 },
+                Some(7).filter(|_| family == Family::V4),
+            )]
+        },
+        |_, family, _, question| {
+            vec![reply(
+                question,
+                if family == Family::V4 { 0 } else { 5 },
+                Some(7).filter(|_| family == Family::V4),
+            )]
+        },
+        |_, family, _, question| {
+            vec![reply(
+                question,
+                if family == Family::V4 { 0 } else { 4 },
+                Some(7).filter(|_| family == Family::V4),
+            )]
+        },
+        |_, family, _, question| {
+            vec![reply(
+                question,
+                if family == Family::V4 { 0 } else { 1 },
+                Some(7).filter(|_| family == Family::V4),
+            )]
+        },
+        |_, family, _, question| match family {
+            Family::V4 => vec![reply(question, 0, Some(7))],
+            Family::V6 => vec![vec![1, 2, 3]],
+        },
+    ] as [Act; 6]
+    {
+        let server = Server::acts(act).await;
+        for options in [HASTY, "options timeout:1 attempts:2 single-request"] {
+            assert_eq!(looked_up(options, &[&server], "dex.example").await, only("127.0.0.7"));
+        }
+    }
+    let server = Server::acts(|_, family, _, question| match family {
+        Family::V4 => vec![reply(question, 2, None)],
+        Family::V6 => vec![reply(question, 0, Some(7))],
+    })
+    .await;
+    assert_eq!(looked_up(HASTY, &[&server], "dex.example").await, only("fd00::7"));
+}
+
+#[tokio::test]
+async fn f125_a_lost_aaaa_costs_a_second_and_no_more() {
+    let server = Server::acts(|_, family, _, question| match family {
+        Family::V4 => vec![reply(question, 0, Some(7))],
+        Family::V6 => vec![],
+    })
+    .await;
+    // The servers' own time-outs are 150 s.
+    assert_eq!(
+        timeout(
+            Duration::from_secs(20),
+            looked_up("options timeout:30 attempts:5", &[&server], "dex.example")
+        )
+        .await
+        .unwrap(),
+        only("127.0.0.7")
+    );
+    // A name that does not exist has no AAAA either, so the search list goes on without it.
+    let server = Server::acts(|name, family, _, question| match (name, family) {
+        ("dex.b", Family::V4) => vec![reply(question, 0, Some(7))],
+        (_, Family::V4) => vec![reply(question, 3, None)],
+        _ => vec![],
+    })
+    .await;
+    assert_eq!(
+        timeout(
+            Duration::from_secs(20),
+            looked_up("search a b\noptions timeout:30 attempts:5", &[&server], "dex")
+        )
+        .await
+        .unwrap(),
+        only("127.0.0.7")
+    );
+}
+
+#[tokio::test]
+async fn f128_servers_are_asked_in_order_and_the_next_one_only_in_trouble() {
+    let knows = Server::acts(|_, _, _, question| vec![reply(question, 0, Some(7))]).await;
+    let denies = Server::acts(|_, _, _, question| vec![reply(question, 3, None)]).await;
+    let fails = Server::acts(|_, _, _, question| vec![reply(question, 2, None)]).await;
+    let refuses = Server::acts(|_, _, _, question| vec![reply(question, 5, None)]).await;
+    let lame = Server::acts(|_, _, _, question| {
+        let mut answer = reply(question, 0, None);
+        answer[3] = 0;
+        vec![answer]
+    })
+    .await;
+    let both: Result<BTreeSet<_>, _> = Ok(["127.0.0.7".to_owned(), "fd00::7".to_owned()].into());
+    assert_eq!(looked_up(HASTY, &[&knows, &denies], "dex.example").await, both);
+    assert!(denies.asked().is_empty());
+    for trouble in [&fails, &refuses, &lame] {
+        assert_eq!(looked_up(HASTY, &[trouble, &knows], "dex.example").await, both);
+    }
+    let absent = looked_up(HASTY, &[&denies, &knows], "dex.example").await.unwrap_err();
+    assert!(
+        absent.is_absent && absent.detail.contains("does not exist (NXDOMAIN), says 127.0.0.1"),
+        "{absent}"
+    );
+    let failed = looked_up(HASTY, &[&fails, &refuses], "dex.example").await.unwrap_err();
+    assert!(!failed.is_absent, "{failed}");
+    assert!(
+        failed.detail.contains("127.0.0.1 for A: SERVFAIL") && failed.detail.contains("REFUSED"),
+        "{failed}"
+    );
+}
+
+/// A silent first server costs its time-out once, not once for each name of the search list.
+#[tokio::test]
+async fn f128_the_server_that_answered_is_asked_first_from_then_on() {
+    let silent = Server::acts(|_, _, _, _| vec![]).await;
+    let denies = Server::acts(|name, _, _, question| {
+        vec![if name == "dex.c" { reply(question, 0, Some(7)) } else { reply(question, 3, None) }]
+    })
+    .await;
+    let found = looked_up("search a b c\noptions timeout:1", &[&silent, &denies], "dex").await.unwrap();
+    assert_eq!(found.len(), 2);
+    let asked: BTreeSet<String> = silent.asked().into_iter().collect();
+    assert_eq!(asked, ["dex.a A EDNS".to_owned(), "dex.a AAAA EDNS".to_owned()].into());
+}
+
+#[tokio::test]
+async fn f130_tcp_is_used_where_udp_does_not_do() {
+    let tcp_only: Act = |_, _, tcp, question| if tcp { vec![reply(question, 0, Some(7))] } else { vec![] };
+    let server = Server::acts(tcp_only).await;
+    assert!(looked_up("options use-vc", &[&server], "dex.example").await.is_ok());
+    assert!(server.asked().iter().all(|asked| asked.contains("TCP")));
+    // Whoever is silent over UDP is asked over TCP too, the second time.
+    assert!(looked_up("options timeout:1", &[&server], "dex.example").await.is_ok());
+    let (udp, tcp) = loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        let free = UdpSocket::bind(address).await;
+        if free.is_ok() {
+            break (address, tcp);
+        }
+    };
+    let serving = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = tcp.accept().await.unwrap();
+            let length = stream.read_u16().await.unwrap();
+            let mut query = vec![0; usize::from(length)];
+            stream.read_exact(&mut query).await.unwrap();
+            for answer in answers(tcp_only, &query, true, &Mutex::default()) {
+                let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
+                stream.write_all(&[&length, &answer[..]].concat()).await.unwrap();
+            }
+        }
+    });
+    let mut conf = ResolvConf::parse(HASTY.as_bytes(), "");
+    conf.servers = vec![udp];
+    assert!(look_up_in(b"", conf, "dex.example", 7, &|_| {}).await.is_ok(), "the UDP port is closed");
+    serving.abort();
+}
+
+#[tokio::test]
+async fn f131_a_truncated_answer_is_asked_for_over_tcp_or_used_as_it_is() {
+    let truncated: Act = |_, _, tcp, question| {
+        let mut answer = reply(question, 0, Some(if tcp { 8 } else { 7 }));
+        answer[2] |= if tcp { 0 } else { 2 };
+        vec![answer]
+    };
+    let server = Server::acts(truncated).await;
+    let found = looked_up(HASTY, &[&server], "dex.example").await.unwrap();
+    assert_eq!(found, ["127.0.0.8".to_owned(), "fd00::8".to_owned()].into());
+    let broken_tcp: Act = |_, _, tcp, question| {
+        let mut answer = reply(question, 0, Some(7));
+        answer[2] |= 2;
+        if tcp { vec![vec![0; 20]] } else { vec![answer] }
+    };
+    let server = Server::acts(broken_tcp).await;
+    let found = looked_up(HASTY, &[&server], "dex.example").await.unwrap();
+    assert_eq!(found, ["127.0.0.7".to_owned(), "fd00::7".to_owned()].into());
+}
+
+#[tokio::test]
+async fn f131_a_server_that_does_not_know_edns_is_asked_without_it() {
+    let server = Server::acts(|_, _, _, question| vec![reply(question, 0, Some(7))]).await;
+    looked_up(HASTY, &[&server], "dex.example").await.unwrap();
+    assert!(server.asked().iter().all(|asked| asked.ends_with(" EDNS")));
+    for act in [
+        |_: &str, _: Family, _: bool, query: &[u8]| {
+            vec![if query[11] > 0 { reply(query, 1, None) } else { reply(query, 0, Some(7)) }]
+        },
+        |_, _, _, query| vec![if query[11] > 0 { reply(query, 4, None) } else { reply(query, 0, Some(7)) }],
+        // A header and no question.
+        |_, _, _, query| {
+            let header_only = [&query[..2], &[0x80, 1, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
+            vec![if query[11] > 0 { header_only } else { reply(query, 0, Some(7)) }]
+        },
+    ] as [Act; 3]
+    {
+        let server = Server::acts(act).await;
+        assert_eq!(looked_up(HASTY, &[&server], "dex.example").await.unwrap().len(), 2);
+        assert_eq!(server.asked().len(), 4, "each family twice: {:?}", server.asked());
+    }
+}
+
+#[tokio::test]
+async fn f133_forged_answers_are_ignored_and_the_true_one_is_waited_for() {
+    let server = Server::acts(|_, _, _, question| {
+        let good = reply(question, 0, Some(7));
+        let forged = |at: usize, to: u8| {
+            let mut bytes = reply(question, 0, Some(66));
+            bytes[at] = to;
+            bytes
+        };
+        let id = question[1].wrapping_add(1);
+        vec![forged(1, id), vec![], vec![0; 600], forged(13, b'x'), forged(7, 9), good]
+    })
+    .await;
+    let found = looked_up(HASTY, &[&server], "dex.example").await.unwrap();
+    assert_eq!(found, ["127.0.0.7".to_owned(), "fd00::7".to_owned()].into());
+}
+
+/// Bounded by the number of datagrams, not only by time: a flood must not keep a processor busy for a whole time-out.
+#[tokio::test]
+async fn f133_an_endless_flood_ends_the_question() {
+    let server = Server::acts(|_, _, _, question| {
+        let mut forged = reply(question, 0, Some(66));
+        forged[0] ^= 0xff;
+        vec![forged; 5_000]
+    })
+    .await;
+    let failed = timeout(
+        Duration::from_secs(20),
+        looked_up("options timeout:30 attempts:1 no-aaaa", &[&server], "dex.example"),
+    )
+    .await
+    .unwrap()
+    .unwrap_err();
+    assert!(failed.detail.contains("malformed answer"), "{failed}");
+}
+
+#[tokio::test]
+async fn options_change_what_is_asked_for() {
+    let server = Server::acts(|_, _, _, question| vec![reply(question, 0, Some(7))]).await;
+    assert_eq!(looked_up("options no-aaaa", &[&server], "dex.example").await, only("127.0.0.7"));
+    assert_eq!(server.asked(), ["dex.example A EDNS"]);
+}
+
+#[tokio::test]
+async fn names_that_must_not_be_asked_for_are_absent() {
+    let server = Server::acts(|_, _, _, question| vec![reply(question, 0, Some(7))]).await;
+    for name in ["dex.onion", "DEX.ONION.", "127.1", "a..b", &"x".repeat(64)] {
+        let absent = looked_up(HASTY, &[&server], name).await.unwrap_err();
+        assert!(absent.is_absent, "{absent}");
+    }
+    assert!(server.asked().is_empty());
+}
+
+#[tokio::test]
+async fn f127_hosts_come_before_dns() {
+    let server = Server::acts(|_, _, _, question| vec![reply(question, 0, Some(7))]).await;
+    let mut conf = ResolvConf::parse(b"", "");
+    conf.servers = vec![server.address];
+    let found = look_up_in(b"10.0.0.9 dex.example", conf, "DEX.example.", 7, &|_| {}).await.unwrap();
+    assert_eq!((found.addresses, found.source), (vec!["10.0.0.9:7".parse().unwrap()], KnownBy::Hosts));
+    assert!(server.asked().is_empty());
+}
+
+#[test]
+fn addresses_may_name_an_interface() {
+    assert_eq!(address("10.0.0.1", 7), Some("10.0.0.1:7".parse().unwrap()));
+    assert_eq!(address("fe80::1%1", 7), Some("[fe80::1%1]:7".parse().unwrap()));
+    assert_eq!(address("fe80::1%lo", 7), Some("[fe80::1%1]:7".parse().unwrap()));
+    for wrong in ["", "127.1", "10.0.0.1%lo", "fe80::1%", "fe80::1%..", "fe80::1%../lo", "fe80::1%nosuch"] {
+        assert_eq!(address(wrong, 7), None, "{wrong}");
+    }
+}
