@@ -21,8 +21,6 @@ pub struct Given {
     pub flags: Vec<(String, String)>,
     /// The process's variables; those that are none of ours are ignored.
     pub variables: Vec<(String, Secret)>,
-    /// The search list of the machine's resolver, which tells the cluster's domain.
-    pub search: Vec<String>,
 }
 
 /// Where a value comes from.
@@ -102,6 +100,8 @@ pub struct Log {
 pub struct Config {
     /// The token endpoint.
     pub endpoint: EndpointUrl,
+    /// Whether plain http may be spoken to public addresses.
+    pub allow_insecure_http: bool,
     /// The client, as `id:secret`.
     pub client: Option<Source>,
     /// The form fields in the order of their names. One that is sent as given stays the same; a file is read again.
@@ -199,6 +199,7 @@ impl Config {
             reading.wrong(settings::ATTEMPT_TIMEOUT, "is out of range", "use 100ms to 5m");
         }
         let config = Self {
+            allow_insecure_http: allow_insecure,
             client,
             output,
             schedule,

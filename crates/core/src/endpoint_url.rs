@@ -16,17 +16,6 @@ pub struct EndpointUrl {
     target: String,
 }
 
-/// How far a plain-http request can be assumed to travel.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Reach {
-    /// To this machine or pod only.
-    Loopback,
-    /// To what can only be inside the cluster or a private network.
-    Inside,
-    /// To anywhere.
-    Anywhere,
-}
-
 /// Why a text is no endpoint. Its words complete the sentence "dex_endpoint …".
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NotAnEndpoint {
@@ -133,10 +122,18 @@ impl EndpointUrl {
         &self.target
     }
 
+    /// The host without a final dot. The dot tells a resolver that no search list is to be used; in a `Host` header, in
+    /// SNI and in a certificate it stands nowhere, and an ingress would find no route for it.
+    #[must_use]
+    pub fn server_name(&self) -> &str {
+        self.host.strip_suffix('.').unwrap_or(&self.host)
+    }
+
     /// `host[:port]`, as the `Host` header has it: without the port where it is the scheme's own.
     #[must_use]
     pub fn authority(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let host = self.server_name();
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         match (self.tls, self.port) {
             (true, 443) | (false, 80) => host,
             (_, port) => format!("{host}:{port}"),
@@ -155,34 +152,46 @@ impl EndpointUrl {
         Self { target: target.to_owned(), ..self.clone() }
     }
 
+    /// The same host at another port.
+    #[must_use]
+    pub fn with_port(self, port: u16) -> Self {
+        Self { port, ..self }
+    }
+
     /// The issuer's path, if this is a token endpoint as Dex has it: what stands before `/token`.
     #[must_use]
     pub fn issuer_path(&self) -> Option<&str> {
         self.target.split('?').next()?.strip_suffix("/token")
     }
 
-    /// How far a request to this host can be assumed to travel. `search` is the search list of the machine's
-    /// resolver: the kubelet writes `svc.<cluster domain>` into it, which tells the cluster's domain.
+    /// The address, if the host is one.
     #[must_use]
-    pub fn reach(&self, search: &[String]) -> Reach {
-        let host = self.host.trim_end_matches('.').to_ascii_lowercase();
-        if let Ok(address) = host.parse::<IpAddr>() {
-            return match address.to_canonical() {
-                ip if ip.is_loopback() => Reach::Loopback,
-                IpAddr::V4(ip) if ip.is_private() => Reach::Inside,
-                IpAddr::V6(ip) if ip.is_unique_local() => Reach::Inside,
-                _ => Reach::Anywhere,
-            };
+    pub fn address(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+
+    /// Whether the host's name can only be known inside a machine or a cluster: `localhost`, a single label, and what ends
+    /// with `.svc` or `.cluster.local`.
+    #[must_use]
+    pub fn is_internal_name(&self) -> bool {
+        let host = self.server_name().to_ascii_lowercase();
+        let is_in = |zone: &str| host.ends_with(zone);
+        is_localhost(&host) || !host.contains(['.', ':']) || [".svc", ".cluster.local"].into_iter().any(is_in)
+    }
+}
+
+/// Whether an address may be anywhere on the internet. Not public are loopback, private (RFC 1918, RFC 4193), shared
+/// (RFC 6598) and link-local addresses: those of a machine, a cluster, a company, a home.
+#[must_use]
+pub fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(ip) => {
+            let is_shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+            !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified() || is_shared)
         }
-        if is_localhost(&host) {
-            return Reach::Loopback;
+        IpAddr::V6(ip) => {
+            !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified())
         }
-        let in_cluster = |zone: &str| host.ends_with(&format!(".{}", zone.trim_end_matches('.')));
-        let zones = search.iter().filter(|zone| zone.starts_with("svc.")).map(String::as_str);
-        if !host.contains('.') || ["svc", "svc.cluster.local"].into_iter().chain(zones).any(in_cluster) {
-            return Reach::Inside;
-        }
-        Reach::Anywhere
     }
 }
 
@@ -248,29 +257,60 @@ mod tests {
     }
 
     #[test]
-    fn knows_how_far_plain_http_travels() {
-        let search = ["auth.svc.corp.example".to_owned(), "svc.corp.example".to_owned()];
-        for (host, reach) in [
-            ("localhost", Reach::Loopback),
-            ("127.3.2.1", Reach::Loopback),
-            ("[::1]", Reach::Loopback),
-            ("[::ffff:127.0.0.1]", Reach::Loopback),
-            ("dex", Reach::Inside),
-            ("dex.auth.svc", Reach::Inside),
-            ("dex.auth.svc.cluster.local.", Reach::Inside),
-            ("dex.auth.svc.corp.example", Reach::Inside),
-            ("10.1.2.3", Reach::Inside),
-            ("192.168.1.9", Reach::Inside),
-            ("[fd00::1]", Reach::Inside),
-            ("dex.auth.svc.evil.example", Reach::Anywhere),
-            ("dex.example", Reach::Anywhere),
-            ("dex.auth", Reach::Anywhere),
-            ("8.8.8.8", Reach::Anywhere),
-            ("172.32.0.1", Reach::Anywhere),
-            ("[fe80::1]", Reach::Anywhere),
-            ("notsvc", Reach::Inside),
+    fn f132_a_final_dot_is_for_the_resolver_only() {
+        let dex = url("https://dex.example.:5556/token");
+        assert_eq!((dex.host(), dex.server_name()), ("dex.example.", "dex.example"));
+        assert_eq!(
+            (dex.authority(), dex.origin()),
+            ("dex.example:5556".into(), "https://dex.example:5556".into())
+        );
+        assert_eq!(url("https://dex.example/token").server_name(), "dex.example");
+    }
+
+    #[test]
+    fn f154_addresses_are_public_or_not() {
+        for (address, public) in [
+            ("127.3.2.1", false),
+            ("::1", false),
+            ("::ffff:127.0.0.1", false),
+            ("10.1.2.3", false),
+            ("172.16.0.1", false),
+            ("172.31.255.255", false),
+            ("172.32.0.1", true),
+            ("192.168.1.9", false),
+            ("192.169.0.1", true),
+            ("169.254.1.1", false),
+            ("100.64.0.1", false),
+            ("100.127.255.255", false),
+            ("100.63.0.1", true),
+            ("100.128.0.1", true),
+            ("fd00::1", false),
+            ("fc00::1", false),
+            ("fe80::1", false),
+            ("::ffff:10.1.2.3", false),
+            ("::ffff:8.8.8.8", true),
+            ("8.8.8.8", true),
+            ("2001:db8::1", true),
+            ("64:ff9b::a00:1", true),
         ] {
-            assert_eq!(url(&format!("http://{host}/token")).reach(&search), reach, "{host}");
+            assert_eq!(is_public(address.parse().unwrap()), public, "{address}");
+        }
+    }
+
+    #[test]
+    fn internal_names_are_told_by_their_form() {
+        for (host, internal) in [
+            ("localhost", true),
+            ("dex.localhost.", true),
+            ("dex", true),
+            ("dex.auth.svc", true),
+            ("DEX.auth.SVC.cluster.local.", true),
+            ("dex.auth", false),
+            ("dex.lan", false),
+            ("notsvc.example", false),
+            ("[fd00::1]", false),
+        ] {
+            assert_eq!(url(&format!("http://{host}/token")).is_internal_name(), internal, "{host}");
         }
     }
 }

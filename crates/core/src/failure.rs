@@ -167,19 +167,18 @@ failures! {
     NameLookupFailed = "name_lookup_failed", Name, Network, Network,
         "the name could not be looked up",
         "the cluster's DNS did not answer usefully: look at it, and at NetworkPolicies on port 53";
-    NoThread = "no_thread", Name, Network, Pod,
-        "no thread can be made to look the name up",
-        "raise the limit of processes (pids) of the pod, or of this uid on the node";
-
     ConnectRefused = "connect_refused", Connect, Network, DexHealth,
         "nothing listens there",
         "see whether Dex runs, and whether host and port in dex_endpoint are right";
     ConnectFailed = "connect_failed", Connect, Network, Network,
         "no connection could be made",
         "check host and port in dex_endpoint, NetworkPolicies, and whether Dex runs";
+    PlainHttpRefused = "plain_http_refused", Connect, Config, Pod,
+        "dex_endpoint is plain http, and its address is public",
+        "use https:// in dex_endpoint; DEXSIDECAR_ALLOW_INSECURE_HTTP=true allows plain http to public addresses";
     ProxyFailed = "proxy_failed", Connect, Network, Network,
-        "the proxy made no tunnel to Dex",
-        "check HTTPS_PROXY, or add Dex's host to NO_PROXY";
+        "the proxy made no connection to Dex",
+        "correct the proxy that the named variable sets, or its rules; NO_PROXY lists the hosts to reach without it";
 
     CaFileUnreadable = "ca_file_unreadable", Tls, Local, Pod,
         "the CA file cannot be read",

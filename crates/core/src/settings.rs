@@ -97,7 +97,7 @@ settings! {
     ATTEMPT_TIMEOUT = "attempt-timeout", "DEXSIDECAR_ATTEMPT_TIMEOUT", Kind::Value("D"), "15s", EXCHANGING,
         "how long one attempt may take, from the name to the last byte: 100ms to 5m";
     ALLOW_INSECURE_HTTP = "allow-insecure-http", "DEXSIDECAR_ALLOW_INSECURE_HTTP", Kind::Switch, "off", EXCHANGING,
-        "accept an http:// endpoint that is neither this machine nor inside the cluster";
+        "accept an http:// endpoint at a public address; others are accepted without it";
     OUTPUT_MODE = "output-mode", "DEXSIDECAR_OUTPUT_MODE", Kind::Value("MODE"), "0644, or 0640 in a setgid folder", WRITING,
         "the output file's permissions, in octal; never wider, not even for a moment";
     OUTPUT_GROUP = "output-group", "DEXSIDECAR_OUTPUT_GROUP", Kind::Value("GID"), "as the folder has it", WRITING,

@@ -11,9 +11,9 @@ use dexsidecar::check;
 use dexsidecar::cli::{self, Asked};
 use dexsidecar::edge::clock::Clock;
 use dexsidecar::edge::log::{self, Logger};
+use dexsidecar::edge::process;
 use dexsidecar::edge::signal::{Nudge, Stop};
-use dexsidecar::edge::token_endpoint::{HttpEndpoint, Proxies, Roots};
-use dexsidecar::edge::{input_file, process};
+use dexsidecar::edge::token_endpoint::{HttpEndpoint, Proxies, ProxyProblem, Roots};
 use dexsidecar::probe;
 use dexsidecar::status::{self, Status};
 use dexsidecar::token;
@@ -88,7 +88,7 @@ impl Environment {
     /// These flags, and the variables of the process.
     fn with(flags: Vec<(String, String)>) -> Self {
         let (variables, unreadable) = variables();
-        Self { given: Given { flags, variables, search: search_list() }, unreadable }
+        Self { given: Given { flags, variables }, unreadable }
     }
 
     /// The settings of an exchange, and the endpoint they describe.
@@ -105,7 +105,7 @@ impl Environment {
         };
         problems.extend(proxies.problem_for(&config.endpoint).map(|problem| Problem {
             setting: problem.0.to_owned(),
-            wrong: "is no http:// or https:// proxy".to_owned(),
+            wrong: ProxyProblem::WRONG.to_owned(),
             right: "use a URL such as http://proxy.example:3128, or add Dex's host to NO_PROXY".to_owned(),
         }));
         if !problems.is_empty() {
@@ -115,7 +115,8 @@ impl Environment {
         let system =
             || Roots::system(file.as_ref().map(Secret::expose), folders.as_ref().map(Secret::expose));
         let roots = config.ca_file.clone().map_or_else(system, Roots::File);
-        let endpoint = HttpEndpoint::new(config.attempt_timeout, roots, proxies);
+        let endpoint = HttpEndpoint::new(config.attempt_timeout, roots, proxies)
+            .allowing_insecure_http(config.allow_insecure_http);
         Ok((config, endpoint))
     }
 
@@ -313,14 +314,6 @@ fn variables() -> (Vec<(String, Secret)>, Vec<Problem>) {
         }
     }
     (variables, unreadable)
-}
-
-/// The search list of the resolver, from which the cluster's domain is known.
-fn search_list() -> Vec<String> {
-    let content = input_file::read("/etc/resolv.conf".as_ref(), 64 * 1024).unwrap_or_default();
-    let text = String::from_utf8(content).unwrap_or_default();
-    let last = text.lines().filter_map(|line| line.strip_prefix("search")).next_back().unwrap_or_default();
-    last.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
 fn lines(sentences: &[String]) -> String {

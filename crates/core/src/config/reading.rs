@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Config, Given, Level, Log, Output, Problem, Source, WriteMode};
 use crate::duration::{self, NotADuration};
-use crate::endpoint_url::{EndpointUrl, Reach};
+use crate::endpoint_url::{EndpointUrl, is_localhost, is_public};
 use crate::exchange::{ACCESS_TOKEN, ID_TOKEN, KNOWN_TO_DEX, TOKEN_EXCHANGE};
 use crate::secret::Secret;
 use crate::settings::{
@@ -164,20 +164,23 @@ impl<'a> Reading<'a> {
                 return (None, None);
             }
         };
-        if !url.is_tls() {
-            match url.reach(&self.given.search) {
-                Reach::Loopback => {}
-                Reach::Inside => self.warnings.push(format!(
-                    "{name} is plain http: whoever can listen inside the cluster sees the tokens; use https"
-                )),
-                Reach::Anywhere if allow_insecure => self.warnings.push(format!(
-                    "{name} is plain http to a public name: whoever can listen on the way sees the tokens; use https"
-                )),
-                Reach::Anywhere => self.problem(
+        if !url.is_tls() && !is_localhost(url.host()) {
+            let allow = settings::ALLOW_INSECURE_HTTP.variable;
+            match url.address() {
+                Some(ip) if ip.to_canonical().is_loopback() => {}
+                Some(ip) if is_public(ip) && !allow_insecure => self.problem(
                     &name,
-                    "is plain http and leads outside",
-                    format!("use https, or set {} to true", settings::ALLOW_INSECURE_HTTP.variable),
+                    "is plain http to a public address",
+                    format!("use https, or set {allow} to true"),
                 ),
+                _ if allow_insecure => self.warnings.push(format!(
+                    "{name} is plain http, and {allow} allows it to public addresses too: everybody on the way can read \
+                     the tokens; use https"
+                )),
+                _ => self.warnings.push(format!(
+                    "{name} is plain http: everybody on the way can read the tokens; use https. Only addresses that are \
+                     not public are connected to (loopback, private, link-local, shared)"
+                )),
             }
         }
         (Some(url), userinfo)

@@ -1,26 +1,46 @@
 //! A stream from which no more is read than a whole answer can have: interim answers and chunks of one byte have no bound of
 //! their own (F29, F44).
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Stream;
 
-/// Bodies and heads at their largest, in the smallest of chunks that anybody sends.
-const MOST: usize = 4 * 1024 * 1024;
+/// Interim answers and the head of the answer itself, in bytes.
+const MOST_HEAD: usize = 256 * 1024;
+/// A body at its largest, in the smallest of chunks that anybody sends, in bytes.
+const MOST_BODY: usize = 4 * 1024 * 1024;
+
+/// How many bytes may still be read.
+#[derive(Clone)]
+pub(super) struct Allowance(Rc<Cell<usize>>);
+
+impl Allowance {
+    /// For interim answers and a head.
+    pub(super) fn for_head() -> Self {
+        Self(Rc::new(Cell::new(MOST_HEAD)))
+    }
+
+    /// The head is there: for a body besides.
+    pub(super) fn add_body(&self) {
+        self.0.set(self.0.get().saturating_add(MOST_BODY));
+    }
+}
 
 /// Gives [`io::ErrorKind::FileTooLarge`] when too much was read.
 pub(super) struct Bounded {
     stream: Box<dyn Stream>,
-    left: usize,
+    left: Allowance,
 }
 
 impl Bounded {
-    pub(super) fn new(stream: Box<dyn Stream>) -> Self {
-        Self { stream, left: MOST }
+    pub(super) fn new(stream: Box<dyn Stream>, left: Allowance) -> Self {
+        Self { stream, left }
     }
 }
 
@@ -33,9 +53,9 @@ impl AsyncRead for Bounded {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let read = buf.filled().len() - before;
-        Poll::Ready(match self.left.checked_sub(read) {
+        Poll::Ready(match self.left.0.get().checked_sub(read) {
             Some(left) => {
-                self.left = left;
+                self.left.0.set(left);
                 Ok(())
             }
             None => Err(io::ErrorKind::FileTooLarge.into()),

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use dexsidecar_core::endpoint_url::is_public;
 use dexsidecar_core::failure::{Code, Failure};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -18,6 +19,33 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// No address is waited for longer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Which addresses may be connected to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Permit {
+    /// All of them.
+    Any,
+    /// Those that are not public: what is sent is readable on the way.
+    NotPublic,
+}
+
+impl Permit {
+    /// Leaves out what may not be connected to.
+    ///
+    /// # Errors
+    /// [`Code::PlainHttpRefused`] if that is all.
+    pub(super) fn filter(self, host: &str, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Failure> {
+        if self == Self::Any {
+            return Ok(addresses);
+        }
+        let (public, permitted): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| is_public(a.ip()));
+        if permitted.is_empty() {
+            let public: Vec<_> = public.iter().map(|address| address.ip().to_string()).collect();
+            return Err(Failure::new(Code::PlainHttpRefused, format!("{host} is {}", public.join(", "))));
+        }
+        Ok(permitted)
+    }
+}
+
 /// Connects to a host, beginning with the address that `rotation` points at.
 ///
 /// # Errors
@@ -25,15 +53,16 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) async fn connect(
     host: &str,
     port: u16,
+    permit: Permit,
     rotation: usize,
     progress: &Progress,
 ) -> Result<Connection, Failure> {
     let (addresses, _) = name::resolve(host, port, progress).await?;
-    let addresses = order(addresses, rotation);
+    let addresses = order(permit.filter(host, addresses)?, rotation);
     let names: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
     progress.reached(Step::Connecting(names.join(", ")));
     let (stream, address) = race(addresses).await?;
-    Ok(Connection { stream: Box::new(stream), peer: address.to_string() })
+    Ok(Connection { stream: Box::new(stream), peer: address.to_string(), forwarding: None })
 }
 
 /// The families in turn, beginning with the resolver's first choice, and turned by `rotation`: a host that accepts on

@@ -11,6 +11,7 @@ mod progress;
 mod proxy;
 mod request;
 mod roots;
+mod socks;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -23,11 +24,13 @@ use std::time::Duration;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
 use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::secret::Secret;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use connect::Permit;
 pub use name::Origin;
 use progress::{Progress, Step};
-pub use proxy::{Proxies, ProxyProblem};
+pub use proxy::{Proxies, ProxyProblem, Route};
 pub use roots::Roots;
 pub use tls::Session;
 
@@ -40,6 +43,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 pub struct Connection {
     stream: Box<dyn Stream>,
     peer: String,
+    /// Set where a proxy at the other end forwards the request itself.
+    forwarding: Option<Forwarding>,
+}
+
+/// What a proxy that forwards requests needs in them.
+struct Forwarding {
+    authorization: Option<Secret>,
+    proxy: String,
+    variable: &'static str,
 }
 
 impl Connection {
@@ -62,13 +74,26 @@ pub struct HttpEndpoint {
     timeout: Duration,
     roots: Roots,
     proxies: Proxies,
+    allow_insecure_http: bool,
 }
 
 impl HttpEndpoint {
     /// An endpoint that gives up after `timeout`, trusts `roots` and goes through `proxies`.
     #[must_use]
     pub const fn new(timeout: Duration, roots: Roots, proxies: Proxies) -> Self {
-        Self { timeout, roots, proxies }
+        Self { timeout, roots, proxies, allow_insecure_http: false }
+    }
+
+    /// The same, and whether plain http may be spoken to public addresses.
+    #[must_use]
+    pub fn allowing_insecure_http(self, allow_insecure_http: bool) -> Self {
+        Self { allow_insecure_http, ..self }
+    }
+
+    /// How this URL is reached, and why so.
+    #[must_use]
+    pub fn route(&self, url: &EndpointUrl) -> Route {
+        self.proxies.route(url)
     }
 
     /// Host and port of what would be connected to for this URL: the proxy, if one is set for it.
@@ -101,8 +126,9 @@ impl HttpEndpoint {
     /// Why there is no session.
     pub async fn handshake(&self, url: &EndpointUrl, connection: Connection) -> Result<Session, Failure> {
         let progress = Progress::new(Step::Handshaking(connection.peer.clone()));
-        let (_, session) =
-            self.in_time(&progress, tls::handshake(self.roots.read()?, url.host(), connection)).await?;
+        let (_, session) = self
+            .in_time(&progress, tls::handshake(self.roots.read()?, url.server_name(), connection))
+            .await?;
         Ok(session)
     }
 
@@ -121,9 +147,13 @@ impl HttpEndpoint {
         rotation: usize,
         progress: &Progress,
     ) -> Result<Connection, Failure> {
+        let permit = if url.is_tls() || self.allow_insecure_http { Permit::Any } else { Permit::NotPublic };
         match self.proxies.for_url(url) {
-            Some(proxy) => tunnel::open(proxy, url, &self.roots, rotation, progress).await,
-            None => connect::connect(url.host(), url.port(), rotation, progress).await,
+            Some(proxy) => {
+                permit_beyond_proxy(permit, url, progress).await?;
+                tunnel::open(proxy, url, &self.roots, rotation, progress).await
+            }
+            None => connect::connect(url.host(), url.port(), permit, rotation, progress).await,
         }
     }
 
@@ -139,11 +169,25 @@ impl HttpEndpoint {
         let mut connection = self.reach(url, rotation, progress).await?;
         if let Some(trusted) = trusted {
             progress.reached(Step::Handshaking(connection.peer.clone()));
-            (connection, _) = tls::handshake(trusted, url.host(), connection).await?;
+            (connection, _) = tls::handshake(trusted, url.server_name(), connection).await?;
         }
         progress.reached(Step::Answering(connection.peer.clone()));
         request::send(connection, request).await
     }
+}
+
+/// Whether a proxy may be asked to go on to this URL in plain http. It resolves the name itself, so what its form does not
+/// tell is looked up here too.
+async fn permit_beyond_proxy(permit: Permit, url: &EndpointUrl, progress: &Progress) -> Result<(), Failure> {
+    if permit == Permit::NotPublic && !url.is_internal_name() {
+        let (addresses, _) = name::resolve(url.host(), url.port(), progress).await.map_err(|why| {
+            let unknown =
+                "whether its address is public is not known, since only the proxy may know the name";
+            Failure::new(Code::PlainHttpRefused, format!("{unknown} ({why})"))
+        })?;
+        permit.filter(url.host(), addresses)?;
+    }
+    Ok(())
 }
 
 impl TokenEndpoint for HttpEndpoint {

@@ -1,5 +1,5 @@
 //! Proxies by `HTTPS_PROXY` and `HTTP_PROXY`, read as Go reads them (golang.org/x/net/http/httpproxy). Which one, and
-//! for what; how it is used is [`super::tunnel`]'s.
+//! for what; how each kind is used is [`super::tunnel`]'s, [`super::socks`]'s and [`super::request`]'s.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,25 +12,71 @@ use zeroize::Zeroizing;
 
 use super::no_proxy::Exceptions;
 
-/// A proxy that is not supported, or no URL at all. Never quotes it: there may be a password in it.
+/// A variable that names a proxy of an unsupported kind, or no URL at all. Never quotes it: there may be a password in it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ProxyProblem(
     /// The variable's name.
     pub &'static str,
 );
 
+impl ProxyProblem {
+    /// What is wrong, to follow the variable's name.
+    pub const WRONG: &'static str = "is not the URL of an http, https, socks5 or socks5h proxy";
+}
+
 impl fmt::Display for ProxyProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is no http:// or https:// proxy", self.0)
+        write!(f, "{} {}", self.0, Self::WRONG)
     }
+}
+
+/// How a proxy is spoken to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    /// Plain HTTP: CONNECT for https endpoints, absolute-form requests for http endpoints.
+    Http,
+    /// The same within TLS.
+    Https,
+    /// SOCKS version 5 (RFC 1928). Names are resolved by the proxy, with `socks5` as with `socks5h`, as Go does it.
+    Socks5,
 }
 
 /// One proxy.
 #[derive(Debug)]
 pub(super) struct Proxy {
+    pub(super) kind: Kind,
+    /// Host and port; the scheme is [`Kind`]'s.
     pub(super) url: EndpointUrl,
-    /// `Basic …`.
+    /// The variable that names it.
+    pub(super) variable: &'static str,
+    /// `user:password`, decoded: what SOCKS wants.
+    pub(super) user: Option<Secret>,
+    /// The same as the value of `Proxy-Authorization` (RFC 7617): what HTTP wants.
     pub(super) authorization: Option<Secret>,
+}
+
+/// How a URL is reached, and why so.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Route {
+    /// No variable names a proxy for this scheme.
+    Direct,
+    /// A proxy is named, and does not apply to this machine's own names and addresses.
+    DirectToThisMachine {
+        /// The variable that names the proxy.
+        variable: &'static str,
+    },
+    /// A proxy is named, and `NO_PROXY` has an entry for the host.
+    DirectByException {
+        /// The variable that names the proxy.
+        variable: &'static str,
+    },
+    /// Through this proxy.
+    Through {
+        /// Its scheme, host and port.
+        proxy: String,
+        /// The variable that names it.
+        variable: &'static str,
+    },
 }
 
 /// Which URLs go through which proxy.
@@ -55,7 +101,7 @@ impl Proxies {
             set(upper).map(|value| (upper, value)).or_else(|| set(lower).map(|value| (lower, value)))
         };
         let read = |found: Option<(&'static str, Secret)>| {
-            found.map(|(name, value)| Proxy::parse(&value).ok_or(ProxyProblem(name)))
+            found.map(|(name, value)| Proxy::parse(name, &value).ok_or(ProxyProblem(name)))
         };
         // In a CGI process HTTP_PROXY is what a client sent as a header.
         let cgi = variable("REQUEST_METHOD").is_some_and(|value| !value.is_empty());
@@ -78,45 +124,99 @@ impl Proxies {
         self.applying_to(url)?.as_ref().ok()
     }
 
-    /// What is on this machine never goes through one.
+    /// How a URL is reached.
+    #[must_use]
+    pub fn route(&self, url: &EndpointUrl) -> Route {
+        let Some(named) = self.named_for(url) else { return Route::Direct };
+        let variable = match named {
+            Ok(proxy) => proxy.variable,
+            Err(problem) => problem.0,
+        };
+        match self.applying_to(url) {
+            Some(Ok(proxy)) => Route::Through { proxy: proxy.origin(), variable },
+            _ if is_here(url) => Route::DirectToThisMachine { variable },
+            _ => Route::DirectByException { variable },
+        }
+    }
+
+    fn named_for(&self, url: &EndpointUrl) -> Option<&Result<Proxy, ProxyProblem>> {
+        if url.is_tls() { self.https.as_ref() } else { self.http.as_ref() }
+    }
+
     fn applying_to(&self, url: &EndpointUrl) -> Option<&Result<Proxy, ProxyProblem>> {
-        let proxy = if url.is_tls() { self.https.as_ref() } else { self.http.as_ref() }?;
         let host = url.host().to_ascii_lowercase();
         let address = host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
-        let here = host.trim_end_matches('.') == "localhost" || address.is_some_and(|ip| ip.is_loopback());
-        (!here && !self.except.cover(&host, address, url.port())).then_some(proxy)
+        let applies = !is_here(url) && !self.except.cover(&host, address, url.port());
+        self.named_for(url).filter(|_| applies)
     }
 }
 
+/// What is on this machine never goes through a proxy.
+fn is_here(url: &EndpointUrl) -> bool {
+    let is_loopback = url.address().is_some_and(|ip| ip.to_canonical().is_loopback());
+    url.server_name().eq_ignore_ascii_case("localhost") || is_loopback
+}
+
 impl Proxy {
-    fn parse(value: &Secret) -> Option<Self> {
+    fn parse(variable: &'static str, value: &Secret) -> Option<Self> {
         let text = value.expose().trim();
-        let (url, userinfo) = if text.contains("://") {
-            EndpointUrl::parse(text).ok()?
-        } else {
-            EndpointUrl::parse(&Zeroizing::new(["http://", text].concat())).ok()?
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        let kind = match scheme.to_ascii_lowercase().as_str() {
+            "http" => Kind::Http,
+            "https" => Kind::Https,
+            "socks5" | "socks5h" => Kind::Socks5,
+            _ => return None,
         };
-        Some(Self { url, authorization: userinfo.as_ref().map(basic) })
+        let with_scheme = |scheme: &str| {
+            let text = Zeroizing::new([scheme, "://", rest].concat());
+            EndpointUrl::parse(&text).ok()
+        };
+        let (url, userinfo) = match kind {
+            Kind::Http => with_scheme("http")?,
+            Kind::Https => with_scheme("https")?,
+            Kind::Socks5 => {
+                // A port that changes with the scheme was not given: SOCKS has one of its own (RFC 1928 §3).
+                let (url, userinfo) = with_scheme("http")?;
+                let given = with_scheme("https")?.0.port() == url.port();
+                (if given { url } else { url.with_port(1080) }, userinfo)
+            }
+        };
+        let user = userinfo.as_ref().map(decoded);
+        let authorization = user.as_ref().map(|user| basic(user.as_slice()));
+        let user = user.map(|user| Secret::new(String::from_utf8_lossy(&user).into_owned()));
+        Some(Self { kind, url, variable, user, authorization })
     }
 
     /// Host and port.
     pub(super) fn place(&self) -> (String, u16) {
         (self.url.host().to_owned(), self.url.port())
     }
+
+    /// Scheme, host and port.
+    pub(super) fn origin(&self) -> String {
+        match self.kind {
+            Kind::Http | Kind::Https => self.url.origin(),
+            Kind::Socks5 => self.url.origin().replacen("http", "socks5", 1),
+        }
+    }
 }
 
-/// `Proxy-Authorization` for `user:password` as a URL has it (RFC 7617).
-fn basic(userinfo: &Secret) -> Secret {
+fn basic(user: &[u8]) -> Secret {
+    let mut header = String::with_capacity(6 + user.len().div_ceil(3) * 4);
+    header.push_str("Basic ");
+    STANDARD.encode_string(user, &mut header);
+    Secret::new(header)
+}
+
+/// `user:password` of a URL, percent-decoded.
+fn decoded(userinfo: &Secret) -> Zeroizing<Vec<u8>> {
     let text = userinfo.expose();
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
     let mut plain = Zeroizing::new(Vec::with_capacity(text.len() + 1));
     percent_decode(user, &mut plain);
     plain.push(b':');
     percent_decode(password, &mut plain);
-    let mut header = String::with_capacity(6 + plain.len().div_ceil(3) * 4);
-    header.push_str("Basic ");
-    STANDARD.encode_string(&*plain, &mut header);
-    Secret::new(header)
+    plain
 }
 
 /// `%XX` decoded, everything else as it is.
@@ -188,20 +288,32 @@ mod tests {
             ("https://proxy", "proxy", 443),
             ("[fd00::1]:3128", "fd00::1", 3128),
             ("me:canary@proxy:3128", "proxy", 3128),
+            ("socks5://proxy", "proxy", 1080),
+            ("SOCKS5H://me:canary@proxy:80", "proxy", 80),
+            ("socks5://[fd00::1]:1081/", "fd00::1", 1081),
         ] {
-            let proxy = Proxy::parse(&Secret::new(written.to_owned())).unwrap();
+            let proxy = Proxy::parse("HTTPS_PROXY", &Secret::new(written.to_owned())).unwrap();
             assert_eq!(proxy.place(), (host.to_owned(), port), "{written}");
         }
     }
 
     #[test]
-    fn what_is_no_http_proxy_is_told_by_the_variable_s_name() {
-        for wrong in
-            ["socks5://me:canary@proxy:1080", "socks5h://proxy", "http://", "http://me:canary@:1", ":1"]
-        {
+    fn an_unsupported_proxy_is_reported_by_the_variable_s_name() {
+        for wrong in [
+            "socks4://me:canary@proxy:1080",
+            "ftp://proxy",
+            "http://",
+            "http://me:canary@:1",
+            ":1",
+            "socks5://",
+        ] {
             let all = proxies(&[("https_proxy", wrong), ("no_proxy", ".inside")]);
             let problem = all.problem_for(&url("https://dex.example/token")).unwrap();
-            assert_eq!(problem.to_string(), "https_proxy is no http:// or https:// proxy", "{wrong}");
+            assert_eq!(
+                problem.to_string(),
+                "https_proxy is not the URL of an http, https, socks5 or socks5h proxy",
+                "{wrong}"
+            );
             // Go does not care about one that would not be used.
             assert_eq!(all.problem_for(&url("https://dex.inside/token")), None);
             assert_eq!(all.problem_for(&url("http://dex.example/token")), None);
@@ -211,9 +323,29 @@ mod tests {
     #[test]
     fn a_proxy_s_password_is_decoded_and_has_no_voice() {
         let all = proxies(&[("HTTPS_PROXY", "http://me:c%61nary%+f%zz@proxy:3128")]);
-        let sent = all.https.as_ref().unwrap().as_ref().unwrap().authorization.as_ref().unwrap().expose();
-        assert_eq!(sent, format!("Basic {}", STANDARD.encode("me:canary%+f%zz")));
+        let proxy = all.https.as_ref().unwrap().as_ref().unwrap();
+        assert_eq!(
+            proxy.authorization.as_ref().unwrap().expose(),
+            format!("Basic {}", STANDARD.encode("me:canary%+f%zz"))
+        );
         let debug = format!("{all:?}");
         assert!(!debug.contains("anary") && !debug.contains(&STANDARD.encode("me:canary")[..8]), "{debug}");
+    }
+
+    #[test]
+    fn a_route_names_the_variable_that_led_there() {
+        let all = proxies(&[("https_proxy", "http://me:canary@proxy:3128"), ("NO_PROXY", ".inside")]);
+        let variable = "https_proxy";
+        let through = Route::Through { proxy: "http://proxy:3128".to_owned(), variable };
+        assert_eq!(all.route(&url("https://dex.example/token")), through);
+        assert_eq!(all.route(&url("https://dex.inside/token")), Route::DirectByException { variable });
+        assert_eq!(all.route(&url("https://127.0.0.1/token")), Route::DirectToThisMachine { variable });
+        assert_eq!(all.route(&url("http://dex.example/token")), Route::Direct);
+        let socks = proxies(&[("HTTPS_PROXY", "socks5h://proxy")]);
+        let proxy = "socks5://proxy:1080".to_owned();
+        assert_eq!(
+            socks.route(&url("https://dex.example/token")),
+            Route::Through { proxy, variable: "HTTPS_PROXY" }
+        );
     }
 }

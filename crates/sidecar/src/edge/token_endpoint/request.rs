@@ -8,30 +8,42 @@ use dexsidecar_core::exchange::{Answer, Request};
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::secret::Secret;
 use http_body_util::{BodyExt as _, Full};
+use hyper::StatusCode;
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper_util::rt::TokioIo;
 use zeroize::Zeroizing;
 
-use super::bounded::Bounded;
-use super::{Connection, Stream, connect, tls};
+use super::bounded::{Allowance, Bounded};
+use super::{Connection, Forwarding, Stream, connect, tls, tunnel};
 
 /// No token endpoint says more, in bytes (F29).
 const LARGEST_BODY: usize = 1024 * 1024;
-/// No server needs more for its headers, in bytes; hyper itself takes at most a hundred of them.
+/// No server needs more for its headers, in bytes.
 const LARGEST_HEAD: usize = 64 * 1024;
+/// Nor more of them. hyper makes room for as many at each answer, interim ones included.
+const MOST_HEADERS: usize = 2048;
 
-const USER_AGENT: &str = concat!("dexsidecar/", env!("CARGO_PKG_VERSION"));
+/// Sent to Dex, and to a proxy with CONNECT: some refuse whoever does not say what it is.
+pub(super) const USER_AGENT: &str = concat!("dexsidecar/", env!("CARGO_PKG_VERSION"));
 
 /// What is sent: a form, or nothing. One type for all requests keeps one copy of hyper in the binary.
 pub(super) type Message = hyper::Request<Full<Bytes>>;
 pub(super) type Sender = http1::SendRequest<Full<Bytes>>;
 pub(super) type Driver = http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>;
 
-/// hyper's client on a stream, with our bounds.
+/// hyper's client on a stream, with our bounds. Headers that curl and Go bear are borne: folded over several lines (RFC
+/// 9112 §5.2), with a space before the colon, or malformed, which are left out. None of them matters to a token.
 pub(super) async fn client(stream: Box<dyn Stream>) -> hyper::Result<(Sender, Driver)> {
-    http1::Builder::new().max_buf_size(LARGEST_HEAD).handshake(TokioIo::new(stream)).await
+    http1::Builder::new()
+        .max_buf_size(LARGEST_HEAD)
+        .max_headers(MOST_HEADERS)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_spaces_after_header_name_in_responses(true)
+        .ignore_invalid_headers_in_responses(true)
+        .handshake(TokioIo::new(stream))
+        .await
 }
 
 /// Sends the request and reads the answer to its end. The connection is closed afterwards.
@@ -39,15 +51,25 @@ pub(super) async fn client(stream: Box<dyn Stream>) -> hyper::Result<(Sender, Dr
 /// # Errors
 /// The connection broke, or what came is no HTTP or too much of it.
 pub(super) async fn send(connection: Connection, request: &Request) -> Result<Answer, Failure> {
-    let Connection { stream, peer } = connection;
-    let message = message(request)?;
+    let Connection { stream, peer, forwarding } = connection;
+    let message = message(request, forwarding.as_ref())?;
     let broken = |error| failure(&peer, &error);
-    let (mut sender, driver) = client(Box::new(Bounded::new(stream))).await.map_err(broken)?;
+    let allowance = Allowance::for_head();
+    let bounded = Bounded::new(stream, allowance.clone());
+    let (mut sender, driver) = client(Box::new(bounded)).await.map_err(broken)?;
     let mut talk = pin!(async {
         let (head, body) = sender.send_request(message).await.map_err(broken)?.into_parts();
+        allowance.add_body();
         // hyper's own bound is of its buffer, which may take in twice as much at once.
         if size(&head.headers) > LARGEST_HEAD {
             return Err(head_too_large());
+        }
+        if let Some(forwarding) =
+            forwarding.filter(|_| head.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED)
+        {
+            let why = tunnel::refusal(head.status.as_u16());
+            let detail = format!("{} of {}: {why}", forwarding.proxy, forwarding.variable);
+            return Err(Failure::new(Code::ProxyFailed, detail));
         }
         let body = whole(body, &peer).await?;
         Ok(Answer { status: head.status.as_u16(), body, ..from_headers(&head.headers) })
@@ -60,13 +82,17 @@ pub(super) async fn send(connection: Connection, request: &Request) -> Result<An
     }
 }
 
-fn message(request: &Request) -> Result<Message, Failure> {
+fn message(request: &Request, forwarding: Option<&Forwarding>) -> Result<Message, Failure> {
     let url = &request.url;
+    let uri = match forwarding {
+        Some(_) => format!("{}{}", url.origin(), url.target()),
+        None => url.target().to_owned(),
+    };
     // Nothing that comes from a parsed URL or from base64 is refused there.
     let unfit = || Failure::new(Code::AnswerMalformed, "the request cannot be put into HTTP");
     let mut builder = hyper::Request::builder()
         .method(if request.form.is_some() { "POST" } else { "GET" })
-        .uri(url.target())
+        .uri(uri)
         .header(header::HOST, url.authority())
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::ACCEPT, "application/json")
@@ -77,6 +103,10 @@ fn message(request: &Request) -> Result<Message, Failure> {
     }
     if let Some(authorization) = &request.authorization {
         builder = builder.header(header::AUTHORIZATION, sensitive(authorization).ok_or_else(unfit)?);
+    }
+    if let Some(authorization) = forwarding.and_then(|forwarding| forwarding.authorization.as_ref()) {
+        let authorization = sensitive(authorization).ok_or_else(unfit)?;
+        builder = builder.header(header::PROXY_AUTHORIZATION, authorization);
     }
     let body = request.form.clone().map_or_else(Bytes::new, |form| Bytes::from_owner(Body(form)));
     builder.body(Full::new(body)).map_err(|_| unfit())
@@ -130,7 +160,7 @@ fn size(headers: &HeaderMap) -> usize {
 }
 
 fn head_too_large() -> Failure {
-    Failure::new(Code::AnswerTooLarge, "its headers are larger than 64 KiB, or more than a hundred")
+    Failure::new(Code::AnswerTooLarge, "its headers are larger than 64 KiB, or more than 2048")
 }
 
 fn from_headers(headers: &HeaderMap) -> Answer {
@@ -151,10 +181,7 @@ fn from_headers(headers: &HeaderMap) -> Answer {
 pub(super) fn failure(peer: &str, error: &hyper::Error) -> Failure {
     // hyper tells it apart for servers only; a test holds it to these words.
     if error.is_parse() && error.to_string() == "message head is too large" {
-        return Failure::new(
-            Code::AnswerTooLarge,
-            "its headers are larger than 64 KiB, or more than a hundred",
-        );
+        return Failure::new(Code::AnswerTooLarge, "its headers are larger than 64 KiB, or more than 2048");
     }
     let told = |code, words: String| Failure::new(code, format!("{peer}: {words}"));
     let from_below = error.source().and_then(|source| source.downcast_ref::<io::Error>());

@@ -36,9 +36,9 @@ pub(super) async fn handshake(
     host: &str,
     connection: Connection,
 ) -> Result<(Connection, Session), Failure> {
-    let Connection { stream, peer } = connection;
+    let Connection { stream, peer, .. } = connection;
     let count = trusted.known.count();
-    let name = ServerName::try_from(host.trim_end_matches('.').to_owned()).map_err(|_| {
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| {
         Failure::new(Code::CertificateWrongName, format!("{host} can stand in no certificate"))
     })?;
     let stream = TlsConnector::from(Arc::new(config(trusted)?))
@@ -50,7 +50,7 @@ pub(super) async fn handshake(
         _ => "TLS 1.2",
     };
     let stream: Box<dyn Stream> = Box::new(stream);
-    Ok((Connection { stream, peer }, Session { version, trusted: count }))
+    Ok((Connection { stream, peer, forwarding: None }, Session { version, trusted: count }))
 }
 
 /// No ALPN: HTTP/1.1 is what every server falls back to without it.

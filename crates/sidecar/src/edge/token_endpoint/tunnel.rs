@@ -1,17 +1,20 @@
-//! A connection to the endpoint through a proxy: CONNECT (RFC 9110 §9.3.6) for plain http too, so that no proxy is ever
-//! handed a token or a client's secret as a request of its own, to log or to cache.
+//! A connection to the endpoint through a proxy. For https the proxy makes a tunnel: by CONNECT (RFC 9110 §9.3.6) or by
+//! SOCKS. For plain http an HTTP proxy is sent the request itself, in absolute form (RFC 9112 §3.2.2): many, Squid by its
+//! defaults among them, allow CONNECT to port 443 only.
 
+use std::fmt::Display;
 use std::pin::pin;
 
 use dexsidecar_core::endpoint_url::EndpointUrl;
-use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::failure::{Code, Failure, plain};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header;
 
-use super::proxy::Proxy;
+use super::connect::Permit;
+use super::proxy::{Kind, Proxy};
 use super::request::{self, Message};
-use super::{Connection, Progress, Roots, Step, connect, tls};
+use super::{Connection, Forwarding, Progress, Roots, Step, connect, socks, tls};
 
 /// Opens one.
 ///
@@ -25,23 +28,53 @@ pub(super) async fn open(
     rotation: usize,
     progress: &Progress,
 ) -> Result<Connection, Failure> {
-    let origin = proxy.url.origin();
-    let failed = |why: &dyn std::fmt::Display| Failure::new(Code::ProxyFailed, format!("{origin}: {why}"));
-    let trusted = proxy.url.is_tls().then(|| roots.read()).transpose()?;
-    let mut connection = connect::connect(proxy.url.host(), proxy.url.port(), rotation, progress)
+    let origin = proxy.origin();
+    let failed = |why: &dyn Display| failure(proxy, why);
+    let trusted = (proxy.kind == Kind::Https).then(|| roots.read()).transpose()?;
+    let (host, port) = proxy.place();
+    let mut connection = connect::connect(&host, port, Permit::Any, rotation, progress)
         .await
         .map_err(|failure| failed(&failure))?;
-    progress.reached(Step::Tunnelling(origin.clone()));
+    progress.reached(Step::Tunnelling(format!("{origin} ({})", proxy.variable)));
     if let Some(trusted) = trusted {
-        (connection, _) = tls::handshake(trusted, proxy.url.host(), connection)
+        (connection, _) = tls::handshake(trusted, proxy.url.server_name(), connection)
             .await
             .map_err(|failure| failed(&failure))?;
     }
-
-    let host = if to.host().contains(':') { format!("[{}]", to.host()) } else { to.host().to_owned() };
+    let host = if to.host().contains(':') { format!("[{}]", to.host()) } else { to.server_name().to_owned() };
     let place = format!("{host}:{}", to.port());
-    let message = message(proxy, &place).ok_or_else(|| failed(&"no request can be made for it"))?;
-    let (mut sender, driver) = request::client(connection.stream).await.map_err(|error| failed(&error))?;
+    let peer = format!("{place} through the proxy {origin}");
+    let stream = match proxy.kind {
+        Kind::Socks5 => {
+            socks::connect_through(&mut *connection.stream, to, proxy.user.as_ref())
+                .await
+                .map_err(|why| failed(&why))?;
+            connection.stream
+        }
+        Kind::Http | Kind::Https if to.is_tls() => {
+            let message = message(proxy, &place).ok_or_else(|| failed(&"no request can be made for it"))?;
+            tunnelled(connection, message).await.map_err(|why| failed(&why))?
+        }
+        Kind::Http | Kind::Https => {
+            let forwarding = Forwarding {
+                authorization: proxy.authorization.clone(),
+                proxy: origin,
+                variable: proxy.variable,
+            };
+            return Ok(Connection { peer, forwarding: Some(forwarding), ..connection });
+        }
+    };
+    Ok(Connection { stream, peer, forwarding: None })
+}
+
+/// What went wrong with a proxy, by the variable that names it.
+fn failure(proxy: &Proxy, why: &dyn Display) -> Failure {
+    Failure::new(Code::ProxyFailed, plain(&format!("{} of {}: {why}", proxy.origin(), proxy.variable), 512))
+}
+
+/// The stream behind the proxy's consent.
+async fn tunnelled(connection: Connection, message: Message) -> Result<Box<dyn super::Stream>, String> {
+    let (mut sender, driver) = request::client(connection.stream).await.map_err(|error| error.to_string())?;
     let mut driver = pin!(driver.without_shutdown());
     let mut answer = pin!(sender.send_request(message));
     let mut ended = None;
@@ -53,25 +86,34 @@ pub(super) async fn open(
             answer.await
         }
     };
-    let status = answer.map_err(|error| failed(&error))?.status();
+    let status = answer.map_err(|error| error.to_string())?.status();
     if !status.is_success() {
-        let wanted = if status.as_u16() == 407 { ", it wants a user and a password" } else { "" };
-        return Err(failed(&format_args!("it answers {}{wanted}", status.as_u16())));
+        return Err(refusal(status.as_u16()));
     }
     let ended = match ended {
         Some(ended) => ended,
         None => driver.await,
     };
-    let parts = ended.map_err(|error| failed(&error))?;
+    let parts = ended.map_err(|error| error.to_string())?;
     // The endpoint speaks only when spoken to, so these bytes are the proxy's own.
     if !parts.read_buf.is_empty() {
-        return Err(failed(&"it talks where the tunnel should be"));
+        return Err("it sends data where the tunnel should be".to_owned());
     }
-    Ok(Connection { stream: parts.io.into_inner(), peer: format!("{place} through the proxy {origin}") })
+    Ok(parts.io.into_inner())
+}
+
+/// A proxy's refusal in words.
+pub(super) fn refusal(status: u16) -> String {
+    match status {
+        407 => "it answers 407: it wants a user and a password".to_owned(),
+        _ => format!("it answers {status}"),
+    }
 }
 
 fn message(proxy: &Proxy, place: &str) -> Option<Message> {
-    let mut request = hyper::Request::connect(place).header(header::HOST, place);
+    let mut request = hyper::Request::connect(place)
+        .header(header::HOST, place)
+        .header(header::USER_AGENT, request::USER_AGENT);
     if let Some(authorization) = &proxy.authorization {
         request = request.header(header::PROXY_AUTHORIZATION, request::sensitive(authorization)?);
     }

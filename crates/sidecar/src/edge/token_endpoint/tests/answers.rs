@@ -178,12 +178,12 @@ async fn f044_headers_are_bounded() {
     let larger = format!("HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(64 * 1024));
     let much_larger =
         format!("HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(500 * 1024));
-    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(200));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(3_000));
     for answer in [larger, much_larger, many] {
         let server = Server::answers(answer).await;
         let failure = Client::new().fails(&server.http()).await;
         assert_eq!(failure.code, Code::AnswerTooLarge);
-        assert_eq!(failure.detail, "its headers are larger than 64 KiB, or more than a hundred");
+        assert_eq!(failure.detail, "its headers are larger than 64 KiB, or more than 2048");
     }
     let server = Server::acts(|mut wire| async move {
         wire.reads_request().await;
@@ -201,9 +201,7 @@ async fn f044_what_is_no_http_is_told_so() {
         "\x15\x03\x01\x00\x02\x02\x16",
         "HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
-        "HTTP/1.1 200 OK\r\nbad header\r\n\r\n",
         "HTTP/1.1 2000 OK\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n",
         // HTTP/2: an empty SETTINGS, then GOAWAY.
         "\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nmany\r\nhello\r\n0\r\n\r\n",

@@ -50,7 +50,10 @@ async fn f018_a_proxy_that_never_makes_a_tunnel() {
     let client = Client::with(&Ca::new("ca").pem(), Duration::from_millis(300), &variables);
     let failure = client.fails("https://dex.example/token").await;
     assert_eq!(failure.code, Code::TimedOut);
-    assert_eq!(failure.detail, format!("while the proxy http://{} was making a tunnel", proxy.address));
+    assert_eq!(
+        failure.detail,
+        format!("while the proxy http://{} (HTTPS_PROXY) was making a tunnel", proxy.address)
+    );
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 mod answers;
 pub(crate) mod certificates;
 mod deadline;
+mod headers;
 mod server;
+mod socks;
 mod trust;
 mod tunnels;
 

@@ -1,12 +1,14 @@
 //! Exchanges through a proxy that writes down what it sees.
 
+use dexsidecar_core::exchange::TokenEndpoint as _;
 use dexsidecar_core::failure::Code;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::super::request;
 use super::certificates::{Ca, Wanted};
 use super::server::{Server, Wire};
-use super::{Client, PATIENT, SUBJECT};
+use super::{Client, PATIENT, SUBJECT, post};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 const PASSWORD: &str = "canary-of-the-proxy";
@@ -50,28 +52,69 @@ async fn f018_a_proxy_sees_where_to_and_never_what() {
     assert!(dex.seen().contains(SUBJECT));
     assert!(!dex.seen().contains("proxy-authorization"));
     let seen = proxy.seen();
-    let head = "CONNECT dex.example:5556 HTTP/1.1\r\nhost: dex.example:5556\r\n\
-                proxy-authorization: Basic bWU6Y2FuYXJ5LW9mLXRoZS1wcm94eQ==\r\n\r\n";
-    assert!(seen.starts_with(head), "{seen}");
+    let agent = request::USER_AGENT;
+    let head = format!(
+        "CONNECT dex.example:5556 HTTP/1.1\r\nhost: dex.example:5556\r\nuser-agent: {agent}\r\n\
+         proxy-authorization: Basic bWU6Y2FuYXJ5LW9mLXRoZS1wcm94eQ==\r\n\r\n"
+    );
+    assert!(seen.starts_with(&head), "{seen}");
     assert!(!seen.contains("canary") && !seen.contains("POST"), "{seen}");
 }
 
+/// Many proxies, Squid by its defaults among them, allow CONNECT to port 443 only, so Go sends the request itself.
 #[tokio::test]
-async fn f018_plain_http_goes_through_a_tunnel_too() {
-    let dex = Server::answers(OK).await;
-    let to = dex.address;
-    let proxy = Server::acts(move |wire| tunnels(wire, to)).await;
-    let client = through(&proxy.address.to_string(), "");
-    assert_eq!(client.posts("http://dex.example/token").await.unwrap().status, 200);
+async fn f150_plain_http_is_sent_to_a_proxy_in_absolute_form() {
+    let proxy = Server::answers(OK).await;
+    let client = through(&format!("http://me:{PASSWORD}@{}", proxy.address), "");
+    for (url, target, host) in [
+        ("http://dex.auth.svc/token", "http://dex.auth.svc/token", "dex.auth.svc"),
+        ("http://dex.:5556/a/token?x=1", "http://dex:5556/a/token?x=1", "dex:5556"),
+        ("http://[fd00::1]/token", "http://[fd00::1]/token", "[fd00::1]"),
+    ] {
+        assert_eq!(client.posts(url).await.unwrap().status, 200);
+        let seen = proxy.seen();
+        assert!(seen.contains(&format!("POST {target} HTTP/1.1\r\nhost: {host}\r\n")), "{seen}");
+    }
     let seen = proxy.seen();
-    assert!(
-        seen.starts_with("CONNECT dex.example:80 HTTP/1.1\r\nhost: dex.example:80\r\n\r\nPOST /token"),
-        "{seen}"
-    );
-    assert!(dex.seen().contains("host: dex.example\r\n"));
-    let answer = client.posts("http://[fd00::1]/token").await.unwrap();
+    assert!(!seen.contains("CONNECT") && seen.contains(SUBJECT), "{seen}");
+    assert_eq!(seen.matches("proxy-authorization: Basic bWU6Y2FuYXJ5LW9mLXRoZS1wcm94eQ==\r\n").count(), 3);
+}
+
+#[tokio::test]
+async fn f150_a_proxy_that_forwards_may_refuse() {
+    let proxy = Server::answers("HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n").await;
+    let failure = through(&proxy.address.to_string(), "").fails("http://dex/token").await;
+    let detail =
+        format!("http://{} of HTTP_PROXY: it answers 407: it wants a user and a password", proxy.address);
+    assert_eq!((failure.code, failure.detail), (Code::ProxyFailed, detail));
+    // Whatever else it says might as well be Dex's.
+    let proxy = Server::answers("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(through(&proxy.address.to_string(), "").posts("http://dex/token").await.unwrap().status, 403);
+}
+
+/// The secrets of a plain http request would be readable beyond the proxy.
+#[tokio::test]
+async fn f154_a_proxy_is_not_asked_to_carry_plain_http_to_a_public_address() {
+    let proxy = Server::answers(OK).await;
+    let client = through(&proxy.address.to_string(), "");
+    for url in ["http://192.0.2.7/token", "http://[2001:db8::1]/token", "http://dex.invalid.onion/token"] {
+        let failure = client.fails(url).await;
+        assert_eq!(failure.code, Code::PlainHttpRefused, "{failure}");
+    }
+    assert_eq!(proxy.seen(), "");
+    let allowed = client.endpoint.allowing_insecure_http(true);
+    let answer = allowed.send(&post("http://192.0.2.7/token"), 0).await.unwrap();
     assert_eq!(answer.status, 200);
-    assert!(proxy.seen().contains("CONNECT [fd00::1]:80 HTTP/1.1\r\nhost: [fd00::1]:80\r\n\r\n"));
+}
+
+#[tokio::test]
+async fn f154_plain_http_is_never_spoken_to_a_public_address() {
+    for url in
+        ["http://192.0.2.7:9/token", "http://[::ffff:192.0.2.7]:9/token", "http://[2001:db8::1]:9/token"]
+    {
+        let failure = Client::new().fails(url).await;
+        assert_eq!(failure.code, Code::PlainHttpRefused, "{failure}");
+    }
 }
 
 #[tokio::test]
@@ -98,7 +141,7 @@ async fn f018_a_proxy_may_speak_tls_itself() {
     assert_eq!(failure.code, Code::ProxyFailed);
     assert_eq!(
         failure.detail,
-        format!("https://{address}: the server's certificate is not signed by a trusted CA")
+        format!("https://{address} of HTTPS_PROXY: the server's certificate is not signed by a trusted CA")
     );
     assert_eq!(proxy.seen().matches("CONNECT").count(), 1);
     // A CA file of ours that is broken is not the proxy's fault.
@@ -107,11 +150,11 @@ async fn f018_a_proxy_may_speak_tls_itself() {
 }
 
 #[tokio::test]
-async fn f018_a_refusal_is_told_with_its_status() {
+async fn f018_a_refusal_names_the_status_and_the_variable() {
     for (answer, told) in [
         (
             "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 3\r\n\r\nno!",
-            "it answers 407, it wants a user and a password",
+            "it answers 407: it wants a user and a password",
         ),
         ("HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n", "it answers 403"),
         ("HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\n\r\n", "it answers 302"),
@@ -120,16 +163,14 @@ async fn f018_a_refusal_is_told_with_its_status() {
         ("", "connection closed before message completed"),
         (
             "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>log in</html>",
-            "it talks where the tunnel should be",
+            "it sends data where the tunnel should be",
         ),
     ] {
         let proxy = Server::answers(answer).await;
         let client = through(&format!("http://me:{PASSWORD}@{}", proxy.address), &Ca::new("ca").pem());
-        for url in ["https://dex.example/token", "http://dex.example/token"] {
-            let failure = client.fails(url).await;
-            assert_eq!(failure.code, Code::ProxyFailed, "{answer}: {failure}");
-            assert_eq!(failure.detail, format!("http://{}: {told}", proxy.address));
-        }
+        let failure = client.fails("https://dex.example/token").await;
+        assert_eq!(failure.code, Code::ProxyFailed, "{answer}: {failure}");
+        assert_eq!(failure.detail, format!("http://{} of HTTPS_PROXY: {told}", proxy.address));
         assert!(!proxy.seen().contains("canary-of-the-subject-token"));
     }
 }
@@ -142,7 +183,7 @@ async fn f018_a_proxy_that_is_not_there() {
     assert_eq!(failure.code, Code::ProxyFailed);
     assert_eq!(
         failure.detail,
-        format!("http://{nowhere}: nothing listens there: {nowhere}: connection refused")
+        format!("http://{nowhere} of HTTPS_PROXY: nothing listens there: {nowhere}: connection refused")
     );
     assert!(!format!("{client:?}", client = client.endpoint).contains("canary"));
 }
