@@ -203,13 +203,25 @@ failures! {
         "this node's clock is likely behind; otherwise the certificate was made for the future";
     CertificateInvalid = "certificate_invalid", Tls, Config, DexConfig,
         "the server's certificate cannot be accepted",
-        "make a new one: X.509 v3, with the host as a subject alternative name";
+        "issue a new one: X.509 v3, for servers, with the host as a subject alternative name";
+    CertificateExtensionUnsupported = "certificate_extension_unsupported", Tls, Config, Pod,
+        "a certificate has a critical extension that is not supported",
+        "put the named certificate, or the server's own, into the CA file (DEXSIDECAR_CA_FILE): it is then trusted by itself";
+    CertificateKeyUnsupported = "certificate_key_unsupported", Tls, Config, DexConfig,
+        "a certificate's key is not supported",
+        "issue the certificate with an RSA key of 2048 to 8192 bits, with ECDSA on P-256, P-384 or P-521, or with Ed25519";
+    CertificateSignatureUnsupported = "certificate_signature_unsupported", Tls, Config, DexConfig,
+        "a certificate is signed with an algorithm that is not accepted",
+        "issue it again, signed with SHA-256 or SHA-384";
+    CertificateChainTooLarge = "certificate_chain_too_large", Tls, Config, DexConfig,
+        "the server sends more than 64 KiB of certificates",
+        "let the server send its own certificate and the intermediates, and not a whole bundle of CAs";
     TlsNotSpoken = "tls_not_spoken", Tls, Config, Pod,
         "the server does not speak TLS on this port",
         "check the port in dex_endpoint; a Dex that serves plain http needs http:// there";
     TlsRefused = "tls_refused", Tls, Config, DexConfig,
         "no TLS session could be agreed on",
-        "the server must offer TLS 1.2 or 1.3 with a modern cipher, and not demand a client certificate";
+        "let the server offer TLS 1.2 or 1.3 with AES-GCM or ChaCha20 and X25519, P-256, P-384 or P-521, and not demand a client certificate";
     TlsFailed = "tls_failed", Tls, Network, Network,
         "the connection broke during the TLS handshake",
         "look at what stands between the pod and Dex: load balancer, service mesh, firewall";

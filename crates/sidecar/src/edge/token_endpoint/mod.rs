@@ -4,18 +4,22 @@
 //! is as good as one after a restart. That rules out whole families of faults (dead pooled connections, stale CAs).
 
 mod bounded;
+mod certificate;
 mod connect;
+mod first_record;
 mod name;
 mod no_proxy;
 mod progress;
 mod proxy;
 mod request;
 mod roots;
+mod signatures;
 mod socks;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod tunnel;
+mod verifier;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -27,6 +31,7 @@ use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::secret::Secret;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use certificate::Certificate;
 use connect::Permit;
 pub use name::Origin;
 use progress::{Progress, Step};

@@ -187,7 +187,7 @@ pub(super) fn failure(peer: &str, error: &hyper::Error) -> Failure {
     let from_below = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     match from_below {
         // With TLS 1.3 the server's refusal (of a client without certificate, say) comes only now.
-        Some(below) if tls::is_alert(below) => tls::failure(peer, "", below),
+        Some(below) if tls::is_alert(below) => tls::refusal(peer, below),
         Some(below) if below.kind() == io::ErrorKind::FileTooLarge => {
             Failure::new(Code::AnswerTooLarge, "it goes on and on")
         }

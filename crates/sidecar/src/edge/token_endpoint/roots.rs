@@ -113,7 +113,11 @@ impl Roots {
     }
 }
 
-/// Half a bundle would load as fewer roots without a word (F13), so whatever is odd is an error here.
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Half a bundle would load as fewer roots without a word (F13), so a certificate that cannot be used is an error here.
+/// What stands between certificates is not: comments, other kinds of PEM, byte order marks of files that were joined.
 fn own(path: &Path) -> Result<Trusted, Failure> {
     let content = input_file::read(path, LARGEST)
         .map_err(|why| Failure::new(Code::CaFileUnreadable, format!("{}: {why}", path.display())))?;
@@ -121,31 +125,59 @@ fn own(path: &Path) -> Result<Trusted, Failure> {
     if content.trim_ascii().is_empty() {
         return Err(invalid("it is empty"));
     }
+    if content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff") {
+        return Err(invalid("it is UTF-16: save it as UTF-8 or ASCII"));
+    }
+    let text = one_boundary_a_line(&content);
+    let begins: Vec<usize> =
+        (1..).zip(lines(&text)).filter(|(_, line)| line.starts_with(BEGIN)).map(|(n, _)| n).collect();
     let mut trusted = Trusted::none();
     let mut whole = 0;
-    for certificate in CertificateDer::pem_slice_iter(&content) {
-        let odd = |why: &str| invalid(&format!("number {} {why}", whole + 1));
-        let certificate = certificate.map_err(|_| odd("is cut off or not PEM"))?;
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let line = begins.get(whole).copied().unwrap_or_default();
+        let unusable = |why: &str| invalid(&format!("certificate {} (line {line}) {why}", whole + 1));
+        let certificate = certificate.map_err(|_| unusable("is cut off or not PEM"))?;
         if !trusted.add(certificate) {
-            return Err(odd("is no X.509 v3 certificate"));
+            return Err(unusable("is not an X.509 certificate"));
         }
         whole += 1;
     }
-    if whole == 0 {
-        return Err(invalid("no BEGIN CERTIFICATE is in it"));
+    match begins.get(whole) {
+        Some(line) => return Err(invalid(&format!("certificate {} (line {line}) is cut off", whole + 1))),
+        None if whole == 0 => return Err(invalid("no BEGIN CERTIFICATE is in it")),
+        None => {}
     }
-    // The reader above skips a last line that is cut off inside the BEGIN itself.
-    let last = content.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-    if whole != count(&content, b"-----BEGIN CERTIFICATE-----")
-        || last.starts_with(b"-") && !last.starts_with(b"-----END ")
-    {
-        return Err(invalid("its end is cut off"));
+    // A last line that nobody ended may be the beginning of a certificate that is missing.
+    let last = content.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    if !last.is_empty() && BEGIN.starts_with(last) {
+        return Err(invalid(&format!("its end is cut off, after certificate {whole}")));
     }
     Ok(trusted)
 }
 
-fn count(content: &[u8], words: &[u8]) -> usize {
-    content.windows(words.len()).filter(|part| *part == words).count()
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| *byte == b'\n')
+}
+
+/// The same text with every BEGIN and END at the beginning of a line: without indentation and byte order marks in front,
+/// and with a line break where files were joined without one.
+fn one_boundary_a_line(content: &[u8]) -> Vec<u8> {
+    const JOINED: &[u8] = b"-----END CERTIFICATE----------BEGIN CERTIFICATE-----";
+    let mut text = Vec::with_capacity(content.len() + 1);
+    for line in lines(content) {
+        let mut line = line.trim_ascii_start();
+        while let Some(rest) = line.strip_prefix(BYTE_ORDER_MARK) {
+            line = rest.trim_ascii_start();
+        }
+        if line.starts_with(JOINED) {
+            let (end, begin) = line.split_at(JOINED.len() - BEGIN.len());
+            text.extend([end, b"\n", begin].concat());
+        } else {
+            text.extend(line);
+        }
+        text.push(b'\n');
+    }
+    text
 }
 
 /// Whatever can be used of what is there, as Go does: the first bundle that can be read, and every file of every folder.
@@ -220,6 +252,60 @@ mod tests {
         }
         std::fs::write(&path, &whole).unwrap();
         assert_eq!(found(&roots), Ok(2));
+    }
+
+    #[test]
+    fn f139_what_stands_around_certificates_does_not_matter() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        let roots = Roots::File(path.clone());
+        let (one, two) = (pem(), pem());
+        let indented: String = one.lines().map(|line| format!("    {line}\n")).collect();
+        for (content, count) in [
+            (format!("\u{feff}{one}"), 1),
+            (format!("{one}\u{feff}{two}"), 2),
+            (format!("# -----BEGIN CERTIFICATE-----\n{one}"), 1),
+            (format!("# the BEGIN of it\n{one}# -----END CERTIFICATE-----\n{two}"), 2),
+            (format!("{one}---\n"), 1),
+            (format!("---\n{one}---\n{two}-----\n"), 2),
+            (format!("{one}--------------------"), 1),
+            (indented, 1),
+            (format!("{}{two}", one.trim_end()), 2),
+            (format!("{one}-----BEGIN X509 CRL-----\nQUJD\n-----END X509 CRL-----\n"), 1),
+            (format!("Certificate:\n    Data:\n        Version: 3 (0x2)\n{one}"), 1),
+        ] {
+            std::fs::write(&path, &content).unwrap();
+            assert_eq!(found(&roots), Ok(count), "{content}");
+        }
+    }
+
+    #[test]
+    fn f139_a_refusal_names_the_certificate_and_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        let one = pem();
+        let lines = one.lines().count();
+        let second = |body: &str| format!("{one}-----BEGIN CERTIFICATE-----\n{body}");
+        for (content, why) in [
+            (
+                second("QUJD\n-----END CERTIFICATE-----\n"),
+                format!("certificate 2 (line {}) is not an X.509 certificate", lines + 1),
+            ),
+            (
+                second("!!!\n-----END CERTIFICATE-----\n"),
+                format!("certificate 2 (line {}) is cut off or not PEM", lines + 1),
+            ),
+            (second("QUJD\n"), format!("certificate 2 (line {}) is cut off or not PEM", lines + 1)),
+            (format!("{one}-----BEG"), "its end is cut off, after certificate 1".to_owned()),
+            ("\u{feff}nothing".to_owned(), "no BEGIN CERTIFICATE is in it".to_owned()),
+        ] {
+            std::fs::write(&path, &content).unwrap();
+            let failure = Roots::File(path.clone()).read().unwrap_err();
+            assert_eq!(failure.code, Code::CaFileInvalid);
+            assert!(failure.detail.ends_with(&why), "{failure}");
+        }
+        std::fs::write(&path, b"\xff\xfe-\0-\0").unwrap();
+        assert!(Roots::File(path).read().unwrap_err().detail.contains("UTF-16"));
     }
 
     #[test]

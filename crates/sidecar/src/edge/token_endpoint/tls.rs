@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dexsidecar_core::failure::{Code, Failure, plain};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
+use rustls::client::Resumption;
+use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, ProtocolVersion, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, Error, ExtendedKeyPurpose, InvalidMessage,
+    ProtocolVersion,
 };
 use tokio_rustls::TlsConnector;
 
-use super::roots::{Known, Trusted};
-use super::{Connection, Stream, connect};
+use super::certificate::{Certificate, Obstacle};
+use super::first_record::FirstRecord;
+use super::roots::Trusted;
+use super::verifier::Verifier;
+use super::{Connection, Stream, connect, signatures};
 
 /// What was agreed on, for `check`.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct Session {
     pub version: &'static str,
     /// How many certificates are trusted.
     pub trusted: usize,
+    /// The server's certificate and what it sent with it, as far as they can be read.
+    pub chain: Vec<Certificate>,
 }
 
 /// The handshake on a connection that stands.
@@ -41,92 +45,41 @@ pub(super) async fn handshake(
     let name = ServerName::try_from(host.to_owned()).map_err(|_| {
         Failure::new(Code::CertificateWrongName, format!("{host} can stand in no certificate"))
     })?;
-    let stream = TlsConnector::from(Arc::new(config(trusted)?))
+    let (config, verifier) = config(trusted)?;
+    let (stream, first_record) = FirstRecord::of(stream);
+    let stream: Box<dyn Stream> = Box::new(stream);
+    let stream = TlsConnector::from(Arc::new(config))
         .connect(name, stream)
         .await
-        .map_err(|error| failure(&peer, host, &error))?;
-    let version = match stream.get_ref().1.protocol_version() {
+        .map_err(|error| failure(&peer, host, first_record.is_tls(), verifier.obstacle(), &error))?;
+    let session = stream.get_ref().1;
+    let version = match session.protocol_version() {
         Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
         _ => "TLS 1.2",
     };
+    let chain = session.peer_certificates().unwrap_or_default();
+    let chain = chain.iter().filter_map(|der| Certificate::read(der)).collect();
     let stream: Box<dyn Stream> = Box::new(stream);
-    Ok((Connection { stream, peer, forwarding: None }, Session { version, trusted: count }))
+    Ok((Connection { stream, peer, forwarding: None }, Session { version, trusted: count, chain }))
 }
 
 /// No ALPN: HTTP/1.1 is what every server falls back to without it.
-fn config(trusted: Trusted) -> Result<ClientConfig, Failure> {
+fn config(trusted: Trusted) -> Result<(ClientConfig, Arc<Verifier>), Failure> {
     let unfit = |error: &dyn fmt::Display| Failure::new(Code::NoRoots, error.to_string());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(trusted.store), Arc::clone(&provider))
-        .build()
-        .map_err(|error| unfit(&error))?;
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.signature_verification_algorithms = signatures::ALGORITHMS;
+    provider.kx_groups.push(&signatures::Secp521r1);
+    let provider = Arc::new(provider);
+    let verifier = Arc::new(Verifier::new(trusted, Arc::clone(&provider)).map_err(|error| unfit(&error))?);
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| unfit(&error))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier { inner, known: trusted.known }))
+        .with_custom_certificate_verifier(Arc::<Verifier>::clone(&verifier))
         .with_no_client_auth();
     // A resumed session would skip the verifier, and a removed root would go on being trusted (F14).
     config.resumption = Resumption::disabled();
-    Ok(config)
-}
-
-/// WebPKI's rules, and one more: a self-signed certificate marked CA:TRUE (what `openssl req -x509` makes) that is
-/// itself among the trusted ones is accepted, as Go and curl accept it. Its dates have been checked by then; its name
-/// is checked here.
-#[derive(Debug)]
-struct Verifier {
-    inner: Arc<WebPkiServerVerifier>,
-    known: Known,
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let verdict =
-            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match verdict {
-            Err(Error::InvalidCertificate(error)) if is_ca(&error) && self.known.contains(end_entity) => {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            verdict => verdict,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-/// True when the one fault is that the server's own certificate is marked CA:TRUE.
-fn is_ca(error: &CertificateError) -> bool {
-    matches!(error, CertificateError::Other(other)
-        if other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity))
+    Ok((config, verifier))
 }
 
 fn from_tls(error: &io::Error) -> Option<&Error> {
@@ -138,25 +91,63 @@ pub(super) fn is_alert(error: &io::Error) -> bool {
     matches!(from_tls(error), Some(Error::AlertReceived(_)))
 }
 
-/// What went wrong in TLS, sorted by whose move it is.
-pub(super) fn failure(peer: &str, host: &str, error: &io::Error) -> Failure {
-    let told = |code, words: &dyn fmt::Display| Failure::new(code, format!("{peer}: {words}"));
+/// A server that ended the session after the handshake, as one does with TLS 1.3 that wants a client certificate.
+pub(super) fn refusal(peer: &str, error: &io::Error) -> Failure {
+    failure(peer, "", true, None, error)
+}
+
+/// What went wrong in TLS, in words. `spoken` says that the server's first bytes were TLS: then nothing may suggest that
+/// it speaks plain http.
+fn failure(peer: &str, host: &str, spoken: bool, obstacle: Option<Obstacle>, error: &io::Error) -> Failure {
+    let at = |code, words: &dyn fmt::Display| Failure::new(code, format!("{peer}: {words}"));
     match from_tls(error) {
-        None => told(Code::TlsFailed, &connect::words(error)),
-        Some(Error::InvalidCertificate(certificate)) => unacceptable(host, certificate),
-        Some(Error::InvalidMessage(_)) => told(Code::TlsNotSpoken, &"what it sends is no TLS"),
-        Some(other) => told(Code::TlsRefused, other),
+        None => at(Code::TlsFailed, &connect::words(error)),
+        Some(Error::InvalidCertificate(certificate)) => unacceptable(host, certificate, obstacle),
+        Some(Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)) => {
+            Failure::new(Code::CertificateChainTooLarge, peer)
+        }
+        Some(Error::InvalidMessage(_)) if !spoken => at(Code::TlsNotSpoken, &"what it sends is no TLS"),
+        Some(Error::InvalidMessage(_) | Error::PeerMisbehaved(_) | Error::InappropriateMessage { .. }) => {
+            at(Code::TlsFailed, &"what it sends is malformed TLS")
+        }
+        Some(Error::AlertReceived(alert)) => at(Code::TlsRefused, &alert_words(*alert)),
+        Some(Error::PeerIncompatible(_)) => at(
+            Code::TlsRefused,
+            &"it offers no version, cipher suite or key exchange group in common (TLS 1.2 or 1.3; AES-GCM or \
+              ChaCha20; X25519, P-256, P-384 or P-521)",
+        ),
+        Some(_) => at(Code::TlsRefused, &"the handshake failed"),
     }
 }
 
-fn unacceptable(host: &str, error: &CertificateError) -> Failure {
+/// An alert (RFC 8446 §6.2) by the name that people search for, and what it stands for.
+fn alert_words(alert: AlertDescription) -> String {
+    use AlertDescription as A;
+    let meaning = match alert {
+        A::HandshakeFailure | A::InsufficientSecurity => {
+            ": no cipher suite or key exchange group in common (AES-GCM or ChaCha20; X25519, P-256, P-384 or P-521), or a client \
+             certificate is demanded"
+        }
+        A::ProtocolVersion => ": TLS 1.2 and 1.3 are not offered",
+        A::CertificateRequired | A::BadCertificate => ": a client certificate is demanded",
+        A::UnrecognisedName => ": no certificate for this host",
+        _ => "",
+    };
+    format!("received fatal alert: {alert:?}{meaning}")
+}
+
+fn unacceptable(host: &str, error: &CertificateError, obstacle: Option<Obstacle>) -> Failure {
     use CertificateError as E;
+    if let Some(obstacle) = obstacle {
+        let (code, detail) = match obstacle {
+            Obstacle::Extension(detail) => (Code::CertificateExtensionUnsupported, detail),
+            Obstacle::Key(detail) => (Code::CertificateKeyUnsupported, detail),
+            Obstacle::Signature(detail) => (Code::CertificateSignatureUnsupported, detail),
+        };
+        return Failure::new(code, plain(&detail, 512));
+    }
     let (code, detail) = match error {
         E::UnknownIssuer | E::BadSignature => (Code::CertificateUntrusted, String::new()),
-        ca if is_ca(ca) => (
-            Code::CertificateUntrusted,
-            "it is marked CA:TRUE, hence must itself be one of the trusted certificates".to_owned(),
-        ),
         E::Expired => (Code::CertificateExpired, String::new()),
         E::ExpiredContext { time, not_after } => {
             (Code::CertificateExpired, format!("on {}; here it is {}", date(*not_after), date(*time)))
@@ -170,13 +161,73 @@ fn unacceptable(host: &str, error: &CertificateError) -> Failure {
         E::NotValidForNameContext { presented, .. } => {
             let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
             let names = names.join(", ");
-            // A subject with a common name is what openssl makes unless told better.
+            // A subject with a common name is what openssl makes unless it is asked for better.
             let names = if names.is_empty() { "no name at all (a common name is none)" } else { &names };
             (Code::CertificateWrongName, format!("not {host}, but {names}"))
         }
-        other => (Code::CertificateInvalid, other.to_string()),
+        E::InvalidPurpose => (Code::CertificateInvalid, "it is not for servers".to_owned()),
+        E::InvalidPurposeContext { presented, .. } => {
+            let purposes: Vec<_> = presented.iter().map(purpose).collect();
+            let purposes = purposes.join(", ");
+            (Code::CertificateInvalid, format!("it is not for servers (extended key usage: {purposes})"))
+        }
+        E::UnhandledCriticalExtension => {
+            let detail = "a critical extension is not supported".to_owned();
+            (Code::CertificateExtensionUnsupported, detail)
+        }
+        E::UnsupportedSignatureAlgorithmContext { .. }
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            let detail =
+                "its signature algorithm is not supported, or does not fit the signer's key".to_owned();
+            (Code::CertificateSignatureUnsupported, detail)
+        }
+        E::Other(other) => other_fault(other.0.downcast_ref()),
+        E::BadEncoding => (Code::CertificateInvalid, "it is not X.509 v3 in DER".to_owned()),
+        _ => (Code::CertificateInvalid, String::new()),
     };
     Failure::new(code, plain(&detail, 512))
+}
+
+/// Faults that rustls hands on from webpki without a name of its own.
+fn other_fault(error: Option<&webpki::Error>) -> (Code, String) {
+    use webpki::Error as W;
+    let invalid = |detail: &str| (Code::CertificateInvalid, detail.to_owned());
+    match error {
+        Some(W::CaUsedAsEndEntity) => (
+            Code::CertificateUntrusted,
+            "it is marked CA:TRUE, hence must itself be one of the trusted certificates".to_owned(),
+        ),
+        Some(W::UnsupportedCriticalExtension) => {
+            (Code::CertificateExtensionUnsupported, "a critical extension is not supported".to_owned())
+        }
+        Some(W::EndEntityUsedAsCa) => invalid("the certificate that signed it is not marked CA:TRUE"),
+        Some(W::PathLenConstraintViolated) => invalid("more intermediates than a CA in the chain allows"),
+        Some(W::NameConstraintViolation) => {
+            invalid("a CA in the chain may not issue certificates for this name")
+        }
+        Some(W::UnsupportedCertVersion) => invalid("it is not X.509 v3"),
+        Some(
+            W::MaximumSignatureChecksExceeded
+            | W::MaximumPathBuildCallsExceeded
+            | W::MaximumPathDepthExceeded,
+        ) => invalid("its chain is too long or too tangled"),
+        _ => invalid("it is malformed"),
+    }
+}
+
+fn purpose(purpose: &ExtendedKeyPurpose) -> String {
+    match purpose {
+        ExtendedKeyPurpose::ClientAuth => "clientAuth".to_owned(),
+        ExtendedKeyPurpose::ServerAuth => "serverAuth".to_owned(),
+        ExtendedKeyPurpose::Other(numbers) => {
+            let oid = numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(".");
+            match oid.as_str() {
+                "1.3.6.1.5.5.7.3.3" => "codeSigning".to_owned(),
+                "1.3.6.1.5.5.7.3.4" => "emailProtection".to_owned(),
+                _ => oid,
+            }
+        }
+    }
 }
 
 /// `dex.example` out of `DnsName("dex.example")`, and `10.0.0.1` out of `IpAddress(10.0.0.1)`.

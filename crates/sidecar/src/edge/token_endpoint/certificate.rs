@@ -1,0 +1,464 @@
+//! A look into certificates, for what is said of them and for one that is trusted by itself. Whether a chain is trusted is
+//! decided by webpki alone; where it refuses, this tells a person which certificate stands in the way, and why.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use der::asn1::{GeneralizedTime, ObjectIdentifier, UtcTime};
+use der::{Decode as _, Header, Reader as _, SliceReader};
+use dexsidecar_core::failure::plain;
+use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+
+/// How much is quoted of a name in a certificate, in characters.
+const LONGEST_NAME: usize = 120;
+/// RSA keys of fewer bits are not accepted (BSI TR-02102, CA/Browser Forum), nor of more: ring's bounds.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
+/// What a certificate says of itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Certificate {
+    /// The subject as RFC 4514 writes it, as `CN=dex.example`.
+    pub subject: String,
+    /// The issuer, in the same way.
+    pub issuer: String,
+    /// Its public key.
+    pub key: Key,
+    /// When it becomes valid, in seconds since 1970.
+    pub not_before: u64,
+    /// When it expires, in seconds since 1970.
+    pub not_after: u64,
+    names: Vec<Name>,
+    signature: ObjectIdentifier,
+    critical: Vec<ObjectIdentifier>,
+}
+
+/// A public key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Key {
+    /// RSA with so many bits.
+    Rsa(usize),
+    /// A key on a curve that is supported, by its name.
+    Curve(&'static str),
+    /// A kind that is not supported, as its name or identifier.
+    Unsupported(ObjectIdentifier),
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rsa(bits) => write!(f, "RSA {bits}"),
+            Self::Curve(name) => f.write_str(name),
+            Self::Unsupported(oid) => f.write_str(&name_of(*oid)),
+        }
+    }
+}
+
+/// A subject alternative name that a host can have.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Name {
+    Dns(String),
+    Ip(IpAddr),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dns(name) => f.write_str(name),
+            Self::Ip(ip) => ip.fmt(f),
+        }
+    }
+}
+
+/// What stands in the way of a chain, besides that nobody trusted signed it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Obstacle {
+    /// A critical extension that webpki does not know.
+    Extension(String),
+    /// A key or its size.
+    Key(String),
+    /// The algorithm of a signature.
+    Signature(String),
+}
+
+impl Certificate {
+    /// Reads one (RFC 5280 §4.1); nothing for what is no X.509 v3 certificate in DER.
+    #[must_use]
+    pub fn read(der: &[u8]) -> Option<Self> {
+        let mut outer = Fields::of(Fields::of(der).next(SEQUENCE)?);
+        let mut inner = Fields::of(outer.next(SEQUENCE)?);
+        let signature = oid_in(outer.next(SEQUENCE)?)?;
+        inner.next(VERSION)?;
+        inner.next(INTEGER)?;
+        inner.next(SEQUENCE)?;
+        let issuer = distinguished_name(inner.next(SEQUENCE)?);
+        let validity = inner.next(SEQUENCE)?;
+        let subject = distinguished_name(inner.next(SEQUENCE)?);
+        let key = key(inner.next(SEQUENCE)?);
+        let mut times = SliceReader::new(validity).ok()?;
+        let (not_before, not_after) = (time(&mut times)?, time(&mut times)?);
+        let mut certificate =
+            Self { subject, issuer, key, not_before, not_after, names: vec![], signature, critical: vec![] };
+        let extensions = std::iter::from_fn(|| inner.any()).find(|(tag, _)| *tag == EXTENSIONS);
+        let Some((_, extensions)) = extensions else { return Some(certificate) };
+        for (_, extension) in Fields::of(Fields::of(extensions).next(SEQUENCE)?) {
+            let mut fields = Fields::of(extension);
+            let id = ObjectIdentifier::from_bytes(fields.next(OBJECT_IDENTIFIER)?).ok()?;
+            let (tag, value) = fields.any()?;
+            if tag == BOOLEAN && value != [0] {
+                certificate.critical.push(id);
+            }
+            if id == SUBJECT_ALT_NAME {
+                let value = if tag == BOOLEAN { fields.any()?.1 } else { value };
+                certificate.names = names(Fields::of(value).next(SEQUENCE)?);
+            }
+        }
+        Some(certificate)
+    }
+
+    /// How long it is valid from now on; nothing when it has expired.
+    #[must_use]
+    pub fn remaining(&self, now: UnixTime) -> Option<Duration> {
+        self.not_after.checked_sub(now.as_secs()).map(Duration::from_secs)
+    }
+
+    /// Whether one of its alternative names is this one (RFC 6125 §6.4; a common name is none).
+    pub(super) fn is_for(&self, host: &ServerName<'_>) -> bool {
+        self.names.iter().any(|name| match (name, host) {
+            (Name::Dns(pattern), ServerName::DnsName(host)) => matches(pattern, host.as_ref()),
+            (Name::Ip(known), ServerName::IpAddress(ip)) => *known == IpAddr::from(*ip),
+            _ => false,
+        })
+    }
+
+    /// Its names as they are compared, for messages.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.names.iter().map(|name| plain(&name.to_string(), LONGEST_NAME)).collect()
+    }
+
+    fn obstacle(&self) -> Option<Obstacle> {
+        if let Some(oid) = self.critical.iter().find(|oid| !KNOWN_EXTENSIONS.contains(oid)) {
+            return Some(Obstacle::Extension(format!(
+                "the extension {} of {} is marked critical and not supported",
+                name_of(*oid),
+                self.subject
+            )));
+        }
+        if let Some(why) = unsupported(self.key) {
+            return Some(Obstacle::Key(format!("the key of {} is {}: {why}", self.subject, self.key)));
+        }
+        (!SIGNATURES.contains(&self.signature)).then(|| {
+            Obstacle::Signature(format!(
+                "{} is signed with {}, which is not accepted",
+                self.subject,
+                name_of(self.signature)
+            ))
+        })
+    }
+}
+
+/// Looks through the certificates that a server sent, and at the trusted one that signed the last of them.
+pub(super) fn obstacle(chain: &[CertificateDer<'_>], anchors: &[TrustAnchor<'_>]) -> Option<Obstacle> {
+    let read: Vec<_> = chain.iter().filter_map(|der| Certificate::read(der)).collect();
+    if let Some(found) = read.iter().find_map(Certificate::obstacle) {
+        return Some(found);
+    }
+    let issuers: Vec<&[u8]> = chain.iter().filter_map(|der| issuer(der)).collect();
+    let signer = anchors.iter().find(|anchor| issuers.iter().any(|name| *name == &anchor.subject[..]))?;
+    let key = key(&signer.subject_public_key_info);
+    let why = unsupported(key)?;
+    Some(Obstacle::Key(format!("the key of the trusted certificate that signed it is {key}: {why}")))
+}
+
+/// The issuer's name as a trust anchor has it: without the outer tag and length.
+fn issuer(der: &[u8]) -> Option<&[u8]> {
+    let mut inner = Fields::of(Fields::of(Fields::of(der).next(SEQUENCE)?).next(SEQUENCE)?);
+    inner.next(VERSION)?;
+    inner.next(INTEGER)?;
+    inner.next(SEQUENCE)?;
+    inner.next(SEQUENCE)
+}
+
+// The identifier octets that occur (X.690 §8.1.2).
+const BOOLEAN: u8 = 0x01;
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const OBJECT_IDENTIFIER: u8 = 0x06;
+const SEQUENCE: u8 = 0x30;
+const VERSION: u8 = 0xa0;
+const EXTENSIONS: u8 = 0xa3;
+const DNS_NAME: u8 = 0x82;
+const IP_ADDRESS: u8 = 0x87;
+
+/// The values inside a constructed one, as identifier octet and content.
+struct Fields<'a>(Option<SliceReader<'a>>);
+
+impl<'a> Fields<'a> {
+    fn of(content: &'a [u8]) -> Self {
+        Self(SliceReader::new(content).ok())
+    }
+
+    fn any(&mut self) -> Option<(u8, &'a [u8])> {
+        let reader = self.0.as_mut().filter(|reader| !reader.is_finished())?;
+        let mut first = [0];
+        reader.peek_into(&mut first).ok()?;
+        let header = Header::decode(reader).ok()?;
+        Some((first[0], reader.read_slice(header.length()).ok()?))
+    }
+
+    /// The next one, if it is of this kind.
+    fn next(&mut self, tag: u8) -> Option<&'a [u8]> {
+        self.any().filter(|(found, _)| *found == tag).map(|(_, content)| content)
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (u8, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.any()
+    }
+}
+
+fn oid_in(algorithm: &[u8]) -> Option<ObjectIdentifier> {
+    ObjectIdentifier::from_bytes(Fields::of(algorithm).next(OBJECT_IDENTIFIER)?).ok()
+}
+
+/// In seconds since 1970; what is before then is then.
+fn time(times: &mut SliceReader<'_>) -> Option<u64> {
+    let mut other = times.clone();
+    let time = match UtcTime::decode(times) {
+        Ok(time) => time.to_unix_duration(),
+        Err(_) => {
+            let time = GeneralizedTime::decode(&mut other).ok()?.to_unix_duration();
+            *times = other;
+            time
+        }
+    };
+    Some(time.as_secs())
+}
+
+/// As RFC 4514 writes it: the last part first.
+fn distinguished_name(name: &[u8]) -> String {
+    const KINDS: [(ObjectIdentifier, &str); 7] = [
+        (oid("2.5.4.3"), "CN"),
+        (oid("2.5.4.10"), "O"),
+        (oid("2.5.4.11"), "OU"),
+        (oid("2.5.4.6"), "C"),
+        (oid("2.5.4.8"), "ST"),
+        (oid("2.5.4.7"), "L"),
+        (oid("0.9.2342.19200300.100.1.25"), "DC"),
+    ];
+    let mut parts: Vec<String> = vec![];
+    for (_, part) in Fields::of(name).flat_map(|(_, set)| Fields::of(set)) {
+        let mut fields = Fields::of(part);
+        let Some(kind) = fields.next(OBJECT_IDENTIFIER).and_then(|id| ObjectIdentifier::from_bytes(id).ok())
+        else {
+            continue;
+        };
+        let value = fields.any().map(|(_, value)| String::from_utf8_lossy(value)).unwrap_or_default();
+        match KINDS.iter().find(|(known, _)| *known == kind) {
+            Some((_, name)) => parts.push(format!("{name}={value}")),
+            None => parts.push(format!("{kind}={value}")),
+        }
+    }
+    parts.reverse();
+    plain(&parts.join(","), LONGEST_NAME)
+}
+
+fn names(names: &[u8]) -> Vec<Name> {
+    let known = Fields::of(names).filter_map(|(tag, value)| match tag {
+        DNS_NAME => Some(Name::Dns(String::from_utf8_lossy(value).into_owned())),
+        IP_ADDRESS => {
+            let v4 = <[u8; 4]>::try_from(value).map(IpAddr::from);
+            v4.or_else(|_| <[u8; 16]>::try_from(value).map(IpAddr::from)).ok().map(Name::Ip)
+        }
+        _ => None,
+    });
+    known.collect()
+}
+
+/// Out of the content of a SubjectPublicKeyInfo (RFC 5280 §4.1.2.7).
+fn key(info: &[u8]) -> Key {
+    const UNKNOWN: ObjectIdentifier = oid("0.0");
+    let read = || {
+        let mut info = Fields::of(info);
+        let mut algorithm = Fields::of(info.next(SEQUENCE)?);
+        let kind = ObjectIdentifier::from_bytes(algorithm.next(OBJECT_IDENTIFIER)?).ok()?;
+        let mut curve = || ObjectIdentifier::from_bytes(algorithm.next(OBJECT_IDENTIFIER)?).ok();
+        // One octet says how many bits of the last are unused: none.
+        let bits = info.next(BIT_STRING)?.get(1..)?;
+        Some((kind, bits, if kind == EC { curve() } else { None }))
+    };
+    let Some((kind, bits, curve)) = read() else { return Key::Unsupported(UNKNOWN) };
+    match (kind, curve) {
+        (RSA, _) => rsa_bits(bits).map_or(Key::Unsupported(kind), Key::Rsa),
+        (EC, Some(P256)) => Key::Curve("ECDSA P-256"),
+        (EC, Some(P384)) => Key::Curve("ECDSA P-384"),
+        (EC, Some(P521)) => Key::Curve("ECDSA P-521"),
+        (ED25519, _) => Key::Curve("Ed25519"),
+        (_, curve) => Key::Unsupported(curve.unwrap_or(kind)),
+    }
+}
+
+/// The size of the modulus (RFC 8017 A.1.1).
+fn rsa_bits(key: &[u8]) -> Option<usize> {
+    let modulus = Fields::of(Fields::of(key).next(SEQUENCE)?).next(INTEGER)?;
+    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    let first = modulus.get(zeros)?;
+    Some((modulus.len() - zeros) * 8 - first.leading_zeros() as usize)
+}
+
+fn unsupported(key: Key) -> Option<&'static str> {
+    match key {
+        Key::Rsa(bits) if bits < *RSA_BITS.start() => Some("an RSA key of fewer than 2048 bits is too small"),
+        Key::Rsa(bits) if bits > *RSA_BITS.end() => {
+            Some("an RSA key of more than 8192 bits is not supported")
+        }
+        Key::Unsupported(_) => Some("this kind of key is not supported"),
+        Key::Rsa(_) | Key::Curve(_) => None,
+    }
+}
+
+/// One wildcard, as the whole of the first label.
+fn matches(pattern: &str, host: &str) -> bool {
+    let (pattern, host) = (pattern.trim_end_matches('.'), host.trim_end_matches('.'));
+    match pattern.strip_prefix("*.") {
+        Some(domain) => host.split_once('.').is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(domain)),
+        None => pattern.eq_ignore_ascii_case(host),
+    }
+}
+
+const fn oid(text: &str) -> ObjectIdentifier {
+    ObjectIdentifier::new_unwrap(text)
+}
+
+const RSA: ObjectIdentifier = oid("1.2.840.113549.1.1.1");
+const EC: ObjectIdentifier = oid("1.2.840.10045.2.1");
+const P256: ObjectIdentifier = oid("1.2.840.10045.3.1.7");
+const P384: ObjectIdentifier = oid("1.3.132.0.34");
+const P521: ObjectIdentifier = oid("1.3.132.0.35");
+const ED25519: ObjectIdentifier = oid("1.3.101.112");
+const SUBJECT_ALT_NAME: ObjectIdentifier = oid("2.5.29.17");
+
+/// The critical extensions that webpki takes (its cert.rs): key usage, alternative names, basic constraints, name constraints,
+/// CRL distribution points, extended key usage.
+const KNOWN_EXTENSIONS: [ObjectIdentifier; 6] = [
+    oid("2.5.29.15"),
+    SUBJECT_ALT_NAME,
+    oid("2.5.29.19"),
+    oid("2.5.29.30"),
+    oid("2.5.29.31"),
+    oid("2.5.29.37"),
+];
+
+/// The algorithms of signatures that are verified: RSA (PKCS #1 and PSS) and ECDSA with SHA-256, SHA-384, SHA-512; Ed25519.
+const SIGNATURES: [ObjectIdentifier; 8] = [
+    oid("1.2.840.113549.1.1.11"),
+    oid("1.2.840.113549.1.1.12"),
+    oid("1.2.840.113549.1.1.13"),
+    oid("1.2.840.113549.1.1.10"),
+    oid("1.2.840.10045.4.3.2"),
+    oid("1.2.840.10045.4.3.3"),
+    oid("1.2.840.10045.4.3.4"),
+    ED25519,
+];
+
+/// What people call it, with the identifier behind where it helps to search.
+fn name_of(oid: ObjectIdentifier) -> String {
+    const NAMES: [(&str, &str); 23] = [
+        ("2.5.29.32", "certificatePolicies"),
+        ("2.5.29.33", "policyMappings"),
+        ("2.5.29.36", "policyConstraints"),
+        ("2.5.29.54", "inhibitAnyPolicy"),
+        ("2.5.29.14", "subjectKeyIdentifier"),
+        ("2.5.29.35", "authorityKeyIdentifier"),
+        ("2.5.29.18", "issuerAltName"),
+        ("2.5.29.9", "subjectDirectoryAttributes"),
+        ("2.5.29.46", "freshestCRL"),
+        ("1.3.6.1.5.5.7.1.1", "authorityInfoAccess"),
+        ("1.3.6.1.5.5.7.1.24", "tlsFeature"),
+        ("2.16.840.1.113730.1.1", "netscapeCertType"),
+        ("1.2.840.113549.1.1.4", "MD5 with RSA"),
+        ("1.2.840.113549.1.1.5", "SHA-1 with RSA"),
+        ("1.2.840.113549.1.1.14", "SHA-224 with RSA"),
+        ("1.2.840.10045.4.1", "SHA-1 with ECDSA"),
+        ("1.2.840.10045.4.3.1", "SHA-224 with ECDSA"),
+        ("1.2.840.10040.4.1", "DSA"),
+        ("1.2.840.10040.4.3", "SHA-1 with DSA"),
+        ("1.3.132.0.33", "ECDSA P-224"),
+        ("1.3.132.0.10", "ECDSA secp256k1"),
+        ("1.3.101.113", "Ed448"),
+        ("1.3.36.3.3.2.8.1.1.7", "ECDSA brainpoolP256r1"),
+    ];
+    let oid = oid.to_string();
+    match NAMES.iter().find(|(known, _)| *known == oid) {
+        Some((_, name)) => format!("{name} ({oid})"),
+        None => oid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::certificates::{Ca, Wanted};
+    use super::*;
+
+    fn read(pem: &str) -> Certificate {
+        use rustls::pki_types::pem::PemObject as _;
+        Certificate::read(&CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_certificate_says_who_it_is_for_and_how_long() {
+        let ca = Ca::new("a ca");
+        let names = ["dex.example", "*.wild.example", "10.0.0.7", "fd00::7"];
+        let leaf = read(&ca.issues(Wanted::with_names(&names).good_for(2020, 2030)).pem);
+        assert_eq!((leaf.issuer.as_str(), leaf.key), ("CN=a ca", Key::Curve("ECDSA P-256")));
+        assert_eq!((leaf.not_before, leaf.not_after), (1_577_836_800, 1_893_456_000));
+        assert_eq!(leaf.names(), names);
+        let now = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        assert_eq!(leaf.remaining(now(1_893_456_000 - 60)), Some(Duration::from_secs(60)));
+        assert_eq!(leaf.remaining(now(1_893_456_001)), None);
+        let root = read(&ca.pem());
+        assert_eq!((root.subject.as_str(), root.not_after), ("CN=a ca", 4_733_510_400));
+        assert_eq!((root.obstacle(), leaf.obstacle()), (None, None));
+    }
+
+    #[test]
+    fn names_are_compared_as_webpki_does() {
+        let leaf =
+            read(&Wanted::with_names(&["dex.example", "*.wild.example", "10.0.0.7"]).self_signed().pem);
+        for (host, expected) in [
+            ("dex.example", true),
+            ("DEX.Example", true),
+            ("other.example", false),
+            ("a.dex.example", false),
+            ("a.wild.example", true),
+            ("a.b.wild.example", false),
+            ("wild.example", false),
+            ("10.0.0.7", true),
+            ("10.0.0.8", false),
+        ] {
+            assert_eq!(leaf.is_for(&ServerName::try_from(host).unwrap()), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn f133_what_is_no_certificate_is_none_wherever_it_is_cut_or_changed() {
+        use rustls::pki_types::pem::PemObject as _;
+        let pem = Wanted::with_names(&["dex.example"]).self_signed().pem;
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        for end in 0..der.len() {
+            assert_eq!(Certificate::read(&der[..end]), None, "cut at {end}");
+        }
+        for at in 0..der.len() {
+            for byte in [0, 0x7f, 0x80, 0xff] {
+                let mut changed = der.to_vec();
+                changed[at] = byte;
+                // Only that it ends, and without a panic.
+                let _ = Certificate::read(&changed);
+                let _ = obstacle(&[changed.into()], &[]);
+            }
+        }
+    }
+}

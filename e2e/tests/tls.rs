@@ -1,0 +1,179 @@
+//! Certificates of many kinds, as Go's crypto/tls serves them. Go's own client says beside each what a Go program makes of it.
+//! The binary is the one that ships, so that what is linked is what is tested.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use dexsidecar_e2e::process::tied;
+use dexsidecar_e2e::sidecar::{Setup, broken, report, shipped};
+use dexsidecar_e2e::volume::Volume;
+
+/// Go's server, which ends with the value.
+struct Server {
+    child: Child,
+    stdin: ChildStdin,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    folder: tempfile::TempDir,
+}
+
+/// One kind of certificate, being served.
+struct Served {
+    port: u16,
+    trusted: String,
+    /// What Go's client says: `ok`, or its error.
+    go: String,
+}
+
+impl Server {
+    fn start() -> Self {
+        dexsidecar_fetch::go::look().expect("Go is there");
+        let folder = tempfile::tempdir().unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/go/tls_server.go");
+        let program = folder.path().join("tls_server");
+        let built = Command::new("go")
+            .args(["build", "-o"])
+            .args([&program, &source])
+            .envs([("CGO_ENABLED", "0"), ("GOWORK", "off")])
+            .status()
+            .unwrap();
+        assert!(built.success(), "the server cannot be built");
+        let mut child =
+            tied(&program).arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, stdin, lines, folder }
+    }
+
+    fn serves(&mut self, kind: &str) -> Served {
+        writeln!(self.stdin, "{kind}").unwrap();
+        let line = self.lines.next().expect("an answer").unwrap();
+        let mut words = line.splitn(4, ' ');
+        assert_eq!(words.next(), Some(kind));
+        Served {
+            port: words.next().unwrap().parse().unwrap(),
+            trusted: words.next().unwrap().to_owned(),
+            go: words.next().unwrap().to_owned(),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = self.folder.path();
+    }
+}
+
+fn setup(served: &Served, volume: &Volume) -> Setup {
+    Setup::new()
+        .subject(volume)
+        .program(&[&shipped()])
+        .set("dex_endpoint", format!("https://127.0.0.1:{}/token", served.port))
+        .set("DEXSIDECAR_CA_FILE", served.trusted.clone())
+}
+
+/// Kinds that a Go program accepts, and so do we.
+fn accepted(kinds: &[&str]) {
+    let mut server = Server::start();
+    let volume = Volume::with("eyJh.eyJi.canary");
+    for kind in kinds {
+        let served = server.serves(kind);
+        assert_eq!(served.go, "ok", "{kind}");
+        let done = setup(&served, &volume).done(&["once"]);
+        assert_eq!(done.code, Some(0), "{kind}: {}", done.stderr);
+    }
+}
+
+/// Kinds that are refused: the code, and words that stand in the failure.
+fn refused(kinds: &[(&str, &str, &[&str])]) {
+    let mut server = Server::start();
+    let volume = Volume::with("eyJh.eyJi.canary");
+    for (kind, code, words) in kinds {
+        let served = server.serves(kind);
+        let setup = setup(&served, &volume);
+        let failed = broken(&report(&setup));
+        assert_eq!(failed["code"], *code, "{kind} (Go: {}): {failed:#}", served.go);
+        let text = failed.to_string();
+        for word in *words {
+            assert!(text.contains(word), "{kind} (Go: {}): {word} is not in {failed:#}", served.go);
+        }
+        for raw in ["Other(", "OtherError", "http://", "AlgorithmIdentifier", "["] {
+            let told = failed["told"].as_str().unwrap();
+            assert!(!told.contains(raw), "{kind}: {told}");
+        }
+    }
+}
+
+#[test]
+fn f134_a_trusted_certificate_is_accepted_whoever_issued_it() {
+    accepted(&["plain", "leaf-trusted-itself", "leaf-trusted-itself-tls12", "leaf-ca-true-trusted-itself"]);
+    refused(&[
+        ("leaf-trusted-itself-expired", "certificate_expired", &[]),
+        ("leaf-trusted-itself-other-name", "certificate_wrong_name", &["not 127.0.0.1, but dex.example"]),
+        ("leaf-of-another-trusted", "certificate_untrusted", &[]),
+    ]);
+}
+
+#[test]
+fn f135_a_critical_extension_is_named_and_the_ca_file_is_a_way_out() {
+    accepted(&[
+        "leaf-policies-trusted-itself",
+        "leaf-policies-trusted-itself-tls12",
+        "intermediate-constraints-trusted-itself",
+    ]);
+    let code = "certificate_extension_unsupported";
+    refused(&[
+        ("leaf-policies", code, &["certificatePolicies (2.5.29.32) of CN=leaf", "CA file"]),
+        ("intermediate-constraints", code, &["policyConstraints (2.5.29.36) of CN=inspection", "CA file"]),
+        ("intermediate-inhibit", code, &["inhibitAnyPolicy (2.5.29.54) of CN=inspection"]),
+        ("leaf-policies-trusted-itself-other-name", "certificate_wrong_name", &["but dex.example"]),
+    ]);
+}
+
+#[test]
+fn f136_p_521_is_accepted_wherever_it_stands() {
+    accepted(&[
+        "p521-ca",
+        "p521-intermediate-sha256",
+        "p521-intermediate-sha384",
+        "p521-key",
+        "p521-key-tls12",
+        "p521-group",
+    ]);
+}
+
+#[test]
+fn f136_other_keys_and_signatures_are_accepted_or_named() {
+    accepted(&["p384-group", "rsa2048-pss", "rsa4096-root-sha512", "ed25519"]);
+    refused(&[("p256-sha512", "certificate_signature_unsupported", &["SHA-384"])]);
+}
+
+#[test]
+fn f137_a_small_rsa_key_is_named() {
+    let code = "certificate_key_unsupported";
+    refused(&[
+        ("rsa1024-key", code, &["the key of CN=leaf is RSA 1024", "too small", "2048"]),
+        ("rsa1024-intermediate", code, &["the key of CN=between is RSA 1024"]),
+        ("rsa1024-root", code, &["the key of the trusted certificate that signed it is RSA 1024"]),
+    ]);
+}
+
+#[test]
+fn f138_a_large_chain_is_accepted_or_named_and_never_taken_for_plain_http() {
+    accepted(&["chain-60k"]);
+    let code = "certificate_chain_too_large";
+    refused(&[("chain-100k", code, &["64 KiB"]), ("chain-300k", code, &["64 KiB"])]);
+}
+
+#[test]
+fn f140_an_issued_certificate_that_is_marked_as_a_ca_is_refused_with_a_way_out() {
+    refused(&[
+        ("leaf-ca-true", "certificate_untrusted", &["CA:TRUE", "must itself be one of the trusted"]),
+        ("client-only", "certificate_invalid", &["extended key usage: clientAuth, codeSigning"]),
+        ("name-constraints", "certificate_invalid", &["may not issue certificates for this name"]),
+    ]);
+}
