@@ -1,30 +1,29 @@
 //! From an answer to an issued token or a failure: RFC 6749 §5, RFC 8693 §2.2, and what Dex makes of them.
 
+mod quoting;
+mod refusal;
+mod retry_after;
+
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use crate::claims::Claims;
 use crate::exchange::{Answer, ID_TOKEN};
-use crate::failure::{Code, Failure, plain};
+use crate::failure::{Code, Failure};
 use crate::member::Member;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::token::{IssuedToken, is_bearer_token, is_torn};
+use quoting::quoted;
+use refusal::{named, redirected, refused};
+use retry_after::retry_after;
 
 /// No lifetime is believed beyond ten years (F38).
 const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// The life of a token that says nothing of its own, and of which the answer says nothing either (F35).
 const ASSUMED_LIFE: Duration = Duration::from_secs(15 * 60);
-
-/// No server is believed when it asks to be left alone for longer (F24).
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
-
-/// How much is quoted of `error_description`, and of anything else, in characters.
-const LONGEST_DESCRIPTION: usize = 256;
-const LONGEST_WORD: usize = 64;
 
 /// What was known when the request was sent.
 #[derive(Clone, Copy, Debug)]
@@ -162,109 +161,6 @@ fn whole_seconds(member: &Member) -> Option<Duration> {
         .then(|| Duration::from_secs_f64(number.min(LONGEST_LIFE.as_secs_f64())))
 }
 
-/// Any status but a success or a redirect. Only where RFC 6749 §5.2 puts an error code is it looked for.
-fn refused(answer: &Answer, asked: Asked<'_>) -> Failure {
-    let status = answer.status;
-    let code = match status {
-        404 | 405 | 410 => Code::EndpointNotFound,
-        408 | 425 => Code::Unavailable,
-        429 => Code::RateLimited,
-        500 => Code::ServerError,
-        501..600 => Code::Unavailable,
-        _ => match members(&answer.body) {
-            Some(members) if members.error.as_text().is_some() => {
-                let secrets = with_issued(&members, asked.secrets);
-                return named(status, &members, Asked { secrets: &secrets, ..asked });
-            }
-            _ if status == 403 => Code::Forbidden,
-            // Go's words, and nginx's.
-            _ if [
-                "Client sent an HTTP request to an HTTPS server",
-                "plain HTTP request was sent to HTTPS port",
-            ]
-            .iter()
-            .any(|words| answer.body.windows(words.len()).any(|part| part == words.as_bytes())) =>
-            {
-                Code::TlsExpected
-            }
-            _ => Code::Rejected,
-        },
-    };
-    let said = members(&answer.body).filter(|members| members.error.as_text().is_some()).map_or_else(
-        || status.to_string(),
-        |members| {
-            let secrets = with_issued(&members, asked.secrets);
-            said(status, &members, Asked { secrets: &secrets, ..asked })
-        },
-    );
-    Failure::new(code, said)
-}
-
-/// An OAuth error by its name.
-fn named(status: u16, members: &Members, asked: Asked<'_>) -> Failure {
-    let description = members.error_description.as_text().unwrap_or_default();
-    let code = match members.error.as_text().unwrap_or_default() {
-        // Dex's words for an unknown connector and for one it could not open (server/handlers.go).
-        "invalid_request" if description.starts_with("Requested connector does not exist") => {
-            Code::ConnectorUnknown
-        }
-        "invalid_request" => Code::InvalidRequest,
-        "invalid_client" => Code::InvalidClient,
-        "invalid_grant" => Code::InvalidGrant,
-        "invalid_scope" => Code::InvalidScope,
-        "invalid_target" => Code::InvalidTarget,
-        "unauthorized_client" => Code::UnauthorizedClient,
-        "unsupported_grant_type" => Code::UnsupportedGrantType,
-        "request_not_supported" => Code::RequestNotSupported,
-        "access_denied" => Code::AccessDenied,
-        "server_error" => Code::ServerError,
-        "temporarily_unavailable" => Code::Unavailable,
-        _ => Code::Rejected,
-    };
-    Failure::new(code, said(status, members, asked))
-}
-
-/// `400 invalid_request: Requested connector does not exist.`
-fn said(status: u16, members: &Members, asked: Asked<'_>) -> String {
-    let error = quoted(members.error.as_text().unwrap_or_default(), asked);
-    match members.error_description.as_text() {
-        None | Some("") => format!("{status} {error}"),
-        Some(description) if shows_a_secret(description, LONGEST_DESCRIPTION, asked) => {
-            format!("{status} {error} (its description repeats a secret and is left out)")
-        }
-        Some(description) => format!("{status} {error}: {}", plain(description, LONGEST_DESCRIPTION)),
-    }
-}
-
-fn quoted(word: &str, asked: Asked<'_>) -> String {
-    if shows_a_secret(word, LONGEST_WORD, asked) {
-        "(left out: it repeats a secret)".to_owned()
-    } else {
-        plain(word, LONGEST_WORD)
-    }
-}
-
-/// In as much of the text as is quoted, as it is or as it was before somebody encoded it for a form or a URL; and a little
-/// further, so that the beginning of a secret is not quoted either.
-fn shows_a_secret(text: &str, quoted: usize, asked: Asked<'_>) -> bool {
-    const FURTHER: usize = 36;
-    let text = text.char_indices().nth(quoted + FURTHER).map_or(text, |(end, _)| &text[..end]);
-    let in_url = percent_decode_str(text).decode_utf8_lossy();
-    let spaced = text.replace('+', " ");
-    let in_form = percent_decode_str(&spaced).decode_utf8_lossy();
-    let texts = [text, &in_url, &in_form];
-    asked.secrets.iter().any(|secret| texts.iter().any(|text| secret.shows_in(text)))
-}
-
-fn redirected(answer: &Answer, asked: Asked<'_>) -> Failure {
-    // The host only: a path or query may carry whatever was sent.
-    let host = answer.location.as_deref().and_then(|location| {
-        location.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(|host| quoted(host, asked)))
-    });
-    let to = host.map_or_else(String::new, |host| format!(" to {host}"));
-    Failure::new(Code::Redirected, format!("{}{to}", answer.status))
-}
-
 fn unusable(answer: &Answer, asked: Asked<'_>, why: &str) -> Failure {
     let kind = answer.content_type.as_deref();
     let kind = kind.map_or_else(|| "no content type".to_owned(), |kind| quoted(kind, asked));
@@ -272,268 +168,5 @@ fn unusable(answer: &Answer, asked: Asked<'_>, why: &str) -> Failure {
     Failure::new(Code::AnswerUnusable, format!("{} with {bytes} bytes, {kind}: {why}", answer.status))
 }
 
-/// Retry-After in both its forms (RFC 9110 §10.2.3). A date is counted from the server's own `Date`, so that no
-/// clock but the server's matters; nonsense is as if absent.
-fn retry_after(answer: &Answer, now: UnixTime) -> Option<Duration> {
-    let text = answer.retry_after.as_deref()?.trim();
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        let seconds = text.parse().unwrap_or(u64::MAX);
-        return Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER));
-    }
-    let date = |text: &str| {
-        let time = httpdate::parse_http_date(text).ok()?;
-        Some(UnixTime::since_epoch(time.duration_since(std::time::UNIX_EPOCH).ok()?))
-    };
-    let from = answer.date.as_deref().and_then(date).unwrap_or(now);
-    Some(from.until(date(text)?).min(LONGEST_RETRY_AFTER))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::claims::tests::jwt;
-
-    fn asked(secrets: &[Secret]) -> Asked<'_> {
-        Asked { now: UnixTime::from_secs(1_000), requested_type: None, secrets }
-    }
-
-    fn answer(status: u16, body: &str) -> Answer {
-        Answer { status, body: body.as_bytes().to_vec().into(), ..Answer::default() }
-    }
-
-    fn code(status: u16, body: &str) -> Code {
-        read(&answer(status, body), asked(&[])).unwrap_err().code
-    }
-
-    fn length_of(expires_in: &str, token: &str) -> Result<u64, Code> {
-        let body = format!(r#"{{"access_token":"{token}","token_type":"bearer"{expires_in}}}"#);
-        read(&answer(200, &body), asked(&[])).map(|t| t.length.as_secs()).map_err(|failure| failure.code)
-    }
-
-    #[test]
-    fn reads_dex_s_success() {
-        let body = r#"{"access_token":"eyJ.eyJ.sig","issued_token_type":"urn:ietf:params:oauth:token-type:access_token","token_type":"bearer","expires_in":86399}"#;
-        let token = read(&answer(200, body), asked(&[])).unwrap();
-        assert_eq!((token.token.expose(), token.length.as_secs()), ("eyJ.eyJ.sig", 86_399));
-        assert_eq!(token.other_type, None);
-    }
-
-    #[test]
-    fn f036_to_f038_expires_in_in_all_its_shapes() {
-        for (text, length) in [
-            (",\"expires_in\":3600", Ok(3600)),
-            (",\"expires_in\":3600.0", Ok(3600)),
-            (",\"expires_in\":3.6e3", Ok(3600)),
-            (",\"expires_in\":\"3600\"", Ok(3600)),
-            (",\"expires_in\":9223372036854775808", Ok(LONGEST_LIFE.as_secs())),
-            (",\"expires_in\":1e300", Ok(315_360_000)),
-            (",\"expires_in\":0", Err(Code::TokenExpired)),
-            (",\"expires_in\":-1", Err(Code::TokenExpired)),
-            (",\"expires_in\":\"soon\"", Err(Code::TokenExpired)),
-            (",\"expires_in\":1.5", Err(Code::TokenExpired)),
-            (",\"expires_in\":null", Ok(900)),
-            ("", Ok(900)),
-        ] {
-            assert_eq!(length_of(text, "opaque"), length, "{text}");
-        }
-    }
-
-    /// Only lengths count: whose clock is right cannot be told, and need not.
-    #[test]
-    fn f097_a_server_whose_clock_is_wrong_issues_tokens_as_long_as_it_says() {
-        for ahead in [-86_400_i64, -60, 60, 86_400] {
-            let issued = 1_700_000_000_u64.saturating_add_signed(ahead);
-            let token = jwt("{}", &format!(r#"{{"iat":{issued},"exp":{}}}"#, issued + 3_600));
-            assert_eq!(length_of(",\"expires_in\":3599", token.expose()), Ok(3_599), "{ahead} s");
-        }
-    }
-
-    #[test]
-    fn f041_the_token_s_own_word_is_a_cap_and_a_fallback() {
-        let an_hour = jwt("{}", r#"{"iat":1000,"exp":4600}"#);
-        assert_eq!(length_of(",\"expires_in\":86400", an_hour.expose()), Ok(3600));
-        assert_eq!(length_of(",\"expires_in\":60", an_hour.expose()), Ok(60));
-        for (told, other) in [(3_600, false), (3_599, false), (3_240, false), (3_239, true), (3_961, true)] {
-            let body = format!(r#"{{"access_token":"{}","expires_in":{told}}}"#, an_hour.expose());
-            let issued = read(&answer(200, &body), asked(&[])).unwrap();
-            let told = Duration::from_secs(told);
-            assert_eq!(issued.other_length, other.then_some(told), "{told:?} of an hour");
-            assert_eq!(issued.length, told.min(Duration::from_secs(3_600)));
-        }
-        assert_eq!(length_of(",\"expires_in\":0", an_hour.expose()), Ok(3600));
-        assert_eq!(length_of("", jwt("{}", r#"{"exp":1500}"#).expose()), Ok(500));
-        assert_eq!(length_of("", jwt("{}", r#"{"exp":900}"#).expose()), Err(Code::TokenExpired));
-        assert_eq!(length_of("", jwt("{}", r#"{"iat":5,"exp":4}"#).expose()), Err(Code::TokenExpired));
-    }
-
-    #[test]
-    fn f051_every_error_of_dex_has_its_code() {
-        let connector =
-            r#"{"error":"invalid_request","error_description":"Requested connector does not exist."}"#;
-        for (status, body, expected) in [
-            (400, connector, Code::ConnectorUnknown),
-            (400, r#"{"error":"invalid_request"}"#, Code::InvalidRequest),
-            (400, r#"{"error":"unsupported_grant_type"}"#, Code::UnsupportedGrantType),
-            (400, r#"{"error":"request_not_supported"}"#, Code::RequestNotSupported),
-            (400, r#"{"error":"invalid_grant"}"#, Code::InvalidGrant),
-            (400, r#"{"error":"invalid_scope"}"#, Code::InvalidScope),
-            (400, r#"{"error":"invalid_target"}"#, Code::InvalidTarget),
-            (400, r#"{"error":"unauthorized_client"}"#, Code::UnauthorizedClient),
-            (400, r#"{"error":"server_error"}"#, Code::ServerError),
-            (400, r#"{"error":"temporarily_unavailable"}"#, Code::Unavailable),
-            (400, r#"{"error":"brand_new"}"#, Code::Rejected),
-            (400, "something else, and longer than the words by which plain http is known", Code::Rejected),
-            (400, "nothing", Code::Rejected),
-            (400, "Client sent an HTTP request to an HTTPS server.\n", Code::TlsExpected),
-            (401, r#"{"error":"invalid_client"}"#, Code::InvalidClient),
-            (401, r#"{"error":"access_denied"}"#, Code::AccessDenied),
-            (403, "<html>", Code::Forbidden),
-            (403, "{}", Code::Forbidden),
-            (404, "404 page not found", Code::EndpointNotFound),
-            (405, "", Code::EndpointNotFound),
-            (408, "", Code::Unavailable),
-            (429, "", Code::RateLimited),
-            (500, r#"{"error":"server_error"}"#, Code::ServerError),
-            (500, "<html>", Code::ServerError),
-            (500, r#"{"error":"invalid_client"}"#, Code::ServerError),
-            (502, "<html>", Code::Unavailable),
-            (503, "", Code::Unavailable),
-            (307, "", Code::Redirected),
-            (204, "", Code::AnswerUnusable),
-        ] {
-            assert_eq!(code(status, body), expected, "{status} {body}");
-        }
-    }
-
-    #[test]
-    fn a_success_that_is_none_is_never_a_token() {
-        for (body, expected) in [
-            ("", Code::AnswerUnusable),
-            ("<html>", Code::AnswerUnusable),
-            ("[]", Code::AnswerUnusable),
-            (r#"["a"]"#, Code::AnswerUnusable),
-            (r#"{"access_token":"a"} trailing"#, Code::AnswerUnusable),
-            ("\u{feff}{\"access_token\":\"a\"}", Code::AnswerUnusable),
-            (r#"{"access_token":"a","access_token":"b"}"#, Code::AnswerUnusable),
-            ("{}", Code::TokenMissing),
-            (r#"{"access_token":null}"#, Code::TokenMissing),
-            (r#"{"access_token":""}"#, Code::TokenMissing),
-            (r#"{"access_token":7}"#, Code::TokenMissing),
-            (r#"{"access_token":"a b"}"#, Code::TokenMalformed),
-            (r#"{"access_token":"a\r\nb"}"#, Code::TokenMalformed),
-            // Whatever calls it half a token later must not have let it into the file.
-            (r#"{"access_token":"eyJ.eyJ"}"#, Code::TokenMalformed),
-            (r#"{"access_token":"eyJ.eyJ."}"#, Code::TokenMalformed),
-            (r#"{"access_token":"a","token_type":"DPoP"}"#, Code::TokenTypeUnsupported),
-            (r#"{"access_token":"a","token_type":"N_A"}"#, Code::TokenTypeUnsupported),
-            (r#"{"error":"access_denied","access_token":"a"}"#, Code::AccessDenied),
-        ] {
-            assert_eq!(code(200, body), expected, "{body}");
-        }
-        // Nested, and read over.
-        for (body, expected) in [
-            (r#"{"access_token":[[0],[0]]}"#, Code::TokenMissing),
-            (r#"{"access_token":"a","token_type":{},"expires_in":[1]}"#, Code::TokenExpired),
-            (r#"{"access_token":"a","error":{"code":7},"expires_in":false}"#, Code::TokenExpired),
-        ] {
-            assert_eq!(code(200, body), expected, "{body}");
-        }
-        let deep = format!("{{\"x\":{}", "[".repeat(100_000));
-        assert_eq!(code(200, &deep), Code::AnswerUnusable);
-        let packed =
-            Answer { content_encoding: Some("gzip".to_owned()), ..answer(200, r#"{"access_token":"a"}"#) };
-        assert_eq!(read(&packed, asked(&[])).unwrap_err().code, Code::AnswerUnusable);
-    }
-
-    #[test]
-    fn n_a_is_right_for_an_id_token() {
-        let body = r#"{"access_token":"a","token_type":"N_A"}"#;
-        let asked = Asked { requested_type: Some(ID_TOKEN), ..asked(&[]) };
-        assert!(read(&answer(200, body), asked).is_ok());
-        let other = r#"{"access_token":"a","issued_token_type":"urn:x"}"#;
-        assert_eq!(read(&answer(200, other), asked).unwrap().other_type.as_deref(), Some("urn:x"));
-        let same = format!(r#"{{"access_token":"a","issued_token_type":"{ID_TOKEN}"}}"#);
-        assert_eq!(read(&answer(200, &same), asked).unwrap().other_type, None);
-        for unasked in [None, Some("")] {
-            let asked = Asked { requested_type: unasked, ..asked };
-            assert_eq!(read(&answer(200, other), asked).unwrap().other_type, None);
-        }
-    }
-
-    #[test]
-    fn what_dex_says_is_quoted_bounded_and_without_secrets() {
-        let secrets = [Secret::new("eyJhbGciOiJSUzI1NiJ9.payload".to_owned())];
-        let told = |description: &str| {
-            let body = serde_json::json!({"error": "access_denied", "error_description": description});
-            read(&answer(401, &body.to_string()), asked(&secrets)).unwrap_err().detail
-        };
-        assert_eq!(told("no\nway"), "401 access_denied: no\\nway");
-        assert_eq!(told(&"x".repeat(300)).len(), "401 access_denied: ".len() + 256 + 3);
-        // Only what would be quoted is judged, and all of that.
-        let (far, near) = ("x".repeat(256 + 36), "x".repeat(256 + 24));
-        assert!(told(&format!("{far}eyJhbGciOiJSUzI1NiJ9")).ends_with("xxx..."));
-        assert!(told(&format!("{near}eyJhbGciOiJSUzI1NiJ9")).ends_with("repeats a secret and is left out)"));
-        let leak = told("token eyJhbGciOiJSUzI1 is bad");
-        assert!(!leak.contains("eyJ"), "{leak}");
-        for encoded in ["eyJhbGciOiJSUzI1NiJ9%2epayload", "e%79JhbGciOiJSUzI1NiJ9"] {
-            assert!(told(encoded).ends_with("repeats a secret and is left out)"), "{encoded}");
-        }
-        let spaced = [Secret::new("a secret with spaces".to_owned())];
-        for encoded in ["a+secret+with+spaces", "a%20secret%20with%20spaces"] {
-            let body = serde_json::json!({"error": "access_denied", "error_description": encoded});
-            let told = read(&answer(401, &body.to_string()), asked(&spaced)).unwrap_err().detail;
-            assert!(told.ends_with("repeats a secret and is left out)"), "{told}");
-        }
-        let redirect = Answer {
-            location: Some("https://sso.example/login?t=eyJhbGciOiJSUzI1NiJ9".to_owned()),
-            ..answer(302, "")
-        };
-        assert_eq!(read(&redirect, asked(&secrets)).unwrap_err().detail, "302 to sso.example");
-    }
-
-    #[test]
-    fn what_is_issued_is_not_quoted_either() {
-        const TOKEN: &str = "issued-and-not-to-be-seen";
-        for (status, more) in [
-            (200, format!(r#""token_type":"{TOKEN}""#)),
-            (200, format!(r#""error":"x","error_description":"it was {TOKEN}""#)),
-            (400, format!(r#""error":"{TOKEN}""#)),
-            (503, format!(r#""error":"x","error_description":"it was {TOKEN}""#)),
-        ] {
-            let body = format!(r#"{{"access_token":"{TOKEN}",{more}}}"#);
-            let failure = read(&answer(status, &body), asked(&[])).unwrap_err();
-            assert!(!failure.detail.contains("issued") && failure.detail.contains("left out"), "{failure}");
-        }
-        let body = format!(r#"{{"access_token":"{TOKEN}","issued_token_type":"{TOKEN}"}}"#);
-        let asked = Asked { requested_type: Some(ID_TOKEN), ..asked(&[]) };
-        let other = read(&answer(200, &body), asked).unwrap().other_type.unwrap();
-        assert!(other.contains("left out"), "{other}");
-    }
-
-    #[test]
-    fn f022_to_f024_retry_after_in_both_forms() {
-        let wait = |header: &str, date: Option<&str>| {
-            let answer = Answer {
-                retry_after: Some(header.to_owned()),
-                date: date.map(str::to_owned),
-                ..answer(503, "")
-            };
-            read(&answer, asked(&[])).unwrap_err().retry_after.map(|wait| wait.as_secs())
-        };
-        assert_eq!(wait("7", None), Some(7));
-        assert_eq!(wait("9".repeat(400).as_str(), None), Some(300));
-        for nonsense in ["-5", "1e309", "soon", "", "7.5"] {
-            assert_eq!(wait(nonsense, None), None, "{nonsense}");
-        }
-        let date = Some("Sun, 06 Nov 1994 08:49:00 GMT");
-        for form in
-            ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"]
-        {
-            assert_eq!(wait(form, date), Some(37), "{form}");
-        }
-        assert_eq!(wait("Sun, 06 Nov 1994 08:48:37 GMT", date), Some(0));
-        assert_eq!(wait("Fri, 31 Dec 9999 23:59:59 GMT", date), Some(300));
-        // Without the server's own date our clock has to do: it says 1,000 s.
-        assert_eq!(wait("Thu, 01 Jan 1970 00:17:00 GMT", None), Some(20));
-    }
-}
+mod tests;

@@ -1,0 +1,28 @@
+//! What may be quoted of an answer: a bounded part of it, in printable ASCII, and no secret.
+
+use percent_encoding::percent_decode_str;
+
+use super::Asked;
+use crate::failure::plain;
+
+const LONGEST_WORD: usize = 64;
+
+pub(super) fn quoted(word: &str, asked: Asked<'_>) -> String {
+    if shows_a_secret(word, LONGEST_WORD, asked) {
+        "(left out: it repeats a secret)".to_owned()
+    } else {
+        plain(word, LONGEST_WORD)
+    }
+}
+
+/// In as much of the text as is quoted, as it is or as it was before somebody encoded it for a form or a URL; and a little
+/// further, so that the beginning of a secret is not quoted either.
+pub(super) fn shows_a_secret(text: &str, quoted: usize, asked: Asked<'_>) -> bool {
+    const FURTHER: usize = 36;
+    let text = text.char_indices().nth(quoted + FURTHER).map_or(text, |(end, _)| &text[..end]);
+    let in_url = percent_decode_str(text).decode_utf8_lossy();
+    let spaced = text.replace('+', " ");
+    let in_form = percent_decode_str(&spaced).decode_utf8_lossy();
+    let texts = [text, &in_url, &in_form];
+    asked.secrets.iter().any(|secret| texts.iter().any(|text| secret.shows_in(text)))
+}
