@@ -39,6 +39,8 @@ fn odd() -> Vec<Odd> {
     let with = |more: &str| json("200 OK", &format!(r#"{{"access_token":"canary",{more}}}"#));
     let token = |token: &str| json("200 OK", &format!(r#"{{"access_token":{token},"expires_in":60}}"#));
     let html = |status| Answer::Bytes(answer(status, &[("Content-Type", "text/html")], "<html>"));
+    let plain = |status, body| Answer::Bytes(answer(status, &[("Content-Type", "text/plain")], body));
+    let redirect = |status, to| Answer::Bytes(answer(status, &[("Location", to)], ""));
     let deep = "[".repeat(5_000) + &"]".repeat(5_000);
     let longest = format!("\"{}\"", "a".repeat(256 * 1024 + 1));
     let packed = |status, coding, body: &[u8]| {
@@ -68,8 +70,9 @@ fn odd() -> Vec<Odd> {
             "connection_lost",
         ),
         (22, "429", json("429 Too Many Requests", ""), "rate_limited"),
-        (25, "500 in HTML", html("500 Internal Server Error"), "server_error"),
-        (25, "500 with a token", json("500 Internal Server Error", good), "server_error"),
+        (25, "500 in HTML", html("500 Internal Server Error"), "not_from_dex"),
+        (25, "500 with a token", json("500 Internal Server Error", good), "not_from_dex"),
+        (25, "500 of Dex", json("500 Internal Server Error", r#"{"error":"server_error"}"#), "server_error"),
         (25, "502", html("502 Bad Gateway"), "unavailable"),
         (25, "503", json("503 Service Unavailable", ""), "unavailable"),
         (25, "504", json("504 Gateway Timeout", ""), "unavailable"),
@@ -99,10 +102,9 @@ fn odd() -> Vec<Odd> {
             "answer_too_large",
         ),
         (29, "too long a token", token(&longest), "token_malformed"),
-        (30, "gzip that is none", packed("200 OK", "gzip", good.as_bytes()), "answer_unusable"),
         (30, "a token in gzip", packed("200 OK", "gzip", &gzip(good.as_bytes())), "answer_unusable"),
         (30, "a bomb", packed("200 OK", "gzip", &bomb()), "answer_unusable"),
-        (30, "a bomb and an error", packed("400 Bad Request", "gzip", &bomb()), "rejected"),
+        (30, "a bomb and an error", packed("400 Bad Request", "gzip", &bomb()), "answer_unusable"),
         (30, "a bomb in brotli", packed("200 OK", "br", &BROTLI), "answer_unusable"),
         (31, "no token", json("200 OK", r#"{"token_type":"bearer","expires_in":60}"#), "token_missing"),
         (31, "null", token("null"), "token_missing"),
@@ -122,8 +124,27 @@ fn odd() -> Vec<Odd> {
         (37, "a word", with(r#""expires_in":"soon""#), "token_expired"),
         (37, "NaN", with(r#""expires_in":NaN"#), "answer_unusable"),
         (44, "no HTTP", Answer::Bytes(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()), "answer_malformed"),
-        (51, "403", html("403 Forbidden"), "forbidden"),
         (51, "an error of tomorrow", json("400 Bad Request", r#"{"error":"brand_new"}"#), "rejected"),
+        (144, "a login page", redirect("302 Found", "https://sso.test/login"), "redirected"),
+        (144, "Argo CD", redirect("303 See Other", "/login?has_sso_error=true"), "server_error"),
+        (145, "404 of Traefik", plain("404 Not Found", "404 page not found\n"), "endpoint_not_found"),
+        (
+            146,
+            "400 of nginx",
+            plain("400 Bad Request", "No required SSL certificate was sent"),
+            "not_from_dex",
+        ),
+        (146, "401 of a gateway", json("401 Unauthorized", r#"{"message":"no key"}"#), "not_from_dex"),
+        (146, "403", html("403 Forbidden"), "forbidden"),
+        (146, "413", html("413 Content Too Large"), "not_from_dex"),
+        (146, "431", html("431 Request Header Fields Too Large"), "not_from_dex"),
+        (
+            147,
+            "Go",
+            plain("400 Bad Request", "Client sent an HTTP request to an HTTPS server.\n"),
+            "tls_expected",
+        ),
+        (147, "Tomcat", plain("400", "This combination of host and port requires TLS.\r\n"), "tls_expected"),
     ]
 }
 
@@ -252,6 +273,26 @@ fn f051_a_code_of_tomorrow_takes_no_token_away() {
 }
 
 #[test]
+fn f144_a_redirect_takes_no_token_away() {
+    is_told_and_never_written(144);
+}
+
+#[test]
+fn f145_a_missing_route_takes_no_token_away() {
+    is_told_and_never_written(145);
+}
+
+#[test]
+fn f146_a_page_of_an_ingress_takes_no_token_away() {
+    is_told_and_never_written(146);
+}
+
+#[test]
+fn f147_words_about_plain_http_take_no_token_away() {
+    is_told_and_never_written(147);
+}
+
+#[test]
 fn f033_n_a_is_right_for_an_id_token_and_bearer_may_go_without_saying() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
@@ -288,7 +329,11 @@ fn f044_odd_but_good_answers_are_taken() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{good}\r\n0\r\n\r\n",
         good.len()
     );
+    let empty_error = good.replace("extra", "error\":\"\",\"extra");
     for (what, bytes) in [
+        ("F142: a wrong coding", answer("200 OK", &[("Content-Encoding", "UTF-8")], good)),
+        ("F142: gzip that is none", answer("200 OK", &[("Content-Encoding", "gzip")], good)),
+        ("F143: an empty error", answer("200 OK", &[], &empty_error)),
         ("chunked", chunked.into_bytes()),
         ("until the end", format!("HTTP/1.0 200 OK\r\n\r\n{good}").into_bytes()),
         (
@@ -342,7 +387,7 @@ fn f019_a_redirect_is_never_followed() {
         endpoint.next(Answer::Bytes(answer(status, &[("Location", &canary.url())], "")));
         let broken = broken(&report(&setup));
         assert_eq!(broken["code"], "redirected", "{status}");
-        assert!(broken["told"].as_str().unwrap().contains("to 127.0.0.1"), "{broken:#}");
+        assert!(broken["told"].as_str().unwrap().contains("to http://127.0.0.1:"), "{broken:#}");
     }
     assert!(canary.heard().is_empty());
 }

@@ -5,6 +5,7 @@
 //! corpus can be read and mended by hand.
 
 use std::cell::RefCell;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -43,6 +44,10 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("retry_after", retry_after),
 ];
 
+/// Where what is answered was sent.
+static ENDPOINT: LazyLock<EndpointUrl> =
+    LazyLock::new(|| EndpointUrl::parse("http://dex.example/dex/token").expect("a URL").0);
+
 /// The longest that any failure says, in characters: a line that a person reads.
 const LONGEST_WORDS: usize = 1_000;
 
@@ -51,7 +56,12 @@ const LONGEST_WORDS: usize = 1_000;
 pub fn answer(data: &[u8]) {
     let secrets = [Secret::new(CANARY.to_owned())];
     for requested_type in [None, Some("urn:ietf:params:oauth:token-type:id_token")] {
-        let asked = Asked { now: UnixTime::from_secs(1_800_000_000), requested_type, secrets: &secrets };
+        let asked = Asked {
+            endpoint: &ENDPOINT,
+            now: UnixTime::from_secs(1_800_000_000),
+            requested_type,
+            secrets: &secrets,
+        };
         match response::read(&in_http(data), asked) {
             Ok(token) => {
                 assert!(is_bearer_token(token.token.expose()));
@@ -70,7 +80,8 @@ pub fn retry_after(data: &[u8]) {
     let mut lines = text.split('\n').map(str::to_owned);
     let answer = Answer { status: 503, retry_after: lines.next(), date: lines.next(), ..Answer::default() };
     let wait = |now: u64| {
-        let asked = Asked { now: UnixTime::from_secs(now), requested_type: None, secrets: &[] };
+        let asked =
+            Asked { endpoint: &ENDPOINT, now: UnixTime::from_secs(now), requested_type: None, secrets: &[] };
         response::read(&answer, asked).expect_err("503 brings no token").retry_after
     };
     let (early, late) = (wait(0), wait(4_000_000_000));
@@ -86,7 +97,8 @@ pub fn retry_after(data: &[u8]) {
     }
     // The server's own date, if it can be read, makes itself a moment that is now.
     let echoed = Answer { retry_after: answer.date.clone(), ..answer.clone() };
-    let asked = Asked { now: UnixTime::from_secs(0), requested_type: None, secrets: &[] };
+    let asked =
+        Asked { endpoint: &ENDPOINT, now: UnixTime::from_secs(0), requested_type: None, secrets: &[] };
     let from_itself = response::read(&echoed, asked).expect_err("503 brings no token").retry_after;
     let is_number = answer.date.as_deref().is_some_and(|d| d.trim().bytes().all(|b| b.is_ascii_digit()));
     if from_itself == Some(Duration::ZERO) && !is_number {
@@ -304,8 +316,12 @@ async fn played(listener: &TcpListener, data: &[u8]) {
         Ok(answer) => {
             assert!((100..1_000).contains(&answer.status) && answer.body.len() <= data.len());
             let secrets = [Secret::new(CANARY.to_owned())];
-            let asked =
-                Asked { now: UnixTime::from_secs(1_800_000_000), requested_type: None, secrets: &secrets };
+            let asked = Asked {
+                endpoint: &ENDPOINT,
+                now: UnixTime::from_secs(1_800_000_000),
+                requested_type: None,
+                secrets: &secrets,
+            };
             if let Err(failure) = response::read(&answer, asked) {
                 fit_to_print(&failure);
             }

@@ -146,6 +146,13 @@ impl EndpointUrl {
         format!("{}://{}", if self.tls { "https" } else { "http" }, self.authority())
     }
 
+    /// True when both name the same host, whatever their schemes and ports.
+    #[must_use]
+    pub fn is_host_of(&self, other: &Self) -> bool {
+        let host = |url: &Self| url.host.trim_end_matches('.').to_ascii_lowercase();
+        host(self) == host(other)
+    }
+
     /// The same place with another path.
     #[must_use]
     pub fn with_target(&self, target: &str) -> Self {

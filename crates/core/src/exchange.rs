@@ -49,6 +49,8 @@ pub struct Answer {
     pub date: Option<String>,
     /// `Location`.
     pub location: Option<String>,
+    /// `Server`.
+    pub server: Option<String>,
     /// The body; it may hold a token, so it is wiped.
     pub body: Zeroizing<Vec<u8>>,
 }

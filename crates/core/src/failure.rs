@@ -228,53 +228,58 @@ failures! {
 
     TimedOut = "timed_out", Exchange, Network, DexHealth,
         "there was no answer in time",
-        "look at Dex's health and load; --attempt-timeout sets how long one attempt may take";
+        "see at which step it stopped: up to TLS check the network, after that Dex's load and what stands in front of it; --attempt-timeout sets how long one attempt may take";
     ConnectionLost = "connection_lost", Exchange, Network, DexHealth,
         "the connection broke before the whole answer was there",
-        "look at Dex's health and at what stands in front of it";
-    AnswerMalformed = "answer_malformed", Exchange, Network, DexHealth,
+        "see whether Dex restarted, and check what stands in front of it (load balancer, service mesh)";
+    AnswerMalformed = "answer_malformed", Exchange, Network, Network,
         "the answer is not HTTP",
-        "check that dex_endpoint is Dex's token endpoint, and what stands in front of it";
-    AnswerTooLarge = "answer_too_large", Exchange, Network, DexHealth,
+        "check host and port in dex_endpoint, and what stands in front of Dex";
+    AnswerTooLarge = "answer_too_large", Exchange, Network, Network,
         "the answer is larger than a token endpoint's can be",
-        "check that dex_endpoint is Dex's token endpoint, and what stands in front of it";
-    AnswerUnusable = "answer_unusable", Exchange, Network, DexHealth,
-        "the answer is a success, but not a token endpoint's",
-        "check that dex_endpoint is Dex's token endpoint, and what stands in front of it";
-    TokenMissing = "token_missing", Exchange, Network, DexHealth,
-        "the answer is a success without an access_token",
-        "check that dex_endpoint is Dex's token endpoint, and what stands in front of it";
+        "check that dex_endpoint is Dex's token endpoint, and what stands in front of Dex";
+    AnswerUnusable = "answer_unusable", Exchange, Network, Network,
+        "the answer cannot be read as a token endpoint's",
+        "check that dex_endpoint is Dex's token endpoint, and what stands in front of Dex: a login page, a compressing proxy, a captive portal";
+    TokenMissing = "token_missing", Exchange, Network, Network,
+        "the answer is a JSON object without an access_token",
+        "check that dex_endpoint is Dex's token endpoint, and what stands in front of Dex";
     TokenMalformed = "token_malformed", Exchange, Network, DexHealth,
-        "the issued token has characters that no header may carry, is too long, or half of a JSON Web Token",
-        "check that dex_endpoint is Dex's token endpoint, and what stands in front of it";
-    TokenTypeUnsupported = "token_type_unsupported", Exchange, Config, DexConfig,
+        "the issued token is incomplete, larger than 256 KiB, or has characters that no header may carry",
+        "check that dex_endpoint is Dex's token endpoint; a token grows with the user's groups";
+    TokenTypeUnsupported = "token_type_unsupported", Exchange, Network, Pod,
         "the issued token is not a bearer token",
-        "check dex_requested_token_type; only bearer tokens can be used from a file";
+        "check dex_requested_token_type and dex_endpoint: Dex issues bearer tokens only";
     TokenExpired = "token_expired", Exchange, Network, DexHealth,
         "the issued token has expired already, or nearly",
-        "look for a cache in front of Dex, and at expiry.idTokens in Dex's configuration; compare the clocks of Dex and of this node";
-    TokenUnchanged = "token_unchanged", Exchange, Network, DexHealth,
-        "the same old token was issued again",
-        "look for a cache in front of Dex's token endpoint";
+        "check expiry.idTokens in Dex's configuration, the clocks of Dex and of this node, and whether a cache stands in front of Dex";
+    TokenUnchanged = "token_unchanged", Exchange, Network, Network,
+        "the same token was issued again",
+        "exempt Dex's token endpoint from the cache in front of it";
     ServerError = "server_error", Exchange, Network, DexHealth,
-        "Dex is in trouble",
-        "look at Dex's log and at its storage; a scope audience:server:client_id:X answers so when client X does not list this client in trustedPeers";
-    Unavailable = "unavailable", Exchange, Network, DexHealth,
-        "Dex is not available",
-        "look at Dex's pods and at what stands in front of them";
-    RateLimited = "rate_limited", Exchange, Network, DexHealth,
+        "Dex reports an internal error",
+        "see Dex's log and its storage; Dex also answers so when dex_scope has audience:server:client_id:X and client X does not list this client in trustedPeers";
+    Unavailable = "unavailable", Exchange, Network, Network,
+        "something in front of Dex answers that Dex is not available",
+        "see whether Dex has ready pods, then check the ingress, gateway or service mesh in front of it";
+    RateLimited = "rate_limited", Exchange, Network, Network,
         "too many requests",
-        "Dex itself has no rate limit: look at what stands in front of it";
-
-    Redirected = "redirected", Exchange, Config, Pod,
+        "Dex has no rate limit: raise the limit of the ingress, gateway or firewall in front of it";
+    NotFromDex = "not_from_dex", Exchange, Network, Network,
+        "the answer does not come from Dex's token endpoint",
+        "check the ingress, gateway or service mesh in front of Dex: its rules for this path, client certificates, its limits and its protocol towards Dex; then host and path in dex_endpoint";
+    Forbidden = "forbidden", Exchange, Network, Network,
+        "something in front of Dex refuses the request",
+        "Dex never answers 403 here: check the rules of the ingress, the service mesh or the firewall in front of it";
+    Redirected = "redirected", Exchange, Network, Pod,
         "the endpoint answers with a redirect, which is never followed with a token",
-        "set dex_endpoint to where Dex's token endpoint really is";
-    TlsExpected = "tls_expected", Exchange, Config, Pod,
-        "the server speaks https on this port",
+        "set dex_endpoint to the URL of Dex's token endpoint itself (https:// if only the scheme differs); where the redirect leads to a login page, exempt Dex's token endpoint from that login";
+    TlsExpected = "tls_expected", Exchange, Network, Pod,
+        "the server expects TLS on this port",
         "write https:// in dex_endpoint";
-    EndpointNotFound = "endpoint_not_found", Exchange, Config, Pod,
-        "there is no token endpoint at this path",
-        "dex_endpoint is Dex's issuer followed by /token, without a slash at the end";
+    EndpointNotFound = "endpoint_not_found", Exchange, Network, Pod,
+        "nothing serves a token endpoint at this path",
+        "check the path in dex_endpoint (Dex's issuer followed by /token, without a slash at the end); if it worked before, the ingress in front of Dex has no route or no ready pod for it";
     InvalidClient = "invalid_client", Exchange, Config, DexConfig,
         "Dex does not accept the client",
         "the client's id and secret in dex_basic_auth (id:secret) must be those of a staticClients entry; a public one has none";
@@ -305,9 +310,6 @@ failures! {
     InvalidTarget = "invalid_target", Exchange, Refused, Pod,
         "Dex does not issue tokens for this audience",
         "correct the audience; Dex takes it as a scope audience:server:client_id:X";
-    Forbidden = "forbidden", Exchange, Refused, Network,
-        "something in front of Dex refuses the request",
-        "Dex never answers 403 here: look at the ingress, the service mesh or the firewall in front of it";
     Rejected = "rejected", Exchange, Refused, DexConfig,
         "Dex refuses, for a reason unknown to this version",
         "see Dex's log";
@@ -419,6 +421,30 @@ mod tests {
         let (stages, movers) = (of_table(|entry| entry.stage.name()), of_table(|entry| entry.mover.name()));
         assert_eq!((stages.len(), movers.len()), (7, 5), "{stages:?} {movers:?}");
         assert!(!stages.contains("") && !movers.contains(""));
+    }
+
+    /// P3: an ingress, a gateway or a login wall that answers while Dex is away delays nobody by more than 30 s.
+    #[test]
+    fn f145_only_an_oauth_error_of_dex_has_longer_delays_than_the_network() {
+        let patient = |code: &&Code| {
+            let entry = code.entry();
+            entry.stage == Stage::Exchange && entry.pace != Pace::Network
+        };
+        let patient: Vec<_> = Code::ALL.iter().filter(patient).map(|code| code.entry().name).collect();
+        let oauth_errors = [
+            "invalid_client",
+            "unauthorized_client",
+            "unsupported_grant_type",
+            "invalid_scope",
+            "request_not_supported",
+            "connector_unknown",
+            "access_denied",
+            "invalid_request",
+            "invalid_grant",
+            "invalid_target",
+            "rejected",
+        ];
+        assert_eq!(patient, oauth_errors);
     }
 
     #[test]

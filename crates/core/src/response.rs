@@ -6,9 +6,11 @@ mod retry_after;
 
 use std::time::Duration;
 
+use http::StatusCode;
 use serde::Deserialize;
 
 use crate::claims::Claims;
+use crate::endpoint_url::EndpointUrl;
 use crate::exchange::{Answer, ID_TOKEN};
 use crate::failure::{Code, Failure};
 use crate::member::Member;
@@ -28,6 +30,8 @@ const ASSUMED_LIFE: Duration = Duration::from_secs(15 * 60);
 /// What was known when the request was sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
+    /// Where it was sent.
+    pub endpoint: &'a EndpointUrl,
     /// Wall time, for a token whose life only its `exp` tells, and a Retry-After that is a date.
     pub now: UnixTime,
     /// `requested_token_type`, if one was sent.
@@ -59,25 +63,58 @@ struct Members {
 /// Why it brings no token. The detail quotes the status, and of the body only `error` and a bounded, escaped
 /// `error_description`, unless that shows something secret.
 pub fn read(answer: &Answer, asked: Asked<'_>) -> Result<IssuedToken, Failure> {
+    let refusal = |failure| Failure { retry_after: retry_after(answer, asked.now), ..failure };
     match answer.status {
         200 => {}
         201..300 => return Err(unusable(answer, asked, "it is no 200")),
-        300..400 => return Err(redirected(answer, asked)),
-        _ => return Err(Failure { retry_after: retry_after(answer, asked.now), ..refused(answer, asked) }),
+        300..400 => return Err(refusal(redirected(answer, asked))),
+        _ => return Err(refusal(refused(answer, asked))),
     }
-    if answer.content_encoding.as_deref().is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
-        return Err(unusable(answer, asked, "it is compressed, which was not asked for"));
-    }
+    // What the body holds counts, whatever `Content-Encoding` says of it; nothing is ever unpacked (F142).
     let Some(members) = members(&answer.body) else {
-        return Err(unusable(answer, asked, "it is not the JSON object that was expected"));
+        return Err(match content_coding(answer, asked) {
+            Some(coding) => unusable(answer, asked, &format!("its body has the content coding {coding}")),
+            None => unusable(answer, asked, "it is not the JSON object that was expected"),
+        });
     };
     // What it issues is as secret as what was sent.
     let secrets = with_issued(&members, asked.secrets);
     let asked = Asked { secrets: &secrets, ..asked };
-    if members.error.as_text().is_some() {
-        return Err(named(answer.status, &members, asked));
+    match members.error() {
+        None => issued(members, asked),
+        Some(_) if members.oauth_error(answer.status).is_some() => Err(named(answer.status, &members, asked)),
+        Some(error) => Err(unusable(
+            answer,
+            asked,
+            &format!("it says {}, which is no OAuth error", quoted(error, asked)),
+        )),
     }
-    issued(members, asked)
+}
+
+impl Members {
+    /// `error`, unless it is missing, no text, empty or blank: some servers write an empty one beside a token (F143).
+    fn error(&self) -> Option<&str> {
+        self.error.as_text().filter(|error| !error.trim().is_empty())
+    }
+
+    /// `error`, if it can be an OAuth error code (RFC 6749 §5.2). All registered ones are lower-case words. Web
+    /// frameworks and gateways have a member `error` too, and put a sentence or the status' reason phrase there.
+    fn oauth_error(&self, status: u16) -> Option<&str> {
+        let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+        self.error().filter(|error| {
+            let as_code = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-.:/".contains(c);
+            let is_reason =
+                reason.is_some_and(|reason| error.replace(['_', '-'], " ").eq_ignore_ascii_case(reason));
+            error.chars().all(as_code) && !is_reason
+        })
+    }
+}
+
+/// The content coding of an answer's body, quoted; nothing where there is none.
+fn content_coding(answer: &Answer, asked: Asked<'_>) -> Option<String> {
+    let coding = answer.content_encoding.as_deref()?.trim();
+    let plain = ["", "identity", "none"].iter().any(|plain| coding.eq_ignore_ascii_case(plain));
+    (!plain).then(|| quoted(coding, asked))
 }
 
 fn with_issued(members: &Members, secrets: &[Secret]) -> Vec<Secret> {

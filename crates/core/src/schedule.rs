@@ -24,8 +24,8 @@ pub const SHORT_SLICE: Duration = Duration::from_secs(5);
 pub struct Schedule {
     /// `dex_refresh_before`: how long before expiry; unset means a third of the life, one hour at least.
     pub before: Option<Duration>,
-    /// `dex_refresh_interval`, if it was set: the longest pause between tries while the token is still good, and
-    /// between looks at the files.
+    /// `dex_refresh_interval`, if it was set: the longest delay between attempts while the token is valid, and
+    /// between polls of the files. Without a valid token it does not count.
     pub interval: Option<Duration>,
 }
 
@@ -206,6 +206,20 @@ mod tests {
         assert_eq!((retry, schedule.slice()), (secs(20), secs(20)));
         let tiny = Schedule { before: None, interval: Some(Duration::from_nanos(1)) };
         assert_eq!(tiny.slice(), secs(1));
+    }
+
+    /// P3: nobody waits longer for a token because an interval was set for quieter times.
+    #[test]
+    fn f145_an_interval_changes_no_delay_while_there_is_no_valid_token() {
+        for pace in [Pace::Network, Pace::Refused, Pace::Config] {
+            let longest = |interval: Option<u64>| {
+                let schedule = Schedule { before: None, interval: interval.map(secs) };
+                schedule.retry_after(Stage::Exchange, pace, 1_000, None, Jitter::new(1.0))
+            };
+            for interval in [0, 20, 3_600, u64::MAX] {
+                assert_eq!(longest(Some(interval)), longest(None), "{pace:?} {interval}");
+            }
+        }
     }
 
     #[test]

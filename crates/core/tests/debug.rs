@@ -29,12 +29,16 @@ fn nothing_that_holds_a_secret_shows_it() {
     let field = Field { name: "subject_token".to_owned(), value: secret() };
     let (url, _) = EndpointUrl::parse("https://dex.example/token").expect("a URL");
     let form = Some(form(std::slice::from_ref(&field)));
-    let request =
-        Request { url, authorization: basic_authorization(&Secret::new("user:canary".into())), form };
+    let request = Request {
+        url: url.clone(),
+        authorization: basic_authorization(&Secret::new("user:canary".into())),
+        form,
+    };
     let body = br#"{"access_token":"canary","expires_in":60}"#.to_vec();
     let answer =
         Answer { status: 200, location: Some(CANARY.into()), body: body.into(), ..Answer::default() };
-    let asked = Asked { now: UnixTime::from_secs(1), requested_type: None, secrets: &[secret()] };
+    let asked =
+        Asked { endpoint: &url, now: UnixTime::from_secs(1), requested_type: None, secrets: &[secret()] };
     let issued = response::read(&answer, asked).expect("a token");
     let subject = SubjectToken::parse(CANARY.into(), None).expect("a token");
     let shown = format!("{given:?}{config:?}{field:?}{request:?}{answer:?}{asked:?}{issued:?}{subject:?}");

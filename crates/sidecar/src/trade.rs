@@ -143,6 +143,7 @@ impl Inputs {
         let mut secrets = self.secrets();
         secrets.extend(held.cloned());
         let asked = Asked {
+            endpoint: &config.endpoint,
             now: asked_at.unix,
             requested_type: config.field("requested_token_type"),
             secrets: &secrets,

@@ -144,7 +144,8 @@ async fn core(clock: Compressed, endpoint: &HttpEndpoint, request: &Request, see
             Step::Exchange => {
                 seen.borrow_mut().asked.push(clock.since_start().as_secs());
                 let answer = endpoint.send(request, refresher.failures() as usize).await;
-                let asked = Asked { now: now.unix, requested_type: None, secrets: &[] };
+                let (endpoint_url, secrets) = (&request.url, &[]);
+                let asked = Asked { endpoint: endpoint_url, now: now.unix, requested_type: None, secrets };
                 match answer.and_then(|answer| response::read(&answer, asked)) {
                     Ok(token) => {
                         // By its length alone: what it says of the hour is not of these cores' time.

@@ -7,17 +7,19 @@ use crate::failure::plain;
 
 const LONGEST_WORD: usize = 64;
 
+/// A word of an answer, up to 64 characters of it.
 pub(super) fn quoted(word: &str, asked: Asked<'_>) -> String {
-    if shows_a_secret(word, LONGEST_WORD, asked) {
-        "(left out: it repeats a secret)".to_owned()
-    } else {
-        plain(word, LONGEST_WORD)
-    }
+    quoted_to(word, LONGEST_WORD, asked).unwrap_or_else(|| "(left out: it repeats a secret)".to_owned())
+}
+
+/// A text of an answer, up to `longest` characters of it. Nothing when that shows a secret.
+pub(super) fn quoted_to(text: &str, longest: usize, asked: Asked<'_>) -> Option<String> {
+    (!shows_a_secret(text, longest, asked)).then(|| plain(text, longest))
 }
 
 /// In as much of the text as is quoted, as it is or as it was before somebody encoded it for a form or a URL; and a little
 /// further, so that the beginning of a secret is not quoted either.
-pub(super) fn shows_a_secret(text: &str, quoted: usize, asked: Asked<'_>) -> bool {
+fn shows_a_secret(text: &str, quoted: usize, asked: Asked<'_>) -> bool {
     const FURTHER: usize = 36;
     let text = text.char_indices().nth(quoted + FURTHER).map_or(text, |(end, _)| &text[..end]);
     let in_url = percent_decode_str(text).decode_utf8_lossy();

@@ -1,55 +1,95 @@
 //! Answers that are no success: OAuth errors, pages of whatever stands in front of Dex, redirects.
+//!
+//! Dex's token handler writes each of its errors as JSON with a member `error` (`tokenErrHelper` in server/oauth2.go), with
+//! the status 400, 401 or 500. What has no such member was written by something else: an ingress, a gateway, a service
+//! mesh, or the web server at a path where Dex has no token endpoint.
 
-use super::quoting::{quoted, shows_a_secret};
-use super::{Asked, Members, members, with_issued};
+use super::quoting::{quoted, quoted_to};
+use super::{Asked, Members, content_coding, members, with_issued};
+use crate::endpoint_url::EndpointUrl;
 use crate::exchange::Answer;
-use crate::failure::{Code, Failure, plain};
+use crate::failure::{Code, Failure};
 
-/// How much is quoted of `error_description`, in characters.
+/// How much is quoted of `error_description`, and of a redirect's target, in characters.
 const LONGEST_DESCRIPTION: usize = 256;
+const LONGEST_TARGET: usize = 200;
+
+/// The words of servers that expect TLS and got plain http: Go and what is built with it, nginx, Tomcat, Apache, cheroot.
+/// Jetty, Undertow, Envoy, HAProxy, IIS and Kestrel have none: they close the connection.
+const TLS_EXPECTED: [&str; 5] = [
+    "Client sent an HTTP request to an HTTPS server",
+    "plain HTTP request was sent to HTTPS port",
+    "This combination of host and port requires TLS",
+    "speaking plain HTTP to an SSL-enabled server port",
+    "this server only speaks HTTPS on this port",
+];
+
+/// The words of nginx (its statuses 496 and 495) and Apache where a client certificate is demanded over HTTP.
+const CERTIFICATE_DEMANDED: [&str; 3] =
+    ["No required SSL certificate was sent", "The SSL certificate error", "Post-Handshake Authentication"];
 
 /// Any status but a success or a redirect. Only where RFC 6749 §5.2 puts an error code is it looked for.
 pub(super) fn refused(answer: &Answer, asked: Asked<'_>) -> Failure {
     let status = answer.status;
-    let code = match status {
-        404 | 405 | 410 => Code::EndpointNotFound,
-        408 | 425 => Code::Unavailable,
-        429 => Code::RateLimited,
-        500 => Code::ServerError,
-        501..600 => Code::Unavailable,
-        _ => match members(&answer.body) {
-            Some(members) if members.error.as_text().is_some() => {
-                let secrets = with_issued(&members, asked.secrets);
-                return named(status, &members, Asked { secrets: &secrets, ..asked });
-            }
-            _ if status == 403 => Code::Forbidden,
-            // Go's words, and nginx's.
-            _ if [
-                "Client sent an HTTP request to an HTTPS server",
-                "plain HTTP request was sent to HTTPS port",
-            ]
-            .iter()
-            .any(|words| answer.body.windows(words.len()).any(|part| part == words.as_bytes())) =>
-            {
-                Code::TlsExpected
-            }
-            _ => Code::Rejected,
-        },
+    let members = members(&answer.body);
+    if let Some(members) = members.as_ref().filter(|members| members.error().is_some()) {
+        let secrets = with_issued(members, asked.secrets);
+        let asked = Asked { secrets: &secrets, ..asked };
+        let code = match by_name(status, members) {
+            _ if status == 429 => Some(Code::RateLimited),
+            // A server in trouble may give any reason.
+            Some(code) if status >= 500 && code != Code::Rejected => Some(Code::ServerError),
+            // A name of tomorrow counts where Dex puts names.
+            Some(Code::Rejected) if !matches!(status, 400 | 401) => None,
+            code => code,
+        };
+        return Failure::new(code.unwrap_or_else(|| by_status(status)), said(status, members, asked));
+    }
+    let says = |words: &[&str]| {
+        words.iter().any(|words| answer.body.windows(words.len()).any(|part| part == words.as_bytes()))
     };
-    let said = members(&answer.body).filter(|members| members.error.as_text().is_some()).map_or_else(
-        || status.to_string(),
-        |members| {
-            let secrets = with_issued(&members, asked.secrets);
-            said(status, &members, Asked { secrets: &secrets, ..asked })
-        },
-    );
-    Failure::new(code, said)
+    let told = told(answer, asked);
+    if says(&TLS_EXPECTED) {
+        return if asked.endpoint.is_tls() {
+            // Dex's own words, or those of what stands behind the ingress.
+            Failure::new(
+                Code::NotFromDex,
+                format!("{told}: plain http was sent on to a port that expects TLS"),
+            )
+        } else {
+            Failure::new(Code::TlsExpected, told)
+        };
+    }
+    if says(&CERTIFICATE_DEMANDED) {
+        let why = "it demands a client certificate, which dexsidecar does not send";
+        return Failure::new(Code::NotFromDex, format!("{told}: {why}"));
+    }
+    // What cannot be read may be an error of Dex.
+    if let Some(coding) = content_coding(answer, asked).filter(|_| matches!(status, 400 | 401 | 500)) {
+        return Failure::new(
+            Code::AnswerUnusable,
+            format!("{told}: its body has the content coding {coding}"),
+        );
+    }
+    Failure::new(by_status(status), told)
 }
 
-/// An OAuth error by its name.
-pub(super) fn named(status: u16, members: &Members, asked: Asked<'_>) -> Failure {
+/// What a status says by itself.
+const fn by_status(status: u16) -> Code {
+    match status {
+        403 => Code::Forbidden,
+        404 | 405 | 410 => Code::EndpointNotFound,
+        429 => Code::RateLimited,
+        // From 520 on they are Cloudflare's.
+        502..=504 | 520..=530 => Code::Unavailable,
+        _ => Code::NotFromDex,
+    }
+}
+
+/// An OAuth error by its name; nothing where the name is none.
+fn by_name(status: u16, members: &Members) -> Option<Code> {
     let description = members.error_description.as_text().unwrap_or_default();
-    let code = match members.error.as_text().unwrap_or_default() {
+    Some(match members.oauth_error(status)? {
         // Dex's words for an unknown connector and for one it could not open (server/handlers.go).
         "invalid_request" if description.starts_with("Requested connector does not exist") => {
             Code::ConnectorUnknown
@@ -63,30 +103,85 @@ pub(super) fn named(status: u16, members: &Members, asked: Asked<'_>) -> Failure
         "unsupported_grant_type" => Code::UnsupportedGrantType,
         "request_not_supported" => Code::RequestNotSupported,
         "access_denied" => Code::AccessDenied,
-        "server_error" => Code::ServerError,
-        "temporarily_unavailable" => Code::Unavailable,
+        "server_error" | "temporarily_unavailable" => Code::ServerError,
         _ => Code::Rejected,
-    };
-    Failure::new(code, said(status, members, asked))
+    })
+}
+
+/// An OAuth error under the status 200.
+pub(super) fn named(status: u16, members: &Members, asked: Asked<'_>) -> Failure {
+    Failure::new(by_name(status, members).unwrap_or(Code::Rejected), said(status, members, asked))
 }
 
 /// `400 invalid_request: Requested connector does not exist.`
 fn said(status: u16, members: &Members, asked: Asked<'_>) -> String {
-    let error = quoted(members.error.as_text().unwrap_or_default(), asked);
+    let error = quoted(members.error().unwrap_or_default(), asked);
     match members.error_description.as_text() {
         None | Some("") => format!("{status} {error}"),
-        Some(description) if shows_a_secret(description, LONGEST_DESCRIPTION, asked) => {
-            format!("{status} {error} (its description repeats a secret and is left out)")
-        }
-        Some(description) => format!("{status} {error}: {}", plain(description, LONGEST_DESCRIPTION)),
+        Some(description) => match quoted_to(description, LONGEST_DESCRIPTION, asked) {
+            Some(description) => format!("{status} {error}: {description}"),
+            None => format!("{status} {error} (its description repeats a secret and is left out)"),
+        },
     }
 }
 
+/// `502 from nginx`: Dex itself sends no `Server`.
+fn told(answer: &Answer, asked: Asked<'_>) -> String {
+    match answer.server.as_deref().map(str::trim) {
+        None | Some("") => answer.status.to_string(),
+        Some(server) => format!("{} from {}", answer.status, quoted(server, asked)),
+    }
+}
+
+/// A redirect. Its target is shown without user, password, query and fragment, which may repeat what was sent.
 pub(super) fn redirected(answer: &Answer, asked: Asked<'_>) -> Failure {
-    // The host only: a path or query may carry whatever was sent.
-    let host = answer.location.as_deref().and_then(|location| {
-        location.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(|host| quoted(host, asked)))
-    });
-    let to = host.map_or_else(String::new, |host| format!(" to {host}"));
-    Failure::new(Code::Redirected, format!("{}{to}", answer.status))
+    let location = answer.location.as_deref().unwrap_or_default().trim();
+    let target = target(location, asked.endpoint);
+    let told = told(answer, asked) + &target.as_ref().map_or_else(String::new, |target| to(target, asked));
+    // Argo CD's proxy for Dex replaces each 500 of Dex by this (its util/dex/dex.go).
+    if query(location).split('&').any(|pair| pair == "has_sso_error=true") {
+        return Failure::new(
+            Code::ServerError,
+            format!("{told}: Argo CD redirects like this when Dex answers 500"),
+        );
+    }
+    let to_https =
+        target.is_some_and(|to| to.is_tls() && !asked.endpoint.is_tls() && to.is_host_of(asked.endpoint));
+    let why = if to_https { ": the same host with https" } else { "" };
+    Failure::new(Code::Redirected, format!("{told}{why}"))
+}
+
+/// ` to https://dex.example/token`, or as much of it as shows no secret.
+fn to(target: &EndpointUrl, asked: Asked<'_>) -> String {
+    let origin = target.origin();
+    let path = target.target().split('?').next().unwrap_or_default();
+    quoted_to(&format!("{origin}{path}"), LONGEST_TARGET, asked)
+        .or_else(|| quoted_to(&origin, LONGEST_TARGET, asked))
+        .map_or_else(
+            || " (its target repeats a secret and is left out)".to_owned(),
+            |shown| format!(" to {shown}"),
+        )
+}
+
+/// Where a `Location` leads (RFC 9110 §10.2.2). Nothing for what is neither http nor https.
+fn target(location: &str, endpoint: &EndpointUrl) -> Option<EndpointUrl> {
+    let origin = endpoint.origin();
+    let path = endpoint.target().split('?').next().unwrap_or_default();
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let absolute = match location.split(['/', '?', '#']).next().unwrap_or_default() {
+        "" if location.starts_with("//") => {
+            format!("{}:{location}", if endpoint.is_tls() { "https" } else { "http" })
+        }
+        "" if location.starts_with('/') => format!("{origin}{location}"),
+        "" => return None,
+        scheme if scheme.contains(':') => location.to_owned(),
+        _ => format!("{origin}{folder}/{location}"),
+    };
+    Some(EndpointUrl::parse(&absolute).ok()?.0)
+}
+
+/// The query of a URL.
+fn query(url: &str) -> &str {
+    let url = url.split('#').next().unwrap_or_default();
+    url.split_once('?').map_or("", |(_, query)| query)
 }

@@ -173,6 +173,7 @@ fn from_headers(headers: &HeaderMap) -> Answer {
         retry_after: text(header::RETRY_AFTER),
         date: text(header::DATE),
         location: text(header::LOCATION),
+        server: text(header::SERVER),
         ..Answer::default()
     }
 }
