@@ -45,6 +45,8 @@ pub enum Documents {
     Unavailable,
     /// They are at another server, whose port this is: that is where a redirect leads.
     Elsewhere(u16),
+    /// The keys are those of a cache, or of another replica: no token is signed with them.
+    Stale,
     /// Instead of them there is a million of nothing: as many keys and grants as an answer can hold.
     Countless,
 }
@@ -261,7 +263,8 @@ impl Shared {
                 return wire::answer("200 OK", &[], &body);
             }
             ("/dex/keys", Documents::Published) => json!({"keys": [state.key.jwk()]}),
-            ("/dex/.well-known/openid-configuration", Documents::Published) => json!({
+            ("/dex/keys", Documents::Stale) => json!({"keys": [SigningKey::new().jwk()]}),
+            ("/dex/.well-known/openid-configuration", Documents::Published | Documents::Stale) => json!({
                 "issuer": "https://dex.test/dex",
                 "token_endpoint": format!("{own}/token"),
                 "jwks_uri": format!("{own}/keys"),

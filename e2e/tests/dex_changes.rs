@@ -23,7 +23,12 @@ fn f049_a_key_that_dex_rotates_is_no_event() {
     sidecar.process.until_within(PATIENCE * 2, "Dex has another key", |_| keys().len() == 2);
     // Nothing is to happen over some looks at the keys, and only time can show that.
     std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(sidecar.process.said("does not publish the key"), 0, "{}", sidecar.process.timeline());
+    assert_eq!(
+        sidecar.process.said("no longer publishes the signing key"),
+        0,
+        "{}",
+        sidecar.process.timeline()
+    );
     assert_eq!((sidecar.process.said("token written"), sidecar.token()), (1, Some(first.clone())));
     sidecar.process.signal(Signal::HUP);
     let second = sidecar.until_another_token(&first);
@@ -43,7 +48,7 @@ fn f050_a_day_s_token_is_healed_by_the_key_check_alone() {
     let first = sidecar.until_token();
     dex.stop();
     dex.resume();
-    sidecar.process.until_said("does not publish the key any more", 1);
+    sidecar.process.until_said("no longer publishes the signing key", 1);
     // P13: within the period and a minute, over which a fleet is spread. A busy machine gets as much again.
     sidecar.process.until_within(PATIENCE * 2, "the key check heals the token by itself", |process| {
         process.said("token written") == 2

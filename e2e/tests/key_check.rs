@@ -8,7 +8,8 @@ use dexsidecar_e2e::process::PATIENCE;
 use dexsidecar_e2e::sidecar::{Setup, Sidecar};
 use dexsidecar_e2e::volume::Volume;
 
-const GONE: &str = "does not publish the key any more";
+const GONE: &str = "no longer publishes the signing key";
+const UNPROVEN: &str = "does not publish the signing key of a new token either";
 const RESTS: &str = "the key check rests";
 
 fn looking_each_second(endpoint: &Endpoint, volume: &Volume) -> Sidecar {
@@ -44,6 +45,23 @@ fn a_key_that_is_gone_costs_one_exchange() {
     let looked = endpoint.keys_asked();
     until_looked(&mut sidecar, &endpoint, looked + 3);
     assert_eq!((endpoint.heard().len(), sidecar.token()), (2, Some(token)), "and no more");
+}
+
+#[test]
+fn f148_a_key_that_is_never_published_costs_one_exchange_and_one_line() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    endpoint.publish(Documents::Stale);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let mut sidecar = looking_each_second(&endpoint, &volume);
+    sidecar.until_token();
+    sidecar.process.until_within(PATIENCE * 2, "the key of the second token is missing too", |process| {
+        process.said(UNPROVEN) == 1
+    });
+    let token = sidecar.token();
+    let looked = endpoint.keys_asked();
+    until_looked(&mut sidecar, &endpoint, looked + 3);
+    assert_eq!((endpoint.heard().len(), sidecar.token()), (2, token), "and no more");
+    assert_eq!((sidecar.process.said(GONE), sidecar.process.said(UNPROVEN)), (1, 1));
 }
 
 #[test]

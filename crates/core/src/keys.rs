@@ -1,4 +1,4 @@
-//! The key check: does Dex still publish the key that signed the token on disk?
+//! What Dex publishes beside its token endpoint: discovery, and the keys that sign its tokens.
 //!
 //! A Dex whose storage was lost signs with new keys, and every token written before is refused by its readers long
 //! before it expires. Nothing in the protocol says so; the published keys do.
@@ -57,17 +57,38 @@ pub fn keys_url(endpoint: &EndpointUrl, discovery: Option<&Discovery>) -> Option
         .or_else(|| endpoint.issuer_path().map(|path| endpoint.with_target(&format!("{path}/keys"))))
 }
 
-/// What the published keys say of one key.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What an answer shows of Dex's keys.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Published {
-    /// It is there.
-    Yes,
-    /// There are keys, but not this one.
-    No,
+    /// The keys.
+    Keys(KeySet),
     /// There is no list of keys at this place, and none is to be expected.
     Nowhere,
     /// It could not be found out this time.
     Unknown,
+}
+
+/// The ids of the keys that were published at one time.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct KeySet(Vec<String>);
+
+impl KeySet {
+    /// Keys with these ids.
+    #[must_use]
+    pub fn of(key_ids: &[&str]) -> Self {
+        Self(key_ids.iter().map(|id| (*id).to_owned()).collect())
+    }
+
+    /// Keeps those whose id is wanted.
+    pub(crate) fn retain(&mut self, wanted: impl FnMut(&String) -> bool) {
+        self.0.retain(wanted);
+    }
+
+    /// True when a key with this id is among them.
+    #[must_use]
+    pub fn has(&self, key_id: &str) -> bool {
+        self.0.iter().any(|known| known == key_id)
+    }
 }
 
 #[derive(Deserialize)]
@@ -77,7 +98,7 @@ struct Key {
 }
 
 #[derive(Deserialize)]
-struct KeySet {
+struct Document {
     #[serde(deserialize_with = "few")]
     keys: Vec<Key>,
 }
@@ -109,15 +130,17 @@ fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Resul
     deserializer.deserialize_seq(Few(PhantomData))
 }
 
-/// Looks for a key in an answer that should be a JSON Web Key Set (RFC 7517 §5).
+/// Reads an answer that should be a JSON Web Key Set (RFC 7517 §5).
 #[must_use]
-pub fn published(answer: &Answer, key_id: &str) -> Published {
+pub fn published(answer: &Answer) -> Published {
     match answer.status {
-        200 => match serde_json::from_slice::<KeySet>(&answer.body) {
+        200 => match serde_json::from_slice::<Document>(&answer.body) {
             // A Dex that is just starting publishes none for a moment.
-            Ok(set) if set.keys.is_empty() => Published::Unknown,
-            Ok(set) if set.keys.iter().any(|key| key.kid.as_text() == Some(key_id)) => Published::Yes,
-            Ok(_) => Published::No,
+            Ok(document) if document.keys.is_empty() => Published::Unknown,
+            Ok(document) => {
+                let key_ids = document.keys.iter().filter_map(|key| key.kid.as_text());
+                Published::Keys(KeySet(key_ids.map(str::to_owned).collect()))
+            }
             Err(_) => Published::Nowhere,
         },
         300..=407 | 409..=428 | 430..=499 => Published::Nowhere,
@@ -133,9 +156,9 @@ mod tests {
     fn f029_a_list_that_no_issuer_has_is_not_kept() {
         let keys = |count: usize| {
             let body = format!(r#"{{"keys":[{}{{"kid":"a"}}]}}"#, "{},".repeat(count - 1));
-            published(&answer(200, &body), "a")
+            published(&answer(200, &body))
         };
-        assert_eq!((keys(256), keys(257)), (Published::Yes, Published::Nowhere));
+        assert_eq!((keys(256), keys(257)), (Published::Keys(KeySet::of(&["a"])), Published::Nowhere));
         let grants = |count: usize| {
             let list = vec![""; count];
             Discovery::read(&answer(200, &serde_json::json!({"grant_types_supported": list}).to_string()))
@@ -182,14 +205,19 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_there_or_gone_or_not_to_be_found_out() {
-        let keys = r#"{"keys":[{"kid":"a","kty":"RSA"},{"kid":"b"},{"kty":"EC"}]}"#;
-        assert_eq!(published(&answer(200, keys), "b"), Published::Yes);
-        assert_eq!(published(&answer(200, keys), "c"), Published::No);
-        assert_eq!(published(&answer(200, r#"{"keys":[]}"#), "c"), Published::Unknown);
-        assert_eq!(published(&answer(200, "<html>"), "c"), Published::Nowhere);
-        assert_eq!(published(&answer(404, ""), "c"), Published::Nowhere);
-        assert_eq!(published(&answer(503, ""), "c"), Published::Unknown);
-        assert_eq!(published(&answer(500, "<html>"), "c"), Published::Unknown);
+    fn an_answer_shows_keys_or_none_or_nothing_yet() {
+        let keys = r#"{"keys":[{"kid":"a","kty":"RSA"},{"kid":"b"},{"kty":"EC"},{"kid":7}]}"#;
+        let Published::Keys(found) = published(&answer(200, keys)) else { panic!("no keys") };
+        assert!(found.has("a") && found.has("b") && !found.has("c") && !found.has(""));
+        for (status, body, expected) in [
+            (200, r#"{"keys":[]}"#, Published::Unknown),
+            (200, r#"{"keys":[{}]}"#, Published::Keys(KeySet::default())),
+            (200, "<html>", Published::Nowhere),
+            (404, "", Published::Nowhere),
+            (503, "", Published::Unknown),
+            (500, "<html>", Published::Unknown),
+        ] {
+            assert_eq!(published(&answer(status, body)), expected, "{status} {body}");
+        }
     }
 }

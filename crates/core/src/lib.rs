@@ -7,6 +7,7 @@ pub mod endpoint_url;
 pub mod evidence;
 pub mod exchange;
 pub mod failure;
+pub mod key_check;
 pub mod keys;
 mod member;
 pub mod refresher;

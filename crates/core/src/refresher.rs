@@ -28,6 +28,8 @@ const BETWEEN_SIGNALS: Duration = Duration::from_secs(5);
 const BETWEEN_STEPS: Duration = Duration::from_secs(60);
 /// A file that others change is put back at most once in this time (F87).
 const BETWEEN_REPAIRS: Duration = Duration::from_secs(60);
+/// The longest delay between two key checks that prove nothing, unless their period is longer.
+const LONGEST_BETWEEN_KEY_CHECKS: Duration = Duration::from_secs(3_600);
 /// A token nearer to its expiry than this keeps the process looking often.
 const NEAR_EXPIRY: Duration = Duration::from_secs(120);
 
@@ -173,6 +175,8 @@ pub struct Refresher {
     keys_due: Option<BootTime>,
     /// Whether the looks at the keys have a time of their own: a fleet that started together has not.
     keys_planned: bool,
+    /// Key checks in a row that proved nothing.
+    keys_unproven: u32,
     /// Both clocks at the last step, and when a step of the wall clock asked for an exchange.
     looked: Option<Now>,
     stepped: Option<BootTime>,
@@ -205,6 +209,7 @@ impl Refresher {
             signalled: None,
             keys_due: None,
             keys_planned: false,
+            keys_unproven: 0,
             looked: None,
             stepped: None,
             found: None,
@@ -268,6 +273,7 @@ impl Refresher {
             Reason::Schedule | Reason::Expired => {}
             asked => self.bring_forward(due, asked),
         }
+        self.keys_unproven = 0;
         self.plan_key_check(now, jitter);
         self.keys_planned = true;
     }
@@ -400,9 +406,17 @@ impl Refresher {
         true
     }
 
-    /// The keys were looked at, or could not be. The next look is planned.
+    /// The key is published, or that could not be found out. The next key check is planned.
     pub fn keys_checked(&mut self, now: Now, jitter: Jitter) {
         self.keys_planned = true;
+        self.keys_unproven = 0;
+        self.plan_key_check(now, jitter);
+    }
+
+    /// The key is missing, and that proves nothing. The next key check is planned, later each time.
+    pub fn keys_prove_nothing(&mut self, now: Now, jitter: Jitter) {
+        self.keys_planned = true;
+        self.keys_unproven = self.keys_unproven.saturating_add(1);
         self.plan_key_check(now, jitter);
     }
 
@@ -514,6 +528,8 @@ impl Refresher {
     fn plan_key_check(&mut self, now: Now, jitter: Jitter) {
         // The first may come at any time, so that a fleet that started together does not look together.
         self.keys_due = self.key_check.map(|period| {
+            let longest = period.max(LONGEST_BETWEEN_KEY_CHECKS);
+            let period = period.saturating_mul(1 << self.keys_unproven.min(30)).min(longest);
             let spread = if self.keys_planned { period.mul_f64(0.15) } else { period };
             now.boot + period.saturating_sub(jitter.share_of(spread))
         });

@@ -7,6 +7,8 @@ use dexsidecar_core::duration;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::Answer;
 use dexsidecar_core::failure::{Code, Failure, Pace, Stage};
+use dexsidecar_core::key_check::{Finding, KeyCheck};
+use dexsidecar_core::keys::KeySet;
 use dexsidecar_core::refresher::{Fingerprint, Health, Lifetime, Reason, Refresher, Step};
 use dexsidecar_core::response::{self, Asked};
 use dexsidecar_core::schedule::Schedule;
@@ -89,6 +91,15 @@ enum Then {
     Back,
 }
 
+/// What Dex's published keys show.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Shown {
+    /// The key that it signs with.
+    Now,
+    /// Another key, for ever.
+    Stale,
+}
+
 /// The refresher, and what a reader of the file and a Dex that counts would know.
 struct World {
     refresher: Refresher,
@@ -106,10 +117,16 @@ struct World {
     undisturbed: bool,
     /// When the history was over.
     over: Option<BootTime>,
+    key_check: KeyCheck,
+    /// The key with which Dex signs, and the key of the newest token.
+    keys: (u32, u32),
+    shown: Shown,
+    /// Exchanges that the key check asked for.
+    for_lost_keys: usize,
 }
 
 impl World {
-    fn new(schedule: Schedule, key_check: Option<u64>) -> Self {
+    fn new(schedule: Schedule, key_check: Option<u64>, shown: Shown) -> Self {
         let (boot, unix) = (Duration::from_secs(50_000), 1_700_000_000_i64);
         let now = Now { boot: BootTime::from_start(boot), unix: UnixTime::from_secs(unix.unsigned_abs()) };
         let refresher = Refresher::new(schedule, key_check.map(Duration::from_secs), now);
@@ -124,6 +141,27 @@ impl World {
             failed: None,
             undisturbed: true,
             over: None,
+            key_check: KeyCheck::default(),
+            keys: (0, 0),
+            shown,
+            for_lost_keys: 0,
+        }
+    }
+
+    /// Compares what is published with the key of the newest token.
+    fn check_keys(&mut self, jitter: Jitter) {
+        let now = self.now();
+        let published = match self.shown {
+            Shown::Now => self.keys.0.to_string(),
+            Shown::Stale => "stale".to_owned(),
+        };
+        match self.key_check.compare(KeySet::of(&[&published]), &self.keys.1.to_string(), now.boot) {
+            Finding::Published => self.refresher.keys_checked(now, jitter),
+            Finding::Unproven { .. } => self.refresher.keys_prove_nothing(now, jitter),
+            Finding::Lost => {
+                self.for_lost_keys += 1;
+                self.refresher.keys_lost(now, jitter);
+            }
         }
     }
 
@@ -221,7 +259,7 @@ proptest! {
         jitters in chance(),
         events in proptest::collection::vec(event(), 1..120),
     ) {
-        live(schedule, key_check, &jitters, events, Then::Away)?;
+        live(schedule, key_check, &jitters, events, Then::Away, Shown::Now)?;
     }
 
     /// P3: when Dex is back there is a valid token within 30 s, or within the delay of an OAuth error that Dex gave; and one
@@ -232,9 +270,68 @@ proptest! {
         jitters in chance(),
         events in proptest::collection::vec(event(), 1..120),
     ) {
-        // A server that asks to be left alone is obeyed.
-        let obeyed = |event: &Event| !matches!(event, Event::Fail(_, Some(_)));
-        live(schedule, Some(600), &jitters, events.into_iter().filter(obeyed).collect(), Then::Back)?;
+        live(schedule, Some(600), &jitters, without_retry_after(events), Then::Back, Shown::Now)?;
+    }
+
+    /// F148: a Dex whose published keys never show the token's key causes one exchange more than its schedule does.
+    #[test]
+    fn f148_keys_that_never_show_the_token_s_key_cause_one_exchange_at_most(
+        key_check in 1..2_000_u64,
+        jitters in chance(),
+        events in proptest::collection::vec(event(), 1..120),
+    ) {
+        let events = without_retry_after(events);
+        let world = live(Schedule::default(), Some(key_check), &jitters, events, Then::Back, Shown::Stale)?;
+        prop_assert!(world.for_lost_keys <= 1, "{}", world.for_lost_keys);
+    }
+
+    /// P13: whenever Dex loses its keys, the token on disk is signed with its new key within the key check's period and a
+    /// minute.
+    #[test]
+    fn p13_lost_keys_are_noticed_within_the_period_and_a_minute(
+        period in 60..2_000_u64,
+        length in 7_200..200_000_u64,
+        jitters in proptest::collection::vec(0.0..1.0_f64, 1..8),
+        losses in proptest::collection::vec(100..20_000_u64, 1..8),
+    ) {
+        let mut world = World::new(Schedule::default(), Some(period), Shown::Now);
+        let mut jitter = jitters.iter().cycle().map(|unit| Jitter::new(*unit));
+        let mut draw = move || jitter.next().expect("it is endless");
+        let mut on_disk = 0;
+        for after in losses {
+            // The next loss comes when this one is over; where keys are lost twice within a period: key_check.rs.
+            let lost_at = world.now().boot + Duration::from_secs(after);
+            let mut lost = false;
+            while !lost || on_disk != world.keys.0 {
+                let now = world.now();
+                if !lost && now.boot >= lost_at {
+                    lost = true;
+                    world.keys.0 += 1;
+                }
+                let patience = Duration::from_secs(period + 60);
+                prop_assert!(lost_at.until(now.boot) <= patience, "{:?} late", lost_at.until(now.boot));
+                match world.refresher.step(now, draw()) {
+                    Step::Exchange => {
+                        let lifetime = Lifetime::starting(now.boot, Duration::from_secs(length));
+                        world.refresher.obtained(lifetime, now);
+                        world.keys.1 = world.keys.0;
+                        world.key_check.issued(Some(&world.keys.1.to_string()));
+                    }
+                    Step::Publish => {
+                        world.refresher.published(now, draw());
+                        on_disk = world.keys.1;
+                    }
+                    Step::CheckKeys => world.check_keys(draw()),
+                    Step::Expire => prop_assert!(false, "a token has expired"),
+                    Step::Wait(until) => {
+                        // What comes first: the loss or the end of the wait.
+                        let wait = now.boot.until(until);
+                        let loss = now.boot.until(lost_at);
+                        world.boot += if lost || loss.is_zero() { wait } else { wait.min(loss) };
+                    }
+                }
+            }
+        }
     }
 
     /// P12: while all is well a stepped wall clock changes nothing. (The end of a subject token, and of one that was found,
@@ -250,8 +347,8 @@ proptest! {
             Event::Step(_) => Event::Step(0),
             other => other.clone(),
         });
-        let still = live(Schedule::default(), Some(600), &jitters, still.collect(), Then::Back)?;
-        let stepped = live(Schedule::default(), Some(600), &jitters, stepped, Then::Back)?;
+        let still = live(Schedule::default(), Some(600), &jitters, still.collect(), Then::Back, Shown::Now)?;
+        let stepped = live(Schedule::default(), Some(600), &jitters, stepped, Then::Back, Shown::Now)?;
         prop_assert_eq!(still.attempts, stepped.attempts);
     }
 
@@ -259,7 +356,7 @@ proptest! {
     #[test]
     fn it_can_be_told_anything_at_any_time(
         schedule in schedule(),
-        told in proptest::collection::vec((0..12_u8, any::<u64>(), any::<u64>(), any::<f64>()), 1..80),
+        told in proptest::collection::vec((0..13_u8, any::<u64>(), any::<u64>(), any::<f64>()), 1..80),
     ) {
         let mut refresher = Refresher::new(schedule, Some(Duration::MAX), Now::default());
         for (what, boot, unix, jitter) in told {
@@ -282,6 +379,7 @@ proptest! {
                 8 => drop(refresher.displaced(boot % 2 == 0, now)),
                 9 => refresher.keys_lost(now, jitter),
                 10 => refresher.keys_checked(now, jitter),
+                11 => refresher.keys_prove_nothing(now, jitter),
                 _ => refresher.keys_rest(),
             }
             let _ = (refresher.step(now, jitter), refresher.health(now));
@@ -339,6 +437,12 @@ proptest! {
     }
 }
 
+/// A server that asks to be left alone is obeyed, and P3 does not hold for it.
+fn without_retry_after(mut events: Vec<Event>) -> Vec<Event> {
+    events.retain(|event| !matches!(event, Event::Fail(_, Some(_))));
+    events
+}
+
 /// Lives through these events, and some time after them.
 fn live(
     schedule: Schedule,
@@ -346,8 +450,9 @@ fn live(
     jitters: &[f64],
     events: Vec<Event>,
     then: Then,
+    shown: Shown,
 ) -> Result<World, TestCaseError> {
-    let mut world = World::new(schedule, key_check);
+    let mut world = World::new(schedule, key_check, shown);
     let mut jitter = jitters.iter().cycle().map(|unit| Jitter::new(*unit));
     let mut draw = move || jitter.next().expect("it is endless");
     let mut inputs = Fingerprint(0);
@@ -404,7 +509,13 @@ fn live(
                     world.in_hand = world.on_disk;
                 }
             }
-            Some(Event::LoseKeys) => world.refresher.keys_lost(world.now(), draw()),
+            Some(Event::LoseKeys) => {
+                world.keys.0 += 1;
+                if shown == Shown::Now {
+                    // At any time, not only when they are compared.
+                    world.refresher.keys_lost(world.now(), draw());
+                }
+            }
             Some(Event::Signal) => {
                 let now = world.now();
                 let when = world.refresher.signalled(now);
@@ -478,7 +589,8 @@ fn no_short_history_makes_it_hurry_spin_or_fall() {
     let mut places = [0; 4];
     loop {
         let events = places.map(|place: usize| kinds[place].clone()).to_vec();
-        let lived = live(Schedule::default(), Some(600), &[0.0, 0.999, 0.5], events.clone(), Then::Away);
+        let lived =
+            live(Schedule::default(), Some(600), &[0.0, 0.999, 0.5], events.clone(), Then::Away, Shown::Now);
         assert!(lived.is_ok(), "{events:?}: {:?}", lived.err());
         let Some(place) = places.iter().rposition(|place| place + 1 < kinds.len()) else { return };
         places[place] += 1;
@@ -522,6 +634,8 @@ fn answer(
             let lifetime = Lifetime::starting(now.boot, Duration::from_millis(length));
             world.refresher.obtained(lifetime, now);
             world.in_hand = Some(lifetime);
+            world.keys.1 = world.keys.0;
+            world.key_check.issued(Some(&world.keys.1.to_string()));
         }
         (Step::Publish, Some(Event::Fail(..))) => {
             let failure = Failure::new(Code::OutputDiskFull, "");
@@ -534,9 +648,11 @@ fn answer(
                 world.holds(published);
             }
         }
-        (Step::CheckKeys, Some(Event::LoseKeys)) => world.refresher.keys_lost(now, draw()),
         (Step::CheckKeys, Some(Event::Displace(_))) => world.refresher.keys_rest(),
-        (Step::CheckKeys, _) => world.refresher.keys_checked(now, draw()),
+        (Step::CheckKeys, event) => {
+            world.keys.0 += u32::from(matches!(event, Some(Event::LoseKeys)));
+            world.check_keys(draw());
+        }
         (Step::Exchange, event) => {
             let (code, wait) = match event {
                 // A write's code cannot come from an exchange.

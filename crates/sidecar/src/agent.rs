@@ -1,5 +1,7 @@
 //! Keeps one token fresh: waits until something is due, does it, tells the refresher what came of it.
 
+mod key_check;
+
 use std::time::Duration;
 
 use dexsidecar_core::claims::Claims;
@@ -7,9 +9,9 @@ use dexsidecar_core::config::{Config, Level, Output};
 use dexsidecar_core::duration::Human;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::evidence;
-use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
-use dexsidecar_core::failure::{Code, Failure, Pace, plain};
-use dexsidecar_core::keys::{self, Discovery, Published};
+use dexsidecar_core::exchange::TokenEndpoint;
+use dexsidecar_core::failure::{Code, Failure, Pace};
+use dexsidecar_core::key_check::KeyCheck;
 use dexsidecar_core::refresher::{Fingerprint, Lifetime, Refresher, Step};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{BootTime, Jitter, UnixTime};
@@ -62,6 +64,7 @@ pub struct Agent<E> {
     said: Said,
     /// Where Dex's keys are, once that is known.
     keys_url: Option<EndpointUrl>,
+    key_check: KeyCheck,
     /// With which of the endpoint's addresses to begin: the next one after a failure on the way.
     rotation: usize,
 }
@@ -101,6 +104,7 @@ impl<E: TokenEndpoint> Agent<E> {
             file: None,
             said: Said::default(),
             keys_url: None,
+            key_check: KeyCheck::default(),
             rotation: 0,
         }
     }
@@ -196,6 +200,7 @@ impl<E: TokenEndpoint> Agent<E> {
                 .warn("another type of token was issued than was asked for", &[("issued", other)]);
         }
         let claims = issued.claims.unwrap_or_default();
+        self.key_check.issued(claims.key_id.as_deref());
         if let Some((told, own)) = issued.other_length.zip(claims.length())
             && first(&mut self.said.other_length)
         {
@@ -439,68 +444,6 @@ impl<E: TokenEndpoint> Agent<E> {
         let now = self.clock.now();
         let when = now.boot.until(self.refresher.signalled(now));
         self.status.log().info("exchanging, as a signal asks", &[("in", &Human(when))]);
-    }
-
-    /// Whether Dex still publishes the key that signed the token on disk.
-    async fn check_keys(&mut self) {
-        let Some(key_id) = self.held.as_ref().and_then(|held| held.key_id.clone()) else {
-            self.keys_rest("the token does not tell which key signed it");
-            return;
-        };
-        let found = match self.published_keys().await {
-            Some(answer) => keys::published(&answer, &key_id),
-            None => Published::Unknown,
-        };
-        let now = self.clock.now();
-        match found {
-            Published::Yes | Published::Unknown => self.refresher.keys_checked(now, chance::jitter()),
-            Published::Nowhere => self.keys_rest("no keys are published beside the token endpoint"),
-            Published::No => {
-                self.refresher.keys_lost(now, chance::jitter());
-                let due = now.boot.until(self.refresher.due());
-                self.status.log().warn(
-                    "Dex does not publish the key any more that signed the token on disk: exchanging anew",
-                    &[("key", &plain(&key_id, 64)), ("in", &Human(due))],
-                );
-            }
-        }
-    }
-
-    fn keys_rest(&mut self, why: &str) {
-        self.refresher.keys_rest();
-        self.keys_url = None;
-        if first(&mut self.said.no_keys) {
-            self.status
-                .log()
-                .info("the key check rests: a Dex that loses its keys will not be noticed", &[("why", &why)]);
-        }
-    }
-
-    /// The answer with the keys; nothing when none came. Where they are is asked once.
-    async fn published_keys(&mut self) -> Option<Answer> {
-        if self.keys_url.is_none() {
-            let discovery = match keys::discovery_url(&self.config.endpoint) {
-                Some(url) => Discovery::read(&self.get(url).await?),
-                None => None,
-            };
-            self.keys_url = keys::keys_url(&self.config.endpoint, discovery.as_ref());
-        }
-        let Some(url) = self.keys_url.clone() else {
-            return Some(Answer { status: 404, ..Answer::default() });
-        };
-        self.get(url).await
-    }
-
-    async fn get(&mut self, url: EndpointUrl) -> Option<Answer> {
-        let request = Request { url, authorization: None, form: None };
-        match self.endpoint.send(&request, self.rotation).await {
-            Ok(answer) => Some(answer),
-            Err(failure) => {
-                self.turn(&failure);
-                self.status.log().debug("Dex's keys could not be looked at", &[("why", &failure)]);
-                None
-            }
-        }
     }
 }
 

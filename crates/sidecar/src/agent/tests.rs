@@ -6,6 +6,7 @@ use std::rc::Rc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dexsidecar_core::config::Given;
+use dexsidecar_core::exchange::{Answer, Request};
 use dexsidecar_core::refresher::Health;
 use dexsidecar_core::time::Now;
 use tempfile::TempDir;
@@ -242,6 +243,33 @@ async fn p13_lost_keys_are_healed_within_the_period_and_a_minute() {
     assert_eq!(exchanges.len(), 2, "{exchanges:?}");
     assert!((5_000.0..5_000.0 + 660.0).contains(&exchanges[1]), "{exchanges:?}");
     assert!((18..=26).contains(&world.seen.borrow().keys), "{}", world.seen.borrow().keys);
+}
+
+/// The published keys come out of a cache, or from another replica than the tokens.
+#[tokio::test(start_paused = true)]
+async fn f148_keys_that_never_show_the_token_s_key_cost_one_exchange() {
+    let mut world = World::new(
+        &[("DEXSIDECAR_KEY_CHECK", "10m")],
+        |_| Played::Token(7 * 86_400, "first"),
+        |_| "of another replica",
+    );
+    world.run(0.8 * DAY, |_, verdict| assert!(verdict.is_some_and(Verdict::is_good))).await;
+    assert_eq!(world.exchanges().len(), 2, "{:?}", world.exchanges());
+    let keys = world.seen.borrow().keys;
+    assert!((20..=40).contains(&keys), "{keys} key checks back off to one an hour");
+}
+
+/// Two replicas with keys of their own answer in turn.
+#[tokio::test(start_paused = true)]
+async fn f148_replicas_with_keys_of_their_own_cause_no_loop() {
+    let replica = |when: f64| if when % 1_400.0 < 700.0 { "first" } else { "second" };
+    let mut world = World::new(
+        &[("DEXSIDECAR_KEY_CHECK", "10m")],
+        move |when| Played::Token(7 * 86_400, replica(when + 300.0)),
+        replica,
+    );
+    world.run(0.8 * DAY, |_, verdict| assert!(verdict.is_some_and(Verdict::is_good))).await;
+    assert!(world.exchanges().len() <= 4, "{:?}", world.exchanges());
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,6 +33,29 @@ fn keys_that_are_gone_are_not_looked_at_again_before_there_is_another_token() {
 }
 
 #[test]
+fn f148_key_checks_that_prove_nothing_back_off_and_exchange_nothing() {
+    let mut refresher = holding(86_400);
+    let mut now = 600.0;
+    for delay in [1_200.0, 2_400.0, 3_600.0, 3_600.0] {
+        assert_eq!(wait_for_step(&mut refresher, now), (now, Step::CheckKeys));
+        refresher.keys_prove_nothing(at(now), Jitter::NONE);
+        assert_eq!(refresher.reason(), Reason::Schedule);
+        now += delay;
+    }
+    assert_eq!(wait_for_step(&mut refresher, now), (now, Step::CheckKeys));
+    refresher.keys_checked(at(now), Jitter::NONE);
+    assert_eq!(wait_for_step(&mut refresher, now), (now + 600.0, Step::CheckKeys));
+    // A period of more than an hour is kept, and one of any length overflows nothing.
+    let mut refresher = Refresher::new(Schedule::default(), Some(secs(7_200)), at(0.0));
+    refresher.keys_prove_nothing(at(0.0), Jitter::NONE);
+    assert_eq!(refresher.keys_due, Some(at(7_200.0).boot));
+    let mut refresher = Refresher::new(Schedule::default(), Some(Duration::MAX), at(0.0));
+    for _ in 0..100 {
+        refresher.keys_prove_nothing(at(0.0), Jitter::NONE);
+    }
+}
+
+#[test]
 fn a_signal_or_lost_keys_over_a_full_disk_cost_one_exchange() {
     let mut refresher = holding(86_400);
     refresher.keys_rest();

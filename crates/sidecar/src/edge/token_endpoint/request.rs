@@ -100,6 +100,9 @@ fn message(request: &Request, forwarding: Option<&Forwarding>) -> Result<Message
         .header(header::CONNECTION, "close");
     if request.form.is_some() {
         builder = builder.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    } else {
+        // Keys out of a cache may be hours old (F148).
+        builder = builder.header(header::CACHE_CONTROL, "no-cache");
     }
     if let Some(authorization) = &request.authorization {
         builder = builder.header(header::AUTHORIZATION, sensitive(authorization).ok_or_else(unfit)?);

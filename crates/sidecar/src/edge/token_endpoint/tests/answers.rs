@@ -32,7 +32,7 @@ async fn a_form_is_posted_and_the_answer_comes_back_whole() {
 }
 
 #[tokio::test]
-async fn a_document_is_got_without_body_or_authorization() {
+async fn f148_a_document_is_got_without_body_or_authorization_and_not_from_a_cache() {
     let server = Server::answers("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
     let url = EndpointUrl::parse(&server.http()).unwrap().0.with_target("/dex/keys");
     let request = Request { url, authorization: None, form: None };
@@ -40,6 +40,7 @@ async fn a_document_is_got_without_body_or_authorization() {
     assert_eq!((answer.status, answer.body.len()), (404, 0));
     let seen = server.seen();
     assert!(seen.starts_with("GET /dex/keys HTTP/1.1\r\n") && seen.ends_with("\r\n\r\n"), "{seen}");
+    assert_eq!(seen.matches("\r\ncache-control: no-cache\r\n").count(), 1, "{seen}");
     assert!(!seen.contains("content-") && !seen.contains("authorization"), "{seen}");
 }
 
