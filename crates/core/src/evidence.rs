@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::duration::Human;
 use crate::exchange::{ACCESS_TOKEN, ID_TOKEN, KNOWN_TO_DEX, TOKEN_EXCHANGE};
 use crate::failure::{Code, plain};
-use crate::settings::AUDIENCE_SCOPE;
+use crate::settings::{AUDIENCE_SCOPE, SUBJECT_TOKEN};
 use crate::time::UnixTime;
 
 /// Sentences that narrow down why Dex refused; none where nothing is known. `subject` is what the subject token says
@@ -15,43 +15,60 @@ use crate::time::UnixTime;
 pub fn of(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTime) -> Vec<String> {
     let mut found = Vec::new();
     match code {
-        Code::AccessDenied | Code::InvalidGrant | Code::Rejected => denied(config, subject, now, &mut found),
+        Code::AccessDenied => {
+            if config.field("subject_token_type") == Some(ACCESS_TOKEN) {
+                found.push(format!(
+                    "dex_subject_token_type is access_token: Dex then asks the issuer's userinfo endpoint, which \
+                     Kubernetes does not have; use {ID_TOKEN}"
+                ));
+            }
+            validity(config, subject, now, &mut found);
+            found.extend(subject.and_then(issuer));
+        }
+        Code::InvalidGrant | Code::Rejected => validity(config, subject, now, &mut found),
         // Go's server answers plain http on its https port with a hint and a reset; which of them comes first is chance.
-        Code::ConnectionLost if !config.endpoint.is_tls() => {
+        // Others close the connection, or send a TLS alert.
+        Code::ConnectionLost | Code::AnswerMalformed if !config.endpoint.is_tls() => {
             found.push(
-                "dex_endpoint is plain http: a server that speaks https on this port hangs up so".to_owned(),
+                "dex_endpoint is plain http: a server that expects TLS (https) on this port may end the connection \
+                 like this"
+                    .to_owned(),
             );
         }
-        Code::InvalidClient
-            if config.client.is_none() && config.fields.iter().all(|(name, _)| name != "client_id") =>
-        {
-            found.push("no client is sent at all: set dex_basic_auth".to_owned());
+        Code::InvalidClient if config.client.is_none() && is_missing(config, "client_id") => {
+            found.push("no client is sent: set dex_basic_auth".to_owned());
+        }
+        Code::UnsupportedGrantType if is_missing(config, "grant_type") => {
+            found.push("dex_grant_type is not set".to_owned());
         }
         Code::UnsupportedGrantType => match config.field("grant_type") {
-            None => found.push("dex_grant_type is not set".to_owned()),
-            Some(grant) if grant != TOKEN_EXCHANGE => {
-                found.push("dex_grant_type is another grant".to_owned())
-            }
-            Some(_) => found.push("dex_grant_type is right, so Dex's oauth2.grantTypes lacks it".to_owned()),
+            None => {}
+            Some(TOKEN_EXCHANGE) => found.push(
+                "dex_grant_type is right: Dex's oauth2.grantTypes lacks it, or Dex is older than 2.38"
+                    .to_owned(),
+            ),
+            Some(_) => found.push("dex_grant_type is another grant".to_owned()),
         },
         Code::ServerError => {
             let scopes = config.field("scope").unwrap_or_default();
             if scopes.split_ascii_whitespace().any(|scope| scope.starts_with(AUDIENCE_SCOPE)) {
                 found.push(format!(
-                    "dex_scope has an {AUDIENCE_SCOPE}X: client X must exist and list this client in trustedPeers"
+                    "dex_scope has {AUDIENCE_SCOPE}X: Dex answers like this when client X does not exist, or is another \
+                     client that does not list this one in trustedPeers"
                 ));
             }
         }
-        Code::ConnectorUnknown if config.field("connector_id").is_none_or(str::is_empty) => {
+        Code::ConnectorUnknown if is_missing(config, "connector_id") => {
             found.push("dex_connector_id is not set".to_owned());
         }
         Code::ConnectorUnknown => found.extend(subject.and_then(issuer)),
         Code::RequestNotSupported => {
+            if is_missing(config, "subject_token_type") {
+                found.push("dex_subject_token_type is not set".to_owned());
+            }
             for name in ["subject_token_type", "requested_token_type"] {
-                let kind = config.field(name);
-                let known = kind.is_some_and(|kind| KNOWN_TO_DEX.contains(&kind));
-                if !known && (kind.is_some_and(|kind| !kind.is_empty()) || name == "subject_token_type") {
-                    found.push(format!("dex_{name} is no type that Dex knows"));
+                if config.field(name).is_some_and(|kind| !kind.is_empty() && !KNOWN_TO_DEX.contains(&kind)) {
+                    found.push(format!("dex_{name} is not a type that Dex supports"));
                 }
             }
         }
@@ -60,15 +77,19 @@ pub fn of(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTime) 
     found
 }
 
-fn denied(config: &Config, subject: Option<&Claims>, now: UnixTime, found: &mut Vec<String>) {
-    if config.field("subject_token_type") == Some(ACCESS_TOKEN) {
-        found.push(format!(
-            "dex_subject_token_type is access_token: Dex then asks the issuer's userinfo endpoint, which Kubernetes does \
-             not have; use {ID_TOKEN}"
-        ));
-    }
+/// True when a field is not sent, or sent empty. What comes from a file is not known here.
+fn is_missing(config: &Config, name: &str) -> bool {
+    config.field(name).map_or_else(|| config.fields.iter().all(|(known, _)| known != name), str::is_empty)
+}
+
+/// What is wrong with the subject token itself, whatever Dex thinks of it.
+fn validity(config: &Config, subject: Option<&Claims>, now: UnixTime, found: &mut Vec<String>) {
     let Some(subject) = subject else {
-        found.push("the subject token is no JSON Web Token".to_owned());
+        found.push(if is_missing(config, SUBJECT_TOKEN) {
+            "no subject token is sent: set dex_file_subject_token".to_owned()
+        } else {
+            "the subject token is not a JSON Web Token".to_owned()
+        });
         return;
     };
     if let Some(expires) = subject.expires.filter(|expires| *expires <= now) {
@@ -79,11 +100,10 @@ fn denied(config: &Config, subject: Option<&Claims>, now: UnixTime, found: &mut 
     }
     if let Some(begins) = subject.not_before.filter(|begins| *begins > now) {
         found.push(format!(
-            "by this node's clock the subject token is good in {} only",
+            "by this node's clock the subject token is not valid for another {}",
             Human(now.until(begins))
         ));
     }
-    found.extend(issuer(subject));
 }
 
 fn issuer(subject: &Claims) -> Option<String> {
@@ -145,10 +165,40 @@ mod tests {
         assert!(found[0].contains("userinfo"), "{found:?}");
         assert_eq!(found[1], "by this node's clock the subject token expired 10m ago");
         assert!(found[2].contains("https://kubernetes.default.svc"), "{found:?}");
-        assert_eq!(
-            of(Code::AccessDenied, &config(&[]), None, NOW),
-            ["the subject token is no JSON Web Token"]
-        );
+    }
+
+    /// A cause is named for the code that has it, and where it is known.
+    #[test]
+    fn what_is_wrong_with_the_subject_token_is_told_without_a_guess_at_another_cause() {
+        let opaque = config(&["dex_subject_token=opaque"]);
+        let none = config(&[]);
+        let subject = Claims {
+            issuer: Some("https://kubernetes.default.svc".to_owned()),
+            expires: Some(UnixTime::from_secs(400)),
+            ..Claims::default()
+        };
+        for code in [Code::AccessDenied, Code::InvalidGrant, Code::Rejected] {
+            assert_eq!(of(code, &opaque, None, NOW), ["the subject token is not a JSON Web Token"]);
+            assert_eq!(of(code, &none, None, NOW), ["no subject token is sent: set dex_file_subject_token"]);
+            let found = of(code, &opaque, Some(&subject), NOW);
+            assert_eq!(found[0], "by this node's clock the subject token expired 10m ago");
+            assert_eq!(found.len(), if code == Code::AccessDenied { 2 } else { 1 }, "{code}: {found:?}");
+        }
+    }
+
+    /// What a field's file holds is not known here.
+    #[test]
+    fn a_field_from_a_file_is_not_called_missing() {
+        for (code, name) in [
+            (Code::UnsupportedGrantType, "grant_type"),
+            (Code::ConnectorUnknown, "connector_id"),
+            (Code::RequestNotSupported, "subject_token_type"),
+            (Code::InvalidClient, "client_id"),
+        ] {
+            let (file, empty) = (format!("dex_file_{name}=/etc/hostname"), format!("dex_{name}="));
+            assert!(of(code, &config(&[&file]), None, NOW).is_empty(), "{name}");
+            assert_eq!(of(code, &config(&[&empty]), None, NOW).len(), 1, "{name}");
+        }
     }
 
     #[test]
@@ -170,7 +220,7 @@ mod tests {
         let grant = format!("dex_grant_type={TOKEN_EXCHANGE}");
         assert_eq!(
             said(Code::UnsupportedGrantType, &grant),
-            ["dex_grant_type is right, so Dex's oauth2.grantTypes lacks it"]
+            ["dex_grant_type is right: Dex's oauth2.grantTypes lacks it, or Dex is older than 2.38"]
         );
         assert_eq!(
             said(Code::UnsupportedGrantType, "dex_grant_type=password"),
@@ -185,15 +235,16 @@ mod tests {
 
     #[test]
     fn a_token_type_that_dex_does_not_know_is_named() {
-        let subject = "dex_subject_token_type is no type that Dex knows";
-        let requested = "dex_requested_token_type is no type that Dex knows";
+        let missing = "dex_subject_token_type is not set";
+        let subject = "dex_subject_token_type is not a type that Dex supports";
+        let requested = "dex_requested_token_type is not a type that Dex supports";
         for (given, told) in [
             (&[("subject", ID_TOKEN), ("requested", ACCESS_TOKEN)][..], &[][..]),
             (&[("subject", ACCESS_TOKEN), ("requested", ID_TOKEN)], &[]),
             (&[("subject", ID_TOKEN)], &[]),
             (&[("subject", ID_TOKEN), ("requested", "")], &[]),
-            (&[], &[subject]),
-            (&[("subject", "")], &[subject]),
+            (&[], &[missing]),
+            (&[("subject", "")], &[missing]),
             (&[("subject", JWT), ("requested", ACCESS_TOKEN)], &[subject]),
             (&[("subject", ID_TOKEN), ("requested", JWT)], &[requested]),
         ] {
@@ -208,8 +259,12 @@ mod tests {
     fn a_lost_connection_is_explained_where_it_was_plain_http() {
         let plain =
             Config::read(&given(&["dex_endpoint=http://127.0.0.1/token", "dex_access_token_file=/t"]), true);
-        assert_eq!(of(Code::ConnectionLost, &plain.unwrap(), None, NOW).len(), 1);
-        assert!(of(Code::ConnectionLost, &config(&[]), None, NOW).is_empty());
+        let plain = plain.unwrap();
+        for code in [Code::ConnectionLost, Code::AnswerMalformed] {
+            let found = of(code, &plain, None, NOW);
+            assert!(found.len() == 1 && found[0].contains("https"), "{found:?}");
+            assert!(of(code, &config(&[]), None, NOW).is_empty());
+        }
     }
 
     #[test]
@@ -220,10 +275,13 @@ mod tests {
                 expires: Some(UnixTime::from_secs(expires)),
                 ..Claims::default()
             };
-            of(Code::AccessDenied, &config(&[]), Some(&subject), NOW)
+            of(Code::AccessDenied, &config(&["dex_subject_token=x"]), Some(&subject), NOW)
         };
         assert!(told(1_000, 1_001).is_empty());
-        assert_eq!(told(1_060, 2_000), ["by this node's clock the subject token is good in 1m only"]);
+        assert_eq!(
+            told(1_060, 2_000),
+            ["by this node's clock the subject token is not valid for another 1m"]
+        );
         assert_eq!(told(900, 1_000), ["by this node's clock the subject token expired 0s ago"]);
     }
 

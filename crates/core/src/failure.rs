@@ -158,8 +158,8 @@ failures! {
         "the subject token's file does not hold a token",
         "it must hold one JSON Web Token and nothing else; point dex_file_subject_token at the projected token";
     SubjectTokenExpired = "subject_token_expired", SubjectToken, Local, Pod,
-        "the subject token on disk has expired",
-        "the kubelet replaces it before that: look at the kubelet and the API server, and at this node's clock";
+        "the subject token on disk has expired by this node's clock",
+        "the kubelet replaces it in time: mount its volume without subPath; then check the kubelet, the API server and this node's clock";
 
     NameNotFound = "name_not_found", Name, Network, Network,
         "the name does not exist in DNS",
@@ -284,16 +284,16 @@ failures! {
         "Dex does not accept the client",
         "the client's id and secret in dex_basic_auth (id:secret) must be those of a staticClients entry; a public one has none";
     UnauthorizedClient = "unauthorized_client", Exchange, Config, DexConfig,
-        "Dex does not let this client do that",
-        "allow the token exchange for this client in Dex";
+        "Dex does not allow this client to exchange tokens",
+        "allow the token exchange grant for this client in Dex's configuration";
     UnsupportedGrantType = "unsupported_grant_type", Exchange, Config, DexConfig,
-        "Dex does not do token exchange",
+        "Dex does not accept the grant type",
         "set dex_grant_type to urn:ietf:params:oauth:grant-type:token-exchange, and add it to oauth2.grantTypes in Dex's configuration, if there is such a list; Dex must be 2.38 or later";
     InvalidScope = "invalid_scope", Exchange, Config, Pod,
         "Dex does not accept a scope",
         "correct dex_scope";
     RequestNotSupported = "request_not_supported", Exchange, Config, Pod,
-        "Dex does not know a token type",
+        "Dex does not support a token type of the request",
         "dex_subject_token_type must be urn:ietf:params:oauth:token-type:id_token, and dex_requested_token_type that or …:access_token";
     ConnectorUnknown = "connector_unknown", Exchange, Refused, DexConfig,
         "Dex has no such connector, or could not open it",
@@ -311,7 +311,7 @@ failures! {
         "Dex does not issue tokens for this audience",
         "correct the audience; Dex takes it as a scope audience:server:client_id:X";
     Rejected = "rejected", Exchange, Refused, DexConfig,
-        "Dex refuses, for a reason unknown to this version",
+        "Dex refuses with an error code that this version does not know",
         "see Dex's log";
 
     OutputFolderMissing = "output_folder_missing", Output, Local, Volume,
