@@ -214,6 +214,32 @@ async fn f113_a_token_is_there_soon_after_an_outage_that_outlasts_the_one_before
     assert_eq!(world.agent.refresher.failures(), 0);
 }
 
+/// P3: an ingress answers while Dex has no ready pod, and then Dex is back.
+#[tokio::test(start_paused = true)]
+async fn f145_a_token_is_there_within_30_s_after_the_pages_of_an_ingress_end() {
+    for (status, page) in [
+        (404, "404 page not found\n"),
+        (403, "<html>"),
+        (302, ""),
+        (400, "<center>No required SSL certificate was sent</center>"),
+        (401, r#"{"message":"no key"}"#),
+        (500, "<html>"),
+    ] {
+        for (first, back) in [(0.0, 55.0), (0.0, 3_000.0), (10.0, 3_000.0)] {
+            // With no token before, and with one that expires meanwhile.
+            let script = move |when| match when {
+                when if when < first || when >= back => Played::Token(600, "first"),
+                _ => Played::Answer(status, page),
+            };
+            let mut world = World::new(&[], script, first_key);
+            world.run(back + 60.0, |_, _| {}).await;
+            let exchanges = world.exchanges();
+            let after = exchanges.iter().find(|when| **when >= back);
+            assert!(after.is_some_and(|when| *when <= back + 30.0), "{status}, {first} s: {exchanges:?}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn f070_f114_no_answer_makes_it_hurry_or_end() {
     for (answer, most_in_a_day) in [
