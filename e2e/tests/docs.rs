@@ -273,7 +273,7 @@ fn secrets_are_exposed_in_few_places() {
         "sidecar/src/main.rs",
         "sidecar/src/token.rs",
         "sidecar/src/trade.rs",
-        "sidecar/src/edge/output_file.rs",
+        "sidecar/src/edge/output_file/mod.rs",
         "sidecar/src/edge/token_endpoint/proxy.rs",
         "sidecar/src/edge/token_endpoint/request.rs",
         "sidecar/src/edge/token_endpoint/tunnel.rs",
