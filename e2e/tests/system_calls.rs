@@ -49,13 +49,13 @@ fn names(setup: &Setup) -> Vec<String> {
 
 /// What must have happened before what, so that a power loss at any point leaves the old or the new.
 #[test]
-fn f075_f084_f103_the_way_into_the_file_is_in_order_and_in_one_folder() {
+fn f075_f084_f103_f157_the_way_into_the_file_is_in_order_and_in_one_folder() {
     let world = World::new();
     let setup = world.setup();
     let folder = setup.output().parent().expect("a folder").display().to_string();
     let (trace, setup) = Trace::of(
         setup,
-        "-y -e trace=openat,fchmod,write,fsync,renameat,rename,renameat2,execve,clone,clone3,fork,vfork",
+        "-y -e trace=openat,fchmod,write,fsync,close,renameat,rename,renameat2,execve,clone,clone3,fork,vfork",
     );
     assert_eq!(setup.done(&["once"]).code, Some(0));
     let lines = trace.lines();
@@ -71,6 +71,7 @@ fn f075_f084_f103_the_way_into_the_file_is_in_order_and_in_one_folder() {
         at("the mode", &|line| line.contains("fchmod(") && temporary(line)),
         at("the content", &|line| line.contains("write(") && temporary(line)),
         at("the file's fsync", &|line| line.contains("fsync(") && temporary(line)),
+        at("the close", &|line| line.contains("close(") && temporary(line)),
         at("the rename", &|line| {
             line.contains("rename")
                 && line.matches(&format!("<{folder}>")).count() == 2

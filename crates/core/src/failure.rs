@@ -315,26 +315,35 @@ failures! {
         "see Dex's log";
 
     OutputFolderMissing = "output_folder_missing", Output, Local, Volume,
-        "the output file's folder does not exist",
+        "the token file's directory does not exist",
         "mount a volume there, or correct dex_access_token_file";
     OutputNotPermitted = "output_not_permitted", Output, Local, Volume,
-        "this uid may not write into the output file's folder",
+        "this uid may not write the token file",
         "use an emptyDir, or set fsGroup (or runAsUser) so that this uid may write; the image runs as uid 65532, the original's ran as root";
     OutputReadOnly = "output_read_only", Output, Local, Volume,
-        "the output file's volume is read-only",
+        "the token file's volume is read-only",
         "mount it without readOnly in this container";
     OutputDiskFull = "output_disk_full", Output, Local, Volume,
-        "the output file's volume is full",
+        "the token file's volume is full",
         "raise the volume's sizeLimit or remove what fills it";
     OutputIsAFolder = "output_is_a_folder", Output, Local, Pod,
-        "the output path is a folder",
-        "name a file in dex_access_token_file, as FOLDER/token";
+        "the output path is a directory",
+        "set dex_access_token_file to a file in it, as DIRECTORY/token";
     OutputIsAMount = "output_is_a_mount", Output, Local, Pod,
-        "the output file is a mount point of its own (subPath), so it cannot be replaced",
-        "mount the folder instead of the file; --write-mode auto overwrites it in place";
+        "the token file is a mount point (subPath), so it cannot be replaced",
+        "mount the directory instead of the file, or set DEXSIDECAR_WRITE_MODE (--write-mode) to auto to overwrite the file in place";
+    OutputRenameUnsupported = "output_rename_unsupported", Output, Local, Volume,
+        "the token file's volume cannot rename files, so the file cannot be replaced atomically",
+        "use an emptyDir, or set DEXSIDECAR_WRITE_MODE (--write-mode) to auto to overwrite the file in place";
+    OutputModeRefused = "output_mode_refused", Output, Local, Volume,
+        "the token file does not get the mode that DEXSIDECAR_OUTPUT_MODE (--output-mode) asks for",
+        "use an emptyDir, or unset DEXSIDECAR_OUTPUT_MODE and set the mode with the volume's mount options (file_mode, fmask)";
+    OutputGroupRefused = "output_group_refused", Output, Local, Volume,
+        "the token file does not get the group that DEXSIDECAR_OUTPUT_GROUP (--output-group) asks for",
+        "add the group to supplementalGroups, or unset DEXSIDECAR_OUTPUT_GROUP and use fsGroup or the volume's mount options (gid)";
     OutputFailed = "output_failed", Output, Local, Volume,
-        "the output file could not be written",
-        "look at the volume";
+        "the token file could not be written",
+        "check the volume: the reason names the system call that failed";
 }
 
 impl fmt::Display for Code {

@@ -73,7 +73,6 @@ pub struct Agent<E> {
 #[derive(Debug, Default)]
 struct Said {
     audience: bool,
-    in_place: bool,
     left_behind: bool,
     no_keys: bool,
     other_length: bool,
@@ -233,12 +232,12 @@ impl<E: TokenEndpoint> Agent<E> {
         };
         let written = written.unwrap_or_else(|_| write());
         match written {
-            Ok(written) => self.published(written),
+            Ok(written) => self.published(&written),
             Err(failure) => self.failed(&failure, trade::fingerprint(&self.config)),
         }
     }
 
-    fn published(&mut self, written: Written) {
+    fn published(&mut self, written: &Written) {
         let now = self.clock.now();
         // The next look compares the content: what others did to the very file meanwhile is not taken for ours.
         self.file = None;
@@ -251,28 +250,13 @@ impl<E: TokenEndpoint> Agent<E> {
         if self.refresher.failures() == 0 {
             self.status.recovered();
         }
-        let path = self.output.path.display();
-        match written {
-            Written::Replaced => {}
-            Written::ReplacedLink => {
-                self.status
-                    .log()
-                    .warn("a symbolic link stood in the output's place and was replaced", &[("file", &path)]);
-            }
-            Written::InPlace if self.said.in_place => {}
-            Written::InPlace => {
-                self.said.in_place = true;
-                self.status.log().warn(
-                    "the output file is overwritten in place: a reader may see half of the new token for a moment",
-                    &[("file", &path), ("hint", &"mount the folder instead of the file, without subPath")],
-                );
-            }
-        }
+        self.status.written(&self.output.path, written);
         if put_back {
             return;
         }
         let left = self.refresher.held().and_then(|held| held.left(now.boot)).unwrap_or_default();
         let due = now.boot.until(self.refresher.due());
+        let path = self.output.path.display();
         self.status.log().info(
             "token written",
             &[("file", &path), ("good_for", &Human(left)), ("next_exchange_in", &Human(due))],

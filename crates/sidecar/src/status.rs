@@ -14,9 +14,14 @@ use dexsidecar_core::time::{BootTime, Now};
 use rustix::fs::OFlags;
 
 use crate::edge::log::{Fact, Logger};
+use crate::edge::output_file::{Method, Shortfall, Written};
 
 /// The same failure is told again after this long.
 const AGAIN: Duration = Duration::from_secs(600);
+
+/// Said whichever the reason is.
+const IN_PLACE: &str =
+    "the output file is overwritten in place: a reader may see half of the new token for a moment";
 
 /// The kubelet's default place for a termination message.
 const TERMINATION_LOG: &str = "/dev/termination-log";
@@ -32,6 +37,8 @@ pub struct Status {
     tries: u32,
     /// What was left for the kubelet last.
     left: String,
+    /// What the output's volume cannot do, by the words that reported it: each once.
+    reported: Vec<&'static str>,
 }
 
 impl Status {
@@ -44,6 +51,7 @@ impl Status {
             told: Vec::new(),
             tries: 0,
             left: String::new(),
+            reported: Vec::new(),
         }
     }
 
@@ -88,6 +96,57 @@ impl Status {
             ("hint", &entry.hint),
         ];
         self.log.line(level, entry.summary, &facts[usize::from(failure.detail.is_empty())..]);
+    }
+
+    /// A token was written. Reports, once each, what the volume did not allow.
+    pub fn written(&mut self, path: &Path, written: &Written) {
+        let file = path.display();
+        match written.method {
+            Method::Replaced => {}
+            Method::ReplacedLink => self
+                .log
+                .warn("a symbolic link stood in the output's place and was replaced", &[("file", &file)]),
+            Method::InPlace => {
+                let hint = "mount the directory instead of the file, without subPath";
+                self.once(Level::Warn, IN_PLACE, &[("file", &file), ("hint", &hint)]);
+            }
+            Method::InPlaceWithoutRename(refused) => {
+                let hint = "the volume cannot rename files: use an emptyDir";
+                self.once(Level::Warn, IN_PLACE, &[("file", &file), ("why", &refused), ("hint", &hint)]);
+            }
+        }
+        for shortfall in &written.shortfalls {
+            match shortfall {
+                Shortfall::Mode(refused, mode) => {
+                    let mode = format!("{mode:04o}");
+                    let hint = "if readers need another mode, set it with the volume's mount options \
+                                (file_mode, fmask)";
+                    self.once(
+                        Level::Warn,
+                        "the mode of the token file cannot be set: it stays as the volume gives it",
+                        &[("file", &file), ("mode", &mode), ("why", refused), ("hint", &hint)],
+                    );
+                }
+                Shortfall::FileFlush(refused) => self.once(
+                    Level::Warn,
+                    "the token file cannot be flushed to disk: a power failure may lose it",
+                    &[("file", &file), ("why", refused)],
+                ),
+                Shortfall::DirectoryFlush(refused) => self.once(
+                    Level::Debug,
+                    "the token file's directory cannot be flushed to disk: a power failure may bring the \
+                     old token back",
+                    &[("file", &file), ("why", refused)],
+                ),
+            }
+        }
+    }
+
+    fn once(&mut self, level: Level, words: &'static str, facts: &[Fact<'_>]) {
+        if !self.reported.contains(&words) {
+            self.reported.push(words);
+            self.log.line(level, words, facts);
+        }
     }
 
     /// All is well again.

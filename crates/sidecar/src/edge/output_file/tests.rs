@@ -2,6 +2,9 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
+use rustix::time::{ClockId, clock_gettime};
+
+use super::atomic::TEMPORARY;
 use super::*;
 
 fn output(path: &Path) -> Output {
@@ -18,6 +21,13 @@ fn token(text: &str) -> Secret {
     Secret::new(text.to_owned())
 }
 
+/// How it was written, where the volume allows everything.
+fn written(output: &Output, text: &str) -> Method {
+    let Written { method, shortfalls } = write(output, &token(text)).unwrap();
+    assert_eq!(shortfalls, []);
+    method
+}
+
 fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -28,8 +38,7 @@ fn replaces_the_file_and_leaves_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let output = output(&dir.path().join("token"));
     for text in ["first", "second-and-longer", "3"] {
-        let left = write(&output, &token(text)).unwrap();
-        assert_eq!(left, Written::Replaced);
+        assert_eq!(written(&output, text), Method::Replaced);
         assert_eq!(read(&output), Some(token(text)));
     }
     assert_eq!(names(dir.path()), ["token"]);
@@ -58,7 +67,7 @@ fn f076_a_link_is_replaced_and_its_victim_untouched() {
     symlink(&victim, dir.path().join("token")).unwrap();
     let output = output(&dir.path().join("token"));
     assert_eq!(read(&output), None, "a link is not followed");
-    assert_eq!(write(&output, &token("t")), Ok(Written::ReplacedLink));
+    assert_eq!(written(&output, "t"), Method::ReplacedLink);
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
     assert_eq!(read(&output), Some(token("t")));
 }
@@ -75,7 +84,7 @@ fn f077_f078_a_folder_is_refused_and_a_fifo_and_a_socket_replaced() {
         let _listens = std::os::unix::net::UnixListener::bind(&socket.path).unwrap();
         for odd in [fifo, socket] {
             assert_eq!(read(&odd), None);
-            assert_eq!(write(&odd, &token("t")), Ok(Written::Replaced));
+            assert_eq!(written(&odd, "t"), Method::Replaced);
             assert_eq!(read(&odd), Some(token("t")));
         }
     }
@@ -93,15 +102,46 @@ fn f071_a_missing_folder_is_told() {
 fn in_place_keeps_the_inode_and_cuts_what_was_longer() {
     let dir = tempfile::tempdir().unwrap();
     let output = Output { write_mode: WriteMode::InPlace, ..output(&dir.path().join("token")) };
-    assert_eq!(
-        write(&output, &token("a-long-token")),
-        Ok(Written::Replaced),
-        "there is nothing to overwrite yet"
-    );
+    for text in ["a-long-token", "short", "of-equal-length", "OF-EQUAL-LENGTH"] {
+        assert_eq!(written(&output, text), Method::InPlace);
+        assert_eq!(read(&output), Some(token(text)));
+    }
     let inode = std::fs::metadata(&output.path).unwrap().ino();
-    assert_eq!(write(&output, &token("short")), Ok(Written::InPlace));
+    assert_eq!(written(&output, "short"), Method::InPlace);
     assert_eq!(std::fs::metadata(&output.path).unwrap().ino(), inode);
     assert_eq!(read(&output), Some(token("short")));
+}
+
+#[test]
+fn f158_in_place_creates_a_missing_file_with_its_permissions() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut output = Output { write_mode: WriteMode::InPlace, ..output(&dir.path().join("token")) };
+    for mode in [None, Some(0o600), Some(0o640)] {
+        output.mode = mode;
+        assert_eq!(try_output(&output), Ok(true));
+        assert_eq!(names(dir.path()), [""; 0], "a check leaves nothing");
+        assert_eq!(written(&output, "t"), Method::InPlace);
+        assert_eq!(std::fs::metadata(&output.path).unwrap().mode() & 0o7777, mode.unwrap_or(0o644));
+        assert_eq!(names(dir.path()), ["token"]);
+        std::fs::remove_file(&output.path).unwrap();
+    }
+}
+
+#[test]
+fn a_check_leaves_the_file_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut output = output(&dir.path().join("token"));
+    std::fs::write(&output.path, "old").unwrap();
+    std::fs::set_permissions(&output.path, std::fs::Permissions::from_mode(0o400)).unwrap();
+    for (write_mode, in_place) in
+        [(WriteMode::Auto, false), (WriteMode::Atomic, false), (WriteMode::InPlace, true)]
+    {
+        output.write_mode = write_mode;
+        let before = fingerprint(&output);
+        assert_eq!(try_output(&output), Ok(in_place));
+        assert_eq!((read(&output), fingerprint(&output)), (Some(token("old")), before));
+        assert_eq!(names(dir.path()), ["token"]);
+    }
 }
 
 #[test]
