@@ -103,7 +103,7 @@ settings! {
     OUTPUT_GROUP = "output-group", "DEXSIDECAR_OUTPUT_GROUP", Kind::Value("GID"), "as the folder has it", WRITING,
         "the output file's group, as a number";
     WRITE_MODE = "write-mode", "DEXSIDECAR_WRITE_MODE", Kind::Value("auto|atomic|in-place"), "auto", WRITING,
-        "atomic replaces the file, in-place overwrites it; auto overwrites only a file that is a mount point itself";
+        "atomic replaces the file, in-place overwrites it; auto overwrites it only where it cannot be replaced: a mount point (subPath), a volume without rename";
     ON_EXPIRY = "on-expiry", "DEXSIDECAR_ON_EXPIRY", Kind::Value("keep|remove"), "keep", &[Run],
         "what becomes of the file when its token has expired and no other could be had";
     KEY_CHECK = "key-check", "DEXSIDECAR_KEY_CHECK", Kind::Value("D"), "10m", &[Run],

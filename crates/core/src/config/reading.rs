@@ -42,12 +42,17 @@ impl<'a> Reading<'a> {
 
     /// A mistake in a setting of our own, under the name by which it was given.
     pub(super) fn wrong(&mut self, setting: &Setting, wrong: impl Into<String>, right: impl Into<String>) {
-        let name = if self.flags(setting).next().is_some() || setting.variable.is_empty() {
+        let name = self.name(setting);
+        self.problem(&name, wrong, right);
+    }
+
+    /// The name under which a setting of our own was given.
+    fn name(&self, setting: &Setting) -> String {
+        if self.flags(setting).next().is_some() || setting.variable.is_empty() {
             format!("--{}", setting.flag)
         } else {
             setting.variable.to_owned()
-        };
-        self.problem(&name, wrong, right);
+        }
     }
 
     fn variable(&self, name: &str) -> Option<&'a Secret> {
@@ -323,6 +328,14 @@ impl<'a> Reading<'a> {
         let words =
             [("auto", WriteMode::Auto), ("atomic", WriteMode::Atomic), ("in-place", WriteMode::InPlace)];
         let write_mode = self.word(settings::WRITE_MODE, &words);
+        if write_mode == WriteMode::InPlace && mode.is_some_and(|mode| mode & 0o200 == 0) {
+            let write_mode = self.name(settings::WRITE_MODE);
+            self.wrong(
+                settings::OUTPUT_MODE,
+                format!("forbids the owner to write, and {write_mode} in-place writes to the same file again and again"),
+                format!("use a mode such as 0640, or set {write_mode} to auto"),
+            );
+        }
         let remove_expired = self.word(settings::ON_EXPIRY, &[("keep", false), ("remove", true)]);
         let Some(path) = self.original(ACCESS_TOKEN_FILE) else {
             if needed {

@@ -346,3 +346,32 @@ fn what_is_written_is_no_file_of_another_use() {
     let apart = format!("DEXSIDECAR_TERMINATION_LOG={output}.log");
     assert!(with(&[&apart]).is_ok());
 }
+
+#[test]
+fn f159_a_mode_that_forbids_its_owner_to_write_is_refused_with_in_place() {
+    let told = |mode: &str, write_mode: &str| -> Vec<String> {
+        let (mode, write_mode) =
+            (format!("DEXSIDECAR_OUTPUT_MODE={mode}"), format!("DEXSIDECAR_WRITE_MODE={write_mode}"));
+        let read = with(&[&mode, &write_mode]);
+        read.map_or_else(|problems| problems.iter().map(Problem::to_string).collect(), |_| vec![])
+    };
+    for mode in ["0400", "0440", "0444", "0555", "0466"] {
+        assert_eq!(
+            told(mode, "in-place"),
+            [
+                "DEXSIDECAR_OUTPUT_MODE forbids the owner to write, and DEXSIDECAR_WRITE_MODE in-place writes to the \
+              same file again and again: use a mode such as 0640, or set DEXSIDECAR_WRITE_MODE to auto"
+            ]
+        );
+        for write_mode in ["auto", "atomic"] {
+            assert_eq!(told(mode, write_mode), [""; 0], "{mode} {write_mode}");
+        }
+    }
+    for mode in ["0600", "0640", "0644", "0777"] {
+        assert_eq!(told(mode, "in-place"), [""; 0], "{mode}");
+    }
+    let mut flags = given(&[&SEED[..], &["DEXSIDECAR_OUTPUT_MODE=0400"]].concat());
+    flags.flags = vec![("write-mode".to_owned(), "in-place".to_owned())];
+    let problem = Config::read(&flags, true).unwrap_err()[0].to_string();
+    assert!(problem.contains("DEXSIDECAR_OUTPUT_MODE") && problem.contains("--write-mode"), "{problem}");
+}
