@@ -137,7 +137,7 @@ macro_rules! failures {
 failures! {
     FormFileUnreadable = "form_file_unreadable", Settings, Local, Pod,
         "a file named by a dex_file_ variable cannot be used",
-        "mount the file where the variable points, readable for this uid or its fsGroup";
+        "mount the file where the variable points, as UTF-8 and readable for this uid or its fsGroup";
 
     SubjectTokenMissing = "subject_token_missing", SubjectToken, Local, Pod,
         "the subject token's file does not exist",

@@ -15,6 +15,7 @@ pub mod response;
 pub mod schedule;
 pub mod secret;
 pub mod settings;
+pub mod text_file;
 pub mod time;
 pub mod token;
 pub mod verdict;

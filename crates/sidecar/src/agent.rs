@@ -15,7 +15,7 @@ use dexsidecar_core::key_check::KeyCheck;
 use dexsidecar_core::refresher::{Fingerprint, Lifetime, Refresher, Step};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{BootTime, Jitter, UnixTime};
-use dexsidecar_core::token::LARGEST_SUBJECT;
+use dexsidecar_core::token::{LARGEST_SUBJECT, SubjectToken};
 use dexsidecar_core::verdict::{BUILT, Verdict};
 
 use crate::edge::clock::Clock;
@@ -349,9 +349,9 @@ impl<E: TokenEndpoint> Agent<E> {
             );
         }
         if let Ok(content) = input_file::read(path, LARGEST_SUBJECT)
-            && let Ok(text) = String::from_utf8(content)
+            && let Ok(SubjectToken(token)) = SubjectToken::parse(content, None)
         {
-            let claims = Claims::peek(&Secret::new(text));
+            let claims = Claims::peek(&token);
             // What looks expired is told when it is to be sent.
             let _ = self.subject_seen(claims.as_ref());
         }

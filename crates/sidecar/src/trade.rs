@@ -1,6 +1,7 @@
 //! One exchange: read what it needs, send it, judge what comes back. `run`, `once`, `token` and `check` share it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 
@@ -15,6 +16,7 @@ use dexsidecar_core::refresher::{Fingerprint, Lifetime};
 use dexsidecar_core::response::{self, Asked};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::settings::{BASIC_AUTH, SUBJECT_TOKEN};
+use dexsidecar_core::text_file;
 use dexsidecar_core::time::UnixTime;
 use dexsidecar_core::token::{IssuedToken, LARGEST_SUBJECT};
 
@@ -172,15 +174,13 @@ impl Inputs {
     }
 }
 
-/// The value of a form field from its file: without newlines at its end, which editors add and nobody means.
+/// The value of a form field from its file.
 fn read_value(path: &Path, name: &str) -> Result<Secret, Failure> {
-    let unusable = |why: &str| {
+    let unusable = |why: &dyn fmt::Display| {
         Failure::new(Code::FormFileUnreadable, format!("dex_file_{name} = {}: {why}", path.display()))
     };
-    let content = input_file::read(path, LARGEST_SUBJECT).map_err(|why| unusable(&why.to_string()))?;
-    let mut text = String::from_utf8(content).map_err(|_| unusable("it is not UTF-8"))?;
-    text.truncate(text.trim_end_matches(['\r', '\n']).len());
-    Ok(Secret::new(text))
+    let content = input_file::read(path, LARGEST_SUBJECT).map_err(|why| unusable(&why))?;
+    text_file::text(content).map_err(|why| unusable(&why))
 }
 
 /// The files that an exchange reads, as they are now.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::text_file::{NotText, is_utf16};
 use dexsidecar_core::time::UnixTime;
 use dexsidecar_core::token::{LARGEST_SUBJECT, SubjectToken};
 
@@ -25,7 +26,9 @@ pub async fn read(path: &Path, kind: Option<&str>, now: UnixTime) -> Result<Subj
     let (mut swaps, mut pieces, mut growing) = (SWAP.0, PIECES.0, STILL.0);
     loop {
         let file = input_file::fingerprint(path);
-        let code = match input_file::read(path, LARGEST_SUBJECT) {
+        let mut utf16 = false;
+        let code = match input_file::read(path, LARGEST_SUBJECT).inspect(|content| utf16 = is_utf16(content))
+        {
             Ok(content) => match SubjectToken::parse(content, kind) {
                 Ok(token) => {
                     let young = input_file::written(path).is_some_and(|written| written + YOUNG >= now);
@@ -57,7 +60,11 @@ pub async fn read(path: &Path, kind: Option<&str>, now: UnixTime) -> Result<Subj
                 return Err(Failure::new(Code::SubjectTokenUnreadable, format!("{}: {why}", path.display())));
             }
         };
-        return Err(Failure::new(code, path.display().to_string()));
+        let path = path.display();
+        return Err(Failure::new(
+            code,
+            if utf16 { format!("{path}: {}", NotText::Utf16) } else { path.to_string() },
+        ));
     }
 }
 
@@ -92,6 +99,28 @@ mod tests {
         let start = tokio::time::Instant::now();
         read(&path, Some(ID_TOKEN), Clock::System.now().unix + Duration::from_secs(3)).await.unwrap();
         assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f152_a_byte_order_mark_is_cut_off_and_utf_16_is_a_failure_that_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let now = UnixTime::from_secs(u64::MAX);
+        fs::write(&path, "\u{feff}a.b.c\r\n").unwrap();
+        assert_eq!(read(&path, Some(ID_TOKEN), now).await.unwrap().0.expose(), "a.b.c");
+        for mark in ["", "\u{feff}"] {
+            let text = format!("{mark}a.b.c\r\n");
+            for order in [u16::to_le_bytes, u16::to_be_bytes] {
+                fs::write(&path, text.encode_utf16().flat_map(order).collect::<Vec<_>>()).unwrap();
+                let failure = read(&path, Some(ID_TOKEN), now).await.unwrap_err();
+                assert_eq!(failure.code, Code::SubjectTokenMalformed);
+                let told = format!("{}: it is UTF-16: save it as UTF-8", path.display());
+                assert_eq!(failure.detail, told);
+            }
+        }
+        fs::write(&path, "a.b").unwrap();
+        let failure = read(&path, Some(ID_TOKEN), now).await.unwrap_err();
+        assert_eq!(failure.detail, path.display().to_string());
     }
 
     #[tokio::test(start_paused = true)]
