@@ -265,6 +265,7 @@ fn secrets_are_exposed_in_few_places() {
         "core/src/claims.rs",
         "core/src/config.rs",
         "core/src/config/reading.rs",
+        "core/src/config/values.rs",
         "core/src/endpoint_url.rs",
         "core/src/exchange.rs",
         "core/src/response.rs",

@@ -1,6 +1,7 @@
 //! From strings as they were given to a configuration that cannot be wrong, or to every mistake at once.
 
 mod reading;
+mod values;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -21,6 +22,8 @@ pub struct Given {
     pub flags: Vec<(String, String)>,
     /// The process's variables; those that are none of ours are ignored.
     pub variables: Vec<(String, Secret)>,
+    /// The variables and options whose value ended with a line break, which was removed: see [`Given::cleaned`].
+    pub line_breaks: Vec<String>,
 }
 
 /// Where a value comes from.
@@ -35,7 +38,7 @@ pub enum Source {
 /// How the output file is written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum WriteMode {
-    /// Replaced; only a file that is a mount point itself is overwritten.
+    /// Replaced; overwritten only if it is a mount point, or if the volume cannot rename files.
     #[default]
     Auto,
     /// Replaced, or not at all.
@@ -161,13 +164,13 @@ impl fmt::Display for Problem {
 /// How the program logs, before anything else is judged. Mistakes in it are reported by [`Config::read`].
 #[must_use]
 pub fn log(given: &Given) -> Log {
-    Reading::new(given).log()
+    Reading::new(&given.cleaned()).log()
 }
 
 /// Where the kubelet finds the last failure, before anything else is judged. Nothing for its default place.
 #[must_use]
 pub fn termination_log(given: &Given) -> Option<PathBuf> {
-    Reading::new(given).path(settings::TERMINATION_LOG)
+    Reading::new(&given.cleaned()).path(settings::TERMINATION_LOG)
 }
 
 impl Config {
@@ -176,7 +179,9 @@ impl Config {
     /// # Errors
     /// Every mistake there is, in the order of the names; at least one.
     pub fn read(given: &Given, output_needed: bool) -> Result<Self, Vec<Problem>> {
-        let mut reading = Reading::new(given);
+        let given = given.cleaned();
+        let mut reading = Reading::new(&given);
+        reading.warnings = given.doubts();
         reading.unknown_variables();
         let (fields, client_file) = reading.fields();
         let allow_insecure = reading.switch(settings::ALLOW_INSECURE_HTTP);
@@ -247,7 +252,8 @@ impl Probe {
     /// # Errors
     /// Every mistake there is.
     pub fn read(given: &Given) -> Result<Self, Vec<Problem>> {
-        let mut reading = Reading::new(given);
+        let given = given.cleaned();
+        let mut reading = Reading::new(&given);
         let mut files: Vec<PathBuf> = reading.flags(settings::FILE).map(PathBuf::from).collect();
         if files.iter().any(|file| file.as_os_str().is_empty()) {
             reading.wrong(settings::FILE, "is empty", "name a token file");

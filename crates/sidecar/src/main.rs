@@ -88,7 +88,8 @@ impl Environment {
     /// These flags, and the variables of the process.
     fn with(flags: Vec<(String, String)>) -> Self {
         let (variables, unreadable) = variables();
-        Self { given: Given { flags, variables }, unreadable }
+        let given = Given { flags, variables, ..Given::default() };
+        Self { given: given.cleaned(), unreadable }
     }
 
     /// The settings of an exchange, and the endpoint they describe.
@@ -136,6 +137,10 @@ impl Environment {
     /// Says every mistake.
     fn refuse(&self, problems: &[Problem]) -> u8 {
         let log = self.log();
+        // They may be the cause of a problem.
+        for doubt in self.given.doubts() {
+            log.warn(&doubt, &[]);
+        }
         for problem in problems {
             log.error(&format!("wrong setting: {problem}"), &[("setting", &problem.setting)]);
         }
@@ -267,7 +272,7 @@ async fn check(environment: &Environment) -> Done {
         .any(|(flag, value)| flag == settings::JSON.flag && !["false", "0"].contains(&value.as_str()));
     let report = match environment.read(true) {
         Ok((config, endpoint)) => check::climb(&config, &endpoint, &CLOCK).await,
-        Err(problems) => check::Report::of_problems(&problems),
+        Err(problems) => check::Report::of_problems(&problems, environment.given.doubts()),
     };
     let printed = print(&if json { report.json() } else { report.text() });
     if report.is_sound() { Ok(printed) } else { Err(NO) }

@@ -44,9 +44,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Settings that cannot be used: the first rung is broken.
+    /// Settings that cannot be used: the first rung is broken. The doubts may be the cause.
     #[must_use]
-    pub fn of_problems(problems: &[Problem]) -> Self {
+    pub fn of_problems(problems: &[Problem], doubts: Vec<String>) -> Self {
         let broken = Broken {
             code: "wrong_settings",
             whose_move: "the pod's manifest",
@@ -55,7 +55,7 @@ impl Report {
         let rung = Rung {
             stage: Stage::Settings,
             told: format!("{} wrong", problems.len()),
-            notes: problems.iter().map(Problem::to_string).collect(),
+            notes: problems.iter().map(Problem::to_string).chain(doubts).collect(),
             broken: Some(broken),
         };
         Self { rungs: vec![rung] }

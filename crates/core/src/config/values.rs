@@ -1,0 +1,267 @@
+//! Values as a manifest delivers them: the line break that a Secret made with `echo` ends with, and references that
+//! Kubernetes did not expand.
+
+use super::Given;
+use crate::secret::Secret;
+
+/// The longest name of a variable that is repeated in a warning, in bytes.
+const LONGEST_NAME: usize = 64;
+
+/// How many references of one value are named.
+const MOST_NAMES: usize = 4;
+
+impl Given {
+    /// The same, without line breaks at the ends of values. The names of what ended with one are kept for a warning.
+    #[must_use]
+    pub fn cleaned(&self) -> Self {
+        let mut cleaned = self.clone();
+        for (name, value) in &mut cleaned.variables {
+            if let Some(text) = without_line_break(value.expose()) {
+                *value = Secret::new(text);
+                cleaned.line_breaks.push(name.clone());
+            }
+        }
+        for (flag, value) in &mut cleaned.flags {
+            if let Some(text) = without_line_break(value) {
+                *value = text;
+                cleaned.line_breaks.push(format!("--{flag}"));
+            }
+        }
+        cleaned
+    }
+
+    /// One sentence for each value that is probably not what was meant. Values are never repeated.
+    #[must_use]
+    pub fn doubts(&self) -> Vec<String> {
+        let broken = self.line_breaks.iter().map(|name| {
+            format!(
+                "{name} ends with a line break, which was removed: create the Secret without it (printf or kubectl \
+                 create secret, not echo)"
+            )
+        });
+        let of_variables = self.variables.iter().filter_map(|(variable, value)| {
+            let (what, it) = references(value.expose())?;
+            Some(format!(
+                "{variable} contains {what}, which Kubernetes did not expand: define {it} before {variable} in env, \
+                 or in envFrom; a value from a Secret or a ConfigMap is never expanded"
+            ))
+        });
+        let of_flags = self.flags.iter().filter_map(|(flag, value)| {
+            let (what, it) = references(value)?;
+            Some(format!(
+                "--{flag} contains {what}, which Kubernetes did not expand: define {it} in env or envFrom of this \
+                 container"
+            ))
+        });
+        broken.chain(of_variables).chain(of_flags).collect()
+    }
+}
+
+fn without_line_break(value: &str) -> Option<String> {
+    let text = value.trim_end_matches(['\r', '\n']);
+    (text.len() < value.len()).then(|| text.to_owned())
+}
+
+/// The references `$(NAME)` in a value, as they are written and by their names. What is no name of a variable is not
+/// repeated, since it may be a part of a secret.
+fn references(value: &str) -> Option<(String, String)> {
+    let mut names: Vec<&str> = value
+        .split("$(")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(name, _)| name)
+        .filter(|name| !name.is_empty())
+        .collect();
+    if names.is_empty() {
+        return None;
+    }
+    names.retain(|name| is_name(name));
+    names.dedup();
+    names.truncate(MOST_NAMES);
+    if names.is_empty() {
+        return Some(("a reference $(...)".to_owned(), "its variable".to_owned()));
+    }
+    Some((format!("$({})", names.join("), $(")), names.join(", ")))
+}
+
+/// `[A-Za-z_][A-Za-z0-9_.-]*`, not too long to be repeated.
+fn is_name(name: &str) -> bool {
+    name.len() <= LONGEST_NAME
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::given;
+    use super::super::{Config, Probe, Source, log};
+    use super::*;
+
+    const NEEDED: [&str; 6] = [
+        "dex_endpoint=https://dex.example/token",
+        "dex_access_token_file=/t",
+        "dex_grant_type=urn:ietf:params:oauth:grant-type:token-exchange",
+        "dex_subject_token_type=urn:ietf:params:oauth:token-type:id_token",
+        "dex_file_subject_token=/subject",
+        "dex_connector_id=k3s",
+    ];
+
+    /// The needed settings, with these in place of those of the same name.
+    fn with(more: &[&str]) -> Given {
+        let name = |line: &str| line.split_once('=').map(|(name, _)| name.to_owned());
+        let kept = NEEDED.iter().filter(|line| more.iter().all(|other| name(other) != name(line)));
+        given(&kept.copied().chain(more.iter().copied()).collect::<Vec<_>>())
+    }
+
+    fn read(more: &[&str]) -> Config {
+        Config::read(&with(more), true).unwrap()
+    }
+
+    #[test]
+    fn f152_a_line_break_at_the_end_of_any_variable_is_removed_and_reported() {
+        for end in ["\n", "\r\n", "\n\n", "\r"] {
+            for (line, read_as) in [
+                ("dex_endpoint=https://dex.example/token", "https://dex.example/token"),
+                ("dex_access_token_file=/run/dex/token", "/run/dex/token"),
+                ("dex_file_subject_token=/run/subject", "/run/subject"),
+                ("dex_connector_id=k3s", "k3s"),
+                ("dex_scope=openid", "openid"),
+                ("dex_basic_auth=incus:s3cret", "incus:s3cret"),
+                ("dex_file_basic_auth=/client", "/client"),
+                ("dex_refresh_before=2h", "7200s"),
+                ("DEXSIDECAR_OUTPUT_MODE=0640", "640"),
+                ("DEXSIDECAR_CA_FILE=/ca.pem", "/ca.pem"),
+                ("DEXSIDECAR_LOG=debug", "debug"),
+            ] {
+                let config = read(&[&format!("{line}{end}")]);
+                let output = config.output.as_ref().unwrap();
+                let client = match &config.client {
+                    Some(Source::Text(text)) => text.expose().to_owned(),
+                    Some(Source::File(path)) => path.display().to_string(),
+                    None => String::new(),
+                };
+                let all = [
+                    config.endpoint.to_string(),
+                    output.path.display().to_string(),
+                    config.subject_token_file().unwrap().display().to_string(),
+                    config.field("connector_id").unwrap_or_default().to_owned(),
+                    config.field("scope").unwrap_or_default().to_owned(),
+                    client,
+                    format!("{}s", config.schedule.before.unwrap_or_default().as_secs()),
+                    format!("{:o}", output.mode.unwrap_or_default()),
+                    config.ca_file.clone().unwrap_or_default().display().to_string(),
+                    config.log.level.name().to_owned(),
+                ];
+                assert!(all.iter().any(|value| value == read_as), "{line}{end:?}: {all:?}");
+                let name = line.split_once('=').unwrap().0;
+                assert_eq!(
+                    config.warnings,
+                    [format!(
+                        "{name} ends with a line break, which was removed: create the Secret without it (printf \
+                         or kubectl create secret, not echo)"
+                    )],
+                    "{end:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn f152_what_is_only_a_line_break_is_empty_and_the_rest_of_a_value_stays() {
+        let config = read(&["dex_basic_auth=\n", "DEXSIDECAR_CA_FILE=\r\n", "dex_resource=\n"]);
+        assert_eq!((config.client, config.ca_file), (None, None));
+        assert_eq!(config.warnings.len(), 3, "{:?}", config.warnings);
+        let missing = Config::read(&with(&["dex_endpoint=\n"]), true).unwrap_err();
+        assert!(missing.iter().any(|problem| problem.wrong == "is not set"), "{missing:?}");
+        for inside in ["\nk3s", " k3s ", "k\n3s", "k3s\n ", "k3s\t"] {
+            let config = read(&[&format!("dex_connector_id={inside}")]);
+            assert_eq!(config.field("connector_id"), Some(inside));
+            assert_eq!(config.warnings, [""; 0]);
+        }
+    }
+
+    #[test]
+    fn f152_options_and_probes_are_read_without_line_breaks_too() {
+        let mut options = with(&[]);
+        options.flags = vec![("ca-file".to_owned(), "/ca.pem\n".to_owned())];
+        let config = Config::read(&options, true).unwrap();
+        assert_eq!(config.ca_file, Some("/ca.pem".into()));
+        assert!(config.warnings[0].starts_with("--ca-file ends with a line break"), "{:?}", config.warnings);
+        let probe = Probe::read(&with(&["dex_access_token_file=/t\n", "DEXSIDECAR_MIN_TTL=5m\n"])).unwrap();
+        assert_eq!((probe.files, probe.min_ttl.as_secs()), (vec!["/t".into()], 300));
+        assert!(log(&with(&["DEXSIDECAR_LOG_FORMAT=json\n"])).json);
+    }
+
+    /// Proxies and certificates are read elsewhere, from the same variables.
+    #[test]
+    fn f152_variables_of_the_system_are_cleaned_once_and_reported_once() {
+        let cleaned =
+            with(&["HTTPS_PROXY=http://proxy:3128\n", "SSL_CERT_FILE=/ca.pem\r\n"]).cleaned().cleaned();
+        let value = |name: &str| {
+            let found = cleaned.variables.iter().find(|(given, _)| given == name);
+            found.map(|(_, value)| value.expose().to_owned())
+        };
+        assert_eq!(value("HTTPS_PROXY").as_deref(), Some("http://proxy:3128"));
+        assert_eq!(value("SSL_CERT_FILE").as_deref(), Some("/ca.pem"));
+        let warnings = Config::read(&cleaned, true).unwrap().warnings;
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+    }
+
+    #[test]
+    fn f153_a_reference_that_was_not_expanded_is_reported_with_its_reason() {
+        for name in [
+            "dex_basic_auth",
+            "dex_access_token_file",
+            "dex_file_subject_token",
+            "dex_resource",
+            "DEXSIDECAR_CA_FILE",
+            "DEXSIDECAR_TERMINATION_LOG",
+            "SSL_CERT_FILE",
+        ] {
+            let config = read(&[&format!("{name}=/incus:$(CLIENT_SECRET)")]);
+            assert_eq!(
+                config.warnings,
+                [format!(
+                    "{name} contains $(CLIENT_SECRET), which Kubernetes did not expand: define CLIENT_SECRET before \
+                     {name} in env, or in envFrom; a value from a Secret or a ConfigMap is never expanded"
+                )]
+            );
+        }
+        let literal = read(&["dex_basic_auth=incus:$(CLIENT_SECRET)"]);
+        assert_eq!(literal.client, Some(Source::Text(Secret::new("incus:$(CLIENT_SECRET)".to_owned()))));
+    }
+
+    #[test]
+    fn f153_only_names_of_variables_are_repeated_and_not_too_many() {
+        let long = format!("$({})", "A".repeat(65));
+        for (value, named) in [
+            ("$(A):$(B.c-d)", Some("$(A), $(B.c-d)")),
+            ("$(A)$(A)", Some("$(A)")),
+            ("$(A)$(B)$(C)$(D)$(E)", Some("$(A), $(B), $(C), $(D)")),
+            ("$(s3cr t)", Some("a reference $(...)")),
+            ("$(9)", Some("a reference $(...)")),
+            (long.as_str(), Some("a reference $(...)")),
+            ("$(never closed", None),
+            ("$()", None),
+            ("$HOME ${A} (A) $ (A)", None),
+        ] {
+            let warnings = read(&[&format!("dex_basic_auth={value}")]).warnings;
+            let expected = named.map(|named| format!("dex_basic_auth contains {named}, which"));
+            assert_eq!(warnings.len(), usize::from(named.is_some()), "{value}: {warnings:?}");
+            assert!(warnings.iter().all(|warning| warning.starts_with(expected.as_deref().unwrap())));
+        }
+    }
+
+    #[test]
+    fn f153_an_option_is_reported_too() {
+        let mut options = with(&[]);
+        options.flags = vec![("ca-file".to_owned(), "$(CA)".to_owned())];
+        let warnings = Config::read(&options, true).unwrap().warnings;
+        assert_eq!(
+            warnings,
+            [
+                "--ca-file contains $(CA), which Kubernetes did not expand: define CA in env or envFrom of this container"
+            ]
+        );
+    }
+}
