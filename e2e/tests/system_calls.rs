@@ -2,6 +2,7 @@
 //! the new one, and the next start heals. (Those that fail: tests/failed_calls.rs.)
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -277,4 +278,39 @@ fn the_program_takes_away_from_itself_what_it_never_needs() {
     let (asked, done, refused) = restricted(&["once"]);
     assert!(asked && (done || refused), "asked: {asked}, done: {done}, refused: {refused}");
     assert_eq!(restricted(&["wait", "--", "/bin/true"]), (false, false, false));
+}
+
+/// Root without its capabilities is an owner like others: it cannot open a file of mode 0400 for writing.
+#[test]
+fn f159_on_a_volume_without_rename_a_mode_that_forbids_its_owner_to_write_is_no_obstacle() {
+    let world = World::new();
+    for mode in ["0400", "0444"] {
+        let setup = world.setup().set("DEXSIDECAR_OUTPUT_MODE", mode);
+        let script = setup.folder().join("as-owner");
+        let drop = "setpriv --bounding-set=-all --inh-caps=-all";
+        let drop = if rustix::process::geteuid().is_root() { drop } else { "" };
+        fs::write(&script, format!("#!/bin/sh\nexec {drop} {} \"$@\"\n", program().display()))
+            .expect("a temporary directory");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("its owner may");
+        let inject = "-e trace=renameat,fchmod,openat -e inject=renameat:error=ENOSYS";
+        let (trace, setup) = Trace::of_program(script, setup, inject);
+        for _ in 0..3 {
+            let done = setup.done(&["once", "--timeout", "2s"]);
+            let what = format!("{mode}: {}{}", done.stderr, trace.lines().join("\n"));
+            assert!(done.code == Some(0) && !done.stderr.contains("code="), "{what}");
+            assert_eq!(
+                world.endpoint.issued().last(),
+                fs::read_to_string(setup.output()).ok().as_ref(),
+                "{what}"
+            );
+            let is = fs::metadata(setup.output()).expect("a file").mode() & 0o7777;
+            assert_eq!(format!("{is:04o}"), mode, "{what}");
+        }
+        // The second and the third time it was forbidden first.
+        assert!(
+            trace.lines().iter().any(|line| line.contains("EACCES")),
+            "{mode}: {}",
+            trace.lines().join("\n")
+        );
+    }
 }
