@@ -161,15 +161,15 @@ failures! {
         "the subject token on disk has expired by this node's clock",
         "the kubelet replaces it in time: mount its volume without subPath; then check the kubelet, the API server and this node's clock";
 
-    NameNotFound = "name_not_found", Name, Network, Network,
-        "the name does not exist in DNS",
-        "check the host in dex_endpoint and the pod's dnsPolicy";
+    NameNotFound = "name_not_found", Name, Network, Pod,
+        "the host's name does not exist, or has no address",
+        "correct the host in dex_endpoint, or the pod's dnsPolicy and dnsConfig; a name outside DNS goes into hostAliases";
     NameLookupFailed = "name_lookup_failed", Name, Network, Network,
-        "the name could not be looked up",
-        "the cluster's DNS did not answer usefully: look at it, and at NetworkPolicies on port 53";
+        "the host's name could not be looked up",
+        "look at the name servers named here (the cluster's CoreDNS), and at NetworkPolicies on port 53, UDP and TCP";
     ConnectRefused = "connect_refused", Connect, Network, DexHealth,
         "nothing listens there",
-        "see whether Dex runs, and whether host and port in dex_endpoint are right";
+        "see whether Dex runs and its Service has ready endpoints, and whether host and port in dex_endpoint are right";
     ConnectFailed = "connect_failed", Connect, Network, Network,
         "no connection could be made",
         "check host and port in dex_endpoint, NetworkPolicies, and whether Dex runs";
@@ -189,37 +189,37 @@ failures! {
     NoRoots = "no_roots", Tls, Local, Pod,
         "no trusted certificate was found on this system",
         "mount a CA bundle and name it with DEXSIDECAR_CA_FILE or SSL_CERT_FILE";
-    CertificateUntrusted = "certificate_untrusted", Tls, Config, Pod,
+    CertificateUntrusted = "certificate_untrusted", Tls, Network, Pod,
         "the server's certificate is not signed by a trusted CA",
-        "name the CA that signed it with DEXSIDECAR_CA_FILE";
-    CertificateWrongName = "certificate_wrong_name", Tls, Config, DexConfig,
+        "name the CA that signed it, or the certificate itself, with DEXSIDECAR_CA_FILE";
+    CertificateWrongName = "certificate_wrong_name", Tls, Network, DexConfig,
         "the server's certificate is for another name",
         "use a host in dex_endpoint that the certificate names, or add this host to the certificate";
-    CertificateExpired = "certificate_expired", Tls, Config, DexConfig,
+    CertificateExpired = "certificate_expired", Tls, Network, DexConfig,
         "the server's certificate has expired",
         "renew it; if it is in date, this node's clock is wrong";
-    CertificateNotYetValid = "certificate_not_yet_valid", Tls, Config, DexConfig,
+    CertificateNotYetValid = "certificate_not_yet_valid", Tls, Network, DexConfig,
         "the server's certificate is not valid yet",
         "this node's clock is likely behind; otherwise the certificate was made for the future";
-    CertificateInvalid = "certificate_invalid", Tls, Config, DexConfig,
+    CertificateInvalid = "certificate_invalid", Tls, Network, DexConfig,
         "the server's certificate cannot be accepted",
         "issue a new one: X.509 v3, for servers, with the host as a subject alternative name";
-    CertificateExtensionUnsupported = "certificate_extension_unsupported", Tls, Config, Pod,
+    CertificateExtensionUnsupported = "certificate_extension_unsupported", Tls, Network, Pod,
         "a certificate has a critical extension that is not supported",
         "put the named certificate, or the server's own, into the CA file (DEXSIDECAR_CA_FILE): it is then trusted by itself";
-    CertificateKeyUnsupported = "certificate_key_unsupported", Tls, Config, DexConfig,
+    CertificateKeyUnsupported = "certificate_key_unsupported", Tls, Network, DexConfig,
         "a certificate's key is not supported",
         "issue the certificate with an RSA key of 2048 to 8192 bits, with ECDSA on P-256, P-384 or P-521, or with Ed25519";
-    CertificateSignatureUnsupported = "certificate_signature_unsupported", Tls, Config, DexConfig,
+    CertificateSignatureUnsupported = "certificate_signature_unsupported", Tls, Network, DexConfig,
         "a certificate is signed with an algorithm that is not accepted",
         "issue it again, signed with SHA-256 or SHA-384";
-    CertificateChainTooLarge = "certificate_chain_too_large", Tls, Config, DexConfig,
+    CertificateChainTooLarge = "certificate_chain_too_large", Tls, Network, DexConfig,
         "the server sends more than 64 KiB of certificates",
         "let the server send its own certificate and the intermediates, and not a whole bundle of CAs";
-    TlsNotSpoken = "tls_not_spoken", Tls, Config, Pod,
+    TlsNotSpoken = "tls_not_spoken", Tls, Network, Pod,
         "the server does not speak TLS on this port",
-        "check the port in dex_endpoint; a Dex that serves plain http needs http:// there";
-    TlsRefused = "tls_refused", Tls, Config, DexConfig,
+        "check the host and the port in dex_endpoint, and what listens there";
+    TlsRefused = "tls_refused", Tls, Network, DexConfig,
         "no TLS session could be agreed on",
         "let the server offer TLS 1.2 or 1.3 with AES-GCM or ChaCha20 and X25519, P-256, P-384 or P-521, and not demand a client certificate";
     TlsFailed = "tls_failed", Tls, Network, Network,
@@ -362,13 +362,30 @@ pub struct Failure {
     pub detail: String,
     /// How long the server asked to be left alone.
     pub retry_after: Option<Duration>,
+    /// Who owns it, where more is known than the table says.
+    pub owner: Option<Mover>,
 }
 
 impl Failure {
     /// A failure with its details.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after: None }
+        Self { code, detail: detail.into(), retry_after: None, owner: None }
+    }
+
+    /// The same with another owner than the table's: a time-out belongs to whoever owns the step that took too long.
+    #[must_use]
+    pub fn owned_by(self, owner: Mover) -> Self {
+        Self { owner: Some(owner), ..self }
+    }
+
+    /// Who owns it.
+    #[must_use]
+    pub const fn owner(&self) -> Mover {
+        match self.owner {
+            Some(owner) => owner,
+            None => self.code.entry().mover,
+        }
     }
 
     /// Its row of the table.

@@ -290,7 +290,9 @@ impl Refresher {
             return pause;
         }
         self.failed = self.failed.saturating_add(1);
-        self.refused_with = (entry.pace != Pace::Network).then_some(inputs);
+        // A certificate is refused by what is in the CA file, and by the clock.
+        let depends_on_us = entry.pace != Pace::Network || entry.stage == Stage::Tls;
+        self.refused_with = depends_on_us.then_some(inputs);
         let mut pause = self.schedule.retry_after(entry.stage, entry.pace, self.failed, left, jitter);
         if let Some(asked_for) = failure.retry_after {
             // A server may slow us down, but not past the last moment at which a try makes sense.

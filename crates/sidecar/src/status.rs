@@ -92,7 +92,7 @@ impl Status {
             ("health", &health.name()),
             ("tries", &self.tries),
             ("next_try_in", &Human(pause)),
-            ("whose_move", &entry.mover.name()),
+            ("whose_move", &failure.owner().name()),
             ("hint", &entry.hint),
         ];
         self.log.line(level, entry.summary, &facts[usize::from(failure.detail.is_empty())..]);

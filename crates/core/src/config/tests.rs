@@ -142,21 +142,31 @@ fn a_misspelt_field_is_sent_and_warned_of() {
 }
 
 #[test]
-fn plain_http_is_accepted_where_it_cannot_leave() {
+fn f154_plain_http_is_refused_at_startup_for_a_public_address_only() {
     let read = |url: &str, more: &[&str]| {
         let endpoint = format!("dex_endpoint={url}");
         let mut all = vec![endpoint.as_str(), "dex_access_token_file=/t"];
         all.extend(more);
         Config::read(&given(&all), true).map(|config| config.warnings.len() - 4)
     };
-    assert_eq!(read("http://127.0.0.1:5556/dex/token", &[]), Ok(0));
-    assert_eq!(read("http://dex.auth.svc/token", &[]), Ok(1));
-    assert_eq!(read("http://dex.example/token", &["DEXSIDECAR_ALLOW_INSECURE_HTTP=true"]), Ok(1));
-    let refused = read("http://dex.example/token", &[]).unwrap_err();
-    assert_eq!(
-        refused[0].to_string(),
-        "dex_endpoint is plain http and leads outside: use https, or set DEXSIDECAR_ALLOW_INSECURE_HTTP to true"
-    );
+    for here in ["http://127.0.0.1:5556/dex/token", "http://[::1]/token", "http://localhost/token"] {
+        assert_eq!(read(here, &[]), Ok(0), "{here}");
+    }
+    // A name may lead anywhere, which only a look-up tells.
+    let inside =
+        ["dex.auth.svc", "dex.dex:5556", "dex.lan", "dex.example", "10.0.0.7", "100.64.0.1", "[fe80::1]"];
+    for host in inside {
+        assert_eq!(read(&format!("http://{host}/token"), &[]), Ok(1), "{host}");
+    }
+    for public in ["8.8.8.8", "[2001:db8::1]", "[::ffff:8.8.8.8]"] {
+        let url = format!("http://{public}/token");
+        assert_eq!(read(&url, &["DEXSIDECAR_ALLOW_INSECURE_HTTP=true"]), Ok(1), "{public}");
+        let refused = read(&url, &[]).unwrap_err();
+        assert_eq!(
+            refused[0].to_string(),
+            "dex_endpoint is plain http to a public address: use https, or set DEXSIDECAR_ALLOW_INSECURE_HTTP to true"
+        );
+    }
 }
 
 #[test]

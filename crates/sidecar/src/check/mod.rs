@@ -2,8 +2,8 @@
 //! explained. Nothing is written, and the exchange it makes is a real one.
 
 mod report;
+mod steps;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use dexsidecar_core::claims::Claims;
@@ -16,9 +16,8 @@ use dexsidecar_core::keys::{self, Discovery};
 use dexsidecar_core::settings::SUBJECT_TOKEN;
 
 use crate::edge::clock::Clock;
-use crate::edge::dns::KnownBy;
 use crate::edge::output_file;
-use crate::edge::token_endpoint::{HttpEndpoint, Origin};
+use crate::edge::token_endpoint::HttpEndpoint;
 use crate::probe;
 use crate::trade::{Inputs, LastGood};
 
@@ -39,12 +38,12 @@ pub async fn climb(config: &Config, endpoint: &HttpEndpoint, clock: &Clock) -> R
     };
     report.sound(Stage::SubjectToken, subject_token(config, inputs.subject.as_ref(), clock));
 
-    let (host, port) = endpoint.first_hop(url);
     let asked = clock.now().boot;
-    match endpoint.resolve(&host, port).await {
+    match endpoint.resolve(url).await {
         Ok((addresses, origin)) => {
             let took = asked.until(clock.now().boot);
-            report.sound(Stage::Name, (name(&host, &addresses, &origin, took), vec![]));
+            let (host, _) = endpoint.first_hop(url);
+            report.sound(Stage::Name, (steps::name(&host, &addresses, &origin, took), vec![]));
         }
         Err(failure) => return report.broken(&failure, vec![]),
     }
@@ -52,16 +51,11 @@ pub async fn climb(config: &Config, endpoint: &HttpEndpoint, clock: &Clock) -> R
         Ok(connection) => connection,
         Err(failure) => return report.broken(&failure, vec![]),
     };
-    let through =
-        if host == url.host() { String::new() } else { format!(" through the proxy {host}:{port}") };
-    report.sound(Stage::Connect, (format!("{}{through}", url.authority()), vec![]));
+    report.sound(Stage::Connect, (steps::connection(connection.peer(), &endpoint.route(url)), vec![]));
 
     if url.is_tls() {
         match endpoint.handshake(url, connection).await {
-            Ok(session) => {
-                let told = format!("{}; certificates trusted: {}", session.version, session.trusted);
-                report.sound(Stage::Tls, (told, vec![]));
-            }
+            Ok(session) => report.sound(Stage::Tls, steps::tls(&session, clock.now().unix)),
             Err(failure) => return report.broken(&failure, vec![]),
         }
     } else {
@@ -109,27 +103,6 @@ fn settings(config: &Config) -> Sound {
         ),
         config.warnings.clone(),
     )
-}
-
-/// As `dex.auth: 10.0.0.7, fd00::7 (DNS server 10.96.0.10, search domain svc.cluster.local, 3 ms)`.
-fn name(host: &str, addresses: &[SocketAddr], origin: &Origin, took: Duration) -> String {
-    let addresses: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
-    let from = match origin {
-        Origin::Literal => return format!("{host} is an address"),
-        Origin::Localhost => "this machine, without a look-up".to_owned(),
-        Origin::LookUp(KnownBy::Hosts) => "/etc/hosts".to_owned(),
-        Origin::LookUp(KnownBy::Dns { server, name }) => {
-            let server = if server.port() == 53 { server.ip().to_string() } else { server.to_string() };
-            let asked = host.strip_suffix('.').unwrap_or(host);
-            match name.strip_prefix(asked).and_then(|domain| domain.strip_prefix('.')) {
-                Some(domain) => {
-                    format!("DNS server {server}, search domain {domain}, {} ms", took.as_millis())
-                }
-                None => format!("DNS server {server}, {} ms", took.as_millis()),
-            }
-        }
-    };
-    format!("{host}: {} ({from})", addresses.join(", "))
 }
 
 fn subject_token(config: &Config, subject: Option<&Claims>, clock: &Clock) -> Sound {

@@ -76,7 +76,7 @@ impl Report {
             notes,
             broken: Some(Broken {
                 code: entry.name,
-                whose_move: entry.mover.name(),
+                whose_move: failure.owner().name(),
                 hint: entry.hint.to_owned(),
             }),
         });

@@ -130,14 +130,28 @@ fn f094_what_was_refused_is_tried_again_soon_after_a_step_and_once_a_minute_at_m
         assert!(pause.is_some_and(|pause| pause >= secs(15)), "{pause:?}");
         refresher
     };
-    let mut refresher = failing(Code::CertificateNotYetValid);
+    let mut refresher = failing(Code::AccessDenied);
     let _ = refresher.step(stepped(10.0, 9_000), Jitter::new(1.0));
     assert_eq!((refresher.due(), refresher.reason()), (at(15.0).boot, Reason::ClockStepped));
-    fail(&mut refresher, Code::CertificateNotYetValid, 15.0);
+    fail(&mut refresher, Code::AccessDenied, 15.0);
     let _ = refresher.step(stepped(16.0, 0), Jitter::new(1.0));
     assert_eq!(refresher.reason(), Reason::Retry, "it steps to and fro");
     let _ = refresher.step(stepped(70.0, 9_000), Jitter::new(1.0));
     assert_eq!(refresher.due(), at(75.0).boot);
+    // A certificate's dates do, though it is tried as often as the network.
+    let mut refresher = new();
+    let _ = refresher.step(at(0.0), Jitter::NONE);
+    for _ in 0..9 {
+        let _ = refresher.failed(
+            &Failure::new(Code::CertificateNotYetValid, ""),
+            Fingerprint(0),
+            at(0.0),
+            Jitter::new(1.0),
+        );
+    }
+    assert_eq!(refresher.due(), at(30.0).boot);
+    let _ = refresher.step(stepped(10.0, 9_000), Jitter::new(1.0));
+    assert_eq!((refresher.due(), refresher.reason()), (at(15.0).boot, Reason::ClockStepped));
     // The network does not care what time it is.
     let mut refresher = failing(Code::ConnectRefused);
     let _ = refresher.step(stepped(10.0, 9_000), Jitter::new(1.0));

@@ -107,13 +107,19 @@ impl HttpEndpoint {
         self.proxies.for_url(url).map_or_else(|| (url.host().to_owned(), url.port()), proxy::Proxy::place)
     }
 
-    /// The addresses of a host. One step of [`TokenEndpoint::send`], for `check`.
+    /// The addresses of the first hop to this URL, which [`Self::first_hop`] names. One step of [`TokenEndpoint::send`],
+    /// for `check`.
     ///
     /// # Errors
-    /// Why there are none.
-    pub async fn resolve(&self, host: &str, port: u16) -> Result<(Vec<SocketAddr>, Origin), Failure> {
+    /// Why there are none; of a proxy, [`Code::ProxyFailed`].
+    pub async fn resolve(&self, url: &EndpointUrl) -> Result<(Vec<SocketAddr>, Origin), Failure> {
         let progress = Progress::default();
-        self.in_time(&progress, name::resolve(host, port, &progress)).await
+        let (host, port) = self.first_hop(url);
+        let resolved = self.in_time(&progress, name::resolve(&host, port, &progress)).await;
+        match self.proxies.for_url(url) {
+            Some(proxy) => resolved.map_err(|why| tunnel::failure(proxy, &why)),
+            None => resolved,
+        }
     }
 
     /// A connection to the endpoint, through its proxy if it has one, before TLS. One step, for `check`.
@@ -142,7 +148,7 @@ impl HttpEndpoint {
         progress: &Progress,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        let late = |_| Err(Failure::new(Code::TimedOut, progress.to_string()));
+        let late = |_| Err(Failure::new(Code::TimedOut, progress.to_string()).owned_by(progress.owner()));
         tokio::time::timeout(self.timeout, work).await.unwrap_or_else(late)
     }
 

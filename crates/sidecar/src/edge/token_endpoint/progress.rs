@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::fmt;
 
+use dexsidecar_core::failure::Mover;
+
 /// What is being waited for, and from whom.
 #[derive(Debug, Default)]
 pub(super) enum Step {
@@ -29,6 +31,16 @@ impl Progress {
     /// An attempt that begins there.
     pub(super) const fn new(step: Step) -> Self {
         Self(RefCell::new(step))
+    }
+
+    /// Who owns a time-out at this step.
+    pub(super) fn owner(&self) -> Mover {
+        match &*self.0.borrow() {
+            Step::Beginning | Step::Answering(_) => Mover::DexHealth,
+            Step::Resolving(_) | Step::Connecting(_) | Step::Tunnelling(_) | Step::Handshaking(_) => {
+                Mover::Network
+            }
+        }
     }
 
     /// From now on it is at this step.

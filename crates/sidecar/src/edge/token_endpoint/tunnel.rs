@@ -68,7 +68,7 @@ pub(super) async fn open(
 }
 
 /// What went wrong with a proxy, by the variable that names it.
-fn failure(proxy: &Proxy, why: &dyn Display) -> Failure {
+pub(super) fn failure(proxy: &Proxy, why: &dyn Display) -> Failure {
     Failure::new(Code::ProxyFailed, plain(&format!("{} of {}: {why}", proxy.origin(), proxy.variable), 512))
 }
 

@@ -65,7 +65,7 @@ async fn both_versions_are_spoken() {
         let endpoint = Client::trusting(&ca.pem());
         let endpoint = &endpoint.endpoint;
         assert_eq!(endpoint.first_hop(&url), ("127.0.0.1".to_owned(), server.address.port()));
-        assert_eq!(endpoint.resolve("127.0.0.1", 7).await.unwrap().0, ["127.0.0.1:7".parse().unwrap()]);
+        assert_eq!(endpoint.resolve(&url).await.unwrap().0, [server.address]);
         let connection = endpoint.connect(&url).await.unwrap();
         assert_eq!(connection.peer(), server.address.to_string());
         let session = endpoint.handshake(&url, connection).await.unwrap();

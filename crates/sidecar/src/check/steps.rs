@@ -1,0 +1,116 @@
+//! What `check` says of the steps on the way to Dex that succeeded: name, connection, TLS.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use dexsidecar_core::time::UnixTime;
+
+use crate::edge::dns::KnownBy;
+use crate::edge::token_endpoint::{Certificate, Origin, Route, Session};
+
+/// Certificates with fewer days left are worth a note.
+const FEW_DAYS: u64 = 7;
+
+/// As `dex.auth: 10.0.0.7 (IPv4; DNS server 10.96.0.10, search domain svc.cluster.local, 3 ms)`.
+pub(super) fn name(host: &str, addresses: &[SocketAddr], origin: &Origin, took: Duration) -> String {
+    let known_by = match origin {
+        Origin::Literal => return format!("{host} is an address"),
+        Origin::Localhost => "this machine, without a look-up".to_owned(),
+        Origin::LookUp(KnownBy::Hosts) => "/etc/hosts".to_owned(),
+        Origin::LookUp(KnownBy::Dns { server, name }) => {
+            let asked = host.strip_suffix('.').unwrap_or(host);
+            let domain = name.strip_prefix(asked).and_then(|domain| domain.strip_prefix('.'));
+            let domain = domain.map_or_else(String::new, |domain| format!(", search domain {domain}"));
+            format!("DNS server {}{domain}, {} ms", server.ip(), took.as_millis())
+        }
+    };
+    let families =
+        match (addresses.iter().any(SocketAddr::is_ipv4), addresses.iter().any(SocketAddr::is_ipv6)) {
+            (true, true) => "IPv4 and IPv6",
+            (true, false) => "IPv4",
+            (false, _) => "IPv6",
+        };
+    let addresses: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
+    format!("{host}: {} ({families}; {known_by})", addresses.join(", "))
+}
+
+/// As `10.0.0.7:443, without a proxy`.
+pub(super) fn connection(peer: &str, route: &Route) -> String {
+    match route {
+        Route::Direct => format!("{peer}, without a proxy"),
+        Route::DirectToThisMachine { variable } => {
+            format!("{peer}, without the proxy of {variable}: the host is this machine")
+        }
+        Route::DirectByException { variable } => {
+            format!("{peer}, without the proxy of {variable}: NO_PROXY lists the host")
+        }
+        Route::Through { variable, .. } => format!("{peer} ({variable})"),
+    }
+}
+
+/// As `TLS 1.3; CN=dex, issued by CN=ca, ECDSA P-256, 89 days left; certificates trusted: 1`.
+pub(super) fn tls(session: &Session, now: UnixTime) -> (String, Vec<String>) {
+    let days = |certificate: &Certificate| {
+        certificate.not_after.saturating_sub(now.as_duration().as_secs()) / 86_400
+    };
+    let told = |certificate: &Certificate| {
+        let Certificate { subject, issuer, key, .. } = certificate;
+        let subject = if subject.is_empty() { "no subject" } else { subject };
+        format!("{subject}, issued by {issuer}, {key}, {} days left", days(certificate))
+    };
+    let mut chain = session.chain.iter();
+    let server = chain.next();
+    let first = server.map_or_else(|| "a certificate of an unknown form".to_owned(), told);
+    let mut notes: Vec<_> = chain.map(|further| format!("sent with it: {}", told(further))).collect();
+    if server.is_some_and(|server| days(server) < FEW_DAYS) {
+        notes.push("the server's certificate expires soon".to_owned());
+    }
+    (format!("{}; {first}; certificates trusted: {}", session.version, session.trusted), notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_up_is_described() {
+        let addresses = ["10.0.0.7:443".parse().unwrap(), "[fd00::7]:443".parse().unwrap()];
+        let dns = |name: &str| {
+            Origin::LookUp(KnownBy::Dns { server: "10.96.0.10:53".parse().unwrap(), name: name.to_owned() })
+        };
+        let told =
+            |host, addresses: &[SocketAddr], origin| name(host, addresses, &origin, Duration::from_millis(3));
+        assert_eq!(
+            told("dex.auth", &addresses, dns("dex.auth.svc.cluster.local")),
+            "dex.auth: 10.0.0.7, fd00::7 (IPv4 and IPv6; DNS server 10.96.0.10, search domain svc.cluster.local, 3 ms)"
+        );
+        assert_eq!(
+            told("dex.", &addresses[1..], dns("dex")),
+            "dex.: fd00::7 (IPv6; DNS server 10.96.0.10, 3 ms)"
+        );
+        assert_eq!(
+            told("dex", &addresses[..1], Origin::LookUp(KnownBy::Hosts)),
+            "dex: 10.0.0.7 (IPv4; /etc/hosts)"
+        );
+        assert_eq!(told("10.0.0.7", &addresses[..1], Origin::Literal), "10.0.0.7 is an address");
+    }
+
+    #[test]
+    fn a_route_is_described_with_its_reason() {
+        let variable = "HTTPS_PROXY";
+        for (route, words) in [
+            (Route::Direct, "p, without a proxy"),
+            (
+                Route::DirectToThisMachine { variable },
+                "p, without the proxy of HTTPS_PROXY: the host is this machine",
+            ),
+            (
+                Route::DirectByException { variable },
+                "p, without the proxy of HTTPS_PROXY: NO_PROXY lists the host",
+            ),
+            (Route::Through { proxy: "http://x:1".to_owned(), variable }, "p (HTTPS_PROXY)"),
+        ] {
+            assert_eq!(connection("p", &route), words);
+        }
+    }
+}
