@@ -9,17 +9,25 @@ const MOST_ADDRESSES: usize = 16;
 
 /// Every address that the file gives a name, in the order of the lines, with this port.
 pub(super) fn addresses(content: &[u8], name: &str, port: u16) -> Vec<SocketAddr> {
-    let bare = |name: &str| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    let wanted = bare(name);
+    let wanted = key(name);
     let lines = content.split(|byte| *byte == b'\n');
     let found = lines.filter_map(|line| {
         let line = line.split(|byte| *byte == b'#').next()?;
         let line = String::from_utf8_lossy(line);
         let mut words = fields(&line);
         let address = address(words.next()?, port)?;
-        words.any(|word| bare(word) == wanted).then_some(address)
+        words.any(|word| key(word) == wanted).then_some(address)
     });
     found.take(MOST_ADDRESSES).collect()
+}
+
+/// Two names are the same where these are (Go's `absDomainName`): a final dot is added to a name with a dot in it.
+fn key(name: &str) -> String {
+    let mut key = name.to_ascii_lowercase();
+    if key.contains('.') && !key.ends_with('.') {
+        key.push('.');
+    }
+    key
 }
 
 #[cfg(test)]
@@ -48,6 +56,8 @@ mod tests {
     fn all_addresses_of_a_name_are_found() {
         let content = "10.0.0.7 dex\nfd00::7 dex dex.example\n10.0.0.8 other\n10.0.0.9 dex";
         assert_eq!(found(content, "dex"), ["10.0.0.7", "fd00::7", "10.0.0.9"]);
+        assert!(found("10.0.0.7 dex.", "dex").is_empty(), "as for Go");
+        assert_eq!(found("::ffff:10.0.0.7 dex", "dex"), ["10.0.0.7"]);
         assert!(found(content, "x").is_empty() && found(content, "").is_empty());
         let many: String = (0..100).map(|n| format!("10.0.0.{n} dex\n")).collect();
         assert_eq!(found(&many, "dex").len(), MOST_ADDRESSES);

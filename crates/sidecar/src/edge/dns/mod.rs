@@ -103,11 +103,26 @@ async fn look_up_in(
 /// One look-up in DNS.
 struct LookUp<'a> {
     conf: ResolvConf,
-    /// The server to ask first: the one that answered last.
-    first_server: Cell<usize>,
+    /// The index of the server to begin with.
+    first_server: usize,
+    /// What each server did so far.
+    conduct: RefCell<Vec<Conduct>>,
+    /// The server that denied a name last.
+    denied_by: Cell<Option<SocketAddr>>,
     /// What went wrong, each thing once.
     troubles: RefCell<Vec<String>>,
     progress: &'a dyn Fn(&str),
+}
+
+/// What a server did within one look-up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Conduct {
+    /// It was not asked, or has time left to answer.
+    Unknown,
+    /// It answered a query, whatever it was.
+    Answered,
+    /// It let a query time out, and answered none.
+    Silent,
 }
 
 /// What is known of one family of a name's addresses.
@@ -125,7 +140,14 @@ enum Known {
 impl<'a> LookUp<'a> {
     fn new(conf: ResolvConf, progress: &'a dyn Fn(&str)) -> Self {
         let first = if conf.rotate { usize::from(chance::number()) % conf.servers.len() } else { 0 };
-        Self { conf, first_server: Cell::new(first), troubles: RefCell::default(), progress }
+        Self {
+            first_server: first,
+            conduct: vec![Conduct::Unknown; conf.servers.len()].into(),
+            denied_by: Cell::default(),
+            conf,
+            troubles: RefCell::default(),
+            progress,
+        }
     }
 
     async fn run(&self, host: &str, port: u16) -> Result<Found, NotFound> {
@@ -187,32 +209,53 @@ impl<'a> LookUp<'a> {
 
     /// Asks server after server until one knows.
     async fn family(&self, name: &DomainName, family: Family) -> Known {
-        let servers = &self.conf.servers;
         for attempt in 0..self.conf.attempts {
-            let first = self.first_server.get();
-            for at in (0..servers.len()).map(|offset| (first + offset) % servers.len()) {
-                let server = servers[at];
+            for at in self.order_of_servers() {
+                let server = self.conf.servers[at];
                 let manner = Manner {
                     timeout: self.conf.timeout,
                     tcp_only: self.conf.use_tcp,
                     ad: self.conf.trust_ad,
                     again: attempt > 0,
                 };
-                let known = match transport::ask(server, name, family, manner).await {
-                    Ok(Reply::Addresses(addresses)) => Known::Addresses(addresses, server),
-                    Ok(Reply::NoAddress) => Known::NoAddress,
-                    Ok(Reply::NoSuchName) => Known::NoSuchName,
-                    Ok(_) => continue,
-                    Err(why) => {
-                        self.note(server, family, &why);
-                        continue;
+                let reply = transport::ask(server, name, family, manner).await;
+                self.observe(at, &reply);
+                match reply {
+                    Ok(Reply::Addresses(addresses)) => return Known::Addresses(addresses, server),
+                    Ok(Reply::NoAddress) => {
+                        self.denied_by.set(Some(server));
+                        return Known::NoAddress;
                     }
-                };
-                self.first_server.set(at);
-                return known;
+                    Ok(Reply::NoSuchName) => {
+                        self.denied_by.set(Some(server));
+                        return Known::NoSuchName;
+                    }
+                    Ok(_) => {}
+                    Err(why) => self.note(server, family, &why),
+                }
             }
         }
         Known::Nothing
+    }
+
+    /// The indices of the servers as resolv.conf has them, those that are silent last: such a server costs its time-out once,
+    /// not once for each search domain. Whoever answered stays in its place, be it with an error, since a later server may
+    /// not know the names that this one knows.
+    fn order_of_servers(&self) -> Vec<usize> {
+        let conduct = self.conduct.borrow();
+        let count = conduct.len();
+        let mut order: Vec<usize> = (0..count).map(|offset| (self.first_server + offset) % count).collect();
+        order.sort_by_key(|at| conduct[*at] == Conduct::Silent);
+        order
+    }
+
+    fn observe(&self, at: usize, reply: &Result<Reply, NoAnswer>) {
+        let mut conduct = self.conduct.borrow_mut();
+        match reply {
+            Ok(_) | Err(NoAnswer::Failed(_)) => conduct[at] = Conduct::Answered,
+            Err(NoAnswer::TimedOut(_)) if conduct[at] == Conduct::Unknown => conduct[at] = Conduct::Silent,
+            Err(_) => {}
+        }
     }
 
     fn note(&self, server: SocketAddr, family: Family, why: &NoAnswer) {
@@ -225,17 +268,14 @@ impl<'a> LookUp<'a> {
     }
 
     fn detail(&self, host: &str, is_absent: bool, has_no_address: bool) -> String {
-        let servers: Vec<_> = self.conf.servers.iter().map(|server| server.ip().to_string()).collect();
         let tried = match self.conf.candidates(host).len() {
             1 => String::new(),
             names => format!(", asked for under {names} names (search list of /etc/resolv.conf)"),
         };
         if is_absent {
             let what = if has_no_address { "has no address" } else { "does not exist (NXDOMAIN)" };
-            return format!(
-                "{host} {what}, says {}{tried}",
-                servers[self.first_server.get() % servers.len()]
-            );
+            let server = self.denied_by.get().map_or_else(String::new, |by| format!(", says {}", by.ip()));
+            return format!("{host} {what}{server}{tried}");
         }
         format!("{host}: {}{tried}", self.troubles.borrow().join(", "))
     }
@@ -253,7 +293,8 @@ async fn after(one: &Known, other: impl Future<Output = Known>) -> Known {
 
 fn found(name: String, server: SocketAddr, ips: impl Iterator<Item = IpAddr>, port: u16) -> Found {
     let mut addresses: Vec<SocketAddr> = Vec::new();
-    for address in ips.map(|ip| SocketAddr::new(ip, port)) {
+    // `::ffff:10.0.0.7` is 10.0.0.7, as for Go: a machine without IPv6 reaches it too.
+    for address in ips.map(|ip| SocketAddr::new(ip.to_canonical(), port)) {
         if !addresses.contains(&address) {
             addresses.push(address);
         }
@@ -265,7 +306,7 @@ fn found(name: String, server: SocketAddr, ips: impl Iterator<Item = IpAddr>, po
 /// An address as files have it, with this port; one of version 6 may name its interface: `fe80::1%eth0`.
 fn address(text: &str, port: u16) -> Option<SocketAddr> {
     let Some((ip, zone)) = text.split_once('%') else {
-        return text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
+        return text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip.to_canonical(), port));
     };
     let ip = ip.parse().ok()?;
     let index = zone.parse().ok().or_else(|| {

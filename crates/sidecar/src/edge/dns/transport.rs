@@ -26,6 +26,8 @@ pub(super) enum NoAnswer {
     Broken(io::Error),
     /// What came was no answer to the query.
     Malformed,
+    /// The answer over UDP was truncated and had no address; why there is none over TCP.
+    Truncated(Box<Self>),
     /// It answered that it cannot.
     Failed(message::Error),
 }
@@ -39,6 +41,7 @@ impl fmt::Display for NoAnswer {
                 f.write_str(&text.split(" (os error").next().unwrap_or_default().to_lowercase())
             }
             Self::Malformed => f.write_str("malformed answer"),
+            Self::Truncated(why) => write!(f, "truncated answer, then over TCP: {why}"),
             Self::Failed(error) => error.fmt(f),
         }
     }
@@ -99,6 +102,7 @@ async fn exchange(server: SocketAddr, query: &Query, manner: Manner) -> Result<R
         Reply::Truncated(addresses) => match over_tcp(server, query, manner.timeout).await {
             Ok(Reply::Truncated(more)) => Ok(Reply::Truncated(more)),
             Ok(whole) => Ok(whole),
+            Err(why) if addresses.is_empty() => Err(NoAnswer::Truncated(Box::new(why))),
             Err(_) => Ok(Reply::Truncated(addresses)),
         },
         reply => Ok(reply),
