@@ -1,171 +1,232 @@
-//! A name server that does as it is told: answers, refuses, lies, truncates or swallows. For programs in a network namespace
-//! of their own, since it listens where resolvers ask.
+//! A fake name server on port 53 of several loopback addresses. What a query gets is set per name, per family and per server:
+//! an answer, an error, nothing, a late, truncated or malformed message. For programs in a network namespace of their own.
+
+mod message;
+mod rule;
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// What a question gets.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Reply {
-    /// This address.
-    Address(Ipv4Addr),
-    /// The same, but over UDP only that it is too long.
-    Truncated(Ipv4Addr),
-    /// The name exists, without an address.
-    Empty,
-    /// There is no such name: NXDOMAIN.
-    Absent,
-    /// SERVFAIL.
-    Failed,
-    /// REFUSED.
-    Refused,
-    /// Nothing.
-    Silence,
-    /// What is no answer to the question, or none at all.
-    Lie(Lie),
+use message::Question;
+pub use rule::{Edns, Family, Lie, Over, Reply, Rule};
+
+/// Answers over UDP and TCP.
+pub const FIRST: Ipv4Addr = Ipv4Addr::LOCALHOST;
+/// The same, at another address.
+pub const SECOND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// The same, at another address.
+pub const THIRD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+/// The UDP port is closed.
+pub const TCP_ONLY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 4);
+/// The TCP port is closed.
+pub const UDP_ONLY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 5);
+/// Both ports are closed: no name server is there.
+pub const CLOSED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
+/// The address in forged answers, and the one that they come from where their source is forged too.
+pub const FORGED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
+
+/// How many datagrams a flood has. A resolver that reads them all has read enough.
+const FLOOD: usize = 20_000;
+/// How long a message over TCP is dripped at most.
+const LONGEST_DRIP: Duration = Duration::from_secs(60);
+
+/// A query that came in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Asked {
+    /// The server that was asked.
+    pub server: Ipv4Addr,
+    /// The name, in lower case, without a final dot.
+    pub name: String,
+    /// The family.
+    pub family: Family,
+    /// Whether it came over TCP.
+    pub tcp: bool,
+    /// Whether it had an OPT record.
+    pub edns: bool,
 }
 
-/// How an answer is none.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Lie {
-    /// To another question, by its number.
-    Number,
-    /// The name is another name for itself.
-    Circle,
-    /// The name begins where it begins.
-    Pointer,
-    /// More records are announced than there are.
-    Counts,
-    /// Half of the question.
-    Half,
-    /// All that is left out of the message over UDP is left out over TCP too.
-    Truncated,
-}
+/// A name, and the server and the family for which something is set; nothing stands for all of them.
+type Key = (String, Option<Ipv4Addr>, Option<Family>);
 
 #[derive(Debug, Default)]
 struct State {
-    names: BTreeMap<String, Reply>,
-    asked: Vec<String>,
+    rules: BTreeMap<Key, (Rule, usize)>,
+    asked: Vec<Asked>,
 }
 
-/// A running name server, on 127.0.0.1:53. It ends with the process.
+/// A running name server. It ends with the process.
 #[derive(Clone, Debug)]
-pub struct Names(Arc<Mutex<State>>);
+pub struct NameServer(Arc<Mutex<State>>);
 
-impl Names {
-    /// Starts it. A name that it was told nothing of is absent.
+impl NameServer {
+    /// Starts it on all its addresses. A name for which nothing is set does not exist.
     ///
     /// # Panics
-    /// Where nobody may listen on port 53.
+    /// Where the process may not listen on port 53.
     #[must_use]
     pub fn start() -> Self {
-        let names = Self(Arc::new(Mutex::new(State::default())));
-        let udp = UdpSocket::bind("127.0.0.1:53").expect("a network namespace of its own");
-        let tcp = TcpListener::bind("127.0.0.1:53").expect("a network namespace of its own");
-        let known = names.clone();
-        std::thread::spawn(move || {
-            let mut question = [0; 1500];
-            while let Ok((length, from)) = udp.recv_from(&mut question) {
-                if let Some(answer) = known.answer(&question[..length], false) {
-                    let _ = udp.send_to(&answer, from);
+        let server = Self(Arc::default());
+        for address in [FIRST, SECOND, THIRD, UDP_ONLY] {
+            let udp = UdpSocket::bind((address, 53)).expect("a network namespace of its own");
+            let known = server.clone();
+            std::thread::spawn(move || known.serve_udp(address, &udp));
+        }
+        for address in [FIRST, SECOND, THIRD, TCP_ONLY] {
+            let tcp = TcpListener::bind((address, 53)).expect("a network namespace of its own");
+            let known = server.clone();
+            std::thread::spawn(move || {
+                for stream in tcp.incoming().map_while(Result::ok) {
+                    let known = known.clone();
+                    std::thread::spawn(move || known.serve_tcp(address, stream));
                 }
-            }
-        });
-        let known = names.clone();
-        std::thread::spawn(move || {
-            for mut stream in tcp.incoming().map_while(Result::ok) {
-                let (mut length, mut question) = ([0; 2], [0; 1500]);
-                let read = stream.read_exact(&mut length).is_ok();
-                let length = usize::from(u16::from_be_bytes(length)).min(question.len());
-                if read
-                    && stream.read_exact(&mut question[..length]).is_ok()
-                    && let Some(answer) = known.answer(&question[..length], true)
-                {
-                    let length = u16::try_from(answer.len()).expect("short answers");
-                    let _ = stream.write_all(&[&length.to_be_bytes()[..], &answer].concat());
-                }
-            }
-        });
-        names
+            });
+        }
+        server
     }
 
-    /// What a name gets from now on.
-    pub fn set(&self, name: &str, reply: Reply) {
-        self.state().names.insert(name.to_owned(), reply);
+    /// Sets what a name gets from all servers for both families. Whatever was set for the name before is forgotten.
+    pub fn set(&self, name: &str, rule: impl Into<Rule>) {
+        let mut state = self.state();
+        state.rules.retain(|(set, _, _), _| set != name);
+        state.rules.insert((name.to_owned(), None, None), (rule.into(), 0));
+    }
+
+    /// Sets what a name gets from all servers for one family.
+    pub fn set_family(&self, name: &str, family: Family, rule: impl Into<Rule>) {
+        self.state().rules.insert((name.to_owned(), None, Some(family)), (rule.into(), 0));
+    }
+
+    /// Sets what a name gets from one server for both families.
+    pub fn set_at(&self, server: Ipv4Addr, name: &str, rule: impl Into<Rule>) {
+        self.state().rules.insert((name.to_owned(), Some(server), None), (rule.into(), 0));
     }
 
     /// Every name that was asked for, in order.
     #[must_use]
     pub fn asked(&self) -> Vec<String> {
-        self.state().asked.clone()
+        self.state().asked.iter().map(|asked| asked.name.clone()).collect()
+    }
+
+    /// Every query for names that begin like this, in order.
+    #[must_use]
+    pub fn queries(&self, begin: &str) -> Vec<Asked> {
+        self.state().asked.iter().filter(|asked| asked.name.starts_with(begin)).cloned().collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// RFC 1035 §4: the header, the question again, and perhaps one A record.
-    fn answer(&self, question: &[u8], tcp: bool) -> Option<Vec<u8>> {
-        let (name, end) = name(question)?;
-        let kind = question.get(end..end + 2)?;
-        let reply = {
-            let mut state = self.state();
-            state.asked.push(name.clone());
-            state.names.get(&name).copied().unwrap_or(Reply::Absent)
-        };
-        let (code, address, truncated) = match reply {
-            Reply::Silence => return None,
-            Reply::Address(address) => (0, Some(address), false),
-            Reply::Truncated(address) => (0, tcp.then_some(address), !tcp),
-            Reply::Empty => (0, None, false),
-            Reply::Failed => (2, None, false),
-            Reply::Absent => (3, None, false),
-            Reply::Refused => (5, None, false),
-            Reply::Lie(Lie::Truncated) => (0, None, true),
-            Reply::Lie(_) => (0, Some(Ipv4Addr::LOCALHOST), false),
-        };
-        // Of addresses only those of version 4 are known here.
-        let address = address.filter(|_| kind == [0, 1] || matches!(reply, Reply::Lie(_)));
-        let mut answer = question.get(..2)?.to_vec();
-        answer.extend([0x84 | if truncated { 2 } else { 0 }, 0x80 | code]);
-        answer.extend([0, 1, 0, u8::from(address.is_some()), 0, 0, 0, 0]);
-        answer.extend(question.get(12..end + 4)?);
-        if let Some(address) = address {
-            // A pointer to the name, type A, class IN, one second to live, four bytes.
-            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
-            answer.extend(address.octets());
-        }
-        match reply {
-            Reply::Lie(Lie::Number) => answer[0] ^= 0xff,
-            Reply::Lie(Lie::Counts) => answer[7] = 200,
-            Reply::Lie(Lie::Half) => answer.truncate(12 + (end - 12) / 2),
-            Reply::Lie(Lie::Circle) => {
-                // CNAME, and as its name a pointer to the question's.
-                answer.truncate(end + 4);
-                answer.extend([0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 1, 0, 2, 0xc0, 12]);
+    fn serve_udp(&self, address: Ipv4Addr, socket: &UdpSocket) {
+        let mut query = [0; 1500];
+        while let Ok((length, from)) = socket.recv_from(&mut query) {
+            let Some(question) = Question::parse(&query[..length]) else { continue };
+            let Some(rule) = self.rule(address, &question, false) else { continue };
+            let socket = socket.try_clone().expect("a socket can be cloned");
+            if rule.delay.is_zero() && rule.reply != Reply::Lie(Lie::Flood) {
+                answer_udp(&socket, from, &question, rule);
+            } else {
+                std::thread::spawn(move || {
+                    std::thread::sleep(rule.delay);
+                    answer_udp(&socket, from, &question, rule);
+                });
             }
-            Reply::Lie(Lie::Pointer) => {
-                let here = u8::try_from(end + 4).ok()?;
-                answer[end + 4..end + 6].copy_from_slice(&[0xc0, here]);
-            }
-            _ => {}
         }
-        Some(answer)
+    }
+
+    /// One query a connection, as the resolvers under test send it.
+    fn serve_tcp(&self, address: Ipv4Addr, mut stream: TcpStream) {
+        let mut length = [0; 2];
+        if stream.read_exact(&mut length).is_err() {
+            return;
+        }
+        let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
+        if stream.read_exact(&mut query).is_err() {
+            return;
+        }
+        let Some(question) = Question::parse(&query) else { return };
+        let rule = self.rule(address, &question, true);
+        let Some(rule) = rule.filter(|rule| rule.reply != Reply::Silence) else {
+            // Open and silent, until the client leaves.
+            let _ = stream.read(&mut [0; 1]);
+            return;
+        };
+        std::thread::sleep(rule.delay);
+        answer_tcp(&mut stream, &question, rule);
+    }
+
+    /// What this query gets; nothing where it is lost.
+    fn rule(&self, server: Ipv4Addr, question: &Question, tcp: bool) -> Option<Rule> {
+        let family = question.family?;
+        let name = question.name.clone();
+        let mut state = self.state();
+        state.asked.push(Asked { server, name: name.clone(), family, tcp, edns: question.edns.is_some() });
+        let keys = [(Some(server), Some(family)), (Some(server), None), (None, Some(family)), (None, None)];
+        let key = keys.map(|(server, family)| (name.clone(), server, family));
+        let key = key.iter().find(|key| state.rules.contains_key(key));
+        let (rule, seen) = match key.and_then(|key| state.rules.get_mut(key)) {
+            Some((rule, seen)) => {
+                *seen += 1;
+                (*rule, *seen)
+            }
+            None => (Reply::Absent.into(), 1),
+        };
+        drop(state);
+        let is_served = match rule.over {
+            Over::Both => true,
+            Over::Tcp => tcp,
+            Over::Udp => !tcp,
+        };
+        let is_lost = seen <= rule.lost || question.edns.is_some() && rule.edns == Edns::Lost;
+        (is_served && !is_lost).then_some(rule)
     }
 }
 
-/// The name of the first question, and where its type begins.
-fn name(question: &[u8]) -> Option<(String, usize)> {
-    let (mut at, mut labels) = (12, vec![]);
-    loop {
-        let length = usize::from(*question.get(at)?);
-        at += 1;
-        if length == 0 {
-            return Some((labels.join(".").to_lowercase(), at));
+fn answer_udp(socket: &UdpSocket, from: SocketAddr, question: &Question, rule: Rule) {
+    if rule.forged {
+        for forged in question.forgeries(FORGED) {
+            let _ = socket.send_to(&forged, from);
         }
-        labels.push(String::from_utf8_lossy(question.get(at..at + length)?).into_owned());
-        at += length;
+        let true_in_form = question.answer(Reply::Address(FORGED), rule.edns, false);
+        for source in [FIRST, FORGED] {
+            let other = UdpSocket::bind((source, 0)).expect("any port");
+            if let Some(bytes) = &true_in_form {
+                let _ = other.send_to(bytes, from);
+            }
+        }
     }
+    let Some(answer) = question.answer(rule.reply, rule.edns, false) else { return };
+    let times = if rule.reply == Reply::Lie(Lie::Flood) { FLOOD } else { 1 };
+    for _ in 0..times {
+        if socket.send_to(&answer, from).is_err() {
+            return;
+        }
+    }
+}
+
+fn answer_tcp(stream: &mut TcpStream, question: &Question, rule: Rule) {
+    let Some(answer) = question.answer(rule.reply, rule.edns, true) else { return };
+    let mut send = |length: usize, bytes: &[u8]| {
+        let length = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+        stream.write_all(&[&length, bytes].concat())
+    };
+    let _ = match rule.reply {
+        Reply::Lie(Lie::Flood) => {
+            while send(usize::MAX, &[0; 4096]).is_ok() {}
+            Ok(())
+        }
+        Reply::Lie(Lie::Short) => send(answer.len() + 100, &answer),
+        Reply::Lie(Lie::Drip) => {
+            let mut sent = send(1_000, &[]);
+            for _ in 0..LONGEST_DRIP.as_millis() / 100 {
+                sent = sent.and_then(|()| stream.write_all(&[0]));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            sent
+        }
+        _ => send(answer.len(), &answer),
+    };
 }

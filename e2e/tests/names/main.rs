@@ -1,0 +1,207 @@
+//! Name resolution of the binary that ships, against a fake name server, Go's resolver and, in the long form, CoreDNS.
+//!
+//! This program enters a network namespace of its own, where it may listen on port 53 and replace files of /etc.
+
+mod changes;
+mod families;
+mod files;
+mod go;
+mod messages;
+mod search;
+mod servers;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
+
+use dexsidecar_e2e::endpoint::Endpoint;
+use dexsidecar_e2e::names::NameServer;
+use dexsidecar_e2e::process::tied;
+use dexsidecar_e2e::sidecar::{Setup, broken, program, report, shipped};
+use dexsidecar_e2e::volume::Volume;
+use libtest_mimic::{Arguments, Trial};
+use tempfile::TempDir;
+
+/// Set for the program inside the namespace.
+const INSIDE: &str = "DEXSIDECAR_E2E_NAMES";
+
+/// The search domains of this program's own resolv.conf.
+const SEARCHED: [&str; 6] = [
+    "default.svc.cluster.local",
+    "svc.cluster.local",
+    "cluster.local",
+    "a.example",
+    "b.example",
+    "c.example",
+];
+
+/// One server that is asked once, for a second.
+const ONCE: &str = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n";
+
+static NAMES: OnceLock<NameServer> = OnceLock::new();
+
+fn names() -> &'static NameServer {
+    NAMES.get().expect("it is started before the tests")
+}
+
+/// A test and its name.
+type Test = (&'static str, fn());
+
+/// Tests by their names.
+macro_rules! tests {
+    ($($test:ident),* $(,)?) => { &[$((stringify!($test), $test as fn())),*] };
+}
+use tests;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let inside = std::env::var_os(INSIDE).is_some();
+    if !inside && !arguments.list {
+        return enter();
+    }
+    if inside {
+        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+        assert!(up.is_ok_and(|status| status.success()), "this test needs ip (iproute2)");
+        assert!(NAMES.set(NameServer::start()).is_ok(), "it is started once");
+    }
+    let all = [
+        changes::TESTS,
+        families::TESTS,
+        files::TESTS,
+        go::TESTS,
+        messages::TESTS,
+        search::TESTS,
+        servers::TESTS,
+    ];
+    let trials = all.concat().into_iter().map(|(name, test)| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    });
+    let trials = trials.collect();
+    // Most of a test is waiting.
+    let threads = arguments.test_threads.unwrap_or(6);
+    libtest_mimic::run(&Arguments { test_threads: Some(threads), ..arguments }, trials).exit_code()
+}
+
+fn enter() -> ExitCode {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let config = directory.path().join("resolv.conf");
+    let searched = SEARCHED.join(" ");
+    let text = format!("nameserver 127.0.0.1\nsearch {searched}\noptions ndots:5 timeout:1 attempts:1\n");
+    fs::write(&config, text).expect("a temporary directory");
+    let hosts = directory.path().join("hosts");
+    fs::write(&hosts, "127.0.0.1 localhost both.test\n::1 localhost both.test\n")
+        .expect("a temporary directory");
+    let this = std::env::current_exe().expect("a program knows where it is");
+    let script = format!(
+        "mount --bind {} /etc/resolv.conf; mount --bind {} /etc/hosts; exec {} \"$@\"",
+        config.display(),
+        hosts.display(),
+        this.display()
+    );
+    let status = tied("/usr/bin/unshare".as_ref())
+        .args(["--user", "--map-root-user", "--net", "--mount", "sh", "-ec", &script, "sh"])
+        .args(std::env::args().skip(1))
+        .env(INSIDE, "1")
+        .env("SIDECAR_BIN", shipped())
+        .status();
+    let code = status.ok().and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
+    if code.is_none() {
+        let _ = writeln!(std::io::stderr(), "this test needs unshare with user namespaces (util-linux)");
+    }
+    ExitCode::from(code.unwrap_or(1))
+}
+
+/// A fake Dex that is reached under names, and a subject token.
+struct Dex {
+    endpoint: Endpoint,
+    volume: Volume,
+}
+
+impl Dex {
+    fn start() -> Self {
+        let endpoint = Endpoint::start("127.0.0.1:0", None);
+        Self { endpoint, volume: Volume::with("eyJh.eyJi.canary") }
+    }
+
+    /// A sidecar that exchanges there under this name.
+    fn under(&self, name: &str) -> Setup {
+        setup(&self.endpoint, &self.volume, name)
+    }
+
+    /// The addresses that a name has under these files, or the code and the text of the failure. Nothing is tried twice.
+    fn looked_up(&self, etc: &Etc, name: &str) -> Result<BTreeSet<IpAddr>, (String, String)> {
+        looked_up(&etc.around(self.under(name)))
+    }
+}
+
+/// A sidecar that asks for this name.
+fn setup(endpoint: &Endpoint, volume: &Volume, name: &str) -> Setup {
+    let url = format!("http://{name}:{}/dex/token", endpoint.address().port());
+    Setup::new().subject(volume).set("dex_endpoint", url).set("DEXSIDECAR_ALLOW_INSECURE_HTTP", "true")
+}
+
+/// What `check` finds at its name step.
+fn looked_up(setup: &Setup) -> Result<BTreeSet<IpAddr>, (String, String)> {
+    found(&report(setup))
+}
+
+/// The addresses in the name step of a report, or the code and the text of its failure.
+fn found(report: &serde_json::Value) -> Result<BTreeSet<IpAddr>, (String, String)> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let failed = broken(report);
+    if failed["rung"] == "name" {
+        return Err((text(&failed["code"]), text(&failed["told"])));
+    }
+    let steps = report["rungs"].as_array().cloned().unwrap_or_default();
+    let step = steps.iter().find(|step| step["rung"] == "name").map(|step| text(&step["told"]));
+    let step = step.unwrap_or_else(|| panic!("there is a name step: {report:#}"));
+    // Where they come from stands in brackets.
+    let list = step.split(" (").next().unwrap_or_default();
+    Ok(list.split([' ', ',']).filter_map(|word| word.parse().ok()).collect())
+}
+
+fn only(ip: &str) -> BTreeSet<IpAddr> {
+    [ip.parse().expect("an address")].into()
+}
+
+/// A directory that a program sees as /etc. Its files may be changed meanwhile.
+struct Etc(TempDir);
+
+impl Etc {
+    /// With a resolv.conf, and a hosts file that knows `localhost`.
+    fn with(resolv_conf: impl AsRef<[u8]>) -> Self {
+        let etc = Self(tempfile::tempdir().expect("a temporary directory"));
+        etc.write("resolv.conf", resolv_conf);
+        etc.write("hosts", "127.0.0.1 localhost\n");
+        etc
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).expect("a temporary directory");
+    }
+
+    /// The same sidecar with this /etc.
+    fn around(&self, setup: Setup) -> Setup {
+        let script = "mount --bind \"$0\" /etc; exec \"$@\"";
+        let words = ["/usr/bin/unshare", "--mount", "/bin/sh", "-ec", script].map(Path::new);
+        setup.program(&[&words[..], &[self.0.path(), &program()]].concat())
+    }
+
+    /// The same without any capability, so that permissions count.
+    fn around_without_capabilities(&self, setup: Setup) -> Setup {
+        let script = "mount --bind \"$0\" /etc; exec setpriv --inh-caps=-all --bounding-set=-all \"$@\"";
+        let words = ["/usr/bin/unshare", "--mount", "/bin/sh", "-ec", script].map(Path::new);
+        setup.program(&[&words[..], &[self.0.path(), &program()]].concat())
+    }
+}

@@ -1,0 +1,160 @@
+//! Messages that are large, truncated, malformed, forged or without end.
+
+use std::net::Ipv4Addr;
+
+use dexsidecar_e2e::endpoint::Endpoint;
+use dexsidecar_e2e::names::{Edns, Family, Lie, Over, Reply, Rule, UDP_ONLY};
+use dexsidecar_e2e::volume::Volume;
+
+use super::{Dex, Etc, ONCE, Test, names, only, setup, tests};
+
+pub(crate) const TESTS: &[Test] = tests![
+    f007_a_name_server_that_lies_is_told_and_healed,
+    f131_an_answer_over_512_bytes_needs_no_tcp,
+    f131_a_truncated_answer_is_asked_for_over_tcp,
+    f131_a_server_without_edns_is_asked_without_it,
+    f131_an_alias_is_followed_inside_the_answer,
+    f133_forged_answers_are_ignored,
+    f133_malformed_answers_are_reported_and_heal,
+    f133_answers_without_end_are_cut_off_and_heal,
+];
+
+const HERE: Reply = Reply::Address(Ipv4Addr::LOCALHOST);
+
+/// Nothing that a name server can say makes it fall, hang or connect to where nobody said; when it tells the truth again, all
+/// is well.
+fn f007_a_name_server_that_lies_is_told_and_healed() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let lies = [Lie::Number, Lie::Circle, Lie::Pointer, Lie::Counts, Lie::Half, Lie::Truncated];
+    std::thread::scope(|scope| {
+        for lie in lies {
+            let (endpoint, volume) = (&endpoint, &volume);
+            scope.spawn(move || {
+                let name = format!("{lie:?}.lies.test").to_lowercase();
+                names().set(&name, Reply::Lie(lie));
+                let mut sidecar =
+                    setup(endpoint, volume, &format!("{name}.")).arguments("--attempt-timeout 4s").run();
+                // Some resolvers read as much of it as makes sense.
+                sidecar.process.until(&format!("{lie:?} is told or seen through"), |process| {
+                    process.said("code=name_")
+                        + process.said("code=timed_out")
+                        + process.said("token written")
+                        > 0
+                });
+                names().set(&name, Reply::Address(Ipv4Addr::LOCALHOST));
+                sidecar.process.until_said("token written", 1);
+                assert_eq!(sidecar.terminate(), Some(0), "{lie:?}");
+            });
+        }
+    });
+}
+
+fn f131_an_answer_over_512_bytes_needs_no_tcp() {
+    let dex = Dex::start();
+    for size in [500, 700, 1_000] {
+        let name = format!("large-{size}.test");
+        names().set(&name, Rule::from(Reply::Large(Ipv4Addr::LOCALHOST, size)));
+        let etc = Etc::with(format!("nameserver {UDP_ONLY}\noptions timeout:1 attempts:1\n"));
+        assert_eq!(dex.looked_up(&etc, &name), Ok(only("127.0.0.1")), "{size}");
+        assert!(names().queries(&name).iter().all(|query| query.edns && !query.tcp));
+    }
+}
+
+fn f131_a_truncated_answer_is_asked_for_over_tcp() {
+    let dex = Dex::start();
+    names().set("truncated.test", Reply::Truncated(Ipv4Addr::LOCALHOST));
+    names().set("larger.test", Reply::Large(Ipv4Addr::LOCALHOST, 3_000));
+    for name in ["truncated.test", "larger.test"] {
+        assert_eq!(dex.looked_up(&Etc::with(ONCE), name), Ok(only("127.0.0.1")), "{name}");
+    }
+    // What came before the cut is used where TCP is closed. Go fails here.
+    names().set_family("cut.test", Family::A, Reply::Lie(Lie::Short));
+    names().set_family("cut.test", Family::Aaaa, Reply::Empty);
+    let etc = Etc::with(format!("nameserver {UDP_ONLY}\noptions timeout:1 attempts:1\n"));
+    assert_eq!(dex.looked_up(&etc, "cut.test"), Ok(only("127.0.0.1")));
+    names().set("cut-empty.test", Rule::from(Reply::Truncated(Ipv4Addr::LOCALHOST)));
+    let failed = dex.looked_up(&etc, "cut-empty.test").expect_err("nothing came, and TCP is closed");
+    assert_eq!(failed.0, "name_lookup_failed");
+    assert!(failed.1.contains("truncated") && failed.1.contains("connection refused"), "{}", failed.1);
+}
+
+fn f131_a_server_without_edns_is_asked_without_it() {
+    let dex = Dex::start();
+    for (number, edns) in [Edns::Code(1), Edns::Code(4), Edns::HeaderOnly, Edns::Lost].into_iter().enumerate()
+    {
+        let name = format!("edns-{number}.test");
+        names().set(&name, Rule::from(HERE).edns(edns).over(Over::Udp));
+        let etc = Etc::with("nameserver 127.0.0.1\noptions timeout:1 attempts:2\n");
+        assert_eq!(dex.looked_up(&etc, &name), Ok(only("127.0.0.1")), "{edns:?}");
+    }
+}
+
+fn f131_an_alias_is_followed_inside_the_answer() {
+    let dex = Dex::start();
+    names().set("alias.test", Reply::Alias(Ipv4Addr::LOCALHOST));
+    assert_eq!(dex.looked_up(&Etc::with(ONCE), "alias.test"), Ok(only("127.0.0.1")));
+}
+
+fn f133_forged_answers_are_ignored() {
+    let dex = Dex::start();
+    names().set("forged.test", Rule::from(HERE).forged());
+    for options in ["timeout:1 attempts:1", "timeout:1", "timeout:1 single-request"] {
+        let etc = Etc::with(format!("nameserver 127.0.0.1\noptions {options}\n"));
+        assert_eq!(dex.looked_up(&etc, "forged.test"), Ok(only("127.0.0.1")), "{options}");
+    }
+    names().set("only-forged.test", Rule::from(Reply::Lie(Lie::Number)).forged());
+    let failed = dex.looked_up(&Etc::with(ONCE), "only-forged.test").expect_err("no true answer comes");
+    assert_eq!(failed.0, "name_lookup_failed");
+    assert!(failed.1.contains("no answer within 1s"), "{}", failed.1);
+}
+
+fn f133_malformed_answers_are_reported_and_heal() {
+    heals(&[
+        Lie::Number,
+        Lie::Circle,
+        Lie::Pointer,
+        Lie::Counts,
+        Lie::Half,
+        Lie::Question,
+        Lie::Echo,
+        Lie::Nothing,
+        Lie::Noise,
+        Lie::Length,
+        Lie::Overrun,
+        Lie::Beyond,
+    ]);
+}
+
+/// Bounded by `check`'s deadline (15 s): the process ends by itself, with a report.
+fn f133_answers_without_end_are_cut_off_and_heal() {
+    heals(&[Lie::Flood, Lie::Drip]);
+}
+
+/// Each of these is reported as what it is, over UDP and over TCP; when the server answers again, a token comes.
+fn heals(lies: &[Lie]) {
+    let dex = Dex::start();
+    std::thread::scope(|scope| {
+        for &lie in lies {
+            let dex = &dex;
+            scope.spawn(move || {
+                for options in ["timeout:1 attempts:1", "timeout:1 attempts:1 use-vc", "timeout:1 attempts:2"]
+                {
+                    let name = format!("{lie:?}.{}.malformed.test", options.len()).to_lowercase();
+                    names().set(&name, Reply::Lie(lie));
+                    let etc = Etc::with(format!("nameserver 127.0.0.1\noptions {options}\n"));
+                    let failed = dex.looked_up(&etc, &name).expect_err("no answer counts");
+                    // A CNAME without an address is an answer, and says that there is none.
+                    let code = if lie == Lie::Circle { "name_not_found" } else { "name_lookup_failed" };
+                    assert_eq!(failed.0, code, "{lie:?}, {options}: {}", failed.1);
+                    assert!(failed.1.contains(&name) && failed.1.contains("127.0.0.1"), "{}", failed.1);
+                    let mut sidecar = etc.around(dex.under(&name)).run();
+                    sidecar.process.until_said(&format!("code={code}"), 1);
+                    names().set(&name, HERE);
+                    sidecar.until_token();
+                    assert_eq!(sidecar.terminate(), Some(0), "{lie:?}");
+                }
+            });
+        }
+    });
+}
