@@ -4,6 +4,8 @@
 //! `corpus` and are replayed by every test run on the stable toolchain. Inputs are text where the thing itself is text, so that the
 //! corpus can be read and mended by hand.
 
+mod dns;
+
 use std::cell::RefCell;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -26,6 +28,8 @@ use dexsidecar_core::verdict::Verdict;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+pub use dns::dns;
+
 /// A secret that may stand anywhere in an input, and nowhere in what the program says.
 pub const CANARY: &str = "canary-5f0c1e9b";
 
@@ -33,10 +37,11 @@ pub const CANARY: &str = "canary-5f0c1e9b";
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is its file in `fuzz_targets` and its folder in `corpus` too.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("answer", answer),
     ("basic", basic),
     ("claims", claims),
+    ("dns", dns),
     ("duration", duration),
     ("environment", environment),
     ("http", http),

@@ -5,6 +5,7 @@
 //! `/etc/hosts` first, then DNS. Nothing is remembered from one look-up to the next. A look-up ends when its future is
 //! dropped; its parts have their own limits, and the caller sets one over all of it.
 
+pub mod fuzzing;
 mod hosts;
 mod message;
 mod order;
