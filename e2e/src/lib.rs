@@ -5,6 +5,7 @@
 pub mod app_image;
 pub mod certificates;
 pub mod control_plane;
+pub mod coredns;
 pub mod counterpart;
 pub mod dex;
 pub mod dex_answers;

@@ -1,4 +1,4 @@
-//! A fake name server on port 53 of several loopback addresses. What a query gets is set per name, per family and per server:
+//! A fake name server on port 53 of several loopback addresses. What a query gets is set per name, family and server:
 //! an answer, an error, nothing, a late, truncated or malformed message. For programs in a network namespace of their own.
 
 mod message;
@@ -124,6 +124,10 @@ impl NameServer {
         let mut query = [0; 1500];
         while let Ok((length, from)) = socket.recv_from(&mut query) {
             let Some(question) = Question::parse(&query[..length]) else { continue };
+            if question.family.is_none() {
+                let _ = socket.send_to(&question.no_records(), from);
+                continue;
+            }
             let Some(rule) = self.rule(address, &question, false) else { continue };
             let socket = socket.try_clone().expect("a socket can be cloned");
             if rule.delay.is_zero() && rule.reply != Reply::Lie(Lie::Flood) {

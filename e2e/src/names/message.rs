@@ -106,6 +106,11 @@ impl Question {
         Some(answer)
     }
 
+    /// What a query for another type gets: CoreDNS asks such to see whether its upstream is there.
+    pub(super) fn no_records(&self) -> Vec<u8> {
+        self.head(0, false)
+    }
+
     /// Header and question, without records.
     fn head(&self, code: u8, truncated: bool) -> Vec<u8> {
         let mut answer = self.query[..2].to_vec();

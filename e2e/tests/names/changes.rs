@@ -7,24 +7,23 @@ use std::time::Duration;
 
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::names::Reply;
-use dexsidecar_e2e::sidecar::{broken, report};
 use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
 
-use super::{Etc, Test, names, setup, tests};
+use super::{Etc, Test, looked_up, names, setup, tests};
 
 pub(crate) const TESTS: &[Test] = tests![
-    f007_a_name_that_is_not_to_be_had_is_told_and_healed,
-    f007_a_name_that_is_lost_later_takes_no_token_away,
+    f007_a_failed_lookup_is_reported_and_heals,
+    f007_a_lookup_that_fails_later_keeps_the_token,
     f010_localhost_is_this_machine_whatever_a_name_server_says,
-    f008_a_resolver_that_hangs_holds_up_nothing,
+    f008_a_silent_name_server_delays_nothing_else,
     f008_a_silent_name_server_costs_no_thread_and_delays_no_exit,
-    f121_without_ipv6_a_name_with_both_is_reached,
-    f010_another_address_is_taken_at_the_next_exchange,
-    f010_another_resolv_conf_is_read_at_the_next_exchange,
+    f121_without_ipv6_a_name_of_both_families_is_reached,
+    f010_a_changed_address_is_used_at_the_next_exchange,
+    f010_a_changed_resolv_conf_is_used_at_the_next_exchange,
 ];
 
-fn f007_a_name_that_is_not_to_be_had_is_told_and_healed() {
+fn f007_a_failed_lookup_is_reported_and_heals() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
     for (name, reply, code) in [
@@ -35,9 +34,8 @@ fn f007_a_name_that_is_not_to_be_had_is_told_and_healed() {
     ] {
         names().set(name, reply);
         let setup = setup(&endpoint, &volume, name);
-        let told = broken(&report(&setup));
-        assert_eq!(told["code"], code, "{name}: {told:#}");
-        assert_eq!(told["rung"], "name");
+        let failed = looked_up(&setup).expect_err("it has no address");
+        assert_eq!(failed.0, code, "{name}: {}", failed.1);
         let mut sidecar = setup.run();
         sidecar.process.until_said(&format!("code={code}"), 1);
         names().set(name, Reply::Address(Ipv4Addr::LOCALHOST));
@@ -46,7 +44,7 @@ fn f007_a_name_that_is_not_to_be_had_is_told_and_healed() {
     }
 }
 
-fn f007_a_name_that_is_lost_later_takes_no_token_away() {
+fn f007_a_lookup_that_fails_later_keeps_the_token() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
     for (name, reply, code) in [
@@ -67,7 +65,7 @@ fn f007_a_name_that_is_lost_later_takes_no_token_away() {
     }
 }
 
-/// Plain http is let through to this machine, with all its secrets, and a name server is not to lead it elsewhere.
+/// Plain http is accepted to this machine, so a name server must not lead it to another.
 fn f010_localhost_is_this_machine_whatever_a_name_server_says() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let elsewhere = Endpoint::start(&format!("127.0.0.3:{}", endpoint.address().port()), None);
@@ -80,7 +78,7 @@ fn f010_localhost_is_this_machine_whatever_a_name_server_says() {
     assert_eq!((endpoint.heard().len(), elsewhere.heard().len()), (3, 0));
 }
 
-fn f008_a_resolver_that_hangs_holds_up_nothing() {
+fn f008_a_silent_name_server_delays_nothing_else() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
     let reply = |reply| {
@@ -93,21 +91,21 @@ fn f008_a_resolver_that_hangs_holds_up_nothing() {
     let mut sidecar = setup(&endpoint, &volume, "silent.test").arguments("--attempt-timeout 500ms").run();
     sidecar.process.until_said("code=timed_out", 1);
     drop(sidecar);
-    // Four names that nobody answers for, a second each: whoever waits for the resolver is not done sooner.
+    // Four names without an answer take four seconds. SIGTERM must not wait for them.
     let before = asks();
     let mut sidecar = setup(&endpoint, &volume, "silent.test").arguments("--attempt-timeout 5m").run();
-    sidecar.process.until("it asks", |_| asks() > before);
+    sidecar.process.until("it sends a query", |_| asks() > before);
     sidecar.process.signal(Signal::TERM);
     let ended = sidecar.process.ended_within(Duration::from_secs(3));
-    assert_eq!(ended, Some(Some(0)), "in the middle of it\n{}", sidecar.process.timeline());
+    assert_eq!(ended, Some(Some(0)), "in the middle of a look-up\n{}", sidecar.process.timeline());
     let mut sidecar = setup(&endpoint, &volume, "silent.test").arguments("--attempt-timeout 3s").run();
     let before = asks();
-    sidecar.process.until("it asks", |_| asks() > before);
+    sidecar.process.until("it sends a query", |_| asks() > before);
     reply(Reply::Address(Ipv4Addr::LOCALHOST));
     sidecar.until_token();
 }
 
-/// The resolver waits half a minute for each answer, and nothing here waits as long.
+/// The resolver waits 30 s for each answer. Neither SIGTERM nor the next attempt waits for it.
 fn f008_a_silent_name_server_costs_no_thread_and_delays_no_exit() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
@@ -117,7 +115,7 @@ fn f008_a_silent_name_server_costs_no_thread_and_delays_no_exit() {
     let hanging = || etc.around(setup(&endpoint, &volume, "hangs.test"));
 
     let mut sidecar = hanging().arguments("--attempt-timeout 5m").run();
-    sidecar.process.until("it asks", |_| asked() > 0);
+    sidecar.process.until("it sends a query", |_| asked() > 0);
     sidecar.process.signal(Signal::TERM);
     assert_eq!(sidecar.process.ended_within(Duration::from_secs(10)), Some(Some(0)));
 
@@ -129,17 +127,17 @@ fn f008_a_silent_name_server_costs_no_thread_and_delays_no_exit() {
     assert_eq!(sidecar.process.ended_within(Duration::from_secs(10)), Some(Some(0)));
 }
 
-/// No address of the sixth version, not even one's own; the files of names know nothing of that.
-fn f121_without_ipv6_a_name_with_both_is_reached() {
+/// No interface has an IPv6 address. The hosts file still has ::1.
+fn f121_without_ipv6_a_name_of_both_families_is_reached() {
     for interface in ["all", "lo"] {
         let flag = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
-        // A kernel without it has no such file.
+        // A kernel without IPv6 has no such file.
         let _ = fs::write(flag, "1");
     }
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let port = endpoint.address().port();
     let other = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).expect_err("there is no such address");
-    assert_ne!(other.kind(), ErrorKind::ConnectionRefused, "nobody listens there, but there is somewhere");
+    assert_ne!(other.kind(), ErrorKind::ConnectionRefused, "there is no such address");
     let volume = Volume::with("eyJh.eyJi.canary");
     for name in ["localhost", "both.test"] {
         let mut sidecar = setup(&endpoint, &volume, name).run();
@@ -149,7 +147,7 @@ fn f121_without_ipv6_a_name_with_both_is_reached() {
     }
 }
 
-fn f010_another_address_is_taken_at_the_next_exchange() {
+fn f010_a_changed_address_is_used_at_the_next_exchange() {
     let first = Endpoint::start("127.0.0.1:0", None);
     let second = Endpoint::start(&format!("127.0.0.2:{}", first.address().port()), None);
     for endpoint in [&first, &second] {
@@ -163,7 +161,7 @@ fn f010_another_address_is_taken_at_the_next_exchange() {
     second.until_heard(1);
 }
 
-fn f010_another_resolv_conf_is_read_at_the_next_exchange() {
+fn f010_a_changed_resolv_conf_is_used_at_the_next_exchange() {
     let first = Endpoint::start("127.0.0.1:0", None);
     let second = Endpoint::start(&format!("127.0.0.2:{}", first.address().port()), None);
     let volume = Volume::with("eyJh.eyJi.canary");
@@ -174,7 +172,7 @@ fn f010_another_resolv_conf_is_read_at_the_next_exchange() {
         let text = format!("nameserver {server}\nsearch {searched}\noptions ndots:5 timeout:1 attempts:1\n");
         etc.write("resolv.conf", text);
     };
-    // Nobody is there to be asked.
+    // No server listens there.
     write("127.0.0.9", "old.example");
     let mut sidecar = etc.around(setup(&first, &volume, "rewritten")).run();
     sidecar.process.until_said("code=name_lookup_failed", 1);

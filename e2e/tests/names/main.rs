@@ -3,6 +3,7 @@
 //! This program enters a network namespace of its own, where it may listen on port 53 and replace files of /etc.
 
 mod changes;
+mod coredns;
 mod families;
 mod files;
 mod go;
@@ -28,6 +29,10 @@ use tempfile::TempDir;
 
 /// Set for the program inside the namespace.
 const INSIDE: &str = "DEXSIDECAR_E2E_NAMES";
+/// Set in the long form of the tests.
+const LONG: &str = "DEXSIDECAR_E2E_LONG";
+/// The path of CoreDNS, set for the program inside the namespace.
+const COREDNS: &str = "DEXSIDECAR_E2E_COREDNS";
 
 /// The search domains of this program's own resolv.conf.
 const SEARCHED: [&str; 6] = [
@@ -67,6 +72,9 @@ fn main() -> ExitCode {
         let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
         assert!(up.is_ok_and(|status| status.success()), "this test needs ip (iproute2)");
         assert!(NAMES.set(NameServer::start()).is_ok(), "it is started once");
+        if std::env::var_os(LONG).is_some() {
+            coredns::start();
+        }
     }
     let all = [
         changes::TESTS,
@@ -77,13 +85,15 @@ fn main() -> ExitCode {
         search::TESTS,
         servers::TESTS,
     ];
-    let trials = all.concat().into_iter().map(|(name, test)| {
+    let trial = |(name, test): Test| {
         Trial::test(name, move || {
             test();
             Ok(())
         })
-    });
-    let trials = trials.collect();
+    };
+    let mut trials: Vec<Trial> = all.concat().into_iter().map(trial).collect();
+    let short = std::env::var_os(LONG).is_none();
+    trials.extend(coredns::TESTS.iter().map(|test| trial(*test).with_ignored_flag(short)));
     // Most of a test is waiting.
     let threads = arguments.test_threads.unwrap_or(6);
     libtest_mimic::run(&Arguments { test_threads: Some(threads), ..arguments }, trials).exit_code()
@@ -110,6 +120,8 @@ fn enter() -> ExitCode {
         .args(std::env::args().skip(1))
         .env(INSIDE, "1")
         .env("SIDECAR_BIN", shipped())
+        // Built before there is no network any more.
+        .envs(std::env::var_os(LONG).map(|_| (COREDNS, dexsidecar_e2e::coredns::prepare())))
         .status();
     let code = status.ok().and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
     if code.is_none() {

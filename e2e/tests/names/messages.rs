@@ -9,7 +9,7 @@ use dexsidecar_e2e::volume::Volume;
 use super::{Dex, Etc, ONCE, Test, names, only, setup, tests};
 
 pub(crate) const TESTS: &[Test] = tests![
-    f007_a_name_server_that_lies_is_told_and_healed,
+    f007_a_malformed_answer_is_reported_or_ignored_and_heals,
     f131_an_answer_over_512_bytes_needs_no_tcp,
     f131_a_truncated_answer_is_asked_for_over_tcp,
     f131_a_server_without_edns_is_asked_without_it,
@@ -21,9 +21,8 @@ pub(crate) const TESTS: &[Test] = tests![
 
 const HERE: Reply = Reply::Address(Ipv4Addr::LOCALHOST);
 
-/// Nothing that a name server can say makes it fall, hang or connect to where nobody said; when it tells the truth again, all
-/// is well.
-fn f007_a_name_server_that_lies_is_told_and_healed() {
+/// Whatever the name server sends, the process goes on, and it gets a token once the answer is right.
+fn f007_a_malformed_answer_is_reported_or_ignored_and_heals() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
     let lies = [Lie::Number, Lie::Circle, Lie::Pointer, Lie::Counts, Lie::Half, Lie::Truncated];
@@ -35,8 +34,8 @@ fn f007_a_name_server_that_lies_is_told_and_healed() {
                 names().set(&name, Reply::Lie(lie));
                 let mut sidecar =
                     setup(endpoint, volume, &format!("{name}.")).arguments("--attempt-timeout 4s").run();
-                // Some resolvers read as much of it as makes sense.
-                sidecar.process.until(&format!("{lie:?} is told or seen through"), |process| {
+                // A resolver may use the part of a message that it can parse.
+                sidecar.process.until(&format!("{lie:?} is reported or ignored"), |process| {
                     process.said("code=name_")
                         + process.said("code=timed_out")
                         + process.said("token written")
@@ -68,7 +67,7 @@ fn f131_a_truncated_answer_is_asked_for_over_tcp() {
     for name in ["truncated.test", "larger.test"] {
         assert_eq!(dex.looked_up(&Etc::with(ONCE), name), Ok(only("127.0.0.1")), "{name}");
     }
-    // What came before the cut is used where TCP is closed. Go fails here.
+    // The addresses of the truncated answer are used where TCP is closed. Go fails here.
     names().set_family("cut.test", Family::A, Reply::Lie(Lie::Short));
     names().set_family("cut.test", Family::Aaaa, Reply::Empty);
     let etc = Etc::with(format!("nameserver {UDP_ONLY}\noptions timeout:1 attempts:1\n"));
@@ -131,7 +130,7 @@ fn f133_answers_without_end_are_cut_off_and_heal() {
     heals(&[Lie::Flood, Lie::Drip]);
 }
 
-/// Each of these is reported as what it is, over UDP and over TCP; when the server answers again, a token comes.
+/// Each is reported with its code, over UDP and over TCP. When the server answers again, the sidecar gets a token.
 fn heals(lies: &[Lie]) {
     let dex = Dex::start();
     std::thread::scope(|scope| {
@@ -144,7 +143,7 @@ fn heals(lies: &[Lie]) {
                     names().set(&name, Reply::Lie(lie));
                     let etc = Etc::with(format!("nameserver 127.0.0.1\noptions {options}\n"));
                     let failed = dex.looked_up(&etc, &name).expect_err("no answer counts");
-                    // A CNAME without an address is an answer, and says that there is none.
+                    // A CNAME without an address is a valid answer: the name has no address.
                     let code = if lie == Lie::Circle { "name_not_found" } else { "name_lookup_failed" };
                     assert_eq!(failed.0, code, "{lie:?}, {options}: {}", failed.1);
                     assert!(failed.1.contains(&name) && failed.1.contains("127.0.0.1"), "{}", failed.1);

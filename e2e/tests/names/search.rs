@@ -22,7 +22,7 @@ const HERE: Reply = Reply::Address(Ipv4Addr::LOCALHOST);
 fn f009_search_domains_and_answers_over_tcp_work() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
-    // A Service's short name is found by the search list; a full one only after all of it, as ndots:5 has it.
+    // A Service's short name is found through the search list. With ndots:5 a full name is found after the whole list.
     names().set("dex.svc.cluster.local", Reply::Address(Ipv4Addr::LOCALHOST));
     names().set("dex.example.test", Reply::Address(Ipv4Addr::LOCALHOST));
     names().set("long.example.test", Reply::Truncated(Ipv4Addr::LOCALHOST));
@@ -38,7 +38,7 @@ fn f009_search_domains_and_answers_over_tcp_work() {
     );
 }
 
-/// One that SERVFAILs, refuses or knows nothing, wherever it stands in the list. And one whose answer is too long for UDP.
+/// SERVFAIL, REFUSED, an answer without records and a truncated one, for each place in the list.
 fn f009_trouble_with_any_search_domain_does_not_hide_a_full_name() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
