@@ -38,7 +38,7 @@ const fn untested(what: &'static str, promises: &'static str, why: &'static str)
 }
 
 /// Its parts, by the number of the first fault of each.
-pub const PARTS: [(usize, &str); 7] = [
+pub const PARTS: [(usize, &str); 8] = [
     (1, "Reaching Dex"),
     (22, "What the endpoint says"),
     (45, "Dex and the identity provider"),
@@ -46,6 +46,7 @@ pub const PARTS: [(usize, &str); 7] = [
     (71, "The output file"),
     (92, "Time"),
     (100, "The process, the fleet, operations"),
+    (124, "What the field reports: names, certificates, HTTP, proxies, settings, volumes"),
 ];
 
 /// The part that a fault belongs to.
@@ -55,7 +56,7 @@ pub fn part(number: usize) -> &'static str {
 }
 
 /// The catalogue: the first is F01.
-pub const FAULTS: [Fault; 123] = [
+pub const FAULTS: [Fault; 159] = [
     // Reaching Dex.
     fault("Dex is down when the pod starts", "P3 P5"),
     fault("Dex is killed and comes back, after seconds or hours", "P2 P3"),
@@ -190,4 +191,41 @@ pub const FAULTS: [Fault; 123] = [
     fault("a read-only root, any uid, no /tmp, no /proc, no passwd, no IPv6", "P4"),
     fault("what an endpoint says forges log lines", "P9 P11"),
     fault("a peer of the same uid looks into the process", "P9"),
+    // What the field reports.
+    fault("A answers, and AAAA with NXDOMAIN, SERVFAIL, REFUSED or NOTIMP", "P2 P3"),
+    fault("A answers, and AAAA is lost", "P3 P6"),
+    fault("a short name under any ndots", "P3"),
+    fault("a hosts file with long lines, upper case, comments", "P3 P4"),
+    fault("several name servers that disagree, fail or are silent", "P3 P6"),
+    fault("a search list of 2 kB and 32 domains", "P3"),
+    fault("DNS over TCP only", "P3"),
+    fault("answers over 512 bytes, truncated ones, servers without EDNS0", "P3"),
+    fault("a host with a final dot", "P3"),
+    fault("forged, malformed and endless DNS messages, resolv.conf and hosts of any content", "P4 P6 P11"),
+    fault("the CA file holds the server's own certificate, which a CA issued", "P3 P10"),
+    fault("a critical extension that is not supported", "P10 P11"),
+    fault("P-521 in a certificate, in a signature, as the only group", "P3"),
+    fault("an RSA key that is too small", "P10 P11"),
+    fault("a chain of certificates larger than 64 KiB", "P9 P11"),
+    fault("a CA file with byte order marks, comments, files joined without a line break", "P3 P11"),
+    fault("a server's certificate that is marked CA:TRUE", "P10 P11"),
+    fault("folded, malformed and very many headers", "P3 P4"),
+    fault("a Content-Encoding that is not true", "P3"),
+    fault("an empty error beside a token", "P3"),
+    fault("a proxy that turns a 500 into a redirect to a login", "P3 P11"),
+    fault("an ingress that answers 404 while Dex has no ready pod", "P3"),
+    fault("pages of an ingress, a gateway or a mesh in place of Dex's answer", "P3 P11"),
+    fault("a server that expects TLS says so in its own words", "P11"),
+    fault("published keys out of a cache, or of another replica", "P5 P13"),
+    fault("a proxy that refuses CONNECT without a User-Agent", "P3"),
+    fault("plain http through a proxy that allows CONNECT to port 443 only", "P3 P10"),
+    fault("a SOCKS proxy", "P3 P9"),
+    fault("values that end with a line break, files that begin with a byte order mark", "P3 P11"),
+    fault("a reference to another variable that Kubernetes did not expand", "P11"),
+    fault("plain http to a name: inside, at home, public", "P10 P11"),
+    fault("a volume that refuses chmod or chown", "P1 P11"),
+    fault("a volume that refuses fsync of a file", "P1"),
+    fault("a volume that stores a file when it is closed", "P1 P8"),
+    fault("a volume without rename", "P1 P11"),
+    fault("a mode that its owner may not write, in place", "P2 P11"),
 ];

@@ -279,6 +279,7 @@ fn secrets_are_exposed_in_few_places() {
         "sidecar/src/edge/output_file/in_place.rs",
         "sidecar/src/edge/token_endpoint/proxy.rs",
         "sidecar/src/edge/token_endpoint/request.rs",
+        "sidecar/src/edge/token_endpoint/socks.rs",
         "sidecar/src/edge/token_endpoint/tunnel.rs",
     ];
     let mut wrong = vec![];

@@ -8,6 +8,7 @@ mod families;
 mod files;
 mod go;
 mod messages;
+mod plain_http;
 mod search;
 mod servers;
 
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         files::TESTS,
         go::TESTS,
         messages::TESTS,
+        plain_http::TESTS,
         search::TESTS,
         servers::TESTS,
     ];

@@ -41,7 +41,7 @@ fn through(proxy: &str, trusted: &str) -> Client {
 }
 
 #[tokio::test]
-async fn f018_a_proxy_sees_where_to_and_never_what() {
+async fn f018_f149_a_proxy_sees_where_to_and_who_asks_and_never_what() {
     let ca = Ca::new("ca");
     let dex = Server::answers_within(ca.issues(Wanted::with_names(&["dex.example"])).accepts(), OK).await;
     let to = dex.address;
