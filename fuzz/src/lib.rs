@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dexsidecar::edge::token_endpoint::{HttpEndpoint, Proxies, Roots};
+use dexsidecar::edge::token_endpoint::{Certificate, HttpEndpoint, Proxies, Roots};
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Config, Given, Probe, Source};
 use dexsidecar_core::duration::{self, Human, NotADuration};
@@ -37,9 +37,10 @@ pub const CANARY: &str = "canary-5f0c1e9b";
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is its file in `fuzz_targets` and its folder in `corpus` too.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("answer", answer),
     ("basic", basic),
+    ("certificate", certificate),
     ("claims", claims),
     ("dns", dns),
     ("duration", duration),
@@ -55,6 +56,16 @@ static ENDPOINT: LazyLock<EndpointUrl> =
 
 /// The longest that any failure says, in characters: a line that a person reads.
 const LONGEST_WORDS: usize = 1_000;
+
+/// A certificate in DER: what is said of it is bounded and one line, and its validity is a number of seconds.
+pub fn certificate(data: &[u8]) {
+    let Some(certificate) = Certificate::read(data) else { return };
+    for name in [&certificate.subject, &certificate.issuer] {
+        // Cut after 120 characters, the last of which may be an escape.
+        assert!(name.len() <= 140 && name.bytes().all(|b| b == b' ' || b.is_ascii_graphic()), "{name:?}");
+    }
+    assert!(certificate.key.to_string().len() <= 100);
+}
 
 /// An answer in the form of HTTP: status, headers, an empty line, the body. Judged whole, it never panics, its token
 /// is one, its lifetime is in bounds, and a failure's words are one line without a secret.

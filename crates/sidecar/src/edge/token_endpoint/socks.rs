@@ -83,7 +83,7 @@ async fn read<const N: usize>(stream: &mut dyn Stream) -> io::Result<[u8; N]> {
 
 /// RFC 1929 §2.
 fn sub_negotiation(user: &Secret) -> Result<Zeroizing<Vec<u8>>, String> {
-    let (name, password) = user.expose().split_once(':').unwrap_or((user.expose(), ""));
+    let (name, password) = user.expose().split_once(':').unwrap_or_else(|| (user.expose(), ""));
     let mut bytes = Zeroizing::new(Vec::with_capacity(3 + name.len() + password.len()));
     bytes.push(1);
     for part in [name, password] {
