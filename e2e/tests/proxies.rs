@@ -1,18 +1,28 @@
 //! Through a proxy, to a real Dex: it sees where to, and never what.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::fs;
 use std::io::{self, copy};
 use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dexsidecar_e2e::certificates::Authority;
-use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
+use dexsidecar_e2e::counterpart::packages;
+use dexsidecar_e2e::dex::{Dex, Setup as DexSetup, free_port};
+use dexsidecar_e2e::endpoint::Endpoint;
 use dexsidecar_e2e::issuer::Issuer;
-use dexsidecar_e2e::sidecar::{Setup, assert_no_secret};
+use dexsidecar_e2e::process::tied;
+use dexsidecar_e2e::sidecar::{Setup, assert_no_secret, broken, program, report};
 use dexsidecar_e2e::volume::Volume;
 use dexsidecar_e2e::wire::{Heard, Line, Wire, answer};
+use dexsidecar_fetch::debian::Packages;
+use tempfile::TempDir;
 
 /// What a proxy heard, one each connection.
 type Heads = Arc<Mutex<Vec<String>>>;
@@ -87,4 +97,177 @@ fn f018_a_proxy_that_refuses_is_told_and_hears_nothing_of_the_exchange() {
     let heads = heads.lock().expect("no thread has fallen").join("\n");
     assert!(heads.starts_with("CONNECT dex.beyond.test:443 "), "{heads}");
     assert_no_secret(&heads);
+}
+
+/// Programs that people run as proxies, from Debian.
+const PROXIES: Packages =
+    Packages { name: "proxies", packages: &["tinyproxy-bin", "microsocks"], backports: false };
+
+/// A real proxy on this machine, in a mount namespace in which `dex.inside.test` is this machine; and a way to start
+/// something else there.
+struct RealProxy {
+    child: Child,
+    port: u16,
+    directory: TempDir,
+}
+
+impl RealProxy {
+    /// Starts it; `arguments` are made of its port and a directory for its files.
+    fn start(program: &str, arguments: impl Fn(u16, &Path) -> Vec<String>) -> Self {
+        let program = packages(&PROXIES).join("usr/bin").join(program);
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("hosts"), "127.0.0.1 localhost dex.inside.test\n").unwrap();
+        let port = free_port();
+        let mut command = in_namespace(directory.path());
+        command
+            .arg(program)
+            .args(arguments(port, directory.path()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        let proxy = Self { child, port, directory };
+        let until = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(Instant::now() < until, "the proxy does not listen");
+            std::thread::yield_now();
+        }
+        proxy
+    }
+
+    fn tinyproxy(more: &str) -> Self {
+        Self::start("tinyproxy", |port, directory| {
+            let file = directory.join("tinyproxy.conf");
+            let text = format!("Port {port}\nListen 127.0.0.1\nAllow 127.0.0.1\nTimeout 20\n{more}\n");
+            fs::write(&file, text).unwrap();
+            vec!["-d".to_owned(), "-c".to_owned(), file.display().to_string()]
+        })
+    }
+
+    /// The sidecar in the same namespace.
+    fn beside(&self, setup: Setup) -> Setup {
+        let command = in_namespace(self.directory.path());
+        let words: Vec<&Path> =
+            std::iter::once(command.get_program()).chain(command.get_args()).map(Path::new).collect();
+        let program = program();
+        setup.program(&[&words[..], &[&program]].concat())
+    }
+}
+
+impl Drop for RealProxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What comes behind it sees the directory's `hosts` as `/etc/hosts`.
+fn in_namespace(directory: &Path) -> Command {
+    let mut command = tied("/usr/bin/unshare".as_ref());
+    command.args(["--user", "--map-root-user", "--mount", "/bin/sh", "-ec"]);
+    command.arg("mount --bind \"$0\" /etc/hosts; exec \"$@\"").arg(directory.join("hosts"));
+    command
+}
+
+/// By tinyproxy, which allows CONNECT to port 443 only here, as Squid does by its defaults.
+#[test]
+fn f150_plain_http_goes_through_a_real_proxy_that_allows_connect_to_443_only() {
+    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let port = endpoint.address().port();
+    for (more, user) in
+        [("ConnectPort 443", ""), ("ConnectPort 443\nBasicAuth me canary-password", "me:canary-password@")]
+    {
+        let proxy = RealProxy::tinyproxy(more);
+        let setup = proxy.beside(
+            Setup::new()
+                .subject(&volume)
+                .set("dex_endpoint", format!("http://dex.inside.test:{port}/dex/token"))
+                .set("HTTP_PROXY", format!("http://{user}127.0.0.1:{}", proxy.port)),
+        );
+        let done = setup.done(&["once"]);
+        assert_eq!(done.code, Some(0), "{more}: {}", done.stderr);
+        let heard = endpoint.heard();
+        let host = format!("dex.inside.test:{port}");
+        assert_eq!(heard.last().and_then(|heard| heard.header("host")), Some(host.as_str()));
+        assert!(heard.last().is_some_and(|heard| heard.header("via").is_some()), "it came through the proxy");
+    }
+}
+
+#[test]
+fn f018_f151_real_proxies_carry_an_exchange_with_a_real_dex() {
+    let (issuer, authority) = (Issuer::start(), Authority::new());
+    let certificate = Some(authority.server(&["dex.inside.test"]));
+    let dex = Dex::start(&issuer, &DexSetup { certificate, ..DexSetup::default() });
+    let volume = Volume::with(&issuer.token(600));
+    let port = dex.endpoint().trim_end_matches("/dex/token").rsplit(':').next().expect("a port").to_owned();
+    const WITH_USER: &[&str] = &["-u", "me", "-P", "canary-password"];
+    let socks = |more: &'static [&'static str]| {
+        RealProxy::start("microsocks", move |port, _| {
+            let own = ["-i", "127.0.0.1", "-p"].map(str::to_owned);
+            let more = more.iter().map(|word| (*word).to_owned());
+            own.into_iter().chain([port.to_string()]).chain(more).collect()
+        })
+    };
+    for (scheme, user, proxy) in [
+        ("http", "", RealProxy::tinyproxy("")),
+        ("socks5", "", socks(&[])),
+        ("socks5h", "", socks(&[])),
+        ("socks5", "me:canary-password@", socks(WITH_USER)),
+    ] {
+        let setup = proxy.beside(
+            Setup::new()
+                .subject(&volume)
+                .set("dex_endpoint", format!("https://dex.inside.test:{port}/dex/token"))
+                .set("DEXSIDECAR_CA_FILE", authority.file().to_str().expect("UTF-8"))
+                .set("HTTPS_PROXY", format!("{scheme}://{user}127.0.0.1:{}", proxy.port)),
+        );
+        let done = setup.done(&["once"]);
+        assert_eq!(done.code, Some(0), "{scheme} {user}: {}", done.stderr);
+        let report = report(&setup);
+        let connect =
+            report["rungs"].as_array().unwrap().iter().find(|rung| rung["rung"] == "connect").unwrap();
+        assert!(connect.to_string().contains("through the proxy"), "{connect}");
+        assert!(connect.to_string().contains("(HTTPS_PROXY)"), "{connect}");
+    }
+    // A wrong password is refused by name.
+    let proxy = socks(WITH_USER);
+    let setup = proxy.beside(
+        Setup::new()
+            .subject(&volume)
+            .set("dex_endpoint", "https://dex.inside.test/dex/token")
+            .set("HTTPS_PROXY", format!("socks5://me:canary-wrong@127.0.0.1:{}", proxy.port)),
+    );
+    let failed = broken(&report(&setup));
+    assert_eq!(failed["code"], "proxy_failed");
+    assert!(
+        failed["told"]
+            .as_str()
+            .unwrap()
+            .ends_with("of HTTPS_PROXY: it does not accept the user and password"),
+        "{failed}"
+    );
+}
+
+/// As corporate proxies do (psf/requests#2708).
+#[test]
+fn f149_a_proxy_that_wants_to_know_who_asks_is_told() {
+    let heads = Heads::default();
+    let noted = Arc::clone(&heads);
+    let picky = Wire::start("127.0.0.1:0", None, move |heard: &Heard, line: &mut dyn Line| {
+        noted.lock().expect("no thread has fallen").push(heard.head.clone());
+        let agent = heard.header("user-agent").unwrap_or_default();
+        let status = if agent.starts_with("dexsidecar/") { "502 Bad Gateway" } else { "403 Forbidden" };
+        line.write_all(&answer(status, &[], ""))
+    });
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let setup = Setup::new()
+        .subject(&volume)
+        .set("dex_endpoint", "https://dex.beyond.test/token")
+        .set("HTTPS_PROXY", format!("http://{}", picky.address()));
+    let done = setup.done(&["once", "--timeout", "1s"]);
+    assert!(
+        done.stderr.contains("it answers 502") && done.stderr.contains("of HTTPS_PROXY"),
+        "{}",
+        done.stderr
+    );
 }
