@@ -23,7 +23,7 @@ const LARGEST_BODY: usize = 1024 * 1024;
 /// No server needs more for its headers, in bytes.
 const LARGEST_HEAD: usize = 64 * 1024;
 /// Nor more of them. hyper makes room for as many at each answer, interim ones included.
-const MOST_HEADERS: usize = 2048;
+const MOST_HEADERS: usize = 8192;
 
 /// Sent to Dex, and to a proxy with CONNECT: some refuse whoever does not say what it is.
 pub(super) const USER_AGENT: &str = concat!("dexsidecar/", env!("CARGO_PKG_VERSION"));
@@ -163,7 +163,7 @@ fn size(headers: &HeaderMap) -> usize {
 }
 
 fn head_too_large() -> Failure {
-    Failure::new(Code::AnswerTooLarge, "its headers are larger than 64 KiB, or more than 2048")
+    Failure::new(Code::AnswerTooLarge, "its headers are larger than 64 KiB, or more than 8192")
 }
 
 fn from_headers(headers: &HeaderMap) -> Answer {
@@ -185,7 +185,7 @@ fn from_headers(headers: &HeaderMap) -> Answer {
 pub(super) fn failure(peer: &str, error: &hyper::Error) -> Failure {
     // hyper tells it apart for servers only; a test holds it to these words.
     if error.is_parse() && error.to_string() == "message head is too large" {
-        return Failure::new(Code::AnswerTooLarge, "its headers are larger than 64 KiB, or more than 2048");
+        return Failure::new(Code::AnswerTooLarge, "its headers are larger than 64 KiB, or more than 8192");
     }
     let told = |code, words: String| Failure::new(code, format!("{peer}: {words}"));
     let from_below = error.source().and_then(|source| source.downcast_ref::<io::Error>());
