@@ -39,12 +39,12 @@ fn an_unusable_proxy_is_a_mistake_only_where_it_would_be_used() {
     let setup = |no_proxy: &str| {
         Setup::new()
             .set("dex_endpoint", "https://dex.invalid/token")
-            .set("HTTPS_PROXY", "socks5://u:canary@proxy:1080")
+            .set("HTTPS_PROXY", "socks4://u:canary@proxy:1080")
             .set("NO_PROXY", no_proxy)
     };
     let done = setup("").done(&["once", "--timeout", "100ms"]);
     assert_eq!(done.code, Some(78));
-    assert!(done.stderr.contains("HTTPS_PROXY is no http:// or https:// proxy"), "{}", done.stderr);
+    assert!(done.stderr.contains("HTTPS_PROXY is not the URL of an http, https, socks5 or socks5h proxy"), "{}", done.stderr);
     assert_eq!(setup(".invalid").done(&["once", "--timeout", "100ms"]).code, Some(1));
 }
 
