@@ -44,7 +44,11 @@ fn an_unusable_proxy_is_a_mistake_only_where_it_would_be_used() {
     };
     let done = setup("").done(&["once", "--timeout", "100ms"]);
     assert_eq!(done.code, Some(78));
-    assert!(done.stderr.contains("HTTPS_PROXY is not the URL of an http, https, socks5 or socks5h proxy"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("HTTPS_PROXY is not the URL of an http, https, socks5 or socks5h proxy"),
+        "{}",
+        done.stderr
+    );
     assert_eq!(setup(".invalid").done(&["once", "--timeout", "100ms"]).code, Some(1));
 }
 

@@ -174,7 +174,7 @@ fn f067_check_says_that_it_is_not_valid_yet() {
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.flawed(Flaw::NotYetValid));
     let report = report(&Setup::new().subject(&volume).at(&dex)).to_string();
-    assert!(report.contains("by this node's clock the subject token is good in "), "{report}");
+    assert!(report.contains("by this node's clock the subject token is not valid for another "), "{report}");
 }
 
 /// A subPath mount stays on the file that was there first: what expires there is said, and what is written into it is seen.

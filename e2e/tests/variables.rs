@@ -66,7 +66,8 @@ fn f152_a_proxy_s_variable_may_end_with_a_line_break() {
         let broken = broken(&report(&setup));
         assert_eq!(broken["code"], "proxy_failed", "{broken:#}");
         let told = broken["told"].as_str().unwrap_or_default();
-        assert!(told.contains("http://127.0.0.1:1: nothing listens there"), "{broken:#}");
+        let expected = format!("http://127.0.0.1:1 of {name}: nothing listens there");
+        assert!(told.contains(&expected), "{broken:#}");
     }
 }
 

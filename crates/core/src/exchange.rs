@@ -49,6 +49,8 @@ pub struct Answer {
     pub date: Option<String>,
     /// `Location`.
     pub location: Option<String>,
+    /// The proxy that forwarded the request and may have answered in the server's place, and the variable that names it.
+    pub through_proxy: Option<String>,
     /// `Server`.
     pub server: Option<String>,
     /// The body; it may hold a token, so it is wiped.

@@ -191,7 +191,7 @@ failures! {
         "mount a CA bundle and name it with DEXSIDECAR_CA_FILE or SSL_CERT_FILE";
     CertificateUntrusted = "certificate_untrusted", Tls, Network, Pod,
         "the server's certificate is not signed by a trusted CA",
-        "name the CA that signed it, or the certificate itself, with DEXSIDECAR_CA_FILE";
+        "name the CA that signed it with DEXSIDECAR_CA_FILE, or the certificate itself";
     CertificateWrongName = "certificate_wrong_name", Tls, Network, DexConfig,
         "the server's certificate is for another name",
         "use a host in dex_endpoint that the certificate names, or add this host to the certificate";

@@ -3,6 +3,7 @@
 
 use super::Given;
 use crate::secret::Secret;
+use crate::settings::{BASIC_AUTH, FIELD_PREFIX, FILE_PREFIX, ORIGINAL, PREFIX};
 
 /// The longest name of a variable that is repeated in a warning, in bytes.
 const LONGEST_NAME: usize = 64;
@@ -40,14 +41,14 @@ impl Given {
             )
         });
         let of_variables = self.variables.iter().filter_map(|(variable, value)| {
-            let (what, it) = references(value.expose())?;
+            let (what, it) = references(value.expose(), may_hold_a_secret(variable))?;
             Some(format!(
                 "{variable} contains {what}, which Kubernetes did not expand: define {it} before {variable} in env, \
                  or in envFrom; a value from a Secret or a ConfigMap is never expanded"
             ))
         });
         let of_flags = self.flags.iter().filter_map(|(flag, value)| {
-            let (what, it) = references(value)?;
+            let (what, it) = references(value, false)?;
             Some(format!(
                 "--{flag} contains {what}, which Kubernetes did not expand: define {it} in env or envFrom of this \
                  container"
@@ -62,9 +63,17 @@ fn without_line_break(value: &str) -> Option<String> {
     (text.len() < value.len()).then(|| text.to_owned())
 }
 
+/// Whether a variable's value may be a secret or a part of one: form fields, the client, proxies.
+fn may_hold_a_secret(variable: &str) -> bool {
+    let is_file = variable.starts_with(FILE_PREFIX);
+    let setting = variable.strip_prefix(FIELD_PREFIX).unwrap_or_default();
+    let is_open = ORIGINAL.iter().any(|known| known.name == setting) && setting != BASIC_AUTH;
+    !(is_file || is_open || variable.starts_with(PREFIX))
+}
+
 /// The references `$(NAME)` in a value, as they are written and by their names. What is no name of a variable is not
-/// repeated, since it may be a part of a secret.
-fn references(value: &str) -> Option<(String, String)> {
+/// repeated; in a value that may be a secret, what does not look like one at first sight neither.
+fn references(value: &str, secret: bool) -> Option<(String, String)> {
     let mut names: Vec<&str> = value
         .split("$(")
         .skip(1)
@@ -75,7 +84,8 @@ fn references(value: &str) -> Option<(String, String)> {
     if names.is_empty() {
         return None;
     }
-    names.retain(|name| is_name(name));
+    let is_upper = |name: &str| name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+    names.retain(|name| is_name(name) && (!secret || is_upper(name)));
     names.dedup();
     names.truncate(MOST_NAMES);
     if names.is_empty() {
@@ -245,11 +255,27 @@ mod tests {
             ("$()", None),
             ("$HOME ${A} (A) $ (A)", None),
         ] {
-            let warnings = read(&[&format!("dex_basic_auth={value}")]).warnings;
-            let expected = named.map(|named| format!("dex_basic_auth contains {named}, which"));
+            let warnings = read(&[&format!("DEXSIDECAR_TERMINATION_LOG={value}")]).warnings;
+            let expected = named.map(|named| format!("DEXSIDECAR_TERMINATION_LOG contains {named}, which"));
             assert_eq!(warnings.len(), usize::from(named.is_some()), "{value}: {warnings:?}");
             assert!(warnings.iter().all(|warning| warning.starts_with(expected.as_deref().unwrap())));
         }
+    }
+
+    /// A password may look like a reference.
+    #[test]
+    fn f153_a_value_that_may_be_a_secret_is_not_repeated() {
+        for variable in ["dex_basic_auth", "dex_client_secret", "dex_connector_id", "HTTPS_PROXY"] {
+            for value in ["x$(Tr0ub4dor)y", "$(a.b)", "$(A1)"] {
+                let warnings = read(&[&format!("{variable}={value}")]).warnings;
+                assert!(
+                    warnings[0].starts_with(&format!("{variable} contains a reference $(...), which")),
+                    "{warnings:?}"
+                );
+            }
+        }
+        let warnings = read(&["dex_basic_auth=incus:$(CLIENT_SECRET)"]).warnings;
+        assert!(warnings[0].contains("$(CLIENT_SECRET)"), "{warnings:?}");
     }
 
     #[test]

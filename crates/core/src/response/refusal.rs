@@ -36,19 +36,21 @@ pub(super) fn refused(answer: &Answer, asked: Asked<'_>) -> Failure {
         let secrets = with_issued(members, asked.secrets);
         let asked = Asked { secrets: &secrets, ..asked };
         let code = match by_name(status, members) {
-            _ if status == 429 => Some(Code::RateLimited),
+            Some(code) if matches!(status, 400 | 401) => Some(code),
             // A server in trouble may give any reason.
-            Some(code) if status >= 500 && code != Code::Rejected => Some(Code::ServerError),
-            // A name of tomorrow counts where Dex puts names.
-            Some(Code::Rejected) if !matches!(status, 400 | 401) => None,
-            code => code,
+            Some(code) if status == 500 && code != Code::Rejected => Some(Code::ServerError),
+            // Dex answers with no other status, so the name is somebody else's.
+            _ => None,
         };
-        return Failure::new(code.unwrap_or_else(|| by_status(status)), said(status, members, asked));
+        return Failure::new(
+            code.unwrap_or_else(|| by_status(status)),
+            error_and_description(status, members, asked),
+        );
     }
     let says = |words: &[&str]| {
         words.iter().any(|words| answer.body.windows(words.len()).any(|part| part == words.as_bytes()))
     };
-    let told = told(answer, asked);
+    let told = status_and_server(answer, asked);
     if says(&TLS_EXPECTED) {
         return if asked.endpoint.is_tls() {
             // Dex's own words, or those of what stands behind the ingress.
@@ -110,11 +112,14 @@ fn by_name(status: u16, members: &Members) -> Option<Code> {
 
 /// An OAuth error under the status 200.
 pub(super) fn named(status: u16, members: &Members, asked: Asked<'_>) -> Failure {
-    Failure::new(by_name(status, members).unwrap_or(Code::Rejected), said(status, members, asked))
+    Failure::new(
+        by_name(status, members).unwrap_or(Code::Rejected),
+        error_and_description(status, members, asked),
+    )
 }
 
 /// `400 invalid_request: Requested connector does not exist.`
-fn said(status: u16, members: &Members, asked: Asked<'_>) -> String {
+fn error_and_description(status: u16, members: &Members, asked: Asked<'_>) -> String {
     let error = quoted(members.error().unwrap_or_default(), asked);
     match members.error_description.as_text() {
         None | Some("") => format!("{status} {error}"),
@@ -125,11 +130,15 @@ fn said(status: u16, members: &Members, asked: Asked<'_>) -> String {
     }
 }
 
-/// `502 from nginx`: Dex itself sends no `Server`.
-fn told(answer: &Answer, asked: Asked<'_>) -> String {
+/// `502 from nginx`: Dex itself sends no `Server`. A proxy that forwarded the request may be who answered.
+fn status_and_server(answer: &Answer, asked: Asked<'_>) -> String {
+    let proxy = answer
+        .through_proxy
+        .as_ref()
+        .map_or_else(String::new, |proxy| format!(", through the proxy {proxy}"));
     match answer.server.as_deref().map(str::trim) {
-        None | Some("") => answer.status.to_string(),
-        Some(server) => format!("{} from {}", answer.status, quoted(server, asked)),
+        None | Some("") => format!("{}{proxy}", answer.status),
+        Some(server) => format!("{} from {}{proxy}", answer.status, quoted(server, asked)),
     }
 }
 
@@ -137,7 +146,8 @@ fn told(answer: &Answer, asked: Asked<'_>) -> String {
 pub(super) fn redirected(answer: &Answer, asked: Asked<'_>) -> Failure {
     let location = answer.location.as_deref().unwrap_or_default().trim();
     let target = target(location, asked.endpoint);
-    let told = told(answer, asked) + &target.as_ref().map_or_else(String::new, |target| to(target, asked));
+    let told = status_and_server(answer, asked)
+        + &target.as_ref().map_or_else(String::new, |target| to(target, asked));
     // Argo CD's proxy for Dex replaces each 500 of Dex by this (its util/dex/dex.go).
     if query(location).split('&').any(|pair| pair == "has_sso_error=true") {
         return Failure::new(
@@ -167,7 +177,7 @@ fn to(target: &EndpointUrl, asked: Asked<'_>) -> String {
 fn target(location: &str, endpoint: &EndpointUrl) -> Option<EndpointUrl> {
     let origin = endpoint.origin();
     let path = endpoint.target().split('?').next().unwrap_or_default();
-    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
     let absolute = match location.split(['/', '?', '#']).next().unwrap_or_default() {
         "" if location.starts_with("//") => {
             format!("{}:{location}", if endpoint.is_tls() { "https" } else { "http" })
@@ -175,7 +185,7 @@ fn target(location: &str, endpoint: &EndpointUrl) -> Option<EndpointUrl> {
         "" if location.starts_with('/') => format!("{origin}{location}"),
         "" => return None,
         scheme if scheme.contains(':') => location.to_owned(),
-        _ => format!("{origin}{folder}/{location}"),
+        _ => format!("{origin}{directory}/{location}"),
     };
     Some(EndpointUrl::parse(&absolute).ok()?.0)
 }

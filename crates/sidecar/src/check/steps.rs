@@ -50,19 +50,17 @@ pub(super) fn connection(peer: &str, route: &Route) -> String {
 
 /// As `TLS 1.3; CN=dex, issued by CN=ca, ECDSA P-256, 89 days left; certificates trusted: 1`.
 pub(super) fn tls(session: &Session, now: UnixTime) -> (String, Vec<String>) {
-    let days = |certificate: &Certificate| {
-        certificate.not_after.saturating_sub(now.as_duration().as_secs()) / 86_400
-    };
+    let now = rustls::pki_types::UnixTime::since_unix_epoch(now.as_duration());
     let told = |certificate: &Certificate| {
         let Certificate { subject, issuer, key, .. } = certificate;
         let subject = if subject.is_empty() { "no subject" } else { subject };
-        format!("{subject}, issued by {issuer}, {key}, {} days left", days(certificate))
+        format!("{subject}, issued by {issuer}, {key}, {} days left", certificate.days_left(now))
     };
     let mut chain = session.chain.iter();
     let server = chain.next();
     let first = server.map_or_else(|| "a certificate of an unknown form".to_owned(), told);
     let mut notes: Vec<_> = chain.map(|further| format!("sent with it: {}", told(further))).collect();
-    if server.is_some_and(|server| days(server) < FEW_DAYS) {
+    if server.is_some_and(|server| server.days_left(now) < FEW_DAYS) {
         notes.push("the server's certificate expires soon".to_owned());
     }
     (format!("{}; {first}; certificates trusted: {}", session.version, session.trusted), notes)

@@ -1,7 +1,10 @@
 //! Where chance comes from: the kernel, so that no two pods ever draw the same (F116).
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use dexsidecar_core::time::Jitter;
 use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::time::{ClockId, clock_gettime};
 
 /// A fresh draw.
 #[must_use]
@@ -18,10 +21,18 @@ pub fn name() -> String {
     format!("{:032x}", u128::from_le_bytes(bytes()))
 }
 
-/// A number nobody can guess: 16 bits.
+/// A number nobody can guess: 16 bits. Without the kernel's randomness it is made of the clock, which is better than none.
 #[must_use]
 pub fn number() -> u16 {
-    u16::from_le_bytes(bytes())
+    match bytes() {
+        [0, 0] => {
+            let mut hasher = DefaultHasher::new();
+            (clock_gettime(ClockId::Monotonic).tv_nsec, std::process::id()).hash(&mut hasher);
+            let [low, high, ..] = hasher.finish().to_le_bytes();
+            u16::from_le_bytes([low, high])
+        }
+        bytes => u16::from_le_bytes(bytes),
+    }
 }
 
 /// Random bytes. Without the kernel's randomness (a seccomp filter might refuse it) they are all zero: no jitter,

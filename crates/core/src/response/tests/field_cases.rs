@@ -271,15 +271,15 @@ fn f146_an_error_that_is_no_oauth_error_code_is_not_taken_for_dex_s() {
         (500, "oops", Code::NotFromDex),
         (503, "no_route", Code::Unavailable),
         (200, "No route.", Code::AnswerUnusable),
-        // What is an OAuth error is taken for one, also one of tomorrow.
+        // An OAuth error is taken for one under the statuses of Dex's token handler, also one of tomorrow.
         (400, "brand_new", Code::Rejected),
         (401, "urn:x:brand-new", Code::Rejected),
         (200, "brand_new", Code::Rejected),
-        (403, "access_denied", Code::AccessDenied),
-        (404, "invalid_client", Code::InvalidClient),
-        (422, "invalid_request", Code::InvalidRequest),
+        (403, "access_denied", Code::Forbidden),
+        (404, "invalid_client", Code::EndpointNotFound),
+        (422, "invalid_request", Code::NotFromDex),
         (500, "invalid_client", Code::ServerError),
-        (503, "temporarily_unavailable", Code::ServerError),
+        (503, "temporarily_unavailable", Code::Unavailable),
     ] {
         let failure = failure(&answer(status, &format!(r#"{{"error":"{error}"}}"#)), asked(&[]));
         assert_eq!(failure.code, expected, "{status} {error}");

@@ -30,7 +30,8 @@ use transport::{Manner, NoAnswer};
 const LARGEST_HOSTS: usize = 4 * 1024 * 1024;
 /// The same of resolv.conf, of which the kubelet writes 2 kB at most.
 const LARGEST_RESOLV_CONF: usize = 256 * 1024;
-/// How long the other family is waited for, once one has addresses (RFC 8305 §3 allows 50 ms; a cold AAAA takes longer).
+/// How long a look-up waits for the other family, once one has addresses (RFC 8305 §3 allows 50 ms; an AAAA that the
+/// server has to ask for takes longer), and once A says that there is no such name: then in all, not for each candidate.
 const OTHER_FAMILY: Duration = Duration::from_secs(1);
 /// How many servers and their troubles are named in a failure.
 const MOST_NAMED: usize = 6;
@@ -107,17 +108,19 @@ struct LookUp<'a> {
     /// The index of the server to begin with.
     first_server: usize,
     /// What each server did so far.
-    conduct: RefCell<Vec<Conduct>>,
+    states: RefCell<Vec<ServerState>>,
     /// The server that denied a name last.
     denied_by: Cell<Option<SocketAddr>>,
     /// What went wrong, each thing once.
     troubles: RefCell<Vec<String>>,
+    /// How long AAAA may still be waited for where A says that there is no such name.
+    patience: Cell<Duration>,
     progress: &'a dyn Fn(&str),
 }
 
 /// What a server did within one look-up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Conduct {
+enum ServerState {
     /// It was not asked, or has time left to answer.
     Unknown,
     /// It answered a query, whatever it was.
@@ -134,8 +137,8 @@ enum Known {
     NoSuchName,
     /// The server says that it exists, without such an address.
     NoAddress,
-    /// Nobody answered usefully.
-    Nothing,
+    /// No server answered usefully.
+    Unanswered,
 }
 
 impl<'a> LookUp<'a> {
@@ -143,16 +146,17 @@ impl<'a> LookUp<'a> {
         let first = if conf.rotate { usize::from(chance::number()) % conf.servers.len() } else { 0 };
         Self {
             first_server: first,
-            conduct: vec![Conduct::Unknown; conf.servers.len()].into(),
+            states: vec![ServerState::Unknown; conf.servers.len()].into(),
             denied_by: Cell::default(),
             conf,
             troubles: RefCell::default(),
+            patience: Cell::new(OTHER_FAMILY),
             progress,
         }
     }
 
     async fn run(&self, host: &str, port: u16) -> Result<Found, NotFound> {
-        // RFC 7686: such a name must not be told to a name server.
+        // A name server must not see such a name (RFC 7686).
         let is_onion = host.trim_end_matches('.').to_ascii_lowercase().ends_with(".onion");
         if is_onion || DomainName::parse(host).is_none() {
             return Err(NotFound {
@@ -160,7 +164,7 @@ impl<'a> LookUp<'a> {
                 detail: format!("{host} is not a name that DNS can hold"),
             });
         }
-        let (mut is_absent, mut has_no_address) = (true, false);
+        let (mut is_absent, mut without_address) = (true, None);
         for candidate in self.conf.candidates(host) {
             // One with a search domain behind it may be too long.
             let Some(name) = DomainName::parse(&candidate) else { continue };
@@ -174,11 +178,11 @@ impl<'a> LookUp<'a> {
                 }
                 // There are servers that say so for AAAA of a name that has an A record; the other way round there are none.
                 (Known::NoSuchName, _) => {}
-                (Known::NoAddress, Known::NoAddress | Known::NoSuchName) => has_no_address = true,
+                (Known::NoAddress, Known::NoAddress | Known::NoSuchName) => without_address = Some(candidate),
                 _ => is_absent = false,
             }
         }
-        Err(NotFound { is_absent, detail: self.detail(host, is_absent, has_no_address) })
+        Err(NotFound { is_absent, detail: self.detail(host, is_absent, without_address.as_deref()) })
     }
 
     /// What is known of the A and of the AAAA records. They are asked for side by side; one family's trouble is not the
@@ -191,21 +195,32 @@ impl<'a> LookUp<'a> {
         let mut v6 = pin!(self.family(name, Family::V6));
         if self.conf.single_request {
             let v4 = v4.await;
-            let v6 = after(&v4, v6).await;
+            let v6 = self.after_v4(&v4, v6).await;
             return (v4, v6);
         }
         tokio::select! {
             biased;
             v4 = &mut v4 => {
-                let v6 = after(&v4, v6).await;
+                let v6 = self.after_v4(&v4, v6).await;
                 (v4, v6)
             }
+            // That a name does not exist is believed of an answer to A only.
             v6 = &mut v6 => {
-                // That a name does not exist is believed of an answer to A only.
-                let v4 = if matches!(v6, Known::Addresses(..)) { after(&v6, v4).await } else { v4.await };
+                let v4 = if v6.is_reachable() { within(OTHER_FAMILY, v4).await } else { v4.await };
                 (v4, v6)
             }
         }
+    }
+
+    /// The AAAA records, once it is known what A says.
+    async fn after_v4(&self, v4: &Known, v6: impl Future<Output = Known>) -> Known {
+        if matches!(v4, Known::NoSuchName) {
+            let patience = self.patience.get();
+            let (known, left) = within_counted(patience, v6).await;
+            self.patience.set(left);
+            return known;
+        }
+        if v4.is_reachable() { within(OTHER_FAMILY, v6).await } else { v6.await }
     }
 
     /// Asks server after server until one knows.
@@ -217,7 +232,7 @@ impl<'a> LookUp<'a> {
                     timeout: self.conf.timeout,
                     tcp_only: self.conf.use_tcp,
                     ad: self.conf.trust_ad,
-                    again: attempt > 0,
+                    fallback: attempt > 0,
                 };
                 let reply = transport::ask(server, name, family, manner).await;
                 self.observe(at, &reply);
@@ -236,25 +251,27 @@ impl<'a> LookUp<'a> {
                 }
             }
         }
-        Known::Nothing
+        Known::Unanswered
     }
 
     /// The indices of the servers as resolv.conf has them, those that are silent last: such a server costs its time-out once,
-    /// not once for each search domain. Whoever answered stays in its place, be it with an error, since a later server may
-    /// not know the names that this one knows.
+    /// not once for each search domain. A server that answered, even with an error, keeps its place: a later one may not
+    /// know the names that this one knows.
     fn order_of_servers(&self) -> Vec<usize> {
-        let conduct = self.conduct.borrow();
-        let count = conduct.len();
+        let states = self.states.borrow();
+        let count = states.len();
         let mut order: Vec<usize> = (0..count).map(|offset| (self.first_server + offset) % count).collect();
-        order.sort_by_key(|at| conduct[*at] == Conduct::Silent);
+        order.sort_by_key(|at| states[*at] == ServerState::Silent);
         order
     }
 
     fn observe(&self, at: usize, reply: &Result<Reply, NoAnswer>) {
-        let mut conduct = self.conduct.borrow_mut();
+        let mut states = self.states.borrow_mut();
         match reply {
-            Ok(_) | Err(NoAnswer::Failed(_)) => conduct[at] = Conduct::Answered,
-            Err(NoAnswer::TimedOut(_)) if conduct[at] == Conduct::Unknown => conduct[at] = Conduct::Silent,
+            Ok(_) | Err(NoAnswer::Failed(_)) => states[at] = ServerState::Answered,
+            Err(NoAnswer::TimedOut(_)) if states[at] == ServerState::Unknown => {
+                states[at] = ServerState::Silent
+            }
             Err(_) => {}
         }
     }
@@ -268,27 +285,42 @@ impl<'a> LookUp<'a> {
         }
     }
 
-    fn detail(&self, host: &str, is_absent: bool, has_no_address: bool) -> String {
+    fn detail(&self, host: &str, is_absent: bool, without_address: Option<&str>) -> String {
         let tried = match self.conf.candidates(host).len() {
             1 => String::new(),
             names => format!(", asked for under {names} names (search list of /etc/resolv.conf)"),
         };
         if is_absent {
-            let what = if has_no_address { "has no address" } else { "does not exist (NXDOMAIN)" };
             let server = self.denied_by.get().map_or_else(String::new, |by| format!(", says {}", by.ip()));
-            return format!("{host} {what}{server}{tried}");
+            return match without_address {
+                Some(name) => format!("{name} has no address{server}{tried}"),
+                None => format!("{host} does not exist (NXDOMAIN){server}{tried}"),
+            };
         }
         format!("{host}: {}{tried}", self.troubles.borrow().join(", "))
     }
 }
 
-/// Waits for the other family; not for long, if it is not needed any more.
-async fn after(one: &Known, other: impl Future<Output = Known>) -> Known {
-    match one {
-        Known::Addresses(..) | Known::NoSuchName => {
-            timeout(OTHER_FAMILY, other).await.unwrap_or(Known::Nothing)
+impl Known {
+    /// Whether there is an address that this machine has a way to.
+    fn is_reachable(&self) -> bool {
+        match self {
+            Self::Addresses(ips, _) => ips.iter().any(|ip| order::is_routed(*ip)),
+            Self::NoSuchName | Self::NoAddress | Self::Unanswered => false,
         }
-        Known::NoAddress | Known::Nothing => other.await,
+    }
+}
+
+async fn within(limit: Duration, family: impl Future<Output = Known>) -> Known {
+    timeout(limit, family).await.unwrap_or(Known::Unanswered)
+}
+
+/// The same, and what is left of the limit: an answer on its way needs a moment, even where nothing is.
+async fn within_counted(limit: Duration, family: impl Future<Output = Known>) -> (Known, Duration) {
+    const MOMENT: Duration = Duration::from_millis(50);
+    match timeout(limit.max(MOMENT), family).await {
+        Ok(known) => (known, limit),
+        Err(_) => (Known::Unanswered, Duration::ZERO),
     }
 }
 
@@ -311,8 +343,8 @@ fn address(text: &str, port: u16) -> Option<SocketAddr> {
     };
     let ip = ip.parse().ok()?;
     let index = zone.parse().ok().or_else(|| {
-        // The kernel lists interfaces by name; what is no name is no file there.
-        let is_name = !zone.is_empty() && !zone.contains(['/', '.']);
+        // The kernel lists interfaces by name.
+        let is_name = !["", ".", ".."].contains(&zone) && !zone.contains('/');
         let path = is_name.then(|| Path::new("/sys/class/net").join(zone).join("ifindex"))?;
         std::fs::read_to_string(path).ok()?.trim().parse().ok()
     })?;

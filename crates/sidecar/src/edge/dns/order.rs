@@ -7,16 +7,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 pub(super) fn sort(addresses: &mut [SocketAddr]) {
     if addresses.len() > 1 {
         addresses.sort_by_cached_key(|address| {
-            (!is_routed(*address), std::cmp::Reverse(precedence(address.ip())))
+            (!is_routed(address.ip()), std::cmp::Reverse(precedence(address.ip())))
         });
     }
 }
 
-/// Whether there is a route and a source address. Nothing is sent.
-fn is_routed(address: SocketAddr) -> bool {
-    let any: IpAddr =
-        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    UdpSocket::bind((any, 0)).is_ok_and(|socket| socket.connect(address).is_ok())
+/// Whether there is a route and a source address.
+pub(super) fn is_routed(ip: IpAddr) -> bool {
+    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    // The port of DNS, as good as any: nothing is sent.
+    UdpSocket::bind((any, 0)).is_ok_and(|socket| socket.connect((ip, 53)).is_ok())
 }
 
 /// The policy table of RFC 6724 §2.1.
@@ -62,7 +62,7 @@ mod tests {
     fn loopback_of_version_6_comes_first_and_the_order_stays_otherwise() {
         let parse = |list: [&str; 3]| list.map(|address| address.parse::<SocketAddr>().unwrap());
         let mut addresses = parse(["127.0.0.2:7", "127.0.0.1:7", "[::1]:7"]);
-        let has_v6 = is_routed(addresses[2]);
+        let has_v6 = is_routed(addresses[2].ip());
         sort(&mut addresses);
         let expected = if has_v6 {
             ["[::1]:7", "127.0.0.2:7", "127.0.0.1:7"]

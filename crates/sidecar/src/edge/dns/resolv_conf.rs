@@ -93,21 +93,23 @@ impl ResolvConf {
     }
 
     fn set(&mut self, option: &str) {
-        let (name, value) = option.split_once(':').map_or((option, ""), |(name, value)| (name, value));
-        match name {
-            "ndots" => self.ndots = number(value).min(MOST_DOTS),
-            "timeout" => {
+        match option.split_once(':') {
+            Some(("ndots", value)) => self.ndots = number(value).min(MOST_DOTS),
+            Some(("timeout", value)) => {
                 let seconds = u64::try_from(number(value)).unwrap_or(LONGEST_TIMEOUT);
                 self.timeout = Duration::from_secs(seconds.clamp(1, LONGEST_TIMEOUT));
             }
-            "attempts" => self.attempts = number(value).clamp(1, MOST_ATTEMPTS),
-            "rotate" => self.rotate = true,
-            "single-request" | "single-request-reopen" => self.single_request = true,
-            "use-vc" | "usevc" | "tcp" => self.use_tcp = true,
-            "trust-ad" => self.trust_ad = true,
-            "no-aaaa" => self.no_aaaa = true,
-            // EDNS0 is used in any case. Others are unknown to Go too.
-            _ => {}
+            Some(("attempts", value)) => self.attempts = number(value).clamp(1, MOST_ATTEMPTS),
+            Some(_) => {}
+            None => match option {
+                "rotate" => self.rotate = true,
+                "single-request" | "single-request-reopen" => self.single_request = true,
+                "use-vc" | "usevc" | "tcp" => self.use_tcp = true,
+                "trust-ad" => self.trust_ad = true,
+                "no-aaaa" => self.no_aaaa = true,
+                // EDNS0 is used in any case. Others are unknown to Go too.
+                _ => {}
+            },
         }
     }
 
@@ -194,6 +196,9 @@ mod tests {
         assert_eq!(of("ndots:x timeout:x attempts:x"), (0, 1, 1));
         assert_eq!(of("ndots:99 timeout:99 attempts:99"), (15, 30, 5));
         assert_eq!(of("ndots:99999999999999999999999999 timeout:3x attempts:"), (15, 3, 1));
+        // Bare words, and switches with a value, are unknown to Go.
+        assert_eq!(of("ndots timeout attempts"), (1, 5, 2));
+        assert!(!parse("options rotate:x").rotate);
         let conf = parse("options rotate use-vc single-request-reopen edns0 unknown trust-ad no-aaaa inet6");
         assert!(conf.rotate && conf.use_tcp && conf.single_request && conf.trust_ad && conf.no_aaaa);
     }

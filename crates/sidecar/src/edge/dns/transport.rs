@@ -57,7 +57,7 @@ pub(super) struct Manner {
     /// The AD bit.
     pub(super) ad: bool,
     /// It was silent before, so something on the way may not like the first form: UDP without EDNS, and TCP beside it.
-    pub(super) again: bool,
+    pub(super) fallback: bool,
 }
 
 /// Asks one server for one kind of address. Never gives [`Reply::Truncated`] or [`Reply::NotUnderstood`].
@@ -67,17 +67,15 @@ pub(super) async fn ask(
     family: Family,
     manner: Manner,
 ) -> Result<Reply, NoAnswer> {
-    let query = |edns| {
-        let id = chance::number();
-        Query::new(name, family, id, edns, manner.ad).ok_or(NoAnswer::Malformed)
+    let mut edns = !manner.fallback;
+    let reply = loop {
+        let query = Query::new(name, family, chance::number(), edns, manner.ad).ok_or(NoAnswer::Malformed)?;
+        match query_once(server, &query, manner).await? {
+            Reply::NotUnderstood(_) if edns => edns = false,
+            reply => break reply,
+        }
     };
-    let mut reply = exchange(server, &query(!manner.again)?, manner).await;
-    if let Ok(Reply::NotUnderstood(_)) = reply
-        && !manner.again
-    {
-        reply = exchange(server, &query(false)?, manner).await;
-    }
-    match reply? {
+    match reply {
         Reply::Truncated(addresses) if addresses.is_empty() => Err(NoAnswer::Malformed),
         Reply::Truncated(addresses) => Ok(Reply::Addresses(addresses)),
         Reply::NotUnderstood(error) | Reply::Failed(error) => Err(NoAnswer::Failed(error)),
@@ -85,27 +83,23 @@ pub(super) async fn ask(
     }
 }
 
-async fn exchange(server: SocketAddr, query: &Query, manner: Manner) -> Result<Reply, NoAnswer> {
+/// TCP in boxes: it is the exception, and would otherwise make every look-up larger.
+async fn query_once(server: SocketAddr, query: &Query, manner: Manner) -> Result<Reply, NoAnswer> {
+    let over_tcp = || Box::pin(over_tcp(server, query, manner.timeout));
     if manner.tcp_only {
-        return over_tcp(server, query, manner.timeout).await;
+        return over_tcp().await;
     }
-    let udp = async {
-        match over_udp(server, query, manner.timeout).await {
-            // Nobody listens on the port, or a filter refuses it: DNS over TCP may be open all the same.
-            Err(NoAnswer::Broken(_)) => over_tcp(server, query, manner.timeout).await,
-            reply => reply,
-        }
-    };
-    let reply =
-        if manner.again { either(udp, over_tcp(server, query, manner.timeout)).await? } else { udp.await? };
+    let over_udp = over_udp(server, query, manner.timeout);
+    let reply = if manner.fallback { Box::pin(either(over_udp, over_tcp())).await } else { over_udp.await };
     match reply {
-        Reply::Truncated(addresses) => match over_tcp(server, query, manner.timeout).await {
-            Ok(Reply::Truncated(more)) => Ok(Reply::Truncated(more)),
-            Ok(whole) => Ok(whole),
+        // Nothing listens on the port, or a filter refuses it: DNS over TCP may be open all the same.
+        Err(NoAnswer::Broken(_)) if !manner.fallback => over_tcp().await,
+        Ok(Reply::Truncated(addresses)) => match over_tcp().await {
             Err(why) if addresses.is_empty() => Err(NoAnswer::Truncated(Box::new(why))),
             Err(_) => Ok(Reply::Truncated(addresses)),
+            reply => reply,
         },
-        reply => Ok(reply),
+        reply => reply,
     }
 }
 

@@ -13,14 +13,17 @@ use super::{Refused, Shortfall, Target};
 /// Overwrites the file, or creates it.
 ///
 /// # Errors
-/// A file that could not be created whole is removed again; one that existed may hold a mixture.
+/// A file that was created and not completed is removed again; one that existed may hold a mixture.
 pub(super) fn write(target: &Target<'_>, token: &Secret) -> Result<Vec<Shortfall>, Refused> {
-    if target.stat().is_some() {
-        return overwrite(target, token);
-    }
-    match create(target, token) {
-        // It has appeared meanwhile.
-        Err(Refused { call: "openat", errno: Errno::EXIST }) => overwrite(target, token),
+    let gone = Err(Refused { call: "openat", errno: Errno::NOENT });
+    let overwritten = if target.stat().is_some() { overwrite(target, token) } else { gone };
+    match overwritten {
+        // It was not there, or has just been removed.
+        Err(Refused { call: "openat", errno: Errno::NOENT }) => match create(target, token) {
+            // It has just appeared.
+            Err(Refused { call: "openat", errno: Errno::EXIST }) => overwrite(target, token),
+            done => done,
+        },
         done => done,
     }
 }

@@ -18,7 +18,7 @@ use super::{Refused, Shortfall, Target};
 /// that it does not get is a shortfall.
 pub(super) fn permit(target: &Target<'_>, file: &OwnedFd) -> Result<Option<Shortfall>, Refused> {
     let stat = || rustix::fs::fstat(file).map_err(Refused::by("fstat"));
-    // What a call without effect would have answered if it were honest.
+    // The error that a call without effect should have returned.
     let ineffective = |call| Refused { call, errno: Errno::NOTSUP };
     if let Some(group) = target.output.group {
         let changed = rustix::fs::fchown(file, None, Some(Gid::from_raw(group)));
@@ -45,6 +45,7 @@ pub(super) fn permit(target: &Target<'_>, file: &OwnedFd) -> Result<Option<Short
     let mode = stat()?.st_mode & 0o777;
     match (changed, target.output.mode) {
         (Ok(()), Some(asked)) if mode & !asked != 0 => Err(ineffective("fchmod")),
+        (Ok(()), None) if mode & !wanted != 0 => Ok(Some(Shortfall::Mode(ineffective("fchmod"), mode))),
         (Ok(()), _) => Ok(None),
         (Err(_), _) if mode == wanted => Ok(None),
         (Err(refused), Some(_)) => Err(refused),

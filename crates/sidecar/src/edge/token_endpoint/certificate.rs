@@ -1,14 +1,12 @@
 //! A look into certificates, for what is said of them and for one that is trusted by itself. Whether a chain is trusted is
 //! decided by webpki alone; where it refuses, this tells a person which certificate stands in the way, and why.
 
-use std::fmt;
-use std::net::IpAddr;
-use std::time::Duration;
-
 use der::asn1::{GeneralizedTime, ObjectIdentifier, UtcTime};
 use der::{Decode as _, Header, Reader as _, SliceReader};
 use dexsidecar_core::failure::plain;
 use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use std::fmt;
+use std::net::IpAddr;
 
 /// How much is quoted of a name in a certificate, in characters.
 const LONGEST_NAME: usize = 120;
@@ -31,6 +29,10 @@ pub struct Certificate {
     names: Vec<Name>,
     signature: ObjectIdentifier,
     critical: Vec<ObjectIdentifier>,
+    /// basicConstraints' cA; nothing without the extension.
+    is_ca: Option<bool>,
+    /// The purposes of extKeyUsage; nothing without the extension.
+    purposes: Option<Vec<ObjectIdentifier>>,
 }
 
 /// A public key.
@@ -70,7 +72,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// What stands in the way of a chain, besides that nobody trusted signed it.
+/// Why a chain is refused, apart from an issuer that is not trusted, in words.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Obstacle {
     /// A critical extension that webpki does not know.
@@ -79,10 +81,20 @@ pub(super) enum Obstacle {
     Key(String),
     /// The algorithm of a signature.
     Signature(String),
+    /// The signature of the handshake does not fit the certificate.
+    Possession,
+}
+
+/// The kinds of [`Obstacle`] that a certificate can have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Extension,
+    Key,
+    Signature,
 }
 
 impl Certificate {
-    /// Reads one (RFC 5280 §4.1); nothing for what is no X.509 v3 certificate in DER.
+    /// Reads one (RFC 5280 §4.1); nothing if it is not an X.509 v3 certificate in DER.
     #[must_use]
     pub fn read(der: &[u8]) -> Option<Self> {
         let mut outer = Fields::of(Fields::of(der).next(SEQUENCE)?);
@@ -97,29 +109,62 @@ impl Certificate {
         let key = key(inner.next(SEQUENCE)?);
         let mut times = SliceReader::new(validity).ok()?;
         let (not_before, not_after) = (time(&mut times)?, time(&mut times)?);
-        let mut certificate =
-            Self { subject, issuer, key, not_before, not_after, names: vec![], signature, critical: vec![] };
+        let mut certificate = Self {
+            subject,
+            issuer,
+            key,
+            not_before,
+            not_after,
+            names: vec![],
+            signature,
+            critical: vec![],
+            is_ca: None,
+            purposes: None,
+        };
         let extensions = std::iter::from_fn(|| inner.any()).find(|(tag, _)| *tag == EXTENSIONS);
         let Some((_, extensions)) = extensions else { return Some(certificate) };
         for (_, extension) in Fields::of(Fields::of(extensions).next(SEQUENCE)?) {
             let mut fields = Fields::of(extension);
             let id = ObjectIdentifier::from_bytes(fields.next(OBJECT_IDENTIFIER)?).ok()?;
-            let (tag, value) = fields.any()?;
-            if tag == BOOLEAN && value != [0] {
-                certificate.critical.push(id);
+            let (tag, mut value) = fields.any()?;
+            if tag == BOOLEAN {
+                if value != [0] {
+                    certificate.critical.push(id);
+                }
+                value = fields.any()?.1;
             }
-            if id == SUBJECT_ALT_NAME {
-                let value = if tag == BOOLEAN { fields.any()?.1 } else { value };
-                certificate.names = names(Fields::of(value).next(SEQUENCE)?);
+            match id {
+                SUBJECT_ALT_NAME => certificate.names = names(Fields::of(value).next(SEQUENCE)?),
+                BASIC_CONSTRAINTS => {
+                    let ca = Fields::of(Fields::of(value).next(SEQUENCE)?).next(BOOLEAN);
+                    certificate.is_ca = Some(ca.is_some_and(|ca| ca != [0]));
+                }
+                EXTENDED_KEY_USAGE => {
+                    let purposes = Fields::of(Fields::of(value).next(SEQUENCE)?);
+                    let purposes = purposes.map(|(_, id)| ObjectIdentifier::from_bytes(id).ok());
+                    certificate.purposes = Some(purposes.collect::<Option<_>>()?);
+                }
+                _ => {}
             }
         }
         Some(certificate)
     }
 
-    /// How long it is valid from now on; nothing when it has expired.
+    /// How many whole days of its validity are left.
     #[must_use]
-    pub fn remaining(&self, now: UnixTime) -> Option<Duration> {
-        self.not_after.checked_sub(now.as_secs()).map(Duration::from_secs)
+    pub const fn days_left(&self, now: UnixTime) -> u64 {
+        self.not_after.saturating_sub(now.as_secs()) / 86_400
+    }
+
+    /// Whether it may sign others (RFC 5280 §4.2.1.9: in version 3 only with cA). One that is no X.509 v3 is not read here.
+    pub(super) fn may_issue(&self) -> bool {
+        self.is_ca == Some(true)
+    }
+
+    /// The purposes that it is limited to, if they leave servers out (RFC 5280 §4.2.1.12).
+    pub(super) fn other_purposes(&self) -> Option<&[ObjectIdentifier]> {
+        let purposes = self.purposes.as_deref()?;
+        (!purposes.iter().any(|purpose| [SERVER_AUTH, ANY_PURPOSE].contains(purpose))).then_some(purposes)
     }
 
     /// Whether one of its alternative names is this one (RFC 6125 §6.4; a common name is none).
@@ -136,32 +181,43 @@ impl Certificate {
         self.names.iter().map(|name| plain(&name.to_string(), LONGEST_NAME)).collect()
     }
 
-    fn obstacle(&self) -> Option<Obstacle> {
-        if let Some(oid) = self.critical.iter().find(|oid| !KNOWN_EXTENSIONS.contains(oid)) {
-            return Some(Obstacle::Extension(format!(
-                "the extension {} of {} is marked critical and not supported",
-                name_of(*oid),
-                self.subject
-            )));
-        }
-        if let Some(why) = unsupported(self.key) {
-            return Some(Obstacle::Key(format!("the key of {} is {}: {why}", self.subject, self.key)));
-        }
-        (!SIGNATURES.contains(&self.signature)).then(|| {
-            Obstacle::Signature(format!(
+    fn obstacle(&self, kind: Kind) -> Option<Obstacle> {
+        match kind {
+            Kind::Extension => {
+                let oid = self.critical.iter().find(|oid| !KNOWN_EXTENSIONS.contains(oid))?;
+                Some(Obstacle::Extension(format!(
+                    "the extension {} of {} is marked critical and not supported",
+                    name_of(*oid),
+                    self.subject
+                )))
+            }
+            Kind::Key => {
+                let why = unsupported(self.key)?;
+                Some(Obstacle::Key(format!("the key of {} is {}: {why}", self.subject, self.key)))
+            }
+            // Nobody looks at the signature of a certificate that signed itself.
+            Kind::Signature if SIGNATURES.contains(&self.signature) || self.issuer == self.subject => None,
+            Kind::Signature => Some(Obstacle::Signature(format!(
                 "{} is signed with {}, which is not accepted",
                 self.subject,
                 name_of(self.signature)
-            ))
-        })
+            ))),
+        }
     }
 }
 
-/// Looks through the certificates that a server sent, and at the trusted one that signed the last of them.
-pub(super) fn obstacle(chain: &[CertificateDer<'_>], anchors: &[TrustAnchor<'_>]) -> Option<Obstacle> {
-    let read: Vec<_> = chain.iter().filter_map(|der| Certificate::read(der)).collect();
-    if let Some(found) = read.iter().find_map(Certificate::obstacle) {
+/// Looks for an obstacle of this kind in the certificates that a server sent, and in the trusted one that signed one of them.
+pub(super) fn obstacle(
+    kind: Kind,
+    chain: &[CertificateDer<'_>],
+    anchors: &[TrustAnchor<'_>],
+) -> Option<Obstacle> {
+    let mut read = chain.iter().filter_map(|der| Certificate::read(der));
+    if let Some(found) = read.find_map(|certificate| certificate.obstacle(kind)) {
         return Some(found);
+    }
+    if kind != Kind::Key {
+        return None;
     }
     let issuers: Vec<&[u8]> = chain.iter().filter_map(|der| issuer(der)).collect();
     let signer = anchors.iter().find(|anchor| issuers.iter().any(|name| *name == &anchor.subject[..]))?;
@@ -224,7 +280,7 @@ fn oid_in(algorithm: &[u8]) -> Option<ObjectIdentifier> {
     ObjectIdentifier::from_bytes(Fields::of(algorithm).next(OBJECT_IDENTIFIER)?).ok()
 }
 
-/// In seconds since 1970; what is before then is then.
+/// In seconds since 1970; nothing for a time before then.
 fn time(times: &mut SliceReader<'_>) -> Option<u64> {
     let mut other = times.clone();
     let time = match UtcTime::decode(times) {
@@ -340,16 +396,20 @@ const P384: ObjectIdentifier = oid("1.3.132.0.34");
 const P521: ObjectIdentifier = oid("1.3.132.0.35");
 const ED25519: ObjectIdentifier = oid("1.3.101.112");
 const SUBJECT_ALT_NAME: ObjectIdentifier = oid("2.5.29.17");
+const BASIC_CONSTRAINTS: ObjectIdentifier = oid("2.5.29.19");
+const EXTENDED_KEY_USAGE: ObjectIdentifier = oid("2.5.29.37");
+const SERVER_AUTH: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.1");
+const ANY_PURPOSE: ObjectIdentifier = oid("2.5.29.37.0");
 
 /// The critical extensions that webpki takes (its cert.rs): key usage, alternative names, basic constraints, name constraints,
 /// CRL distribution points, extended key usage.
 const KNOWN_EXTENSIONS: [ObjectIdentifier; 6] = [
     oid("2.5.29.15"),
     SUBJECT_ALT_NAME,
-    oid("2.5.29.19"),
+    BASIC_CONSTRAINTS,
     oid("2.5.29.30"),
     oid("2.5.29.31"),
-    oid("2.5.29.37"),
+    EXTENDED_KEY_USAGE,
 ];
 
 /// The algorithms of signatures that are verified: RSA (PKCS #1 and PSS) and ECDSA with SHA-256, SHA-384, SHA-512; Ed25519.
@@ -400,6 +460,8 @@ fn name_of(oid: ObjectIdentifier) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::tests::certificates::{Ca, Wanted};
     use super::*;
 
@@ -416,12 +478,17 @@ mod tests {
         assert_eq!((leaf.issuer.as_str(), leaf.key), ("CN=a ca", Key::Curve("ECDSA P-256")));
         assert_eq!((leaf.not_before, leaf.not_after), (1_577_836_800, 1_893_456_000));
         assert_eq!(leaf.names(), names);
-        let now = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        assert_eq!(leaf.remaining(now(1_893_456_000 - 60)), Some(Duration::from_secs(60)));
-        assert_eq!(leaf.remaining(now(1_893_456_001)), None);
+        let left = |seconds| leaf.days_left(UnixTime::since_unix_epoch(Duration::from_secs(seconds)));
+        assert_eq!((left(1_893_456_000 - 86_400), left(1_893_456_000 - 86_399), left(u64::MAX)), (1, 0, 0));
+        assert!(!leaf.may_issue() && leaf.other_purposes().is_none());
         let root = read(&ca.pem());
         assert_eq!((root.subject.as_str(), root.not_after), ("CN=a ca", 4_733_510_400));
-        assert_eq!((root.obstacle(), leaf.obstacle()), (None, None));
+        assert!(root.may_issue());
+        for kind in [Kind::Extension, Kind::Key, Kind::Signature] {
+            assert_eq!((root.obstacle(kind), leaf.obstacle(kind)), (None, None));
+        }
+        let client = read(&ca.issues(Wanted::with_names(&names).for_a_client()).pem);
+        assert_eq!(client.other_purposes(), Some(&[oid("1.3.6.1.5.5.7.3.2")][..]));
     }
 
     #[test]
@@ -457,7 +524,9 @@ mod tests {
                 changed[at] = byte;
                 // Only that it ends, and without a panic.
                 let _ = Certificate::read(&changed);
-                let _ = obstacle(&[changed.into()], &[]);
+                for kind in [Kind::Extension, Kind::Key, Kind::Signature] {
+                    let _ = obstacle(kind, &[changed.clone().into()], &[]);
+                }
             }
         }
     }

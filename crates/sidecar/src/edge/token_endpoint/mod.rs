@@ -25,7 +25,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use dexsidecar_core::endpoint_url::EndpointUrl;
+use dexsidecar_core::endpoint_url::{EndpointUrl, is_public};
 use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::secret::Secret;
@@ -161,8 +161,8 @@ impl HttpEndpoint {
         let permit = if url.is_tls() || self.allow_insecure_http { Permit::Any } else { Permit::NotPublic };
         match self.proxies.for_url(url) {
             Some(proxy) => {
-                permit_beyond_proxy(permit, url, progress).await?;
-                tunnel::open(proxy, url, &self.roots, rotation, progress).await
+                permit_beyond_proxy(permit, url, proxy, progress).await?;
+                tunnel::open(proxy, url, permit, &self.roots, rotation, progress).await
             }
             None => connect::connect(url.host(), url.port(), permit, rotation, progress).await,
         }
@@ -187,18 +187,29 @@ impl HttpEndpoint {
     }
 }
 
-/// Whether a proxy may be asked to go on to this URL in plain http. It resolves the name itself, so what its form does not
-/// tell is looked up here too.
-async fn permit_beyond_proxy(permit: Permit, url: &EndpointUrl, progress: &Progress) -> Result<(), Failure> {
-    if permit == Permit::NotPublic && !url.is_internal_name() {
-        let (addresses, _) = name::resolve(url.host(), url.port(), progress).await.map_err(|why| {
-            let unknown =
-                "whether its address is public is not known, since only the proxy may know the name";
-            Failure::new(Code::PlainHttpRefused, format!("{unknown} ({why})"))
-        })?;
-        permit.filter(url.host(), addresses)?;
+/// Whether a proxy may be asked to go on to this URL in plain http. It resolves the name itself and may choose any of its
+/// addresses, so that none may be public; what its form does not tell is looked up here too.
+async fn permit_beyond_proxy(
+    permit: Permit,
+    url: &EndpointUrl,
+    proxy: &proxy::Proxy,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    if permit == Permit::Any || url.is_internal_name() {
+        return Ok(());
     }
-    Ok(())
+    let variable = proxy.variable;
+    let (addresses, _) = name::resolve(url.host(), url.port(), progress).await.map_err(|why| {
+        let detail = format!("{}; plain http through the proxy of {variable} needs its address", why.detail);
+        Failure { detail, ..why }
+    })?;
+    match addresses.iter().map(SocketAddr::ip).find(|ip| is_public(*ip)) {
+        Some(ip) => {
+            let detail = format!("{} is {ip}, beyond the proxy of {variable}", url.host());
+            Err(Failure::new(Code::PlainHttpRefused, detail))
+        }
+        None => Ok(()),
+    }
 }
 
 impl TokenEndpoint for HttpEndpoint {

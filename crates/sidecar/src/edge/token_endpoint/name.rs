@@ -1,5 +1,5 @@
 //! From a host to the addresses to connect to: an address stands for itself, this machine's own names need no look-up, and
-//! everything else is looked up anew at each attempt.
+//! everything else is looked up at each attempt.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -39,7 +39,8 @@ pub(super) async fn resolve(
         return Ok((here.map(|ip| SocketAddr::new(ip, port)).into(), Origin::Localhost));
     }
     let note = |trouble: &str| progress.reached(Step::Resolving(format!("{host} ({trouble})")));
-    match dns::look_up(host, port, &note).await {
+    // In a box, since most of an attempt goes on without it.
+    match Box::pin(dns::look_up(host, port, &note)).await {
         Ok(Found { addresses, source }) => Ok((addresses, Origin::LookUp(source))),
         Err(why) => {
             let code = if why.is_absent { Code::NameNotFound } else { Code::NameLookupFailed };

@@ -49,10 +49,22 @@ pub(super) struct Proxy {
     pub(super) url: EndpointUrl,
     /// The variable that names it.
     pub(super) variable: &'static str,
-    /// `user:password`, decoded: what SOCKS wants.
-    pub(super) user: Option<Secret>,
+    /// What SOCKS wants.
+    pub(super) credentials: Option<Credentials>,
     /// The same as the value of `Proxy-Authorization` (RFC 7617): what HTTP wants.
     pub(super) authorization: Option<Secret>,
+}
+
+/// A user and a password, as bytes, since neither needs to be text.
+pub(super) struct Credentials {
+    pub(super) user: Zeroizing<Vec<u8>>,
+    pub(super) password: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials")
+    }
 }
 
 /// How a URL is reached, and why so.
@@ -181,10 +193,9 @@ impl Proxy {
                 (if given { url } else { url.with_port(1080) }, userinfo)
             }
         };
-        let user = userinfo.as_ref().map(decoded);
-        let authorization = user.as_ref().map(|user| basic(user.as_slice()));
-        let user = user.map(|user| Secret::new(String::from_utf8_lossy(&user).into_owned()));
-        Some(Self { kind, url, variable, user, authorization })
+        let credentials = userinfo.as_ref().map(decoded);
+        let authorization = credentials.as_ref().map(basic);
+        Some(Self { kind, url, variable, credentials, authorization })
     }
 
     /// Host and port.
@@ -201,22 +212,27 @@ impl Proxy {
     }
 }
 
-fn basic(user: &[u8]) -> Secret {
-    let mut header = String::with_capacity(6 + user.len().div_ceil(3) * 4);
+fn basic(Credentials { user, password }: &Credentials) -> Secret {
+    let mut plain = Zeroizing::new(Vec::with_capacity(user.len() + 1 + password.len()));
+    plain.extend_from_slice(user);
+    plain.push(b':');
+    plain.extend_from_slice(password);
+    let mut header = String::with_capacity(6 + plain.len().div_ceil(3) * 4);
     header.push_str("Basic ");
-    STANDARD.encode_string(user, &mut header);
+    STANDARD.encode_string(&*plain, &mut header);
     Secret::new(header)
 }
 
-/// `user:password` of a URL, percent-decoded.
-fn decoded(userinfo: &Secret) -> Zeroizing<Vec<u8>> {
+/// `user:password` of a URL, each percent-decoded.
+fn decoded(userinfo: &Secret) -> Credentials {
     let text = userinfo.expose();
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
-    let mut plain = Zeroizing::new(Vec::with_capacity(text.len() + 1));
-    percent_decode(user, &mut plain);
-    plain.push(b':');
-    percent_decode(password, &mut plain);
-    plain
+    let decode = |text: &str| {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
+        percent_decode(text, &mut bytes);
+        bytes
+    };
+    Credentials { user: decode(user), password: decode(password) }
 }
 
 /// `%XX` decoded, everything else as it is.

@@ -25,7 +25,7 @@ const LARGEST_HEAD: usize = 64 * 1024;
 /// Nor more of them. hyper makes room for as many at each answer, interim ones included.
 const MOST_HEADERS: usize = 8192;
 
-/// Sent to Dex, and to a proxy with CONNECT: some refuse whoever does not say what it is.
+/// Sent to Dex, and to a proxy with CONNECT: some proxies refuse a client without it.
 pub(super) const USER_AGENT: &str = concat!("dexsidecar/", env!("CARGO_PKG_VERSION"));
 
 /// What is sent: a form, or nothing. One type for all requests keeps one copy of hyper in the binary.
@@ -33,8 +33,8 @@ pub(super) type Message = hyper::Request<Full<Bytes>>;
 pub(super) type Sender = http1::SendRequest<Full<Bytes>>;
 pub(super) type Driver = http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>;
 
-/// hyper's client on a stream, with our bounds. Headers that curl and Go bear are borne: folded over several lines (RFC
-/// 9112 §5.2), with a space before the colon, or malformed, which are left out. None of them matters to a token.
+/// hyper's client on a stream, with our bounds. Headers that curl and Go accept are accepted: folded over several lines (RFC
+/// 9112 §5.2), and with a space before the colon. Malformed ones are left out. None of them matters to a token.
 pub(super) async fn client(stream: Box<dyn Stream>) -> hyper::Result<(Sender, Driver)> {
     http1::Builder::new()
         .max_buf_size(LARGEST_HEAD)
@@ -64,15 +64,15 @@ pub(super) async fn send(connection: Connection, request: &Request) -> Result<An
         if size(&head.headers) > LARGEST_HEAD {
             return Err(head_too_large());
         }
-        if let Some(forwarding) =
-            forwarding.filter(|_| head.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED)
+        let proxy = forwarding.map(|forwarding| format!("{} of {}", forwarding.proxy, forwarding.variable));
+        if let Some(proxy) =
+            proxy.as_ref().filter(|_| head.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED)
         {
             let why = tunnel::refusal(head.status.as_u16());
-            let detail = format!("{} of {}: {why}", forwarding.proxy, forwarding.variable);
-            return Err(Failure::new(Code::ProxyFailed, detail));
+            return Err(Failure::new(Code::ProxyFailed, format!("{proxy}: {why}")));
         }
         let body = whole(body, &peer).await?;
-        Ok(Answer { status: head.status.as_u16(), body, ..from_headers(&head.headers) })
+        Ok(Answer { status: head.status.as_u16(), body, through_proxy: proxy, ..from_headers(&head.headers) })
     });
     // Polled here rather than spawned: when this future is dropped, the connection is gone with it.
     tokio::select! {

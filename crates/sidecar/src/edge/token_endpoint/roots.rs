@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::super::input_file;
+use super::certificate::Certificate;
 
 /// No bundle is larger, in bytes; Debian's is 220 kB.
 const LARGEST: usize = 16 * 1024 * 1024;
@@ -78,10 +79,13 @@ impl Trusted {
         Self { store: RootCertStore::empty(), known: Known::default() }
     }
 
-    /// Adds one, unless it is there already; false for what is no X.509 v3 certificate.
+    /// Adds one, unless it is there already; false if it is not an X.509 certificate. One of version 3 that is not marked
+    /// CA:TRUE is trusted as a server's certificate, and signs no others: anchors are not asked for that by webpki.
     fn add(&mut self, certificate: CertificateDer<'_>) -> bool {
         let digest = Known::digest_of(&certificate);
-        self.known.0.contains(&digest) || self.store.add(certificate).is_ok() && self.known.0.insert(digest)
+        let may_issue = Certificate::read(&certificate).is_none_or(|read| read.may_issue());
+        self.known.0.contains(&digest)
+            || (!may_issue || self.store.add(certificate).is_ok()) && self.known.0.insert(digest)
     }
 }
 
@@ -116,8 +120,8 @@ impl Roots {
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Half a bundle would load as fewer roots without a word (F13), so a certificate that cannot be used is an error here.
-/// What stands between certificates is not: comments, other kinds of PEM, byte order marks of files that were joined.
+/// A bundle that is cut off would silently load as fewer roots (F13), so a certificate that cannot be used is an error here.
+/// What stands between certificates is none: comments, other kinds of PEM, byte order marks of files that were joined.
 fn own(path: &Path) -> Result<Trusted, Failure> {
     let content = input_file::read(path, LARGEST)
         .map_err(|why| Failure::new(Code::CaFileUnreadable, format!("{}: {why}", path.display())))?;
@@ -144,10 +148,10 @@ fn own(path: &Path) -> Result<Trusted, Failure> {
     }
     match begins.get(whole) {
         Some(line) => return Err(invalid(&format!("certificate {} (line {line}) is cut off", whole + 1))),
-        None if whole == 0 => return Err(invalid("no BEGIN CERTIFICATE is in it")),
+        None if whole == 0 => return Err(invalid("it has no BEGIN CERTIFICATE")),
         None => {}
     }
-    // A last line that nobody ended may be the beginning of a certificate that is missing.
+    // A last line without a line break may be the beginning of a certificate that is missing.
     let last = content.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
     if !last.is_empty() && BEGIN.starts_with(last) {
         return Err(invalid(&format!("its end is cut off, after certificate {whole}")));
@@ -297,7 +301,7 @@ mod tests {
             ),
             (second("QUJD\n"), format!("certificate 2 (line {}) is cut off or not PEM", lines + 1)),
             (format!("{one}-----BEG"), "its end is cut off, after certificate 1".to_owned()),
-            ("\u{feff}nothing".to_owned(), "no BEGIN CERTIFICATE is in it".to_owned()),
+            ("\u{feff}nothing".to_owned(), "it has no BEGIN CERTIFICATE".to_owned()),
         ] {
             std::fs::write(&path, &content).unwrap();
             let failure = Roots::File(path.clone()).read().unwrap_err();

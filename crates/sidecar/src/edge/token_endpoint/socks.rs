@@ -1,15 +1,15 @@
 //! A connection through a SOCKS version 5 proxy (RFC 1928), with user and password if the variable has them (RFC 1929).
-//! Names are sent as they are and resolved by the proxy, as Go does it. The crates for this hide the proxy's reply code, which
-//! is what a person needs.
+//! Names are sent as they are and resolved by the proxy, as Go does it. Written here, since the crates for this hide the proxy's
+//! reply code, which names the cause of a failure.
 
 use std::io;
 use std::net::IpAddr;
 
 use dexsidecar_core::endpoint_url::EndpointUrl;
-use dexsidecar_core::secret::Secret;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use zeroize::Zeroizing;
 
+use super::proxy::Credentials;
 use super::{Stream, connect};
 
 const VERSION: u8 = 5;
@@ -25,7 +25,7 @@ const NONE_ACCEPTABLE: u8 = 0xff;
 pub(super) async fn connect_through(
     stream: &mut dyn Stream,
     to: &EndpointUrl,
-    user: Option<&Secret>,
+    user: Option<&Credentials>,
 ) -> Result<(), String> {
     let broken = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof => "it hung up".to_owned(),
@@ -52,7 +52,9 @@ pub(super) async fn connect_through(
         (NONE_ACCEPTABLE | USER_AND_PASSWORD, None) => {
             return Err("it wants a user and a password".to_owned());
         }
-        (NONE_ACCEPTABLE, _) => return Err("it accepts neither a user and password nor nobody".to_owned()),
+        (NONE_ACCEPTABLE, _) => {
+            return Err("it accepts neither a user and password nor a client without".to_owned());
+        }
         (other, _) => return Err(format!("it wants the unsupported authentication method {other}")),
     }
     stream.write_all(&request(to)?).await.map_err(broken)?;
@@ -63,7 +65,7 @@ pub(super) async fn connect_through(
     if reply != 0 {
         return Err(format!("it cannot connect to {}: {}", to.authority(), words(reply)));
     }
-    // The address that it connected from, which nobody needs.
+    // The address that it connected from.
     let length = match kind {
         1 => 4,
         4 => 16,
@@ -82,14 +84,13 @@ async fn read<const N: usize>(stream: &mut dyn Stream) -> io::Result<[u8; N]> {
 }
 
 /// RFC 1929 §2.
-fn sub_negotiation(user: &Secret) -> Result<Zeroizing<Vec<u8>>, String> {
-    let (name, password) = user.expose().split_once(':').unwrap_or_else(|| (user.expose(), ""));
-    let mut bytes = Zeroizing::new(Vec::with_capacity(3 + name.len() + password.len()));
+fn sub_negotiation(Credentials { user, password }: &Credentials) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(3 + user.len() + password.len()));
     bytes.push(1);
-    for part in [name, password] {
+    for part in [user, password] {
         let length = u8::try_from(part.len()).ok();
         bytes.push(length.ok_or("its user or password is longer than 255 bytes")?);
-        bytes.extend(part.as_bytes());
+        bytes.extend_from_slice(part);
     }
     Ok(bytes)
 }
@@ -107,7 +108,8 @@ fn request(to: &EndpointUrl) -> Result<Vec<u8>, String> {
             bytes.extend(ip.octets());
         }
         None => {
-            let name = to.server_name();
+            // With its final dot: the proxy is the resolver.
+            let name = to.host();
             let length = u8::try_from(name.len()).map_err(|_| "the host's name is longer than 255 bytes")?;
             bytes.extend([3, length]);
             bytes.extend(name.as_bytes());

@@ -10,7 +10,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, Error, ExtendedKeyPurpose, InvalidMessage,
-    ProtocolVersion,
+    PeerIncompatible, ProtocolVersion,
 };
 use tokio_rustls::TlsConnector;
 
@@ -106,17 +106,24 @@ fn failure(peer: &str, host: &str, spoken: bool, obstacle: Option<Obstacle>, err
         Some(Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)) => {
             Failure::new(Code::CertificateChainTooLarge, peer)
         }
-        Some(Error::InvalidMessage(_)) if !spoken => at(Code::TlsNotSpoken, &"what it sends is no TLS"),
+        Some(Error::InvalidMessage(_)) if !spoken => at(Code::TlsNotSpoken, &"what it sends is not TLS"),
         Some(Error::InvalidMessage(_) | Error::PeerMisbehaved(_) | Error::InappropriateMessage { .. }) => {
             at(Code::TlsFailed, &"what it sends is malformed TLS")
         }
         Some(Error::AlertReceived(alert)) => at(Code::TlsRefused, &alert_words(*alert)),
-        Some(Error::PeerIncompatible(_)) => at(
-            Code::TlsRefused,
-            &"it offers no version, cipher suite or key exchange group in common (TLS 1.2 or 1.3; AES-GCM or \
-              ChaCha20; X25519, P-256, P-384 or P-521)",
-        ),
-        Some(_) => at(Code::TlsRefused, &"the handshake failed"),
+        Some(Error::PeerIncompatible(why)) => match why {
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig => {
+                at(Code::TlsRefused, &"it offers neither TLS 1.2 nor TLS 1.3")
+            }
+            _ => at(
+                Code::TlsRefused,
+                &"it offers no cipher suite or key exchange group in common (AES-GCM or ChaCha20; X25519, P-256, \
+                  P-384 or P-521)",
+            ),
+        },
+        // Nothing that the server did.
+        Some(error) => at(Code::TlsFailed, error),
     }
 }
 
@@ -143,6 +150,10 @@ fn unacceptable(host: &str, error: &CertificateError, obstacle: Option<Obstacle>
             Obstacle::Extension(detail) => (Code::CertificateExtensionUnsupported, detail),
             Obstacle::Key(detail) => (Code::CertificateKeyUnsupported, detail),
             Obstacle::Signature(detail) => (Code::CertificateSignatureUnsupported, detail),
+            Obstacle::Possession => {
+                let detail = "the server does not hold the private key of the certificate that it sends";
+                (Code::CertificateInvalid, detail.to_owned())
+            }
         };
         return Failure::new(code, plain(&detail, 512));
     }
@@ -195,7 +206,7 @@ fn other_fault(error: Option<&webpki::Error>) -> (Code, String) {
     match error {
         Some(W::CaUsedAsEndEntity) => (
             Code::CertificateUntrusted,
-            "it is marked CA:TRUE, hence must itself be one of the trusted certificates".to_owned(),
+            "it is marked CA:TRUE, and accepted only if it is itself in the CA file".to_owned(),
         ),
         Some(W::UnsupportedCriticalExtension) => {
             (Code::CertificateExtensionUnsupported, "a critical extension is not supported".to_owned())

@@ -20,10 +20,12 @@ use super::{Connection, Forwarding, Progress, Roots, Step, connect, socks, tls};
 ///
 /// # Errors
 /// [`Code::ProxyFailed`], whatever it was: name, connection and certificate are the proxy's here, not Dex's. What is
-/// wrong with our own roots keeps its code.
+/// wrong with our own roots keeps its code; so does [`Code::PlainHttpRefused`], for a proxy at a public address that would
+/// be sent plain http.
 pub(super) async fn open(
     proxy: &Proxy,
     to: &EndpointUrl,
+    permit: Permit,
     roots: &Roots,
     rotation: usize,
     progress: &Progress,
@@ -32,9 +34,15 @@ pub(super) async fn open(
     let failed = |why: &dyn Display| failure(proxy, why);
     let trusted = (proxy.kind == Kind::Https).then(|| roots.read()).transpose()?;
     let (host, port) = proxy.place();
-    let mut connection = connect::connect(&host, port, Permit::Any, rotation, progress)
-        .await
-        .map_err(|failure| failed(&failure))?;
+    // What is sent to a proxy within TLS is not readable on the way to it.
+    let permit = if proxy.kind == Kind::Https { Permit::Any } else { permit };
+    let mut connection = connect::connect(&host, port, permit, rotation, progress).await.map_err(|why| {
+        if why.code == Code::PlainHttpRefused {
+            let detail = format!("{}, the proxy of {}", why.detail, proxy.variable);
+            return Failure::new(why.code, detail);
+        }
+        failed(&why)
+    })?;
     progress.reached(Step::Tunnelling(format!("{origin} ({})", proxy.variable)));
     if let Some(trusted) = trusted {
         (connection, _) = tls::handshake(trusted, proxy.url.server_name(), connection)
@@ -46,7 +54,7 @@ pub(super) async fn open(
     let peer = format!("{place} through the proxy {origin}");
     let stream = match proxy.kind {
         Kind::Socks5 => {
-            socks::connect_through(&mut *connection.stream, to, proxy.user.as_ref())
+            socks::connect_through(&mut *connection.stream, to, proxy.credentials.as_ref())
                 .await
                 .map_err(|why| failed(&why))?;
             connection.stream

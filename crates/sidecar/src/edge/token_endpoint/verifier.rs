@@ -1,27 +1,33 @@
-//! Whether a server is trusted: webpki's rules, and one more. A server's certificate that itself is one of the trusted ones, byte
-//! for byte, is accepted with its name and dates checked, as Go and curl accept it: self-signed or issued by a CA, marked
-//! CA:TRUE or not, whatever its extensions.
+//! Whether a server is trusted: webpki's rules, and one more. A server's certificate that itself is in the CA file, byte for
+//! byte, is accepted with its name, dates and purpose checked, as Go and curl accept it: self-signed or issued by a CA, marked
+//! CA:TRUE or not, whatever its extensions, and whatever else the server sends.
 //!
-//! A certificate marked CA:TRUE that is only issued by a trusted CA stays refused, though Go and curl take it: webpki does,
-//! and to build the path ourselves is where a mistake would cost most. The way out is to put it into the CA file.
+//! A certificate marked CA:TRUE that is only issued by a trusted CA is refused, though Go and curl take it, because webpki
+//! refuses it: building the path in this program would be a security risk. In the CA file such a certificate works.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::crypto::{
+    CryptoProvider, verify_tls12_signature, verify_tls13_signature, verify_tls13_signature_with_raw_key,
+};
+use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, Error, ExtendedKeyPurpose, RootCertStore, SignatureScheme,
+};
 
-use super::certificate::{self, Certificate, Obstacle};
+use super::certificate::{self, Certificate, Kind, Obstacle};
 use super::roots::{Known, Trusted};
 use super::signatures::ALGORITHMS;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    inner: Arc<WebPkiServerVerifier>,
+    /// Missing where no trusted certificate may issue others.
+    inner: Option<Arc<WebPkiServerVerifier>>,
     store: Arc<RootCertStore>,
     known: Known,
     obstacle: Mutex<Option<Obstacle>>,
@@ -31,13 +37,16 @@ impl Verifier {
     /// A verifier that trusts these.
     pub(super) fn new(trusted: Trusted, provider: Arc<CryptoProvider>) -> Result<Self, String> {
         let store = Arc::new(trusted.store);
-        let inner = WebPkiServerVerifier::builder_with_provider(Arc::clone(&store), provider)
-            .build()
-            .map_err(|error| error.to_string())?;
+        let inner = if store.is_empty() {
+            None
+        } else {
+            let builder = WebPkiServerVerifier::builder_with_provider(Arc::clone(&store), provider);
+            Some(builder.build().map_err(|error| error.to_string())?)
+        };
         Ok(Self { inner, store, known: trusted.known, obstacle: Mutex::default() })
     }
 
-    /// What stood in the way of the chain that was refused, if anything but its issuer, its name or its dates did.
+    /// Why the chain was refused, if anything but its issuer, its name, its dates or its purpose was the reason.
     pub(super) fn obstacle(&self) -> Option<Obstacle> {
         self.obstacle.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -46,56 +55,62 @@ impl Verifier {
         *self.obstacle.lock().unwrap_or_else(PoisonError::into_inner) = obstacle;
     }
 
-    /// A handshake whose signature does not hold: it may be for the certificate's key.
-    fn refused(&self, cert: &CertificateDer<'_>, error: Error) -> Error {
-        self.note(certificate::obstacle(std::slice::from_ref(cert), &[]));
+    /// A handshake whose signature does not hold: because of the kind of key, or because the key is another.
+    fn refused(&self, der: &CertificateDer<'_>, error: Error) -> Error {
+        let key = certificate::obstacle(Kind::Key, std::slice::from_ref(der), &[]);
+        self.note(key.or(Some(Obstacle::Possession)));
         error
     }
 
-    /// Name and dates of a certificate that is trusted by itself.
-    fn accept_known(
+    /// The public key of a certificate that is trusted by itself and that webpki does not parse.
+    fn key_of_unparsed(
         &self,
         der: &CertificateDer<'_>,
-        host: &ServerName<'_>,
-        now: UnixTime,
-    ) -> Result<(), Error> {
-        let certificate = Certificate::read(der).ok_or(CertificateError::BadEncoding)?;
-        let time = |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-        if now.as_secs() < certificate.not_before {
-            let not_before = time(certificate.not_before);
-            return Err(CertificateError::NotValidYetContext { time: now, not_before }.into());
-        }
-        if now.as_secs() > certificate.not_after {
-            let not_after = time(certificate.not_after);
-            return Err(CertificateError::ExpiredContext { time: now, not_after }.into());
-        }
-        match ParsedCertificate::try_from(der) {
-            Ok(parsed) => verify_server_name(&parsed, host),
-            // It has an extension that webpki does not take.
-            Err(_) if certificate.is_for(host) => Ok(()),
-            Err(_) => Err(CertificateError::NotValidForNameContext {
-                expected: host.to_owned(),
-                presented: certificate.names(),
-            }
-            .into()),
-        }
+    ) -> Option<rustls::pki_types::SubjectPublicKeyInfoDer<'static>> {
+        let is_unparsed = self.known.contains(der) && ParsedCertificate::try_from(der).is_err();
+        let anchor = webpki::anchor_from_trusted_cert(der).ok().filter(|_| is_unparsed)?;
+        Some(webpki::spki_for_anchor(&anchor))
     }
+}
 
-    /// The signature of the handshake by a key out of a certificate that webpki does not take.
-    fn signed_by_known(
-        &self,
-        message: &[u8],
-        der: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Option<HandshakeSignatureValid> {
-        let anchor = webpki::anchor_from_trusted_cert(der).ok().filter(|_| self.known.contains(der))?;
-        let key = webpki::spki_for_anchor(&anchor);
-        let key = webpki::RawPublicKeyEntity::try_from(&key).ok()?;
-        let (_, algorithms) = ALGORITHMS.mapping.iter().find(|(scheme, _)| *scheme == dss.scheme)?;
-        let is_valid = |algorithm: &&dyn rustls::pki_types::SignatureVerificationAlgorithm| {
-            key.verify_signature(*algorithm, message, dss.signature()).is_ok()
-        };
-        algorithms.iter().any(is_valid).then(HandshakeSignatureValid::assertion)
+/// Name, dates and purpose of a certificate that is trusted by itself.
+fn accept_known(
+    der: &CertificateDer<'_>,
+    certificate: &Certificate,
+    host: &ServerName<'_>,
+    now: UnixTime,
+) -> Result<(), Error> {
+    let time = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+    if now.as_secs() < certificate.not_before {
+        let not_before = time(certificate.not_before);
+        return Err(CertificateError::NotValidYetContext { time: now, not_before }.into());
+    }
+    if now.as_secs() > certificate.not_after {
+        let not_after = time(certificate.not_after);
+        return Err(CertificateError::ExpiredContext { time: now, not_after }.into());
+    }
+    if let Some(purposes) = certificate.other_purposes() {
+        let presented = purposes.iter().map(|oid| match oid.arcs().collect::<Vec<_>>().as_slice() {
+            [1, 3, 6, 1, 5, 5, 7, 3, 2] => ExtendedKeyPurpose::ClientAuth,
+            arcs => {
+                ExtendedKeyPurpose::Other(arcs.iter().filter_map(|arc| usize::try_from(*arc).ok()).collect())
+            }
+        });
+        return Err(CertificateError::InvalidPurposeContext {
+            required: ExtendedKeyPurpose::ServerAuth,
+            presented: presented.collect(),
+        }
+        .into());
+    }
+    match ParsedCertificate::try_from(der) {
+        Ok(parsed) => verify_server_name(&parsed, host),
+        // It has an extension that webpki does not take.
+        Err(_) if certificate.is_for(host) => Ok(()),
+        Err(_) => Err(CertificateError::NotValidForNameContext {
+            expected: host.to_owned(),
+            presented: certificate.names(),
+        }
+        .into()),
     }
 }
 
@@ -108,18 +123,19 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verdict =
-            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        let Err(Error::InvalidCertificate(error)) = &verdict else { return verdict };
-        if is_final(error) {
-            return verdict;
-        }
-        if self.known.contains(end_entity) {
-            self.accept_known(end_entity, server_name, now)?;
+        if self.known.contains(end_entity)
+            && let Some(certificate) = Certificate::read(end_entity)
+        {
+            accept_known(end_entity, &certificate, server_name, now)?;
             return Ok(ServerCertVerified::assertion());
         }
-        let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
-        self.note(certificate::obstacle(&chain, &self.store.roots));
+        let Some(inner) = &self.inner else { return Err(CertificateError::UnknownIssuer.into()) };
+        let verdict = inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        if let Err(Error::InvalidCertificate(error)) = &verdict {
+            let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
+            let kinds = kinds_behind(error).iter();
+            self.note(kinds.copied().find_map(|kind| certificate::obstacle(kind, &chain, &self.store.roots)));
+        }
         verdict
     }
 
@@ -129,10 +145,18 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let verdict = self.inner.verify_tls12_signature(message, cert, dss);
-        verdict.or_else(|error| {
-            self.signed_by_known(message, cert, dss).ok_or_else(|| self.refused(cert, error))
-        })
+        let Some(key) = self.key_of_unparsed(cert) else {
+            let verdict = verify_tls12_signature(message, cert, dss, &ALGORITHMS);
+            return verdict.map_err(|error| self.refused(cert, error));
+        };
+        let bad = || self.refused(cert, CertificateError::BadSignature.into());
+        let key = webpki::RawPublicKeyEntity::try_from(&key).map_err(|_| bad())?;
+        let algorithms = ALGORITHMS.mapping.iter().find(|(scheme, _)| *scheme == dss.scheme);
+        let (_, algorithms) = algorithms.ok_or_else(bad)?;
+        let is_valid = |algorithm: &&dyn SignatureVerificationAlgorithm| {
+            key.verify_signature(*algorithm, message, dss.signature()).is_ok()
+        };
+        algorithms.iter().any(is_valid).then(HandshakeSignatureValid::assertion).ok_or_else(bad)
     }
 
     fn verify_tls13_signature(
@@ -141,29 +165,29 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let verdict = self.inner.verify_tls13_signature(message, cert, dss);
-        verdict.or_else(|error| {
-            self.signed_by_known(message, cert, dss).ok_or_else(|| self.refused(cert, error))
-        })
+        let verdict = match self.key_of_unparsed(cert) {
+            None => verify_tls13_signature(message, cert, dss, &ALGORITHMS),
+            Some(key) => verify_tls13_signature_with_raw_key(message, &key, dss, &ALGORITHMS),
+        };
+        verdict.map_err(|error| self.refused(cert, error))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        ALGORITHMS.supported_schemes()
     }
 }
 
-/// Faults that being trusted byte for byte does not outweigh, and that need no further explanation.
-fn is_final(error: &CertificateError) -> bool {
+/// The kinds of obstacle that can be the reason for an error of webpki.
+fn kinds_behind(error: &CertificateError) -> &'static [Kind] {
     use CertificateError as E;
-    matches!(
-        error,
-        E::Expired
-            | E::ExpiredContext { .. }
-            | E::NotValidYet
-            | E::NotValidYetContext { .. }
-            | E::NotValidForName
-            | E::NotValidForNameContext { .. }
-            | E::InvalidPurpose
-            | E::InvalidPurposeContext { .. }
-    )
+    match error {
+        E::UnhandledCriticalExtension => &[Kind::Extension],
+        E::Other(other) if other.0.downcast_ref() == Some(&webpki::Error::UnsupportedCriticalExtension) => {
+            &[Kind::Extension]
+        }
+        E::BadSignature => &[Kind::Key],
+        E::UnsupportedSignatureAlgorithmContext { .. }
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => &[Kind::Signature, Kind::Key],
+        _ => &[],
+    }
 }

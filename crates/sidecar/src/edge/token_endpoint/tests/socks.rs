@@ -90,7 +90,7 @@ async fn f151_plain_http_and_addresses_go_through_a_socks_proxy_too() {
         assert_eq!(client.posts(url).await.unwrap().status, 200);
     }
     let seen = proxy.seen();
-    assert!(seen.contains(";dex.auth.svc:80;") && seen.contains("[10, 0, 0, 7, 21, 180]"), "{seen}");
+    assert!(seen.contains(";dex.auth.svc.:80;") && seen.contains("[10, 0, 0, 7, 21, 180]"), "{seen}");
     assert!(seen.contains("[253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 80]"), "{seen}");
     assert!(dex.seen().contains("POST /token HTTP/1.1\r\nhost: dex.auth.svc\r\n"), "{}", dex.seen());
 }
@@ -102,6 +102,10 @@ async fn f151_a_user_and_a_password_are_sent_where_they_are_wanted() {
     let wants = proxy(2, 0, 0, dex.address).await;
     assert_eq!(through("socks5", &user, &wants, "").posts("http://dex/token").await.unwrap().status, 200);
     assert_eq!(wants.seen(), format!("methods [0, 2]; me {PASSWORD};dex:80;"));
+    let odd = proxy(2, 0, 0, dex.address).await;
+    let client = through("socks5", "a%3Ab:c%3Ad@", &odd, "");
+    assert_eq!(client.posts("http://dex/token").await.unwrap().status, 200);
+    assert_eq!(odd.seen(), "methods [0, 2]; a:b c:d;dex:80;");
     let free = proxy(0, 0, 0, dex.address).await;
     assert_eq!(through("socks5", &user, &free, "").posts("http://dex/token").await.unwrap().status, 200);
     assert!(!free.seen().contains("canary"));
@@ -113,7 +117,7 @@ async fn f151_a_refusal_of_a_socks_proxy_names_the_variable_and_the_reason() {
     let user = format!("me:{PASSWORD}@");
     for (method, status, reply, user, why) in [
         (0xff, 0, 0, "", "it wants a user and a password"),
-        (0xff, 0, 0, user.as_str(), "it accepts neither a user and password nor nobody"),
+        (0xff, 0, 0, user.as_str(), "it accepts neither a user and password nor a client without"),
         (1, 0, 0, "", "it wants the unsupported authentication method 1"),
         (2, 1, 0, user.as_str(), "it does not accept the user and password"),
         (0, 0, 2, "", "it cannot connect to dex: its rules do not allow it"),

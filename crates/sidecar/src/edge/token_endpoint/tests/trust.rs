@@ -115,10 +115,10 @@ async fn f015_another_certificate_of_the_same_kind_is_not_accepted() {
     let trusted = here().marked_as_ca().self_signed().pem;
     let (code, detail) = told(here().marked_as_ca().self_signed(), &trusted).await;
     assert_eq!(code, Code::CertificateUntrusted);
-    assert_eq!(detail, "it is marked CA:TRUE, hence must itself be one of the trusted certificates");
+    assert_eq!(detail, "it is marked CA:TRUE, and accepted only if it is itself in the CA file");
     let trusted = here().self_signed().pem;
     assert_eq!(told(here().self_signed(), &trusted).await, (Code::CertificateUntrusted, String::new()));
-    // Issued by a trusted authority, but an authority itself: only Go would take it.
+    // Issued by a trusted CA, but marked as a CA itself: Go and curl accept it.
     let ca = Ca::new("ca");
     assert_eq!(told(ca.issues(here().marked_as_ca()), &ca.pem()).await.0, Code::CertificateUntrusted);
 }
@@ -174,7 +174,7 @@ async fn f017_a_port_that_does_not_speak_tls() {
     .await;
     let failure = Client::trusting(&ca).fails(&server.https()).await;
     assert_eq!(failure.code, Code::TlsNotSpoken);
-    assert_eq!(failure.detail, format!("{}: what it sends is no TLS", server.address));
+    assert_eq!(failure.detail, format!("{}: what it sends is not TLS", server.address));
 }
 
 #[tokio::test]

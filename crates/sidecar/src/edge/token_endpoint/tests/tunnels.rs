@@ -1,5 +1,7 @@
 //! Exchanges through a proxy that writes down what it sees.
 
+use std::time::Duration;
+
 use dexsidecar_core::exchange::TokenEndpoint as _;
 use dexsidecar_core::failure::Code;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -97,14 +99,39 @@ async fn f150_a_proxy_that_forwards_may_refuse() {
 async fn f154_a_proxy_is_not_asked_to_carry_plain_http_to_a_public_address() {
     let proxy = Server::answers(OK).await;
     let client = through(&proxy.address.to_string(), "");
-    for url in ["http://192.0.2.7/token", "http://[2001:db8::1]/token", "http://dex.invalid.onion/token"] {
+    for url in ["http://192.0.2.7/token", "http://[2001:db8::1]/token"] {
         let failure = client.fails(url).await;
         assert_eq!(failure.code, Code::PlainHttpRefused, "{failure}");
+        assert!(failure.detail.ends_with("beyond the proxy of HTTP_PROXY"), "{failure}");
     }
+    // Without an address nothing is known.
+    let failure = client.fails("http://dex.invalid.onion/token").await;
+    assert_eq!(failure.code, Code::NameNotFound);
+    assert!(
+        failure.detail.ends_with("plain http through the proxy of HTTP_PROXY needs its address"),
+        "{failure}"
+    );
     assert_eq!(proxy.seen(), "");
     let allowed = client.endpoint.allowing_insecure_http(true);
     let answer = allowed.send(&post("http://192.0.2.7/token"), 0).await.unwrap();
     assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn f154_plain_http_is_not_sent_to_a_proxy_at_a_public_address() {
+    for (proxy, url, refused) in [
+        ("http://192.0.2.9:9", "http://dex.auth.svc/token", true),
+        ("socks5://192.0.2.9:9", "http://dex.auth.svc/token", true),
+        // These are readable to nobody on the way to it.
+        ("https://192.0.2.9:9", "http://dex.auth.svc/token", false),
+        ("http://192.0.2.9:9", "https://dex.auth.svc/token", false),
+    ] {
+        let variables = [("HTTPS_PROXY", proxy.to_owned()), ("HTTP_PROXY", proxy.to_owned())];
+        let client = Client::with(&Ca::new("ca").pem(), Duration::from_millis(300), &variables);
+        let failure = client.fails(url).await;
+        assert_eq!(failure.code == Code::PlainHttpRefused, refused, "{proxy}: {failure}");
+        assert!(!refused || failure.detail == "192.0.2.9 is 192.0.2.9, the proxy of HTTP_PROXY", "{failure}");
+    }
 }
 
 #[tokio::test]
