@@ -23,30 +23,34 @@ pub(crate) const VERSION: &str = "-X k8s.io/component-base/version.gitVersion=v1
                        -X k8s.io/component-base/version.gitMinor=36";
 
 const ETCD: Program =
-    Program { name: "etcd", module: "e2e/etcd", package: "go.etcd.io/etcd/server/v3", link: "" };
+    Program { name: "etcd", module: "e2e/etcd", package: "go.etcd.io/etcd/server/v3", link: "", cgo: false };
 const API_SERVER: Program = Program {
     name: "kube-apiserver",
     module: "e2e/kubernetes",
     package: "k8s.io/kubernetes/cmd/kube-apiserver",
     link: VERSION,
+    cgo: false,
 };
 const CONTROLLERS: Program = Program {
     name: "kube-controller-manager",
     module: "e2e/kubernetes",
     package: "k8s.io/kubernetes/cmd/kube-controller-manager",
     link: VERSION,
+    cgo: false,
 };
 const SCHEDULER: Program = Program {
     name: "kube-scheduler",
     module: "e2e/kubernetes",
     package: "k8s.io/kubernetes/cmd/kube-scheduler",
     link: VERSION,
+    cgo: false,
 };
 const KUBECTL: Program = Program {
     name: "kubectl",
     module: "e2e/kubernetes",
     package: "k8s.io/kubernetes/cmd/kubectl",
     link: VERSION,
+    cgo: false,
 };
 
 /// The token of the cluster's administrator, and of the node's kubelet.

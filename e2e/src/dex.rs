@@ -3,10 +3,10 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use dexsidecar_fetch::go::Program;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::certificates::{Authority, Certificate};
 use crate::counterpart;
 use crate::dex_answers::Question;
+use crate::dex_version::{PINNED, Version};
 use crate::issuer::{ClusterIssuer, ISSUER};
 use crate::process::{PATIENCE, Process, tied};
 use crate::wire::{self, Reply};
@@ -21,16 +22,19 @@ use crate::wire::{self, Reply};
 /// The secret of the confidential client `private+app`: everything that encoding can get wrong.
 pub const SECRET: &str = "a%b c+d:canary";
 
-const PROGRAM: Program =
-    Program { name: "dex", module: "e2e/dex", package: "github.com/dexidp/dex/cmd/dex", link: "" };
-
 /// Dex's configuration, to be varied before it starts.
 #[derive(Clone, Debug)]
 pub struct Setup {
+    /// The version that is started.
+    pub version: Version,
+    /// Environment variables of the process: Dex's feature flags.
+    pub environment: Vec<(&'static str, &'static str)>,
     /// `expiry.idTokens`.
     pub lifetime: String,
     /// `issuerAlias` of the connector; without it Dex expects the issuer's own URL in tokens.
     pub alias: bool,
+    /// Two mock connectors beside those of the cluster. They can always be opened.
+    pub mocks: bool,
     /// `oauth2.grantTypes` lists token exchange.
     pub exchange: bool,
     /// A certificate for https other than a good one of the own CA.
@@ -50,8 +54,11 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
+            version: PINNED,
+            environment: vec![],
             lifetime: "24h".to_owned(),
             alias: true,
+            mocks: true,
             exchange: true,
             certificate: None,
             as_printed: false,
@@ -66,6 +73,7 @@ impl Default for Setup {
 /// A Dex that runs, or is to run again.
 pub struct Dex {
     program: PathBuf,
+    environment: Vec<(&'static str, &'static str)>,
     folder: TempDir,
     authority: Authority,
     address: Ipv4Addr,
@@ -81,7 +89,7 @@ impl Dex {
     /// # Errors
     /// Without Go; when the build fails.
     pub fn prepare() -> Result<(), String> {
-        PROGRAM.built().map(|_| ())
+        PINNED.program.built().map(|_| ())
     }
 
     /// Builds it if need be, and starts it with https and, for the tests' own questions, http.
@@ -90,21 +98,44 @@ impl Dex {
     /// Without Go; when Dex does not come up.
     #[must_use]
     pub fn start(issuer: &impl ClusterIssuer, setup: &Setup) -> Self {
-        let program = counterpart::program(&PROGRAM);
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let ports = (free_port(), free_port());
-        let mut dex = Self {
-            program,
-            folder,
+        let mut dex = Self::configured(issuer, setup);
+        dex.resume();
+        dex
+    }
+
+    /// Starts it with a configuration with which it exits. It can be configured anew and resumed.
+    ///
+    /// # Panics
+    /// Without Go; when Dex does not exit by itself, or exits with 0.
+    #[must_use]
+    pub fn start_expecting_exit(issuer: &impl ClusterIssuer, setup: &Setup) -> Self {
+        let mut dex = Self::configured(issuer, setup);
+        let mut process = Process::start("dex", dex.command());
+        let status = process.ended();
+        assert!(!status.success(), "Dex exits with {status}\n{}", process.output());
+        dex.before = process.output();
+        dex
+    }
+
+    fn configured(issuer: &impl ClusterIssuer, setup: &Setup) -> Self {
+        let dex = Self {
+            program: counterpart::program(&setup.version.program),
+            environment: setup.environment.clone(),
+            folder: tempfile::tempdir().expect("a temporary folder"),
             authority: Authority::new(),
             address: setup.address,
-            ports,
+            ports: (free_port(), free_port()),
             process: None,
             before: String::new(),
         };
         dex.configure(issuer, setup);
-        dex.resume();
         dex
+    }
+
+    fn command(&self) -> Command {
+        let mut command = tied(&self.program);
+        command.arg("serve").arg(self.folder.path().join("dex.yaml")).envs(self.environment.iter().copied());
+        command
     }
 
     /// What it calls itself.
@@ -153,6 +184,18 @@ impl Dex {
         format!("{}{}", self.before, self.process.as_ref().map_or_else(String::new, Process::output))
     }
 
+    /// Waits until its log has these words. Dex logs a refusal before it answers, but its output is read by another thread.
+    ///
+    /// # Panics
+    /// When it never has them.
+    pub fn until_logged(&self, words: &str) {
+        let start = Instant::now();
+        while !self.log().contains(words) {
+            assert!(start.elapsed() < PATIENCE, "Dex's log does not have {words:?}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Ends the process at once. With memory storage its keys are lost.
     pub fn stop(&mut self) {
         self.before = self.log();
@@ -164,9 +207,7 @@ impl Dex {
     /// # Panics
     /// When it does not come up.
     pub fn resume(&mut self) {
-        let mut command = tied(&self.program);
-        command.arg("serve").arg(self.folder.path().join("dex.yaml"));
-        let mut process = Process::start("dex", command);
+        let mut process = Process::start("dex", self.command());
         let start = Instant::now();
         while self.get("/dex/healthz").is_none_or(|reply| reply.status != 200) {
             assert!(
@@ -174,7 +215,7 @@ impl Dex {
                 "Dex does not come up\n{}",
                 process.output()
             );
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
         }
         self.process = Some(process);
     }
@@ -234,10 +275,7 @@ impl Dex {
             "expiry": {"idTokens": setup.lifetime},
             "connectors": [
                 {"type": "oidc", "id": "k3s", "name": "kubernetes", "config": k3s},
-                {"type": "oidc", "id": "kubernetes", "name": "as our README has it", "config": connector},
-                {"type": "mockCallback", "id": "mock", "name": "mock", "config": {}},
-                {"type": "mockPassword", "id": "password", "name": "password",
-                 "config": {"username": "u", "password": "canary"}}
+                {"type": "oidc", "id": "kubernetes", "name": "as our README has it", "config": connector}
             ],
             "staticClients": [
                 {"id": "user", "name": "the client of the original's README", "public": true},
@@ -246,6 +284,15 @@ impl Dex {
                 {"id": "target", "name": "trusts user", "secret": "canary-target", "trustedPeers": ["user"]}
             ]
         });
+        if let Some(connectors) = config["connectors"].as_array_mut().filter(|_| setup.mocks) {
+            connectors.push(json!({"type": "mockCallback", "id": "mock", "name": "mock", "config": {}}));
+            connectors.push(json!({
+                "type": "mockPassword",
+                "id": "password",
+                "name": "password",
+                "config": {"username": "u", "password": "canary"}
+            }));
+        }
         if let Some(clients) = config["staticClients"].as_array_mut() {
             clients.extend(setup.clients.clone());
         }

@@ -9,6 +9,7 @@ pub mod coredns;
 pub mod counterpart;
 pub mod dex;
 pub mod dex_answers;
+pub mod dex_version;
 pub mod endpoint;
 pub mod faults;
 pub mod go;

@@ -27,6 +27,7 @@ const KUBELET: Program = Program {
     module: "e2e/kubernetes",
     package: "k8s.io/kubernetes/cmd/kubelet",
     link: VERSION,
+    cgo: false,
 };
 
 const RUNTIME: Packages = Packages {

@@ -26,6 +26,27 @@ pub fn look() -> Result<(), String> {
     if found < OLDEST { Err(format!("{wanted}, and this is {version}: {get}")) } else { Ok(()) }
 }
 
+/// Fails unless the C compiler that Go calls (`go env CC`: `CC` if that is set, else gcc or clang) starts.
+fn look_for_c_compiler(package: &str) -> Result<(), String> {
+    let output = Command::new("go").args(["env", "CC"]).output();
+    let compiler = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let compiler = compiler.unwrap_or_default();
+    let mut words = compiler.split_ascii_whitespace();
+    let starts = words.next().is_some_and(|program| {
+        Command::new(program)
+            .args(words)
+            .arg("--version")
+            .output()
+            .is_ok_and(|output| output.status.success())
+    });
+    let missing = || {
+        format!(
+            "a C compiler is needed for {package}, and {compiler:?} does not start: install gcc, or set CC"
+        )
+    };
+    starts.then_some(()).ok_or_else(missing)
+}
+
 /// A program of a module of ours.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
@@ -37,6 +58,8 @@ pub struct Program {
     pub package: &'static str,
     /// What its linker is told besides.
     pub link: &'static str,
+    /// Parts of it are C, so that its build needs a C compiler.
+    pub cgo: bool,
 }
 
 impl Program {
@@ -49,9 +72,12 @@ impl Program {
         let key = key(&module).map_err(|error| format!("{}: {error}", module.display()))?;
         cache::once(&format!("{}-{key}", self.name), |unfinished| {
             look()?;
+            if self.cgo {
+                look_for_c_compiler(self.package)?;
+            }
             let output = Command::new("go")
                 .current_dir(&module)
-                .env("CGO_ENABLED", "0")
+                .env("CGO_ENABLED", if self.cgo { "1" } else { "0" })
                 .env("GOWORK", "off")
                 .env("GOFLAGS", "-mod=readonly -buildvcs=false")
                 .args(["build", "-trimpath", "-ldflags", &format!("-s -w {}", self.link), "-o"])

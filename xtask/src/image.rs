@@ -19,6 +19,7 @@ const CRANE: Program = Program {
     module: "xtask/crane",
     package: "github.com/google/go-containerregistry/cmd/crane",
     link: "",
+    cgo: false,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
