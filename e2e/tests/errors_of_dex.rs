@@ -175,6 +175,22 @@ fn check_names_what_is_wrong_in_dex_s_configuration() {
     assert_eq!(broken(&report(&setup))["code"], "connector_unknown");
 }
 
+/// Dex starts without a connector that it cannot open, unless it has no other one.
+#[test]
+fn a_dex_that_can_open_no_connector_exits_and_the_hint_says_so() {
+    let mut issuer = Issuer::start();
+    let volume = Volume::with(&issuer.token(3_600));
+    issuer.stop();
+    let mut dex = Dex::start_expecting_exit(&issuer, &DexSetup { mocks: false, ..DexSetup::default() });
+    assert!(dex.log().contains("failed to open all connectors"), "{}", dex.log());
+    let told = broken(&report(&Setup::new().subject(&volume).at(&dex)));
+    assert_eq!(told["code"], "connect_refused", "{told:#}");
+    assert!(text(&told["hint"]).contains("cannot open a connector"), "{told:#}");
+    issuer.resume();
+    dex.resume();
+    assert_eq!(report(&Setup::new().subject(&volume).at(&dex))["sound"], true);
+}
+
 #[test]
 fn certificates_are_judged_as_go_and_curl_judge_them() {
     let issuer = Issuer::start();

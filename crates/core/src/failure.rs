@@ -169,7 +169,7 @@ failures! {
         "look at the name servers named here (the cluster's CoreDNS), and at NetworkPolicies on port 53, UDP and TCP";
     ConnectRefused = "connect_refused", Connect, Network, DexHealth,
         "nothing listens there",
-        "see whether Dex runs and its Service has ready endpoints, and whether host and port in dex_endpoint are right";
+        "check that Dex runs (it exits at startup when it cannot open a connector: its log has the reason), that its Service has ready endpoints, and host and port in dex_endpoint";
     ConnectFailed = "connect_failed", Connect, Network, Network,
         "no connection could be made",
         "check host and port in dex_endpoint, NetworkPolicies, and whether Dex runs";
@@ -261,7 +261,7 @@ failures! {
         "see Dex's log and its storage; Dex also answers so when dex_scope has audience:server:client_id:X and client X does not list this client in trustedPeers";
     Unavailable = "unavailable", Exchange, Network, Network,
         "something in front of Dex answers that Dex is not available",
-        "see whether Dex has ready pods, then check the ingress, gateway or service mesh in front of it";
+        "check that Dex has ready pods (it exits at startup when it cannot open a connector: its log has the reason), then the ingress, gateway or service mesh in front of it";
     RateLimited = "rate_limited", Exchange, Network, Network,
         "too many requests",
         "Dex has no rate limit: raise the limit of the ingress, gateway or firewall in front of it";
@@ -489,6 +489,16 @@ mod tests {
                 assert!(!text.is_empty() && !text.ends_with('.'), "{code}: {text}");
             }
         }
+    }
+
+    /// A connector that cannot be opened is an exchange's `connector_unknown` only where Dex starts without it. Dex 2.44 and
+    /// earlier exit at startup (server/server.go, newServer), and so does 2.45 when no connector can be opened.
+    #[test]
+    fn connect_refused_and_unavailable_name_a_dex_that_exits_at_startup() {
+        for code in [Code::ConnectRefused, Code::Unavailable] {
+            assert!(code.entry().hint.contains("exits at startup when it cannot open a connector"), "{code}");
+        }
+        assert!(Code::ConnectorUnknown.entry().hint.contains("could not open it"));
     }
 
     #[test]
