@@ -8,6 +8,7 @@ use dexsidecar_core::config::{Config, Given, Probe};
 use dexsidecar_core::failure::{Code, Pace, Stage};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::settings::{Command, Kind, ORIGINAL, SETTINGS};
+use dexsidecar_e2e::dex_version::{OLDER, PINNED, Version};
 use dexsidecar_e2e::pages;
 use serde_json::Value;
 
@@ -178,6 +179,22 @@ fn every_manifest_of_the_readme_is_accepted_and_its_volumes_fit() {
         }
     }
     assert!(seen > 0, "the README has a manifest");
+}
+
+#[test]
+fn the_versions_of_dex_that_are_tested_are_those_of_the_page() {
+    let page = read("docs/kubernetes.md");
+    let readme = read("README.md");
+    let tested: Vec<Version> = OLDER.into_iter().chain([PINNED]).collect();
+    for version in &tested {
+        let alias = if version.issuer_alias { "yes" } else { "no: ignored" };
+        let start = if version.starts_with_failed_connectors { "Dex starts" } else { "Dex exits" };
+        let row = format!("| {} | {alias} | {start}", version.number);
+        assert!(page.contains(&row), "docs/kubernetes.md has no row: {row}");
+        assert!(readme.contains(version.number), "README.md does not name Dex {}", version.number);
+    }
+    let rows = page.lines().filter(|line| line.starts_with("| 2.")).count();
+    assert_eq!(rows, tested.len(), "every row of docs/kubernetes.md is a version that is tested");
 }
 
 #[test]
