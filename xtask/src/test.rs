@@ -72,6 +72,7 @@ fn news(line: &str) -> Option<String> {
         return Some(program.split(" (").next().unwrap_or(program).to_owned());
     }
     let told = line.starts_with("skipped: ")
+        || line.starts_with("ignored: ")
         || line.starts_with("Doc-tests ")
         || line.starts_with("test result: ")
         || line.contains(" ... FAILED");
