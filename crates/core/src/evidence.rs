@@ -109,7 +109,8 @@ fn validity(config: &Config, subject: Option<&Claims>, now: UnixTime, found: &mu
 fn issuer(subject: &Claims) -> Option<String> {
     let issuer = plain(subject.issuer.as_deref()?, 200);
     Some(format!(
-        "the subject token's issuer is {issuer}: the connector's issuer, or its issuerAlias, must be exactly that"
+        "the subject token's issuer is {issuer}: the connector's issuer, or its issuerAlias, must be exactly that \
+         (Dex 2.41 and earlier ignore issuerAlias)"
     ))
 }
 
@@ -165,6 +166,8 @@ mod tests {
         assert!(found[0].contains("userinfo"), "{found:?}");
         assert_eq!(found[1], "by this node's clock the subject token expired 10m ago");
         assert!(found[2].contains("https://kubernetes.default.svc"), "{found:?}");
+        // tests/dex_versions.rs asks the versions themselves.
+        assert!(found[2].contains("2.41 and earlier ignore issuerAlias"), "{found:?}");
     }
 
     /// A cause is named for the code that has it, and where it is known.
