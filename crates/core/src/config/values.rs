@@ -67,7 +67,9 @@ fn without_line_break(value: &str) -> Option<String> {
 fn may_hold_a_secret(variable: &str) -> bool {
     let is_file = variable.starts_with(FILE_PREFIX);
     let setting = variable.strip_prefix(FIELD_PREFIX).unwrap_or_default();
-    let is_open = ORIGINAL.iter().any(|known| known.name == setting) && setting != BASIC_AUTH;
+    let is_public = ["connector_id", "client_id", "scope", "audience", "resource"].contains(&setting);
+    let is_setting = ORIGINAL.iter().any(|known| known.name == setting) && setting != BASIC_AUTH;
+    let is_open = is_public || is_setting || setting.ends_with("_type");
     !(is_file || is_open || variable.starts_with(PREFIX))
 }
 
@@ -265,7 +267,7 @@ mod tests {
     /// A password may look like a reference.
     #[test]
     fn f153_a_value_that_may_be_a_secret_is_not_repeated() {
-        for variable in ["dex_basic_auth", "dex_client_secret", "dex_connector_id", "HTTPS_PROXY"] {
+        for variable in ["dex_basic_auth", "dex_client_secret", "dex_actor_token", "HTTPS_PROXY"] {
             for value in ["x$(Tr0ub4dor)y", "$(a.b)", "$(A1)"] {
                 let warnings = read(&[&format!("{variable}={value}")]).warnings;
                 assert!(

@@ -33,6 +33,8 @@ const LARGEST_RESOLV_CONF: usize = 256 * 1024;
 /// How long a look-up waits for the other family, once one has addresses (RFC 8305 §3 allows 50 ms; an AAAA that the
 /// server has to ask for takes longer), and once A says that there is no such name: then in all, not for each candidate.
 const OTHER_FAMILY: Duration = Duration::from_secs(1);
+/// The same at most where this machine has no way to those addresses.
+const OTHER_FAMILY_REPEATED: Duration = Duration::from_secs(7);
 /// How many servers and their troubles are named in a failure.
 const MOST_NAMED: usize = 6;
 
@@ -206,7 +208,7 @@ impl<'a> LookUp<'a> {
             }
             // That a name does not exist is believed of an answer to A only.
             v6 = &mut v6 => {
-                let v4 = if v6.is_reachable() { within(OTHER_FAMILY, v4).await } else { v4.await };
+                let v4 = self.after_addresses(&v6, v4).await;
                 (v4, v6)
             }
         }
@@ -220,7 +222,21 @@ impl<'a> LookUp<'a> {
             self.patience.set(left);
             return known;
         }
-        if v4.is_reachable() { within(OTHER_FAMILY, v6).await } else { v6.await }
+        self.after_addresses(v4, v6).await
+    }
+
+    /// The other family, once one is known. For addresses that this machine has no way to, it is waited for until its query
+    /// has been repeated once: a lost datagram must not leave an IPv4-only pod with addresses of IPv6.
+    async fn after_addresses(&self, known: &Known, other: impl Future<Output = Known>) -> Known {
+        match known {
+            Known::Addresses(ips, _) if ips.iter().any(|ip| order::is_routed(*ip)) => {
+                within(OTHER_FAMILY, other).await
+            }
+            Known::Addresses(..) => {
+                within((self.conf.timeout + OTHER_FAMILY).min(OTHER_FAMILY_REPEATED), other).await
+            }
+            Known::NoSuchName | Known::NoAddress | Known::Unanswered => other.await,
+        }
     }
 
     /// Asks server after server until one knows.
@@ -298,16 +314,6 @@ impl<'a> LookUp<'a> {
             };
         }
         format!("{host}: {}{tried}", self.troubles.borrow().join(", "))
-    }
-}
-
-impl Known {
-    /// Whether there is an address that this machine has a way to.
-    fn is_reachable(&self) -> bool {
-        match self {
-            Self::Addresses(ips, _) => ips.iter().any(|ip| order::is_routed(*ip)),
-            Self::NoSuchName | Self::NoAddress | Self::Unanswered => false,
-        }
     }
 }
 
