@@ -110,11 +110,19 @@ fn refused(kinds: &[(&str, &str, &[&str])]) {
 
 #[test]
 fn f134_a_trusted_certificate_is_accepted_whoever_issued_it() {
-    accepted(&["plain", "leaf-trusted-itself", "leaf-trusted-itself-tls12", "leaf-ca-true-trusted-itself"]);
+    accepted(&[
+        "plain",
+        "leaf-trusted-itself",
+        "leaf-trusted-itself-tls12",
+        "leaf-trusted-itself-expired-intermediate",
+        "leaf-ca-true-trusted-itself",
+    ]);
     refused(&[
         ("leaf-trusted-itself-expired", "certificate_expired", &[]),
         ("leaf-trusted-itself-other-name", "certificate_wrong_name", &["not 127.0.0.1, but dex.example"]),
         ("leaf-of-another-trusted", "certificate_untrusted", &[]),
+        ("issued-by-a-trusted-leaf", "certificate_untrusted", &[]),
+        ("client-only-ca-true-trusted-itself", "certificate_invalid", &["extended key usage: clientAuth"]),
     ]);
 }
 
