@@ -98,9 +98,9 @@ settings! {
         "how long one attempt may take, from the name to the last byte: 100ms to 5m";
     ALLOW_INSECURE_HTTP = "allow-insecure-http", "DEXSIDECAR_ALLOW_INSECURE_HTTP", Kind::Switch, "off", EXCHANGING,
         "accept an http:// endpoint at a public address; others are accepted without it";
-    OUTPUT_MODE = "output-mode", "DEXSIDECAR_OUTPUT_MODE", Kind::Value("MODE"), "0644, or 0640 in a setgid folder", WRITING,
+    OUTPUT_MODE = "output-mode", "DEXSIDECAR_OUTPUT_MODE", Kind::Value("MODE"), "0644, or 0640 in a setgid directory", WRITING,
         "the output file's permissions, in octal; never wider, not even for a moment";
-    OUTPUT_GROUP = "output-group", "DEXSIDECAR_OUTPUT_GROUP", Kind::Value("GID"), "as the folder has it", WRITING,
+    OUTPUT_GROUP = "output-group", "DEXSIDECAR_OUTPUT_GROUP", Kind::Value("GID"), "as the directory has it", WRITING,
         "the output file's group, as a number";
     WRITE_MODE = "write-mode", "DEXSIDECAR_WRITE_MODE", Kind::Value("auto|atomic|in-place"), "auto", WRITING,
         "atomic replaces the file, in-place overwrites it; auto overwrites it only where it cannot be replaced: a mount point (subPath), a volume without rename";

@@ -45,7 +45,7 @@ pub(super) fn can_write(target: &Target<'_>) -> Result<(), Refused> {
 fn create(target: &Target<'_>, token: &Secret) -> Result<Vec<Shortfall>, Refused> {
     let file = create_new(&target.directory, target.name)?;
     fill(target, file, token).inspect_err(|_| {
-        // A partial token is worse than none: none of its readers has seen a whole one yet.
+        // Readers must see no file rather than a partial token.
         let _ = rustix::fs::unlinkat(&target.directory, target.name, AtFlags::empty());
     })
 }

@@ -26,7 +26,7 @@ impl Allowance {
         Self(Rc::new(Cell::new(MOST_HEAD)))
     }
 
-    /// The head is there: for a body besides.
+    /// The head has come: a body may follow.
     pub(super) fn add_body(&self) {
         self.0.set(self.0.get().saturating_add(MOST_BODY));
     }

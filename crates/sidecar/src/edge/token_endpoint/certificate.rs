@@ -1,5 +1,5 @@
 //! A look into certificates, for what is said of them and for one that is trusted by itself. Whether a chain is trusted is
-//! decided by webpki alone; where it refuses, this tells a person which certificate stands in the way, and why.
+//! decided by webpki; where it refuses, this finds the certificate that is the reason, and puts the reason into words.
 
 use der::asn1::{GeneralizedTime, ObjectIdentifier, UtcTime};
 use der::{Decode as _, Header, Reader as _, SliceReader};

@@ -193,7 +193,7 @@ pub(super) fn failure(peer: &str, error: &hyper::Error) -> Failure {
         // With TLS 1.3 the server's refusal (of a client without certificate, say) comes only now.
         Some(below) if tls::is_alert(below) => tls::refusal(peer, below),
         Some(below) if below.kind() == io::ErrorKind::FileTooLarge => {
-            Failure::new(Code::AnswerTooLarge, "it goes on and on")
+            Failure::new(Code::AnswerTooLarge, "it does not end")
         }
         Some(below) if matches!(below.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
             told(Code::AnswerMalformed, connect::words(below))
