@@ -76,8 +76,7 @@ fn settings() -> String {
     }
     text += "\n## Variables of the system\n\n| variable | meaning |\n|---|---|\n\
         | `SSL_CERT_FILE`, `SSL_CERT_DIR` | the system's certificates, as Go reads them |\n\
-        | `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, and in lower case | proxies, as Go reads them; both kinds of endpoint are \
-        reached through a tunnel (CONNECT) |\n\
+        | `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, and in lower case | proxies, as Go reads them: [network.md](network.md) |\n\
         | `XDG_RUNTIME_DIR` | where `token` keeps tokens between calls |\n\n\
         ## Exit codes\n\n| code | meaning |\n|---|---|\n| 0 | done |\n\
         | 1 | the answer is no: not ready, timed out, exchange failed, a rung is broken |\n\

@@ -45,7 +45,7 @@ struct Way {
 
 fn ways() -> Vec<Way> {
     use Then::{NewIsThere, NewIsUnsure, OldStays, OldStaysWithOrphans};
-    let whole: [(&str, &[&str], Then); 22] = [
+    let whole: [(&str, &[&str], Then); 28] = [
         // The first `openat` of the thread that writes makes the temporary file. Further errors are those of network file
         // systems and security modules.
         ("openat when=1", &EVERY, OldStays),
@@ -60,15 +60,18 @@ fn ways() -> Vec<Way> {
         ("write when=1", &EVERY, OldStays),
         ("write when=1", &["EFBIG", "ESTALE"], OldStays),
         ("write when=1", &["EINTR"], NewIsThere),
-        (
-            "fsync when=1",
-            &["ENOSPC", "EIO", "EDQUOT", "EMFILE", "EBUSY", "ENOENT", "ESTALE", "EINTR"],
-            OldStays,
-        ),
+        ("fsync when=1", &["ENOSPC", "EIO", "EDQUOT", "EMFILE", "EBUSY", "ENOENT", "ESTALE"], OldStays),
         // A volume that cannot flush a file (F156).
         ("fsync when=1", &["EROFS", "EINVAL", "EOPNOTSUPP", "ENOSYS", "EPERM", "EACCES"], NewIsThere),
         ("renameat when=1", &EVERY, OldStays),
-        ("renameat when=1", &["EACCES", "EPERM", "EXDEV", "EINTR", "ESTALE"], OldStays),
+        ("renameat when=1", &["EACCES", "EPERM", "EXDEV", "ESTALE"], OldStays),
+        // A signal came between: the call is repeated, but not without end.
+        ("fchmod when=1", &["EINTR"], NewIsThere),
+        ("fsync when=1", &["EINTR"], NewIsThere),
+        ("renameat when=1", &["EINTR"], NewIsThere),
+        ("fchmod when=1+", &["EINTR"], OldStays),
+        ("fsync when=1+", &["EINTR"], OldStays),
+        ("renameat when=1+", &["EINTR"], OldStays),
         // A volume that cannot rename (F158).
         ("renameat when=1+", &["ENOSYS", "EOPNOTSUPP", "EPERM", "EXDEV", "EINVAL"], OldStays),
         // The folder's. Some file systems cannot do it for a folder, and say so in many ways.

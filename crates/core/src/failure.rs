@@ -174,8 +174,8 @@ failures! {
         "no connection could be made",
         "check host and port in dex_endpoint, NetworkPolicies, and whether Dex runs";
     PlainHttpRefused = "plain_http_refused", Connect, Config, Pod,
-        "dex_endpoint is plain http, and its address is public",
-        "use https:// in dex_endpoint; DEXSIDECAR_ALLOW_INSECURE_HTTP=true allows plain http to public addresses";
+        "plain http would go to a public address",
+        "use https:// in dex_endpoint, or, for the address of a proxy, list Dex's host in NO_PROXY; DEXSIDECAR_ALLOW_INSECURE_HTTP=true allows plain http to public addresses";
     ProxyFailed = "proxy_failed", Connect, Network, Network,
         "the proxy made no connection to Dex",
         "correct the proxy that the named variable sets, or its rules; NO_PROXY lists the hosts to reach without it";
@@ -184,14 +184,17 @@ failures! {
         "the CA file cannot be read",
         "mount it where --ca-file (DEXSIDECAR_CA_FILE) points";
     CaFileInvalid = "ca_file_invalid", Tls, Local, Pod,
-        "the CA file holds no whole certificate",
-        "it must be PEM, with every BEGIN CERTIFICATE ended";
+        "the CA file is not valid",
+        "replace or remove the named certificate; the file must be PEM";
     NoRoots = "no_roots", Tls, Local, Pod,
         "no trusted certificate was found on this system",
         "mount a CA bundle and name it with DEXSIDECAR_CA_FILE or SSL_CERT_FILE";
     CertificateUntrusted = "certificate_untrusted", Tls, Network, Pod,
         "the server's certificate is not signed by a trusted CA",
-        "name the CA that signed it with DEXSIDECAR_CA_FILE, or the certificate itself";
+        "name the CA that signed it with DEXSIDECAR_CA_FILE; the server's certificate itself may be in that file too";
+    CertificateIsCa = "certificate_is_ca", Tls, Network, DexConfig,
+        "the server's certificate is marked CA:TRUE",
+        "issue a server's certificate without CA:TRUE, or put this one into the CA file (DEXSIDECAR_CA_FILE)";
     CertificateWrongName = "certificate_wrong_name", Tls, Network, DexConfig,
         "the server's certificate is for another name",
         "use a host in dex_endpoint that the certificate names, or add this host to the certificate";
@@ -203,7 +206,7 @@ failures! {
         "this node's clock is likely behind; otherwise the certificate was made for the future";
     CertificateInvalid = "certificate_invalid", Tls, Network, DexConfig,
         "the server's certificate cannot be accepted",
-        "issue a new one: X.509 v3, for servers, with the host as a subject alternative name";
+        "issue a new one: X.509 v3, for servers, with the host as a subject alternative name; or put the server's own into the CA file (DEXSIDECAR_CA_FILE)";
     CertificateExtensionUnsupported = "certificate_extension_unsupported", Tls, Network, Pod,
         "a certificate has a critical extension that is not supported",
         "put the named certificate, or the server's own, into the CA file (DEXSIDECAR_CA_FILE): it is then trusted by itself";
@@ -212,9 +215,9 @@ failures! {
         "issue the certificate with an RSA key of 2048 to 8192 bits, with ECDSA on P-256, P-384 or P-521, or with Ed25519";
     CertificateSignatureUnsupported = "certificate_signature_unsupported", Tls, Network, DexConfig,
         "a certificate is signed with an algorithm that is not accepted",
-        "issue it again, signed with SHA-256 or SHA-384";
+        "issue it again, signed with SHA-256 or SHA-384; or put the server's own into the CA file (DEXSIDECAR_CA_FILE)";
     CertificateChainTooLarge = "certificate_chain_too_large", Tls, Network, DexConfig,
-        "the server sends more than 64 KiB of certificates",
+        "the server sends more than 64 KiB in the handshake, as a long chain of certificates does",
         "let the server send its own certificate and the intermediates, and not a whole bundle of CAs";
     TlsNotSpoken = "tls_not_spoken", Tls, Network, Pod,
         "the server does not speak TLS on this port",

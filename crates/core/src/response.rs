@@ -66,8 +66,9 @@ pub fn read(answer: &Answer, asked: Asked<'_>) -> Result<IssuedToken, Failure> {
     let refusal = |failure| Failure { retry_after: retry_after(answer, asked.now), ..failure };
     match answer.status {
         200 => {}
-        201..300 => return Err(unusable(answer, asked, "it is no 200")),
-        300..400 => return Err(refusal(redirected(answer, asked))),
+        201..=299 => return Err(unusable(answer, asked, "it is no 200")),
+        // Other statuses from 300 on lead nowhere.
+        301 | 302 | 303 | 307 | 308 => return Err(refusal(redirected(answer, asked))),
         _ => return Err(refusal(refused(answer, asked))),
     }
     // What the body holds counts, whatever `Content-Encoding` says of it; nothing is ever unpacked (F142).
@@ -136,10 +137,10 @@ fn issued(members: Members, asked: Asked<'_>) -> Result<IssuedToken, Failure> {
         return Err(Failure::new(Code::TokenMalformed, ""));
     }
     let issued_type = members.issued_token_type.as_text();
-    // RFC 8693 §2.2.1: N_A is for tokens that are not access tokens. A missing token_type counts as bearer, as
+    // RFC 8693 §2.2.1: N_A is for tokens that are not access tokens. A missing or empty token_type counts as bearer, as
     // golang.org/x/oauth2 has it.
     match members.token_type.as_text() {
-        None => {}
+        None | Some("") => {}
         Some(kind) if kind.eq_ignore_ascii_case("bearer") => {}
         Some(kind) if kind.eq_ignore_ascii_case("N_A") && asked.requested_type == Some(ID_TOKEN) => {}
         Some(kind) => {

@@ -56,10 +56,7 @@ fn each_mistake_is_named(node: &Node) {
                 "mount a projected serviceAccountToken volume whose path matches dex_file_subject_token",
             ],
         ),
-        (
-            read_only,
-            &["the output file's volume is read-only", "mount it without readOnly in this container"],
-        ),
+        (read_only, &["the token file's volume is read-only", "mount it without readOnly in this container"]),
         (
             misspelt,
             &[

@@ -179,12 +179,12 @@ impl<'a> Reading<'a> {
                     format!("use https, or set {allow} to true"),
                 ),
                 _ if allow_insecure => self.warnings.push(format!(
-                    "{name} is plain http, and {allow} allows it to public addresses too: everybody on the way can read \
-                     the tokens; use https"
+                    "{name} is plain http: anyone on the network path can read the tokens; use https ({allow} allows \
+                     public addresses)"
                 )),
                 _ => self.warnings.push(format!(
-                    "{name} is plain http: everybody on the way can read the tokens; use https. Only addresses that are \
-                     not public are connected to (loopback, private, link-local, shared)"
+                    "{name} is plain http: anyone on the network path can read the tokens; use https (public addresses \
+                     are refused unless {allow} is true)"
                 )),
             }
         }

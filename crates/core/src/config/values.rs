@@ -36,8 +36,8 @@ impl Given {
     pub fn doubts(&self) -> Vec<String> {
         let broken = self.line_breaks.iter().map(|name| {
             format!(
-                "{name} ends with a line break, which was removed: create the Secret without it (printf or kubectl \
-                 create secret, not echo)"
+                "{name} ends with a line break, which was removed: remove it where the value comes from (a Secret made \
+                 by kubectl create secret --from-literal or printf has none, one made by echo has)"
             )
         });
         let of_variables = self.variables.iter().filter_map(|(variable, value)| {
@@ -169,8 +169,9 @@ mod tests {
                 assert_eq!(
                     config.warnings,
                     [format!(
-                        "{name} ends with a line break, which was removed: create the Secret without it (printf \
-                         or kubectl create secret, not echo)"
+                        "{name} ends with a line break, which was removed: remove it where the value comes from (a \
+                         Secret made by kubectl create secret --from-literal or printf has none, one made by echo \
+                         has)"
                     )],
                     "{end:?}"
                 );

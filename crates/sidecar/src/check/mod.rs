@@ -43,7 +43,10 @@ pub async fn climb(config: &Config, endpoint: &HttpEndpoint, clock: &Clock) -> R
         Ok((addresses, origin)) => {
             let took = asked.until(clock.now().boot);
             let (host, _) = endpoint.first_hop(url);
-            report.sound(Stage::Name, (steps::name(&host, &addresses, &origin, took), vec![]));
+            report.sound(
+                Stage::Name,
+                (steps::name(&host, &addresses, &origin, took, &endpoint.route(url)), vec![]),
+            );
         }
         Err(failure) => return report.broken(&failure, vec![]),
     }

@@ -8,17 +8,29 @@ use dexsidecar_core::time::UnixTime;
 use crate::edge::dns::KnownBy;
 use crate::edge::token_endpoint::{Certificate, Origin, Route, Session};
 
+/// How many certificates of a chain are described.
+const MOST_NOTES: usize = 4;
 /// Certificates with fewer days left are worth a note.
 const FEW_DAYS: u64 = 7;
 
 /// As `dex.auth: 10.0.0.7 (IPv4; DNS server 10.96.0.10, search domain svc.cluster.local, 3 ms)`.
-pub(super) fn name(host: &str, addresses: &[SocketAddr], origin: &Origin, took: Duration) -> String {
+pub(super) fn name(
+    host: &str,
+    addresses: &[SocketAddr],
+    origin: &Origin,
+    took: Duration,
+    route: &Route,
+) -> String {
+    let host = match route {
+        Route::Through { variable, .. } => format!("the proxy of {variable}, {host}"),
+        _ => host.to_owned(),
+    };
     let known_by = match origin {
         Origin::Literal => return format!("{host} is an address"),
         Origin::Localhost => "this machine, without a look-up".to_owned(),
         Origin::LookUp(KnownBy::Hosts) => "/etc/hosts".to_owned(),
         Origin::LookUp(KnownBy::Dns { server, name }) => {
-            let asked = host.strip_suffix('.').unwrap_or(host);
+            let asked = host.strip_suffix('.').unwrap_or(&host);
             let domain = name.strip_prefix(asked).and_then(|domain| domain.strip_prefix('.'));
             let domain = domain.map_or_else(String::new, |domain| format!(", search domain {domain}"));
             format!("DNS server {}{domain}, {} ms", server.ip(), took.as_millis())
@@ -59,7 +71,12 @@ pub(super) fn tls(session: &Session, now: UnixTime) -> (String, Vec<String>) {
     let mut chain = session.chain.iter();
     let server = chain.next();
     let first = server.map_or_else(|| "a certificate of an unknown form".to_owned(), told);
-    let mut notes: Vec<_> = chain.map(|further| format!("sent with it: {}", told(further))).collect();
+    let mut notes: Vec<_> =
+        chain.by_ref().take(MOST_NOTES).map(|further| format!("sent with it: {}", told(further))).collect();
+    match chain.count() {
+        0 => {}
+        more => notes.push(format!("sent with it: {more} more")),
+    }
     if server.is_some_and(|server| server.days_left(now) < FEW_DAYS) {
         notes.push("the server's certificate expires soon".to_owned());
     }
@@ -76,8 +93,9 @@ mod tests {
         let dns = |name: &str| {
             Origin::LookUp(KnownBy::Dns { server: "10.96.0.10:53".parse().unwrap(), name: name.to_owned() })
         };
-        let told =
-            |host, addresses: &[SocketAddr], origin| name(host, addresses, &origin, Duration::from_millis(3));
+        let told = |host, addresses: &[SocketAddr], origin| {
+            name(host, addresses, &origin, Duration::from_millis(3), &Route::Direct)
+        };
         assert_eq!(
             told("dex.auth", &addresses, dns("dex.auth.svc.cluster.local")),
             "dex.auth: 10.0.0.7, fd00::7 (IPv4 and IPv6; DNS server 10.96.0.10, search domain svc.cluster.local, 3 ms)"

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use super::{address, fields};
 
-/// No name has more addresses.
-const MOST_ADDRESSES: usize = 16;
+/// No more addresses of one name are used.
+const MOST_ADDRESSES: usize = 75;
 
 /// Every address that the file gives a name, in the order of the lines, with this port.
 pub(super) fn addresses(content: &[u8], name: &str, port: u16) -> Vec<SocketAddr> {

@@ -11,8 +11,8 @@ use domain::rdata::{A, Aaaa};
 
 /// What we can take over UDP, in bytes (the value of DNS flag day 2020, and Go's).
 const UDP_SIZE: u16 = 1232;
-/// No more addresses of one name are used.
-const MOST_ADDRESSES: usize = 16;
+/// No more addresses of one name are used: as many A records as fit into an answer of [`UDP_SIZE`].
+const MOST_ADDRESSES: usize = 75;
 /// The longest query: header, name, question, OPT record.
 type QueryBytes = Array<300>;
 
@@ -128,8 +128,8 @@ impl Query {
         self.0.as_slice()
     }
 
-    /// What these bytes answer; nothing where they are no answer to this query, or where any part of them cannot be
-    /// parsed: both count as forged.
+    /// What these bytes answer; nothing if they are no answer to this query, or cannot be parsed and bring no address: both
+    /// count as forged.
     pub(super) fn answered_by(&self, bytes: &[u8]) -> Option<Reply> {
         let message = Message::from_octets(bytes).ok()?;
         let header = message.header();
@@ -145,12 +145,17 @@ impl Query {
             return None;
         }
         let family = Family::of(self.0.sole_question().ok()?.qtype())?;
-        let read = addresses(&message, family);
+        // Addresses count as far as they can be read, whatever stands behind them, as for Go. Without any the answer as a
+        // whole must be well-formed.
+        let (addresses, records) = match addresses(&message, family) {
+            Ok(read) => read,
+            Err(partial) if header.tc() || !partial.is_empty() => (partial, 1),
+            Err(_) => return None,
+        };
         if header.tc() {
-            return Some(Reply::Truncated(read.map_or_else(|partial| partial, |(all, _)| all)));
+            return Some(Reply::Truncated(addresses));
         }
-        let (addresses, records) = read.ok()?;
-        let additional = message.additional().ok()?.count();
+        let additional = message.additional().map_or(0, Iterator::count);
         match message.opt_rcode().to_int() {
             0 if !addresses.is_empty() => Some(Reply::Addresses(addresses)),
             0 if records == 0 && !header.aa() && !header.ra() && additional == 0 => {
@@ -175,21 +180,21 @@ impl Family {
 /// of the family that was asked for there is none.
 ///
 /// # Errors
-/// A record that cannot be parsed: with the addresses before it.
+/// A record that cannot be parsed: with the addresses of this family before it.
 fn addresses(message: &Message<&[u8]>, family: Family) -> Result<(Vec<IpAddr>, usize), Vec<IpAddr>> {
     let mut found: Vec<IpAddr> = Vec::new();
     let (mut records, mut of_family) = (0, false);
     for record in message.answer().map_err(|_| Vec::new())? {
-        let Ok(record) = record else { return Err(found) };
+        let Ok(record) = record else { return Err(of_family_only(found, of_family)) };
         records += 1;
         let address: IpAddr = match record.rtype() {
             Rtype::A => match record.to_record::<A>() {
                 Ok(Some(record)) => record.data().addr().into(),
-                _ => return Err(found),
+                _ => return Err(of_family_only(found, of_family)),
             },
             Rtype::AAAA => match record.to_record::<Aaaa>() {
                 Ok(Some(record)) => record.data().addr().into(),
-                _ => return Err(found),
+                _ => return Err(of_family_only(found, of_family)),
             },
             _ => continue,
         };
@@ -198,10 +203,11 @@ fn addresses(message: &Message<&[u8]>, family: Family) -> Result<(Vec<IpAddr>, u
             found.push(address);
         }
     }
-    if !of_family {
-        found.clear();
-    }
-    Ok((found, records))
+    Ok((of_family_only(found, of_family), records))
+}
+
+fn of_family_only(found: Vec<IpAddr>, has_family: bool) -> Vec<IpAddr> {
+    if has_family { found } else { Vec::new() }
 }
 
 #[cfg(test)]

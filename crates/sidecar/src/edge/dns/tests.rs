@@ -308,7 +308,7 @@ async fn f133_forged_answers_are_ignored_and_the_true_one_is_waited_for() {
             bytes
         };
         let id = question[1].wrapping_add(1);
-        vec![forged(1, id), vec![], vec![0; 600], forged(13, b'x'), forged(7, 9), good]
+        vec![forged(1, id), vec![], vec![0; 600], forged(13, b'x'), forged(5, 2), good]
     })
     .await;
     let found = looked_up(HASTY, &[&server], "dex.example").await.unwrap();

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use super::message::{self, DomainName, Family, Query, Reply};
 use crate::edge::chance;
 
-/// The largest answer over UDP that is looked at, in bytes: more than any server sends to one that announced 1232.
-const LARGEST_DATAGRAM: usize = 4096;
+/// The largest datagram there is, in bytes. Some servers send more than the 1232 bytes that were announced.
+const LARGEST_DATAGRAM: usize = 65_535;
 /// How many datagrams are ignored until the server counts as one that sends nothing of use.
 const MOST_IGNORED: usize = 1000;
 
@@ -133,10 +133,12 @@ async fn over_udp(server: SocketAddr, query: &Query, limit: Duration) -> Result<
         let socket = UdpSocket::bind(any).await?;
         socket.connect(server).await?;
         socket.send(query.bytes()).await?;
-        let mut buffer = vec![0; LARGEST_DATAGRAM];
+        // Only what is received is ever touched.
+        let mut buffer = Vec::with_capacity(LARGEST_DATAGRAM);
         for _ in 0..MOST_IGNORED {
-            let length = socket.recv(&mut buffer).await?;
-            let reply = buffer.get(..length).and_then(|bytes| query.answered_by(bytes));
+            buffer.clear();
+            socket.recv_buf(&mut buffer).await?;
+            let reply = query.answered_by(&buffer);
             if reply.is_some() {
                 return Ok(reply);
             }

@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::super::chance;
 use super::permissions::permit;
-use super::{Refused, Shortfall, Target};
+use super::{Refused, Shortfall, Target, uninterrupted};
 
 /// Temporary files begin with this, so that those of killed processes can be found.
 pub(super) const TEMPORARY: &str = ".dexsidecar-";
@@ -49,7 +49,7 @@ pub(super) fn replace(target: &Target<'_>, token: &Secret) -> Result<Vec<Shortfa
     }
     temporary.forget();
     // The rename must outlive a power failure. Some file systems cannot flush a directory.
-    match rustix::fs::fsync(&target.directory).map_err(Refused::by("fsync")) {
+    match uninterrupted(|| rustix::fs::fsync(&target.directory)).map_err(Refused::by("fsync")) {
         Ok(()) => {}
         Err(refused) if matches!(refused.errno, Errno::IO | Errno::NOSPC | Errno::DQUOT) => {
             return Err(NotReplaced::Refused(refused));
@@ -122,7 +122,7 @@ pub(super) fn write_all(file: &OwnedFd, token: &Secret) -> Result<(), Refused> {
 /// Flushes a file. A volume that cannot do that at all (EROFS is fsync's word for a file that it does not apply to)
 /// gets the token all the same.
 pub(super) fn flush(file: &OwnedFd) -> Result<Option<Shortfall>, Refused> {
-    match rustix::fs::fsync(file).map_err(Refused::by("fsync")) {
+    match uninterrupted(|| rustix::fs::fsync(file)).map_err(Refused::by("fsync")) {
         Ok(()) => Ok(None),
         Err(refused) if refused.is_unsupported() || refused.errno == Errno::ROFS => {
             Ok(Some(Shortfall::FileFlush(refused)))
@@ -166,7 +166,8 @@ impl<'a> Temporary<'a> {
     }
 
     fn rename(&self, to: &OsStr) -> Result<(), Refused> {
-        rustix::fs::renameat(self.directory, self.name(), self.directory, to).map_err(Refused::by("renameat"))
+        uninterrupted(|| rustix::fs::renameat(self.directory, self.name(), self.directory, to))
+            .map_err(Refused::by("renameat"))
     }
 
     /// Renames it to another temporary name and back.

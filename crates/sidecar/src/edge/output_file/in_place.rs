@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::atomic::{close, create_new, fill, flush, write_all};
 use super::permissions::permit;
-use super::{Refused, Shortfall, Target};
+use super::{Refused, Shortfall, Target, uninterrupted};
 
 /// Overwrites the file, or creates it.
 ///
@@ -86,7 +86,7 @@ fn cut(file: &OwnedFd, length: u64) -> Result<(), Refused> {
     if u64::try_from(size).is_ok_and(|size| size == length) {
         return Ok(());
     }
-    rustix::fs::ftruncate(file, length).map_err(Refused::by("ftruncate"))
+    uninterrupted(|| rustix::fs::ftruncate(file, length)).map_err(Refused::by("ftruncate"))
 }
 
 /// Opens the file for writing. A mode that forbids the owner to write, as 0400 does, is opened up for the moment:

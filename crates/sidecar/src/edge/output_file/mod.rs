@@ -220,5 +220,18 @@ impl<'a> Target<'a> {
     }
 }
 
+/// Repeats a call that a signal interrupted (NFS and FUSE let it through), but not without end.
+fn uninterrupted<T>(call: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+    const MOST_INTERRUPTIONS: usize = 10;
+    let mut done = call();
+    for _ in 0..MOST_INTERRUPTIONS {
+        match done {
+            Err(Errno::INTR) => done = call(),
+            _ => break,
+        }
+    }
+    done
+}
+
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Gid, Mode};
 use rustix::io::Errno;
 
-use super::{Refused, Shortfall, Target};
+use super::{Refused, Shortfall, Target, uninterrupted};
 
 /// Sets group and mode: as configured, else the kubelet's rule, which lets the group of a setgid directory (fsGroup)
 /// read, and everybody in any other.
@@ -21,7 +21,7 @@ pub(super) fn permit(target: &Target<'_>, file: &OwnedFd) -> Result<Option<Short
     // The error that a call without effect should have returned.
     let ineffective = |call| Refused { call, errno: Errno::NOTSUP };
     if let Some(group) = target.output.group {
-        let changed = rustix::fs::fchown(file, None, Some(Gid::from_raw(group)));
+        let changed = uninterrupted(|| rustix::fs::fchown(file, None, Some(Gid::from_raw(group))));
         match changed.map_err(Refused::by("fchown")) {
             Err(refused) if !refused.is_unsupported() => return Err(refused),
             changed => {
@@ -36,7 +36,8 @@ pub(super) fn permit(target: &Target<'_>, file: &OwnedFd) -> Result<Option<Short
         None if is_setgid(&target.directory)? => 0o640,
         None => 0o644,
     };
-    let changed = rustix::fs::fchmod(file, Mode::from(wanted)).map_err(Refused::by("fchmod"));
+    let changed =
+        uninterrupted(|| rustix::fs::fchmod(file, Mode::from(wanted))).map_err(Refused::by("fchmod"));
     if let Err(refused) = changed
         && !refused.is_unsupported()
     {

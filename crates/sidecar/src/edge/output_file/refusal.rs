@@ -34,7 +34,9 @@ impl Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.call, self.errno)
+        // Without the number, which means nothing to a reader.
+        let errno = self.errno.to_string();
+        write!(f, "{}: {}", self.call, errno.split(" (os error").next().unwrap_or_default())
     }
 }
 

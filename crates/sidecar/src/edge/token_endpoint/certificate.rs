@@ -81,6 +81,17 @@ pub(super) enum Obstacle {
     Key(String),
     /// The algorithm of a signature.
     Signature(String),
+    /// An issuer that is not among the trusted certificates.
+    Issuer(String),
+    /// A certificate that is for something else than servers.
+    Purpose(String),
+    /// Another certificate than the server's own has expired, or is not valid yet.
+    Dates {
+        /// Which of the two.
+        not_yet: bool,
+        /// Whose, and when.
+        detail: String,
+    },
     /// The signature of the handshake does not fit the certificate.
     Possession,
 }
@@ -91,6 +102,7 @@ pub(super) enum Kind {
     Extension,
     Key,
     Signature,
+    Purpose,
 }
 
 impl Certificate {
@@ -195,6 +207,19 @@ impl Certificate {
                 let why = unsupported(self.key)?;
                 Some(Obstacle::Key(format!("the key of {} is {}: {why}", self.subject, self.key)))
             }
+            Kind::Purpose => {
+                let purposes: Vec<_> = self.other_purposes()?.iter().map(|oid| name_of(*oid)).collect();
+                let purposes = purposes.join(", ");
+                let subject = &self.subject;
+                Some(Obstacle::Purpose(format!(
+                    "{subject} is not for servers (extended key usage: {purposes})"
+                )))
+            }
+            // Only on P-521, by our own means.
+            Kind::Signature if self.signature == ECDSA_SHA512 => Some(Obstacle::Signature(format!(
+                "{} is signed with ECDSA and SHA-512, which is supported for keys on P-521 only",
+                self.subject
+            ))),
             // Nobody looks at the signature of a certificate that signed itself.
             Kind::Signature if SIGNATURES.contains(&self.signature) || self.issuer == self.subject => None,
             Kind::Signature => Some(Obstacle::Signature(format!(
@@ -224,6 +249,26 @@ pub(super) fn obstacle(
     let key = key(&signer.subject_public_key_info);
     let why = unsupported(key)?;
     Some(Obstacle::Key(format!("the key of the trusted certificate that signed it is {key}: {why}")))
+}
+
+/// The first certificate behind the server's own that is not valid now.
+pub(super) fn dates(chain: &[CertificateDer<'_>], now: UnixTime) -> Option<Obstacle> {
+    let valid = |read: &Certificate| (read.not_before..=read.not_after).contains(&now.as_secs());
+    let mut read = chain.iter().filter_map(|der| Certificate::read(der));
+    if !read.next().is_some_and(|server| valid(&server)) {
+        return None;
+    }
+    let other = read.find(|certificate| !valid(certificate))?;
+    let not_yet = now.as_secs() < other.not_before;
+    let detail = format!("not the server's own, but {}, which is sent with it", other.subject);
+    Some(Obstacle::Dates { not_yet, detail })
+}
+
+/// Who issued the last certificate of a chain that leads to no trusted one.
+pub(super) fn issuer_of(chain: &[CertificateDer<'_>], trusted: usize) -> Option<Obstacle> {
+    let last = chain.iter().filter_map(|der| Certificate::read(der)).next_back()?;
+    let Certificate { subject, issuer, .. } = last;
+    Some(Obstacle::Issuer(format!("{subject} is issued by {issuer}; certificates trusted: {trusted}")))
 }
 
 /// The issuer's name as a trust anchor has it: without the outer tag and length.
@@ -395,6 +440,7 @@ const P256: ObjectIdentifier = oid("1.2.840.10045.3.1.7");
 const P384: ObjectIdentifier = oid("1.3.132.0.34");
 const P521: ObjectIdentifier = oid("1.3.132.0.35");
 const ED25519: ObjectIdentifier = oid("1.3.101.112");
+const ECDSA_SHA512: ObjectIdentifier = oid("1.2.840.10045.4.3.4");
 const SUBJECT_ALT_NAME: ObjectIdentifier = oid("2.5.29.17");
 const BASIC_CONSTRAINTS: ObjectIdentifier = oid("2.5.29.19");
 const EXTENDED_KEY_USAGE: ObjectIdentifier = oid("2.5.29.37");
@@ -420,13 +466,13 @@ const SIGNATURES: [ObjectIdentifier; 8] = [
     oid("1.2.840.113549.1.1.10"),
     oid("1.2.840.10045.4.3.2"),
     oid("1.2.840.10045.4.3.3"),
-    oid("1.2.840.10045.4.3.4"),
+    ECDSA_SHA512,
     ED25519,
 ];
 
 /// What people call it, with the identifier behind where it helps to search.
 fn name_of(oid: ObjectIdentifier) -> String {
-    const NAMES: [(&str, &str); 23] = [
+    const NAMES: [(&str, &str); 27] = [
         ("2.5.29.32", "certificatePolicies"),
         ("2.5.29.33", "policyMappings"),
         ("2.5.29.36", "policyConstraints"),
@@ -439,6 +485,10 @@ fn name_of(oid: ObjectIdentifier) -> String {
         ("1.3.6.1.5.5.7.1.1", "authorityInfoAccess"),
         ("1.3.6.1.5.5.7.1.24", "tlsFeature"),
         ("2.16.840.1.113730.1.1", "netscapeCertType"),
+        ("1.3.6.1.5.5.7.3.2", "clientAuth"),
+        ("1.3.6.1.5.5.7.3.3", "codeSigning"),
+        ("1.3.6.1.5.5.7.3.4", "emailProtection"),
+        ("1.3.6.1.5.5.7.3.9", "OCSPSigning"),
         ("1.2.840.113549.1.1.4", "MD5 with RSA"),
         ("1.2.840.113549.1.1.5", "SHA-1 with RSA"),
         ("1.2.840.113549.1.1.14", "SHA-224 with RSA"),
@@ -484,7 +534,7 @@ mod tests {
         let root = read(&ca.pem());
         assert_eq!((root.subject.as_str(), root.not_after), ("CN=a ca", 4_733_510_400));
         assert!(root.may_issue());
-        for kind in [Kind::Extension, Kind::Key, Kind::Signature] {
+        for kind in [Kind::Extension, Kind::Key, Kind::Signature, Kind::Purpose] {
             assert_eq!((root.obstacle(kind), leaf.obstacle(kind)), (None, None));
         }
         let client = read(&ca.issues(Wanted::with_names(&names).for_a_client()).pem);
@@ -524,7 +574,7 @@ mod tests {
                 changed[at] = byte;
                 // Only that it ends, and without a panic.
                 let _ = Certificate::read(&changed);
-                for kind in [Kind::Extension, Kind::Key, Kind::Signature] {
+                for kind in [Kind::Extension, Kind::Key, Kind::Signature, Kind::Purpose] {
                     let _ = obstacle(kind, &[changed.clone().into()], &[]);
                 }
             }

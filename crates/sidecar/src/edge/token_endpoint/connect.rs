@@ -40,7 +40,10 @@ impl Permit {
         let (public, permitted): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| is_public(a.ip()));
         if permitted.is_empty() {
             let public: Vec<_> = public.iter().map(|address| address.ip().to_string()).collect();
-            return Err(Failure::new(Code::PlainHttpRefused, format!("{host} is {}", public.join(", "))));
+            return Err(Failure::new(
+                Code::PlainHttpRefused,
+                if public == [host] { host.to_owned() } else { format!("{host} is {}", public.join(", ")) },
+            ));
         }
         Ok(permitted)
     }
@@ -132,10 +135,11 @@ fn nobody(failed: &[(SocketAddr, io::Error)]) -> Failure {
     Failure::new(code, each.join(", "))
 }
 
-/// An error of the system, without the "(os error 111)" that means nothing to a reader.
+/// An error of the system or of rustls, without "(os error 111)" and the address of a manual, which mean nothing to a reader.
 pub(super) fn words(error: &io::Error) -> String {
     let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.split(": https://").next().unwrap_or_default().to_lowercase()
 }
 
 #[cfg(test)]

@@ -71,7 +71,8 @@ pub(super) async fn send(connection: Connection, request: &Request) -> Result<An
             let why = tunnel::refusal(head.status.as_u16());
             return Err(Failure::new(Code::ProxyFailed, format!("{proxy}: {why}")));
         }
-        let body = whole(body, &peer).await?;
+        let framed = head.headers.contains_key(header::TRANSFER_ENCODING);
+        let body = whole(body, framed, &peer).await?;
         Ok(Answer { status: head.status.as_u16(), body, through_proxy: proxy, ..from_headers(&head.headers) })
     });
     // Polled here rather than spawned: when this future is dropped, the connection is gone with it.
@@ -131,16 +132,23 @@ impl AsRef<[u8]> for Body {
     }
 }
 
-async fn whole(mut body: Incoming, peer: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+async fn whole(mut body: Incoming, framed: bool, peer: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let too_large = || Failure::new(Code::AnswerTooLarge, "its body is larger than 1 MiB");
     // What was announced; nothing when it comes in chunks.
     let told = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if told > LARGEST_BODY {
         return Err(too_large());
     }
+    // Neither announced nor in chunks: it ends with the connection.
+    let ends_with_connection = !framed && body.size_hint().exact().is_none();
     let mut content = Zeroizing::new(Vec::with_capacity(told));
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| failure(peer, &error))?;
+        let frame = match frame {
+            Ok(frame) => frame,
+            // A JSON object shows its own end, whether or not TLS was closed in order.
+            Err(error) if ends_with_connection && is_end(&error) && is_json_object(&content) => break,
+            Err(error) => return Err(failure(peer, &error)),
+        };
         let Some(data) = frame.data_ref() else { continue };
         let needed = content.len() + data.len();
         if needed > LARGEST_BODY {
@@ -155,6 +163,17 @@ async fn whole(mut body: Incoming, peer: &str) -> Result<Zeroizing<Vec<u8>>, Fai
         content.extend_from_slice(data);
     }
     Ok(content)
+}
+
+/// Whether the connection ended without the end of the TLS session.
+fn is_end(error: &hyper::Error) -> bool {
+    let below = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    below.is_some_and(|below| below.kind() == io::ErrorKind::UnexpectedEof)
+}
+
+fn is_json_object(content: &[u8]) -> bool {
+    content.trim_ascii_start().starts_with(b"{")
+        && serde_json::from_slice::<serde::de::IgnoredAny>(content).is_ok()
 }
 
 /// In bytes, as they were on the wire.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,8 +10,8 @@ use dexsidecar_core::failure::{Code, Failure, plain};
 use rustls::client::Resumption;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, Error, ExtendedKeyPurpose, InvalidMessage,
-    PeerIncompatible, ProtocolVersion,
+    AlertDescription, CertificateError, ClientConfig, Error, InvalidMessage, PeerIncompatible,
+    ProtocolVersion,
 };
 use tokio_rustls::TlsConnector;
 
@@ -107,10 +108,13 @@ fn failure(peer: &str, host: &str, spoken: bool, obstacle: Option<Obstacle>, err
             Failure::new(Code::CertificateChainTooLarge, peer)
         }
         Some(Error::InvalidMessage(_)) if !spoken => at(Code::TlsNotSpoken, &"what it sends is not TLS"),
-        Some(Error::InvalidMessage(_) | Error::PeerMisbehaved(_) | Error::InappropriateMessage { .. }) => {
-            at(Code::TlsFailed, &"what it sends is malformed TLS")
-        }
-        Some(Error::AlertReceived(alert)) => at(Code::TlsRefused, &alert_words(*alert)),
+        Some(
+            Error::InvalidMessage(_)
+            | Error::PeerMisbehaved(_)
+            | Error::InappropriateMessage { .. }
+            | Error::InappropriateHandshakeMessage { .. },
+        ) => at(Code::TlsFailed, &"what it sends is malformed TLS"),
+        Some(Error::AlertReceived(alert)) => at(alert_code(*alert), &alert_words(*alert)),
         Some(Error::PeerIncompatible(why)) => match why {
             PeerIncompatible::ServerDoesNotSupportTls12Or13
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig => {
@@ -127,17 +131,33 @@ fn failure(peer: &str, host: &str, spoken: bool, obstacle: Option<Obstacle>, err
     }
 }
 
+/// An alert of a server that is in trouble or broke off is no refusal.
+fn alert_code(alert: AlertDescription) -> Code {
+    use AlertDescription as A;
+    match alert {
+        A::CloseNotify
+        | A::UnexpectedMessage
+        | A::BadRecordMac
+        | A::RecordOverflow
+        | A::DecodeError
+        | A::DecryptError
+        | A::InternalError
+        | A::UserCanceled => Code::TlsFailed,
+        _ => Code::TlsRefused,
+    }
+}
+
 /// An alert (RFC 8446 §6.2) by the name that people search for, and what it stands for.
 fn alert_words(alert: AlertDescription) -> String {
     use AlertDescription as A;
     let meaning = match alert {
         A::HandshakeFailure | A::InsufficientSecurity => {
             ": no cipher suite or key exchange group in common (AES-GCM or ChaCha20; X25519, P-256, P-384 or P-521), or a client \
-             certificate is demanded"
+             certificate is demanded, or the server's certificate has a key of an unsupported kind"
         }
         A::ProtocolVersion => ": TLS 1.2 and 1.3 are not offered",
         A::CertificateRequired | A::BadCertificate => ": a client certificate is demanded",
-        A::UnrecognisedName => ": no certificate for this host",
+        A::UnrecognisedName => ": it has no certificate for the host in dex_endpoint",
         _ => "",
     };
     format!("received fatal alert: {alert:?}{meaning}")
@@ -150,6 +170,11 @@ fn unacceptable(host: &str, error: &CertificateError, obstacle: Option<Obstacle>
             Obstacle::Extension(detail) => (Code::CertificateExtensionUnsupported, detail),
             Obstacle::Key(detail) => (Code::CertificateKeyUnsupported, detail),
             Obstacle::Signature(detail) => (Code::CertificateSignatureUnsupported, detail),
+            Obstacle::Issuer(detail) => (Code::CertificateUntrusted, detail),
+            Obstacle::Purpose(detail) => (Code::CertificateInvalid, detail),
+            Obstacle::Dates { not_yet, detail } => {
+                (if not_yet { Code::CertificateNotYetValid } else { Code::CertificateExpired }, detail)
+            }
             Obstacle::Possession => {
                 let detail = "the server does not hold the private key of the certificate that it sends";
                 (Code::CertificateInvalid, detail.to_owned())
@@ -170,17 +195,18 @@ fn unacceptable(host: &str, error: &CertificateError, obstacle: Option<Obstacle>
         }
         E::NotValidForName => (Code::CertificateWrongName, format!("not {host}")),
         E::NotValidForNameContext { presented, .. } => {
-            let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
+            let names: Vec<String> = presented.iter().map(|name| bare(name)).collect();
             let names = names.join(", ");
             // A subject with a common name is what openssl makes unless it is asked for better.
             let names = if names.is_empty() { "no name at all (a common name is none)" } else { &names };
-            (Code::CertificateWrongName, format!("not {host}, but {names}"))
+            // An IP address as a DNS name, which openssl writes where it is asked for "DNS:10.0.0.1".
+            let as_name = host.parse::<IpAddr>().is_ok()
+                && presented.iter().any(|name| *name == format!("DnsName(\"{host}\")"));
+            let why = if as_name { "; as a DNS name an address does not count" } else { "" };
+            (Code::CertificateWrongName, format!("not {host}, but {names}{why}"))
         }
-        E::InvalidPurpose => (Code::CertificateInvalid, "it is not for servers".to_owned()),
-        E::InvalidPurposeContext { presented, .. } => {
-            let purposes: Vec<_> = presented.iter().map(purpose).collect();
-            let purposes = purposes.join(", ");
-            (Code::CertificateInvalid, format!("it is not for servers (extended key usage: {purposes})"))
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
+            (Code::CertificateInvalid, "it is not for servers (extended key usage)".to_owned())
         }
         E::UnhandledCriticalExtension => {
             let detail = "a critical extension is not supported".to_owned();
@@ -193,7 +219,7 @@ fn unacceptable(host: &str, error: &CertificateError, obstacle: Option<Obstacle>
             (Code::CertificateSignatureUnsupported, detail)
         }
         E::Other(other) => other_fault(other.0.downcast_ref()),
-        E::BadEncoding => (Code::CertificateInvalid, "it is not X.509 v3 in DER".to_owned()),
+        E::BadEncoding => (Code::CertificateInvalid, "it is malformed, or not X.509 v3".to_owned()),
         _ => (Code::CertificateInvalid, String::new()),
     };
     Failure::new(code, plain(&detail, 512))
@@ -204,18 +230,18 @@ fn other_fault(error: Option<&webpki::Error>) -> (Code, String) {
     use webpki::Error as W;
     let invalid = |detail: &str| (Code::CertificateInvalid, detail.to_owned());
     match error {
-        Some(W::CaUsedAsEndEntity) => (
-            Code::CertificateUntrusted,
-            "it is marked CA:TRUE, and accepted only if it is itself in the CA file".to_owned(),
-        ),
+        Some(W::CaUsedAsEndEntity) => {
+            (Code::CertificateIsCa, "it is accepted only if it is itself in the CA file".to_owned())
+        }
         Some(W::UnsupportedCriticalExtension) => {
             (Code::CertificateExtensionUnsupported, "a critical extension is not supported".to_owned())
         }
         Some(W::EndEntityUsedAsCa) => invalid("the certificate that signed it is not marked CA:TRUE"),
         Some(W::PathLenConstraintViolated) => invalid("more intermediates than a CA in the chain allows"),
-        Some(W::NameConstraintViolation) => {
-            invalid("a CA in the chain may not issue certificates for this name")
-        }
+        Some(W::NameConstraintViolation) => invalid(
+            "the name constraints of a CA in the chain do not permit it, or are not on DNS names and IP addresses, which \
+             is not supported",
+        ),
         Some(W::UnsupportedCertVersion) => invalid("it is not X.509 v3"),
         Some(
             W::MaximumSignatureChecksExceeded
@@ -226,25 +252,11 @@ fn other_fault(error: Option<&webpki::Error>) -> (Code, String) {
     }
 }
 
-fn purpose(purpose: &ExtendedKeyPurpose) -> String {
-    match purpose {
-        ExtendedKeyPurpose::ClientAuth => "clientAuth".to_owned(),
-        ExtendedKeyPurpose::ServerAuth => "serverAuth".to_owned(),
-        ExtendedKeyPurpose::Other(numbers) => {
-            let oid = numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(".");
-            match oid.as_str() {
-                "1.3.6.1.5.5.7.3.3" => "codeSigning".to_owned(),
-                "1.3.6.1.5.5.7.3.4" => "emailProtection".to_owned(),
-                _ => oid,
-            }
-        }
-    }
-}
-
 /// `dex.example` out of `DnsName("dex.example")`, and `10.0.0.1` out of `IpAddress(10.0.0.1)`.
-fn bare(presented: &str) -> &str {
+fn bare(presented: &str) -> String {
     let inner = presented.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')'));
-    inner.unwrap_or(presented).trim_matches('"')
+    let bare = inner.unwrap_or(presented).trim_matches('"');
+    bare.parse::<IpAddr>().map_or_else(|_| bare.to_owned(), |ip| ip.to_string())
 }
 
 fn date(time: UnixTime) -> impl fmt::Display {

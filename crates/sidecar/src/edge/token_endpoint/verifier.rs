@@ -15,9 +15,7 @@ use rustls::crypto::{
 };
 use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, DigitallySignedStruct, Error, ExtendedKeyPurpose, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::certificate::{self, Certificate, Kind, Obstacle};
 use super::roots::{Known, Trusted};
@@ -89,18 +87,8 @@ fn accept_known(
         let not_after = time(certificate.not_after);
         return Err(CertificateError::ExpiredContext { time: now, not_after }.into());
     }
-    if let Some(purposes) = certificate.other_purposes() {
-        let presented = purposes.iter().map(|oid| match oid.arcs().collect::<Vec<_>>().as_slice() {
-            [1, 3, 6, 1, 5, 5, 7, 3, 2] => ExtendedKeyPurpose::ClientAuth,
-            arcs => {
-                ExtendedKeyPurpose::Other(arcs.iter().filter_map(|arc| usize::try_from(*arc).ok()).collect())
-            }
-        });
-        return Err(CertificateError::InvalidPurposeContext {
-            required: ExtendedKeyPurpose::ServerAuth,
-            presented: presented.collect(),
-        }
-        .into());
+    if certificate.other_purposes().is_some() {
+        return Err(CertificateError::InvalidPurpose.into());
     }
     match ParsedCertificate::try_from(der) {
         Ok(parsed) => verify_server_name(&parsed, host),
@@ -126,15 +114,28 @@ impl ServerCertVerifier for Verifier {
         if self.known.contains(end_entity)
             && let Some(certificate) = Certificate::read(end_entity)
         {
+            if certificate.other_purposes().is_some() {
+                self.note(certificate::obstacle(Kind::Purpose, std::slice::from_ref(end_entity), &[]));
+            }
             accept_known(end_entity, &certificate, server_name, now)?;
             return Ok(ServerCertVerified::assertion());
         }
-        let Some(inner) = &self.inner else { return Err(CertificateError::UnknownIssuer.into()) };
+        let Some(inner) = &self.inner else {
+            self.note(certificate::issuer_of(std::slice::from_ref(end_entity), self.known.count()));
+            return Err(CertificateError::UnknownIssuer.into());
+        };
         let verdict = inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         if let Err(Error::InvalidCertificate(error)) = &verdict {
             let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
             let kinds = kinds_behind(error).iter();
-            self.note(kinds.copied().find_map(|kind| certificate::obstacle(kind, &chain, &self.store.roots)));
+            let dates = is_date(error).then(|| certificate::dates(&chain, now)).flatten();
+            let other =
+                || kinds.copied().find_map(|kind| certificate::obstacle(kind, &chain, &self.store.roots));
+            let issuer = || {
+                let is_unknown = matches!(error, CertificateError::UnknownIssuer);
+                is_unknown.then(|| certificate::issuer_of(&chain, self.known.count())).flatten()
+            };
+            self.note(dates.or_else(other).or_else(issuer));
         }
         verdict
     }
@@ -186,8 +187,14 @@ fn kinds_behind(error: &CertificateError) -> &'static [Kind] {
             &[Kind::Extension]
         }
         E::BadSignature => &[Kind::Key],
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => &[Kind::Purpose],
         E::UnsupportedSignatureAlgorithmContext { .. }
         | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => &[Kind::Signature, Kind::Key],
         _ => &[],
     }
+}
+
+fn is_date(error: &CertificateError) -> bool {
+    use CertificateError as E;
+    matches!(error, E::Expired | E::ExpiredContext { .. } | E::NotValidYet | E::NotValidYetContext { .. })
 }

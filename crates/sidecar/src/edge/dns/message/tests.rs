@@ -111,22 +111,17 @@ fn f133_an_answer_to_another_query_and_a_malformed_one_are_no_answers() {
         query().answered_by(&bytes)
     };
     // Id, the response bit, the name, the type, the class, the counts, a pointer to itself, the length of the data.
-    for (at, to) in [
-        (0, 0),
-        (1, 0),
-        (2, 0),
-        (5, 2),
-        (5, 0),
-        (13, b'x'),
-        (26, 28),
-        (28, 3),
-        (7, 2),
-        (29, 0xff),
-        (30, 29),
-        (40, 5),
-    ] {
+    for (at, to) in
+        [(0, 0), (1, 0), (2, 0), (5, 2), (5, 0), (13, b'x'), (26, 28), (28, 3), (29, 0xff), (30, 29), (40, 5)]
+    {
         assert_eq!(changed(at, to), None, "byte {at}");
     }
+    // Addresses count as far as they can be read, as for Go: more records are announced than there are, or one is malformed.
+    assert_eq!(changed(7, 2), ips(&["10.0.0.1"]));
+    let mut broken = answer(RESPONSE, &[&a(1), &record(1, &[10, 0, 0])]);
+    assert_eq!(query().answered_by(&broken), ips(&["10.0.0.1"]));
+    broken[9] = 5;
+    assert_eq!(query().answered_by(&broken), ips(&["10.0.0.1"]));
     // Case is no difference (RFC 4343).
     assert!(changed(13, b'D').is_some());
     for end in 0..good.len() {
