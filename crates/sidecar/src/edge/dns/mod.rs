@@ -276,8 +276,10 @@ impl<'a> LookUp<'a> {
     fn order_of_servers(&self) -> Vec<usize> {
         let states = self.states.borrow();
         let count = states.len();
-        let mut order: Vec<usize> = (0..count).map(|offset| (self.first_server + offset) % count).collect();
-        order.sort_by_key(|at| states[*at] == ServerState::Silent);
+        let order = (0..count).map(|offset| (self.first_server + offset) % count);
+        let (mut order, silent): (Vec<usize>, Vec<usize>) =
+            order.partition(|at| states[*at] != ServerState::Silent);
+        order.extend(silent);
         order
     }
 

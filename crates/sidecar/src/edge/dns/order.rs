@@ -3,12 +3,24 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+/// The values of [`precedence`], the highest first.
+const PRECEDENCES: [u8; 7] = [50, 40, 35, 30, 5, 3, 1];
+
 /// Puts those that this machine has a way to first, and among them those of higher precedence. Otherwise the order stays.
-pub(super) fn sort(addresses: &mut [SocketAddr]) {
-    if addresses.len() > 1 {
-        addresses.sort_by_cached_key(|address| {
-            (!is_routed(address.ip()), std::cmp::Reverse(precedence(address.ip())))
-        });
+pub(super) fn sort(addresses: &mut Vec<SocketAddr>) {
+    if addresses.len() < 2 {
+        return;
+    }
+    let known: Vec<_> = addresses
+        .drain(..)
+        .map(|address| (is_routed(address.ip()), precedence(address.ip()), address))
+        .collect();
+    // By picking: a few addresses are not worth a sort's code.
+    for routed in [true, false] {
+        for value in PRECEDENCES {
+            let of_both = known.iter().filter(|(way, own, _)| (*way, *own) == (routed, value));
+            addresses.extend(of_both.map(|(_, _, address)| *address));
+        }
     }
 }
 
@@ -55,12 +67,13 @@ mod tests {
             ("::5", 1),
         ] {
             assert_eq!(precedence(address.parse().unwrap()), value, "{address}");
+            assert!(PRECEDENCES.contains(&value));
         }
     }
 
     #[test]
     fn loopback_of_version_6_comes_first_and_the_order_stays_otherwise() {
-        let parse = |list: [&str; 3]| list.map(|address| address.parse::<SocketAddr>().unwrap());
+        let parse = |list: [&str; 3]| list.map(|address| address.parse::<SocketAddr>().unwrap()).to_vec();
         let mut addresses = parse(["127.0.0.2:7", "127.0.0.1:7", "[::1]:7"]);
         let has_v6 = is_routed(addresses[2].ip());
         sort(&mut addresses);
