@@ -1,12 +1,25 @@
 //! A look into certificates, for what is said of them and for one that is trusted by itself. Whether a chain is trusted is
 //! decided by webpki; where it refuses, this finds the certificate that is the reason, and puts the reason into words.
 
-use der::asn1::{GeneralizedTime, ObjectIdentifier, UtcTime};
-use der::{Decode as _, Header, Reader as _, SliceReader};
-use dexsidecar_core::failure::plain;
-use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+mod fields;
+mod identifiers;
+
 use std::fmt;
 use std::net::IpAddr;
+
+use der::SliceReader;
+use der::asn1::ObjectIdentifier;
+use dexsidecar_core::failure::plain;
+use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+
+use fields::{
+    BIT_STRING, BOOLEAN, DNS_NAME, EXTENSIONS, Fields, INTEGER, IP_ADDRESS, OBJECT_IDENTIFIER, SEQUENCE,
+    VERSION, oid_in, time,
+};
+use identifiers::{
+    ANY_PURPOSE, BASIC_CONSTRAINTS, EC, ECDSA_SHA512, ED25519, EXTENDED_KEY_USAGE, KNOWN_EXTENSIONS, P256,
+    P384, P521, RSA, SERVER_AUTH, SIGNATURES, SUBJECT_ALT_NAME, name_of, oid,
+};
 
 /// How much is quoted of a name in a certificate, in characters.
 const LONGEST_NAME: usize = 120;
@@ -280,65 +293,6 @@ fn issuer(der: &[u8]) -> Option<&[u8]> {
     inner.next(SEQUENCE)
 }
 
-// The identifier octets that occur (X.690 §8.1.2).
-const BOOLEAN: u8 = 0x01;
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const SEQUENCE: u8 = 0x30;
-const VERSION: u8 = 0xa0;
-const EXTENSIONS: u8 = 0xa3;
-const DNS_NAME: u8 = 0x82;
-const IP_ADDRESS: u8 = 0x87;
-
-/// The values inside a constructed one, as identifier octet and content.
-struct Fields<'a>(Option<SliceReader<'a>>);
-
-impl<'a> Fields<'a> {
-    fn of(content: &'a [u8]) -> Self {
-        Self(SliceReader::new(content).ok())
-    }
-
-    fn any(&mut self) -> Option<(u8, &'a [u8])> {
-        let reader = self.0.as_mut().filter(|reader| !reader.is_finished())?;
-        let mut first = [0];
-        reader.peek_into(&mut first).ok()?;
-        let header = Header::decode(reader).ok()?;
-        Some((first[0], reader.read_slice(header.length()).ok()?))
-    }
-
-    /// The next one, if it is of this kind.
-    fn next(&mut self, tag: u8) -> Option<&'a [u8]> {
-        self.any().filter(|(found, _)| *found == tag).map(|(_, content)| content)
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = (u8, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.any()
-    }
-}
-
-fn oid_in(algorithm: &[u8]) -> Option<ObjectIdentifier> {
-    ObjectIdentifier::from_bytes(Fields::of(algorithm).next(OBJECT_IDENTIFIER)?).ok()
-}
-
-/// In seconds since 1970; nothing for a time before then.
-fn time(times: &mut SliceReader<'_>) -> Option<u64> {
-    let mut other = times.clone();
-    let time = match UtcTime::decode(times) {
-        Ok(time) => time.to_unix_duration(),
-        Err(_) => {
-            let time = GeneralizedTime::decode(&mut other).ok()?.to_unix_duration();
-            *times = other;
-            time
-        }
-    };
-    Some(time.as_secs())
-}
-
 /// As RFC 4514 writes it: the last part first.
 fn distinguished_name(name: &[u8]) -> String {
     const KINDS: [(ObjectIdentifier, &str); 7] = [
@@ -427,72 +381,6 @@ fn matches(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix("*.") {
         Some(domain) => host.split_once('.').is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(domain)),
         None => pattern.eq_ignore_ascii_case(host),
-    }
-}
-
-const fn oid(text: &str) -> ObjectIdentifier {
-    ObjectIdentifier::new_unwrap(text)
-}
-
-const RSA: ObjectIdentifier = oid("1.2.840.113549.1.1.1");
-const EC: ObjectIdentifier = oid("1.2.840.10045.2.1");
-const P256: ObjectIdentifier = oid("1.2.840.10045.3.1.7");
-const P384: ObjectIdentifier = oid("1.3.132.0.34");
-const P521: ObjectIdentifier = oid("1.3.132.0.35");
-const ED25519: ObjectIdentifier = oid("1.3.101.112");
-const ECDSA_SHA512: ObjectIdentifier = oid("1.2.840.10045.4.3.4");
-const SUBJECT_ALT_NAME: ObjectIdentifier = oid("2.5.29.17");
-const BASIC_CONSTRAINTS: ObjectIdentifier = oid("2.5.29.19");
-const EXTENDED_KEY_USAGE: ObjectIdentifier = oid("2.5.29.37");
-const SERVER_AUTH: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.1");
-const ANY_PURPOSE: ObjectIdentifier = oid("2.5.29.37.0");
-
-/// The critical extensions that webpki takes (its cert.rs): key usage, alternative names, basic constraints, name constraints,
-/// CRL distribution points, extended key usage.
-const KNOWN_EXTENSIONS: [ObjectIdentifier; 6] = [
-    oid("2.5.29.15"),
-    SUBJECT_ALT_NAME,
-    BASIC_CONSTRAINTS,
-    oid("2.5.29.30"),
-    oid("2.5.29.31"),
-    EXTENDED_KEY_USAGE,
-];
-
-/// The algorithms of signatures that are verified: RSA (PKCS #1 and PSS) and ECDSA with SHA-256, SHA-384, SHA-512; Ed25519.
-const SIGNATURES: [ObjectIdentifier; 8] = [
-    oid("1.2.840.113549.1.1.11"),
-    oid("1.2.840.113549.1.1.12"),
-    oid("1.2.840.113549.1.1.13"),
-    oid("1.2.840.113549.1.1.10"),
-    oid("1.2.840.10045.4.3.2"),
-    oid("1.2.840.10045.4.3.3"),
-    ECDSA_SHA512,
-    ED25519,
-];
-
-/// What people call it, with the identifier behind where it helps to search.
-fn name_of(oid: ObjectIdentifier) -> String {
-    const NAMES: [(&str, &str); 15] = [
-        ("2.5.29.32", "certificatePolicies"),
-        ("2.5.29.33", "policyMappings"),
-        ("2.5.29.36", "policyConstraints"),
-        ("2.5.29.54", "inhibitAnyPolicy"),
-        ("1.3.6.1.5.5.7.1.24", "tlsFeature"),
-        ("1.3.6.1.5.5.7.3.2", "clientAuth"),
-        ("1.3.6.1.5.5.7.3.3", "codeSigning"),
-        ("1.3.6.1.5.5.7.3.4", "emailProtection"),
-        ("1.2.840.113549.1.1.4", "MD5 with RSA"),
-        ("1.2.840.113549.1.1.5", "SHA-1 with RSA"),
-        ("1.2.840.10045.4.1", "SHA-1 with ECDSA"),
-        ("1.2.840.10040.4.1", "DSA"),
-        ("1.3.132.0.33", "ECDSA P-224"),
-        ("1.3.132.0.10", "ECDSA secp256k1"),
-        ("1.3.101.113", "Ed448"),
-    ];
-    let oid = oid.to_string();
-    match NAMES.iter().find(|(known, _)| *known == oid) {
-        Some((_, name)) => format!("{name} ({oid})"),
-        None => oid,
     }
 }
 
