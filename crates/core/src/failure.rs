@@ -452,7 +452,7 @@ mod tests {
         assert!(!stages.contains("") && !movers.contains(""));
     }
 
-    /// P3: an ingress, a gateway or a login wall that answers while Dex is away delays nobody by more than 30 s.
+    /// P3: an ingress, a gateway or a login wall that answers while Dex is away delays no token by more than 30 s.
     #[test]
     fn f145_only_an_oauth_error_of_dex_has_longer_delays_than_the_network() {
         let patient = |code: &&Code| {

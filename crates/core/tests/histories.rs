@@ -96,7 +96,7 @@ enum Then {
 enum Shown {
     /// The key that it signs with.
     Now,
-    /// Another key, for ever.
+    /// Another key, at every check.
     Stale,
 }
 

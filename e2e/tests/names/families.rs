@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = tests![
     f125_a_lost_family_does_not_hide_the_other,
     f125_lost_queries_are_repeated,
     f125_a_late_family_is_waited_for,
+    f125_addresses_without_a_route_do_not_cut_off_the_other_family,
     f125_no_aaaa_asks_for_a_only,
 ];
 
@@ -136,6 +137,18 @@ fn f125_a_late_family_is_waited_for() {
         names().set_family(name, Family::Aaaa, Rule::from(Reply::AddressV6(UNIQUE_LOCAL)).after(v6));
         assert_eq!(dex.looked_up(&Etc::with(ONCE), name), Ok(both.clone()), "{name}");
     }
+}
+
+/// A pod without IPv6 and a dual-stack name: AAAA comes at once and leads nowhere, A comes after more than a second.
+fn f125_addresses_without_a_route_do_not_cut_off_the_other_family() {
+    let dex = Dex::start();
+    let name = "late-a-no-route.test";
+    names().set_family(name, Family::A, Rule::from(HERE).after(Duration::from_millis(1_600)));
+    names().set_family(name, Family::Aaaa, Reply::AddressV6(UNIQUE_LOCAL));
+    let etc = Etc::with("nameserver 127.0.0.1\noptions timeout:5 attempts:1\n");
+    let done = etc.around(dex.under(name)).done(&["once"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(!done.stderr.contains("code="), "the first attempt succeeds: {}", done.stderr);
 }
 
 fn f125_no_aaaa_asks_for_a_only() {

@@ -44,7 +44,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Settings that cannot be used: the first rung is broken. The doubts may be the cause.
+    /// Settings that are wrong: the first step fails. The doubts may be the cause.
     #[must_use]
     pub fn of_problems(problems: &[Problem], doubts: Vec<String>) -> Self {
         let broken = Broken {

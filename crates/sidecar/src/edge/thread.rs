@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-/// Enough for a look-up and for a write, many times over.
+/// Enough for a write, many times over, in bytes.
 const STACK: usize = 128 * 1024;
 
 /// How long work that must be finished may keep the process from ending.

@@ -80,7 +80,7 @@ impl fmt::Display for NotFound {
 /// Looks a name up. `progress` is called with each trouble as it happens.
 ///
 /// # Errors
-/// There is no such name, or nobody could tell.
+/// There is no such name, or no server gave an answer.
 pub async fn look_up(host: &str, port: u16, progress: &dyn Fn(&str)) -> Result<Found, NotFound> {
     let hosts = input_file::read(Path::new("/etc/hosts"), LARGEST_HOSTS).unwrap_or_default();
     let conf = input_file::read(Path::new("/etc/resolv.conf"), LARGEST_RESOLV_CONF).unwrap_or_default();
