@@ -1,0 +1,141 @@
+//! Every error and every warning about a setting, as snapshots: what is given, and what the user reads.
+
+use dexsidecar_core::config::{Config, Given, Probe};
+use dexsidecar_core::secret::Secret;
+
+const NEEDED: [&str; 6] = [
+    "dex_endpoint=https://dex.example/token",
+    "dex_access_token_file=/run/dex/token",
+    "dex_grant_type=urn:ietf:params:oauth:grant-type:token-exchange",
+    "dex_subject_token_type=urn:ietf:params:oauth:token-type:id_token",
+    "dex_file_subject_token=/run/subject/token",
+    "dex_connector_id=kubernetes",
+];
+
+/// Words that begin with `--` are options, others are variables. `-NAME` takes a needed variable away.
+fn given(words: &[&str]) -> Given {
+    let mut given = Given::default();
+    let name = |word: &str| word.split_once('=').map_or(word, |(name, _)| name).to_owned();
+    let replaced = |needed: &&&str| {
+        words.iter().all(|word| name(word) != name(needed) && word.strip_prefix('-') != Some(&name(needed)))
+    };
+    let needed = NEEDED.iter().filter(replaced);
+    for word in needed.chain(words) {
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        match name.strip_prefix("--") {
+            Some(option) => given.flags.push((option.to_owned(), value.to_owned())),
+            None if name.starts_with('-') => {}
+            None => given.variables.push((name.to_owned(), Secret::new(value.to_owned()))),
+        }
+    }
+    given
+}
+
+const ERRORS: &[&[&str]] = &[
+    &["-dex_endpoint", "-dex_access_token_file"],
+    &["dex_endpoint="],
+    &["dex_endpoint=dex.example/token"],
+    &["dex_endpoint=ftp://dex.example/token"],
+    &["dex_endpoint=https:///token"],
+    &["dex_endpoint=https://dex.example:99999/token"],
+    &["dex_endpoint=https://dex.example/to ken"],
+    &["dex_endpoint=http://192.0.2.1/token"],
+    &["dex_access_token_file=/run/dex/"],
+    &["dex_access_token_file=/run/subject/token"],
+    &["dex_basic_auth=a:b", "dex_file_basic_auth=/client"],
+    &["dex_scope=openid", "dex_file_scope=/scope"],
+    &["dex_file_scope="],
+    &["dex_="],
+    &["dex_file_=/x"],
+    &["dex_file_endpoint=/endpoint"],
+    &["dex_refresh_before=10"],
+    &["dex_refresh_before=1 hour"],
+    &["dex_refresh_before=-5m"],
+    &["dex_refresh_before=9999999999h"],
+    &["dex_refresh_interval=0s"],
+    &["DEXSIDECAR_CAFILE=/ca"],
+    &["DEXSIDECAR_FROBNICATE=1"],
+    &["--ca-file="],
+    &["DEXSIDECAR_ATTEMPT_TIMEOUT=10ms"],
+    &["--attempt-timeout=6m"],
+    &["--attempt-timeout=soon"],
+    &["DEXSIDECAR_KEY_CHECK=10ms"],
+    &["DEXSIDECAR_ALLOW_INSECURE_HTTP=yes"],
+    &["DEXSIDECAR_OUTPUT_MODE=rw-r--r--"],
+    &["DEXSIDECAR_OUTPUT_MODE=0200"],
+    &["DEXSIDECAR_OUTPUT_GROUP=users"],
+    &["DEXSIDECAR_WRITE_MODE=inplace"],
+    &["DEXSIDECAR_WRITE_MODE=in-place", "DEXSIDECAR_OUTPUT_MODE=0400"],
+    &["DEXSIDECAR_ON_EXPIRY=delete"],
+    &["DEXSIDECAR_LOG=verbose"],
+    &["DEXSIDECAR_LOG_FORMAT=yaml"],
+    &["DEXSIDECAR_TERMINATION_LOG=/run/subject/token"],
+    &["-dex_endpoint", "dex_access_token_file=/run/subject/token", "DEXSIDECAR_LOG=verbose"],
+];
+
+const WARNINGS: &[&[&str]] = &[
+    &["dex_endpoint=http://dex.dex.svc/token"],
+    &["dex_endpoint=http://dex.example.com/token", "DEXSIDECAR_ALLOW_INSECURE_HTTP=true"],
+    &["dex_conector_id=kubernetes"],
+    &["-dex_grant_type", "-dex_file_subject_token", "-dex_subject_token_type", "-dex_connector_id"],
+    &["dex_subject_token_type=id_token"],
+    &["dex_requested_token_type=jwt"],
+    &["dex_scope=openid federated_id"],
+    &["dex_scope=openid https://canary"],
+    &["dex_connector_id=kubernetes\n"],
+    &["dex_connector_id=$(CONNECTOR)"],
+    &["dex_basic_auth=incus:$(secret)"],
+    &["--output-mode=$(MODE)"],
+];
+
+const PROBE_ERRORS: &[&[&str]] = &[
+    &["-dex_access_token_file"],
+    &["--file="],
+    &["--min-ttl=1"],
+    &["--timeout=never"],
+    &["--log-level=loud"],
+];
+
+fn page(cases: &[&[&str]], read: impl Fn(&Given) -> Vec<String>) -> String {
+    let mut text = String::new();
+    for case in cases {
+        text += &format!("{}\n", case.join("  ").escape_debug());
+        let lines = read(&given(case));
+        assert!(!lines.is_empty(), "{case:?} is accepted without a word");
+        for line in lines {
+            text += &format!("    {line}\n");
+        }
+    }
+    text
+}
+
+#[test]
+fn errors_of_settings() {
+    let read = |given: &Given| match Config::read(given, true) {
+        Ok(_) => vec![],
+        Err(problems) => problems.iter().map(ToString::to_string).collect(),
+    };
+    insta::assert_snapshot!("errors", page(ERRORS, read));
+}
+
+#[test]
+fn warnings_about_settings() {
+    let read = |given: &Given| match Config::read(given, true) {
+        Ok(config) => config.warnings,
+        Err(problems) => problems
+            .iter()
+            .map(|problem| format!("ERROR {problem}"))
+            .chain(given.cleaned().doubts())
+            .collect(),
+    };
+    insta::assert_snapshot!("warnings", page(WARNINGS, read));
+}
+
+#[test]
+fn errors_of_the_settings_of_probes() {
+    let read = |given: &Given| match Probe::read(given) {
+        Ok(_) => vec![],
+        Err(problems) => problems.iter().map(ToString::to_string).collect(),
+    };
+    insta::assert_snapshot!("probe_errors", page(PROBE_ERRORS, read));
+}

@@ -1,0 +1,165 @@
+//! What `check` prints, as text and as JSON, for a sound set-up and for each step that can fail, as snapshots.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use dexsidecar_e2e::certificates::{Authority, self_signed};
+use dexsidecar_e2e::endpoint::{Answer, Documents, Endpoint};
+use dexsidecar_e2e::sidecar::Setup;
+use dexsidecar_e2e::signing_key::{SigningKey, now};
+use dexsidecar_e2e::volume::Volume;
+use dexsidecar_e2e::wire;
+use serde_json::json;
+
+/// A projected ServiceAccount token that expires in this many seconds.
+fn subject(seconds: i64) -> Volume {
+    let expires = now().saturating_add_signed(seconds);
+    Volume::with(&SigningKey::new().sign(&json!({
+        "iss": "https://kubernetes.default.svc.cluster.local",
+        "sub": "system:serviceaccount:default:app",
+        "aud": ["dex"],
+        "iat": expires - 3_600,
+        "nbf": expires - 3_600,
+        "exp": expires,
+        "jti": "canary",
+    })))
+}
+
+/// A refusal as Dex writes it.
+fn refusal(status: &str, error: &str, description: &str) -> Answer {
+    let body = json!({"error": error, "error_description": description}).to_string();
+    Answer::Bytes(wire::answer(status, &[("Content-Type", "application/json")], &body))
+}
+
+/// One set-up: its name, what it is, and whether it is sound.
+struct Case {
+    name: &'static str,
+    setup: Setup,
+    sound: bool,
+}
+
+/// Prints both forms. What differs from run to run is replaced by a word.
+fn assert_report(case: &Case) {
+    let volumes = std::env::temp_dir().display().to_string();
+    insta::with_settings!({filters => vec![
+        (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
+        (r"localhost:\d+", "localhost:PORT"),
+        (&*format!(r"{volumes}/\.tmp\w+"), "/TMP"),
+        (r"(good for|expires in) [0-9hms.]+", "$1 DURATION"),
+        (r"(expired|lives) [0-9hms.]+ ", "$1 DURATION "),
+        (r"\d+(\.\d+)? ms", "N ms"),
+        (r"\d{4,6} days left", "N days left"),
+        (r"here it is \S+", "here it is NOW"),
+        (r#""duration_ms": ?\d+"#, r#""duration_ms":N"#),
+    ]}, {
+        let text = case.setup.done(&["check"]);
+        let json = case.setup.done(&["check", "--json"]);
+        let code = i32::from(!case.sound);
+        assert_eq!((text.code, json.code), (Some(code), Some(code)), "{}{}", text.stdout, text.stderr);
+        assert_eq!(text.stderr, "");
+        let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
+        insta::assert_snapshot!(case.name, format!("{}\n{json:#}\n", text.stdout));
+    });
+}
+
+#[test]
+fn check_reports_each_step() {
+    let fake = || Endpoint::start("127.0.0.1:0", None);
+    let volume = subject(3_600);
+    let at = |endpoint: &Endpoint| Setup::new().at_stand_in(endpoint).subject(&volume);
+    let report = |name, sound, setup| assert_report(&Case { name, setup, sound });
+
+    let authority = Authority::new();
+    let tls = Endpoint::start("127.0.0.1:0", Some(authority.server(&[]).server_config()));
+    let ca = authority.file().to_str().expect("UTF-8").to_owned();
+    report("sound", true, at(&tls).set("DEXSIDECAR_CA_FILE", &ca));
+    let plain = fake();
+    report("sound_plain_http", true, at(&plain));
+    let unpublished = fake();
+    unpublished.publish(Documents::Nowhere);
+    report("sound_without_discovery", true, at(&unpublished));
+
+    report("settings", false, Setup::new().set("dex_refresh_before", "10").set("DEXSIDECAR_CAFILE", "/ca"));
+    report("subject_token_missing", false, at(&plain).set("dex_file_subject_token", "/nowhere/token"));
+    let text = Volume::with("no token");
+    report("subject_token_malformed", false, Setup::new().at_stand_in(&plain).subject(&text));
+
+    let closed = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    report("connect_refused", false, at(&plain).set("dex_endpoint", format!("http://{closed}/dex/token")));
+    let proxy = format!("http://{closed}");
+    let behind_proxy =
+        at(&plain).set("dex_endpoint", "https://192.0.2.1/dex/token").set("HTTPS_PROXY", proxy);
+    report("proxy_refused", false, behind_proxy);
+
+    report("certificate_untrusted", false, at(&tls).set("DEXSIDECAR_CA_FILE", stranger(&authority)));
+    let wrong = Endpoint::start("127.0.0.1:0", Some(authority.wrong_name().server_config()));
+    report("certificate_wrong_name", false, at(&wrong).set("DEXSIDECAR_CA_FILE", &ca));
+    let expired = Endpoint::start("127.0.0.1:0", Some(authority.expired().server_config()));
+    report("certificate_expired", false, at(&expired).set("DEXSIDECAR_CA_FILE", &ca));
+    let not_tls = at(&plain).set("dex_endpoint", format!("https://{}/dex/token", answers_http()));
+    report("tls_not_spoken", false, not_tls.set("DEXSIDECAR_CA_FILE", &ca));
+    let silent = format!("https://{}/dex/token", plain.address());
+    let silent = at(&plain).set("dex_endpoint", silent).set("DEXSIDECAR_CA_FILE", &ca);
+    report("tls_timed_out", false, silent.set("DEXSIDECAR_ATTEMPT_TIMEOUT", "500ms"));
+    report("ca_file_missing", false, at(&tls).set("DEXSIDECAR_CA_FILE", "/nowhere/ca.pem"));
+
+    let refusing = fake();
+    for (name, status, error, description) in [
+        ("connector_unknown", "400 Bad Request", "invalid_request", "Requested connector does not exist."),
+        ("invalid_client", "401 Unauthorized", "invalid_client", "Invalid client credentials."),
+        ("access_denied", "401 Unauthorized", "access_denied", ""),
+        ("unsupported_grant_type", "400 Bad Request", "unsupported_grant_type", ""),
+    ] {
+        refusing.always(refusal(status, error, description));
+        report(name, false, at(&refusing));
+    }
+    let stale = subject(-600);
+    refusing.always(refusal("401 Unauthorized", "access_denied", ""));
+    report("access_denied_expired_subject", false, Setup::new().at_stand_in(&refusing).subject(&stale));
+    refusing.always(Answer::Silence);
+    report("timed_out", false, at(&refusing).set("DEXSIDECAR_ATTEMPT_TIMEOUT", "500ms"));
+    refusing.always(Answer::Bytes(wire::answer("503 Service Unavailable", &[], "")));
+    report("unavailable", false, at(&refusing));
+
+    report("output_directory_missing", false, at(&plain).set("dex_access_token_file", "/nowhere/token"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let output = directory.path().join("token");
+    fs::create_dir(&output).expect("a directory");
+    report(
+        "output_is_a_directory",
+        false,
+        at(&plain).set("dex_access_token_file", output.to_str().expect("UTF-8")),
+    );
+}
+
+/// Where every connection gets an answer in plain http, whatever it sends.
+fn answers_http() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for mut connection in listener.incoming().map_while(Result::ok) {
+            // Nothing is left unread, so that no reset overtakes the answer.
+            let _ = connection.read(&mut [0; 4096]);
+            let _ = connection.write_all(&wire::answer("400 Bad Request", &[], "client sent TLS"));
+        }
+    });
+    address
+}
+
+/// The file of a CA that signed nothing.
+fn stranger(authority: &Authority) -> String {
+    let directory = authority.file().parent().expect("a directory").join("stranger");
+    fs::create_dir_all(&directory).expect("a directory");
+    self_signed(&directory, &["other.test"], false).certificate.to_str().expect("UTF-8").to_owned()
+}
+
+#[test]
+fn check_ends_in_time_when_nothing_answers() {
+    let silent = Endpoint::start("127.0.0.1:0", None);
+    silent.always(Answer::Drip(b"HTTP/1.1 200 OK\r\n".to_vec(), Duration::from_millis(200)));
+    let volume = subject(3_600);
+    let setup = Setup::new().at_stand_in(&silent).subject(&volume).set("DEXSIDECAR_ATTEMPT_TIMEOUT", "300ms");
+    assert_eq!(setup.done(&["check"]).code, Some(1));
+}
