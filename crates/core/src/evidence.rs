@@ -166,7 +166,7 @@ mod tests {
         assert!(found[0].contains("userinfo"), "{found:?}");
         assert_eq!(found[1], "by this node's clock the subject token expired 10m ago");
         assert!(found[2].contains("https://kubernetes.default.svc"), "{found:?}");
-        // tests/dex_versions.rs asks the versions themselves.
+        // e2e/tests/real_dex/dex_versions.rs asks the versions themselves.
         assert!(found[2].contains("2.41 and earlier ignore issuerAlias"), "{found:?}");
     }
 

@@ -1,10 +1,13 @@
-//! Stories of pods on a real node: the README's manifest and the original's, as users apply them.
+//! Stories of pods on a real node: the README's manifest and the original's, as users apply them. Beside them the image and the
+//! demo of a cluster, which need the machine to themselves.
 //!
-//! This program enters namespaces of its own, starts one node there, and plays all stories on it. Where a machine gives no
-//! such thing every story counts as ignored, and one line says why.
+//! This program first runs what is outside of a node. Then it enters namespaces of its own, starts one node there, and plays all
+//! stories on it. Where a machine gives no such thing every story counts as ignored, and one line says why.
 
 mod certificates;
+mod cluster_demo;
 mod files;
+mod image;
 mod incus;
 mod life;
 mod mistakes;
@@ -41,19 +44,73 @@ fn dex(node: &Node, namespace: &str, restricted: bool, setup: Setup) -> Dex {
     dex
 }
 
+/// A test that runs outside of the node, and its name.
+type Test = (&'static str, fn());
+
+/// Tests by their names.
+macro_rules! tests {
+    ($($test:ident),* $(,)?) => { &[$((stringify!($test), $test as fn())),*] };
+}
+use tests;
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let missing = if namespaces::inside() { Ok(None) } else { prepare(arguments.list) };
-    match &missing {
-        Err(why) => {
-            let _ = writeln!(std::io::stderr(), "no node on this machine: {why}");
-        }
-        Ok(Some(image)) => {
-            let given: Vec<String> = std::env::args().skip(1).collect();
-            return namespaces::run_inside(&given, &[(IMAGE, image)]);
-        }
-        Ok(None) => {}
+    if namespaces::inside() {
+        namespaces::set_up();
+        assert!(NODE.set(Node::start()).is_ok(), "it is started once");
+        return run(&arguments, 4, on_the_node(false));
     }
+    if arguments.list {
+        let missing = namespaces::look().is_err();
+        return run(&arguments, 1, outside().into_iter().chain(on_the_node(missing)).collect());
+    }
+    let selected = |trials: &[Trial]| trials.iter().any(|trial| is_selected(&arguments, trial.name()));
+    let mut good = true;
+    let trials = outside();
+    if selected(&trials) {
+        // One at a time: each of them builds, or looks at the whole machine.
+        good &= run(&arguments, 1, trials) == ExitCode::SUCCESS;
+    }
+    let trials = on_the_node(false);
+    if selected(&trials) {
+        good &= match prepare() {
+            Ok(image) => {
+                let given: Vec<String> = std::env::args().skip(1).collect();
+                namespaces::run_inside(&given, &[(IMAGE, &image)]) == ExitCode::SUCCESS
+            }
+            Err(why) => {
+                let _ = writeln!(std::io::stderr(), "no node on this machine: {why}");
+                run(&arguments, 1, on_the_node(true)) == ExitCode::SUCCESS
+            }
+        };
+    }
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run(arguments: &Arguments, threads: usize, trials: Vec<Trial>) -> ExitCode {
+    let threads = arguments.test_threads.unwrap_or(threads);
+    let arguments = Arguments { test_threads: Some(threads), ..arguments.clone() };
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Whether the filters of the command line let a test run, as libtest-mimic has it.
+fn is_selected(arguments: &Arguments, name: &str) -> bool {
+    let is = |filter: &String| if arguments.exact { name == filter } else { name.contains(&**filter) };
+    arguments.filter.as_ref().is_none_or(is) && !arguments.skip.iter().any(is)
+}
+
+fn outside() -> Vec<Trial> {
+    let trial = |(name, test): Test| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    };
+    [image::TESTS, cluster_demo::TESTS].concat().into_iter().map(trial).collect()
+}
+
+/// The stories; all of them ignored where there can be no node.
+fn on_the_node(missing: bool) -> Vec<Trial> {
     let long = std::env::var_os(LONG).is_some();
     let stories = [
         life::STORIES,
@@ -63,29 +120,19 @@ fn main() -> ExitCode {
         certificates::STORIES,
         incus::STORIES,
     ];
-    let trials = stories.concat().into_iter().map(|(name, story, takes_long)| {
+    let trial = |(name, story, takes_long): Story| {
         let trial = Trial::test(name, move || {
             story(node());
             Ok(())
         });
-        trial.with_ignored_flag(missing.is_err() || takes_long && !long)
-    });
-    let trials: Vec<Trial> = trials.collect();
-    if namespaces::inside() {
-        namespaces::set_up();
-        assert!(NODE.set(Node::start()).is_ok(), "it is started once");
-    }
-    // Most of a story is waiting.
-    let threads = arguments.test_threads.unwrap_or(4);
-    libtest_mimic::run(&Arguments { test_threads: Some(threads), ..arguments }, trials).exit_code()
+        trial.with_ignored_flag(missing || takes_long && !long)
+    };
+    stories.concat().into_iter().map(trial).collect()
 }
 
 /// Everything that needs the network or cargo, before there is neither. Gives the sidecar's image.
-fn prepare(list_only: bool) -> Result<Option<PathBuf>, String> {
+fn prepare() -> Result<PathBuf, String> {
     namespaces::look()?;
-    if list_only {
-        return Ok(None);
-    }
     Incus::prepare()?;
-    Node::prepare().map(Some)
+    Node::prepare()
 }

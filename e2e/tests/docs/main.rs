@@ -1,0 +1,5 @@
+//! The pages: those that are generated are up to date, and what users copy from them works.
+
+mod docs;
+mod faults_page;
+mod kubernetes_page;

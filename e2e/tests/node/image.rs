@@ -1,0 +1,144 @@
+//! The image: what is in it, how it starts, and that two builds of the same sources are the same image.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use dexsidecar_e2e::certificates::Authority;
+use dexsidecar_e2e::counterpart;
+use dexsidecar_e2e::endpoint::Endpoint;
+use dexsidecar_e2e::image::Image;
+use dexsidecar_e2e::sidecar::Setup;
+use dexsidecar_e2e::volume::Volume;
+use dexsidecar_fetch::debian::Packages;
+use serde_json::{Value, json};
+
+use crate::{Test, tests};
+
+pub(crate) const TESTS: &[Test] = tests![
+    what_is_in_it_and_that_it_is_the_same_from_other_sources_of_the_same_content,
+    the_arm64_binary_does_an_exchange
+];
+
+/// Runs programs of other machines.
+const EMULATOR: Packages =
+    Packages { name: "qemu-user-static", packages: &["qemu-user-static"], backports: false };
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e is in the workspace's folder")
+}
+
+/// All stories of the image are one test, since each build of it takes its time.
+fn what_is_in_it_and_that_it_is_the_same_from_other_sources_of_the_same_content() {
+    let image = Image::of_this_workspace(&["--amd64"]);
+    let part = image.part("linux/amd64");
+
+    let mut names: Vec<&str> = part.files.iter().map(|(path, _, _)| path.as_str()).collect();
+    names.sort_unstable();
+    let licences = ["LICENSE-APACHE", "LICENSE-MIT", "THIRD-PARTY"]
+        .map(|name| format!("usr/share/licenses/dexsidecar/{name}"));
+    assert_eq!(names[..2], ["bin/dexsidecar", "etc/ssl/certs/ca-certificates.crt"]);
+    assert_eq!(names[2..], licences);
+    assert_eq!(part.file("bin/dexsidecar").0, 0o755);
+    let (mode, cas) = part.file("etc/ssl/certs/ca-certificates.crt");
+    let cas = String::from_utf8_lossy(cas);
+    assert_eq!(mode, 0o644);
+    assert!(cas.matches("-----BEGIN CERTIFICATE-----").count() > 100, "the public CAs");
+    let third_party = String::from_utf8_lossy(part.file(&licences[2]).1).into_owned();
+    for linked in ["rustls v", "ring v", "hyper v", "tokio v", "musl", "Permission is hereby granted"] {
+        assert!(third_party.contains(linked), "{linked} is in the licences");
+    }
+    let unpacked: usize = part.files.iter().map(|(_, _, content)| content.len()).sum();
+    assert!(unpacked <= 2_800_000, "{unpacked} bytes unpacked");
+    assert!(part.compressed <= 1_400_000, "{} bytes compressed", part.compressed);
+
+    let config = &part.config["config"];
+    assert_eq!(part.config["architecture"], "amd64");
+    assert_eq!(config["Entrypoint"], json!(["/bin/dexsidecar"]));
+    assert_eq!(config["Env"], json!(["PATH=/bin"]));
+    assert_eq!(config["User"], "65532:65532");
+    assert_eq!(*config, said_by_the_dockerfile(), "the Dockerfile says the same");
+
+    // The same sources at another place, built into another folder.
+    let other = tempfile::tempdir().expect("a temporary folder");
+    let sources = other.path().join("elsewhere");
+    copy_the_sources(&sources);
+    let again = Image::of(&sources, Some(&other.path().join("target")), &["--amd64"]);
+    assert_eq!(again.part("linux/amd64").digest, part.digest);
+    assert_eq!(
+        fs::read(&again.archive).expect("an archive"),
+        fs::read(&image.archive).expect("an archive"),
+        "to the last byte"
+    );
+}
+
+fn the_arm64_binary_does_an_exchange() {
+    const NAME: &str = "the_arm64_binary_does_an_exchange";
+    let emulator = match EMULATOR.unpacked() {
+        Ok(root) => root.join("usr/bin/qemu-aarch64-static"),
+        Err(why) => return counterpart::skip(NAME, &why),
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut rootfs = Command::new(cargo);
+    rootfs.current_dir(workspace()).args(["xtask", "rootfs", "--aarch64"]).arg(folder.path());
+    let output = rootfs.output().expect("cargo runs");
+    if !output.status.success() {
+        return counterpart::skip(NAME, &String::from_utf8_lossy(&output.stderr));
+    }
+    let binary = folder.path().join("bin/dexsidecar");
+    assert_eq!(fs::metadata(&binary).expect("the binary").permissions().mode() & 0o777, 0o755);
+
+    let authority = Authority::new();
+    let endpoint = Endpoint::start("127.0.0.1:0", Some(authority.server(&[]).server_config()));
+    let volume = Volume::with("eyJh.eyJi.canary");
+    let setup = Setup::new()
+        .subject(&volume)
+        .at_stand_in(&endpoint)
+        .set("DEXSIDECAR_CA_FILE", authority.file().to_str().expect("UTF-8"))
+        .program(&[&emulator, &binary]);
+    let done = setup.done(&["once"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert_eq!(setup.done(&["ready"]).code, Some(0));
+    let mut sidecar = setup.run();
+    sidecar.process.until_said("token written", 1);
+    assert_eq!(sidecar.terminate(), Some(0));
+}
+
+/// What the Dockerfile's last stage says, as an image's configuration.
+fn said_by_the_dockerfile() -> Value {
+    let text =
+        fs::read_to_string(workspace().join("Dockerfile")).expect("the Dockerfile").replace("\\\n", "");
+    let (_, last) = text.rsplit_once("\nFROM ").expect("two stages");
+    assert!(last.starts_with("scratch\n"), "from nothing");
+    let said = |word: &str| {
+        let line = last.lines().find_map(|line| line.strip_prefix(word)).unwrap_or_default();
+        line.trim().to_owned()
+    };
+    let labels = said("LABEL");
+    let labels = labels.split("org.").skip(1).filter_map(|label| label.split_once('='));
+    let labels = labels.map(|(name, value)| (format!("org.{name}"), value.trim().trim_matches('"').into()));
+    json!({
+        "Entrypoint": serde_json::from_str::<Value>(&said("ENTRYPOINT")).expect("the exec form"),
+        "Env": [said("ENV")],
+        "User": said("USER"),
+        "Labels": labels.collect::<serde_json::Map<_, _>>()
+    })
+}
+
+fn copy_the_sources(to: &Path) {
+    let listed = Command::new("git")
+        .current_dir(workspace())
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .output()
+        .expect("git lists the sources");
+    assert!(listed.status.success());
+    for name in String::from_utf8_lossy(&listed.stdout).lines() {
+        let (from, to) = (workspace().join(name), to.join(name));
+        if from.exists() {
+            fs::create_dir_all(to.parent().expect("a folder")).expect("a temporary folder");
+            fs::copy(from, to).expect("a source is copied");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Tests against a real Dex, with a fake issuer or with a real control plane of Kubernetes.
+
+mod clients;
+mod control_plane;
+mod dex_changes;
+mod dex_versions;
+mod errors_of_dex;
+mod facts;
+mod issuer_alias;
+mod original_manifest;
+mod outages;
+mod proxies;
+mod short_tokens;
+mod subject_token;
