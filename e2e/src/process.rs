@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::sidecar::assert_no_secret;
 
@@ -136,6 +137,23 @@ impl Process {
         });
     }
 
+    /// How many log lines match: an event, fields, or both, as `attempt_failed code=timed_out attempts=3`. A field without an
+    /// event counts in any line.
+    #[must_use]
+    pub fn logged(&self, selector: &str) -> usize {
+        self.printed.state().lines.iter().filter(|line| matches(&line.text, selector)).count()
+    }
+
+    /// Waits until so many log lines match.
+    ///
+    /// # Panics
+    /// When it ends before, or time runs out.
+    pub fn until_logged(&mut self, selector: &str, times: usize) {
+        self.until(&format!("{} logs {selector:?} {times} times", self.name), |process| {
+            process.logged(selector) >= times
+        });
+    }
+
     /// Waits until something holds, looked at whenever it prints and every 20 ms.
     ///
     /// # Panics
@@ -254,6 +272,19 @@ impl Process {
             text
         })
     }
+}
+
+/// Whether a line is a JSON log line of this event with these fields.
+fn matches(line: &str, selector: &str) -> bool {
+    let Ok(line) = serde_json::from_str::<Value>(line) else { return false };
+    selector.split_ascii_whitespace().all(|word| match word.split_once('=') {
+        None => line["event"] == word,
+        Some((name, expected)) => match &line[name] {
+            Value::String(text) => text == expected,
+            Value::Null => false,
+            other => other.to_string() == expected,
+        },
+    })
 }
 
 /// However it was started and whatever becomes of it, what dexsidecar says is searched for secrets.

@@ -113,6 +113,8 @@ impl Setup {
             .set("DEXSIDECAR_TERMINATION_LOG", "/dev/null")
             // As talkative as can be: all that it says is searched for secrets.
             .set("DEXSIDECAR_LOG", "debug")
+            // Events and codes are stable, and messages are not.
+            .set("DEXSIDECAR_LOG_FORMAT", "json")
     }
 
     /// Sets a variable.
@@ -347,9 +349,9 @@ pub fn report(setup: &Setup) -> Value {
         .unwrap_or_else(|error| panic!("{error}: {}{}", done.stdout, done.stderr))
 }
 
-/// The rung of a report that broke.
+/// The step of a report that failed.
 #[must_use]
-pub fn broken(report: &Value) -> Value {
-    let rungs = report["rungs"].as_array().cloned().unwrap_or_default();
-    rungs.into_iter().find(|rung| rung["ok"] == false).unwrap_or(Value::Null)
+pub fn failed_step(report: &Value) -> Value {
+    let steps = report["steps"].as_array().cloned().unwrap_or_default();
+    steps.into_iter().find(|step| step["status"] == "fail").unwrap_or(Value::Null)
 }

@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dexsidecar::edge::token_endpoint::{Certificate, HttpEndpoint, Proxies, Roots};
 use dexsidecar_core::claims::Claims;
-use dexsidecar_core::config::{Config, Given, Probe, Source};
+use dexsidecar_core::config::{Config, Probe, RawSettings, Source};
 use dexsidecar_core::duration::{self, Human, NotADuration};
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::{self, Answer, Field, Request, TokenEndpoint as _};
@@ -148,7 +148,7 @@ pub fn duration(data: &[u8]) {
 /// would be right, and never a value.
 pub fn environment(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let mut given = Given::default();
+    let mut given = RawSettings::default();
     let mut voice_in_a_name = false;
     for line in text.lines() {
         let (name, value) = line.split_once('=').unwrap_or((line, ""));

@@ -1,6 +1,6 @@
-//! From strings as they were given to a configuration that cannot be wrong, or to every mistake at once.
+//! The configuration: parsed from strings and valid as a whole, or every problem at once.
 
-mod reading;
+mod parse;
 mod values;
 
 use std::fmt;
@@ -11,73 +11,74 @@ use crate::endpoint_url::EndpointUrl;
 use crate::schedule::Schedule;
 use crate::secret::Secret;
 use crate::settings::{
-    self, ACCESS_TOKEN_FILE, BASIC_AUTH, FIELD_PREFIX, REFRESH_BEFORE, REFRESH_INTERVAL, SUBJECT_TOKEN,
+    self, ACCESS_TOKEN_FILE, BASIC_AUTH, Command, FIELD_PREFIX, REFRESH_BEFORE, REFRESH_INTERVAL,
+    SUBJECT_TOKEN,
 };
-use reading::Reading;
+use parse::Parser;
 
-/// What was given, as it was given.
+/// The settings as they were given.
 #[derive(Clone, Debug, Default)]
-pub struct Given {
-    /// Flags without their dashes, in order; a switch has an empty value.
+pub struct RawSettings {
+    /// Options without their dashes, in order; a switch has an empty value.
     pub flags: Vec<(String, String)>,
-    /// The process's variables; those that are none of ours are ignored.
+    /// The process's variables; unrelated ones are ignored.
     pub variables: Vec<(String, Secret)>,
-    /// The variables and options whose value ended with a line break, which was removed: see [`Given::cleaned`].
+    /// The variables and options whose value ended with a line break, which was removed: see [`RawSettings::cleaned`].
     pub line_breaks: Vec<String>,
 }
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Source {
-    /// It was given.
+    /// The text itself.
     Text(Secret),
-    /// It is a file's content, read again at each exchange.
+    /// The content of a file, read at each exchange.
     File(PathBuf),
 }
 
-/// How the output file is written.
+/// How the token file is written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum WriteMode {
-    /// Replaced; overwritten only if it is a mount point, or if the volume cannot rename files.
+    /// Atomically replaced; overwritten only if it is a mount point, or if the volume cannot rename files.
     #[default]
     Auto,
-    /// Replaced, or not at all.
+    /// Atomically replaced, or not written.
     Atomic,
-    /// Always overwritten.
+    /// Overwritten in place.
     InPlace,
 }
 
-/// Where and in which form the issued token is put.
+/// Where the issued token is written, and how.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Output {
     /// The file.
     pub path: PathBuf,
-    /// Its permissions; unset means the kubelet's rule.
+    /// Its permissions; without them 0644, or 0640 in a setgid directory, as the kubelet has it.
     pub mode: Option<u32>,
     /// Its group.
     pub group: Option<u32>,
-    /// How it is written.
+    /// How the file is written.
     pub write_mode: WriteMode,
-    /// Whether it is removed when its token has expired.
+    /// Whether the file is removed after its token has expired.
     pub remove_expired: bool,
 }
 
-/// How much is logged.
+/// The level of a log line, and the log level.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Level {
-    /// What needs somebody.
+    /// Somebody has to act.
     Error,
-    /// What may need somebody.
+    /// Somebody may have to act.
     Warn,
-    /// What happens.
+    /// A change of state.
     #[default]
     Info,
-    /// How it happens.
+    /// Details.
     Debug,
 }
 
 impl Level {
-    /// As it is written.
+    /// Its name in settings and log lines.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -89,120 +90,129 @@ impl Level {
     }
 }
 
-/// How log lines look.
+/// Log level and log format.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Log {
-    /// How much.
+    /// The log level.
     pub level: Level,
-    /// JSON objects rather than text.
+    /// JSON objects instead of text.
     pub json: bool,
 }
 
-/// Everything that an exchange and its output need.
+/// The settings of an exchange and its output.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The token endpoint.
     pub endpoint: EndpointUrl,
-    /// Whether plain http may be spoken to public addresses.
+    /// Whether plain http to public addresses is allowed.
     pub allow_insecure_http: bool,
     /// The client, as `id:secret`.
     pub client: Option<Source>,
-    /// The form fields in the order of their names. One that is sent as given stays the same; a file is read again.
+    /// The form fields in the order of their names.
     pub fields: Vec<(String, Source)>,
-    /// The output; `token` does without.
+    /// The output; optional for `token`.
     pub output: Option<Output>,
     /// When to refresh.
     pub schedule: Schedule,
-    /// The period of the key check; none is never.
+    /// The period of the key check; without it there is none.
     pub key_check: Option<Duration>,
-    /// The limit of one attempt.
+    /// The time limit of one attempt.
     pub attempt_timeout: Duration,
-    /// The roots to trust instead of the system's.
+    /// The CA certificates to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// Where the last failure is put; unset means the usual place, if there is such a file.
+    /// The file for the termination message; without it the kubelet's default, if that exists.
     pub termination_log: Option<PathBuf>,
-    /// How much life a token found on disk must have to be printed.
+    /// The minimum remaining validity of a token that `token` prints.
     pub min_ttl: Duration,
-    /// When `once` and `token` give up.
+    /// The overall timeout of `once` and `token`.
     pub timeout: Duration,
-    /// How to log.
+    /// Log level and format.
     pub log: Log,
-    /// What is accepted, but probably not meant. One sentence each.
+    /// Warnings about what is accepted but probably not meant, a sentence each.
     pub warnings: Vec<String>,
 }
 
-/// What `ready` and `wait` need: they look at files only.
+/// The settings of `ready` and `wait`, which judge files only.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    /// The files to look at; at least one.
+    /// The files to judge; at least one.
     pub files: Vec<PathBuf>,
-    /// How much life a token must have left.
+    /// The minimum remaining validity of each token.
     pub min_ttl: Duration,
-    /// When `wait` gives up.
+    /// The overall timeout of `wait`.
     pub timeout: Duration,
-    /// How to log.
+    /// Log level and format.
     pub log: Log,
 }
 
-/// One mistake: a setting, what is wrong with it, and what would be right. Never the value.
+/// One error in the settings. It never holds the value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
     /// The setting's name, as it was given.
     pub setting: String,
     /// What is wrong, to follow the name: "is empty".
-    pub wrong: String,
-    /// What would be right, as an order: "use a duration such as 1h30m".
-    pub right: String,
+    pub what: String,
+    /// What would be right, as an instruction: "use a duration such as 1h30m".
+    pub fix: String,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.setting, self.wrong, self.right)
+        write!(f, "{} {}: {}", self.setting, self.what, self.fix)
     }
 }
 
-/// How the program logs, before anything else is judged. Mistakes in it are reported by [`Config::read`].
+/// Log level and format, before anything else is parsed. Problems with them are reported by [`Config::read`].
 #[must_use]
-pub fn log(given: &Given) -> Log {
-    Reading::new(&given.cleaned()).log()
+pub fn log(given: &RawSettings) -> Log {
+    Parser::new(&given.cleaned()).log()
 }
 
-/// Where the kubelet finds the last failure, before anything else is judged. Nothing for its default place.
+/// The file for the termination message, before anything else is parsed. Nothing for the kubelet's default.
 #[must_use]
-pub fn termination_log(given: &Given) -> Option<PathBuf> {
-    Reading::new(&given.cleaned()).path(settings::TERMINATION_LOG)
+pub fn termination_log(given: &RawSettings) -> Option<PathBuf> {
+    Parser::new(&given.cleaned()).path(settings::TERMINATION_LOG)
+}
+
+/// The token endpoint, before anything else is parsed. Nothing where it is missing or invalid.
+#[must_use]
+pub fn endpoint(given: &RawSettings) -> Option<EndpointUrl> {
+    Parser::new(&given.cleaned()).endpoint(true).0
 }
 
 impl Config {
-    /// Reads all settings of an exchange. Without `output_needed` the output file may be missing.
+    /// Reads all settings of an exchange. Without `output_needed` the token file may be missing.
     ///
     /// # Errors
-    /// Every mistake there is, in the order of the names; at least one.
-    pub fn read(given: &Given, output_needed: bool) -> Result<Self, Vec<Problem>> {
+    /// Every problem, in the order of the names; at least one.
+    pub fn read(given: &RawSettings, output_needed: bool) -> Result<Self, Vec<Problem>> {
         let given = given.cleaned();
-        let mut reading = Reading::new(&given);
-        reading.warnings = given.doubts();
-        reading.unknown_variables();
-        let (fields, client_file) = reading.fields();
-        let allow_insecure = reading.switch(settings::ALLOW_INSECURE_HTTP);
-        let (endpoint, userinfo) = reading.endpoint(allow_insecure);
+        let mut parser = Parser::new(&given);
+        parser.warnings = given.warnings();
+        parser.unknown_variables();
+        let (fields, client_file) = parser.fields();
+        let allow_insecure = parser.switch(settings::ALLOW_INSECURE_HTTP);
+        let (endpoint, userinfo) = parser.endpoint(allow_insecure);
         let client = client_file
             .map(Source::File)
-            .or_else(|| reading.original(BASIC_AUTH).map(|basic| Source::Text(basic.clone())))
+            .or_else(|| parser.original(BASIC_AUTH).map(|basic| Source::Text(basic.clone())))
             .or_else(|| userinfo.map(Source::Text));
-        let output = reading.output(output_needed);
+        let output = parser.output(output_needed);
         let schedule = Schedule {
-            before: reading.original_duration(REFRESH_BEFORE, Duration::ZERO),
-            interval: reading.original_duration(REFRESH_INTERVAL, Duration::from_nanos(1)),
+            before: parser.original_duration(REFRESH_BEFORE, Duration::ZERO),
+            interval: parser.original_duration(REFRESH_INTERVAL, Duration::from_nanos(1)),
         };
-        let key_check = reading.duration(settings::KEY_CHECK).unwrap_or(Duration::from_secs(600));
-        if !key_check.is_zero() && key_check < Duration::from_secs(1) {
-            reading.wrong(settings::KEY_CHECK, "is too short", "use 1s or more, or 0s for never");
-        }
-        let attempt_timeout = reading.duration(settings::ATTEMPT_TIMEOUT).unwrap_or(Duration::from_secs(15));
-        if !(Duration::from_millis(100)..=Duration::from_secs(300)).contains(&attempt_timeout) {
-            reading.wrong(settings::ATTEMPT_TIMEOUT, "is out of range", "use 100ms to 5m");
-        }
+        let key_check = parser.duration(settings::KEY_CHECK, Command::Run);
+        let attempt_timeout = parser.duration(settings::ATTEMPT_TIMEOUT, Command::Run);
+        let ca_file = parser.path(settings::CA_FILE);
+        let termination_log = parser.path(settings::TERMINATION_LOG);
+        parser.files_written(
+            &fields,
+            client.as_ref(),
+            ca_file.as_deref(),
+            output.as_ref(),
+            termination_log.as_deref(),
+        );
         let config = Self {
             allow_insecure_http: allow_insecure,
             client,
@@ -210,24 +220,23 @@ impl Config {
             schedule,
             key_check: Some(key_check).filter(|period| !period.is_zero()),
             attempt_timeout,
-            ca_file: reading.path(settings::CA_FILE),
-            termination_log: reading.path(settings::TERMINATION_LOG),
-            min_ttl: reading.duration(settings::MIN_TTL).unwrap_or_default(),
-            timeout: reading.duration(settings::TIMEOUT).unwrap_or(Duration::from_secs(60)),
-            log: reading.log(),
-            warnings: std::mem::take(&mut reading.warnings),
+            ca_file,
+            termination_log,
+            min_ttl: parser.duration(settings::MIN_TTL, Command::Token),
+            timeout: parser.duration(settings::TIMEOUT, Command::Once),
+            log: parser.log(),
+            warnings: std::mem::take(&mut parser.warnings),
             fields,
-            // Never used where it is missing: that is a problem, and read ends with it.
+            // A missing endpoint is a problem.
             endpoint: match endpoint {
                 Some(endpoint) => endpoint,
-                None => return Err(reading.problems()),
+                None => return Err(parser.problems()),
             },
         };
-        reading.files_written(&config);
-        reading.end(config)
+        parser.end(config)
     }
 
-    /// A form field's value, where it was given rather than put into a file.
+    /// The value of a form field that is not read from a file.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(field, _)| field == name).and_then(|(_, source)| match source {
@@ -236,7 +245,7 @@ impl Config {
         })
     }
 
-    /// The file with the subject token, if it comes from one.
+    /// The file of the subject token, if it is read from one.
     #[must_use]
     pub fn subject_token_file(&self) -> Option<&PathBuf> {
         self.fields.iter().find(|(field, _)| field == SUBJECT_TOKEN).and_then(|(_, source)| match source {
@@ -247,34 +256,34 @@ impl Config {
 }
 
 impl Probe {
-    /// Reads what a probe needs, and does not care about the rest.
+    /// Reads the settings of a probe, and ignores all others.
     ///
     /// # Errors
-    /// Every mistake there is.
-    pub fn read(given: &Given) -> Result<Self, Vec<Problem>> {
+    /// Every problem; at least one.
+    pub fn read(given: &RawSettings) -> Result<Self, Vec<Problem>> {
         let given = given.cleaned();
-        let mut reading = Reading::new(&given);
-        let mut files: Vec<PathBuf> = reading.flags(settings::FILE).map(PathBuf::from).collect();
+        let mut parser = Parser::new(&given);
+        let mut files: Vec<PathBuf> = parser.flags(settings::FILE).map(PathBuf::from).collect();
         if files.iter().any(|file| file.as_os_str().is_empty()) {
-            reading.wrong(settings::FILE, "is empty", "name a token file");
+            parser.invalid(settings::FILE, "is empty", "set it to a token file");
         }
         if files.is_empty() {
-            match reading.original(ACCESS_TOKEN_FILE) {
+            match parser.original(ACCESS_TOKEN_FILE) {
                 Some(file) => files.push(file.expose().into()),
-                None => reading.problem(
+                None => parser.problem(
                     &format!("{FIELD_PREFIX}{ACCESS_TOKEN_FILE}"),
                     "is not set",
-                    "set it, or name the token file with --file",
+                    "set it, or use --file",
                 ),
             }
         }
         let probe = Self {
             files,
-            min_ttl: reading.duration(settings::MIN_TTL).unwrap_or_default(),
-            timeout: reading.duration(settings::TIMEOUT).unwrap_or(Duration::from_secs(300)),
-            log: reading.log(),
+            min_ttl: parser.duration(settings::MIN_TTL, Command::Wait),
+            timeout: parser.duration(settings::TIMEOUT, Command::Wait),
+            log: parser.log(),
         };
-        reading.end(probe)
+        parser.end(probe)
     }
 }
 

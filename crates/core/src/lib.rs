@@ -2,9 +2,11 @@
 
 pub mod claims;
 pub mod config;
+pub mod diagnosis;
 pub mod duration;
 pub mod endpoint_url;
-pub mod evidence;
+pub mod event;
+
 pub mod exchange;
 pub mod failure;
 pub mod key_check;

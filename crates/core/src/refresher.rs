@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::failure::{Failure, Pace, Stage};
+use crate::failure::{Failure, RetryClass, Step};
 use crate::schedule::{Bucket, SHORT_SLICE, Schedule};
 use crate::time::{BootTime, Jitter, Now, UnixTime};
 
@@ -64,7 +64,7 @@ impl Lifetime {
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Step {
+pub enum Action {
     /// Read the subject token and exchange it; a token has been taken from the bucket for it, unless a signal asks.
     Exchange,
     /// Put the token in hand into its file.
@@ -182,7 +182,7 @@ pub struct Refresher {
     stepped: Option<BootTime>,
     /// The end of the token on disk by the wall clock, where nothing else tells it.
     found: Option<UnixTime>,
-    /// Until when the last [`Step::Wait`] was meant to last.
+    /// Until when the last [`Action::Wait`] was meant to last.
     waiting_until: Option<BootTime>,
 }
 
@@ -283,17 +283,17 @@ impl Refresher {
     pub fn failed(&mut self, failure: &Failure, inputs: Fingerprint, now: Now, jitter: Jitter) -> Duration {
         let entry = failure.entry();
         let left = self.held.and_then(|held| held.left(now.boot));
-        if entry.stage == Stage::Output {
+        if entry.step == Step::Output {
             self.failed_writes = self.failed_writes.saturating_add(1);
-            let pause = self.schedule.retry_after(entry.stage, entry.pace, self.failed_writes, left, jitter);
+            let pause = self.schedule.retry_after(entry.step, entry.retry, self.failed_writes, left, jitter);
             self.publish_due = now.boot + pause;
             return pause;
         }
         self.failed = self.failed.saturating_add(1);
         // A certificate is refused by what is in the CA file, and by the clock.
-        let depends_on_us = entry.pace != Pace::Network || entry.stage == Stage::Tls;
+        let depends_on_us = entry.retry != RetryClass::Network || entry.step == Step::Tls;
         self.refused_with = depends_on_us.then_some(inputs);
-        let mut pause = self.schedule.retry_after(entry.stage, entry.pace, self.failed, left, jitter);
+        let mut pause = self.schedule.retry_after(entry.step, entry.retry, self.failed, left, jitter);
         if let Some(asked_for) = failure.retry_after {
             // A server may slow us down, but not past the last moment at which a try makes sense.
             let told = asked_for.min(Duration::from_secs(300));
@@ -435,7 +435,7 @@ impl Refresher {
     }
 
     /// What to do now. `jitter` is used when the process turns out to have been stopped for a while.
-    pub fn step(&mut self, now: Now, jitter: Jitter) -> Step {
+    pub fn step(&mut self, now: Now, jitter: Jitter) -> Action {
         let paused = self.notice_a_pause(now, jitter);
         self.notice_a_step(now, jitter);
         // A better token that can be written goes before the end of the old one.
@@ -445,7 +445,7 @@ impl Refresher {
                 self.in_hand = None;
                 self.bring_forward(now.boot, Reason::Expired);
             } else if self.publish_due <= now.boot {
-                return Step::Publish;
+                return Action::Publish;
             }
         }
         if let Some(expired) = self.held.filter(|held| held.left(now.boot).is_none() && !self.expiry_told) {
@@ -453,7 +453,7 @@ impl Refresher {
             if self.due > expired.expires && !paused {
                 self.bring_forward(now.boot, Reason::Expired);
             }
-            return Step::Expire;
+            return Action::Expire;
         }
         self.notice_a_dying_subject(now);
         // What the bucket does not let through is put off until it does; an exchange goes before a look at the keys.
@@ -462,21 +462,21 @@ impl Refresher {
                 Err(_) if self.reason == Reason::Signal => {
                     // It goes first, and others wait the longer.
                     self.bucket.overdraw(now.boot);
-                    return Step::Exchange;
+                    return Action::Exchange;
                 }
                 Err(ready) => self.due = ready,
-                Ok(()) => return Step::Exchange,
+                Ok(()) => return Action::Exchange,
             }
         }
         if let Some(due) = self.keys_due.as_mut().filter(|due| **due <= now.boot) {
             match self.bucket.take(now.boot) {
-                Ok(()) => return Step::CheckKeys,
+                Ok(()) => return Action::CheckKeys,
                 Err(ready) => *due = ready,
             }
         }
         let until = self.next_deadline(now).min(now.boot + self.slice(now));
         self.waiting_until = Some(until);
-        Step::Wait(until)
+        Action::Wait(until)
     }
 
     /// What the outside may know.

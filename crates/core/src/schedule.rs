@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::failure::{Pace, Stage};
+use crate::failure::{RetryClass, Step};
 use crate::time::{BootTime, Jitter};
 
 /// No token is kept longer than this without a look at what Dex says now (groups change upstream, F53).
@@ -55,8 +55,8 @@ impl Schedule {
     #[must_use]
     pub fn retry_after(
         &self,
-        stage: Stage,
-        pace: Pace,
+        stage: Step,
+        pace: RetryClass,
         tries: u32,
         left: Option<Duration>,
         jitter: Jitter,
@@ -68,21 +68,21 @@ impl Schedule {
         whole / 2 + jitter.share_of(whole / 2)
     }
 
-    fn bounds(&self, stage: Stage, pace: Pace, left: Option<Duration>) -> (Duration, Duration) {
+    fn bounds(&self, stage: Step, pace: RetryClass, left: Option<Duration>) -> (Duration, Duration) {
         const fn secs(n: u64) -> Duration {
             Duration::from_secs(n)
         }
         let tenth = |floor: u64, left: Duration| (left / 10).clamp(secs(floor), secs(300));
         let (base, cap) = match (pace, left) {
             // Looking at a file costs nothing and disturbs nobody.
-            (Pace::Local, _) if stage == Stage::Output => return (secs(1), secs(30)),
-            (Pace::Local, _) => return (Duration::from_millis(250), secs(5)),
-            (Pace::Network, None) => return (secs(1), secs(30)),
-            (Pace::Refused, None) => return (secs(1), secs(60)),
-            (Pace::Config, None) => return (secs(1), secs(300)),
-            (Pace::Network, Some(left)) => (secs(5), tenth(30, left)),
-            (Pace::Refused, Some(left)) => (secs(10), tenth(60, left)),
-            (Pace::Config, Some(_)) => (secs(30), secs(300)),
+            (RetryClass::Local, _) if stage == Step::Output => return (secs(1), secs(30)),
+            (RetryClass::Local, _) => return (Duration::from_millis(250), secs(5)),
+            (RetryClass::Network, None) => return (secs(1), secs(30)),
+            (RetryClass::Refused, None) => return (secs(1), secs(60)),
+            (RetryClass::Config, None) => return (secs(1), secs(300)),
+            (RetryClass::Network, Some(left)) => (secs(5), tenth(30, left)),
+            (RetryClass::Refused, Some(left)) => (secs(10), tenth(60, left)),
+            (RetryClass::Config, Some(_)) => (secs(30), secs(300)),
         };
         let cap = self.interval.map_or(cap, |interval| interval.max(secs(2)));
         (base.min(cap), cap)
@@ -182,19 +182,19 @@ mod tests {
     fn f117_failures_pace_as_documented() {
         let schedule = Schedule::default();
         let longest = |pace, left: Option<u64>| {
-            let retry = |n| schedule.retry_after(Stage::Exchange, pace, n, left.map(secs), Jitter::new(1.0));
+            let retry = |n| schedule.retry_after(Step::Exchange, pace, n, left.map(secs), Jitter::new(1.0));
             (retry(1), retry(1_000))
         };
-        assert_eq!(longest(Pace::Network, None), (secs(1), secs(30)));
-        assert_eq!(longest(Pace::Refused, None), (secs(1), secs(60)));
-        assert_eq!(longest(Pace::Config, None), (secs(1), secs(300)));
-        assert_eq!(longest(Pace::Network, Some(100)), (secs(5), secs(30)));
-        assert_eq!(longest(Pace::Network, Some(1_000)), (secs(5), secs(100)));
-        assert_eq!(longest(Pace::Network, Some(9_000)), (secs(5), secs(300)));
-        assert_eq!(longest(Pace::Refused, Some(100)), (secs(10), secs(60)));
-        assert_eq!(longest(Pace::Config, Some(100)), (secs(30), secs(300)));
-        assert_eq!(longest(Pace::Local, None), (Duration::from_millis(250), secs(5)));
-        let output = |n| schedule.retry_after(Stage::Output, Pace::Local, n, None, Jitter::NONE);
+        assert_eq!(longest(RetryClass::Network, None), (secs(1), secs(30)));
+        assert_eq!(longest(RetryClass::Refused, None), (secs(1), secs(60)));
+        assert_eq!(longest(RetryClass::Config, None), (secs(1), secs(300)));
+        assert_eq!(longest(RetryClass::Network, Some(100)), (secs(5), secs(30)));
+        assert_eq!(longest(RetryClass::Network, Some(1_000)), (secs(5), secs(100)));
+        assert_eq!(longest(RetryClass::Network, Some(9_000)), (secs(5), secs(300)));
+        assert_eq!(longest(RetryClass::Refused, Some(100)), (secs(10), secs(60)));
+        assert_eq!(longest(RetryClass::Config, Some(100)), (secs(30), secs(300)));
+        assert_eq!(longest(RetryClass::Local, None), (Duration::from_millis(250), secs(5)));
+        let output = |n| schedule.retry_after(Step::Output, RetryClass::Local, n, None, Jitter::NONE);
         assert_eq!((output(1), output(50)), (Duration::from_millis(500), secs(15)));
     }
 
@@ -202,7 +202,7 @@ mod tests {
     fn an_interval_bounds_the_pauses_of_a_good_token() {
         let schedule = Schedule { before: None, interval: Some(secs(20)) };
         let retry =
-            schedule.retry_after(Stage::Exchange, Pace::Config, 9, Some(secs(9_000)), Jitter::new(1.0));
+            schedule.retry_after(Step::Exchange, RetryClass::Config, 9, Some(secs(9_000)), Jitter::new(1.0));
         assert_eq!((retry, schedule.slice()), (secs(20), secs(20)));
         let tiny = Schedule { before: None, interval: Some(Duration::from_nanos(1)) };
         assert_eq!(tiny.slice(), secs(1));
@@ -211,10 +211,10 @@ mod tests {
     /// P3: nobody waits longer for a token because an interval was set for quieter times.
     #[test]
     fn f145_an_interval_changes_no_delay_while_there_is_no_valid_token() {
-        for pace in [Pace::Network, Pace::Refused, Pace::Config] {
+        for pace in [RetryClass::Network, RetryClass::Refused, RetryClass::Config] {
             let longest = |interval: Option<u64>| {
                 let schedule = Schedule { before: None, interval: interval.map(secs) };
-                schedule.retry_after(Stage::Exchange, pace, 1_000, None, Jitter::new(1.0))
+                schedule.retry_after(Step::Exchange, pace, 1_000, None, Jitter::new(1.0))
             };
             for interval in [0, 20, 3_600, u64::MAX] {
                 assert_eq!(longest(Some(interval)), longest(None), "{pace:?} {interval}");

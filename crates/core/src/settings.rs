@@ -1,28 +1,32 @@
-//! The one table of settings. Flags, variables, `--help`, docs/settings.md and the nearest-name hints read it; a
-//! setting's name is spelled here and nowhere else.
+//! The one table of settings. Options, variables, `--help`, docs/settings.md, the reader and "did you mean" read it; a
+//! setting's name is spelled here and in the fixes of failures only.
+
+use std::time::Duration;
+
+use crate::duration::Human;
 
 /// A command of the program.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Command {
-    /// Keep every token fresh until told to stop.
+    /// Keep the token fresh until SIGTERM.
     Run,
-    /// One exchange, then end.
+    /// Exchange once and exit.
     Once,
-    /// Is the token on disk good?
+    /// Whether the token file holds a valid token.
     Ready,
-    /// Block until it is.
+    /// Block until it does.
     Wait,
-    /// Climb the ladder and say what is wrong.
+    /// Test each step and explain the first failure.
     Check,
     /// Print a token.
     Token,
 }
 
 impl Command {
-    /// All of them, in the order in which they are explained.
+    /// All of them, in the order of the help.
     pub const ALL: [Self; 6] = [Self::Run, Self::Once, Self::Ready, Self::Wait, Self::Check, Self::Token];
 
-    /// As it is typed.
+    /// Its name on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -35,44 +39,123 @@ impl Command {
         }
     }
 
-    /// What it is for, in half a sentence.
+    /// What it does, in half a sentence.
     #[must_use]
     pub const fn purpose(self) -> &'static str {
         match self {
-            Self::Run => "keep the token fresh until SIGTERM (this is what happens without a command)",
-            Self::Once => "exchange once, write the token, end: plain init containers, Jobs, CI",
-            Self::Ready => "end with 0 when the file holds a good token: exec probes",
-            Self::Wait => "block until the file holds a good token, then become CMD if one is given",
-            Self::Check => "climb from the settings to the output, and say for a broken rung what to change",
-            Self::Token => "print a token, from a file that holds a good one or by an exchange",
+            Self::Run => "keep the token fresh until SIGTERM (the default)",
+            Self::Once => "exchange once, write the token, exit: init containers, Jobs, CI",
+            Self::Ready => "exit 0 if the token file holds a valid token: exec probes",
+            Self::Wait => "block until the token file holds a valid token, then exec CMD",
+            Self::Check => "test each step and explain the first failure",
+            Self::Token => "print a token (cached between calls)",
+        }
+    }
+
+    /// A command line that a user may copy.
+    #[must_use]
+    pub const fn example(self) -> &'static str {
+        match self {
+            Self::Run => "DEXSIDECAR_CA_FILE=/etc/dex/ca.pem dexsidecar run",
+            Self::Once => "dexsidecar once --timeout 30s",
+            Self::Ready => "dexsidecar ready --min-ttl 5m",
+            Self::Wait => "dexsidecar wait --timeout 2m -- /usr/bin/app --serve",
+            Self::Check => "kubectl exec app -c dexsidecar -- dexsidecar check",
+            Self::Token => {
+                "curl -H \"Authorization: Bearer $(dexsidecar token --min-ttl 1m)\" https://api.example.com"
+            }
         }
     }
 }
 
-/// The kind of a setting's value.
+/// The values that a setting takes, and its default.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
-    /// On or off: a flag without a value, a variable that is `true` or `false`.
+    /// On or off, off by default: an option without a value, a variable that is `true` or `false`.
     Switch,
-    /// Anything with a value; the word that stands for it in help.
-    Value(&'static str),
+    /// Text; its placeholder in help, and its default in words.
+    Text(&'static str, &'static str),
+    /// One of these words; the default.
+    Word(&'static [&'static str], &'static str),
+    /// A duration within a range.
+    Duration {
+        /// The defaults, each with the commands that it is for.
+        defaults: &'static [(&'static [Command], Duration)],
+        /// The shortest and the longest; nothing for no limit.
+        range: Option<(Duration, Duration)>,
+        /// What 0s means where it is allowed outside the range.
+        zero: Option<&'static str>,
+    },
 }
 
-/// One setting of our own.
+/// One option with its variable.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// The flag, without its dashes.
-    pub flag: &'static str,
-    /// The variable; empty for a flag that makes sense on a command line only.
+    /// The option, without its dashes.
+    pub option: &'static str,
+    /// The variable; empty for an option that makes sense on a command line only.
     pub variable: &'static str,
-    /// What kind of value.
+    /// Its values and its default.
     pub kind: Kind,
-    /// What holds when it is not set, as text.
-    pub default: &'static str,
     /// The commands that know it.
     pub commands: &'static [Command],
     /// What it means.
     pub meaning: &'static str,
+}
+
+impl Setting {
+    /// The word for its value in help; empty for a switch.
+    #[must_use]
+    pub fn placeholder(&self) -> String {
+        match self.kind {
+            Kind::Switch => String::new(),
+            Kind::Text(placeholder, _) => placeholder.to_owned(),
+            Kind::Word(words, _) => words.join("|"),
+            Kind::Duration { .. } => "D".to_owned(),
+        }
+    }
+
+    /// The default of a duration for this command.
+    ///
+    /// # Panics
+    /// When the setting is no duration or has no default for this command: an error in the table, which a test excludes.
+    #[must_use]
+    pub fn default_duration(&self, command: Command) -> Duration {
+        let Kind::Duration { defaults, .. } = self.kind else {
+            unreachable!("{} is no duration", self.option)
+        };
+        let default = defaults.iter().find(|(commands, _)| commands.contains(&command));
+        default.map(|(_, default)| *default).unwrap_or_default()
+    }
+
+    /// Its default, in words.
+    #[must_use]
+    pub fn default_text(&self) -> String {
+        match self.kind {
+            Kind::Switch => "off".to_owned(),
+            Kind::Text(_, default) | Kind::Word(_, default) => default.to_owned(),
+            Kind::Duration { defaults: [(_, default)], .. } => Human(*default).to_string(),
+            Kind::Duration { defaults, .. } => {
+                let each = defaults.iter().map(|(commands, default)| {
+                    let names: Vec<_> = commands.iter().map(|command| command.name()).collect();
+                    format!("{} for {}", Human(*default), names.join(" and "))
+                });
+                each.collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+
+    /// Its range, in words; nothing where there is no limit.
+    #[must_use]
+    pub fn range_text(&self) -> Option<String> {
+        let Kind::Duration { range: Some((shortest, longest)), zero, .. } = self.kind else { return None };
+        let range = if longest == Duration::MAX {
+            format!("{} or more", Human(shortest))
+        } else {
+            format!("{} to {}", Human(shortest), Human(longest))
+        };
+        Some(zero.map_or_else(|| range.clone(), |zero| format!("{range}, or 0s {zero}")))
+    }
 }
 
 use Command::{Check, Once, Ready, Run, Token, Wait};
@@ -80,65 +163,81 @@ use Command::{Check, Once, Ready, Run, Token, Wait};
 const EXCHANGING: &[Command] = &[Run, Once, Check, Token];
 const WRITING: &[Command] = &[Run, Once, Check];
 
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
 macro_rules! settings {
-    ($($name:ident = $flag:literal, $variable:literal, $kind:expr, $default:literal, $commands:expr, $meaning:literal;)*) => {
+    ($($name:ident = $option:literal, $variable:literal, $kind:expr, $commands:expr, $meaning:literal;)*) => {
         $(#[doc = $meaning] pub const $name: &Setting = &Setting {
-            flag: $flag, variable: $variable, kind: $kind, default: $default, commands: $commands, meaning: $meaning,
+            option: $option, variable: $variable, kind: $kind, commands: $commands, meaning: $meaning,
         };)*
 
-        /// Every setting of our own, in the order in which it is explained.
+        /// Every option, in the order of the help.
         pub const SETTINGS: &[&Setting] = &[$($name,)*];
     };
 }
 
 settings! {
-    CA_FILE = "ca-file", "DEXSIDECAR_CA_FILE", Kind::Value("FILE"), "the system's certificates", EXCHANGING,
-        "PEM file with the certificates to trust for Dex, instead of the system's; read again at each attempt";
-    ATTEMPT_TIMEOUT = "attempt-timeout", "DEXSIDECAR_ATTEMPT_TIMEOUT", Kind::Value("D"), "15s", EXCHANGING,
-        "how long one attempt may take, from the name to the last byte: 100ms to 5m";
-    ALLOW_INSECURE_HTTP = "allow-insecure-http", "DEXSIDECAR_ALLOW_INSECURE_HTTP", Kind::Switch, "off", EXCHANGING,
-        "accept an http:// endpoint at a public address; others are accepted without it";
-    OUTPUT_MODE = "output-mode", "DEXSIDECAR_OUTPUT_MODE", Kind::Value("MODE"), "0644, or 0640 in a setgid directory", WRITING,
-        "the output file's permissions, in octal; never wider, not even for a moment";
-    OUTPUT_GROUP = "output-group", "DEXSIDECAR_OUTPUT_GROUP", Kind::Value("GID"), "as the directory has it", WRITING,
-        "the output file's group, as a number";
-    WRITE_MODE = "write-mode", "DEXSIDECAR_WRITE_MODE", Kind::Value("auto|atomic|in-place"), "auto", WRITING,
-        "atomic replaces the file, in-place overwrites it; auto overwrites it only where it cannot be replaced: a mount point (subPath), a volume without rename";
-    ON_EXPIRY = "on-expiry", "DEXSIDECAR_ON_EXPIRY", Kind::Value("keep|remove"), "keep", &[Run],
-        "what becomes of the file when its token has expired and no other could be had";
-    KEY_CHECK = "key-check", "DEXSIDECAR_KEY_CHECK", Kind::Value("D"), "10m", &[Run],
-        "how often Dex's published keys are compared with the token on disk, 1s or more; 0s is never";
-    TERMINATION_LOG = "termination-log", "DEXSIDECAR_TERMINATION_LOG", Kind::Value("FILE"), "/dev/termination-log if it exists", &[Run, Once],
-        "where the last failure is put for kubectl describe";
-    MIN_TTL = "min-ttl", "DEXSIDECAR_MIN_TTL", Kind::Value("D"), "0s", &[Ready, Wait, Token],
-        "how much life the token must have left";
-    TIMEOUT = "timeout", "DEXSIDECAR_TIMEOUT", Kind::Value("D"), "5m for wait, 1m for once and token", &[Wait, Once, Token],
-        "when to give up";
-    FILE = "file", "", Kind::Value("FILE"), "dex_access_token_file", &[Ready, Wait],
-        "the token file to look at; may be repeated";
-    JSON = "json", "", Kind::Switch, "off", &[Check],
-        "print the report as JSON";
-    LOG_LEVEL = "log-level", "DEXSIDECAR_LOG", Kind::Value("error|warn|info|debug"), "info", &Command::ALL,
-        "how much is said";
-    LOG_FORMAT = "log-format", "DEXSIDECAR_LOG_FORMAT", Kind::Value("text|json"), "text", &Command::ALL,
-        "how it is said";
+    CA_FILE = "ca-file", "DEXSIDECAR_CA_FILE", Kind::Text("FILE", "the system's CA certificates"), EXCHANGING,
+        "PEM file with the CA certificates to trust for Dex, instead of the system's; read at each attempt";
+    ATTEMPT_TIMEOUT = "attempt-timeout", "DEXSIDECAR_ATTEMPT_TIMEOUT",
+        Kind::Duration {
+            defaults: &[(EXCHANGING, seconds(15))],
+            range: Some((Duration::from_millis(100), seconds(300))),
+            zero: None,
+        },
+        EXCHANGING, "time limit of one attempt, from DNS lookup to last byte";
+    ALLOW_INSECURE_HTTP = "allow-insecure-http", "DEXSIDECAR_ALLOW_INSECURE_HTTP", Kind::Switch, EXCHANGING,
+        "accept an http:// endpoint at a public address; other addresses are accepted without it";
+    OUTPUT_MODE = "output-mode", "DEXSIDECAR_OUTPUT_MODE", Kind::Text("MODE", "0644, or 0640 in a setgid directory"), WRITING,
+        "permissions of the token file, in octal";
+    OUTPUT_GROUP = "output-group", "DEXSIDECAR_OUTPUT_GROUP", Kind::Text("GID", "the directory's"), WRITING,
+        "group of the token file, as a number";
+    WRITE_MODE = "write-mode", "DEXSIDECAR_WRITE_MODE", Kind::Word(&["auto", "atomic", "in-place"], "auto"), WRITING,
+        "atomic replaces the token file, in-place overwrites it; auto overwrites it only where it cannot be replaced: a mount point (subPath), a volume without rename";
+    ON_EXPIRY = "on-expiry", "DEXSIDECAR_ON_EXPIRY", Kind::Word(&["keep", "remove"], "keep"), &[Run],
+        "keep or remove the token file after its token has expired";
+    KEY_CHECK = "key-check", "DEXSIDECAR_KEY_CHECK",
+        Kind::Duration {
+            defaults: &[(&[Run], seconds(600))],
+            range: Some((seconds(1), Duration::MAX)),
+            zero: Some("to disable it"),
+        },
+        &[Run], "how often Dex's published keys are compared with the signing key of the token on disk";
+    TERMINATION_LOG = "termination-log", "DEXSIDECAR_TERMINATION_LOG", Kind::Text("FILE", "/dev/termination-log if it exists"), &[Run, Once],
+        "file for the last failure, which kubectl describe pod shows";
+    MIN_TTL = "min-ttl", "DEXSIDECAR_MIN_TTL",
+        Kind::Duration { defaults: &[(&[Ready, Wait, Token], Duration::ZERO)], range: None, zero: None },
+        &[Ready, Wait, Token], "minimum remaining validity of the token";
+    TIMEOUT = "timeout", "DEXSIDECAR_TIMEOUT",
+        Kind::Duration { defaults: &[(&[Wait], seconds(300)), (&[Once, Token], seconds(60))], range: None, zero: None },
+        &[Wait, Once, Token], "overall timeout of the command";
+    FILE = "file", "", Kind::Text("FILE", "dex_access_token_file"), &[Ready, Wait],
+        "token file to judge; may be repeated";
+    JSON = "json", "", Kind::Switch, &[Check],
+        "print the report as JSON (docs/check.schema.json)";
+    LOG_LEVEL = "log-level", "DEXSIDECAR_LOG", Kind::Word(&["error", "warn", "info", "debug"], "info"), &Command::ALL,
+        "log level";
+    LOG_FORMAT = "log-format", "DEXSIDECAR_LOG_FORMAT", Kind::Word(&["text", "json"], "text"), &Command::ALL,
+        "log format";
 }
 
-/// Every variable of our own begins with this; one that is not in the table is an error.
+/// The prefix of the variables of options; a variable with it that is not in the table is an error.
 pub const PREFIX: &str = "DEXSIDECAR_";
 
-/// The original's prefix: what is not one of its settings is a form field.
+/// The prefix of the compatibility variables; one that is not a setting below is a form field.
 pub const FIELD_PREFIX: &str = "dex_";
 
-/// A form field whose value is a file's content.
+/// The prefix of a form field whose value is the content of a file.
 pub const FILE_PREFIX: &str = "dex_file_";
 
-/// A variable of the original that is a setting and no form field.
+/// A compatibility variable that is a setting and no form field.
 #[derive(Clone, Copy, Debug)]
 pub struct OriginalSetting {
     /// Its name without the prefix.
     pub name: &'static str,
-    /// What holds when it is not set, as text.
+    /// Its default, in words.
     pub default: &'static str,
     /// What it means.
     pub meaning: &'static str,
@@ -146,16 +245,16 @@ pub struct OriginalSetting {
 
 /// URL of the token endpoint.
 pub const ENDPOINT: &str = "endpoint";
-/// The output file.
+/// The token file.
 pub const ACCESS_TOKEN_FILE: &str = "access_token_file";
 /// The client.
 pub const BASIC_AUTH: &str = "basic_auth";
 /// How long before expiry to refresh.
 pub const REFRESH_BEFORE: &str = "refresh_before";
-/// The pause between looks and tries.
+/// The maximum delay between polls and between attempts.
 pub const REFRESH_INTERVAL: &str = "refresh_interval";
 
-/// The settings that the original had, under the names they will always have.
+/// The settings of the original (miscord-dev/dexsidecar). Their names are stable.
 pub const ORIGINAL: &[OriginalSetting] = &[
     OriginalSetting {
         name: ENDPOINT,
@@ -165,28 +264,28 @@ pub const ORIGINAL: &[OriginalSetting] = &[
     OriginalSetting {
         name: ACCESS_TOKEN_FILE,
         default: "required",
-        meaning: "the output file: the bare token, without a newline",
+        meaning: "the token file: it holds the bare token, without a newline",
     },
     OriginalSetting {
         name: BASIC_AUTH,
         default: "none",
-        meaning: "the client as id:secret, split at the first colon; id alone or id: for a public client. Encoded as \
-                  RFC 6749 §2.3.1 wants, unless a half is form-encoded already. dex_file_basic_auth reads it from a file",
+        meaning: "the client's id:secret, split at the first colon; id or id: for a public client. Each half is \
+                  form-encoded (RFC 6749 §2.3.1) unless it is already. dex_file_basic_auth reads it from a file",
     },
     OriginalSetting {
         name: REFRESH_BEFORE,
-        default: "a third of the token's life, 1h at least",
-        meaning: "refresh this long before the token expires, half its life at most",
+        default: "a third of the token's lifetime, at least 1h",
+        meaning: "refresh margin: how long before expiry the token is refreshed, at most half its lifetime",
     },
     OriginalSetting {
         name: REFRESH_INTERVAL,
-        default: "1m",
-        meaning: "the longest pause between two looks at the files (30s at most); when set, also between two tries \
-                  while refreshing fails and the token is still good",
+        default: "not set: files are polled every 30s",
+        meaning: "maximum delay between polls of files (1s to 30s), and between attempts while refreshing fails and the \
+                  token on disk is valid",
     },
 ];
 
-/// The form fields that Dex reads, for a hint when a name is nearly one of them.
+/// The form fields that Dex reads, for a warning when a name is similar to one of them.
 pub const KNOWN_FIELDS: &[&str] = &[
     "grant_type",
     "connector_id",
@@ -205,13 +304,13 @@ pub const KNOWN_FIELDS: &[&str] = &[
 /// The name of the form field with the subject token.
 pub const SUBJECT_TOKEN: &str = "subject_token";
 
-/// The scopes that Dex knows; it ignores any other without a word.
+/// The scopes that Dex knows; it silently ignores any other.
 pub const KNOWN_SCOPES: &[&str] = &["openid", "email", "groups", "profile", "federated:id", "offline_access"];
 
-/// A scope that asks for the audience of another client.
+/// The prefix of a scope that requests the audience of another client.
 pub const AUDIENCE_SCOPE: &str = "audience:server:client_id:";
 
-/// The nearest of `names` to a misspelt one, if any is near enough to be meant.
+/// The nearest of `names` to a misspelled one, if it is near enough: one edit, and one more for each six letters.
 #[must_use]
 pub fn nearest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let near = 1 + given.len() / 6;
@@ -231,12 +330,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_one_name_in_two_spellings() {
+    fn option_and_variable_are_the_same_name() {
         let mut seen = BTreeSet::new();
         for setting in SETTINGS {
-            assert!(seen.insert(setting.flag), "{} twice", setting.flag);
-            assert!(setting.flag.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{}", setting.flag);
-            let variable = format!("{PREFIX}{}", setting.flag.to_ascii_uppercase().replace('-', "_"));
+            assert!(seen.insert(setting.option), "{} twice", setting.option);
+            assert!(
+                setting.option.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'),
+                "{}",
+                setting.option
+            );
+            let variable = format!("{PREFIX}{}", setting.option.to_ascii_uppercase().replace('-', "_"));
             // The one exception is older than the rule: DEXSIDECAR_LOG, as RUST_LOG.
             assert!(["", "DEXSIDECAR_LOG", &variable].contains(&setting.variable), "{}", setting.variable);
             assert!(!setting.commands.is_empty() && !setting.meaning.ends_with('.'));
@@ -244,10 +347,34 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_told_apart() {
-        let said: BTreeSet<_> =
+    fn commands_have_distinct_names_and_purposes() {
+        let texts: BTreeSet<_> =
             Command::ALL.iter().flat_map(|command| [command.name(), command.purpose()]).collect();
-        assert!(said.len() == 2 * Command::ALL.len() && !said.contains(""), "{said:?}");
+        assert!(texts.len() == 2 * Command::ALL.len() && !texts.contains(""), "{texts:?}");
+    }
+
+    #[test]
+    fn defaults_cover_every_command_and_lie_within_the_range() {
+        for setting in SETTINGS {
+            match setting.kind {
+                Kind::Switch | Kind::Text(..) => {}
+                Kind::Word(words, default) => assert!(words.contains(&default), "{}", setting.option),
+                Kind::Duration { defaults, range, zero } => {
+                    let covered = |command| defaults.iter().any(|(commands, _)| commands.contains(command));
+                    assert!(setting.commands.iter().all(covered), "{}", setting.option);
+                    let (shortest, longest) = range.unwrap_or((Duration::ZERO, Duration::MAX));
+                    assert!(defaults.iter().all(|(_, default)| (shortest..=longest).contains(default)));
+                    assert!(zero.is_none() || !shortest.is_zero());
+                }
+            }
+        }
+        assert_eq!(TIMEOUT.default_text(), "5m for wait, 1m for once and token");
+        assert_eq!(ATTEMPT_TIMEOUT.range_text().as_deref(), Some("100ms to 5m"));
+        assert_eq!(KEY_CHECK.range_text().as_deref(), Some("1s or more, or 0s to disable it"));
+        assert_eq!(
+            (TIMEOUT.default_duration(Wait), TIMEOUT.default_duration(Once)),
+            (seconds(300), seconds(60))
+        );
     }
 
     #[test]

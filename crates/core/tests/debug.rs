@@ -1,6 +1,6 @@
 //! What `{:?}` shows of everything that holds a secret: that there is one.
 
-use dexsidecar_core::config::{Config, Given};
+use dexsidecar_core::config::{Config, RawSettings};
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::{Answer, Field, Request, basic_authorization, form};
 use dexsidecar_core::response::{self, Asked};
@@ -24,7 +24,7 @@ fn nothing_that_holds_a_secret_shows_it() {
         ("dex_subject_token", CANARY),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned())));
-    let given = Given { variables: variables.to_vec(), ..Given::default() };
+    let given = RawSettings { variables: variables.to_vec(), ..RawSettings::default() };
     let config = Config::read(&given, true).expect("sound settings");
     let field = Field { name: "subject_token".to_owned(), value: secret() };
     let (url, _) = EndpointUrl::parse("https://dex.example/token").expect("a URL");

@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use dexsidecar_core::failure::{Code, Failure, Pace};
-use dexsidecar_core::refresher::{Fingerprint, Lifetime, Refresher, Step};
+use dexsidecar_core::failure::{Code, Failure, RetryClass};
+use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Refresher};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
 
@@ -109,7 +109,7 @@ fn fleet(
         let refresher = refresher.get_or_insert_with(|| Refresher::new(Schedule::default(), key_check, at));
         loop {
             match refresher.step(at, chance.jitter()) {
-                Step::Exchange => {
+                Action::Exchange => {
                     *seen.requests.entry(millis / 1_000).or_default() += 1;
                     if is_there(millis / 1_000) {
                         seen.issued += 1;
@@ -119,12 +119,12 @@ fn fleet(
                         let _ = refresher.failed(&failure, Fingerprint(0), at, chance.jitter());
                     }
                 }
-                Step::Publish => {
+                Action::Publish => {
                     refresher.published(at, chance.jitter());
                     seen.gone_without(held.take(), millis);
                     *held = refresher.held();
                 }
-                Step::CheckKeys => {
+                Action::CheckKeys => {
                     *seen.looks.entry(millis / 1_000).or_default() += 1;
                     let old =
                         |token: &Lifetime| lost_at.is_some_and(|lost| token.issued < lost && lost <= at.boot);
@@ -134,8 +134,8 @@ fn fleet(
                         refresher.keys_checked(at, chance.jitter());
                     }
                 }
-                Step::Expire => {}
-                Step::Wait(until) => {
+                Action::Expire => {}
+                Action::Wait(until) => {
                     let pause = at.boot.until(until).as_millis().max(1);
                     queue.push(Reverse((millis + u64::try_from(pause).unwrap_or(u64::MAX), core)));
                     break;
@@ -243,17 +243,17 @@ fn p5_a_year_of_calm_costs_two_exchanges_a_day() {
 /// is tried more often, and costs Dex nothing.)
 #[test]
 fn f114_no_failure_is_worth_more_than_three_tries_a_minute() {
-    for code in Code::ALL.iter().filter(|code| code.entry().pace != Pace::Local) {
+    for code in Code::ALL.iter().filter(|code| code.entry().retry != RetryClass::Local) {
         let (mut chance, mut millis, mut tries) = (Chance(3), 0, 0_u64);
         let mut refresher = Refresher::new(Schedule::default(), None, now(0));
         while millis < 10 * HOUR * 1_000 {
             let at = now(millis);
             match refresher.step(at, chance.jitter()) {
-                Step::Exchange => {
+                Action::Exchange => {
                     tries += 1;
                     let _ = refresher.failed(&Failure::new(*code, ""), Fingerprint(0), at, chance.jitter());
                 }
-                Step::Wait(until) => {
+                Action::Wait(until) => {
                     millis += u64::try_from(at.boot.until(until).as_millis()).unwrap_or(u64::MAX).max(1);
                 }
                 step => panic!("{step:?} and no token"),

@@ -6,10 +6,10 @@ use dexsidecar_core::claims::Claims;
 use dexsidecar_core::duration;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::Answer;
-use dexsidecar_core::failure::{Code, Failure, Pace, Stage};
+use dexsidecar_core::failure::{Code, Failure, RetryClass, Step};
 use dexsidecar_core::key_check::{Finding, KeyCheck};
 use dexsidecar_core::keys::KeySet;
-use dexsidecar_core::refresher::{Fingerprint, Health, Lifetime, Reason, Refresher, Step};
+use dexsidecar_core::refresher::{Action, Fingerprint, Health, Lifetime, Reason, Refresher};
 use dexsidecar_core::response::{self, Asked};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::secret::Secret;
@@ -191,7 +191,7 @@ impl World {
 
     /// Health is what a reader of the file would call it, by the clock that nobody steps (P12), and what is done next is
     /// what may be done.
-    fn judge(&self, step: Step) -> Result<(), TestCaseError> {
+    fn judge(&self, step: Action) -> Result<(), TestCaseError> {
         let now = self.now();
         let left = self.on_disk.and_then(|token| token.left(now.boot));
         let health = self.refresher.health(now);
@@ -203,24 +203,24 @@ impl World {
         prop_assert!(told, "{health:?} with {left:?} left of {:?}", self.on_disk);
         match step {
             // P1: what is dead already is not put there.
-            Step::Publish => prop_assert!(self.in_hand.is_some_and(|token| token.left(now.boot).is_some())),
-            Step::Expire => {
+            Action::Publish => prop_assert!(self.in_hand.is_some_and(|token| token.left(now.boot).is_some())),
+            Action::Expire => {
                 prop_assert!(self.on_disk.is_some() && left.is_none());
                 // P2: none dies without an attempt to replace it.
                 let long = self.on_disk.is_some_and(|token| token.length() >= Duration::from_secs(20));
                 prop_assert!(!(long && self.undisturbed), "{:?} died and nobody had asked", self.on_disk);
             }
             // P12: the end of a token is met at its instant.
-            Step::Wait(until) if left.is_some() => {
+            Action::Wait(until) if left.is_some() => {
                 prop_assert!(until <= self.on_disk.map_or(until, |token| token.expires));
             }
             // P5: a try follows a failure after a pause.
-            Step::Exchange if self.refresher.reason() == Reason::Retry => {
+            Action::Exchange if self.refresher.reason() == Reason::Retry => {
                 let (at, code) = self.failed.expect("something failed");
-                let floor = if code.entry().pace == Pace::Local { 125 } else { 500 };
+                let floor = if code.entry().retry == RetryClass::Local { 125 } else { 500 };
                 prop_assert!(at.until(now.boot) >= Duration::from_millis(floor), "after {code:?}");
             }
-            Step::Exchange | Step::CheckKeys | Step::Wait(_) => {}
+            Action::Exchange | Action::CheckKeys | Action::Wait(_) => {}
         }
         Ok(())
     }
@@ -228,10 +228,10 @@ impl World {
     /// How long after a failure the next attempt may come, in seconds, if the token on disk is not valid any more. Only an
     /// OAuth error of Dex, or a certificate, is worth more than 30 s.
     fn longest_pause(&self) -> u64 {
-        match self.failed.map(|(_, code)| (code, code.entry().pace)) {
-            Some((code, Pace::Refused)) if OAUTH_ERRORS.contains(&code) => 60,
-            Some((code, Pace::Config)) if OAUTH_ERRORS.contains(&code) => 300,
-            Some((code, Pace::Config)) if code.entry().stage == Stage::Tls => 300,
+        match self.failed.map(|(_, code)| (code, code.entry().retry)) {
+            Some((code, RetryClass::Refused)) if OAUTH_ERRORS.contains(&code) => 60,
+            Some((code, RetryClass::Config)) if OAUTH_ERRORS.contains(&code) => 300,
+            Some((code, RetryClass::Config)) if code.entry().step == Step::Tls => 300,
             _ => 30,
         }
     }
@@ -311,19 +311,19 @@ proptest! {
                 let patience = Duration::from_secs(period + 60);
                 prop_assert!(lost_at.until(now.boot) <= patience, "{:?} late", lost_at.until(now.boot));
                 match world.refresher.step(now, draw()) {
-                    Step::Exchange => {
+                    Action::Exchange => {
                         let lifetime = Lifetime::starting(now.boot, Duration::from_secs(length));
                         world.refresher.obtained(lifetime, now);
                         world.keys.1 = world.keys.0;
                         world.key_check.issued(Some(&world.keys.1.to_string()));
                     }
-                    Step::Publish => {
+                    Action::Publish => {
                         world.refresher.published(now, draw());
                         on_disk = world.keys.1;
                     }
-                    Step::CheckKeys => world.check_keys(draw()),
-                    Step::Expire => prop_assert!(false, "a token has expired"),
-                    Step::Wait(until) => {
+                    Action::CheckKeys => world.check_keys(draw()),
+                    Action::Expire => prop_assert!(false, "a token has expired"),
+                    Action::Wait(until) => {
                         // What comes first: the loss or the end of the wait.
                         let wait = now.boot.until(until);
                         let loss = now.boot.until(lost_at);
@@ -470,13 +470,13 @@ fn live(
         if let (Then::Back, Some(over)) = (then, world.over) {
             recovers(&world, over, schedule)?;
         }
-        let Step::Wait(until) = step else {
+        let Action::Wait(until) = step else {
             at_once += 1;
             prop_assert!(at_once < 60, "sixty steps without a pause, the last is {step:?}");
-            if matches!(step, Step::Exchange | Step::CheckKeys) {
+            if matches!(step, Action::Exchange | Action::CheckKeys) {
                 world.attempts.push(world.boot.as_secs_f64());
             }
-            world.undisturbed &= step != Step::Exchange;
+            world.undisturbed &= step != Action::Exchange;
             answer(&mut world, step, &mut events, inputs, then, &mut draw);
             continue;
         };
@@ -617,7 +617,7 @@ fn judge(answer: &Answer) -> Result<(), TestCaseError> {
 /// Does what the step asks for, with the next event's outcome.
 fn answer(
     world: &mut World,
-    step: Step,
+    step: Action,
     events: &mut impl Iterator<Item = Event>,
     inputs: Fingerprint,
     then: Then,
@@ -626,43 +626,43 @@ fn answer(
     let now = world.now();
     let event = match (events.next(), then) {
         (Some(event @ (Event::Issue(_) | Event::Fail(..))), _) => Some(event),
-        (_, Then::Back) if step == Step::Exchange => Some(Event::Issue(3_600_000)),
+        (_, Then::Back) if step == Action::Exchange => Some(Event::Issue(3_600_000)),
         (event, _) => event,
     };
     match (step, event) {
-        (Step::Exchange, Some(Event::Issue(length))) => {
+        (Action::Exchange, Some(Event::Issue(length))) => {
             let lifetime = Lifetime::starting(now.boot, Duration::from_millis(length));
             world.refresher.obtained(lifetime, now);
             world.in_hand = Some(lifetime);
             world.keys.1 = world.keys.0;
             world.key_check.issued(Some(&world.keys.1.to_string()));
         }
-        (Step::Publish, Some(Event::Fail(..))) => {
+        (Action::Publish, Some(Event::Fail(..))) => {
             let failure = Failure::new(Code::OutputDiskFull, "");
             let _ = world.refresher.failed(&failure, inputs, now, draw());
             world.undisturbed = false;
         }
-        (Step::Publish, _) => {
+        (Action::Publish, _) => {
             world.refresher.published(now, draw());
             if let Some(published) = world.in_hand.take().filter(|token| Some(*token) != world.on_disk) {
                 world.holds(published);
             }
         }
-        (Step::CheckKeys, Some(Event::Displace(_))) => world.refresher.keys_rest(),
-        (Step::CheckKeys, event) => {
+        (Action::CheckKeys, Some(Event::Displace(_))) => world.refresher.keys_rest(),
+        (Action::CheckKeys, event) => {
             world.keys.0 += u32::from(matches!(event, Some(Event::LoseKeys)));
             world.check_keys(draw());
         }
-        (Step::Exchange, event) => {
+        (Action::Exchange, event) => {
             let (code, wait) = match event {
                 // A write's code cannot come from an exchange.
-                Some(Event::Fail(code, wait)) if code.entry().stage != Stage::Output => (code, wait),
+                Some(Event::Fail(code, wait)) if code.entry().step != Step::Output => (code, wait),
                 _ => (Code::ConnectRefused, None),
             };
             let failure = Failure { retry_after: wait.map(Duration::from_secs), ..Failure::new(code, "") };
             let _ = world.refresher.failed(&failure, inputs, now, draw());
             world.failed = Some((now.boot, code));
         }
-        (Step::Expire | Step::Wait(_), _) => {}
+        (Action::Expire | Action::Wait(_), _) => {}
     }
 }

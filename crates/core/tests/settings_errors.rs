@@ -1,6 +1,6 @@
 //! Every error and every warning about a setting, as snapshots: what is given, and what the user reads.
 
-use dexsidecar_core::config::{Config, Given, Probe};
+use dexsidecar_core::config::{Config, Probe, RawSettings};
 use dexsidecar_core::secret::Secret;
 
 const NEEDED: [&str; 6] = [
@@ -13,8 +13,8 @@ const NEEDED: [&str; 6] = [
 ];
 
 /// Words that begin with `--` are options, others are variables. `-NAME` takes a needed variable away.
-fn given(words: &[&str]) -> Given {
-    let mut given = Given::default();
+fn given(words: &[&str]) -> RawSettings {
+    let mut given = RawSettings::default();
     let name = |word: &str| word.split_once('=').map_or(word, |(name, _)| name).to_owned();
     let replaced = |needed: &&&str| {
         words.iter().all(|word| name(word) != name(needed) && word.strip_prefix('-') != Some(&name(needed)))
@@ -96,7 +96,7 @@ const PROBE_ERRORS: &[&[&str]] = &[
     &["--log-level=loud"],
 ];
 
-fn page(cases: &[&[&str]], read: impl Fn(&Given) -> Vec<String>) -> String {
+fn page(cases: &[&[&str]], read: impl Fn(&RawSettings) -> Vec<String>) -> String {
     let mut text = String::new();
     for case in cases {
         text += &format!("{}\n", case.join("  ").escape_debug());
@@ -111,7 +111,7 @@ fn page(cases: &[&[&str]], read: impl Fn(&Given) -> Vec<String>) -> String {
 
 #[test]
 fn errors_of_settings() {
-    let read = |given: &Given| match Config::read(given, true) {
+    let read = |given: &RawSettings| match Config::read(given, true) {
         Ok(_) => vec![],
         Err(problems) => problems.iter().map(ToString::to_string).collect(),
     };
@@ -120,12 +120,12 @@ fn errors_of_settings() {
 
 #[test]
 fn warnings_about_settings() {
-    let read = |given: &Given| match Config::read(given, true) {
+    let read = |given: &RawSettings| match Config::read(given, true) {
         Ok(config) => config.warnings,
         Err(problems) => problems
             .iter()
             .map(|problem| format!("ERROR {problem}"))
-            .chain(given.cleaned().doubts())
+            .chain(given.cleaned().warnings())
             .collect(),
     };
     insta::assert_snapshot!("warnings", page(WARNINGS, read));
@@ -133,7 +133,7 @@ fn warnings_about_settings() {
 
 #[test]
 fn errors_of_the_settings_of_probes() {
-    let read = |given: &Given| match Probe::read(given) {
+    let read = |given: &RawSettings| match Probe::read(given) {
         Ok(_) => vec![],
         Err(problems) => problems.iter().map(ToString::to_string).collect(),
     };

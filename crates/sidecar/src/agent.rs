@@ -1,4 +1,4 @@
-//! Keeps one token fresh: waits until something is due, does it, tells the refresher what came of it.
+//! Keeps one token fresh: waits until something is due, does it, and hands the outcome to the refresher.
 
 mod key_check;
 
@@ -6,44 +6,45 @@ use std::time::Duration;
 
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Config, Level, Output};
+use dexsidecar_core::diagnosis;
 use dexsidecar_core::duration::Human;
 use dexsidecar_core::endpoint_url::EndpointUrl;
-use dexsidecar_core::evidence;
+use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::TokenEndpoint;
-use dexsidecar_core::failure::{Code, Failure, Pace};
+use dexsidecar_core::failure::{Code, Failure, RetryClass};
 use dexsidecar_core::key_check::KeyCheck;
-use dexsidecar_core::refresher::{Fingerprint, Lifetime, Refresher, Step};
+use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Refresher};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{BootTime, Jitter, UnixTime};
 use dexsidecar_core::token::{LARGEST_SUBJECT, SubjectToken};
 use dexsidecar_core::verdict::{BUILT, Verdict};
 
 use crate::edge::clock::Clock;
-use crate::edge::log::Fact;
 use crate::edge::output_file::{self, Written};
 use crate::edge::signal::Nudge;
 use crate::edge::thread::{Abandoned, aside};
 use crate::edge::{chance, input_file};
-use crate::status::Status;
-use crate::trade::{self, Inputs, LastGood};
+use crate::exchange::{self, Inputs, LastKnown};
+use crate::reporter::Reporter;
 
-/// A token found on disk at the start must be good for longer than this to be adopted.
-const WORTH_ADOPTING: Duration = Duration::from_secs(60);
-/// How long a first look at the output may hold up the next try.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long a write may take before it is told.
-const SLOW: Duration = Duration::from_secs(15);
-/// A token this near to its end is not put over one that lives longer (F39).
-const HARDLY_ALIVE: Duration = Duration::from_secs(10);
+/// A token found on disk must be valid for longer than this to be adopted: the time that a first exchange may take.
+const MIN_ADOPTABLE: Duration = Duration::from_secs(60);
+/// How long the first trial of the output may delay the next attempt.
+const OUTPUT_TRIAL: Duration = Duration::from_secs(1);
+/// How long a write may take before it is reported: as long as an attempt by default.
+const SLOW_WRITE: Duration = Duration::from_secs(15);
+/// A new token with no more remaining validity than this does not replace one that expires later (F39).
+const MIN_REMAINING: Duration = Duration::from_secs(10);
 
-/// A token.
+/// The current token: the last one that was issued, or the one that was found on disk.
 #[derive(Debug)]
-struct Held {
+struct CurrentToken {
     token: Secret,
     key_id: Option<String>,
+    /// When it expires by its own claim.
     expires: Option<UnixTime>,
     lifetime: Lifetime,
-    /// Whether it is in the file, and not on its way there.
+    /// Whether it is in the token file; otherwise it waits to be written.
     on_disk: bool,
 }
 
@@ -55,31 +56,30 @@ pub struct Agent<E> {
     endpoint: E,
     clock: Clock,
     refresher: Refresher,
-    status: Status,
-    last_good: LastGood,
-    held: Option<Held>,
-    /// The output file as we left it or found it.
+    reporter: Reporter,
+    last_known: LastKnown,
+    current: Option<CurrentToken>,
+    /// The token file as it was written or read last; nothing when it has to be read again.
     file: Option<u64>,
-    /// Said once each.
-    said: Said,
-    /// Where Dex's keys are, once that is known.
+    once: Once,
+    /// The URL of Dex's published keys, once that is known.
     keys_url: Option<EndpointUrl>,
     key_check: KeyCheck,
-    /// With which of the endpoint's addresses to begin: the next one after a failure on the way.
+    /// The index of the address of the endpoint to begin with: the next one after a failure on the network.
     rotation: usize,
 }
 
-/// What was said, or looked at, and is not again.
+/// What was logged or tried, and is not again.
 #[derive(Debug, Default)]
-struct Said {
+struct Once {
     audience: bool,
-    left_behind: bool,
-    no_keys: bool,
-    other_length: bool,
-    other_type: bool,
+    rotation_invisible: bool,
+    key_check_suspended: bool,
+    expires_in_differs: bool,
+    token_type_differs: bool,
     output_tried: bool,
-    stand_in: bool,
-    displaced: bool,
+    input_unreadable: bool,
+    output_changed: bool,
 }
 
 /// True the first time.
@@ -87,9 +87,21 @@ const fn first(done: &mut bool) -> bool {
     !std::mem::replace(done, true)
 }
 
+/// A failed exchange, and what is known here of its cause.
+struct FailedExchange {
+    failure: Failure,
+    causes: Vec<String>,
+}
+
+impl From<Failure> for FailedExchange {
+    fn from(failure: Failure) -> Self {
+        Self { failure, causes: vec![] }
+    }
+}
+
 impl<E: TokenEndpoint> Agent<E> {
     /// An agent for this configuration. It has done nothing yet.
-    pub fn new(config: Config, output: Output, endpoint: E, clock: Clock, status: Status) -> Self {
+    pub fn new(config: Config, output: Output, endpoint: E, clock: Clock, reporter: Reporter) -> Self {
         let refresher = Refresher::new(config.schedule, config.key_check, clock.now());
         Self {
             config,
@@ -97,30 +109,29 @@ impl<E: TokenEndpoint> Agent<E> {
             endpoint,
             clock,
             refresher,
-            status,
-            last_good: LastGood::default(),
-            held: None,
+            reporter,
+            last_known: LastKnown::default(),
+            current: None,
             file: None,
-            said: Said::default(),
+            once: Once::default(),
             keys_url: None,
             key_check: KeyCheck::default(),
             rotation: 0,
         }
     }
 
-    /// Keeps the token fresh for ever. Dropping the future ends it at any point; a write that has begun is finished
-    /// by its thread.
+    /// Keeps the token fresh until the future is dropped, at any point. A write that has begun is finished by its thread.
     pub async fn run(&mut self, nudge: &mut Nudge) {
         self.adopt();
         loop {
             match self.refresher.step(self.clock.now(), chance::jitter()) {
-                Step::Exchange => self.exchange().await,
-                Step::Publish => self.publish().await,
-                Step::CheckKeys => self.check_keys().await,
-                Step::Expire => self.expire(),
-                Step::Wait(until) => tokio::select! {
-                    () = self.clock.sleep_until(until) => self.look(),
-                    () = nudge.wait() => self.nudged(),
+                Action::Exchange => self.exchange().await,
+                Action::Publish => self.publish().await,
+                Action::CheckKeys => self.check_keys().await,
+                Action::Expire => self.expire(),
+                Action::Wait(until) => tokio::select! {
+                    () = self.clock.sleep_until(until) => self.poll_files(),
+                    signal = nudge.wait() => self.refresh_requested(signal),
                 },
             }
         }
@@ -128,14 +139,14 @@ impl<E: TokenEndpoint> Agent<E> {
 
     /// Exchanges until one token is in its file; `once` is this with a deadline.
     pub async fn run_once(&mut self) {
-        while self.held.as_ref().is_none_or(|held| !held.on_disk) {
+        while self.current.as_ref().is_none_or(|current| !current.on_disk) {
             match self.refresher.step(self.clock.now(), chance::jitter()) {
-                Step::Exchange => self.exchange().await,
-                Step::Publish => self.publish().await,
-                Step::CheckKeys | Step::Expire => {}
-                Step::Wait(until) => {
+                Action::Exchange => self.exchange().await,
+                Action::Publish => self.publish().await,
+                Action::CheckKeys | Action::Expire => {}
+                Action::Wait(until) => {
                     self.clock.sleep_until(until).await;
-                    self.refresher.inputs_seen(trade::fingerprint(&self.config), self.clock.now());
+                    self.refresher.inputs_seen(exchange::fingerprint(&self.config), self.clock.now());
                 }
             }
         }
@@ -148,65 +159,73 @@ impl<E: TokenEndpoint> Agent<E> {
     }
 
     async fn exchange(&mut self) {
-        let inputs = trade::fingerprint(&self.config);
+        let inputs = exchange::fingerprint(&self.config);
         match self.exchange_once().await {
             Ok(lifetime) => self.refresher.obtained(lifetime, self.clock.now()),
-            Err(failure) => {
-                if first(&mut self.said.output_tried) {
+            Err(FailedExchange { failure, causes }) => {
+                if first(&mut self.once.output_tried) {
                     self.try_output().await;
                 }
-                self.turn(&failure);
-                self.failed(&failure, inputs);
+                self.rotate_address(&failure);
+                self.failed(&failure, &causes, inputs);
             }
         }
     }
 
-    /// A host of which one address does not do, whatever is wrong with it, is not begun with that again.
-    fn turn(&mut self, failure: &Failure) {
-        if failure.entry().pace != Pace::Local {
+    /// The next attempt begins with the next address of the host: one that fails, whatever the reason, comes last.
+    fn rotate_address(&mut self, failure: &Failure) {
+        if failure.entry().retry != RetryClass::Local {
             self.rotation = self.rotation.wrapping_add(1);
         }
     }
 
-    /// What will be wrong with the output once there is a token is told before there is one (F71).
+    /// Reports what will be wrong with the output before there is a token to write (F71).
     async fn try_output(&self) {
         let output = self.output.clone();
         let trying = aside(Abandoned::Left, move || output_file::try_output(&output));
-        if let Ok(Ok(Err(failure))) = tokio::time::timeout(LOOK, trying).await {
-            self.status.warn(&failure);
+        if let Ok(Ok(Err(failure))) = tokio::time::timeout(OUTPUT_TRIAL, trying).await {
+            self.output_not_writable(&failure);
         }
     }
 
-    /// The product, together with [`Self::publish`]: read the subject token, exchange it, keep what comes back.
-    async fn exchange_once(&mut self) -> Result<Lifetime, Failure> {
-        let inputs = Inputs::read(&self.config, &mut self.last_good, self.clock.now().unix).await?;
-        self.subject_seen(inputs.subject.as_ref())?;
-        self.stand_ins_used(&inputs.stand_ins);
-        if let Some(oddity) = inputs.subject.as_ref().and_then(evidence::meant_for_the_api_server)
-            && first(&mut self.said.audience)
+    fn output_not_writable(&self, failure: &Failure) {
+        let (code, fix) = (&failure.code, &failure.fix());
+        self.reporter.emit(&Event::OutputNotWritable { error: failure, code, fix });
+    }
+
+    /// Reads the subject token, exchanges it and keeps the issued token; [`Self::publish`] writes it.
+    async fn exchange_once(&mut self) -> Result<Lifetime, FailedExchange> {
+        let now = self.clock.now().unix;
+        let inputs = Inputs::read(&self.config, &mut self.last_known, now).await?;
+        let subject = inputs.subject.as_ref();
+        self.subject_seen(subject)?;
+        self.report_unreadable_inputs(&inputs.unreadable);
+        if let Some(warning) = subject.and_then(diagnosis::meant_for_the_api_server)
+            && first(&mut self.once.audience)
         {
-            self.status.log().warn("the subject token is odd", &[("why", &oddity)]);
+            self.reporter.emit(&Event::SubjectTokenWarning { warning: &warning });
         }
-        let held = self.held.as_ref().map(|held| &held.token);
-        let (issued, lifetime) =
-            inputs.trade(&self.config, &self.endpoint, &self.clock, self.rotation, held).await?;
-        let lifetime = self.improves(&issued.token, lifetime)?;
-        if let Some(other) = &issued.other_type
-            && first(&mut self.said.other_type)
+        let current = self.current.as_ref().map(|current| &current.token);
+        let exchanged =
+            inputs.exchange(&self.config, &self.endpoint, &self.clock, self.rotation, current).await;
+        let (issued, lifetime) = exchanged.map_err(|failure| {
+            let causes = diagnosis::causes(failure.code, &self.config, subject, self.clock.now().unix);
+            FailedExchange { failure, causes }
+        })?;
+        let lifetime = self.accept_if_better(&issued.token, lifetime)?;
+        if let Some(issued_token_type) = &issued.other_type
+            && first(&mut self.once.token_type_differs)
         {
-            self.status
-                .log()
-                .warn("another type of token was issued than was asked for", &[("issued", other)]);
+            self.reporter.emit(&Event::IssuedTokenTypeDiffers { issued_token_type });
         }
         let claims = issued.claims.unwrap_or_default();
         self.key_check.issued(claims.key_id.as_deref());
-        if let Some((told, own)) = issued.other_length.zip(claims.length())
-            && first(&mut self.said.other_length)
+        if let Some((response, token)) = issued.other_length.zip(claims.length())
+            && first(&mut self.once.expires_in_differs)
         {
-            let facts: [Fact<'_>; 2] = [("expires_in", &Human(told)), ("token", &Human(own))];
-            self.status.log().warn("answer and token differ about its life; the shorter counts", &facts);
+            self.reporter.emit(&Event::ExpiresInDiffers { response, token });
         }
-        self.held = Some(Held {
+        self.current = Some(CurrentToken {
             token: issued.token,
             key_id: claims.key_id,
             expires: claims.expires,
@@ -217,63 +236,63 @@ impl<E: TokenEndpoint> Agent<E> {
     }
 
     async fn publish(&mut self) {
-        let Some(held) = &self.held else { return self.refresher.nothing_in_hand() };
-        let (output, token) = (self.output.clone(), held.token.clone());
+        let Some(current) = &self.current else { return self.refresher.nothing_in_hand() };
+        let (output, token) = (self.output.clone(), current.token.clone());
         let write = move || output_file::write(&output, &token);
-        // Aside: a disk may stall, and signals must still be heard (F86). Where no thread can be made, it is done here.
+        // On a thread of its own, since a disk may stall and signals must still be handled (F86). Where no thread can be
+        // made, it is done here.
         let mut writing = std::pin::pin!(aside(Abandoned::Finished, write.clone()));
-        let written = match tokio::time::timeout(SLOW, &mut writing).await {
+        let written = match tokio::time::timeout(SLOW_WRITE, &mut writing).await {
             Ok(written) => written,
             Err(_) => {
-                let path = self.output.path.display();
-                self.status.log().warn("the output's volume does not answer", &[("file", &path)]);
+                self.reporter.emit(&Event::WriteSlow { file: &self.output.path.display() });
                 writing.await
             }
         };
         let written = written.unwrap_or_else(|_| write());
         match written {
             Ok(written) => self.published(&written),
-            Err(failure) => self.failed(&failure, trade::fingerprint(&self.config)),
+            Err(failure) => self.failed(&failure, &[], exchange::fingerprint(&self.config)),
         }
     }
 
     fn published(&mut self, written: &Written) {
         let now = self.clock.now();
-        // The next look compares the content: what others did to the very file meanwhile is not taken for ours.
+        // The next poll compares the content, so that what others did to the very file meanwhile is noticed.
         self.file = None;
-        let put_back = self.held.as_ref().is_some_and(|held| held.on_disk);
-        if let Some(held) = &mut self.held {
-            held.on_disk = true;
+        let restored = self.current.as_ref().is_some_and(|current| current.on_disk);
+        if let Some(current) = &mut self.current {
+            current.on_disk = true;
         }
         self.refresher.published(now, chance::jitter());
-        // What is put back is no sign that Dex is well again.
+        // A restored token does not mean that Dex has recovered.
         if self.refresher.failures() == 0 {
-            self.status.recovered();
+            self.reporter.recovered();
         }
-        self.status.written(&self.output.path, written);
-        if put_back {
+        self.reporter.written(&self.output.path, written);
+        if restored {
             return;
         }
-        let left = self.refresher.held().and_then(|held| held.left(now.boot)).unwrap_or_default();
-        let due = now.boot.until(self.refresher.due());
-        let path = self.output.path.display();
-        self.status.log().info(
-            "token written",
-            &[("file", &path), ("good_for", &Human(left)), ("next_exchange_in", &Human(due))],
-        );
+        let expires_in = self.refresher.held().and_then(|held| held.left(now.boot)).unwrap_or_default();
+        let refresh_in = now.boot.until(self.refresher.due());
+        self.reporter.emit(&Event::TokenWritten {
+            file: &self.output.path.display(),
+            expires_in,
+            refresh_in,
+        });
     }
 
-    fn failed(&mut self, failure: &Failure, inputs: Fingerprint) {
+    fn failed(&mut self, failure: &Failure, causes: &[String], inputs: Fingerprint) {
         let now = self.clock.now();
-        let pause = self.refresher.failed(failure, inputs, now, chance::jitter());
-        self.status.failed(failure, self.refresher.health(now), pause, now);
+        let retry_in = self.refresher.failed(failure, inputs, now, chance::jitter());
+        self.reporter.failed(failure, causes, self.refresher.health(now), retry_in, now);
     }
 
-    /// A token from before a restart is as good as one of ours.
+    /// Adopts a valid token from before a restart instead of exchanging at once.
     fn adopt(&mut self) {
         let Some((token, file)) = output_file::read_with_fingerprint(&self.output) else { return };
         let now = self.clock.now();
-        let left = match Verdict::of(&token, WORTH_ADOPTING, now.unix) {
+        let left = match Verdict::of(&token, MIN_ADOPTABLE, now.unix) {
             Verdict::Good(Some(left)) => left,
             Verdict::Expired(_) if self.output.remove_expired => return self.remove(),
             _ => return,
@@ -282,82 +301,80 @@ impl<E: TokenEndpoint> Agent<E> {
         let Some(expires) = claims.expires.filter(|_| now.unix >= BUILT) else { return };
         let lifetime = lifetime_on_disk(&claims, left, now.boot);
         self.file = Some(file);
-        self.held = Some(Held::found(token, claims, lifetime));
+        self.current = Some(CurrentToken::on_disk(token, claims, lifetime));
         self.refresher.adopted(lifetime, expires, now, chance::jitter());
-        let path = self.output.path.display();
-        let due = now.boot.until(self.refresher.due());
-        self.status.log().info(
-            "the token on disk is still good",
-            &[("file", &path), ("good_for", &Human(left)), ("next_exchange_in", &Human(due))],
-        );
+        let refresh_in = now.boot.until(self.refresher.due());
+        let file = &self.output.path.display();
+        self.reporter.emit(&Event::TokenAdopted { file, expires_in: left, refresh_in });
     }
 
-    /// A look at the files: what an exchange reads, and what became of the output.
-    fn look(&mut self) {
+    /// Polls the files that an exchange reads, and the token file.
+    fn poll_files(&mut self) {
         let now = self.clock.now();
-        self.refresher.inputs_seen(trade::fingerprint(&self.config), now);
-        self.look_at_subject();
-        let Some(held) = self.held.as_ref().filter(|held| held.on_disk) else { return };
+        self.refresher.inputs_seen(exchange::fingerprint(&self.config), now);
+        self.poll_subject_token();
+        let Some(current) = self.current.as_ref().filter(|current| current.on_disk) else { return };
         if Some(output_file::fingerprint(&self.output)) == self.file {
             return;
         }
         let found = output_file::read_with_fingerprint(&self.output);
-        if let Some((_, file)) = found.as_ref().filter(|(token, _)| *token == held.token) {
-            // Touched, but not changed.
+        if let Some((_, file)) = found.as_ref().filter(|(token, _)| *token == current.token) {
+            // Its metadata changed, its content did not.
             self.file = Some(*file);
             return;
         }
         if let Some((token, file)) = &found
-            && let Verdict::Good(Some(left)) = Verdict::of(token, WORTH_ADOPTING, now.unix)
+            && let Verdict::Good(Some(left)) = Verdict::of(token, MIN_ADOPTABLE, now.unix)
             && let Some(claims) = Claims::peek(token)
             && let Some(expires) = claims.expires.filter(|_| now.unix >= BUILT)
-            && claims.expires > held.expires
-            && Claims::peek(&held.token).is_none_or(|ours| ours.is_of_a_kind_with(&claims))
+            && claims.expires > current.expires
+            && Claims::peek(&current.token).is_none_or(|ours| ours.is_of_a_kind_with(&claims))
         {
             let lifetime = lifetime_on_disk(&claims, left, now.boot);
             self.file = Some(*file);
-            self.held = Some(Held::found(token.clone(), claims, lifetime));
+            self.current = Some(CurrentToken::on_disk(token.clone(), claims, lifetime));
             self.refresher.replaced_by(lifetime, expires, now, chance::jitter());
-            self.said_displaced(
-                "something else wrote a token that lives longer into the output file; it is kept",
-            );
+            let file = self.output.path.clone();
+            self.report_output_change(&Event::OutputReplacedByNewerToken { file: &file.display() });
             return;
         }
         let good = |token: &Secret| Verdict::of(token, Duration::ZERO, now.unix).is_good();
         let contested = found.is_some_and(|(token, _)| good(&token));
         if self.refresher.displaced(contested, now) {
-            self.said_displaced("something else changed the output file; the token is put back");
+            let file = self.output.path.clone();
+            self.report_output_change(&Event::OutputRestored { file: &file.display() });
         }
     }
 
-    fn said_displaced(&mut self, words: &str) {
-        let level = if self.said.displaced { Level::Debug } else { Level::Warn };
-        self.said.displaced = true;
-        self.status.log().line(level, words, &[("file", &self.output.path.display())]);
+    /// Reports the first change of the token file at its own level, and further ones at `debug`.
+    fn report_output_change(&mut self, event: &Event<'_>) {
+        let level = if first(&mut self.once.output_changed) { event.level() } else { Level::Debug };
+        self.reporter.emit_at(level, event);
     }
 
-    /// A replaced subject token has a new life, which must be known to see its end coming.
-    fn look_at_subject(&mut self) {
+    /// Reads a rotated subject token, so that its expiry is known in time for a last exchange.
+    fn poll_subject_token(&mut self) {
         let Some(path) = self.config.subject_token_file() else { return };
-        if self.held.is_none() || !self.refresher.subject_is_new(Fingerprint(input_file::fingerprint(path))) {
+        if self.current.is_none()
+            || !self.refresher.subject_is_new(Fingerprint(input_file::fingerprint(path)))
+        {
             return;
         }
-        if input_file::is_left_behind(path) && first(&mut self.said.left_behind) {
-            self.status.log().warn(
-                "the subject token's file was replaced, and is not seen here",
-                &[("file", &path.display()), ("hint", &"mount its volume whole, without subPath")],
-            );
+        if input_file::is_left_behind(path) && first(&mut self.once.rotation_invisible) {
+            let fix = &"mount the directory of its volume, without subPath";
+            self.reporter.emit(&Event::SubjectTokenRotationInvisible { file: &path.display(), fix });
         }
         if let Ok(content) = input_file::read(path, LARGEST_SUBJECT)
             && let Ok(SubjectToken(token)) = SubjectToken::parse(content, None)
         {
             let claims = Claims::peek(&token);
-            // What looks expired is told when it is to be sent.
+            // One that looks expired is reported when it is to be sent.
             let _ = self.subject_seen(claims.as_ref());
         }
     }
 
-    /// A subject token that looks expired is waited for a little, then sent all the same.
+    /// Notes the expiry of the subject token. One that looks expired is retried for a while, and then sent all the same,
+    /// since this node's clock may be wrong.
     fn subject_seen(&mut self, claims: Option<&Claims>) -> Result<(), Failure> {
         let (Some(claims), Some(path)) = (claims, self.config.subject_token_file()) else { return Ok(()) };
         let Some(expires) = claims.expires else { return Ok(()) };
@@ -370,76 +387,76 @@ impl<E: TokenEndpoint> Agent<E> {
         Err(Failure::new(Code::SubjectTokenExpired, format!("{} expired {ago} ago", path.display())))
     }
 
-    fn stand_ins_used(&mut self, stand_ins: &[Failure]) {
-        if stand_ins.is_empty() {
-            self.said.stand_in = false;
-        } else if !self.said.stand_in {
-            self.said.stand_in = true;
-            for failure in stand_ins {
-                let words = "a file cannot be read; what it held before is used";
-                self.status.log().warn(words, &[("why", failure), ("hint", &failure.entry().hint)]);
+    fn report_unreadable_inputs(&mut self, failures: &[Failure]) {
+        if failures.is_empty() {
+            self.once.input_unreadable = false;
+        } else if first(&mut self.once.input_unreadable) {
+            for failure in failures {
+                let (code, fix) = (&failure.code, &failure.fix());
+                self.reporter.emit(&Event::InputUnreadable { error: failure, code, fix });
             }
         }
     }
 
-    /// Whether a token just issued is better than the one on disk. One that was held already has the life it had.
-    fn improves(&self, token: &Secret, lifetime: Lifetime) -> Result<Lifetime, Failure> {
+    /// Accepts an issued token unless the token on disk is better, and gives its lifetime. A token that was issued before
+    /// keeps the lifetime that it had.
+    fn accept_if_better(&self, token: &Secret, lifetime: Lifetime) -> Result<Lifetime, Failure> {
         let now = self.clock.now();
-        if let Some(Held { token: known, lifetime: old, .. }) = &self.held
+        if let Some(CurrentToken { token: known, lifetime: old, .. }) = &self.current
             && known == token
         {
-            // It is as good as new only while nobody would ask for another: else each exchange would make the next one due.
+            // A cached token is accepted only until its own refresh is due. Otherwise each exchange would make the next
+            // one due at once.
             let soonest = self.config.schedule.refresh_after(old.length(), Jitter::new(1.0));
             let fresh = now.boot < old.issued + soonest;
             return if fresh { Ok(*old) } else { Err(Failure::new(Code::TokenUnchanged, "")) };
         }
         let left = self.refresher.held().and_then(|held| held.left(now.boot));
         let new = lifetime.left(now.boot).unwrap_or_default();
-        if new <= HARDLY_ALIVE && left.is_some_and(|left| left > new) {
-            return Err(Failure::new(
-                Code::TokenExpired,
-                format!("it lives {}, and the one on disk longer", Human(new)),
-            ));
+        if new <= MIN_REMAINING && left.is_some_and(|left| left > new) {
+            let new = Human(new);
+            let detail = format!("it expires in {new}, and the token on disk expires later");
+            return Err(Failure::new(Code::TokenExpired, detail));
         }
         Ok(lifetime)
     }
 
     fn expire(&mut self) {
-        let path = self.output.path.display();
-        self.status.log().error("the token on disk has expired", &[("file", &path)]);
-        // What somebody else put there meanwhile is not what expired.
-        let ours = self.held.as_ref().filter(|held| held.on_disk).map(|held| &held.token);
+        self.reporter.emit(&Event::TokenExpired { file: &self.output.path.display() });
+        // A token that another process wrote meanwhile is kept.
+        let ours = self.current.as_ref().filter(|current| current.on_disk).map(|current| &current.token);
         if self.output.remove_expired && output_file::read(&self.output).as_ref() == ours {
             self.remove();
-            // A token on its way into the file is another one.
-            self.held.take_if(|held| held.on_disk);
+            // A token that waits to be written is another one.
+            self.current.take_if(|current| current.on_disk);
         }
     }
 
     fn remove(&self) {
-        let path = self.output.path.display();
         match output_file::remove(&self.output) {
-            Ok(()) => self.status.log().info("the expired token's file was removed", &[("file", &path)]),
-            Err(failure) => self.status.warn(&failure),
+            Ok(()) => {
+                self.reporter.emit(&Event::ExpiredTokenRemoved { file: &self.output.path.display() });
+            }
+            Err(failure) => self.output_not_writable(&failure),
         }
     }
 
-    fn nudged(&mut self) {
+    fn refresh_requested(&mut self, signal: &str) {
         let now = self.clock.now();
-        let when = now.boot.until(self.refresher.signalled(now));
-        self.status.log().info("exchanging, as a signal asks", &[("in", &Human(when))]);
+        let refresh_in = now.boot.until(self.refresher.signalled(now));
+        self.reporter.emit(&Event::RefreshRequested { signal: &signal, refresh_in });
     }
 }
 
-impl Held {
+impl CurrentToken {
     /// One that was found on disk.
-    fn found(token: Secret, claims: Claims, lifetime: Lifetime) -> Self {
+    fn on_disk(token: Secret, claims: Claims, lifetime: Lifetime) -> Self {
         Self { token, key_id: claims.key_id, expires: claims.expires, lifetime, on_disk: true }
     }
 }
 
-/// The life of a token found on disk: its end by the wall clock, its length by its own word. None lives longer than that from
-/// now on, whatever a wrong clock says.
+/// The lifetime of a token found on disk: its expiry by the wall clock, its length by its own claims. From now on it is
+/// never longer than that, whatever a wrong clock shows.
 fn lifetime_on_disk(claims: &Claims, left: Duration, now: BootTime) -> Lifetime {
     let length = claims.length().unwrap_or(left);
     let expires = now + left.min(length);

@@ -1,82 +1,84 @@
-//! The command line: from arguments to a command and its flags, and the help, all from the table of settings.
+//! The command line and its help, both from the table of settings.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
 
+use dexsidecar_core::duration::Human;
 use dexsidecar_core::settings::{Command, FIELD_PREFIX, Kind, ORIGINAL, SETTINGS, Setting, nearest};
 use lexopt::{Arg, Parser};
 
-/// What was asked for.
+/// What the command line asks for.
 #[derive(Debug, Eq, PartialEq)]
-pub enum Asked {
-    /// A command, with its flags without dashes; a switch has an empty value. `rest` is what follows `--`.
-    Do {
+pub enum Invocation {
+    /// To run a command.
+    Run {
         /// The command.
         command: Command,
-        /// Flags in order.
+        /// Options without their dashes, in order; a switch has an empty value.
         flags: Vec<(String, String)>,
-        /// The program that `wait` becomes, and its arguments.
+        /// What follows `--`: the program that `wait` becomes, and its arguments.
         rest: Vec<OsString>,
     },
-    /// A text to print: help or the version.
+    /// To print a text: help or the version.
     Print(String),
 }
 
-/// Reads the arguments, the program's name left out.
+/// Parses the arguments after the program's name.
 ///
 /// # Errors
-/// One sentence on what is wrong with them.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, String> {
+/// A sentence: what is wrong, and what would be right.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
     let mut parser = Parser::from_args(arguments);
     let mut command = None;
     let mut flags = Vec::new();
     let mut rest = Vec::new();
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
-            Arg::Short('h') | Arg::Long("help") => return Ok(Asked::Print(help(command))),
-            Arg::Short('V') | Arg::Long("version") => return Ok(Asked::Print(version())),
+            Arg::Short('h') | Arg::Long("help") => return Ok(Invocation::Print(help(command))),
+            Arg::Short('V') | Arg::Long("version") => return Ok(Invocation::Print(version())),
             Arg::Long(name) => {
                 let name = name.to_owned();
                 let setting = setting(&name)?;
                 let value = match setting.kind {
                     Kind::Switch => parser.optional_value().unwrap_or_default(),
-                    Kind::Value(_) => parser.value().map_err(|_| format!("--{name} needs a value"))?,
+                    _ => parser.value().map_err(|_| format!("option --{name} needs a value"))?,
                 };
-                let value = value.into_string().map_err(|_| format!("the value of --{name} is not UTF-8"))?;
+                let value =
+                    value.into_string().map_err(|_| format!("the value of option --{name} is not UTF-8"))?;
                 flags.push((name, value));
             }
-            Arg::Short(letter) => return Err(format!("-{letter} is no flag: see dexsidecar --help")),
-            // `wait -- CMD ARG…`: lexopt hands over what follows the dashes as values.
+            Arg::Short(letter) => return Err(format!("unknown option -{letter}: see dexsidecar --help")),
+            // `wait -- CMD ARG…`: lexopt returns what follows the dashes as values.
             Arg::Value(word) if command == Some(Command::Wait) => {
                 rest.push(word);
                 rest.extend(parser.raw_args().map_err(|error| error.to_string())?);
             }
             Arg::Value(word) if command.is_none() => match &*word.to_string_lossy() {
-                "version" => return Ok(Asked::Print(version())),
-                "help" => return Ok(Asked::Print(help(named(parser.next())))),
+                "version" => return Ok(Invocation::Print(version())),
+                "help" => return Ok(Invocation::Print(help(named(parser.next())))),
                 name => command = Some(find(name)?),
             },
             Arg::Value(word) => {
-                return Err(format!("{} is one word too many: see dexsidecar --help", word.display()));
+                return Err(format!("unexpected argument {}: see dexsidecar --help", word.display()));
             }
         }
     }
     let command = command.unwrap_or(Command::Run);
     for (flag, _) in &flags {
         if !setting(flag)?.commands.contains(&command) {
-            return Err(format!("dexsidecar {} has no --{flag}: see dexsidecar {0} --help", command.name()));
+            return Err(format!("{} has no option --{flag}: see dexsidecar {0} --help", command.name()));
         }
     }
-    Ok(Asked::Do { command, flags, rest })
+    Ok(Invocation::Run { command, flags, rest })
 }
 
 fn setting(name: &str) -> Result<&'static Setting, String> {
-    if let Some(setting) = SETTINGS.iter().find(|setting| setting.flag == name) {
+    if let Some(setting) = SETTINGS.iter().find(|setting| setting.option == name) {
         return Ok(setting);
     }
-    Err(match nearest(name, SETTINGS.iter().map(|setting| setting.flag)) {
-        Some(near) => format!("--{name} is no flag: did you mean --{near}?"),
-        None => format!("--{name} is no flag: see dexsidecar --help"),
+    Err(match nearest(name, SETTINGS.iter().map(|setting| setting.option)) {
+        Some(near) => format!("unknown option --{name}: did you mean --{near}?"),
+        None => format!("unknown option --{name}: see dexsidecar --help"),
     })
 }
 
@@ -86,8 +88,8 @@ fn find(name: &str) -> Result<Command, String> {
     }
     let names = Command::ALL.into_iter().map(Command::name).chain(["version", "help"]);
     Err(match nearest(name, names) {
-        Some(near) => format!("{name} is no command: did you mean {near}?"),
-        None => format!("{name} is no command: see dexsidecar --help"),
+        Some(near) => format!("unknown command {name}: did you mean {near}?"),
+        None => format!("unknown command {name}: see dexsidecar --help"),
     })
 }
 
@@ -113,11 +115,10 @@ pub fn help(command: Option<Command>) -> String {
         None => write!(text, "{INTRODUCTION}"),
         Some(command) => {
             let tail = if command == Command::Wait { " [-- CMD ARG...]" } else { "" };
+            let (name, purpose, example) = (command.name(), command.purpose(), command.example());
             write!(
                 text,
-                "dexsidecar {}: {}\n\nUsage: dexsidecar {0} [FLAGS]{tail}\n",
-                command.name(),
-                command.purpose()
+                "dexsidecar {name}: {purpose}\n\nUsage: dexsidecar {name} [OPTIONS]{tail}\n\nExample:\n  {example}\n"
             )
         }
     };
@@ -128,53 +129,64 @@ pub fn help(command: Option<Command>) -> String {
         }
         let _ = writeln!(text, "  {:<8} print the version", "version");
     }
-    if command.is_none_or(|command| !matches!(command, Command::Ready | Command::Wait)) {
-        let _ = writeln!(text, "\nVariables, as the original has them:");
-        for setting in ORIGINAL {
-            let _ = write!(text, "  {FIELD_PREFIX}{}\n      {}", setting.name, wrapped(setting.meaning));
-            let _ = writeln!(text, " [{}]", setting.default);
-        }
-        text.push_str(FIELDS);
-    }
-    let _ = writeln!(text, "\nFlags, each with its variable:");
+    let _ = writeln!(text, "\nOptions, each with its environment variable:");
     for setting in
         SETTINGS.iter().filter(|setting| command.is_none_or(|command| setting.commands.contains(&command)))
     {
-        let value = match setting.kind {
-            Kind::Switch => String::new(),
-            Kind::Value(word) => format!(" {word}"),
-        };
         let variable =
             if setting.variable.is_empty() { String::new() } else { format!(", {}", setting.variable) };
-        let _ = writeln!(text, "  --{}{value}{variable}", setting.flag);
-        let _ = writeln!(text, "      {} [{}]", wrapped(setting.meaning), setting.default);
+        let placeholder = setting.placeholder();
+        let space = if placeholder.is_empty() { "" } else { " " };
+        let range = setting.range_text().map_or_else(String::new, |range| format!("; {range}"));
+        let _ = writeln!(text, "  --{}{space}{placeholder}{variable}", setting.option);
+        let default = match (setting.kind, command) {
+            (Kind::Duration { .. }, Some(command)) => Human(setting.default_duration(command)).to_string(),
+            _ => setting.default_text(),
+        };
+        let _ =
+            writeln!(text, "      {}", wrapped(&format!("{} [default: {default}{range}]", setting.meaning)));
     }
-    if command.is_none() {
-        text.push_str(EXIT_CODES);
+    if command.is_none_or(|command| !matches!(command, Command::Ready | Command::Wait)) {
+        let _ = writeln!(text, "\nCompatibility variables (miscord-dev/dexsidecar), lower-case:");
+        for setting in ORIGINAL {
+            let meaning = format!("{} [default: {}]", setting.meaning, setting.default);
+            let _ = writeln!(text, "  {FIELD_PREFIX}{}\n      {}", setting.name, wrapped(&meaning));
+        }
+        text.push_str(FIELDS);
     }
+    text.push_str(if command.is_none() { NOTES } else { DURATIONS });
     text
 }
 
 const INTRODUCTION: &str = "\
-dexsidecar keeps a fresh Dex token in a file: it trades the pod's ServiceAccount token
-at Dex's token endpoint (RFC 8693), again and again, before the last one expires.
+dexsidecar keeps a fresh Dex token in a file. It exchanges the pod's ServiceAccount token
+at Dex's token endpoint (RFC 8693) and refreshes the issued token before it expires.
 
-Usage: dexsidecar [COMMAND] [FLAGS]
+Usage: dexsidecar [COMMAND] [OPTIONS]
        dexsidecar COMMAND --help
 ";
 
 const FIELDS: &str = "  dex_<field>
-      any other name is a form field <field> of the exchange, sent as it is
+      any other name is sent to Dex as the form field <field>
   dex_file_<field>
-      a form field whose value is a file's content, read again at every exchange
+      the same with the content of a file, which is read at each exchange
 ";
 
-const EXIT_CODES: &str = "
-D is a duration as Go writes it: 1h30m, 1.5h, 250ms. SIGHUP and SIGUSR1 make run exchange now.
-Ends with 0 when done, 1 when the answer is no, 64 for a wrong command line, 78 for wrong settings.
+const DURATIONS: &str = "
+D is a duration such as 1h30m, 1.5h or 250ms.
 ";
 
-/// Lines of a bearable length, indented like the first.
+const NOTES: &str = "
+D is a duration such as 1h30m, 1.5h or 250ms. SIGHUP and SIGUSR1 make run refresh the token now.
+
+Exit codes:
+  0   done
+  1   negative result: not ready, timed out, exchange failed, a step of check failed
+  64  wrong command line
+  78  wrong settings
+";
+
+/// Wraps a text at 90 columns; further lines are indented like the first.
 fn wrapped(text: &str) -> String {
     let mut out = String::new();
     let mut width = 0;
@@ -196,27 +208,28 @@ fn wrapped(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn read(line: &str) -> Result<Asked, String> {
+    fn read(line: &str) -> Result<Invocation, String> {
         parse(line.split_ascii_whitespace().map(OsString::from))
     }
 
     fn command(line: &str) -> Command {
         match read(line).unwrap() {
-            Asked::Do { command, .. } => command,
-            Asked::Print(text) => panic!("{text}"),
+            Invocation::Run { command, .. } => command,
+            Invocation::Print(text) => panic!("{text}"),
         }
     }
 
     #[test]
-    fn run_is_what_happens_without_a_command() {
+    fn run_is_the_default_command() {
         assert_eq!(command(""), Command::Run);
         assert_eq!(command("--log-level debug"), Command::Run);
         assert_eq!(command("run"), Command::Run);
     }
 
     #[test]
-    fn wait_takes_a_command_line_behind_dashes() {
-        let Ok(Asked::Do { flags, rest, .. }) = read("wait --timeout 5s --file=/t -- sh -c true") else {
+    fn wait_takes_a_command_line_after_two_dashes() {
+        let Ok(Invocation::Run { flags, rest, .. }) = read("wait --timeout 5s --file=/t -- sh -c true")
+        else {
             panic!()
         };
         assert_eq!(flags, [("timeout".to_owned(), "5s".to_owned()), ("file".to_owned(), "/t".to_owned())]);
@@ -224,17 +237,17 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_the_nearest_name() {
-        for (line, told) in [
-            ("redy", "redy is no command: did you mean ready?"),
-            ("frobnicate", "frobnicate is no command: see dexsidecar --help"),
-            ("--ca-fil x", "--ca-fil is no flag: did you mean --ca-file?"),
-            ("--ca-file", "--ca-file needs a value"),
-            ("run -x", "-x is no flag: see dexsidecar --help"),
-            ("run extra", "extra is one word too many: see dexsidecar --help"),
-            ("ready --ca-file x", "dexsidecar ready has no --ca-file: see dexsidecar ready --help"),
+    fn errors_name_the_nearest_option_or_command() {
+        for (line, error) in [
+            ("redy", "unknown command redy: did you mean ready?"),
+            ("frobnicate", "unknown command frobnicate: see dexsidecar --help"),
+            ("--ca-fil x", "unknown option --ca-fil: did you mean --ca-file?"),
+            ("--ca-file", "option --ca-file needs a value"),
+            ("run -x", "unknown option -x: see dexsidecar --help"),
+            ("run extra", "unexpected argument extra: see dexsidecar --help"),
+            ("ready --ca-file x", "ready has no option --ca-file: see dexsidecar ready --help"),
         ] {
-            assert_eq!(read(line), Err(told.to_owned()), "{line}");
+            assert_eq!(read(line), Err(error.to_owned()), "{line}");
         }
     }
 
@@ -242,10 +255,10 @@ mod tests {
     fn help_names_every_setting() {
         let text = help(None);
         for setting in SETTINGS {
-            assert!(text.contains(&format!("--{}", setting.flag)), "{}", setting.flag);
+            assert!(text.contains(&format!("--{}", setting.option)), "{}", setting.option);
         }
-        assert_eq!(read("--help"), Ok(Asked::Print(text)));
-        assert_eq!(read("help ready"), Ok(Asked::Print(help(Some(Command::Ready)))));
+        assert_eq!(read("--help"), Ok(Invocation::Print(text)));
+        assert_eq!(read("help ready"), Ok(Invocation::Print(help(Some(Command::Ready)))));
         assert!(
             help(Some(Command::Ready)).contains("--min-ttl")
                 && !help(Some(Command::Ready)).contains("--ca-file")

@@ -1,4 +1,4 @@
-//! `ready` and `wait`: they look at the files on disk, with the one verdict that everything else uses too.
+//! `ready` and `wait`: they judge the token files on disk, with the same function as all other commands.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,27 +12,27 @@ use dexsidecar_core::verdict::Verdict;
 use crate::edge::clock::Clock;
 use crate::edge::input_file;
 
-/// The first pause of `wait`; it doubles up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The initial delay between two polls of `wait`; it doubles up to the maximum.
+const INITIAL_DELAY: Duration = Duration::from_millis(50);
+const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// Looks at every file.
+/// Judges every file.
 ///
 /// # Errors
-/// What is wrong with each that holds no good token, a sentence each.
+/// A sentence for each file without a valid token.
 pub fn ready(probe: &Probe, clock: &Clock) -> Result<Vec<String>, Vec<String>> {
-    let (mut good, mut bad) = (vec![], vec![]);
+    let (mut valid, mut invalid) = (vec![], vec![]);
     for file in &probe.files {
-        let (is_good, sentence) = look(file, probe.min_ttl, clock);
-        if is_good { &mut good } else { &mut bad }.push(format!("{} {sentence}", file.display()));
+        let (is_valid, sentence) = judge_file(file, probe.min_ttl, clock);
+        if is_valid { &mut valid } else { &mut invalid }.push(format!("{} {sentence}", file.display()));
     }
-    if bad.is_empty() { Ok(good) } else { Err(bad) }
+    if invalid.is_empty() { Ok(valid) } else { Err(invalid) }
 }
 
-fn look(file: &Path, min_ttl: Duration, clock: &Clock) -> (bool, String) {
+fn judge_file(file: &Path, min_ttl: Duration, clock: &Clock) -> (bool, String) {
     let content = match input_file::read(file, LARGEST_ISSUED) {
         Ok(content) => content,
-        Err(why) => return (false, format!("cannot be used: {why}")),
+        Err(why) => return (false, format!("cannot be read: {why}")),
     };
     let Ok(text) = String::from_utf8(content) else {
         return (false, Verdict::NoToken.to_string());
@@ -41,26 +41,34 @@ fn look(file: &Path, min_ttl: Duration, clock: &Clock) -> (bool, String) {
     (verdict.is_good(), verdict.to_string())
 }
 
-/// What this content of a file is worth now.
+/// Judges the content of a file now.
 #[must_use]
 pub fn judge(file: &Path, content: &Secret, min_ttl: Duration, clock: &Clock) -> Verdict {
     Verdict::of_file(content, input_file::written(file), min_ttl, clock.now())
 }
 
-/// Looks until every file holds a good token.
+/// Polls until every file holds a valid token. `waiting` is called at each poll that finds one invalid, with the sentences
+/// and the time since the start.
 ///
 /// # Errors
-/// What was wrong when time ran out.
-pub async fn wait(probe: &Probe, clock: &Clock) -> Result<(), Vec<String>> {
-    let end: BootTime = clock.now().boot + probe.timeout;
-    let mut pause = FIRST_PAUSE;
+/// The sentences of the last poll when the time runs out.
+pub async fn wait(
+    probe: &Probe,
+    clock: &Clock,
+    mut waiting: impl FnMut(&[String], Duration),
+) -> Result<(), Vec<String>> {
+    let start = clock.now().boot;
+    let end: BootTime = start + probe.timeout;
+    let mut delay = INITIAL_DELAY;
     loop {
-        let Err(bad) = ready(probe, clock) else { return Ok(()) };
-        let left = clock.now().boot.until(end);
+        let Err(invalid) = ready(probe, clock) else { return Ok(()) };
+        let now = clock.now().boot;
+        let left = now.until(end);
         if left.is_zero() {
-            return Err(bad);
+            return Err(invalid);
         }
-        tokio::time::sleep(pause.min(left)).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        waiting(&invalid, start.until(now));
+        tokio::time::sleep(delay.min(left)).await;
+        delay = (delay * 2).min(MAX_DELAY);
     }
 }

@@ -1,4 +1,4 @@
-//! `token`: a token for a script, from a file that holds a good one, else by an exchange whose token is kept for the
+//! `token`: prints a token for scripts: from a token file that is valid, else by an exchange whose token is cached for the
 //! next call. Fifty calls at once make one exchange.
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -17,10 +17,10 @@ use rustix::io::Errno;
 
 use crate::edge::clock::Clock;
 use crate::edge::output_file;
+use crate::exchange::{Inputs, LastKnown};
 use crate::probe;
-use crate::trade::{Inputs, LastGood};
 
-/// Where tokens are kept between calls, if there is a folder for such things.
+/// The cache of tokens between calls, if there is a directory for it.
 #[derive(Debug)]
 struct Cache {
     output: Output,
@@ -28,17 +28,17 @@ struct Cache {
 }
 
 impl Cache {
-    /// A place in `runtime` (`XDG_RUNTIME_DIR`), which must be ours alone, for what this exchange brings to whoever these
-    /// inputs are.
+    /// A file in the directory `runtime` (`XDG_RUNTIME_DIR`) for the token that these inputs bring. The directory must belong
+    /// to this uid and be closed to others.
     fn open(runtime: &Path, config: &Config, inputs: &Inputs) -> Option<Self> {
-        let folder = runtime.join("dexsidecar");
-        // It may be there already.
-        let _ = DirBuilder::new().mode(0o700).create(&folder);
-        let found = std::fs::symlink_metadata(&folder).ok()?;
+        let directory = runtime.join("dexsidecar");
+        // It may exist already.
+        let _ = DirBuilder::new().mode(0o700).create(&directory);
+        let found = std::fs::symlink_metadata(&directory).ok()?;
         let ours =
             found.is_dir() && found.mode() & 0o077 == 0 && found.uid() == rustix::process::geteuid().as_raw();
         let name = name(config, inputs);
-        let path = folder.join(format!("{name}.token"));
+        let path = directory.join(format!("{name}.token"));
         let output = Output {
             path,
             mode: Some(0o600),
@@ -46,10 +46,10 @@ impl Cache {
             write_mode: WriteMode::Atomic,
             remove_expired: false,
         };
-        ours.then(|| Self { output, lock: folder.join(format!("{name}.lock")) })
+        ours.then(|| Self { output, lock: directory.join(format!("{name}.lock")) })
     }
 
-    /// Waits until nobody else is exchanging for the same token.
+    /// Waits until no other call exchanges for the same token.
     async fn lock(&self) -> Option<File> {
         let file =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.lock).ok()?;
@@ -57,14 +57,14 @@ impl Cache {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Some(file),
                 Err(Errno::WOULDBLOCK | Errno::INTR) => tokio::time::sleep(Duration::from_millis(20)).await,
-                // A file system without locks.
+                // The file system does not support locks.
                 Err(_) => return None,
             }
         }
     }
 }
 
-/// A name that is the same for the same exchange by the same identity, and tells nothing of it.
+/// A file name that is the same for the same exchange by the same identity, and reveals nothing about it.
 fn name(config: &Config, inputs: &Inputs) -> String {
     let mut digest = Context::new(&SHA256);
     let mut add = |bytes: &[u8]| {
@@ -77,39 +77,42 @@ fn name(config: &Config, inputs: &Inputs) -> String {
     digest.finish().as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A token with as much life left as was asked for.
+/// A token with at least the remaining validity of `min_ttl`.
 ///
 /// # Errors
-/// Why an exchange brought none.
+/// Any code of an exchange; `token_expired` if the issued token has less remaining validity.
 pub async fn token(
     config: &Config,
     runtime: Option<&Path>,
     endpoint: &impl TokenEndpoint,
     clock: &Clock,
 ) -> Result<Secret, Failure> {
-    let good = |output: &Output| {
+    let valid = |output: &Output| {
         output_file::read(output)
             .filter(|token| probe::judge(&output.path, token, config.min_ttl, clock).is_good())
     };
-    if let Some(token) = config.output.as_ref().and_then(good) {
+    if let Some(token) = config.output.as_ref().and_then(valid) {
         return Ok(token);
     }
-    let inputs = Inputs::read(config, &mut LastGood::default(), clock.now().unix).await?;
+    let inputs = Inputs::read(config, &mut LastKnown::default(), clock.now().unix).await?;
     let cache = runtime.and_then(|runtime| Cache::open(runtime, config, &inputs));
     let lock = match &cache {
         Some(cache) => cache.lock().await,
         None => None,
     };
-    if let Some(token) = cache.as_ref().and_then(|cache| good(&cache.output)) {
+    if let Some(token) = cache.as_ref().and_then(|cache| valid(&cache.output)) {
         return Ok(token);
     }
-    let (issued, _) = inputs.trade(config, endpoint, clock, 0, None).await?;
+    let (issued, _) = inputs.exchange(config, endpoint, clock, 0, None).await?;
     if issued.length < config.min_ttl {
         let (lives, asked) = (Human(issued.length), Human(config.min_ttl));
-        return Err(Failure::new(Code::TokenExpired, format!("it lives {lives}, and {asked} are asked for")));
+        return Err(Failure::new(
+            Code::TokenExpired,
+            format!("its lifetime is {lives}, and --min-ttl asks for {asked}"),
+        ));
     }
-    // Only a token that tells its end can be judged by the next call. Where it cannot be kept, it is printed all the
-    // same: the next call exchanges again.
+    // Only a token with an expiry can be judged by the next call. One that cannot be cached is printed all the same, and
+    // the next call exchanges again.
     if let Some(cache) =
         cache.filter(|_| issued.claims.as_ref().is_some_and(|claims| claims.expires.is_some()))
     {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use dexsidecar_core::refresher::{Lifetime, Refresher, Step};
+use dexsidecar_core::refresher::{Action, Lifetime, Refresher};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
 use dexsidecar_e2e::certificates::Authority;
@@ -60,7 +60,7 @@ impl Scene {
 
     fn started(&self) -> Sidecar {
         let mut sidecar = self.setup().run();
-        sidecar.process.until_said("token written", 1);
+        sidecar.process.until_logged("token_written", 1);
         let tasks = format!("/proc/{}/task", sidecar.process.pid());
         sidecar
             .process
@@ -245,13 +245,13 @@ fn simulated_day() -> usize {
     while now < 864_000.0 {
         // Jitter only makes it earlier, so this is the most there can be.
         match refresher.step(at(now), Jitter::new(1.0)) {
-            Step::Exchange => {
+            Action::Exchange => {
                 exchanges += 1;
                 refresher.obtained(Lifetime::starting(at(now).boot, Duration::from_secs(86_400)), at(now));
             }
-            Step::Publish => refresher.published(at(now), Jitter::new(1.0)),
-            Step::Wait(until) => now += at(now).boot.until(until).as_secs_f64(),
-            Step::CheckKeys | Step::Expire => {}
+            Action::Publish => refresher.published(at(now), Jitter::new(1.0)),
+            Action::Wait(until) => now += at(now).boot.until(until).as_secs_f64(),
+            Action::CheckKeys | Action::Expire => {}
         }
     }
     usize::div_ceil(exchanges, 10)

@@ -14,7 +14,7 @@ use dexsidecar::edge::chance::jitter;
 use dexsidecar::edge::token_endpoint::{HttpEndpoint, Proxies, Roots};
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::{Field, Request, TokenEndpoint as _, basic_authorization, form};
-use dexsidecar_core::refresher::{Fingerprint, Lifetime, Refresher, Step};
+use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Refresher};
 use dexsidecar_core::response::{self, Asked};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::secret::Secret;
@@ -141,7 +141,7 @@ async fn core(clock: Compressed, endpoint: &HttpEndpoint, request: &Request, see
     loop {
         let now = clock.now();
         match refresher.step(now, jitter()) {
-            Step::Exchange => {
+            Action::Exchange => {
                 seen.borrow_mut().asked.push(clock.since_start().as_secs());
                 let answer = endpoint.send(request, refresher.failures() as usize).await;
                 let (endpoint_url, secrets) = (&request.url, &[]);
@@ -157,15 +157,15 @@ async fn core(clock: Compressed, endpoint: &HttpEndpoint, request: &Request, see
                     }
                 }
             }
-            Step::Publish => {
+            Action::Publish => {
                 refresher.published(clock.now(), jitter());
                 if let Some(from) = ran_out.take() {
                     seen.borrow_mut().without.push((from, clock.since_start().as_secs()));
                 }
             }
-            Step::Expire => ran_out = Some(clock.since_start().as_secs()),
-            Step::CheckKeys => {}
-            Step::Wait(until) => tokio::time::sleep(now.boot.until(until) / COMPRESSION).await,
+            Action::Expire => ran_out = Some(clock.since_start().as_secs()),
+            Action::CheckKeys => {}
+            Action::Wait(until) => tokio::time::sleep(now.boot.until(until) / COMPRESSION).await,
         }
     }
 }

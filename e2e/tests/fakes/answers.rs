@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dexsidecar_e2e::certificates::Authority;
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
-use dexsidecar_e2e::sidecar::{Setup, broken, report, shipped};
+use dexsidecar_e2e::sidecar::{Setup, failed_step, report, shipped};
 use dexsidecar_e2e::volume::Volume;
 use dexsidecar_e2e::wire::answer;
 use flate2::Compression;
@@ -314,9 +314,9 @@ fn f040_the_same_token_again_is_told() {
     endpoint.always(json("200 OK", r#"{"access_token":"abc","token_type":"bearer","expires_in":4}"#));
     let volume = Volume::with("eyJh.eyJi.canary");
     let mut sidecar = setup(&endpoint, &volume).run();
-    sidecar.process.until_said("code=token_unchanged", 1);
-    sidecar.process.until_said("health=expired", 1);
-    assert_eq!((sidecar.process.said("token written"), sidecar.token().as_deref()), (1, Some("abc")));
+    sidecar.process.until_logged("code=token_unchanged", 1);
+    sidecar.process.until_logged("health=expired", 1);
+    assert_eq!((sidecar.process.logged("token_written"), sidecar.token().as_deref()), (1, Some("abc")));
 }
 
 #[test]
@@ -366,7 +366,7 @@ fn f005_a_reset_at_any_byte_is_a_lost_connection() {
                 let mut byte = first;
                 while byte < endpoint.length() {
                     endpoint.next(Answer::ResetAfter(byte));
-                    let broken = broken(&report(&setup));
+                    let broken = failed_step(&report(&setup));
                     assert_eq!(broken["code"], "connection_lost", "after {byte} bytes, {secure}: {broken:#}");
                     byte += THREADS;
                 }
@@ -385,9 +385,9 @@ fn f019_a_redirect_is_never_followed() {
         ["301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"]
     {
         endpoint.next(Answer::Bytes(answer(status, &[("Location", &canary.url())], "")));
-        let broken = broken(&report(&setup));
+        let broken = failed_step(&report(&setup));
         assert_eq!(broken["code"], "redirected", "{status}");
-        assert!(broken["told"].as_str().unwrap().contains("to http://127.0.0.1:"), "{broken:#}");
+        assert!(broken["message"].as_str().unwrap().contains("to http://127.0.0.1:"), "{broken:#}");
     }
     assert!(canary.heard().is_empty());
 }
@@ -410,7 +410,7 @@ fn f122_an_answer_cannot_forge_a_log_line_or_make_a_secret_be_said() {
     let setup = setup(&endpoint, &volume).set("dex_basic_auth", "user:canary-se+cret");
     let mut sidecar = setup.arguments("--log-level debug").run();
     endpoint.until_heard(6);
-    sidecar.process.until_said("code=access_denied", 2);
+    sidecar.process.until_logged("code=access_denied", 2);
     assert!(!sidecar.process.output().contains("dXNlcjpjYW5hcnk"), "{}", sidecar.process.output());
     assert!(sidecar.process.output().lines().all(|line| !line.starts_with("2026-01-01")));
 }
@@ -421,7 +421,7 @@ fn f022_retry_after_is_honoured() {
     let volume = Volume::with("eyJh.eyJi.canary");
     endpoint.next(Answer::Bytes(answer("429 Too Many Requests", &[("Retry-After", "2")], "")));
     let mut sidecar = setup(&endpoint, &volume).run();
-    sidecar.process.until_said("next_try_in=2s", 1);
+    sidecar.process.until_logged("retry_in=2", 1);
     sidecar.until_token();
 }
 
@@ -435,10 +435,10 @@ fn ipv6_and_names_work_as_well() {
     let by_name =
         by_address.set("dex_endpoint", format!("http://localhost:{}/dex/token", endpoint.address().port()));
     let report = report(&by_name);
-    let name = report["rungs"][2]["told"].as_str().unwrap();
+    let name = report["steps"][2]["message"].as_str().unwrap();
     if name.contains("::1") {
-        assert_eq!(report["sound"], true, "{report:#}");
+        assert_eq!(report["ok"], true, "{report:#}");
     } else {
-        assert_eq!(broken(&report)["code"], "connect_refused", "{report:#}");
+        assert_eq!(failed_step(&report)["code"], "connect_refused", "{report:#}");
     }
 }

@@ -26,7 +26,7 @@ fn f119_wrong_settings_are_told_all_at_once_and_end_with_78() {
         for told in [
             "dex_endpoint is not set",
             "dex_refresh_before has a number without a unit: use a duration such as 1h30m",
-            "DEXSIDECAR_CAFILE is no setting: did you mean DEXSIDECAR_CA_FILE?",
+            "DEXSIDECAR_CAFILE is an unknown setting: did you mean DEXSIDECAR_CA_FILE?",
         ] {
             assert!(done.stderr.contains(told), "{command:?}: {told}\n{}", done.stderr);
         }
@@ -198,9 +198,9 @@ fn an_expired_token_is_removed_at_the_start_where_that_is_asked_for() {
         let output = setup.output();
         fs::write(&output, "eyJhbGciOiJFUzI1NiJ9.eyJleHAiOjE3MDAwMDAwMDB9.sig").unwrap();
         let mut sidecar = setup.run();
-        sidecar.process.until_said("code=connection_lost", 1);
+        sidecar.process.until_logged("code=connection_lost", 1);
         assert_eq!(output.exists(), stays, "{on_expiry}");
-        assert_eq!(sidecar.process.said("the expired token's file was removed"), usize::from(!stays));
+        assert_eq!(sidecar.process.logged("expired_token_removed"), usize::from(!stays));
     }
 }
 

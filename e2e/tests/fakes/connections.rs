@@ -3,7 +3,7 @@
 use dexsidecar_e2e::certificates::Authority;
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::relay::Relay;
-use dexsidecar_e2e::sidecar::{Setup, broken, report};
+use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::volume::Volume;
 use dexsidecar_e2e::wire::answer;
 
@@ -19,8 +19,8 @@ fn f006_no_connection_is_kept() {
         Setup::new().subject(&volume).at_stand_in(&endpoint).arguments("--attempt-timeout 3s --key-check 0s");
     let setup = setup.set("dex_endpoint", format!("http://{}/dex/token", relay.address()));
     let mut sidecar = setup.run();
-    sidecar.process.until_said("token written", 3);
-    assert_eq!(sidecar.process.said("code="), 0, "{}", sidecar.process.output());
+    sidecar.process.until_logged("token_written", 3);
+    assert_eq!(sidecar.process.logged("code="), 0, "{}", sidecar.process.output());
     assert!(relay.connections() >= 3);
 }
 
@@ -37,7 +37,7 @@ fn f020_packets_that_vanish_end_an_attempt_in_time() {
             .set("dex_endpoint", format!("https://{}/dex/token", relay.address()))
             .set("DEXSIDECAR_CA_FILE", authority.file().to_str().expect("UTF-8"))
             .arguments("--attempt-timeout 1s");
-        let told = broken(&report(&setup));
+        let told = failed_step(&report(&setup));
         assert_eq!(told["code"], "timed_out", "{lets_through} bytes: {told:#}");
     }
 }
@@ -58,9 +58,9 @@ fn f020_a_path_that_swallows_the_server_s_certificates_is_told_as_the_handshake(
                     .set("dex_endpoint", format!("https://{}/dex/token", relay.address()))
                     .set("DEXSIDECAR_CA_FILE", authority.file().to_str().expect("UTF-8"))
                     .arguments("--attempt-timeout 1s");
-                let told = broken(&report(&setup));
+                let told = failed_step(&report(&setup));
                 assert_eq!(told["code"], "timed_out", "{lets_back} bytes: {told:#}");
-                let words = told["told"].as_str().unwrap_or_default();
+                let words = told["message"].as_str().unwrap_or_default();
                 assert!(words.contains("in the TLS handshake with"), "{lets_back} bytes: {told:#}");
             });
         }
@@ -79,6 +79,6 @@ fn f034_another_type_of_token_than_asked_for_is_taken_and_told_once() {
         endpoint.next(Answer::Bytes(answer("200 OK", &[("Content-Type", "application/json")], &body)));
     }
     let mut sidecar = Setup::new().subject(&volume).at_stand_in(&endpoint).run();
-    sidecar.process.until_said("token written", 4);
-    assert_eq!(sidecar.process.said("another type of token was issued"), 1, "{}", sidecar.process.output());
+    sidecar.process.until_logged("token_written", 4);
+    assert_eq!(sidecar.process.logged("issued_token_type_differs"), 1, "{}", sidecar.process.output());
 }

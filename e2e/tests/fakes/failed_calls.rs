@@ -18,7 +18,7 @@ use rustix::process::Signal;
 /// A token of before, that any endpoint's is better than: it has expired.
 const OLD: &str = "eyJhbGciOiJFUzI1NiJ9.eyJleHAiOjE3MDAwMDAwMDB9.sig";
 
-/// What a full, broken, read-only, limited, busy or vanished file system says.
+/// What a full, failed_step, read-only, limited, busy or vanished file system says.
 const EVERY: [&str; 7] = ["ENOSPC", "EIO", "EROFS", "EDQUOT", "EMFILE", "EBUSY", "ENOENT"];
 
 /// What comes of a call that fails each time.
@@ -200,11 +200,11 @@ fn arguments(way: &Way, folder: &Path) -> String {
 /// Waits until it has come to what it must come to.
 fn plays(sidecar: &mut Sidecar, trace: &Trace, way: &Way) {
     if way.then == Then::NewIsThere {
-        sidecar.process.until_said("token written", 1);
-        assert_eq!(sidecar.process.said("stage=output"), 0, "{way:?}: {}", sidecar.process.timeline());
+        sidecar.process.until_logged("token_written", 1);
+        assert_eq!(sidecar.process.logged("step=output"), 0, "{way:?}: {}", sidecar.process.timeline());
         return;
     }
-    sidecar.process.until_said("stage=output", 1);
+    sidecar.process.until_logged("step=output", 1);
     let another = |words: &str| {
         let lines = trace.lines();
         let names = lines.iter().filter(|line| line.contains(words)).filter_map(|line| {

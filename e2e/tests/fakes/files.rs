@@ -29,16 +29,16 @@ fn f058_f061_a_bad_subject_token_is_never_sent_and_its_successor_is() {
     let path = folder.path().join("subject");
     let mut sidecar =
         Setup::new().at_stand_in(&endpoint).set("dex_file_subject_token", path.to_str().unwrap()).run();
-    sidecar.process.until_said("code=subject_token_missing", 1);
+    sidecar.process.until_logged("code=subject_token_missing", 1);
     let _ = fs::create_dir(&path);
-    sidecar.process.until_said("code=subject_token_not_a_file", 1);
+    sidecar.process.until_logged("code=subject_token_not_a_file", 1);
     let _ = fs::remove_dir(&path);
     fs::write(&path, "canary".repeat(20_000)).unwrap();
-    sidecar.process.until_said("code=subject_token_too_large", 1);
+    sidecar.process.until_logged("code=subject_token_too_large", 1);
     fs::write(&path, "two canary words").unwrap();
-    sidecar.process.until_said("code=subject_token_malformed", 1);
+    sidecar.process.until_logged("code=subject_token_malformed", 1);
     fs::write(&path, "").unwrap();
-    sidecar.process.until_said("code=subject_token_empty", 1);
+    sidecar.process.until_logged("code=subject_token_empty", 1);
     assert!(endpoint.heard().is_empty());
     // Each names the path. That none repeats what is in the file is looked at whenever a sidecar ends.
     let told = sidecar.process.lines().into_iter().filter(|line| line.text.contains("code=subject_token_"));
@@ -77,15 +77,15 @@ fn f120_a_file_of_the_form_that_cannot_be_read_any_more_is_remembered() {
     fs::write(&file, "from-a-file\n").unwrap();
     let setup = setup.unset("dex_connector_id").set("dex_file_connector_id", file.to_str().unwrap());
     let mut sidecar = setup.run();
-    sidecar.process.until_said("token written", 1);
+    sidecar.process.until_logged("token_written", 1);
     fs::remove_file(&file).unwrap();
     sidecar.process.signal(Signal::HUP);
-    sidecar.process.until_said("token written", 2);
-    assert_eq!(sidecar.process.said("what it held before is used"), 1, "{}", sidecar.process.output());
+    sidecar.process.until_logged("token_written", 2);
+    assert_eq!(sidecar.process.logged("input_unreadable"), 1, "{}", sidecar.process.output());
     // It comes back with something else in it.
     fs::write(&file, "another").unwrap();
     sidecar.process.signal(Signal::HUP);
-    sidecar.process.until_said("token written", 3);
+    sidecar.process.until_logged("token_written", 3);
     let sent = endpoint.heard().iter().map(|heard| heard.field("connector_id")).collect::<Vec<_>>();
     assert_eq!(sent, ["from-a-file", "from-a-file", "another"].map(|sent| Some(sent.to_owned())));
 }
@@ -98,7 +98,7 @@ fn f071_f072_a_missing_folder_costs_no_further_exchange() {
     let folder = setup.folder().join("late");
     let setup = setup.set("dex_access_token_file", folder.join("token").to_str().unwrap());
     let mut sidecar = setup.run();
-    sidecar.process.until_said("code=output_folder_missing", 1);
+    sidecar.process.until_logged("code=output_folder_missing", 1);
     fs::create_dir(&folder).unwrap();
     sidecar.until_token();
     assert_eq!(endpoint.heard().len(), 1);
@@ -125,9 +125,9 @@ fn f077_f078_what_is_no_file_is_told_or_replaced_and_never_waited_for() {
         let output = folder.output();
         fs::create_dir(&output).unwrap();
         let mut sidecar = folder.run();
-        sidecar.process.until_said("code=output_is_a_folder", 1);
+        sidecar.process.until_logged("code=output_is_a_folder", 1);
         fs::remove_dir(&output).unwrap();
-        sidecar.process.until_said("token written", 1);
+        sidecar.process.until_logged("token_written", 1);
         assert!(output.is_file(), "{write_mode}");
     }
 }

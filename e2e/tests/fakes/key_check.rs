@@ -102,6 +102,6 @@ fn f019_keys_are_not_looked_for_where_a_redirect_leads() {
     let volume = Volume::with("eyJh.eyJi.canary");
     let setup = Setup::new().subject(&volume).at_stand_in(&endpoint).arguments("--key-check 1s");
     let mut sidecar = setup.run();
-    sidecar.process.until_said("the key check rests", 1);
+    sidecar.process.until_logged("key_check_suspended", 1);
     assert!(endpoint.keys_asked() >= 2 && canary.keys_asked() == 0 && canary.heard().is_empty());
 }

@@ -34,17 +34,17 @@ fn f106_without_descriptors_it_waits_and_heals() {
     endpoint.always(Answer::Token(4));
     let volume = Volume::with("eyJh.eyJi.canary");
     let mut sidecar = setup(&endpoint, &volume).run();
-    sidecar.process.until_said("token written", 1);
+    sidecar.process.until_logged("token_written", 1);
     let pid = Pid::from_raw(sidecar.process.pid().cast_signed()).unwrap();
     // Not one more than it has now.
     let few = Rlimit { current: Some(descriptors(&sidecar) as u64 - 1), maximum: Some(1024) };
     prlimit(Some(pid), Resource::Nofile, few).unwrap();
-    sidecar.process.until("it says so", |process| process.said("code=") > 0);
+    sidecar.process.until("it says so", |process| process.logged("code=") > 0);
     let said = sidecar.process.output();
     assert!(said.contains("Too many open files") || said.contains("os error 24"), "{said}");
     let enough = Rlimit { current: Some(1024), maximum: Some(1024) };
     prlimit(Some(pid), Resource::Nofile, enough).unwrap();
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
     assert_eq!(sidecar.terminate(), Some(0));
 }
 
@@ -85,11 +85,11 @@ fn f107_without_threads_it_goes_on() {
         Process::start("dexsidecar", command)
     };
     let mut by_address = start(endpoint.url());
-    by_address.until_said("token written", 2);
+    by_address.until_logged("token_written", 2);
     // A look-up needs no thread either.
     let port = endpoint.address().port();
     let mut by_name = start(format!("http://dex.localhost:{port}/dex/token"));
-    by_name.until_said("token written", 2);
+    by_name.until_logged("token_written", 2);
     by_name.signal(Signal::TERM);
     assert_eq!(by_name.ended().code(), Some(0));
 }
@@ -190,7 +190,7 @@ fn no_growth(answers: Vec<(&'static str, Answer)>) {
                 let peak = peak(&sidecar);
                 assert!(peak < 8 * 1024, "{what}: {peak} kB");
                 sidecar.kill_and_run_again();
-                sidecar.process.until_said("the token on disk is still good", 1);
+                sidecar.process.until_logged("token_adopted", 1);
             });
         }
     });
@@ -205,7 +205,7 @@ fn f029_no_list_of_keys_or_grants_makes_it_grow() {
     let setup = setup(&endpoint, &volume).arguments("--key-check 1s").program(&[&shipped()]);
     let mut sidecar = setup.run();
     sidecar.process.until("keys are looked for", |_| endpoint.keys_asked() >= 2);
-    sidecar.process.until_said("the key check rests", 1);
+    sidecar.process.until_logged("key_check_suspended", 1);
     let peak = peak(&sidecar);
     assert!(peak < 8 * 1024, "{peak} kB");
     assert_eq!((endpoint.heard().len(), sidecar.terminate()), (1, Some(0)));
@@ -229,7 +229,7 @@ fn f106_what_it_cannot_begin_with_is_said_and_no_panic() {
         assert!(!done.stderr.contains("panicked") && !done.stderr.is_empty(), "{few}: {}", done.stderr);
     }
     let mut sidecar = setup.program(&["/usr/bin/prlimit".as_ref(), "--fsize=0:0".as_ref(), &program()]).run();
-    sidecar.process.until_said("code=output_failed", 1);
+    sidecar.process.until_logged("code=output_failed", 1);
     assert_eq!(sidecar.terminate(), Some(0));
 }
 
@@ -247,8 +247,8 @@ fn f099_with_little_of_the_processor_it_does_one_thing_at_a_time() {
         sidecar.process.signal(Signal::CONT);
         std::thread::sleep(Duration::from_millis(1));
     }
-    sidecar.process.until_said("token written", 2);
-    let (heard, written) = (endpoint.heard().len(), sidecar.process.said("token written"));
+    sidecar.process.until_logged("token_written", 2);
+    let (heard, written) = (endpoint.heard().len(), sidecar.process.logged("token_written"));
     // One may be on its way.
     assert!((written..=written + 1).contains(&heard) && heard <= 3, "{heard} exchanges for {written} tokens");
 }
@@ -282,7 +282,7 @@ fn f098_ten_years_after_the_start_of_the_machine_it_goes_on() {
     ]);
     command.args(setup.assignments()).arg(program());
     let mut process = Process::start("dexsidecar", command);
-    process.until_said("token written", 3);
+    process.until_logged("token_written", 3);
     let uptime = process.lines().swap_remove(0).text;
     let seconds = uptime.split('.').next().and_then(|seconds| seconds.parse::<u64>().ok());
     assert!(seconds.is_some_and(|seconds| seconds > 315_360_000), "{uptime}");
@@ -320,7 +320,7 @@ fn f121_nothing_of_the_system_is_needed() {
         .arg(root.path())
         .arg("/dexsidecar");
     let mut process = Process::start("dexsidecar", command);
-    process.until_said("token written", 1);
+    process.until_logged("token_written", 1);
     assert!(fs::read_to_string(output.join("token")).unwrap().starts_with("eyJ"));
     // With another uid it does not end with its parent any more.
     process.signal_child(Signal::TERM);

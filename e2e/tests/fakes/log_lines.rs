@@ -17,7 +17,11 @@ fn fake() -> Endpoint {
 }
 
 fn setup(endpoint: &Endpoint, volume: &Volume) -> Setup {
-    Setup::new().at_stand_in(endpoint).subject(volume).set("dex_refresh_interval", "200ms")
+    Setup::new()
+        .at_stand_in(endpoint)
+        .subject(volume)
+        .set("dex_refresh_interval", "200ms")
+        .set("DEXSIDECAR_LOG_FORMAT", "text")
 }
 
 /// A projected ServiceAccount token for this audience.
@@ -62,8 +66,8 @@ fn assert_log(name: &str, log: &str) {
         (r"localhost:\d+", "localhost:PORT"),
         (&*format!(r"{directory}/\.tmp\w+"), "/TMP"),
         (r"version=\S+", "version=VERSION"),
-        (r"\b(\w+_in|in|good_for|token)=[0-9hmsu.]+", "$1=DURATION"),
-        (r"(tries|attempts)=\d+", "$1=N"),
+        (r"\b(\w+_in|response|token)=[0-9hmsu.]+", "$1=DURATION"),
+        (r"(attempts)=\d+", "$1=N"),
         (r"key=\S+", "key=KEY"),
         (r"(expired|lives) [0-9hms.]+ ", "$1 DURATION "),
     ]
@@ -100,7 +104,7 @@ fn the_log_of_a_restart_with_a_valid_token() {
     let setup = setup(&fake, &volume);
     fs::write(setup.output(), token(36_000)).expect("a directory");
     let mut sidecar = setup.run();
-    until(&mut sidecar.process, "on disk");
+    until(&mut sidecar.process, "adopted");
     assert_log("adoption", &terminated(sidecar));
 }
 
@@ -110,7 +114,7 @@ fn the_log_of_an_output_that_another_process_changes() {
     let mut sidecar = setup(&fake, &volume).run();
     until(&mut sidecar.process, "token written");
     fs::write(sidecar.output(), "<html>").expect("a directory");
-    until(&mut sidecar.process, "changed the output");
+    until(&mut sidecar.process, "restoring it");
     sidecar.until_token();
     assert_log("output_changed", &terminated(sidecar));
 }
@@ -132,7 +136,7 @@ fn the_log_of_a_token_that_expires_and_is_removed() {
     fake.always(refusal("401 Unauthorized", "access_denied", ""));
     let mut sidecar =
         setup(&fake, &volume).set("DEXSIDECAR_ON_EXPIRY", "remove").set("DEXSIDECAR_LOG", "info").run();
-    until(&mut sidecar.process, "removed");
+    until(&mut sidecar.process, "removed the file");
     assert_log("expiry", &terminated(sidecar));
 }
 

@@ -30,7 +30,7 @@ fn f088_what_others_do_to_the_file_is_mended_without_an_exchange() {
                 let endpoint = Endpoint::start("127.0.0.1:0", None);
                 let mut sidecar = attentive(&endpoint, volume).run();
                 let token = sidecar.until_token();
-                sidecar.process.until_said("token written", 1);
+                sidecar.process.until_logged("token_written", 1);
                 let output = sidecar.output();
                 match deed {
                     "removed" => fs::remove_file(&output),
@@ -39,7 +39,7 @@ fn f088_what_others_do_to_the_file_is_mended_without_an_exchange() {
                     _ => fs::write(&output, "<html>"),
                 }
                 .expect("a folder of its own");
-                sidecar.process.until_said("the token is put back", 1);
+                sidecar.process.until_logged("output_restored", 1);
                 let whole = || fs::read_to_string(&output).is_ok_and(|found| found == token);
                 sidecar.process.until(&format!("it is mended: {deed}"), |_| whole());
                 // And again, within the same minute.
@@ -64,8 +64,8 @@ fn f088_what_is_done_to_the_file_before_it_is_written_to_the_end_is_seen() {
     let token = sidecar.until_token();
     let file = fs::OpenOptions::new().write(true).open(&output).expect("it is there");
     file.write_all_at(b"foreign", 20).expect("it can be written to");
-    assert_eq!(sidecar.process.said("token written"), 0, "{:?}", trace.lines());
-    sidecar.process.until_said("the token is put back", 1);
+    assert_eq!(sidecar.process.logged("token_written"), 0, "{:?}", trace.lines());
+    sidecar.process.until_logged("output_restored", 1);
     sidecar.process.until("it is whole", |_| fs::read_to_string(&output).is_ok_and(|found| found == token));
     assert_eq!(endpoint.heard().len(), 1);
 }
@@ -79,7 +79,7 @@ fn f076_a_planted_link_is_replaced_and_not_followed() {
     fs::write(&victim, "precious").expect("a folder of its own");
     symlink(&victim, setup.output()).expect("a folder of its own");
     let mut sidecar = setup.run();
-    sidecar.process.until_said("a symbolic link stood in the output's place", 1);
+    sidecar.process.until_logged("symlink_replaced", 1);
     assert_eq!(fs::read_to_string(&victim).expect("it is there"), "precious");
     assert!(sidecar.until_token().starts_with("eyJ"));
 }
@@ -200,9 +200,9 @@ fn f087_three_sidecars_and_one_file_leave_whole_tokens_and_no_storm() {
         sidecars.push(setup().set("dex_access_token_file", output.to_str().expect("UTF-8")).run());
     }
     for sidecar in &mut sidecars {
-        sidecar.process.until_said("token written", 1);
+        sidecar.process.until_logged("token_written", 1);
     }
-    sidecars[0].process.until_said("token written", 3);
+    sidecars[0].process.until_logged("token_written", 3);
     let seen = readers.seen();
     assert_eq!(Seen { reads: 0, ..seen }, Seen::default());
     // Each exchanges in its time, and none because of the others: three in twenty seconds each, and one at its start.
@@ -227,13 +227,13 @@ fn f087_of_two_sidecars_the_one_with_the_shorter_token_gives_way() {
         endpoint
     });
     let mut first = attentive(&short, &volume).run();
-    first.process.until_said("token written", 1);
+    first.process.until_logged("token_written", 1);
     let output = first.output().to_str().expect("UTF-8").to_owned();
     let mut second = attentive(&long, &volume).set("dex_access_token_file", output).run();
-    second.process.until_said("token written", 1);
-    first.process.until_said("a token that lives longer", 1);
+    second.process.until_logged("token_written", 1);
+    first.process.until_logged("output_replaced_by_newer_token", 1);
     // The better one is nobody's to take away, and costs nobody an exchange.
     assert_eq!(long.ledger()(&first.token().expect("it is there")), Judgement::Good);
     assert_eq!((short.heard().len(), long.heard().len()), (1, 1));
-    assert_eq!(first.process.said("put back") + second.process.said("something else"), 0);
+    assert_eq!(first.process.logged("output_restored") + second.process.said("something else"), 0);
 }

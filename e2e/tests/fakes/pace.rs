@@ -29,7 +29,7 @@ fn f109_twenty_restarts_in_a_row_are_no_twenty_exchanges() {
     for _ in 0..20 {
         let again = setup(&endpoint, &volume).set("dex_access_token_file", output.to_str().expect("UTF-8"));
         let mut sidecar = again.run();
-        sidecar.process.until_said("the token on disk is still good", 1);
+        sidecar.process.until_logged("token_adopted", 1);
         sidecar.process.kill();
     }
     let heard = endpoint.heard().len();
@@ -52,7 +52,7 @@ fn f116_pods_that_start_at_once_do_not_come_back_at_once() {
     let dues: BTreeSet<_> = sidecars
         .iter_mut()
         .map(|sidecar| {
-            sidecar.process.until_said("token written", 1);
+            sidecar.process.until_logged("token_written", 1);
             next_exchange(sidecar)
         })
         .collect();
@@ -67,14 +67,14 @@ fn f116_pods_that_start_at_once_do_not_come_back_at_once() {
 fn f096_after_a_stop_past_the_expiry_there_is_one_exchange() {
     let (endpoint, volume) = (endpoint(6), Volume::with("eyJh.eyJi.canary"));
     let mut sidecar = setup(&endpoint, &volume).run();
-    sidecar.process.until_said("token written", 1);
+    sidecar.process.until_logged("token_written", 1);
     let first = sidecar.until_token();
     sidecar.process.signal(Signal::STOP);
     std::thread::sleep(Duration::from_secs(12));
     assert_eq!(endpoint.heard().len(), 1, "it is stopped before the next is due");
     assert_eq!(sidecar.setup().done(&["ready"]).code, Some(1), "what is there has expired");
     sidecar.process.signal(Signal::CONT);
-    sidecar.process.until_said("token written", 2);
+    sidecar.process.until_logged("token_written", 2);
     assert_eq!(endpoint.heard().len(), 2, "{}", sidecar.process.timeline());
     let second = sidecar.until_another_token(&first);
     assert_eq!(endpoint.issued(), [first, second]);
@@ -90,8 +90,8 @@ fn f118_an_outage_of_two_kinds_in_turn_is_two_lines() {
         endpoint.next(Answer::ResetAfter(300));
     }
     let mut sidecar = setup(&endpoint, &volume).set("DEXSIDECAR_LOG", "info").run();
-    sidecar.process.until_said("token written", 1);
-    sidecar.process.until_said("recovered failed_tries=4", 1);
+    sidecar.process.until_logged("token_written", 1);
+    sidecar.process.until_logged("recovered attempts=4", 1);
     let lines = sidecar.process.lines();
     let failures = lines.iter().filter(|line| line.text.contains("code=")).count();
     assert_eq!((failures, lines.len()), (2, 5), "{}", sidecar.process.timeline());

@@ -31,7 +31,7 @@ fn one_thread_when_idle_and_nothing_to_be_looked_into() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
     let mut sidecar = setup(&endpoint, &volume).run();
-    sidecar.process.until_said("token written", 1);
+    sidecar.process.until_logged("token_written", 1);
     let pid = sidecar.process.pid();
     let threads = format!("/proc/{pid}/task");
     sidecar.process.until("only one thread is left", |_| fs::read_dir(&threads).unwrap().count() == 1);
@@ -70,7 +70,7 @@ fn f123_a_peer_of_the_same_uid_cannot_look_into_it() {
         Process::start(name, command)
     };
     let mut process = start("dexsidecar", &copy, None);
-    process.until_said("token written", 1);
+    process.until_logged("token_written", 1);
     // `head` opens and reads as any peer would. The first bytes of the memory's file belong to nobody, so there it is only
     // opened: that is where the door is.
     let read = |pid: u32, file: &str| {
@@ -189,7 +189,7 @@ fn json_lines_are_json_and_the_last_failure_is_left_for_the_kubelet() {
     fs::write(&left, "").unwrap();
     let mut sidecar =
         base.set("DEXSIDECAR_TERMINATION_LOG", left.to_str().unwrap()).arguments("--log-format json").run();
-    sidecar.process.until_said("connect_refused", 1);
+    sidecar.process.until_logged("code=connect_refused", 1);
     for line in sidecar.process.output().lines() {
         let value: serde_json::Value = serde_json::from_str(line).expect(line);
         assert!(value["time"].is_string() && value["level"].is_string() && value["message"].is_string());
@@ -205,7 +205,7 @@ fn f112_the_token_is_there_to_the_end_and_after() {
     endpoint.always(Answer::Token(4));
     let volume = Volume::with("eyJh.eyJi.canary");
     let mut sidecar = setup(&endpoint, &volume).run();
-    sidecar.process.until_said("token written", 3);
+    sidecar.process.until_logged("token_written", 3);
     assert_eq!(sidecar.terminate(), Some(0));
     assert_eq!(sidecar.token(), endpoint.issued().last().cloned());
 }

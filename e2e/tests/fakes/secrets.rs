@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dexsidecar_e2e::dex_answers::{REFUSALS, Told};
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
-use dexsidecar_e2e::sidecar::{CANARY, Setup, assert_no_secret, broken};
+use dexsidecar_e2e::sidecar::{CANARY, Setup, assert_no_secret, failed_step};
 use dexsidecar_e2e::volume::Volume;
 use dexsidecar_e2e::wire::answer;
 use rustix::process::Signal;
@@ -118,9 +118,9 @@ fn check_repeats_no_secret_of_any_refusal() {
             .set("dex_basic_auth", format!("user:{SECRET}"));
         let done = setup.done(&["check", "--json"]);
         let report = serde_json::from_str(&done.stdout).unwrap();
-        let broken = broken(&report);
+        let broken = failed_step(&report);
         assert_eq!(
-            (&broken["rung"], &broken["code"]),
+            (&broken["step"], &broken["code"]),
             (&"exchange".into(), &refusal.code.into()),
             "{report}"
         );
@@ -138,7 +138,7 @@ fn a_crash_leaves_no_core() {
     fs::write(&script, shell).unwrap();
     let program = dexsidecar_e2e::sidecar::program();
     let mut sidecar = setup.program(&[Path::new("/bin/sh"), &script, &program]).run();
-    sidecar.process.until_said("token written", 1);
+    sidecar.process.until_logged("token_written", 1);
     // Not SIGQUIT: what a shell puts into the background may ignore that from birth.
     sidecar.process.signal(Signal::ABORT);
     let status = sidecar.process.ended();

@@ -32,7 +32,7 @@ const STATES: [(&str, State); 8] = [
     ("idle", |volume| {
         let endpoint = endpoint();
         let mut sidecar = setup(&endpoint, volume).run();
-        sidecar.process.until_said("token written", 1);
+        sidecar.process.until_logged("token_written", 1);
         (endpoint, sidecar)
     }),
     ("the middle of a TLS handshake", |volume| {
@@ -56,7 +56,7 @@ const STATES: [(&str, State); 8] = [
     ("between two tries", |volume| {
         let endpoint = endpoint();
         let mut sidecar = setup(&endpoint, volume).set("dex_endpoint", "http://127.0.0.1:1/token").run();
-        sidecar.process.until_said("code=connect_refused", 1);
+        sidecar.process.until_logged("code=connect_refused", 1);
         (endpoint, sidecar)
     }),
     ("waiting for a folder", |volume| {
@@ -64,7 +64,7 @@ const STATES: [(&str, State); 8] = [
         let setup = setup(&endpoint, volume);
         let nowhere = setup.folder().join("not/there").to_str().expect("UTF-8").to_owned();
         let mut sidecar = setup.set("dex_access_token_file", nowhere).run();
-        sidecar.process.until_said("code=output_folder_missing", 1);
+        sidecar.process.until_logged("code=output_folder_missing", 1);
         (endpoint, sidecar)
     }),
 ];
@@ -139,14 +139,14 @@ fn f043_f102_a_signal_brings_a_new_token_at_once_and_a_storm_of_them_no_more_tha
             scope.spawn(move || {
                 let endpoint = endpoint();
                 let mut sidecar = setup(&endpoint, volume).run();
-                sidecar.process.until_said("token written", 1);
+                sidecar.process.until_logged("token_written", 1);
                 for _ in 0..5 {
                     sidecar.process.signal(signal);
                 }
-                sidecar.process.until_said("token written", 2);
+                sidecar.process.until_logged("token_written", 2);
                 // It comes within five seconds of the last exchange that was asked for so, and is put off.
                 sidecar.process.signal(signal);
-                sidecar.process.until_said("token written", 3);
+                sidecar.process.until_logged("token_written", 3);
                 assert_eq!(endpoint.heard().len(), 3, "{signal:?}\n{}", sidecar.process.timeline());
                 assert_eq!(sidecar.token(), endpoint.issued().pop());
                 let lines = sidecar.process.lines();
@@ -162,11 +162,11 @@ fn f043_f102_a_signal_brings_a_new_token_at_once_and_a_storm_of_them_no_more_tha
 fn f102_sigpipe_is_nothing_to_it() {
     let (endpoint, volume) = (endpoint(), Volume::with("eyJh.eyJi.canary"));
     let mut sidecar = setup(&endpoint, &volume).run();
-    sidecar.process.until_said("token written", 1);
+    sidecar.process.until_logged("token_written", 1);
     for _ in 0..3 {
         sidecar.process.signal(Signal::PIPE);
     }
     sidecar.process.signal(Signal::HUP);
-    sidecar.process.until_said("token written", 2);
-    assert_eq!(sidecar.process.said("as a signal asks"), 1, "SIGPIPE asks for nothing");
+    sidecar.process.until_logged("token_written", 2);
+    assert_eq!(sidecar.process.logged("refresh_requested"), 1, "SIGPIPE asks for nothing");
 }

@@ -33,7 +33,7 @@ fn f089_no_read_of_many_is_torn_or_mixed() {
     let output = setup.output();
     let mut sidecar = setup.run();
     let first = sidecar.until_token();
-    sidecar.process.until_said("token written", 2);
+    sidecar.process.until_logged("token_written", 2);
     let [judge, second] = [endpoint.ledger(), endpoint.ledger()];
     let last = endpoint.issued().pop().expect("two were issued");
     let mixed = format!("{}{}", &first[..first.len() / 2], &last[first.len() / 2..]);
@@ -45,7 +45,7 @@ fn f089_no_read_of_many_is_torn_or_mixed() {
     let wanted = if long() { 10_000_000 } else { 300_000 };
     let patience = Duration::from_secs(if long() { 1_800 } else { 120 });
     sidecar.process.until_within(patience, "enough is read", |process| {
-        readers.seen().reads >= wanted && process.said("token written") >= 7
+        readers.seen().reads >= wanted && process.logged("token_written") >= 7
     });
     let seen = readers.seen();
     assert_eq!(Seen { reads: 0, ..seen }, Seen::default(), "of {} reads", seen.reads);
@@ -86,7 +86,7 @@ fn f089_no_read_between_thousands_of_replacements_is_mixed() {
 /// How long this setup takes to its first token, so that attacks can be spread over all that it does until then.
 fn time_to_token(setup: Setup) -> Duration {
     let mut sidecar = setup.run();
-    sidecar.process.until_said("token written", 1);
+    sidecar.process.until_logged("token_written", 1);
     let lines = sidecar.process.lines();
     let written =
         lines.iter().find(|line| line.text.contains("token written")).expect("it was said just now");
@@ -139,7 +139,7 @@ fn f083_no_kill_of_many_leaves_anything_but_a_whole_token() {
     let seen = readers.seen();
     assert_eq!(Seen { reads: 0, ..seen }, Seen::default(), "of {} reads", seen.reads);
     let mut last = again().run();
-    last.process.until_said("token written", 1);
+    last.process.until_logged("token_written", 1);
 }
 
 /// Told to end at instants spread over its way to its first token: it ends with 0, and what it leaves is a whole token or

@@ -251,7 +251,7 @@ fn f091_calls_that_are_a_luxury_are_done_without() {
 fn done_without(world: &World, call: &str, error: &str) {
     let (trace, setup) = Trace::of(world.setup(), &format!("-e trace={call} -e inject={call}:error={error}"));
     let mut sidecar = setup.set("DEXSIDECAR_LOG", "info").run();
-    sidecar.process.until_said("token written", 2);
+    sidecar.process.until_logged("token_written", 2);
     sidecar.process.signal_child(Signal::TERM);
     let what = format!("{call} {error}");
     assert_eq!(sidecar.process.ended_within(Duration::from_secs(20)), Some(Some(0)), "{what}");

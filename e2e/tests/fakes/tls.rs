@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use dexsidecar_e2e::process::tied;
-use dexsidecar_e2e::sidecar::{Setup, broken, report, shipped};
+use dexsidecar_e2e::sidecar::{Setup, failed_step, report, shipped};
 use dexsidecar_e2e::volume::Volume;
 
 /// Go's server, which ends with the value.
@@ -95,14 +95,14 @@ fn refused(kinds: &[(&str, &str, &[&str])]) {
     for (kind, code, words) in kinds {
         let served = server.serves(kind);
         let setup = setup(&served, &volume);
-        let failed = broken(&report(&setup));
+        let failed = failed_step(&report(&setup));
         assert_eq!(failed["code"], *code, "{kind} (Go: {}): {failed:#}", served.go);
         let text = failed.to_string();
         for word in *words {
             assert!(text.contains(word), "{kind} (Go: {}): {word} is not in {failed:#}", served.go);
         }
         for raw in ["Other(", "OtherError", "http://", "AlgorithmIdentifier", "["] {
-            let told = failed["told"].as_str().unwrap();
+            let told = failed["message"].as_str().unwrap();
             assert!(!told.contains(raw), "{kind}: {told}");
         }
     }

@@ -20,13 +20,13 @@ fn f041_a_token_and_an_answer_that_differ_about_its_life_are_told_once() {
     let body = format!(r#"{{"access_token":"{token}","token_type":"bearer","expires_in":3600}}"#);
     endpoint.always(Answer::Bytes(answer("200 OK", &[], &body)));
     let mut sidecar = Setup::new().subject(&volume).at_stand_in(&endpoint).run();
-    sidecar.process.until_said("token written", 1);
-    sidecar.process.until_said("the shorter counts expires_in=1h token=2h", 1);
+    sidecar.process.until_logged("token_written", 1);
+    sidecar.process.until_logged("expires_in_differs response=3600 token=7200", 1);
     assert!(sidecar.process.output().contains("good_for=59m59s"), "{}", sidecar.process.output());
     sidecar.process.signal(Signal::HUP);
     endpoint.until_heard(2);
     assert_eq!(sidecar.terminate(), Some(0));
-    assert_eq!(sidecar.process.said("the shorter counts"), 1);
+    assert_eq!(sidecar.process.logged("expires_in_differs"), 1);
 }
 
 #[test]
@@ -37,11 +37,11 @@ fn f054_a_subject_token_for_the_api_server_is_told_once() {
         let volume = Volume::with(&issuer.token_with(3_600, &json!({"aud": [audience]})));
         let heard = endpoint.heard().len();
         let mut sidecar = Setup::new().subject(&volume).at_stand_in(&endpoint).run();
-        sidecar.process.until_said("token written", 1);
+        sidecar.process.until_logged("token_written", 1);
         sidecar.process.signal(Signal::HUP);
         endpoint.until_heard(heard + 2);
         assert_eq!(sidecar.terminate(), Some(0));
-        assert_eq!(sidecar.process.said("its audience is the API server"), times, "{audience}");
+        assert_eq!(sidecar.process.logged("subject_token_warning"), times, "{audience}");
     }
 }
 
@@ -54,11 +54,11 @@ fn f071_a_missing_folder_is_told_while_dex_is_away() {
     let setup = Setup::new().subject(&volume).at_stand_in(&endpoint);
     let output = setup.folder().join("not-there-yet/token");
     let mut sidecar = setup.set("dex_access_token_file", output.to_str().unwrap()).run();
-    sidecar.process.until_said("code=output_folder_missing", 1);
+    sidecar.process.until_logged("code=output_folder_missing", 1);
     fs::create_dir(output.parent().unwrap()).unwrap();
     endpoint.always(Answer::Token(3_600));
     sidecar.until_token();
-    assert_eq!(sidecar.process.said("code=output_folder_missing"), 1);
+    assert_eq!(sidecar.process.logged("code=output_folder_missing"), 1);
 }
 
 /// A write that takes longer than an attempt may take is told while it lasts.
@@ -69,8 +69,8 @@ fn f086_a_disk_that_stalls_is_told() {
     let setup = Setup::new().subject(&volume).at_stand_in(&endpoint);
     let (_trace, setup) = Trace::of(setup, "-e trace=fsync -e inject=fsync:delay_enter=25s:when=1");
     let mut sidecar = setup.run();
-    sidecar.process.until_said("the output's volume does not answer", 1);
-    sidecar.process.until_said("token written", 1);
+    sidecar.process.until_logged("write_slow", 1);
+    sidecar.process.until_logged("token_written", 1);
     assert_eq!(endpoint.heard().len(), 1, "a stalled disk is no reason for another exchange");
 }
 
@@ -99,7 +99,7 @@ fn f122_an_answer_cannot_forge_facts_of_a_log_line() {
     let forged = r#"{"error":"access_denied","error_description":"no code=forged \" health=fresh"}"#;
     endpoint.always(Answer::Bytes(answer("401 Unauthorized", &[], forged)));
     let mut sidecar = Setup::new().subject(&volume).at_stand_in(&endpoint).run();
-    sidecar.process.until_said("code=access_denied", 1);
+    sidecar.process.until_logged("code=access_denied", 1);
     let said = sidecar.process.output();
     let line = said.lines().find(|line| line.contains("code=forged")).unwrap();
     assert!(

@@ -5,7 +5,7 @@ use std::fs;
 
 use dexsidecar_e2e::certificates::Authority;
 use dexsidecar_e2e::endpoint::Endpoint;
-use dexsidecar_e2e::sidecar::{Setup, broken, report};
+use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::volume::Volume;
 
 /// `kubectl create secret --from-file`, of a file that `echo` made: whatever comes from it ends with a line break.
@@ -63,9 +63,9 @@ fn f152_a_proxy_s_variable_may_end_with_a_line_break() {
             .subject(&volume)
             .set("dex_endpoint", "https://dex.invalid/token")
             .set(name, "http://127.0.0.1:1\n");
-        let broken = broken(&report(&setup));
+        let broken = failed_step(&report(&setup));
         assert_eq!(broken["code"], "proxy_failed", "{broken:#}");
-        let told = broken["told"].as_str().unwrap_or_default();
+        let told = broken["message"].as_str().unwrap_or_default();
         let expected = format!("http://127.0.0.1:1 of {name}: nothing listens there");
         assert!(told.contains(&expected), "{broken:#}");
     }

@@ -133,7 +133,7 @@ fn f155_the_mode_is_reported_once_and_not_with_each_token() {
     let (_trace, setup) =
         Trace::of(setup, "-e trace=fchmod,fsync -e inject=fchmod:error=EPERM -e inject=fsync:error=EINVAL");
     let mut sidecar = setup.run();
-    sidecar.process.until_said("token written", 3);
+    sidecar.process.until_logged("token_written", 3);
     for words in [
         "the mode of the token file cannot be set",
         "the token file cannot be flushed",

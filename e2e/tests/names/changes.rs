@@ -37,10 +37,10 @@ fn f007_a_failed_lookup_is_reported_and_heals() {
         let failed = looked_up(&setup).expect_err("it has no address");
         assert_eq!(failed.0, code, "{name}: {}", failed.1);
         let mut sidecar = setup.run();
-        sidecar.process.until_said(&format!("code={code}"), 1);
+        sidecar.process.until_logged(&format!("code={code}"), 1);
         names().set(name, Reply::Address(Ipv4Addr::LOCALHOST));
         sidecar.until_token();
-        sidecar.process.until_said("recovered", 1);
+        sidecar.process.until_logged("recovered", 1);
     }
 }
 
@@ -59,7 +59,7 @@ fn f007_a_lookup_that_fails_later_keeps_the_token() {
         let token = sidecar.until_token();
         names().set(name, reply);
         sidecar.process.signal(Signal::HUP);
-        sidecar.process.until_said(&format!("code={code}"), 1);
+        sidecar.process.until_logged(&format!("code={code}"), 1);
         assert_eq!(sidecar.token(), Some(token), "{name}");
         assert_eq!(sidecar.setup().done(&["ready"]).code, Some(0), "{name}");
     }
@@ -89,7 +89,7 @@ fn f008_a_silent_name_server_delays_nothing_else() {
     reply(Reply::Silence);
     let asks = || names().asked().iter().filter(|name| name.starts_with("silent.test")).count();
     let mut sidecar = setup(&endpoint, &volume, "silent.test").arguments("--attempt-timeout 500ms").run();
-    sidecar.process.until_said("code=timed_out", 1);
+    sidecar.process.until_logged("code=timed_out", 1);
     drop(sidecar);
     // Four names without an answer take four seconds. SIGTERM must not wait for them.
     let before = asks();
@@ -120,7 +120,7 @@ fn f008_a_silent_name_server_costs_no_thread_and_delays_no_exit() {
     assert_eq!(sidecar.process.ended_within(Duration::from_secs(10)), Some(Some(0)));
 
     let mut sidecar = hanging().arguments("--attempt-timeout 200ms --log-level debug").run();
-    sidecar.process.until_said("code=timed_out", 4);
+    sidecar.process.until_logged("code=timed_out", 4);
     let tasks = fs::read_dir(format!("/proc/{}/task", sidecar.process.pid())).expect("it runs").count();
     assert_eq!(tasks, 1, "threads");
     sidecar.process.signal(Signal::TERM);
@@ -142,8 +142,8 @@ fn f121_without_ipv6_a_name_of_both_families_is_reached() {
     for name in ["localhost", "both.test"] {
         let mut sidecar = setup(&endpoint, &volume, name).run();
         sidecar.until_token();
-        sidecar.process.until_said("token written", 1);
-        assert_eq!(sidecar.process.said("code="), 0, "{name}: {}", sidecar.process.output());
+        sidecar.process.until_logged("token_written", 1);
+        assert_eq!(sidecar.process.logged("code="), 0, "{name}: {}", sidecar.process.output());
     }
 }
 
@@ -175,7 +175,7 @@ fn f010_a_changed_resolv_conf_is_used_at_the_next_exchange() {
     // No server listens there.
     write("127.0.0.9", "old.example");
     let mut sidecar = etc.around(setup(&first, &volume, "rewritten")).run();
-    sidecar.process.until_said("code=name_lookup_failed", 1);
+    sidecar.process.until_logged("code=name_lookup_failed", 1);
     write("127.0.0.1", "old.example");
     first.until_heard(1);
     let token = sidecar.until_token();

@@ -99,11 +99,11 @@ fn f007_coredns_that_denies_a_name_or_lost_its_upstream_is_reported() {
         assert_eq!(failed.0, code, "{name}: {}", failed.1);
         assert!(failed.1.contains(name) && failed.1.contains(words), "{}", failed.1);
         let mut sidecar = etc.around(dex.under(name)).run();
-        sidecar.process.until_said(&format!("code={code}"), 1);
+        sidecar.process.until_logged(&format!("code={code}"), 1);
         names().set(name, HERE);
         // CoreDNS remembers denials for 30 s, and errors for 5 s.
         sidecar.until_token();
-        sidecar.process.until_said("recovered", 1);
+        sidecar.process.until_logged("recovered", 1);
     }
     let failed =
         dex.looked_up(&pod(""), "nowhere.auth.svc.cluster.local").expect_err("there is no such Service");
@@ -135,9 +135,9 @@ fn f128_coredns_is_killed_and_started_again() {
     let token = sidecar.until_token();
     coredns.kill();
     sidecar.process.signal(Signal::HUP);
-    sidecar.process.until_said("code=name_lookup_failed", 1);
+    sidecar.process.until_logged("code=name_lookup_failed", 1);
     assert_eq!(sidecar.token().as_ref(), Some(&token), "the token stays");
     coredns.start_again();
     sidecar.until_another_token(&token);
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
 }

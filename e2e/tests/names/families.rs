@@ -85,10 +85,10 @@ fn f124_both_families_fail_until_one_recovers() {
         names().set_family(&name, Family::Aaaa, aaaa);
         let etc = Etc::with(ONCE);
         let mut sidecar = etc.around(dex.under(&name)).run();
-        sidecar.process.until_said(&format!("code={code}"), 1);
+        sidecar.process.until_logged(&format!("code={code}"), 1);
         names().set_family(&name, Family::A, HERE);
         sidecar.until_token();
-        sidecar.process.until_said("recovered", 1);
+        sidecar.process.until_logged("recovered", 1);
     }
 }
 

@@ -60,10 +60,10 @@ fn f127_the_hosts_file_is_read_at_each_exchange() {
     let dex = Dex::start();
     let etc = Etc::with(ONCE);
     let mut sidecar = etc.around(dex.under("hosts-later.test")).run();
-    sidecar.process.until_said("code=name_not_found", 1);
+    sidecar.process.until_logged("code=name_not_found", 1);
     etc.write("hosts", "127.0.0.1 hosts-later.test\n");
     sidecar.until_token();
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
 }
 
 /// Bytes without any order, the same in each run, of which some are newlines.
@@ -162,7 +162,7 @@ fn f133_files_without_a_usable_server_are_reported_and_heal() {
         assert_eq!(failed.0, "name_lookup_failed");
         assert!(failed.1.contains("unusable.test") && failed.1.contains(words), "{}", failed.1);
         let mut sidecar = etc.around(dex.under("unusable.test")).run();
-        sidecar.process.until_said("code=name_lookup_failed", 1);
+        sidecar.process.until_logged("code=name_lookup_failed", 1);
         etc.write("resolv.conf", ONCE);
         sidecar.until_token();
     }

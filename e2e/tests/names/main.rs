@@ -23,7 +23,7 @@ use std::sync::OnceLock;
 use dexsidecar_e2e::endpoint::Endpoint;
 use dexsidecar_e2e::names::NameServer;
 use dexsidecar_e2e::process::tied;
-use dexsidecar_e2e::sidecar::{Setup, broken, program, report, shipped};
+use dexsidecar_e2e::sidecar::{Setup, failed_step, program, report, shipped};
 use dexsidecar_e2e::volume::Volume;
 use libtest_mimic::{Arguments, Trial};
 use tempfile::TempDir;
@@ -169,12 +169,12 @@ fn looked_up(setup: &Setup) -> Result<BTreeSet<IpAddr>, (String, String)> {
 /// The addresses in the name step of a report, or the code and the text of its failure.
 fn found(report: &serde_json::Value) -> Result<BTreeSet<IpAddr>, (String, String)> {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let failed = broken(report);
-    if failed["rung"] == "name" {
-        return Err((text(&failed["code"]), text(&failed["told"])));
+    let failed = failed_step(report);
+    if failed["step"] == "name" {
+        return Err((text(&failed["code"]), text(&failed["message"])));
     }
-    let steps = report["rungs"].as_array().cloned().unwrap_or_default();
-    let step = steps.iter().find(|step| step["rung"] == "name").map(|step| text(&step["told"]));
+    let steps = report["steps"].as_array().cloned().unwrap_or_default();
+    let step = steps.iter().find(|step| step["step"] == "dns").map(|step| text(&step["message"]));
     let step = step.unwrap_or_else(|| panic!("there is a name step: {report:#}"));
     // Where they come from stands in brackets.
     let list = step.split(" (").next().unwrap_or_default();

@@ -37,13 +37,13 @@ fn f007_a_malformed_answer_is_reported_or_ignored_and_heals() {
                     setup(endpoint, volume, &format!("{name}.")).arguments("--attempt-timeout 4s").run();
                 // A resolver may use the part of a message that it can parse.
                 sidecar.process.until(&format!("{lie:?} is reported or ignored"), |process| {
-                    process.said("code=name_")
-                        + process.said("code=timed_out")
-                        + process.said("token written")
+                    process.logged("code=name_")
+                        + process.logged("code=timed_out")
+                        + process.logged("token_written")
                         > 0
                 });
                 names().set(&name, Reply::Address(Ipv4Addr::LOCALHOST));
-                sidecar.process.until_said("token written", 1);
+                sidecar.process.until_logged("token_written", 1);
                 assert_eq!(sidecar.terminate(), Some(0), "{lie:?}");
             });
         }
@@ -156,7 +156,7 @@ fn heals(lies: &[Lie]) {
                     assert_eq!(failed.0, code, "{lie:?}, {options}: {}", failed.1);
                     assert!(failed.1.contains(&name) && failed.1.contains("127.0.0.1"), "{}", failed.1);
                     let mut sidecar = etc.around(dex.under(&name)).run();
-                    sidecar.process.until_said(&format!("code={code}"), 1);
+                    sidecar.process.until_logged(&format!("code={code}"), 1);
                     names().set(&name, HERE);
                     sidecar.until_token();
                     assert_eq!(sidecar.terminate(), Some(0), "{lie:?}");

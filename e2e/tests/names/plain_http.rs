@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use dexsidecar_e2e::names::Reply;
-use dexsidecar_e2e::sidecar::{broken, report};
+use dexsidecar_e2e::sidecar::{failed_step, report};
 
 use super::{Dex, Test, names, tests};
 
@@ -46,17 +46,17 @@ fn f154_plain_http_to_a_public_address_is_refused_when_it_is_known() {
     ] {
         names().set(name, reply);
         let setup = dex.under(name).unset("DEXSIDECAR_ALLOW_INSECURE_HTTP");
-        let failed = broken(&report(&setup));
+        let failed = failed_step(&report(&setup));
         assert_eq!(failed["code"], "plain_http_refused", "{name}: {failed:#}");
         assert!(failed.to_string().contains("DEXSIDECAR_ALLOW_INSECURE_HTTP"), "{failed:#}");
         let mut sidecar = setup.run();
-        sidecar.process.until_said("code=plain_http_refused", 1);
+        sidecar.process.until_logged("code=plain_http_refused", 1);
         names().set(name, Reply::Address(Ipv4Addr::LOCALHOST));
         sidecar.until_token();
     }
     // With the setting it is tried.
     names().set("allowed.test", Reply::Address(Ipv4Addr::new(192, 0, 2, 7)));
-    let failed = broken(&report(&dex.under("allowed.test")));
+    let failed = failed_step(&report(&dex.under("allowed.test")));
     assert_eq!(failed["code"], "connect_failed", "{failed:#}");
 }
 

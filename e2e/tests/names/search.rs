@@ -136,7 +136,7 @@ fn f129_an_absent_name_is_reported_after_the_whole_list() {
     assert_eq!(failed.0, "name_not_found");
     assert!(failed.1.contains("nowhere") && failed.1.contains("33 names"), "{}", failed.1);
     let mut sidecar = etc.around(dex.under("nowhere")).run();
-    sidecar.process.until_said("code=name_not_found", 1);
+    sidecar.process.until_logged("code=name_not_found", 1);
     names().set(&format!("nowhere.{}", list[31]), HERE);
     sidecar.until_token();
 }

@@ -96,10 +96,10 @@ fn f128_trouble_of_all_servers_is_reported_and_heals() {
         assert!(failed.1.contains(words), "{words}: {}", failed.1);
     }
     let mut sidecar = etc.around(dex.under("all.test")).run();
-    sidecar.process.until_said("code=name_lookup_failed", 1);
+    sidecar.process.until_logged("code=name_lookup_failed", 1);
     names().set_at(SECOND, "all.test", HERE);
     sidecar.until_token();
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
 }
 
 /// The deadline of `check` is 15 s, and 20 names are asked for.
@@ -145,7 +145,7 @@ fn f130_dns_over_tcp_is_used_where_udp_is_closed_or_dropped() {
     let etc = Etc::with("nameserver 127.0.0.1\n");
     let mut sidecar = etc.around(dex.under("udp-dropped.test")).run();
     sidecar.until_token();
-    assert_eq!(sidecar.process.said("code="), 0, "{}", sidecar.process.timeline());
+    assert_eq!(sidecar.process.logged("code="), 0, "{}", sidecar.process.timeline());
 }
 
 fn f130_closed_tcp_is_reported_and_heals() {
@@ -156,8 +156,8 @@ fn f130_closed_tcp_is_reported_and_heals() {
     assert_eq!(failed.0, "name_lookup_failed");
     assert!(failed.1.contains("127.0.0.5") && failed.1.contains("connection refused"), "{}", failed.1);
     let mut sidecar = etc.around(dex.under("tcp-closed.test")).run();
-    sidecar.process.until_said("code=name_lookup_failed", 1);
+    sidecar.process.until_logged("code=name_lookup_failed", 1);
     etc.write("resolv.conf", ONCE);
     sidecar.until_token();
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
 }

@@ -102,7 +102,7 @@ fn the_arm64_binary_does_an_exchange() {
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert_eq!(setup.done(&["ready"]).code, Some(0));
     let mut sidecar = setup.run();
-    sidecar.process.until_said("token written", 1);
+    sidecar.process.until_logged("token_written", 1);
     assert_eq!(sidecar.terminate(), Some(0));
 }
 

@@ -105,7 +105,7 @@ fn a_killed_sidecar_comes_back(node: &Node) {
         sidecar(pod)["restartCount"] == 1 && sidecar(pod)["state"]["running"].is_object()
     });
     assert_eq!(sidecar(&now)["lastState"]["terminated"]["exitCode"], 137);
-    pod.until_said("dexsidecar", "the token on disk is still good");
+    pod.until_said("dexsidecar", "adopted existing token");
     assert!(!pod.token().is_empty() && !before.is_empty());
     assert_eq!(pod.log("app"), "");
     assert_eq!(app(&now)["restartCount"], 0, "the app noticed nothing");

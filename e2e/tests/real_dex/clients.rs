@@ -59,10 +59,10 @@ fn f047_f120_a_rotated_secret_is_taken_from_its_file_without_a_restart() {
     let file = setup.folder().join("client");
     fs::write(&file, "private+app:canary-old").unwrap();
     let mut sidecar = setup.set("dex_file_basic_auth", file.to_str().unwrap()).run();
-    sidecar.process.until_said("code=invalid_client", 1);
+    sidecar.process.until_logged("code=invalid_client", 1);
     fs::write(&file, format!("private+app:{SECRET}")).unwrap();
     sidecar.until_token();
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
 }
 
 #[test]
@@ -71,11 +71,11 @@ fn f047_a_client_that_does_not_exist_yet_is_accepted_once_it_does() {
     let mut dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).set("dex_basic_auth", "late:").run();
-    sidecar.process.until_said("code=invalid_client", 1);
+    sidecar.process.until_logged("code=invalid_client", 1);
     let late = json!({"id": "late", "name": "created late", "public": true});
     dex.configure(&issuer, &DexSetup { clients: vec![late], ..DexSetup::default() });
     dex.stop();
     dex.resume();
     assert_eq!(claims(&sidecar.until_token())["aud"], "late");
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
 }

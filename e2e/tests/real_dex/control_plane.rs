@@ -5,7 +5,7 @@ use std::fs;
 
 use dexsidecar_e2e::control_plane::ControlPlane;
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
-use dexsidecar_e2e::sidecar::{Setup, broken, report};
+use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::signing_key::claims;
 use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
@@ -22,7 +22,7 @@ fn a_service_account_s_token_buys_dex_s_and_goes_on_buying_it() {
 
     let setup = Setup::new().subject(&volume).at(&dex);
     let sound = report(&setup);
-    assert_eq!(sound["sound"], true, "{sound:#}");
+    assert_eq!(sound["ok"], true, "{sound:#}");
     let mut sidecar = setup.run();
     let first = sidecar.until_token();
     assert_eq!(claims(&first)["name"], "system:serviceaccount:default:app");
@@ -42,10 +42,10 @@ fn a_service_account_s_token_buys_dex_s_and_goes_on_buying_it() {
 
     // Dex is restarted, and has lost its own keys.
     dex.stop();
-    sidecar.process.until_said("code=connect_refused", 1);
+    sidecar.process.until_logged("code=connect_refused", 1);
     dex.resume();
     sidecar.until_another_token(&third);
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
     assert_eq!(sidecar.terminate(), Some(0));
 }
 
@@ -57,10 +57,10 @@ fn what_users_forget_in_the_cluster_is_named() {
     let volume = Volume::with(&cluster.token(600));
     let dex = Dex::start(&cluster, &DexSetup::default());
     let setup = Setup::new().subject(&volume).at(&dex);
-    let told = broken(&report(&setup));
+    let told = failed_step(&report(&setup));
     assert_eq!(told["code"], "connector_unknown", "{told:#}");
     assert!(
-        told["hint"].as_str().is_some_and(|hint| hint.contains("system:service-account-issuer-discovery"))
+        told["fix"].as_str().is_some_and(|hint| hint.contains("system:service-account-issuer-discovery"))
     );
     // Dex 2.45 opens it at the next request that names it.
     let role = "--clusterrole=system:service-account-issuer-discovery";

@@ -23,13 +23,8 @@ fn f049_a_key_that_dex_rotates_is_no_event() {
     sidecar.process.until_within(PATIENCE * 2, "Dex has another key", |_| keys().len() == 2);
     // Nothing is to happen over some looks at the keys, and only time can show that.
     std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(
-        sidecar.process.said("no longer publishes the signing key"),
-        0,
-        "{}",
-        sidecar.process.timeline()
-    );
-    assert_eq!((sidecar.process.said("token written"), sidecar.token()), (1, Some(first.clone())));
+    assert_eq!(sidecar.process.logged("signing_key_not_published"), 0, "{}", sidecar.process.timeline());
+    assert_eq!((sidecar.process.logged("token_written"), sidecar.token()), (1, Some(first.clone())));
     sidecar.process.signal(Signal::HUP);
     let second = sidecar.until_another_token(&first);
     assert_ne!(key_id(&first), key_id(&second));
@@ -48,10 +43,10 @@ fn f050_a_day_s_token_is_healed_by_the_key_check_alone() {
     let first = sidecar.until_token();
     dex.stop();
     dex.resume();
-    sidecar.process.until_said("no longer publishes the signing key", 1);
+    sidecar.process.until_logged("signing_key_not_published", 1);
     // P13: within the period and a minute, over which a fleet is spread. A busy machine gets as much again.
     sidecar.process.until_within(PATIENCE * 2, "the key check heals the token by itself", |process| {
-        process.said("token written") == 2
+        process.logged("token_written") == 2
     });
     let second = sidecar.until_another_token(&first);
     let keys = dex.get("/dex/keys").unwrap().body;
@@ -110,10 +105,10 @@ fn f012_another_authority_and_its_certificate_need_no_restart() {
     let first = sidecar.until_token();
     dex.renew_authority();
     let start = Instant::now();
-    while report(sidecar.setup())["sound"] != true {
+    while report(sidecar.setup())["ok"] != true {
         assert!(start.elapsed() < PATIENCE, "Dex does not take up its certificate\n{}", dex.log());
     }
     sidecar.process.signal(Signal::HUP);
     sidecar.until_another_token(&first);
-    assert_eq!(sidecar.process.said("code="), 0, "{}", sidecar.process.timeline());
+    assert_eq!(sidecar.process.logged("code="), 0, "{}", sidecar.process.timeline());
 }

@@ -18,7 +18,7 @@ use dexsidecar_e2e::dex_version::{OLDER, Version};
 use dexsidecar_e2e::issuer::{Flaw, ISSUER, Issuer, Mood};
 use dexsidecar_e2e::pages;
 use dexsidecar_e2e::process::PATIENCE;
-use dexsidecar_e2e::sidecar::{Setup, broken, report};
+use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::signing_key::{claims, header, is_signed};
 use dexsidecar_e2e::volume::Volume;
 use dexsidecar_e2e::wire::Reply;
@@ -119,7 +119,7 @@ fn original_manifest(version: Version) {
     let mut sidecar = setup.subject(&volume).at(&dex).run();
     let token = sidecar.until_token();
     assert_eq!(claims(&token)["aud"], "user");
-    sidecar.process.until_said("token written", 1);
+    sidecar.process.until_logged("token_written", 1);
     assert_eq!(sidecar.terminate(), Some(0));
     assert_eq!(fs::read_to_string(sidecar.output()).unwrap(), token, "the file outlives the program");
 }
@@ -161,7 +161,7 @@ fn short_tokens(version: Version) {
         assert!(is_signed(&next, &dex.get("/dex/keys").unwrap().json()));
         token = next;
     }
-    assert_eq!(sidecar.process.said("code="), 0, "{}", sidecar.process.timeline());
+    assert_eq!(sidecar.process.logged("code="), 0, "{}", sidecar.process.timeline());
 }
 
 fn dex_restarted(version: Version) {
@@ -171,11 +171,11 @@ fn dex_restarted(version: Version) {
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
     let first = sidecar.until_token();
     dex.stop();
-    sidecar.process.until_said("code=connect_refused", 1);
+    sidecar.process.until_logged("code=connect_refused", 1);
     assert_eq!(sidecar.token().as_ref(), Some(&first), "the valid token stays");
     dex.resume();
     let second = sidecar.until_another_token(&first);
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
     let keys = dex.get("/dex/keys").unwrap().json();
     assert_eq!((is_signed(&first, &keys), is_signed(&second, &keys)), (false, true));
 }
@@ -188,11 +188,11 @@ fn keys_lost(version: Version) {
     let first = sidecar.until_token();
     dex.stop();
     dex.resume();
-    sidecar.process.until_said("no longer publishes the signing key", 1);
+    sidecar.process.until_logged("signing_key_not_published", 1);
     // Within the period and a minute, over which a fleet is spread.
     sidecar
         .process
-        .until_within(PATIENCE * 2, "the token is replaced", |process| process.said("token written") == 2);
+        .until_within(PATIENCE * 2, "the token is replaced", |process| process.logged("token_written") == 2);
     let second = sidecar.until_another_token(&first);
     assert!(is_signed(&second, &dex.get("/dex/keys").unwrap().json()));
 }
@@ -203,11 +203,11 @@ fn issuer_frozen(version: Version) {
     let volume = Volume::with(&issuer.token(3_600));
     issuer.serve_keys(Mood::Hanging);
     let mut hung = Setup::new().subject(&volume).at(&dex).arguments("--attempt-timeout 1s").run();
-    hung.process.until_said("code=timed_out", 1);
+    hung.process.until_logged("code=timed_out", 1);
     // Dex lets every exchange wait for the one fetch that hangs.
     issuer.serve_keys(Mood::Failing);
     let mut denied = Setup::new().subject(&volume).at(&dex).run();
-    denied.process.until_said("code=access_denied", 1);
+    denied.process.until_logged("code=access_denied", 1);
     issuer.serve_keys(Mood::Well);
     denied.until_token();
     hung.until_token();
@@ -222,11 +222,11 @@ fn issuer_unreachable(version: Version) {
     issuer.stop();
     issuer.rotate_key();
     volume.put(&issuer.token(3_600));
-    sidecar.process.until_said("code=access_denied", 1);
+    sidecar.process.until_logged("code=access_denied", 1);
     assert_eq!(sidecar.token().as_ref(), Some(&first));
     issuer.resume();
     sidecar.until_another_token(&first);
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
 }
 
 fn bad_subject_token(version: Version) {
@@ -234,12 +234,12 @@ fn bad_subject_token(version: Version) {
     let dex = Dex::start(&issuer, &of(version));
     let volume = Volume::with(&issuer.flawed(Flaw::OtherIssuer));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
-    sidecar.process.until_said("code=access_denied", 1);
+    sidecar.process.until_logged("code=access_denied", 1);
     volume.put(&issuer.token(-60));
-    sidecar.process.until_said("code=subject_token_expired", 1);
+    sidecar.process.until_logged("code=subject_token_expired", 1);
     volume.put(&issuer.token(3_600));
     sidecar.until_token();
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
 }
 
 fn client_secret(version: Version) {
@@ -250,10 +250,10 @@ fn client_secret(version: Version) {
     let file = setup.folder().join("client");
     fs::write(&file, "private+app:canary-old").unwrap();
     let mut sidecar = setup.set("dex_file_basic_auth", file.to_str().unwrap()).run();
-    sidecar.process.until_said("code=invalid_client", 1);
+    sidecar.process.until_logged("code=invalid_client", 1);
     fs::write(&file, format!("private+app:{SECRET}")).unwrap();
     assert_eq!(claims(&sidecar.until_token())["aud"], "private+app");
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
 }
 
 fn kinds_of_clients(version: Version) {
@@ -292,7 +292,7 @@ fn unknown_connector(version: Version) {
     let dex = Dex::start(&issuer, &of(version));
     let volume = Volume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).set("dex_connector_id", "kubernets").run();
-    sidecar.process.until_said("code=connector_unknown", 3);
+    sidecar.process.until_logged("code=connector_unknown", 3);
     assert_eq!(sidecar.process.said("hint="), 1, "explained once\n{}", sidecar.process.output());
     assert!(sidecar.process.runs() && sidecar.token().is_none());
     dex.until_logged("failed to get connector object from storage: not found");
@@ -304,14 +304,14 @@ fn sigterm(version: Version) {
     let volume = Volume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
     let token = sidecar.until_token();
-    sidecar.process.until_said("token written", 1);
+    sidecar.process.until_logged("token_written", 1);
     dex.signal(Signal::STOP);
     // An exchange is under way when SIGTERM comes.
     sidecar.process.signal(Signal::HUP);
     assert_eq!(sidecar.terminate(), Some(0), "{}", sidecar.process.timeline());
     assert_eq!(sidecar.token(), Some(token));
     let mut waiting = Setup::new().subject(&volume).at(&dex).arguments("--attempt-timeout 1s").run();
-    waiting.process.until_said("code=timed_out", 1);
+    waiting.process.until_logged("code=timed_out", 1);
     assert_eq!(waiting.terminate(), Some(0), "{}", waiting.process.timeline());
     dex.signal(Signal::CONT);
 }
@@ -348,9 +348,9 @@ fn refusals(version: Version) {
         if let Some(client) = row.client {
             setup = setup.set("dex_basic_auth", client);
         }
-        let broken = broken(&report(&setup));
+        let broken = failed_step(&report(&setup));
         assert_eq!(
-            (&broken["rung"], &broken["code"]),
+            (&broken["step"], &broken["code"]),
             (&json!("exchange"), &json!(row.code)),
             "{}",
             row.name
@@ -374,7 +374,7 @@ fn mistakes_in_dex(version: Version) {
         (report(&Setup::new().subject(&volume).at(&dex)), dex)
     };
     let (sound, dex) = checked(&of(version));
-    assert_eq!(sound["sound"], true, "{sound:#}\n{}", dex.log());
+    assert_eq!(sound["ok"], true, "{sound:#}\n{}", dex.log());
     let groups =
         json!({"insecureEnableGroups": true, "claimMapping": {"groups": "sub"}, "allowedGroups": ["others"]});
     let connector = |connector| DexSetup { connector, ..of(version) };
@@ -398,9 +398,9 @@ fn mistakes_in_dex(version: Version) {
         ("other groups", connector(groups), "access_denied", "Dex's log", "not a member of allowed groups"),
     ] {
         let (report, dex) = checked(&setup);
-        let broken = broken(&report);
+        let broken = failed_step(&report);
         assert_eq!(broken["code"], code, "{what}: {broken:#}\n{}", dex.log());
-        assert!(format!("{}{}", broken["hint"], broken["notes"]).contains(named), "{what}: {broken:#}");
+        assert!(format!("{}{}", broken["fix"], broken["notes"]).contains(named), "{what}: {broken:#}");
         dex.until_logged(logged);
     }
 }
@@ -414,9 +414,9 @@ fn connectors_that_cannot_be_opened(version: Version) {
     let refused = |dex: &Dex, logged: &str| {
         let log = dex.log();
         assert!(log.contains("ailed to open connector") && log.contains(logged), "{logged}\n{log}");
-        let broken = broken(&report(&Setup::new().subject(&volume).at(dex)));
+        let broken = failed_step(&report(&Setup::new().subject(&volume).at(dex)));
         assert_eq!(broken["code"], "connect_refused", "{broken:#}");
-        assert!(text(&broken["hint"]).contains("cannot open"), "{broken:#}");
+        assert!(text(&broken["fix"]).contains("cannot open"), "{broken:#}");
     };
     let setup = DexSetup { connector: another_ca, ..of(version) };
     refused(&Dex::start_expecting_exit(&issuer, &setup), "certificate signed by unknown authority");
@@ -428,11 +428,11 @@ fn connectors_that_cannot_be_opened(version: Version) {
     let mut dex = Dex::start_expecting_exit(&issuer, &of(version));
     refused(&dex, "401 Unauthorized");
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
-    sidecar.process.until_said("code=connect_refused", 1);
+    sidecar.process.until_logged("code=connect_refused", 1);
     issuer.serve_discovery(Mood::Well);
     dex.resume();
     sidecar.until_token();
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
 }
 
 /// Tokens that name the cluster, and an issuer whose URL is another.
@@ -445,21 +445,21 @@ fn issuer_alias(version: Version) {
     let check = |dex: &Dex| report(&Setup::new().subject(&volume).at(dex));
     if version.issuer_alias {
         let report = check(&Dex::start(&issuer, &setup(true)));
-        assert_eq!(report["sound"], true, "{report:#}");
+        assert_eq!(report["ok"], true, "{report:#}");
     }
     // Without it; or, where it is unknown, also with it.
     for alias in [false, true].into_iter().filter(|&alias| !alias || !version.issuer_alias) {
         let dex = Dex::start_expecting_exit(&issuer, &setup(alias));
         let log = dex.log();
         assert!(log.contains("did not match the issuer"), "{log}");
-        assert_eq!(broken(&check(&dex))["code"], "connect_refused");
+        assert_eq!(failed_step(&check(&dex))["code"], "connect_refused");
     }
     // With its feature flag Dex starts, and its answer is that of later versions.
     if version.issuer_alias {
         let environment = vec![("DEX_CONTINUE_ON_CONNECTOR_FAILURE", "true")];
         let dex = Dex::start(&issuer, &DexSetup { environment, ..setup(false) });
-        let broken = broken(&check(&dex));
+        let broken = failed_step(&check(&dex));
         assert_eq!(broken["code"], "connector_unknown", "{broken:#}");
-        assert!(format!("{}{}", broken["hint"], broken["notes"]).contains("issuerAlias"), "{broken:#}");
+        assert!(format!("{}{}", broken["fix"], broken["notes"]).contains("issuerAlias"), "{broken:#}");
     }
 }

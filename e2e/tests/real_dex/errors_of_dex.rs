@@ -5,7 +5,7 @@ use dexsidecar_e2e::counterpart;
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::dex_answers::{REFUSALS, Refusal};
 use dexsidecar_e2e::issuer::{Flaw, Issuer};
-use dexsidecar_e2e::sidecar::{Setup, broken, report};
+use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::volume::Volume;
 use dexsidecar_fetch::debian::Packages;
 use serde_json::Value;
@@ -36,15 +36,15 @@ fn check_names_every_row_of_the_table() {
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
     let sound = report(&Setup::new().subject(&volume).at(&dex));
-    assert_eq!(sound["sound"], true, "{sound:#}");
-    assert_eq!(sound["rungs"].as_array().unwrap().len(), 8);
+    assert_eq!(sound["ok"], true, "{sound:#}");
+    assert_eq!(sound["steps"].as_array().unwrap().len(), 8);
     for row in REFUSALS {
         let (setup, _volume) = provoked(row, &issuer, &dex);
-        let broken = broken(&report(&setup));
-        assert_eq!(broken["rung"], "exchange", "{}: {broken:#}", row.name);
+        let broken = failed_step(&report(&setup));
+        assert_eq!(broken["step"], "exchange", "{}: {broken:#}", row.name);
         assert_eq!(broken["code"], row.code, "{}: {broken:#}", row.name);
-        assert!(text(&broken["told"]).contains(row.told.error), "{}: {broken:#}", row.name);
-        assert!(!text(&broken["whose_move"]).is_empty() && !text(&broken["hint"]).is_empty());
+        assert!(text(&broken["message"]).contains(row.told.error), "{}: {broken:#}", row.name);
+        assert!(!text(&broken["owner"]).is_empty() && !text(&broken["fix"]).is_empty());
     }
 }
 
@@ -61,7 +61,7 @@ fn run_goes_on_whatever_dex_answers() {
         })
         .collect();
     for (row, sidecar, _volume) in &mut sidecars {
-        sidecar.process.until_said(&format!("code={}", row.code), 3);
+        sidecar.process.until_logged(&format!("code={}", row.code), 3);
         assert_eq!(
             sidecar.process.said("hint="),
             1,
@@ -88,37 +88,32 @@ fn check_names_what_is_wrong_before_the_exchange() {
         (
             "https to the http port",
             good().set("dex_endpoint", dex.plain_endpoint().replace("http:", "https:")),
-            "TLS",
+            "tls",
             "tls_not_spoken",
         ),
-        ("no CA file", good().set("DEXSIDECAR_CA_FILE", "/does/not/exist"), "TLS", "ca_file_unreadable"),
+        ("no CA file", good().set("DEXSIDECAR_CA_FILE", "/does/not/exist"), "tls", "ca_file_unreadable"),
         (
             "another CA",
             good().set("DEXSIDECAR_CA_FILE", stranger.file().to_str().unwrap()),
-            "TLS",
+            "tls",
             "certificate_untrusted",
         ),
         (
             "no such file",
             good().set("dex_file_subject_token", "/does/not/exist"),
-            "subject token",
+            "subject_token",
             "subject_token_missing",
         ),
         (
             "a folder",
             good().set("dex_file_subject_token", "/proc"),
-            "subject token",
+            "subject_token",
             "subject_token_not_a_file",
         ),
-        ("an empty file", good().subject(&empty), "subject token", "subject_token_empty"),
+        ("an empty file", good().subject(&empty), "subject_token", "subject_token_empty"),
         ("an expired subject", good().subject(&expired), "exchange", "access_denied"),
-        (
-            "nothing there",
-            good().set("dex_endpoint", "https://127.0.0.1:1/token"),
-            "connect",
-            "connect_refused",
-        ),
-        ("no such name", good().set("dex_endpoint", "https://dex.invalid/token"), "name", "name_"),
+        ("nothing there", good().set("dex_endpoint", "https://127.0.0.1:1/token"), "tcp", "connect_refused"),
+        ("no such name", good().set("dex_endpoint", "https://dex.invalid/token"), "dns", "name_"),
         (
             "no folder",
             good().set("dex_access_token_file", "/does/not/exist/token"),
@@ -133,15 +128,15 @@ fn check_names_what_is_wrong_before_the_exchange() {
         ),
         ("wrong settings", good().set("dex_refresh_before", "10"), "settings", "wrong_settings"),
     ] {
-        let broken = broken(&report(&setup));
-        assert_eq!(broken["rung"], rung, "{what}: {broken:#}");
+        let broken = failed_step(&report(&setup));
+        assert_eq!(broken["step"], rung, "{what}: {broken:#}");
         assert!(text(&broken["code"]).starts_with(code), "{what}: {broken:#}");
     }
     // Dex answers and resets the connection; which of them is seen is chance. Both are explained.
-    let plain = broken(&report(&good().set("dex_endpoint", format!("http://127.0.0.1:{port}"))));
-    let explained = format!("{}{}", plain["hint"], plain["notes"]);
+    let plain = failed_step(&report(&good().set("dex_endpoint", format!("http://127.0.0.1:{port}"))));
+    let explained = format!("{}{}", plain["fix"], plain["notes"]);
     assert!(explained.contains("https"), "{plain:#}");
-    let broken_by = |setup: Setup| text(&broken(&report(&setup))["code"]);
+    let broken_by = |setup: Setup| text(&failed_step(&report(&setup))["code"]);
     // Another cluster's token.
     let stranger = Issuer::start();
     assert_eq!(broken_by(good().subject(&Volume::with(&stranger.token(3_600)))), "access_denied");
@@ -159,12 +154,12 @@ fn check_names_what_is_wrong_in_dex_s_configuration() {
     let volume = Volume::with(&issuer.token(3_600));
     let setup = Setup::new().subject(&volume).at(&dex);
     // Without issuerAlias Dex cannot open the connector: discovery names another issuer.
-    assert_eq!(broken(&report(&setup))["code"], "connector_unknown");
+    assert_eq!(failed_step(&report(&setup))["code"], "connector_unknown");
     drop(dex);
 
     let dex = Dex::start(&issuer, &DexSetup { exchange: false, ..DexSetup::default() });
     let setup = Setup::new().subject(&volume).at(&dex);
-    let told = broken(&report(&setup));
+    let told = failed_step(&report(&setup));
     assert_eq!(told["code"], "unsupported_grant_type");
     assert!(text(&told["notes"][0]).contains("oauth2.grantTypes"), "{told:#}");
     drop(dex);
@@ -172,7 +167,7 @@ fn check_names_what_is_wrong_in_dex_s_configuration() {
     issuer.stop();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let setup = Setup::new().subject(&volume).at(&dex);
-    assert_eq!(broken(&report(&setup))["code"], "connector_unknown");
+    assert_eq!(failed_step(&report(&setup))["code"], "connector_unknown");
 }
 
 /// Dex starts without a connector that it cannot open, unless it has no other one.
@@ -183,12 +178,12 @@ fn a_dex_that_can_open_no_connector_exits_and_the_hint_says_so() {
     issuer.stop();
     let mut dex = Dex::start_expecting_exit(&issuer, &DexSetup { mocks: false, ..DexSetup::default() });
     assert!(dex.log().contains("failed to open all connectors"), "{}", dex.log());
-    let told = broken(&report(&Setup::new().subject(&volume).at(&dex)));
+    let told = failed_step(&report(&Setup::new().subject(&volume).at(&dex)));
     assert_eq!(told["code"], "connect_refused", "{told:#}");
-    assert!(text(&told["hint"]).contains("cannot open a connector"), "{told:#}");
+    assert!(text(&told["fix"]).contains("cannot open a connector"), "{told:#}");
     issuer.resume();
     dex.resume();
-    assert_eq!(report(&Setup::new().subject(&volume).at(&dex))["sound"], true);
+    assert_eq!(report(&Setup::new().subject(&volume).at(&dex))["ok"], true);
 }
 
 #[test]
@@ -226,10 +221,10 @@ fn certificates_are_judged_as_go_and_curl_judge_them() {
             Setup::new().subject(&volume).at(&dex).set("DEXSIDECAR_CA_FILE", trusted.to_str().unwrap());
         let report = report(&setup);
         match code {
-            None => assert_eq!(report["sound"], true, "{what}: {report:#}"),
+            None => assert_eq!(report["ok"], true, "{what}: {report:#}"),
             Some(code) => {
-                let broken = broken(&report);
-                assert_eq!(broken["rung"], "TLS", "{what}: {report:#}");
+                let broken = failed_step(&report);
+                assert_eq!(broken["step"], "tls", "{what}: {report:#}");
                 assert!(text(&broken["code"]).starts_with(code), "{what}: {report:#}");
             }
         }
@@ -238,7 +233,7 @@ fn certificates_are_judged_as_go_and_curl_judge_them() {
             .unset("DEXSIDECAR_CA_FILE")
             .set("SSL_CERT_FILE", trusted.to_str().unwrap())
             .set("SSL_CERT_DIR", "/does/not/exist");
-        assert_eq!(dexsidecar_e2e::sidecar::report(&system)["sound"], code.is_none(), "{what}");
+        assert_eq!(dexsidecar_e2e::sidecar::report(&system)["ok"], code.is_none(), "{what}");
     }
 }
 
@@ -257,8 +252,8 @@ fn f016_a_wrong_clock_of_this_node_is_suspected() {
         .set("DEXSIDECAR_CA_FILE", authority.file().to_str().expect("UTF-8"))
         .set("LD_PRELOAD", library.to_str().expect("UTF-8"))
         .set("FAKETIME", "@1970-01-02 00:00:00");
-    let told = broken(&report(&setup));
+    let told = failed_step(&report(&setup));
     assert_eq!(told["code"], "certificate_not_yet_valid", "{told:#}");
-    assert!(text(&told["hint"]).contains("this node's clock"), "{told:#}");
-    assert!(text(&told["told"]).contains("here it is 1970-01-02"), "{told:#}");
+    assert!(text(&told["fix"]).contains("this node's clock"), "{told:#}");
+    assert!(text(&told["message"]).contains("here it is 1970-01-02"), "{told:#}");
 }

@@ -3,7 +3,7 @@
 
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::issuer::{ISSUER, Issuer};
-use dexsidecar_e2e::sidecar::{Setup, broken, report};
+use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::signing_key::claims;
 use dexsidecar_e2e::volume::Volume;
 
@@ -24,12 +24,12 @@ fn f046_without_it_run_goes_on_until_dex_has_it() {
     let mut dex = Dex::start(&issuer, &DexSetup { alias: false, ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
-    sidecar.process.until_said("code=connector_unknown", 1);
+    sidecar.process.until_logged("code=connector_unknown", 1);
     dex.configure(&issuer, &DexSetup::default());
     dex.stop();
     dex.resume();
     sidecar.until_token();
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
 }
 
 #[test]
@@ -37,9 +37,9 @@ fn check_names_the_missing_alias() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup { alias: false, ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(3_600));
-    let told = broken(&report(&Setup::new().subject(&volume).at(&dex)));
+    let told = failed_step(&report(&Setup::new().subject(&volume).at(&dex)));
     assert_eq!(told["code"], "connector_unknown", "{told:#}");
-    assert!(format!("{}{}", told["hint"], told["notes"]).contains("issuerAlias"), "{told:#}");
+    assert!(format!("{}{}", told["fix"], told["notes"]).contains("issuerAlias"), "{told:#}");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn an_alias_that_the_tokens_do_not_bear_is_named_beside_what_they_bear() {
     let issuer = Issuer::under_its_address();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
-    let told = broken(&report(&Setup::new().subject(&volume).at(&dex)));
+    let told = failed_step(&report(&Setup::new().subject(&volume).at(&dex)));
     assert_eq!(told["code"], "access_denied", "{told:#}");
     let notes = told["notes"].to_string();
     assert!(notes.contains(&issuer.url()) && notes.contains("issuerAlias"), "{told:#}");

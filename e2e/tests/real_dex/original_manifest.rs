@@ -40,8 +40,8 @@ fn brings_a_token_from_a_real_dex() {
     let token = sidecar.until_token();
     assert!(!token.ends_with('\n'), "the bare token");
     assert_eq!(claims(&token)["aud"], "user");
-    sidecar.process.until_said("token written", 1);
-    assert_eq!(sidecar.process.said("did you mean federated:id?"), 1, "{}", sidecar.process.output());
+    sidecar.process.until_logged("token_written", 1);
+    assert_eq!(sidecar.process.logged("setting_warning"), 1, "{}", sidecar.process.output());
     // The original ends with 2 here.
     assert_eq!(sidecar.terminate(), Some(0));
     assert_eq!(fs::read_to_string(sidecar.output()).unwrap(), token, "the file outlives the program");

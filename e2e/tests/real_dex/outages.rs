@@ -17,12 +17,12 @@ fn f001_dex_is_away_at_the_start() {
     let setup = Setup::new().subject(&volume).at(&dex).set("DEXSIDECAR_LOG", "debug");
     let mut sidecar = setup.run();
     // By then the pauses have grown as long as they get.
-    sidecar.process.until_said("code=connect_refused", 6);
+    sidecar.process.until_logged("code=connect_refused", 6);
     assert_eq!(sidecar.setup().done(&["ready"]).code, Some(1));
     dex.resume();
     let (within, output) = (Duration::from_secs(30), sidecar.output());
     sidecar.process.until_within(within, "a token is written soon after Dex is there", |_| output.exists());
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
     assert_eq!(sidecar.setup().done(&["ready"]).code, Some(0));
 }
 
@@ -34,12 +34,12 @@ fn f002_dex_is_killed_and_comes_back_with_other_keys() {
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
     let first = sidecar.until_token();
     dex.stop();
-    sidecar.process.until_said("code=connect_refused", 1);
+    sidecar.process.until_logged("code=connect_refused", 1);
     assert_eq!(sidecar.token().as_ref(), Some(&first), "the good token stays");
-    assert_eq!(sidecar.process.said("health=stale"), 1, "{}", sidecar.process.output());
+    assert_eq!(sidecar.process.logged("health=stale"), 1, "{}", sidecar.process.output());
     dex.resume();
     sidecar.until_another_token(&first);
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn f003_dex_is_stopped_dead() {
     let volume = Volume::with(&issuer.token(3_600));
     dex.signal(Signal::STOP);
     let mut sidecar = Setup::new().subject(&volume).at(&dex).arguments("--attempt-timeout 1s").run();
-    sidecar.process.until_said("code=timed_out", 1);
+    sidecar.process.until_logged("code=timed_out", 1);
     dex.signal(Signal::CONT);
     sidecar.until_token();
 }
@@ -62,9 +62,9 @@ fn f003_dex_stops_dead_over_a_good_token_and_goes_on() {
     let setup = Setup::new().subject(&volume).at(&dex).set("DEXSIDECAR_ATTEMPT_TIMEOUT", "1s");
     let mut sidecar = setup.run();
     let first = sidecar.until_token();
-    sidecar.process.until_said("token written", 1);
+    sidecar.process.until_logged("token_written", 1);
     dex.signal(Signal::STOP);
-    sidecar.process.until_said("code=timed_out", 1);
+    sidecar.process.until_logged("code=timed_out", 1);
     assert_eq!(sidecar.token().as_ref(), Some(&first), "the good token stays");
     assert_eq!(sidecar.setup().done(&["ready"]).code, Some(0), "stale is ready");
     dex.signal(Signal::CONT);
@@ -78,9 +78,9 @@ fn f110_f113_dex_is_away_until_the_token_has_expired() {
     let volume = Volume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
     let first = sidecar.until_token();
-    sidecar.process.until_said("token written", 1);
+    sidecar.process.until_logged("token_written", 1);
     dex.stop();
-    sidecar.process.until_said("health=expired", 1);
+    sidecar.process.until_logged("health=expired", 1);
     // Dex cuts `expires_in` down to whole seconds, so this process counts up to one less than `exp` says.
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(sidecar.setup().done(&["ready"]).code, Some(1));
@@ -88,7 +88,7 @@ fn f110_f113_dex_is_away_until_the_token_has_expired() {
     dex.resume();
     let within = Duration::from_secs(30);
     sidecar.process.until_within(within, "a token is written soon after Dex is back", |process| {
-        process.said("token written") == 2
+        process.logged("token_written") == 2
     });
     assert_ne!(sidecar.token(), Some(first));
     assert_eq!(sidecar.setup().done(&["ready"]).code, Some(0));
@@ -115,11 +115,11 @@ fn f045_the_issuer_s_keys_hang_or_are_refused() {
     let volume = Volume::with(&issuer.token(3_600));
     issuer.serve_keys(Mood::Hanging);
     let mut hung = Setup::new().subject(&volume).at(&dex).arguments("--attempt-timeout 1s").run();
-    hung.process.until_said("code=timed_out", 1);
+    hung.process.until_logged("code=timed_out", 1);
     // Dex lets everybody wait for the one fetch that hangs.
     issuer.serve_keys(Mood::Failing);
     let mut denied = Setup::new().subject(&volume).at(&dex).run();
-    denied.process.until_said("code=access_denied", 1);
+    denied.process.until_logged("code=access_denied", 1);
     issuer.serve_keys(Mood::Well);
     denied.until_token();
     hung.until_token();
@@ -132,11 +132,11 @@ fn f046_discovery_is_shown_to_nobody_until_it_is() {
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
-    sidecar.process.until_said("code=connector_unknown", 1);
+    sidecar.process.until_logged("code=connector_unknown", 1);
     // What `kubectl create clusterrolebinding … system:service-account-issuer-discovery` does.
     issuer.serve_discovery(Mood::Well);
     sidecar.until_token();
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
 }
 
 #[test]
@@ -149,11 +149,11 @@ fn f045_the_issuer_is_away_and_its_key_changed() {
     issuer.stop();
     issuer.rotate_key();
     volume.put(&issuer.token(3_600));
-    sidecar.process.until_said("code=access_denied", 1);
+    sidecar.process.until_logged("code=access_denied", 1);
     assert_eq!(sidecar.token().as_ref(), Some(&first));
     issuer.resume();
     sidecar.until_another_token(&first);
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
 }
 
 #[test]
@@ -162,10 +162,10 @@ fn f065_an_expired_subject_token_is_waited_for_and_its_successor_taken_at_once()
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(-60));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
-    sidecar.process.until_said("code=subject_token_expired", 1);
+    sidecar.process.until_logged("code=subject_token_expired", 1);
     volume.put(&issuer.token(3_600));
     sidecar.until_token();
-    sidecar.process.until_said("recovered", 1);
+    sidecar.process.until_logged("recovered", 1);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn f056_the_subject_token_comes_late() {
     let setup = Setup::new().at(&dex);
     let path = setup.folder().join("subject");
     let mut sidecar = setup.set("dex_file_subject_token", path.to_str().unwrap()).run();
-    sidecar.process.until_said("code=subject_token_missing", 1);
+    sidecar.process.until_logged("code=subject_token_missing", 1);
     std::fs::write(&path, issuer.token(3_600)).unwrap();
     sidecar.until_token();
 }
@@ -190,11 +190,11 @@ fn f109_a_token_from_before_a_restart_is_adopted() {
     let token = std::fs::read_to_string(setup.output()).unwrap();
     dex.stop();
     let mut sidecar = setup.run();
-    sidecar.process.until_said("the token on disk is still good", 1);
+    sidecar.process.until_logged("token_adopted", 1);
     assert_eq!(sidecar.token().as_ref(), Some(&token));
     // An exchange that fails takes nothing away from it.
     sidecar.process.signal(Signal::HUP);
-    sidecar.process.until_said("code=connect_refused", 1);
+    sidecar.process.until_logged("code=connect_refused", 1);
     assert_eq!(sidecar.token(), Some(token));
     assert!(sidecar.process.runs());
 }

@@ -18,7 +18,7 @@ use dexsidecar_e2e::dex::{Dex, Setup as DexSetup, free_port};
 use dexsidecar_e2e::endpoint::Endpoint;
 use dexsidecar_e2e::issuer::Issuer;
 use dexsidecar_e2e::process::tied;
-use dexsidecar_e2e::sidecar::{Setup, assert_no_secret, broken, program, report};
+use dexsidecar_e2e::sidecar::{Setup, assert_no_secret, failed_step, program, report};
 use dexsidecar_e2e::volume::Volume;
 use dexsidecar_e2e::wire::{Heard, Line, Wire, answer};
 use dexsidecar_fetch::debian::Packages;
@@ -224,8 +224,7 @@ fn f018_f151_real_proxies_carry_an_exchange_with_a_real_dex() {
         let done = setup.done(&["once"]);
         assert_eq!(done.code, Some(0), "{scheme} {user}: {}", done.stderr);
         let report = report(&setup);
-        let connect =
-            report["rungs"].as_array().unwrap().iter().find(|rung| rung["rung"] == "connect").unwrap();
+        let connect = report["steps"].as_array().unwrap().iter().find(|step| step["step"] == "tcp").unwrap();
         assert!(connect.to_string().contains("through the proxy"), "{connect}");
         assert!(connect.to_string().contains("(HTTPS_PROXY)"), "{connect}");
     }
@@ -237,10 +236,10 @@ fn f018_f151_real_proxies_carry_an_exchange_with_a_real_dex() {
             .set("dex_endpoint", "https://dex.inside.test/dex/token")
             .set("HTTPS_PROXY", format!("socks5://me:canary-wrong@127.0.0.1:{}", proxy.port)),
     );
-    let failed = broken(&report(&setup));
+    let failed = failed_step(&report(&setup));
     assert_eq!(failed["code"], "proxy_failed");
     assert!(
-        failed["told"]
+        failed["message"]
             .as_str()
             .unwrap()
             .ends_with("of HTTPS_PROXY: it does not accept the user and password"),

@@ -55,7 +55,7 @@ fn f089_eight_readers_see_good_tokens_only() {
     drop(readers);
     assert_eq!(Seen { reads: 0, ..seen }, Seen::default());
     assert!(seen.reads > 10_000);
-    let written = sidecar.process.said("token written");
+    let written = sidecar.process.logged("token_written");
     // Every token is refreshed after 8.5 to 10 seconds.
     assert!((6..=9).contains(&written), "{written} exchanges\n{}", sidecar.process.output());
 }

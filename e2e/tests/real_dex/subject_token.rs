@@ -10,7 +10,7 @@ use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::issuer::{Flaw, Issuer};
 use dexsidecar_e2e::process::{Process, tied};
-use dexsidecar_e2e::sidecar::{Setup, broken, in_namespace, program, report};
+use dexsidecar_e2e::sidecar::{Setup, failed_step, in_namespace, program, report};
 use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
 
@@ -96,14 +96,14 @@ fn f064_one_that_this_uid_may_not_read_is_explained() {
         (name.to_owned(), value.trim_matches('\'').to_owned())
     }));
     let mut process = Process::start("dexsidecar", command);
-    process.until_said("code=subject_token_unreadable", 1);
+    process.until_logged("code=subject_token_unreadable", 1);
     let said = process.output();
     assert!(said.contains("this process is ") && said.contains("fsGroup"), "{said}");
     assert!(!root || said.contains("this process is 65532:65532, the file 0:0 0600"), "{said}");
     assert!(endpoint.heard().is_empty());
     // The operator mends it, and nothing needs a restart.
     fs::set_permissions(&subject, fs::Permissions::from_mode(0o644)).unwrap();
-    process.until_said("token written", 1);
+    process.until_logged("token_written", 1);
 }
 
 /// What is done to the file of a good subject token.
@@ -127,7 +127,7 @@ fn f057_f058_while_it_is_lost_what_was_there_before_is_sent_and_that_is_told() {
                 let first = sidecar.until_token();
                 lose(&volume.token());
                 sidecar.process.signal(Signal::HUP);
-                sidecar.process.until_said("what it held before is used", 1);
+                sidecar.process.until_logged("input_unreadable", 1);
                 sidecar.until_another_token(&first);
                 let sent = endpoint.heard().pop().unwrap().field("subject_token");
                 assert_eq!(sent, Some(good), "{what}");
@@ -159,10 +159,10 @@ fn f067_f070_one_that_dex_does_not_accept_is_tried_on_and_its_successor_at_once(
     for flaw in [Flaw::NotYetValid, Flaw::Nameless, Flaw::UnknownKey] {
         let volume = Volume::with(&issuer.flawed(flaw));
         let setup = Setup::new().subject(&volume).at(&dex);
-        let told = broken(&report(&setup));
+        let told = failed_step(&report(&setup));
         assert_eq!(told["code"], "access_denied", "{flaw:?}: {told:#}");
         let mut sidecar = setup.run();
-        sidecar.process.until_said("code=access_denied", 1);
+        sidecar.process.until_logged("code=access_denied", 1);
         volume.put(&issuer.token(600));
         sidecar.until_token();
     }
@@ -215,7 +215,7 @@ fn f069_it_needs_no_watches() {
         program().display()
     ));
     let mut process = Process::start("dexsidecar", command);
-    process.until_said("token written", 1);
+    process.until_logged("token_written", 1);
     volume.put(&whole(1));
     endpoint.until_heard(2);
     assert_eq!(endpoint.heard()[1].field("subject_token"), Some(whole(1)));

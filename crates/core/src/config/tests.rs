@@ -3,13 +3,13 @@
 use super::*;
 
 /// What these variables, written `NAME=value`, are read to.
-pub(crate) fn given(variables: &[&str]) -> Given {
+pub(crate) fn given(variables: &[&str]) -> RawSettings {
     let variables = variables
         .iter()
         .map(|line| line.split_once('=').unwrap())
         .map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned())))
         .collect();
-    Given { variables, ..Given::default() }
+    RawSettings { variables, ..RawSettings::default() }
 }
 
 const SEED: [&str; 9] = [
@@ -33,7 +33,7 @@ fn problems(more: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn the_original_s_manifest_means_what_it_meant() {
+fn the_manifest_of_the_original_is_read_with_its_meaning() {
     let config = with(&[]).unwrap();
     assert_eq!(config.endpoint.to_string(), "https://dex.tsuzu.dev/token");
     assert_eq!(config.client, Some(Source::Text(Secret::new("user:".to_owned()))));
@@ -52,12 +52,12 @@ fn the_original_s_manifest_means_what_it_meant() {
     assert_eq!(config.schedule, Schedule::default());
     assert_eq!(
         config.warnings,
-        ["dex_scope: Dex ignores the scope federated_id: did you mean federated:id?"]
+        ["dex_scope has the scope federated_id, which Dex ignores: did you mean federated:id?"]
     );
 }
 
 #[test]
-fn own_settings_are_never_form_fields() {
+fn settings_are_never_form_fields() {
     let config = with(&["dex_refresh_before=2h", "dex_refresh_interval=5m", "DEXSIDECAR_LOG=debug"]).unwrap();
     assert!(config.fields.iter().all(|(name, _)| !name.starts_with("refresh")));
     assert_eq!(config.schedule.before, Some(Duration::from_secs(7_200)));
@@ -65,7 +65,7 @@ fn own_settings_are_never_form_fields() {
 }
 
 #[test]
-fn any_other_name_is_a_field_in_its_own_case_and_may_be_empty() {
+fn any_other_name_is_a_form_field_with_its_case_and_may_be_empty() {
     let config = with(&["dex_Resource=", "dex_refresh_before=", "dex_refresh_interval=", "DEX_PORT=tcp://1"]);
     let config = config.unwrap();
     assert_eq!(config.field("Resource"), Some(""));
@@ -74,8 +74,8 @@ fn any_other_name_is_a_field_in_its_own_case_and_may_be_empty() {
 }
 
 #[test]
-fn every_mistake_is_told_at_once_by_its_name() {
-    let told = problems(&[
+fn every_problem_is_reported_at_once_by_name() {
+    let reported = problems(&[
         "dex_refresh_before=10",
         "dex_refresh_interval=0s",
         "DEXSIDECAR_CAFILE=/x",
@@ -90,19 +90,19 @@ fn every_mistake_is_told_at_once_by_its_name() {
         "dex_file_endpoint=/x",
     ]);
     assert_eq!(
-        told,
+        reported,
         [
             "DEXSIDECAR_ALLOW_INSECURE_HTTP is neither true nor false: use true or false",
             "DEXSIDECAR_ATTEMPT_TIMEOUT is out of range: use 100ms to 5m",
-            "DEXSIDECAR_CAFILE is no setting: did you mean DEXSIDECAR_CA_FILE?",
-            "DEXSIDECAR_KEY_CHECK is too short: use 1s or more, or 0s for never",
-            "DEXSIDECAR_LOG is unknown: use error, warn, info, debug",
-            "DEXSIDECAR_OUTPUT_GROUP is no group number: use a number such as 1000",
-            "DEXSIDECAR_OUTPUT_MODE is no file mode that lets its owner read: use octal digits such as 0640",
-            "DEXSIDECAR_WRITE_MODE is unknown: use auto, atomic, in-place",
-            "dex_file_endpoint and dex_endpoint are both set: keep one of them",
-            "dex_file_endpoint cannot come from a file: set dex_endpoint instead",
-            "dex_file_scope and dex_scope are both set: keep one of them",
+            "DEXSIDECAR_CAFILE is an unknown setting: did you mean DEXSIDECAR_CA_FILE?",
+            "DEXSIDECAR_KEY_CHECK is out of range: use 1s or more, or 0s to disable it",
+            "DEXSIDECAR_LOG has an unknown value: use one of error, warn, info, debug",
+            "DEXSIDECAR_OUTPUT_GROUP is not a group number: use a number such as 1000",
+            "DEXSIDECAR_OUTPUT_MODE is not an octal file mode that lets its owner read: use a mode such as 0640",
+            "DEXSIDECAR_WRITE_MODE has an unknown value: use one of auto, atomic, in-place",
+            "dex_file_endpoint and dex_endpoint are both set: remove one of them",
+            "dex_file_endpoint cannot be read from a file: set dex_endpoint instead",
+            "dex_file_scope and dex_scope are both set: remove one of them",
             "dex_refresh_before has a number without a unit: use a duration such as 1h30m, 1.5h or 250ms",
             "dex_refresh_interval is zero: use a duration such as 1m",
         ]
@@ -110,14 +110,14 @@ fn every_mistake_is_told_at_once_by_its_name() {
 }
 
 #[test]
-fn what_is_missing_is_told() {
-    let told: Vec<_> =
-        Config::read(&Given::default(), true).unwrap_err().iter().map(Problem::to_string).collect();
+fn missing_settings_are_reported() {
+    let reported: Vec<_> =
+        Config::read(&RawSettings::default(), true).unwrap_err().iter().map(Problem::to_string).collect();
     assert_eq!(
-        told,
+        reported,
         [
-            "dex_access_token_file is not set: name the file to write the token to",
-            "dex_endpoint is not set: set it to Dex's token endpoint, as https://dex.example.com/token",
+            "dex_access_token_file is not set: set it to the path of the token file",
+            "dex_endpoint is not set: set it to the URL of Dex's token endpoint, such as https://dex.example.com/token",
         ]
     );
     let warnings =
@@ -126,14 +126,14 @@ fn what_is_missing_is_told() {
 }
 
 #[test]
-fn no_value_is_ever_shown() {
-    let told =
+fn values_are_never_shown() {
+    let reported =
         problems(&["dex_refresh_before=canary", "dex_file_basic_auth=/canary", "DEXSIDECAR_LOG=canary"]);
-    assert!(!told.concat().contains("canary"), "{told:?}");
+    assert!(!reported.concat().contains("canary"), "{reported:?}");
 }
 
 #[test]
-fn a_misspelt_field_is_sent_and_warned_of() {
+fn a_misspelled_field_is_sent_with_a_warning() {
     let config = with(&["dex_conector_id=k3s", "dex_endpont=x", "dex_username=me"]).unwrap();
     assert_eq!(config.field("conector_id"), Some("k3s"));
     assert!(config.warnings[0].ends_with("did you mean dex_connector_id?"), "{:?}", config.warnings);
@@ -170,7 +170,7 @@ fn f154_plain_http_is_refused_at_startup_for_a_public_address_only() {
 }
 
 #[test]
-fn user_and_password_of_the_url_count_only_without_basic_auth() {
+fn user_and_password_of_the_url_are_used_only_without_basic_auth() {
     let url = "dex_endpoint=https://u:p@dex.example/token";
     let alone = Config::read(&given(&[url, "dex_access_token_file=/t"]), true).unwrap();
     assert_eq!(alone.client, Some(Source::Text(Secret::new("u:p".to_owned()))));
@@ -179,7 +179,7 @@ fn user_and_password_of_the_url_count_only_without_basic_auth() {
 }
 
 #[test]
-fn variables_of_a_service_are_no_mistakes() {
+fn variables_of_a_service_are_ignored() {
     let links = [
         "DEXSIDECAR_SERVICE_HOST=10.0.0.1",
         "DEXSIDECAR_SERVICE_PORT=80",
@@ -192,35 +192,35 @@ fn variables_of_a_service_are_no_mistakes() {
 }
 
 #[test]
-fn a_flag_wins_over_its_variable_and_names_itself() {
+fn an_option_overrides_its_variable_and_is_named_in_problems() {
     let mut given = given(&[&SEED[..], &["DEXSIDECAR_KEY_CHECK=5m"]].concat());
     given.flags = vec![("key-check".to_owned(), "0s".to_owned())];
     assert_eq!(Config::read(&given, true).unwrap().key_check, None);
     given.flags = vec![("key-check".to_owned(), "soon".to_owned())];
-    let told = Config::read(&given, true).unwrap_err();
-    assert_eq!(told[0].setting, "--key-check");
+    let reported = Config::read(&given, true).unwrap_err();
+    assert_eq!(reported[0].setting, "--key-check");
 }
 
 #[test]
-fn a_probe_needs_a_file_and_no_more() {
+fn a_probe_needs_a_file_only() {
     let probe = Probe::read(&given(&["dex_access_token_file=/t", "dex_refresh_before=broken"])).unwrap();
     assert_eq!(probe.files, [PathBuf::from("/t")]);
-    assert_eq!(Probe::read(&Given::default()).unwrap_err().len(), 1);
+    assert_eq!(Probe::read(&RawSettings::default()).unwrap_err().len(), 1);
     let flags = vec![("file".to_owned(), "/a".to_owned()), ("file".to_owned(), "/b".to_owned())];
-    assert_eq!(Probe::read(&Given { flags, ..Given::default() }).unwrap().files.len(), 2);
+    assert_eq!(Probe::read(&RawSettings { flags, ..RawSettings::default() }).unwrap().files.len(), 2);
 }
 
 #[test]
 fn an_output_must_be_a_file() {
     for path in ["/", "/var/run/", ".."] {
         let endpoint = "dex_endpoint=https://dex/token";
-        let told = Config::read(&given(&[endpoint, &format!("dex_access_token_file={path}")]), true);
-        assert_eq!(told.unwrap_err()[0].wrong, "names a folder", "{path}");
+        let reported = Config::read(&given(&[endpoint, &format!("dex_access_token_file={path}")]), true);
+        assert_eq!(reported.unwrap_err()[0].what, "is a directory", "{path}");
     }
 }
 
 #[test]
-fn what_is_needed_before_anything_is_judged_is_read_by_itself() {
+fn log_and_termination_log_are_read_without_the_rest() {
     let all = given(&["DEXSIDECAR_LOG=debug", "DEXSIDECAR_LOG_FORMAT=json", "DEXSIDECAR_TERMINATION_LOG=/t"]);
     assert_eq!(log(&all), Log { level: Level::Debug, json: true });
     assert_eq!(termination_log(&all), Some("/t".into()));
@@ -230,7 +230,7 @@ fn what_is_needed_before_anything_is_judged_is_read_by_itself() {
 }
 
 #[test]
-fn the_subject_token_s_file_is_known_where_it_is_one() {
+fn the_file_of_the_subject_token_is_known_if_it_is_read_from_one() {
     let file = "/var/run/secrets/kubernetes.io/dex/token";
     assert_eq!(with(&[]).unwrap().subject_token_file(), Some(&file.into()));
     let text = given(&["dex_endpoint=https://dex/token", "dex_subject_token=a", "dex_file_scope=/scope"]);
@@ -238,32 +238,32 @@ fn the_subject_token_s_file_is_known_where_it_is_one() {
 }
 
 #[test]
-fn a_key_check_is_a_second_apart_at_least_or_never() {
+fn the_key_check_period_is_one_second_or_more_or_zero() {
     for (given, period) in [("1s", Some(1_000)), ("1500ms", Some(1_500)), ("0s", None)] {
         let config = with(&[&format!("DEXSIDECAR_KEY_CHECK={given}")]).unwrap();
         assert_eq!(config.key_check, period.map(Duration::from_millis), "{given}");
     }
     assert_eq!(
         problems(&["DEXSIDECAR_KEY_CHECK=999ms"]),
-        ["DEXSIDECAR_KEY_CHECK is too short: use 1s or more, or 0s for never"]
+        ["DEXSIDECAR_KEY_CHECK is out of range: use 1s or more, or 0s to disable it"]
     );
 }
 
 #[test]
 fn a_mode_is_octal_and_lets_its_owner_read() {
-    let told =
-        "DEXSIDECAR_OUTPUT_MODE is no file mode that lets its owner read: use octal digits such as 0640";
+    let reported =
+        "DEXSIDECAR_OUTPUT_MODE is not an octal file mode that lets its owner read: use a mode such as 0640";
     for (given, mode) in [("0640", Some(0o640)), ("400", Some(0o400)), ("0777", Some(0o777)), ("", None)] {
         let config = with(&[&format!("DEXSIDECAR_OUTPUT_MODE={given}")]).unwrap();
         assert_eq!(config.output.unwrap().mode, mode, "{given}");
     }
     for wrong in ["1640", "01000", "0240", "040", "+640", "00640", "648", "rw", "-640"] {
-        assert_eq!(problems(&[&format!("DEXSIDECAR_OUTPUT_MODE={wrong}")]), [told], "{wrong}");
+        assert_eq!(problems(&[&format!("DEXSIDECAR_OUTPUT_MODE={wrong}")]), [reported], "{wrong}");
     }
 }
 
 #[test]
-fn a_group_is_a_number_that_a_group_can_have() {
+fn a_group_is_a_valid_group_number() {
     for (given, group) in
         [("0", Some(0)), ("1000", Some(1_000)), ("4294967294", Some(u32::MAX - 1)), ("", None)]
     {
@@ -271,28 +271,28 @@ fn a_group_is_a_number_that_a_group_can_have() {
         assert_eq!(config.output.unwrap().group, group, "{given}");
     }
     for wrong in ["4294967295", "4294967296", "+1000", "-1", "staff"] {
-        let told = "DEXSIDECAR_OUTPUT_GROUP is no group number: use a number such as 1000";
-        assert_eq!(problems(&[&format!("DEXSIDECAR_OUTPUT_GROUP={wrong}")]), [told], "{wrong}");
+        let reported = "DEXSIDECAR_OUTPUT_GROUP is not a group number: use a number such as 1000";
+        assert_eq!(problems(&[&format!("DEXSIDECAR_OUTPUT_GROUP={wrong}")]), [reported], "{wrong}");
     }
 }
 
 #[test]
-fn files_are_named_by_flag_or_variable() {
+fn files_are_set_by_option_or_variable() {
     assert_eq!(with(&["DEXSIDECAR_CA_FILE=/ca.pem"]).unwrap().ca_file, Some("/ca.pem".into()));
     assert_eq!(with(&["DEXSIDECAR_CA_FILE="]).unwrap().ca_file, None);
     let mut flag = given(&SEED);
     flag.flags.push(("ca-file".to_owned(), String::new()));
     let problems = Config::read(&flag, true).unwrap_err();
     assert_eq!(problems.len(), 1);
-    assert!(problems[0].to_string().ends_with("is empty: name a file"), "{}", problems[0]);
+    assert!(problems[0].to_string().ends_with("is empty: set it to the path of a file"), "{}", problems[0]);
 }
 
 #[test]
-fn a_token_type_is_doubted_where_it_is_set_and_unknown() {
+fn an_unknown_token_type_gets_a_warning() {
     let of_types = |types: &[&str]| -> usize {
         let given = given(&[&["dex_endpoint=https://dex/token"][..], types].concat());
         let config = Config::read(&given, false).unwrap();
-        config.warnings.iter().filter(|warning| warning.contains("is a type that")).count()
+        config.warnings.iter().filter(|warning| warning.contains("is a token type that")).count()
     };
     assert_eq!(of_types(&[]), 0);
     assert_eq!(of_types(&["dex_requested_token_type="]), 0);
@@ -300,11 +300,11 @@ fn a_token_type_is_doubted_where_it_is_set_and_unknown() {
 }
 
 #[test]
-fn what_a_grant_of_another_kind_lacks_is_not_missed() {
+fn another_grant_type_needs_no_fields_of_token_exchange() {
     let missed = |grant: &[&str]| -> usize {
         let given = given(&[&["dex_endpoint=https://dex/token"][..], grant].concat());
         let config = Config::read(&given, false).unwrap();
-        config.warnings.iter().filter(|warning| warning.contains("Dex needs it")).count()
+        config.warnings.iter().filter(|warning| warning.contains("but Dex requires it")).count()
     };
     assert_eq!(missed(&[]), 4);
     assert_eq!(missed(&["dex_grant_type=urn:ietf:params:oauth:grant-type:token-exchange"]), 3);
@@ -312,7 +312,7 @@ fn what_a_grant_of_another_kind_lacks_is_not_missed() {
 }
 
 #[test]
-fn variables_that_kubernetes_makes_for_a_service_are_none_of_ours() {
+fn variables_that_kubernetes_injects_for_a_service_are_not_settings() {
     for name in [
         "DEXSIDECAR_SERVICE_HOST",
         "DEXSIDECAR_SERVICE_PORT_HTTP",
@@ -328,28 +328,28 @@ fn variables_that_kubernetes_makes_for_a_service_are_none_of_ours() {
 }
 
 #[test]
-fn what_is_written_is_no_file_of_another_use() {
+fn a_file_that_is_written_has_no_other_use() {
     let subject = "/var/run/secrets/kubernetes.io/dex/token";
     let output = "/var/run/secrets/miscord.win/dex/token";
-    for (given, told) in [
+    for (given, reported) in [
         (
             format!("DEXSIDECAR_TERMINATION_LOG={output}"),
-            "DEXSIDECAR_TERMINATION_LOG is the file that dex_access_token_file names: name another file",
+            "DEXSIDECAR_TERMINATION_LOG is the same file as dex_access_token_file: use another file",
         ),
         (
             "DEXSIDECAR_TERMINATION_LOG=/var/run/secrets//kubernetes.io/./dex/token".to_owned(),
-            "DEXSIDECAR_TERMINATION_LOG is the file that dex_file_subject_token names: name another file",
+            "DEXSIDECAR_TERMINATION_LOG is the same file as dex_file_subject_token: use another file",
         ),
         (
             format!("DEXSIDECAR_CA_FILE={output}"),
-            "dex_access_token_file is the file that DEXSIDECAR_CA_FILE names: name another file",
+            "dex_access_token_file is the same file as DEXSIDECAR_CA_FILE: use another file",
         ),
         (
             format!("dex_file_resource={output}"),
-            "dex_access_token_file is the file that dex_file_resource names: name another file",
+            "dex_access_token_file is the same file as dex_file_resource: use another file",
         ),
     ] {
-        assert_eq!(problems(&[&given]), [told], "{given}");
+        assert_eq!(problems(&[&given]), [reported], "{given}");
     }
     // What is only read may be read twice.
     assert!(with(&[&format!("dex_file_resource={subject}")]).is_ok());
@@ -359,7 +359,7 @@ fn what_is_written_is_no_file_of_another_use() {
 
 #[test]
 fn f159_a_mode_that_forbids_its_owner_to_write_is_refused_with_in_place() {
-    let told = |mode: &str, write_mode: &str| -> Vec<String> {
+    let problems_of = |mode: &str, write_mode: &str| -> Vec<String> {
         let (mode, write_mode) =
             (format!("DEXSIDECAR_OUTPUT_MODE={mode}"), format!("DEXSIDECAR_WRITE_MODE={write_mode}"));
         let read = with(&[&mode, &write_mode]);
@@ -367,18 +367,18 @@ fn f159_a_mode_that_forbids_its_owner_to_write_is_refused_with_in_place() {
     };
     for mode in ["0400", "0440", "0444", "0555", "0466"] {
         assert_eq!(
-            told(mode, "in-place"),
+            problems_of(mode, "in-place"),
             [
-                "DEXSIDECAR_OUTPUT_MODE forbids the owner to write, and DEXSIDECAR_WRITE_MODE in-place writes to the \
-              same file again and again: use a mode such as 0640, or set DEXSIDECAR_WRITE_MODE to auto"
+                "DEXSIDECAR_OUTPUT_MODE does not let the owner write, but DEXSIDECAR_WRITE_MODE in-place overwrites \
+              the same file at each refresh: use a mode such as 0640, or set DEXSIDECAR_WRITE_MODE to auto"
             ]
         );
         for write_mode in ["auto", "atomic"] {
-            assert_eq!(told(mode, write_mode), [""; 0], "{mode} {write_mode}");
+            assert_eq!(problems_of(mode, write_mode), [""; 0], "{mode} {write_mode}");
         }
     }
     for mode in ["0600", "0640", "0644", "0777"] {
-        assert_eq!(told(mode, "in-place"), [""; 0], "{mode}");
+        assert_eq!(problems_of(mode, "in-place"), [""; 0], "{mode}");
     }
     let mut flags = given(&[&SEED[..], &["DEXSIDECAR_OUTPUT_MODE=0400"]].concat());
     flags.flags = vec![("write-mode".to_owned(), "in-place".to_owned())];

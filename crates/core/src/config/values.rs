@@ -1,18 +1,18 @@
-//! Values as a manifest delivers them: the line break that a Secret made with `echo` ends with, and references that
+//! Values as manifests deliver them: with the line break of a Secret that was made with `echo`, and with references that
 //! Kubernetes did not expand.
 
-use super::Given;
+use super::RawSettings;
 use crate::secret::Secret;
 use crate::settings::{BASIC_AUTH, FIELD_PREFIX, FILE_PREFIX, ORIGINAL, PREFIX};
 
 /// The longest name of a variable that is repeated in a warning, in bytes.
 const LONGEST_NAME: usize = 64;
 
-/// How many references of one value are named.
+/// The maximum number of references of one value that are named.
 const MOST_NAMES: usize = 4;
 
-impl Given {
-    /// The same, without line breaks at the ends of values. The names of what ended with one are kept for a warning.
+impl RawSettings {
+    /// The same without line breaks at the ends of values. Their names are kept for a warning.
     #[must_use]
     pub fn cleaned(&self) -> Self {
         let mut cleaned = self.clone();
@@ -31,9 +31,9 @@ impl Given {
         cleaned
     }
 
-    /// One sentence for each value that is probably not what was meant. Values are never repeated.
+    /// A sentence for each value that is probably not meant. It never holds the value.
     #[must_use]
-    pub fn doubts(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         let broken = self.line_breaks.iter().map(|name| {
             format!(
                 "{name} ends with a line break, which was removed: remove it where the value comes from (a Secret made \
@@ -119,7 +119,7 @@ mod tests {
     ];
 
     /// The needed settings, with these in place of those of the same name.
-    fn with(more: &[&str]) -> Given {
+    fn with(more: &[&str]) -> RawSettings {
         let name = |line: &str| line.split_once('=').map(|(name, _)| name.to_owned());
         let kept = NEEDED.iter().filter(|line| more.iter().all(|other| name(other) != name(line)));
         given(&kept.copied().chain(more.iter().copied()).collect::<Vec<_>>())
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!((config.client, config.ca_file), (None, None));
         assert_eq!(config.warnings.len(), 3, "{:?}", config.warnings);
         let missing = Config::read(&with(&["dex_endpoint=\n"]), true).unwrap_err();
-        assert!(missing.iter().any(|problem| problem.wrong == "is not set"), "{missing:?}");
+        assert!(missing.iter().any(|problem| problem.what == "is not set"), "{missing:?}");
         for inside in ["\nk3s", " k3s ", "k\n3s", "k3s\n ", "k3s\t"] {
             let config = read(&[&format!("dex_connector_id={inside}")]);
             assert_eq!(config.field("connector_id"), Some(inside));

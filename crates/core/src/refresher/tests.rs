@@ -27,19 +27,19 @@ fn new() -> Refresher {
 /// A refresher that has just published a token of this length.
 fn holding(length: u64) -> Refresher {
     let mut refresher = new();
-    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Exchange);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(length)), at(0.0));
-    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Publish);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Publish);
     refresher.published(at(0.0), Jitter::NONE);
     refresher
 }
 
 /// Lets time pass as a loop would, doing nothing but waiting, until another step comes.
-fn wait_for_step(refresher: &mut Refresher, from: f64) -> (f64, Step) {
+fn wait_for_step(refresher: &mut Refresher, from: f64) -> (f64, Action) {
     let mut now = from;
     for _ in 0..100_000 {
         match refresher.step(at(now), Jitter::NONE) {
-            Step::Wait(until) => {
+            Action::Wait(until) => {
                 let pause = at(now).boot.until(until).as_secs_f64();
                 assert!(pause > 0.0, "a wait without a pause at {now}");
                 now += pause;
@@ -60,7 +60,7 @@ fn the_whole_way_once() {
     assert_eq!(refresher.health(at(0.0)), Health::Fresh);
     refresher.keys_rest();
     let (when, step) = wait_for_step(&mut refresher, 0.0);
-    assert_eq!((when, step), (57_600.0, Step::Exchange));
+    assert_eq!((when, step), (57_600.0, Action::Exchange));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn wakes_twice_a_minute_and_no_more_when_idle() {
     let mut refresher = holding(86_400);
     for slice in 0..10 {
         let now = at(f64::from(slice) * 30.0);
-        assert_eq!(refresher.step(now, Jitter::NONE), Step::Wait(now.boot + secs(30)));
+        assert_eq!(refresher.step(now, Jitter::NONE), Action::Wait(now.boot + secs(30)));
     }
 }
 
@@ -79,7 +79,7 @@ fn a_failure_never_ends_it_and_never_hurries_it() {
     let mut attempts = vec![];
     while attempts.len() < 50 {
         let (when, step) = wait_for_step(&mut refresher, now);
-        assert_eq!(step, Step::Exchange);
+        assert_eq!(step, Action::Exchange);
         attempts.push(when);
         fail(&mut refresher, Code::InvalidClient, when);
         now = when;
@@ -93,20 +93,20 @@ fn a_failure_never_ends_it_and_never_hurries_it() {
 fn a_good_token_outlives_failures_and_its_expiry_is_told_once() {
     let mut refresher = holding(600);
     let (mut now, mut step) = wait_for_step(&mut refresher, 0.0);
-    assert_eq!((now, step), (300.0, Step::Exchange));
+    assert_eq!((now, step), (300.0, Action::Exchange));
     let mut told = 0;
     while now < 1_200.0 {
         match step {
-            Step::Exchange => {
+            Action::Exchange => {
                 fail(&mut refresher, Code::ConnectRefused, now);
                 let expected = if now < 600.0 { Health::Stale } else { Health::Expired };
                 assert_eq!(refresher.health(at(now)), expected);
             }
-            Step::Expire => {
+            Action::Expire => {
                 assert_eq!(now, 600.0);
                 told += 1;
             }
-            Step::CheckKeys => refresher.keys_rest(),
+            Action::CheckKeys => refresher.keys_rest(),
             other => panic!("{other:?}"),
         }
         (now, step) = wait_for_step(&mut refresher, now);
@@ -117,12 +117,12 @@ fn a_good_token_outlives_failures_and_its_expiry_is_told_once() {
 #[test]
 fn a_token_in_hand_is_written_again_without_another_exchange() {
     let mut refresher = new();
-    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Exchange);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(3_600)), at(0.0));
     let mut now = 0.0;
     for _ in 0..20 {
         let (when, step) = wait_for_step(&mut refresher, now);
-        assert_eq!(step, Step::Publish);
+        assert_eq!(step, Action::Publish);
         fail(&mut refresher, Code::OutputDiskFull, when);
         now = when;
     }
@@ -134,7 +134,7 @@ fn a_token_in_hand_is_written_again_without_another_exchange() {
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(60)), at(0.0));
     let _ = refresher.step(at(0.0), Jitter::NONE);
     fail(&mut refresher, Code::OutputDiskFull, 0.0);
-    assert_eq!(refresher.step(at(61.0), Jitter::NONE), Step::Exchange);
+    assert_eq!(refresher.step(at(61.0), Jitter::NONE), Action::Exchange);
 }
 
 #[test]
@@ -158,12 +158,12 @@ fn a_changed_input_is_tried_at_once_and_only_once() {
         fail(&mut refresher, Code::InvalidClient, f64::from(n));
     }
     refresher.inputs_seen(INPUTS, at(20.0));
-    assert!(matches!(refresher.step(at(20.0), Jitter::NONE), Step::Wait(_)));
+    assert!(matches!(refresher.step(at(20.0), Jitter::NONE), Action::Wait(_)));
     refresher.inputs_seen(Fingerprint(2), at(20.0));
-    assert_eq!(refresher.step(at(20.0), Jitter::NONE), Step::Exchange);
+    assert_eq!(refresher.step(at(20.0), Jitter::NONE), Action::Exchange);
     refresher.failed(&Failure::new(Code::InvalidClient, ""), Fingerprint(2), at(20.0), Jitter::NONE);
     refresher.inputs_seen(Fingerprint(2), at(20.1));
-    assert!(matches!(refresher.step(at(20.1), Jitter::NONE), Step::Wait(_)));
+    assert!(matches!(refresher.step(at(20.1), Jitter::NONE), Action::Wait(_)));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn an_adopted_token_spreads_the_first_exchange() {
         Jitter::new(0.5),
     );
     assert_eq!(refresher.health(at(0.0)), Health::Fresh);
-    assert_eq!(wait_for_step(&mut refresher, 0.0), (15.0, Step::Exchange));
+    assert_eq!(wait_for_step(&mut refresher, 0.0), (15.0, Action::Exchange));
     // Nearly used up: no time to lose.
     let mut refresher = new();
     refresher.adopted(
@@ -185,7 +185,7 @@ fn an_adopted_token_spreads_the_first_exchange() {
         at(0.0),
         Jitter::new(0.5),
     );
-    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Exchange);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
 }
 
 #[test]
@@ -196,16 +196,16 @@ fn a_dying_subject_token_buys_one_more() {
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
     let (when, step) = wait_for_step(&mut refresher, 0.0);
     // The token is younger than a tenth of its life, and the subject token dies at 600 s.
-    assert_eq!((when, step), (57_600.0, Step::Exchange));
+    assert_eq!((when, step), (57_600.0, Action::Exchange));
     let mut refresher = holding(3_600);
     refresher.keys_rest();
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
     let (when, step) = wait_for_step(&mut refresher, 0.0);
-    assert_eq!(step, Step::Exchange);
+    assert_eq!(step, Action::Exchange);
     assert!((580.0..600.0).contains(&when), "{when}");
     assert_eq!(refresher.reason(), Reason::LastChance);
     fail(&mut refresher, Code::AccessDenied, when);
-    assert!(matches!(refresher.step(at(when + 1.0), Jitter::NONE), Step::Wait(_)));
+    assert!(matches!(refresher.step(at(when + 1.0), Jitter::NONE), Action::Wait(_)));
 }
 
 #[test]
@@ -223,13 +223,13 @@ fn an_expired_subject_token_is_waited_for_and_then_sent() {
 fn a_signal_asks_for_an_exchange_but_not_for_a_storm() {
     let mut refresher = holding(86_400);
     assert_eq!(refresher.signalled(at(10.0)), at(10.0).boot);
-    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Step::Exchange);
+    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Action::Exchange);
     refresher.obtained(Lifetime::starting(at(10.0).boot, secs(86_400)), at(10.0));
     refresher.published(at(10.0), Jitter::NONE);
     // One that comes too soon is not lost, and further ones are the same one.
     assert_eq!(refresher.signalled(at(11.0)), at(15.0).boot);
     assert_eq!(refresher.signalled(at(12.0)), at(15.0).boot);
-    assert_eq!(wait_for_step(&mut refresher, 12.0), (15.0, Step::Exchange));
+    assert_eq!(wait_for_step(&mut refresher, 12.0), (15.0, Action::Exchange));
 }
 
 #[test]
@@ -246,17 +246,17 @@ fn a_signal_that_was_put_off_is_not_put_off_further() {
     refresher.inputs_seen(Fingerprint(2), at(12.0));
     refuse(&mut refresher, 12.0);
     assert_eq!(refresher.signalled(at(13.0)), at(15.0).boot);
-    assert_eq!(wait_for_step(&mut refresher, 13.0), (15.0, Step::Exchange));
+    assert_eq!(wait_for_step(&mut refresher, 13.0), (15.0, Action::Exchange));
 }
 
 #[test]
 fn a_token_in_hand_is_written_before_the_old_one_is_said_to_have_expired() {
     let mut refresher = holding(3_600);
     refresher.keys_rest();
-    assert_eq!(wait_for_step(&mut refresher, 0.0), (1_800.0, Step::Exchange));
+    assert_eq!(wait_for_step(&mut refresher, 0.0), (1_800.0, Action::Exchange));
     // The answer takes until after the expiry.
     refresher.obtained(Lifetime::starting(at(1_800.0).boot, secs(3_600)), at(3_601.0));
-    assert_eq!(refresher.step(at(3_601.0), Jitter::NONE), Step::Publish);
+    assert_eq!(refresher.step(at(3_601.0), Jitter::NONE), Action::Publish);
 }
 
 #[test]
@@ -265,17 +265,17 @@ fn an_adopted_token_at_its_budget_is_exchanged_at_once() {
     let lifetime = Lifetime { issued: at(-3_600.0).boot, expires: at(3_600.0).boot };
     let mut refresher = new();
     refresher.adopted(lifetime, at(90_000.0).unix, at(0.0), Jitter::new(1.0));
-    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Exchange);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
 }
 
 #[test]
 fn nothing_in_hand_is_nothing_to_publish() {
     let mut refresher = new();
-    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Exchange);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(60)), at(0.0));
     refresher.nothing_in_hand();
     refresher.keys_rest();
-    assert_eq!(wait_for_step(&mut refresher, 0.0), (60.0, Step::Exchange));
+    assert_eq!(wait_for_step(&mut refresher, 0.0), (60.0, Action::Exchange));
 }
 
 #[test]
@@ -318,15 +318,15 @@ fn a_subject_token_is_another_one_when_its_file_or_its_end_is() {
     refresher.due = at(99_999.0).boot;
     refresher.held = None;
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(100), now));
-    assert_eq!(chance(&mut refresher), (90.0, Step::Exchange));
+    assert_eq!(chance(&mut refresher), (90.0, Action::Exchange));
     // Taken once; but what is in the file now ends later, although nothing else about it changed.
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(200), now));
     refresher.due = at(99_999.0).boot;
-    assert_eq!(chance(&mut refresher), (180.0, Step::Exchange));
+    assert_eq!(chance(&mut refresher), (180.0, Action::Exchange));
     // The same once more is the same.
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(200), now));
     refresher.due = at(99_999.0).boot;
-    assert_eq!(chance(&mut refresher), (99_999.0, Step::Exchange));
+    assert_eq!(chance(&mut refresher), (99_999.0, Action::Exchange));
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn the_last_chance_is_for_a_token_of_some_age_and_ends_with_the_subject() {
         refresher.keys_rest();
         assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
         let step = refresher.step(at(when), Jitter::NONE);
-        assert_eq!(step == Step::Exchange, expected, "{held} s, at {when}: {step:?}");
+        assert_eq!(step == Action::Exchange, expected, "{held} s, at {when}: {step:?}");
     }
 }
 
@@ -355,7 +355,7 @@ fn the_last_chance_is_for_a_token_of_some_age_and_ends_with_the_subject() {
 fn a_second_signal_in_the_same_instant_is_a_second_one() {
     let mut refresher = holding(86_400);
     assert_eq!(refresher.signalled(at(10.0)), at(10.0).boot);
-    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Step::Exchange);
+    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Action::Exchange);
     refresher.obtained(Lifetime::starting(at(10.0).boot, secs(86_400)), at(10.0));
     refresher.published(at(10.0), Jitter::NONE);
     assert_eq!(refresher.signalled(at(10.0)), at(15.0).boot);
@@ -366,7 +366,7 @@ fn a_signal_passes_the_bucket_and_nothing_else_does() {
     for (signal, expected) in [(false, 4.0), (true, 0.0)] {
         let mut refresher = new();
         for _ in 0..5 {
-            assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Exchange);
+            assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
         }
         if signal {
             assert_eq!(refresher.signalled(at(0.0)), at(0.0).boot);
@@ -375,7 +375,7 @@ fn a_signal_passes_the_bucket_and_nothing_else_does() {
             assert_eq!(refresher.signalled(at(0.0)), at(0.0).boot);
             assert_eq!(refresher.reason(), Reason::Signal);
         }
-        assert_eq!(wait_for_step(&mut refresher, 0.0), (expected, Step::Exchange));
+        assert_eq!(wait_for_step(&mut refresher, 0.0), (expected, Action::Exchange));
     }
 }
 
@@ -386,10 +386,10 @@ fn what_was_spread_after_a_pause_comes_at_the_expiry_at_the_latest() {
         refresher.keys_rest();
         let _ = refresher.step(at(0.0), Jitter::NONE);
         let step = refresher.step(at(woken), Jitter::new(1.0));
-        assert_eq!(step, Step::Wait(at(600.0).boot));
-        assert_eq!(refresher.step(at(600.0), Jitter::NONE), Step::Expire);
+        assert_eq!(step, Action::Wait(at(600.0).boot));
+        assert_eq!(refresher.step(at(600.0), Jitter::NONE), Action::Expire);
         assert_eq!(refresher.reason(), reason);
-        assert_eq!(wait_for_step(&mut refresher, 600.0), (exchange, Step::Exchange));
+        assert_eq!(wait_for_step(&mut refresher, 600.0), (exchange, Action::Exchange));
     }
 }
 
@@ -405,16 +405,16 @@ fn a_write_that_fails_makes_it_stale_too() {
 #[test]
 fn what_is_asked_for_while_a_token_waits_to_be_written_is_done_after_it() {
     let mut refresher = new();
-    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Exchange);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
     refresher.obtained(Lifetime::starting(at(0.0).boot, Duration::from_secs(3_600)), at(0.0));
     fail(&mut refresher, Code::OutputDiskFull, 0.0);
     refresher.keys_lost(at(0.1), Jitter::NONE);
-    assert_eq!(refresher.step(at(0.1), Jitter::NONE), Step::Exchange);
+    assert_eq!(refresher.step(at(0.1), Jitter::NONE), Action::Exchange);
     fail(&mut refresher, Code::ConnectRefused, 0.1);
-    assert_eq!(wait_for_step(&mut refresher, 0.1), (0.5, Step::Publish));
+    assert_eq!(wait_for_step(&mut refresher, 0.1), (0.5, Action::Publish));
     refresher.published(at(0.5), Jitter::NONE);
     assert_eq!((refresher.reason(), refresher.health(at(0.5))), (Reason::Retry, Health::Stale));
-    assert_eq!(wait_for_step(&mut refresher, 0.5), (0.6, Step::Exchange));
+    assert_eq!(wait_for_step(&mut refresher, 0.5), (0.6, Action::Exchange));
 }
 
 #[test]
@@ -425,7 +425,7 @@ fn that_the_old_one_expired_while_a_token_waited_asks_for_nothing_more() {
     for _ in 0..6 {
         fail(&mut refresher, Code::OutputDiskFull, 69.0);
     }
-    assert_eq!(refresher.step(at(70.0), Jitter::NONE), Step::Expire);
+    assert_eq!(refresher.step(at(70.0), Jitter::NONE), Action::Expire);
     assert_eq!(refresher.reason(), Reason::Expired);
     refresher.published(at(71.0), Jitter::NONE);
     assert_eq!((refresher.reason(), refresher.due()), (Reason::Schedule, at(1_801.0).boot));
@@ -467,7 +467,7 @@ fn of_two_reasons_for_one_instant_the_schedule_s_gives_way() {
 #[test]
 fn looks_often_while_something_is_about_to_happen() {
     let slice = |refresher: &mut Refresher, when: f64| match refresher.step(at(when), Jitter::NONE) {
-        Step::Wait(until) => at(when).boot.until(until).as_secs(),
+        Action::Wait(until) => at(when).boot.until(until).as_secs(),
         step => panic!("{step:?}"),
     };
     // Nothing else is planned for the next minutes.

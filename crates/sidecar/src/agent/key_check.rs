@@ -1,7 +1,7 @@
 //! The key check: asks Dex for its published keys and compares them with the key of the token on disk.
 
-use dexsidecar_core::duration::Human;
 use dexsidecar_core::endpoint_url::EndpointUrl;
+use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
 use dexsidecar_core::failure::plain;
 use dexsidecar_core::key_check::Finding;
@@ -16,8 +16,8 @@ const LONGEST_KEY_ID: usize = 64;
 impl<E: TokenEndpoint> Agent<E> {
     /// Compares the published keys with the key that signed the token on disk.
     pub(super) async fn check_keys(&mut self) {
-        let Some(key_id) = self.held.as_ref().and_then(|held| held.key_id.clone()) else {
-            self.keys_rest("the token does not name its key");
+        let Some(key_id) = self.current.as_ref().and_then(|current| current.key_id.clone()) else {
+            self.suspend_key_check("the token does not name its signing key");
             return;
         };
         let published = match self.published_keys().await {
@@ -28,43 +28,38 @@ impl<E: TokenEndpoint> Agent<E> {
         let found = match published {
             Published::Keys(published) => self.key_check.compare(published, &key_id, now.boot),
             Published::Unknown => return self.refresher.keys_checked(now, chance::jitter()),
-            Published::Nowhere => return self.keys_rest("no keys are published beside the token endpoint"),
+            Published::Nowhere => {
+                return self.suspend_key_check("no keys are published beside the token endpoint");
+            }
         };
         let key = plain(&key_id, LONGEST_KEY_ID);
         match found {
             Finding::Published => self.refresher.keys_checked(now, chance::jitter()),
             Finding::Lost => {
                 self.refresher.keys_lost(now, chance::jitter());
-                let due = now.boot.until(self.refresher.due());
-                self.status.log().warn(
-                    "Dex no longer publishes the signing key of the token on disk: refreshing the token",
-                    &[("key", &key), ("in", &Human(due))],
-                );
+                let refresh_in = now.boot.until(self.refresher.due());
+                self.reporter.emit(&Event::SigningKeyNotPublished { key: &key, refresh_in });
             }
             Finding::Unproven { first } => {
                 self.refresher.keys_prove_nothing(now, chance::jitter());
                 if first {
-                    let why = "a cache in front of Dex's keys, or several Dex replicas with memory storage";
-                    self.status.log().warn(
-                        "Dex does not publish the signing key of a new token either: not refreshing it for that",
-                        &[("key", &key), ("likely_cause", &why)],
-                    );
+                    let cause =
+                        &"a cache in front of Dex's keys, or several Dex replicas with memory storage";
+                    self.reporter.emit(&Event::NewSigningKeyNotPublished { key: &key, cause });
                 }
             }
         }
     }
 
-    fn keys_rest(&mut self, why: &str) {
+    fn suspend_key_check(&mut self, cause: &str) {
         self.refresher.keys_rest();
         self.keys_url = None;
-        if first(&mut self.said.no_keys) {
-            self.status
-                .log()
-                .info("the key check rests: a Dex that loses its keys will not be noticed", &[("why", &why)]);
+        if first(&mut self.once.key_check_suspended) {
+            self.reporter.emit(&Event::KeyCheckSuspended { cause: &cause });
         }
     }
 
-    /// The answer with the keys; nothing when none came. Where they are is asked once.
+    /// The response with the keys; nothing when there was none. Their URL is read from the discovery document once.
     async fn published_keys(&mut self) -> Option<Answer> {
         if self.keys_url.is_none() {
             let discovery = match keys::discovery_url(&self.config.endpoint) {
@@ -84,8 +79,8 @@ impl<E: TokenEndpoint> Agent<E> {
         match self.endpoint.send(&request, self.rotation).await {
             Ok(answer) => Some(answer),
             Err(failure) => {
-                self.turn(&failure);
-                self.status.log().debug("Dex's published keys could not be read", &[("why", &failure)]);
+                self.rotate_address(&failure);
+                self.reporter.emit(&Event::PublishedKeysUnreadable { error: &failure });
                 None
             }
         }

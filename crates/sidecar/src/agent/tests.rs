@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use dexsidecar_core::config::Given;
+use dexsidecar_core::config::RawSettings;
 use dexsidecar_core::exchange::{Answer, Request};
 use dexsidecar_core::refresher::Health;
 use dexsidecar_core::time::Now;
@@ -122,7 +122,7 @@ impl World {
             variables.retain(|(known, _)| known != name);
             variables.push(((*name).to_owned(), Secret::new((*value).to_owned())));
         }
-        let mut config = Config::read(&Given { variables, ..Given::default() }, true).unwrap();
+        let mut config = Config::read(&RawSettings { variables, ..RawSettings::default() }, true).unwrap();
         let output = config.output.take().unwrap();
         let start = Now {
             boot: BootTime::from_start(Duration::from_secs(9_000)),
@@ -131,7 +131,7 @@ impl World {
         let clock = Clock::Paused(start, tokio::time::Instant::now());
         let seen = Rc::new(RefCell::new(Seen::default()));
         let endpoint = Scripted { clock, start, script: Box::new(script), published, seen: Rc::clone(&seen) };
-        let status = Status::new(Logger::silent(clock), Some("/dev/null".into()));
+        let status = Reporter::new(Logger::silent(clock), Some("/dev/null".into()));
         Self { agent: Agent::new(config, output, endpoint, clock, status), seen, clock, folder }
     }
 
@@ -352,7 +352,7 @@ async fn f094_in_1970_what_is_on_disk_is_not_trusted() {
         let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{issued},"exp":{exp}}}"#));
         std::fs::write(world.folder.path().join("token"), format!("e30.{claims}.sig")).unwrap();
         world.agent.adopt();
-        assert_eq!(world.agent.held.is_some(), adopted);
+        assert_eq!(world.agent.current.is_some(), adopted);
     }
 }
 
@@ -430,10 +430,15 @@ async fn a_token_that_comes_again_before_it_was_written_has_the_life_it_had() {
     );
     world.agent.refresher.adopted(on_disk, now.unix + Duration::from_secs(3_600), now, Jitter::NONE);
     let token = Secret::new("again".to_owned());
-    world.agent.held =
-        Some(Held { token: token.clone(), key_id: None, expires: None, lifetime: in_hand, on_disk: false });
+    world.agent.current = Some(CurrentToken {
+        token: token.clone(),
+        key_id: None,
+        expires: None,
+        lifetime: in_hand,
+        on_disk: false,
+    });
     let again = Lifetime::starting(now.boot + Duration::from_secs(5), Duration::from_secs(60));
-    assert_eq!(world.agent.improves(&token, again).unwrap(), in_hand);
+    assert_eq!(world.agent.accept_if_better(&token, again).unwrap(), in_hand);
 }
 
 /// Two sidecars over one file: whose token lives longer is kept, if both are of a kind.

@@ -1,5 +1,5 @@
-//! `check`: the way of a token as a ladder. Each rung is tried only when the one below it holds; the first broken one is
-//! explained. Nothing is written, and the exchange it makes is a real one.
+//! `check`: runs each step of an exchange, reports it when it is done, and explains the first that fails. It writes no token
+//! file, and the exchange it makes is a real one.
 
 mod report;
 mod steps;
@@ -8,99 +8,144 @@ use std::time::Duration;
 
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Config, Source};
+use dexsidecar_core::diagnosis;
 use dexsidecar_core::duration::Human;
-use dexsidecar_core::evidence;
 use dexsidecar_core::exchange::{Request, TOKEN_EXCHANGE, TokenEndpoint as _};
-use dexsidecar_core::failure::{Failure, Stage, plain};
+use dexsidecar_core::failure::{Failure, Step, plain};
 use dexsidecar_core::keys::{self, Discovery};
 use dexsidecar_core::settings::SUBJECT_TOKEN;
+use dexsidecar_core::time::BootTime;
 
 use crate::edge::clock::Clock;
 use crate::edge::output_file;
 use crate::edge::token_endpoint::HttpEndpoint;
+use crate::exchange::{Inputs, LastKnown};
 use crate::probe;
-use crate::trade::{Inputs, LastGood};
 
-pub use report::{Report, Rung};
+pub use report::{Report, StepResult};
 
-/// A rung that holds: what was found, and what is odd about it.
-type Sound = (String, Vec<String>);
+/// What a step that succeeded found, and notes on what is unusual.
+type Found = (String, Vec<String>);
 
-/// Climbs as far as it goes.
-pub async fn climb(config: &Config, endpoint: &HttpEndpoint, clock: &Clock) -> Report {
-    let mut report = Report::default();
+/// The steps done so far, with the clock that times them.
+struct Steps<'a, F> {
+    clock: &'a Clock,
+    started: BootTime,
+    results: Vec<StepResult>,
+    done: F,
+}
+
+impl<F: FnMut(&StepResult)> Steps<'_, F> {
+    /// Reports a step that succeeded.
+    fn ok(&mut self, step: Step, (message, notes): Found) {
+        let took = self.lap();
+        self.push(StepResult::ok(step, message, notes, took));
+    }
+
+    /// Reports the step that failed, and all others as skipped.
+    fn fail(mut self, step: Step, failure: &Failure, causes: Vec<String>) -> Report {
+        let took = self.lap();
+        self.push(StepResult::fail(step, failure, causes, took));
+        Report::of(self.results, &mut self.done)
+    }
+
+    fn push(&mut self, result: StepResult) {
+        (self.done)(&result);
+        self.results.push(result);
+    }
+
+    /// The time since the last step was done.
+    fn lap(&mut self) -> Duration {
+        let now = self.clock.now().boot;
+        std::mem::replace(&mut self.started, now).until(now)
+    }
+}
+
+/// Runs the steps until one fails, and hands each result to `done` at once.
+pub async fn run(
+    config: &Config,
+    endpoint: &HttpEndpoint,
+    clock: &Clock,
+    done: impl FnMut(&StepResult),
+) -> Report {
+    let mut steps = Steps { clock, started: clock.now().boot, results: vec![], done };
     let url = &config.endpoint;
-    report.sound(Stage::Settings, settings(config));
-
-    let inputs = match Inputs::read(config, &mut LastGood::default(), clock.now().unix).await {
-        Ok(inputs) => inputs,
-        Err(failure) => return report.broken(&failure, vec![]),
+    let read = Inputs::read(config, &mut LastKnown::default(), clock.now().unix).await;
+    let inputs = match read {
+        Err(failure) if failure.step() == Step::Settings => {
+            return steps.fail(Step::Settings, &failure, vec![]);
+        }
+        read => {
+            steps.ok(Step::Settings, settings(config));
+            match read {
+                Ok(inputs) => inputs,
+                Err(failure) => return steps.fail(Step::SubjectToken, &failure, vec![]),
+            }
+        }
     };
-    report.sound(Stage::SubjectToken, subject_token(config, inputs.subject.as_ref(), clock));
+    let subject = inputs.subject.as_ref();
+    steps.ok(Step::SubjectToken, subject_token(config, subject, clock));
 
-    let asked = clock.now().boot;
+    let route = endpoint.route(url);
     match endpoint.resolve(url).await {
         Ok((addresses, origin)) => {
-            let took = asked.until(clock.now().boot);
             let (host, _) = endpoint.first_hop(url);
-            report.sound(
-                Stage::Name,
-                (steps::name(&host, &addresses, &origin, took, &endpoint.route(url)), vec![]),
-            );
+            steps.ok(Step::Dns, (steps::name(&host, &addresses, &origin, &route), vec![]));
         }
-        Err(failure) => return report.broken(&failure, vec![]),
+        Err(failure) => return steps.fail(Step::Dns, &failure, vec![]),
     }
     let connection = match endpoint.connect(url).await {
         Ok(connection) => connection,
-        Err(failure) => return report.broken(&failure, vec![]),
+        Err(failure) => return steps.fail(Step::Tcp, &failure, vec![]),
     };
-    report.sound(Stage::Connect, (steps::connection(connection.peer(), &endpoint.route(url)), vec![]));
+    steps.ok(Step::Tcp, (steps::connection(connection.peer(), &route), vec![]));
 
     if url.is_tls() {
         match endpoint.handshake(url, connection).await {
-            Ok(session) => report.sound(Stage::Tls, steps::tls(&session, clock.now().unix)),
-            Err(failure) => return report.broken(&failure, vec![]),
+            Ok(session) => steps.ok(Step::Tls, steps::tls(&session, clock.now().unix)),
+            Err(failure) => return steps.fail(Step::Tls, &failure, vec![]),
         }
     } else {
-        // A server may serve one at a time.
+        // The server may serve one connection at a time.
         drop(connection);
-        report.sound(Stage::Tls, ("none: plain http".to_owned(), vec![]));
+        steps.ok(Step::Tls, ("none: plain http".to_owned(), vec![]));
     }
 
-    report.sound(Stage::Discovery, discovery(config, endpoint).await);
+    steps.ok(Step::Discovery, discovery(config, endpoint).await);
 
-    match inputs.trade(config, endpoint, clock, 0, None).await {
+    match inputs.exchange(config, endpoint, clock, 0, None).await {
         Ok((issued, _)) => {
             let claims = issued.claims.unwrap_or_default();
-            let told =
-                format!("a token for {} that is good for {}", names(&claims.audience), Human(issued.length));
-            let other =
-                issued.other_type.map(|other| format!("another type was issued than asked for: {other}"));
-            report.sound(Stage::Exchange, (told, other.into_iter().collect()));
+            let expires_in = Human(issued.length);
+            let message = format!("issued a token for {}, expires in {expires_in}", names(&claims.audience));
+            let other = issued
+                .other_type
+                .map(|other| format!("issued_token_type is {other}, not the requested type"));
+            steps.ok(Step::Exchange, (message, other.into_iter().collect()));
         }
         Err(failure) => {
-            let notes = evidence::of(failure.code, config, inputs.subject.as_ref(), clock.now().unix);
-            return report.broken(&failure, notes);
+            let causes = diagnosis::causes(failure.code, config, subject, clock.now().unix);
+            return steps.fail(Step::Exchange, &failure, causes);
         }
     }
 
     match output(config, clock) {
-        Ok(sound) => report.sound(Stage::Output, sound),
-        Err(failure) => return report.broken(&failure, vec![]),
+        Ok(found) => steps.ok(Step::Output, found),
+        Err(failure) => return steps.fail(Step::Output, &failure, vec![]),
     }
-    report
+    Report::of(steps.results, &mut steps.done)
 }
 
-fn settings(config: &Config) -> Sound {
+fn settings(config: &Config) -> Found {
     let names: Vec<_> = config.fields.iter().map(|(name, _)| name.as_str()).collect();
     let client = match &config.client {
-        None => "without a client in Basic",
-        Some(Source::Text(_)) => "with a client in Basic",
-        Some(Source::File(_)) => "with a client from a file in Basic",
+        None => "no client credentials",
+        Some(Source::Text(_)) => "client credentials from dex_basic_auth",
+        Some(Source::File(_)) => "client credentials from dex_file_basic_auth",
     };
     (
         format!(
-            "{} {client}; fields: {}",
+            "{}, {client}; fields: {}",
             config.endpoint,
             if names.is_empty() { "none".to_owned() } else { names.join(", ") }
         ),
@@ -108,70 +153,75 @@ fn settings(config: &Config) -> Sound {
     )
 }
 
-fn subject_token(config: &Config, subject: Option<&Claims>, clock: &Clock) -> Sound {
+fn subject_token(config: &Config, subject: Option<&Claims>, clock: &Clock) -> Found {
     let Some(claims) = subject else {
         let sent = config.fields.iter().any(|(name, _)| name == SUBJECT_TOKEN);
-        let told = if sent { "no JSON Web Token; sent as it is" } else { "none is sent" };
-        return (told.to_owned(), vec![]);
+        let message = if sent { "not a JSON Web Token; sent as it is" } else { "none is sent" };
+        return (message.to_owned(), vec![]);
     };
     let now = clock.now().unix;
-    let who = claims.subject.as_deref().unwrap_or("nobody");
-    let issuer = claims.issuer.as_deref().unwrap_or("nobody");
-    let life = claims
+    let who = claims.subject.as_deref().unwrap_or("no subject");
+    let issuer = claims.issuer.as_deref().unwrap_or("no issuer");
+    let expiry = claims
         .expires
         .filter(|expires| *expires > now)
-        .map_or_else(String::new, |expires| format!(", good for {}", Human(now.until(expires))));
-    let told =
-        format!("{} from {} for {}{life}", plain(who, 120), plain(issuer, 120), names(&claims.audience));
-    (told, evidence::oddities(claims, now))
+        .map_or_else(String::new, |expires| format!(", expires in {}", Human(now.until(expires))));
+    let message =
+        format!("{} from {} for {}{expiry}", plain(who, 120), plain(issuer, 120), names(&claims.audience));
+    (message, diagnosis::warnings(claims, now))
 }
 
-/// What Dex publishes of itself. Without it an exchange works as well, so this rung never breaks.
-async fn discovery(config: &Config, endpoint: &HttpEndpoint) -> Sound {
+/// The discovery document. An exchange works without it, so this step never fails.
+async fn discovery(config: &Config, endpoint: &HttpEndpoint) -> Found {
     let Some(url) = keys::discovery_url(&config.endpoint) else {
         let note =
-            "dex_endpoint does not end with /token, as Dex's does: lost keys will not be noticed".to_owned();
-        return ("not looked for".to_owned(), vec![note]);
+            "dex_endpoint does not end with /token, as Dex's does: the key check is disabled".to_owned();
+        return ("not requested".to_owned(), vec![note]);
     };
     let request = Request { url, authorization: None, form: None };
     let found = match endpoint.send(&request, 0).await {
-        Ok(answer) => {
-            Discovery::read(&answer).ok_or_else(|| format!("{} answers {}", request.url, answer.status))
-        }
+        Ok(answer) => Discovery::read(&answer).ok_or_else(|| match answer.status {
+            200 => format!("{} does not return a discovery document", request.url),
+            status => format!("{} returns status {status}", request.url),
+        }),
         Err(failure) => Err(failure.to_string()),
     };
     let found = match found {
         Ok(found) => found,
         Err(why) => {
             return (
-                format!("none: {why}"),
-                vec!["check that dex_endpoint is Dex's issuer followed by /token".to_owned()],
+                format!("no discovery document: {why}"),
+                vec![
+                    "the exchange works without it, the key check does not: check that dex_endpoint is Dex's issuer \
+                     followed by /token"
+                        .to_owned(),
+                ],
             );
         }
     };
     let mut notes = vec![];
     if !found.grant_types_supported.iter().any(|grant| grant == TOKEN_EXCHANGE) {
         notes.push(format!(
-            "Dex does not offer token exchange: list {TOKEN_EXCHANGE} in its oauth2.grantTypes"
+            "Dex does not offer token exchange: add {TOKEN_EXCHANGE} to oauth2.grantTypes in its configuration"
         ));
     }
     (format!("issuer {}", plain(&found.issuer, 120)), notes)
 }
 
-fn output(config: &Config, clock: &Clock) -> Result<Sound, Failure> {
+fn output(config: &Config, clock: &Clock) -> Result<Found, Failure> {
     let Some(output) = &config.output else { return Ok(("none".to_owned(), vec![])) };
     let in_place = output_file::try_output(output)?;
     let now = match output_file::read(output) {
         Some(token) => probe::judge(&output.path, &token, Duration::ZERO, clock).to_string(),
-        None => "can be written".to_owned(),
+        None => "is writable".to_owned(),
     };
     let note = in_place.then(|| {
-        "it is overwritten in place, so that a reader may see half of a token: mount its folder instead, without subPath"
+        "it is overwritten in place, so readers may see a partial token: mount its directory instead, without subPath"
             .to_owned()
     });
     Ok((format!("{} {now}", output.path.display()), note.into_iter().collect()))
 }
 
 fn names(audience: &[String]) -> String {
-    if audience.is_empty() { "nobody in particular".to_owned() } else { plain(&audience.join(", "), 120) }
+    if audience.is_empty() { "no audience".to_owned() } else { plain(&audience.join(", "), 120) }
 }

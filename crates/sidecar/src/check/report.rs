@@ -1,136 +1,157 @@
-//! What `check` prints: a line a rung, then for the broken one its cause, whose move it is and what to change.
+//! What `check` prints: a line for each step when it is done; for the first that fails its code, owner and fix.
 //!
-//! The rules: a rung's line begins with `ok`, `BROKEN` or `-`; notes stand below it, indented; no colour, so that a log
-//! can keep it.
+//! A line begins with `ok`, `FAIL` or `skipped`, then the step and how long it took. Notes and the explanation of a failure
+//! stand below it, indented. Colours are for terminals only.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use dexsidecar_core::config::Problem;
-use dexsidecar_core::failure::{Failure, Stage};
+use dexsidecar_core::failure::{Failure, Owner, Step, WRONG_SETTINGS};
 use serde_json::{Value, json};
 
-const LADDER: [Stage; 8] = [
-    Stage::Settings,
-    Stage::SubjectToken,
-    Stage::Name,
-    Stage::Connect,
-    Stage::Tls,
-    Stage::Discovery,
-    Stage::Exchange,
-    Stage::Output,
-];
+/// The version of the JSON report; it changes when a member changes its meaning.
+const VERSION: u32 = 1;
 
-/// One rung that was tried.
+/// The result of one step.
 #[derive(Clone, Debug)]
-pub struct Rung {
-    stage: Stage,
-    /// What was found, or what broke.
-    told: String,
+pub struct StepResult {
+    step: Step,
+    outcome: Outcome,
     notes: Vec<String>,
-    broken: Option<Broken>,
+    took: Duration,
 }
 
 #[derive(Clone, Debug)]
-struct Broken {
-    code: &'static str,
-    whose_move: &'static str,
-    hint: String,
+enum Outcome {
+    Ok(String),
+    Fail { message: String, code: &'static str, owner: Owner, fix: &'static str },
+    Skipped,
 }
 
-/// The rungs that were tried, from the bottom.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    rungs: Vec<Rung>,
-}
+impl StepResult {
+    /// A step that succeeded, with notes on what is unusual.
+    pub(super) const fn ok(step: Step, message: String, notes: Vec<String>, took: Duration) -> Self {
+        Self { step, outcome: Outcome::Ok(message), notes, took }
+    }
 
-impl Report {
-    /// Settings that are wrong: the first step fails. The doubts may be the cause.
+    /// A step that failed, with what is known of the cause.
+    pub(super) fn fail(step: Step, failure: &Failure, causes: Vec<String>, took: Duration) -> Self {
+        let (code, owner, fix) = (failure.code.entry().name, failure.owner(), failure.fix());
+        let outcome = Outcome::Fail { message: failure.to_string(), code, owner, fix };
+        Self { step, outcome, notes: causes, took }
+    }
+
+    const fn skipped(step: Step) -> Self {
+        Self { step, outcome: Outcome::Skipped, notes: vec![], took: Duration::ZERO }
+    }
+
+    /// For people: one line, and what belongs to it.
     #[must_use]
-    pub fn of_problems(problems: &[Problem], doubts: Vec<String>) -> Self {
-        let broken = Broken {
-            code: "wrong_settings",
-            whose_move: "the pod's manifest",
-            hint: "correct the settings named below".to_owned(),
-        };
-        let rung = Rung {
-            stage: Stage::Settings,
-            told: format!("{} wrong", problems.len()),
-            notes: problems.iter().map(Problem::to_string).chain(doubts).collect(),
-            broken: Some(broken),
-        };
-        Self { rungs: vec![rung] }
-    }
-
-    /// A rung that holds.
-    pub(super) fn sound(&mut self, stage: Stage, (told, notes): (String, Vec<String>)) {
-        self.rungs.push(Rung { stage, told, notes, broken: None });
-    }
-
-    /// The rung that broke; the climb ends here. One failure may belong to a rung that seemed to hold before.
-    pub(super) fn broken(mut self, failure: &Failure, notes: Vec<String>) -> Self {
-        let entry = failure.entry();
-        self.rungs.retain(|rung| rung.stage < entry.stage);
-        self.rungs.push(Rung {
-            stage: entry.stage,
-            told: failure.to_string(),
-            notes,
-            broken: Some(Broken {
-                code: entry.name,
-                whose_move: failure.owner().name(),
-                hint: entry.hint.to_owned(),
-            }),
-        });
-        self
-    }
-
-    /// True when every rung holds.
-    #[must_use]
-    pub fn is_sound(&self) -> bool {
-        self.rungs.iter().all(|rung| rung.broken.is_none())
-    }
-
-    /// For a person.
-    #[must_use]
-    pub fn text(&self) -> String {
+    pub fn text(&self, colours: bool) -> String {
         let mut text = String::new();
+        let (mark, colour) = match self.outcome {
+            Outcome::Ok(_) => ("ok", GREEN),
+            Outcome::Fail { .. } => ("FAIL", RED),
+            Outcome::Skipped => ("skipped", GREY),
+        };
+        let (begin, end) = if colours { (colour, RESET) } else { ("", "") };
+        let (step, took) = (self.step.title(), format!("{} ms", self.took.as_millis()));
         // Writing to a String cannot fail.
-        for rung in &self.rungs {
-            let mark = if rung.broken.is_some() { "BROKEN" } else { "ok" };
-            let _ = writeln!(text, "{mark:<7} {:<14} {}", rung.stage.name(), rung.told);
-            if let Some(broken) = &rung.broken {
-                let _ = writeln!(text, "        code:       {}", broken.code);
-                let _ = writeln!(text, "        whose move: {}", broken.whose_move);
-                let _ = writeln!(text, "        what to do: {}", broken.hint);
+        let _ = match &self.outcome {
+            Outcome::Ok(message) => writeln!(text, "{begin}{mark:<7}{end}  {step:<13}  {took:>8}  {message}"),
+            Outcome::Fail { message, code, owner, fix } => {
+                writeln!(text, "{begin}{mark:<7}{end}  {step:<13}  {took:>8}  {message}").and_then(|()| {
+                    let owner = owner.title();
+                    writeln!(text, "{INDENT}code:  {code}\n{INDENT}owner: {owner}\n{INDENT}fix:   {fix}")
+                })
             }
-            for note in &rung.notes {
-                let _ = writeln!(text, "        note: {note}");
-            }
-        }
-        for stage in LADDER.iter().filter(|stage| self.rungs.iter().all(|rung| rung.stage < **stage)) {
-            let _ = writeln!(text, "-       {:<14} not tried", stage.name());
+            Outcome::Skipped => writeln!(text, "{begin}{mark:<7}{end}  {step}"),
+        };
+        for note in &self.notes {
+            let _ = writeln!(text, "{INDENT}note:  {note}");
         }
         text
     }
 
-    /// For a program: `{"sound": …, "rungs": [{"rung", "ok", "told", "notes", "code", "whose_move", "hint"}]}`.
+    fn json(&self) -> Value {
+        let step = self.step.label();
+        match &self.outcome {
+            Outcome::Skipped => json!({ "step": step, "status": "skipped" }),
+            Outcome::Ok(message) => json!({
+                "step": step,
+                "status": "ok",
+                "message": message,
+                "notes": self.notes,
+                "duration_ms": self.took.as_millis() as u64,
+            }),
+            Outcome::Fail { message, code, owner, fix } => json!({
+                "step": step,
+                "status": "fail",
+                "message": message,
+                "notes": self.notes,
+                "code": code,
+                "owner": owner.label(),
+                "fix": fix,
+                "duration_ms": self.took.as_millis() as u64,
+            }),
+        }
+    }
+}
+
+const INDENT: &str = "         ";
+const GREEN: &str = "\x1b[32m";
+const RED: &str = "\x1b[1;31m";
+const GREY: &str = "\x1b[2m";
+const RESET: &str = "\x1b[0m";
+
+/// The results of all steps.
+#[derive(Clone, Debug)]
+pub struct Report {
+    steps: Vec<StepResult>,
+}
+
+impl Report {
+    /// Completes the results with the steps that were not run, each handed to `done`.
+    pub(super) fn of(mut steps: Vec<StepResult>, done: &mut impl FnMut(&StepResult)) -> Self {
+        for step in Step::ALL.into_iter().skip(steps.len()) {
+            let skipped = StepResult::skipped(step);
+            done(&skipped);
+            steps.push(skipped);
+        }
+        Self { steps }
+    }
+
+    /// Invalid settings: the first step fails. The warnings may name the cause.
+    #[must_use]
+    pub fn of_problems(
+        problems: &[Problem],
+        warnings: Vec<String>,
+        mut done: impl FnMut(&StepResult),
+    ) -> Self {
+        let message = match problems.len() {
+            1 => "1 setting is invalid".to_owned(),
+            more => format!("{more} settings are invalid"),
+        };
+        let fix = "correct the settings named below";
+        let outcome = Outcome::Fail { message, code: WRONG_SETTINGS, owner: Owner::Pod, fix };
+        let notes = problems.iter().map(Problem::to_string).chain(warnings).collect();
+        let settings = StepResult { step: Step::Settings, outcome, notes, took: Duration::ZERO };
+        done(&settings);
+        Self::of(vec![settings], &mut done)
+    }
+
+    /// True when no step failed.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.steps.iter().all(|step| matches!(step.outcome, Outcome::Ok(_)))
+    }
+
+    /// For programs; docs/check.schema.json describes it.
     #[must_use]
     pub fn json(&self) -> String {
-        let rung = |rung: &Rung| {
-            let mut value = json!({
-                "rung": rung.stage.name(),
-                "ok": rung.broken.is_none(),
-                "told": rung.told,
-                "notes": rung.notes,
-            });
-            if let Some(broken) = &rung.broken {
-                value["code"] = broken.code.into();
-                value["whose_move"] = broken.whose_move.into();
-                value["hint"] = broken.hint.clone().into();
-            }
-            value
-        };
-        let rungs: Vec<Value> = self.rungs.iter().map(rung).collect();
-        format!("{}\n", json!({ "sound": self.is_sound(), "rungs": rungs }))
+        let steps: Vec<Value> = self.steps.iter().map(StepResult::json).collect();
+        format!("{}\n", json!({ "version": VERSION, "ok": self.is_ok(), "steps": steps }))
     }
 }
 
@@ -140,21 +161,43 @@ mod tests {
     use dexsidecar_core::failure::Code;
 
     #[test]
-    fn a_broken_rung_is_explained_and_the_rest_not_tried() {
-        let mut report = Report::default();
-        report.sound(Stage::Settings, ("fine".to_owned(), vec!["odd".to_owned()]));
-        report.sound(Stage::SubjectToken, ("fine".to_owned(), vec![]));
-        let report = report.broken(&Failure::new(Code::ConnectRefused, "10.0.0.1:5556"), vec![]);
-        assert!(!report.is_sound());
-        let text = report.text();
-        assert!(
-            text.starts_with("ok      settings       fine\n        note: odd\nok      subject token  fine\n"),
-            "{text}"
+    fn a_failed_step_is_explained_and_the_rest_is_skipped() {
+        let ms = Duration::from_millis;
+        let failure = Failure::new(Code::ConnectRefused, "10.0.0.1:5556");
+        let steps = vec![
+            StepResult::ok(Step::Settings, "fine".to_owned(), vec!["unusual".to_owned()], ms(0)),
+            StepResult::ok(Step::SubjectToken, "fine".to_owned(), vec![], ms(1)),
+            StepResult::ok(Step::Dns, "fine".to_owned(), vec![], ms(12)),
+            StepResult::fail(Step::Tcp, &failure, vec!["a cause".to_owned()], ms(1_234)),
+        ];
+        let mut text: String = steps.iter().map(|step| step.text(false)).collect();
+        let report = Report::of(steps, &mut |step| text += &step.text(false));
+        assert!(!report.is_ok());
+        let fix = Code::ConnectRefused.entry().fix;
+        assert_eq!(
+            text,
+            format!(
+                "ok       settings           0 ms  fine\n         note:  unusual\n\
+                 ok       subject token      1 ms  fine\n\
+                 ok       DNS               12 ms  fine\n\
+                 FAIL     TCP             1234 ms  connection refused: 10.0.0.1:5556\n         \
+                 code:  connect_refused\n         owner: Dex operator\n         fix:   {fix}\n         note:  a cause\n\
+                 skipped  TLS\nskipped  discovery\nskipped  exchange\nskipped  output\n"
+            )
         );
-        assert!(text.contains("BROKEN  connect        nothing listens there: 10.0.0.1:5556\n"), "{text}");
-        assert!(text.contains("whose move: Dex's operation\n"), "{text}");
-        assert!(text.ends_with("-       output         not tried\n"), "{text}");
         let json: Value = serde_json::from_str(&report.json()).unwrap();
-        assert_eq!(json["rungs"][2]["code"], "connect_refused");
+        assert_eq!((&json["version"], &json["ok"]), (&1.into(), &false.into()));
+        assert_eq!(json["steps"].as_array().unwrap().len(), 8);
+        assert_eq!(json["steps"][3]["code"], "connect_refused");
+        assert_eq!(json["steps"][3]["owner"], "dex_operator");
+        assert_eq!(json["steps"][3]["duration_ms"], 1_234);
+        assert_eq!(json["steps"][4], json!({"step": "tls", "status": "skipped"}));
+    }
+
+    #[test]
+    fn only_the_mark_is_coloured() {
+        let step = StepResult::ok(Step::Dns, "fine".to_owned(), vec![], Duration::ZERO);
+        assert_eq!(step.text(true), "\x1b[32mok     \x1b[0m  DNS                0 ms  fine\n");
+        assert_eq!(StepResult::skipped(Step::Tls).text(true), "\x1b[2mskipped\x1b[0m  TLS\n");
     }
 }

@@ -1,7 +1,6 @@
-//! What `check` says of the steps on the way to Dex that succeeded: name, connection, TLS.
+//! What `check` reports of the steps to Dex that succeeded: DNS, TCP, TLS.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use dexsidecar_core::time::UnixTime;
 
@@ -10,30 +9,24 @@ use crate::edge::token_endpoint::{Certificate, Origin, Route, Session};
 
 /// How many certificates of a chain are described.
 const MOST_NOTES: usize = 4;
-/// Certificates with fewer days left are worth a note.
+/// A server certificate with fewer days left gets a note.
 const FEW_DAYS: u64 = 7;
 
-/// As `dex.auth: 10.0.0.7 (IPv4; DNS server 10.96.0.10, search domain svc.cluster.local, 3 ms)`.
-pub(super) fn name(
-    host: &str,
-    addresses: &[SocketAddr],
-    origin: &Origin,
-    took: Duration,
-    route: &Route,
-) -> String {
+/// As `dex.auth: 10.0.0.7 (IPv4; DNS server 10.96.0.10, search domain svc.cluster.local)`.
+pub(super) fn name(host: &str, addresses: &[SocketAddr], origin: &Origin, route: &Route) -> String {
     let host = match route {
-        Route::Through { variable, .. } => format!("the proxy of {variable}, {host}"),
+        Route::Through { variable, .. } => format!("{host} (the proxy of {variable})"),
         _ => host.to_owned(),
     };
     let known_by = match origin {
-        Origin::Literal => return format!("{host} is an address"),
-        Origin::Localhost => "this machine, without a look-up".to_owned(),
+        Origin::Literal => return format!("{host} is an address, no lookup"),
+        Origin::Localhost => "this machine, no lookup".to_owned(),
         Origin::LookUp(KnownBy::Hosts) => "/etc/hosts".to_owned(),
         Origin::LookUp(KnownBy::Dns { server, name }) => {
             let asked = host.strip_suffix('.').unwrap_or(&host);
             let domain = name.strip_prefix(asked).and_then(|domain| domain.strip_prefix('.'));
             let domain = domain.map_or_else(String::new, |domain| format!(", search domain {domain}"));
-            format!("DNS server {}{domain}, {} ms", server.ip(), took.as_millis())
+            format!("DNS server {}{domain}", server.ip())
         }
     };
     let families =
@@ -46,41 +39,41 @@ pub(super) fn name(
     format!("{host}: {} ({families}; {known_by})", addresses.join(", "))
 }
 
-/// As `10.0.0.7:443, without a proxy`.
+/// As `10.0.0.7:443, no proxy`.
 pub(super) fn connection(peer: &str, route: &Route) -> String {
     match route {
-        Route::Direct => format!("{peer}, without a proxy"),
+        Route::Direct => format!("{peer}, no proxy"),
         Route::DirectToThisMachine { variable } => {
-            format!("{peer}, without the proxy of {variable}: the host is this machine")
+            format!("{peer}, not through the proxy of {variable}: the host is this machine")
         }
         Route::DirectByException { variable } => {
-            format!("{peer}, without the proxy of {variable}: NO_PROXY lists the host")
+            format!("{peer}, not through the proxy of {variable}: NO_PROXY lists the host")
         }
-        Route::Through { variable, .. } => format!("{peer} ({variable})"),
+        Route::Through { variable, .. } => format!("{peer}, through the proxy of {variable}"),
     }
 }
 
-/// As `TLS 1.3; CN=dex, issued by CN=ca, ECDSA P-256, 89 days left; certificates trusted: 1`.
+/// As `TLS 1.3; CN=dex, issued by CN=ca, ECDSA P-256, 89 days left; trusted certificates: 1`.
 pub(super) fn tls(session: &Session, now: UnixTime) -> (String, Vec<String>) {
     let now = rustls::pki_types::UnixTime::since_unix_epoch(now.as_duration());
-    let told = |certificate: &Certificate| {
+    let describe = |certificate: &Certificate| {
         let Certificate { subject, issuer, key, .. } = certificate;
         let subject = if subject.is_empty() { "no subject" } else { subject };
         format!("{subject}, issued by {issuer}, {key}, {} days left", certificate.days_left(now))
     };
     let mut chain = session.chain.iter();
     let server = chain.next();
-    let first = server.map_or_else(|| "a certificate of an unknown form".to_owned(), told);
+    let first = server.map_or_else(|| "a certificate of an unknown form".to_owned(), describe);
     let mut notes: Vec<_> =
-        chain.by_ref().take(MOST_NOTES).map(|further| format!("sent with it: {}", told(further))).collect();
+        chain.by_ref().take(MOST_NOTES).map(|further| format!("also sent: {}", describe(further))).collect();
     match chain.count() {
         0 => {}
-        more => notes.push(format!("sent with it: {more} more")),
+        more => notes.push(format!("also sent: {more} more")),
     }
     if server.is_some_and(|server| server.days_left(now) < FEW_DAYS) {
         notes.push("the server's certificate expires soon".to_owned());
     }
-    (format!("{}; {first}; certificates trusted: {}", session.version, session.trusted), notes)
+    (format!("{}; {first}; trusted certificates: {}", session.version, session.trusted), notes)
 }
 
 #[cfg(test)]
@@ -88,43 +81,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_up_is_described() {
+    fn a_lookup_is_described() {
         let addresses = ["10.0.0.7:443".parse().unwrap(), "[fd00::7]:443".parse().unwrap()];
         let dns = |name: &str| {
             Origin::LookUp(KnownBy::Dns { server: "10.96.0.10:53".parse().unwrap(), name: name.to_owned() })
         };
-        let told = |host, addresses: &[SocketAddr], origin| {
-            name(host, addresses, &origin, Duration::from_millis(3), &Route::Direct)
-        };
+        let described =
+            |host, addresses: &[SocketAddr], origin| name(host, addresses, &origin, &Route::Direct);
         assert_eq!(
-            told("dex.auth", &addresses, dns("dex.auth.svc.cluster.local")),
-            "dex.auth: 10.0.0.7, fd00::7 (IPv4 and IPv6; DNS server 10.96.0.10, search domain svc.cluster.local, 3 ms)"
+            described("dex.auth", &addresses, dns("dex.auth.svc.cluster.local")),
+            "dex.auth: 10.0.0.7, fd00::7 (IPv4 and IPv6; DNS server 10.96.0.10, search domain svc.cluster.local)"
         );
         assert_eq!(
-            told("dex.", &addresses[1..], dns("dex")),
-            "dex.: fd00::7 (IPv6; DNS server 10.96.0.10, 3 ms)"
+            described("dex.", &addresses[1..], dns("dex")),
+            "dex.: fd00::7 (IPv6; DNS server 10.96.0.10)"
         );
         assert_eq!(
-            told("dex", &addresses[..1], Origin::LookUp(KnownBy::Hosts)),
+            described("dex", &addresses[..1], Origin::LookUp(KnownBy::Hosts)),
             "dex: 10.0.0.7 (IPv4; /etc/hosts)"
         );
-        assert_eq!(told("10.0.0.7", &addresses[..1], Origin::Literal), "10.0.0.7 is an address");
+        assert_eq!(
+            described("10.0.0.7", &addresses[..1], Origin::Literal),
+            "10.0.0.7 is an address, no lookup"
+        );
     }
 
     #[test]
     fn a_route_is_described_with_its_reason() {
         let variable = "HTTPS_PROXY";
         for (route, words) in [
-            (Route::Direct, "p, without a proxy"),
+            (Route::Direct, "p, no proxy"),
             (
                 Route::DirectToThisMachine { variable },
-                "p, without the proxy of HTTPS_PROXY: the host is this machine",
+                "p, not through the proxy of HTTPS_PROXY: the host is this machine",
             ),
             (
                 Route::DirectByException { variable },
-                "p, without the proxy of HTTPS_PROXY: NO_PROXY lists the host",
+                "p, not through the proxy of HTTPS_PROXY: NO_PROXY lists the host",
             ),
-            (Route::Through { proxy: "http://x:1".to_owned(), variable }, "p (HTTPS_PROXY)"),
+            (
+                Route::Through { proxy: "http://x:1".to_owned(), variable },
+                "p, through the proxy of HTTPS_PROXY",
+            ),
         ] {
             assert_eq!(connection("p", &route), words);
         }

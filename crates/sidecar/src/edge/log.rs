@@ -1,25 +1,28 @@
-//! Log lines, one event a line, to standard error.
+//! Log lines, one event a line, on standard error.
 //!
-//! The rules: a line says what happened in words, then facts as `name=value`. One line for each change of state, not
-//! for each try. Never a secret: only [`dexsidecar_core`]'s failures, paths, names and times are ever handed in. A
-//! reader that does not read never holds up the work: a line that would block is dropped and counted (F108).
+//! A line has a message and then fields as `name=value`, or is a JSON object. It is written once for each change of state,
+//! not for each attempt. It never holds a secret: only events of [`dexsidecar_core::event`] are logged, whose fields are
+//! failures, paths, names and times. A reader that does not read never delays the work: a line that would block is dropped
+//! and counted (F108).
 
 use std::cell::Cell;
 use std::fmt::{self, Display, Write as _};
 use std::time::{Duration, SystemTime};
 
 use dexsidecar_core::config::{Level, Log};
+use dexsidecar_core::duration::Human;
+use dexsidecar_core::event::{Event, Value};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::clock::Clock;
 
-/// A pipe that is ready takes this much without blocking (`PIPE_BUF`); no line is longer.
-const LONGEST: usize = 4096;
+/// A pipe that is ready takes this many bytes without blocking (`PIPE_BUF`); no line is longer.
+const MAX_LINE: usize = 4096;
 
 /// Writes log lines.
 #[derive(Debug)]
 pub struct Logger {
-    /// Nothing is said without it.
+    /// Without it nothing is logged.
     log: Option<Log>,
     clock: Clock,
     dropped: Cell<u32>,
@@ -28,11 +31,8 @@ pub struct Logger {
     counted: Option<std::rc::Rc<Cell<u32>>>,
 }
 
-/// A fact behind the words: its name and its value.
-pub type Fact<'a> = (&'a str, &'a dyn Display);
-
 impl Logger {
-    /// A logger that says this much, in this way.
+    /// A logger with this level and format.
     #[must_use]
     pub const fn new(log: Log, clock: Clock) -> Self {
         Self {
@@ -44,14 +44,14 @@ impl Logger {
         }
     }
 
-    /// A logger that says nothing, for tests of the loop.
+    /// A logger that logs nothing, for tests of the loop.
     #[cfg(test)]
     #[must_use]
     pub const fn silent(clock: Clock) -> Self {
         Self { log: None, clock, dropped: Cell::new(0), counted: None }
     }
 
-    /// One that counts what it would say at its usual level.
+    /// One that counts the lines of the default level.
     #[cfg(test)]
     #[must_use]
     pub fn counting(clock: Clock) -> (Self, std::rc::Rc<Cell<u32>>) {
@@ -60,41 +60,21 @@ impl Logger {
         (logger, counted)
     }
 
-    /// What needs somebody.
-    pub fn error(&self, words: &str, facts: &[Fact<'_>]) {
-        self.line(Level::Error, words, facts);
+    /// Logs an event at its own level.
+    pub fn emit(&self, event: &Event<'_>) {
+        self.emit_at(event.level(), event);
     }
 
-    /// What may need somebody.
-    pub fn warn(&self, words: &str, facts: &[Fact<'_>]) {
-        self.line(Level::Warn, words, facts);
-    }
-
-    /// What happens.
-    pub fn info(&self, words: &str, facts: &[Fact<'_>]) {
-        self.line(Level::Info, words, facts);
-    }
-
-    /// How it happens.
-    pub fn debug(&self, words: &str, facts: &[Fact<'_>]) {
-        self.line(Level::Debug, words, facts);
-    }
-
-    /// One line of this level.
-    pub fn line(&self, level: Level, words: &str, facts: &[Fact<'_>]) {
+    /// Logs an event at another level than its own.
+    pub fn emit_at(&self, level: Level, event: &Event<'_>) {
         let Some(log) = self.log.filter(|log| level <= log.level) else { return };
         let time = self.clock.now().unix.as_duration();
+        let render = if log.json { json } else { text };
+        let line = render(time, level, event);
         let dropped = self.dropped.get();
-        let line = if log.json { json(time, level, words, facts) } else { text(time, level, words, facts) };
         if dropped > 0 {
-            let note: &[Fact<'_>] = &[("lines", &dropped)];
-            let words = "log lines were dropped, since nobody read them";
-            let note = if log.json {
-                json(time, Level::Warn, words, note)
-            } else {
-                text(time, Level::Warn, words, note)
-            };
-            if !self.put(&note) {
+            let note = Event::LogLinesDropped { lines: dropped.into() };
+            if !self.put(&render(time, note.level(), &note)) {
                 self.dropped.set(dropped.saturating_add(1));
                 return;
             }
@@ -115,23 +95,22 @@ impl Logger {
     }
 }
 
-/// A panic tells where it happened, and not what: its words may quote what was being worked on. Nor does it wait for somebody
-/// to read that.
+/// A panic logs its source location only: its message may quote what was being worked on. It does not wait for a reader.
 pub fn keep_panics_short() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let _ = put(&format!("dexsidecar: panicked, at {place}\n"));
+        let _ = put(&format!("dexsidecar: panicked at {place}\n"));
     }));
 }
 
-/// Writes a line if that does not block. Gives false when it would.
+/// Writes a line if that does not block. False when it would.
 fn put(line: &str) -> bool {
     let stderr = rustix::stdio::stderr();
     let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     match poll(&mut ready, Some(&at_once)) {
         Ok(0) => false,
-        // A closed one cannot be told; there is nobody to tell it to.
+        // An error of a closed standard error has nowhere to be reported.
         _ => {
             let _ = rustix::io::write(stderr, line.as_bytes());
             true
@@ -143,38 +122,77 @@ fn stamp(time: Duration) -> impl Display {
     humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + time)
 }
 
-fn text(time: Duration, level: Level, words: &str, facts: &[Fact<'_>]) -> String {
-    let mut line = format!("{} {:<5} {words}", stamp(time), level.name());
-    for (name, value) in facts {
-        let value = value.to_string();
+/// As `2026-11-18T11:06:40.123Z info  token written file=/run/dex/token expires_in=24h`.
+fn text(time: Duration, level: Level, event: &Event<'_>) -> String {
+    let mut line = format!("{} {:<5} {}", stamp(time), level.name(), event.message());
+    event.fields(|name, value| {
+        let value = match value {
+            Value::Text(text) => text.to_string(),
+            Value::Duration(duration) => Human(duration).to_string(),
+            Value::Count(count) => count.to_string(),
+        };
         let bare =
             !value.is_empty() && !value.contains([' ', '"', '=', '\\']) && !value.contains(char::is_control);
         // Writing to a String cannot fail.
         let _ =
             if bare { write!(line, " {name}={value}") } else { write!(line, " {name}={}", Quoted(&value)) };
-    }
+    });
     finish(line, "...")
 }
 
-fn json(time: Duration, level: Level, words: &str, facts: &[Fact<'_>]) -> String {
-    let mut line =
-        format!(r#"{{"time":"{}","level":"{}","message":{}"#, stamp(time), level.name(), Quoted(words));
-    for (name, value) in facts {
-        let _ = write!(line, ",{}:{}", Quoted(name), Quoted(&value.to_string()));
-    }
+/// As `{"time":"2026-11-18T11:06:40.123Z","level":"info","event":"token_written","message":"token written","expires_in":86400}`.
+/// Durations are seconds. Half an object would be no JSON, so in a line that would be too long texts are shortened, and in
+/// one that still is they are left out.
+fn json(time: Duration, level: Level, event: &Event<'_>) -> String {
+    let longest = [usize::MAX, 300, 0];
+    let mut lines = longest.into_iter().map(|longest| json_with(time, level, event, longest));
+    let line = lines.find(|line| line.len() < MAX_LINE);
+    finish(line.unwrap_or_default(), "")
+}
+
+/// The same with texts of so many bytes at most; none is shown for 0.
+fn json_with(time: Duration, level: Level, event: &Event<'_>, longest: usize) -> String {
+    let mut line = format!(
+        r#"{{"time":"{}","level":"{}","event":"{}","message":"{}""#,
+        stamp(time),
+        level.name(),
+        event.name(),
+        event.message()
+    );
+    event.fields(|name, value| {
+        // Writing to a String cannot fail.
+        let _ = match value {
+            Value::Text(_) if longest == 0 => Ok(()),
+            Value::Text(text) => {
+                let mut text = text.to_string();
+                if text.len() > longest {
+                    text.truncate(text.floor_char_boundary(longest));
+                    text.push_str("...");
+                }
+                write!(line, ",\"{name}\":{}", Quoted(&text))
+            }
+            Value::Duration(duration) => write!(line, ",\"{name}\":{}", Seconds(duration)),
+            Value::Count(count) => write!(line, ",\"{name}\":{count}"),
+        };
+    });
     line.push('}');
-    if line.len() >= LONGEST {
-        // Half an object would be no JSON: what is left is the words.
-        line =
-            format!(r#"{{"time":"{}","level":"{}","message":{}}}"#, stamp(time), level.name(), Quoted(words));
+    line
+}
+
+/// Seconds as a JSON number, to the millisecond.
+struct Seconds(Duration);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, millis) = (self.0.as_secs(), self.0.subsec_millis());
+        if millis == 0 { write!(f, "{seconds}") } else { write!(f, "{seconds}.{millis:03}") }
     }
-    finish(line, "")
 }
 
 /// A newline at the end, and never longer than what a pipe takes at once.
 fn finish(mut line: String, ellipsis: &str) -> String {
-    if line.len() >= LONGEST {
-        let end = LONGEST - 1 - ellipsis.len();
+    if line.len() >= MAX_LINE {
+        let end = MAX_LINE - 1 - ellipsis.len();
         line.truncate((0..=end).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0));
         line.push_str(ellipsis);
     }
@@ -182,7 +200,7 @@ fn finish(mut line: String, ellipsis: &str) -> String {
     line
 }
 
-/// A text in quotes, with what JSON and a terminal could not take escaped.
+/// A text in quotes, with everything escaped that JSON and a terminal cannot take.
 struct Quoted<'a>(&'a str);
 
 impl Display for Quoted<'_> {
@@ -198,33 +216,55 @@ mod tests {
     const TIME: Duration = Duration::from_millis(1_795_000_000_123);
 
     #[test]
-    fn a_line_is_words_and_facts() {
-        let line = text(
-            TIME,
-            Level::Warn,
-            "exchange failed",
-            &[("code", &"access_denied"), ("hint", &"do \"this\"")],
-        );
+    fn text_has_a_message_and_fields_that_are_quoted_where_needed() {
+        let event =
+            Event::SettingInvalid { setting: &"dex_endpoint", error: &"is not set", fix: &"do \"this\"" };
         assert_eq!(
-            line,
-            "2026-11-18T11:06:40.123Z warn  exchange failed code=access_denied hint=\"do \\\"this\\\"\"\n"
+            text(TIME, Level::Warn, &event),
+            "2026-11-18T11:06:40.123Z warn  invalid setting setting=dex_endpoint error=\"is not set\" fix=\"do \\\"this\\\"\"\n"
         );
     }
 
     #[test]
-    fn json_lines_are_json() {
-        let line = json(TIME, Level::Info, "a \"b\"", &[("file", &"/x\n"), ("n", &7)]);
+    fn json_has_numbers_and_seconds() {
+        let (expires_in, refresh_in) = (Duration::from_secs(86_400), Duration::from_millis(1_250));
+        let line = json(TIME, Level::Info, &Event::TokenWritten { file: &"/x\n", expires_in, refresh_in });
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(value["message"], "a \"b\"");
-        assert_eq!(value["file"], "/x\n");
-        assert_eq!(value["n"], "7");
-        let long = json(TIME, Level::Info, "words", &[("x", &"y".repeat(9_000))]);
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&long).unwrap()["message"], "words");
+        assert_eq!((&value["event"], &value["file"]), (&"token_written".into(), &"/x\n".into()));
+        assert_eq!((&value["expires_in"], &value["refresh_in"]), (&86_400.into(), &1.25.into()));
+        let line = json(TIME, Level::Info, &Event::Recovered { attempts: 7 });
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap()["attempts"], 7);
+    }
+
+    #[test]
+    fn a_json_line_that_would_be_too_long_is_shortened_and_stays_json() {
+        for (unit, kept) in [("y", true), ("\u{1}", true), ("\u{1}\u{1}\u{1}\u{1}", false)] {
+            for length in [3_900, 3_990, 4_000, 4_010, 9_000] {
+                let error = unit.repeat(length);
+                let fix: &dyn Display = if kept { &"short" } else { &error };
+                let event = Event::AttemptFailed {
+                    error: &error,
+                    code: fix,
+                    step: fix,
+                    owner: fix,
+                    health: fix,
+                    attempts: 3,
+                    retry_in: Duration::from_secs(5),
+                    fix,
+                    cause: None,
+                };
+                let line = json(TIME, Level::Info, &event);
+                assert!(line.len() <= MAX_LINE, "{length}: {}", line.len());
+                let value = serde_json::from_str::<serde_json::Value>(&line).unwrap();
+                assert_eq!((&value["event"], &value["attempts"]), (&"attempt_failed".into(), &3.into()));
+                assert_eq!(value.get("fix").is_some(), kept);
+            }
+        }
     }
 
     #[test]
     fn no_line_is_longer_than_a_pipe_takes_at_once() {
-        let line = text(TIME, Level::Info, &"\u{e9}".repeat(9_000), &[]);
-        assert!(line.len() <= LONGEST && line.ends_with("...\n"), "{}", line.len());
+        let line = text(TIME, Level::Info, &Event::ShuttingDown { signal: &"\u{e9}".repeat(9_000) });
+        assert!(line.len() <= MAX_LINE && line.ends_with("...\n"), "{}", line.len());
     }
 }

@@ -54,11 +54,11 @@ impl Nudge {
         Ok(Self { hup: signal(SignalKind::hangup())?, usr1: signal(SignalKind::user_defined1())? })
     }
 
-    /// Waits for one.
-    pub async fn wait(&mut self) {
+    /// Waits for one; gives its name.
+    pub async fn wait(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.hup.recv() => {}
-            _ = self.usr1.recv() => {}
+            _ = self.hup.recv() => "SIGHUP",
+            _ = self.usr1.recv() => "SIGUSR1",
         }
     }
 }

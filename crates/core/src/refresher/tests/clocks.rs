@@ -16,10 +16,10 @@ fn f096_after_a_long_stop_there_is_one_exchange_and_no_burst() {
     refresher.keys_rest();
     let _ = refresher.step(at(0.0), Jitter::NONE);
     let woken = at(10_000.0);
-    assert_eq!(refresher.step(woken, Jitter::new(0.5)), Step::Expire);
+    assert_eq!(refresher.step(woken, Jitter::new(0.5)), Action::Expire);
     let step = refresher.step(woken, Jitter::NONE);
-    assert_eq!(step, Step::Wait(woken.boot + Duration::from_millis(2_500)));
-    assert_eq!(refresher.step(at(10_002.5), Jitter::NONE), Step::Exchange);
+    assert_eq!(step, Action::Wait(woken.boot + Duration::from_millis(2_500)));
+    assert_eq!(refresher.step(at(10_002.5), Jitter::NONE), Action::Exchange);
 }
 
 /// The wall clock may say what it likes: what is counted is the clock that is never stepped.
@@ -30,7 +30,7 @@ fn f092_f093_a_stepped_wall_clock_changes_no_plan() {
         refresher.keys_rest();
         let mut now = at(100.0);
         now.unix = UnixTime::from_secs(now.unix.as_duration().as_secs().saturating_add_signed(step));
-        assert_eq!(refresher.step(now, Jitter::NONE), Step::Wait(at(130.0).boot), "stepped by {step} s");
+        assert_eq!(refresher.step(now, Jitter::NONE), Action::Wait(at(130.0).boot), "stepped by {step} s");
         assert_eq!(refresher.health(now), Health::Fresh);
         assert_eq!(refresher.due(), at(57_600.0).boot);
     }
@@ -42,8 +42,8 @@ fn f095_what_was_slept_counts() {
     refresher.keys_rest();
     let _ = refresher.step(at(0.0), Jitter::NONE);
     // The machine sleeps over the refresh: one exchange, soon and not at once.
-    assert_eq!(refresher.step(at(2_000.0), Jitter::new(0.5)), Step::Wait(at(2_002.5).boot));
-    assert_eq!(refresher.step(at(2_002.5), Jitter::NONE), Step::Exchange);
+    assert_eq!(refresher.step(at(2_000.0), Jitter::new(0.5)), Action::Wait(at(2_002.5).boot));
+    assert_eq!(refresher.step(at(2_002.5), Jitter::NONE), Action::Exchange);
     assert_eq!(refresher.health(at(2_002.5)), Health::Fresh);
     // And over the expiry: what it says of itself is true at once.
     assert_eq!(refresher.health(at(4_000.0)), Health::Expired);
@@ -58,13 +58,13 @@ fn a_pause_is_five_seconds_too_much_and_spreads_only_what_is_due() {
         let _ = refresher.step(at(1_780.0), Jitter::NONE);
         refresher.step(at(when), Jitter::new(1.0))
     };
-    assert_eq!(stopped_until(1_800.0), Step::Exchange);
-    assert_eq!(stopped_until(1_805.0), Step::Exchange);
-    assert_eq!(stopped_until(1_806.0), Step::Wait(at(1_811.0).boot));
+    assert_eq!(stopped_until(1_800.0), Action::Exchange);
+    assert_eq!(stopped_until(1_805.0), Action::Exchange);
+    assert_eq!(stopped_until(1_806.0), Action::Wait(at(1_811.0).boot));
     let mut refresher = holding(86_400);
     refresher.keys_rest();
     let _ = refresher.step(at(0.0), Jitter::NONE);
-    assert_eq!(refresher.step(at(10_000.0), Jitter::new(1.0)), Step::Wait(at(10_030.0).boot));
+    assert_eq!(refresher.step(at(10_000.0), Jitter::new(1.0)), Action::Wait(at(10_030.0).boot));
     assert_eq!(refresher.due(), at(57_600.0).boot);
 }
 
@@ -75,7 +75,7 @@ fn f092_f093_a_found_token_s_end_is_told_anew_by_a_stepped_clock_and_is_never_la
         let mut refresher = new();
         refresher.replaced_by(life(3_600), at(3_600.0).unix, at(0.0), Jitter::NONE);
         refresher.keys_rest();
-        assert_eq!(refresher.step(at(0.0), Jitter::NONE), Step::Wait(at(30.0).boot));
+        assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Wait(at(30.0).boot));
         refresher
     };
     // Half an hour slow, and set right: it is refreshed half an hour sooner.
@@ -86,13 +86,13 @@ fn f092_f093_a_found_token_s_end_is_told_anew_by_a_stepped_clock_and_is_never_la
     assert_eq!((refresher.due(), refresher.reason()), (at(100.0).boot, Reason::Schedule));
     // It had died long ago.
     let mut refresher = found();
-    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Step::Expire);
+    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Action::Expire);
     assert_eq!(refresher.health(at(20.0)), Health::Expired);
-    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Step::Exchange);
+    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Action::Exchange);
     // One that waits to be put back is not put back dead.
     let mut refresher = found();
     assert!(refresher.displaced(true, at(1.0)));
-    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Step::Expire);
+    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Action::Expire);
     // A clock that is set back wins nothing, nor does a little slewing, nor a step for what was issued here.
     let mut refresher = found();
     let _ = refresher.step(stepped(20.0, -9_000), Jitter::NONE);

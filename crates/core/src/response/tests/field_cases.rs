@@ -2,7 +2,7 @@
 //! a service mesh answers in Dex's place.
 
 use super::*;
-use crate::failure::{Mover, Pace};
+use crate::failure::{Owner, RetryClass};
 
 const GOOD: &str = r#"{"access_token":"abc","token_type":"bearer","expires_in":60}"#;
 
@@ -104,7 +104,7 @@ fn f144_argo_cd_s_redirect_in_place_of_a_500_is_trouble_of_dex() {
     ] {
         let failure = failure(&redirect(status, location), asked(&[]));
         assert_eq!(failure.code, Code::ServerError, "{location}");
-        assert_eq!((failure.entry().pace, failure.entry().mover), (Pace::Network, Mover::DexHealth));
+        assert_eq!((failure.entry().retry, failure.entry().owner), (RetryClass::Network, Owner::DexOperator));
         assert!(failure.detail.starts_with(&format!("{status} to https://")), "{failure}");
         assert!(failure.detail.contains("Argo CD") && !failure.detail.contains('?'), "{failure}");
     }
@@ -178,7 +178,7 @@ fn f144_a_redirect_to_https_of_the_same_host_says_so() {
                 (Code::Redirected, upgrade),
                 "{failure}"
             );
-            assert!(failure.entry().hint.contains("https://"));
+            assert!(failure.entry().fix.contains("https://"));
         }
         assert!(!failure(&redirect(301, location), asked(&[])).detail.ends_with(https), "{location}");
     }
@@ -195,12 +195,12 @@ fn f145_an_answer_without_an_oauth_error_has_the_network_s_delays() {
                 [(answer(status, page), asked(&[])), (redirect(status, "https://sso.example/"), over_http())]
             {
                 let failure = failure(&answer, asked);
-                assert_eq!(failure.entry().pace, Pace::Network, "{status} {page}: {}", failure.code);
+                assert_eq!(failure.entry().retry, RetryClass::Network, "{status} {page}: {}", failure.code);
             }
         }
     }
     for page in pages {
-        assert_eq!(failure(&answer(200, page), asked(&[])).entry().pace, Pace::Network, "200 {page}");
+        assert_eq!(failure(&answer(200, page), asked(&[])).entry().retry, RetryClass::Network, "200 {page}");
     }
 }
 
@@ -245,10 +245,10 @@ fn f146_pages_of_what_stands_in_front_of_dex_are_not_taken_for_dex_s() {
         assert_eq!(failure.code, expected, "{status} {body}");
         // A wrong path is as likely there.
         let not_found = expected == Code::EndpointNotFound;
-        assert_eq!(failure.entry().mover == Mover::Network, !not_found, "{status} {body}");
-        assert!(failure.entry().hint.contains("ingress"), "{status} {body}");
+        assert_eq!(failure.entry().owner == Owner::Network, !not_found, "{status} {body}");
+        assert!(failure.entry().fix.contains("ingress"), "{status} {body}");
     }
-    let not_found = Code::EndpointNotFound.entry().hint;
+    let not_found = Code::EndpointNotFound.entry().fix;
     assert!(
         not_found.contains("dex_endpoint") && not_found.contains("no route or no ready pod"),
         "{not_found}"

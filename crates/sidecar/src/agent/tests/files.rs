@@ -94,7 +94,7 @@ async fn f048_a_configuration_that_stays_wrong_for_a_month_costs_a_try_each_five
     let wrong = r#"{"error":"invalid_client","error_description":"Invalid client credentials."}"#;
     let mut world = World::new(&[], move |_| Played::Answer(401, wrong), first_key);
     let (logger, lines) = Logger::counting(world.clock);
-    world.agent.status = Status::new(logger, Some("/dev/null".into()));
+    world.agent.reporter = Reporter::new(logger, Some("/dev/null".into()));
     world.run(30.0 * DAY, |_, verdict| assert_eq!(verdict, None)).await;
     let exchanges = world.exchanges();
     let most = 30.0 * DAY / 150.0;

@@ -184,7 +184,7 @@ impl<'a> Target<'a> {
             Some(directory) if !directory.as_os_str().is_empty() => directory,
             _ => Path::new("."),
         };
-        let name = output.path.file_name().ok_or_else(|| failure(output, Code::OutputIsAFolder, ""))?;
+        let name = output.path.file_name().ok_or_else(|| failure(output, Code::OutputIsADirectory, ""))?;
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(directory, OFlags::RDONLY | flags, Mode::empty())
             // A directory that may be written to but not listed: all but its flush and the sweep works.
@@ -194,7 +194,7 @@ impl<'a> Target<'a> {
             Err(errno) => {
                 let why = Refused { call: "open", errno }.to_string();
                 let code = match errno {
-                    Errno::NOENT | Errno::NOTDIR => Code::OutputFolderMissing,
+                    Errno::NOENT | Errno::NOTDIR => Code::OutputDirectoryMissing,
                     Errno::ACCESS | Errno::PERM => {
                         let why = format!("{why}; {}", us());
                         return Err(failure(output, Code::OutputNotPermitted, &why));

@@ -65,9 +65,9 @@ impl Target<'_> {
             }
             (_, Errno::ROFS) => (Code::OutputReadOnly, String::new()),
             (_, Errno::NOSPC | Errno::DQUOT) => (Code::OutputDiskFull, String::new()),
-            (_, Errno::ISDIR) => (Code::OutputIsAFolder, String::new()),
+            (_, Errno::ISDIR) => (Code::OutputIsADirectory, String::new()),
             // The directory was removed while it was open.
-            (_, Errno::NOENT) => (Code::OutputFolderMissing, String::new()),
+            (_, Errno::NOENT) => (Code::OutputDirectoryMissing, String::new()),
             (_, Errno::ACCESS | Errno::PERM) => (Code::OutputNotPermitted, self.who_may()),
             (_, Errno::NXIO) => {
                 (Code::OutputFailed, "what is mounted there is not a regular file".to_owned())

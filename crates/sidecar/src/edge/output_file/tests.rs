@@ -75,7 +75,7 @@ fn f076_a_link_is_replaced_and_its_victim_untouched() {
 #[test]
 fn f077_f078_a_folder_is_refused_and_a_fifo_and_a_socket_replaced() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(write(&output(dir.path()), &token("t")).unwrap_err().code, Code::OutputIsAFolder);
+    assert_eq!(write(&output(dir.path()), &token("t")).unwrap_err().code, Code::OutputIsADirectory);
     for write_mode in [WriteMode::Auto, WriteMode::InPlace] {
         let at =
             |name: &str| Output { write_mode, ..output(&dir.path().join(format!("{name}-{write_mode:?}"))) };
@@ -94,8 +94,8 @@ fn f077_f078_a_folder_is_refused_and_a_fifo_and_a_socket_replaced() {
 fn f071_a_missing_folder_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let output = output(&dir.path().join("not/there/token"));
-    assert_eq!(write(&output, &token("t")).unwrap_err().code, Code::OutputFolderMissing);
-    assert_eq!(try_output(&output).unwrap_err().code, Code::OutputFolderMissing);
+    assert_eq!(write(&output, &token("t")).unwrap_err().code, Code::OutputDirectoryMissing);
+    assert_eq!(try_output(&output).unwrap_err().code, Code::OutputDirectoryMissing);
 }
 
 #[test]

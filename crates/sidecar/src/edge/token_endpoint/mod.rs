@@ -148,7 +148,10 @@ impl HttpEndpoint {
         progress: &Progress,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        let late = |_| Err(Failure::new(Code::TimedOut, progress.to_string()).owned_by(progress.owner()));
+        let late = |_| {
+            let failure = Failure::new(Code::TimedOut, progress.to_string());
+            Err(failure.owned_by(progress.owner()).at(progress.step()))
+        };
         tokio::time::timeout(self.timeout, work).await.unwrap_or_else(late)
     }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 
-use dexsidecar_core::failure::Mover;
+use dexsidecar_core::failure::{self, Owner};
 
 /// What is being waited for, and from whom.
 #[derive(Debug, Default)]
@@ -34,12 +34,22 @@ impl Progress {
     }
 
     /// Who owns a time-out at this step.
-    pub(super) fn owner(&self) -> Mover {
+    pub(super) fn owner(&self) -> Owner {
         match &*self.0.borrow() {
-            Step::Beginning | Step::Answering(_) => Mover::DexHealth,
+            Step::Beginning | Step::Answering(_) => Owner::DexOperator,
             Step::Resolving(_) | Step::Connecting(_) | Step::Tunnelling(_) | Step::Handshaking(_) => {
-                Mover::Network
+                Owner::Network
             }
+        }
+    }
+
+    /// The step of `check` that a time-out belongs to.
+    pub(super) fn step(&self) -> failure::Step {
+        match &*self.0.borrow() {
+            Step::Resolving(_) => failure::Step::Dns,
+            Step::Connecting(_) | Step::Tunnelling(_) => failure::Step::Tcp,
+            Step::Handshaking(_) => failure::Step::Tls,
+            Step::Beginning | Step::Answering(_) => failure::Step::Exchange,
         }
     }
 

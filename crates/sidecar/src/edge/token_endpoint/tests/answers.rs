@@ -142,7 +142,7 @@ async fn f029_a_body_is_read_up_to_its_bound_and_no_further() {
         let failure = Client::new().fails(&server.http()).await;
         assert_eq!(
             failure.to_string(),
-            "the answer is larger than a token endpoint's can be: its body is larger than 1 MiB"
+            "the response is larger than a token endpoint's can be: its body is larger than 1 MiB"
         );
     }
     // Announced, and never sent.

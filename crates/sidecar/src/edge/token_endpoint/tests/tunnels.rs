@@ -210,7 +210,7 @@ async fn f018_a_proxy_that_is_not_there() {
     assert_eq!(failure.code, Code::ProxyFailed);
     assert_eq!(
         failure.detail,
-        format!("http://{nowhere} of HTTPS_PROXY: nothing listens there: {nowhere}: connection refused")
+        format!("http://{nowhere} of HTTPS_PROXY: connection refused: {nowhere}: connection refused")
     );
     assert!(!format!("{client:?}", client = client.endpoint).contains("canary"));
 }

@@ -1,27 +1,27 @@
-//! Settings being read: one method a kind of value, gathering mistakes instead of stopping at the first.
+//! The parser of settings: one method for each kind of value. It collects problems instead of stopping at the first.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Config, Given, Level, Log, Output, Problem, Source, WriteMode};
+use super::{Level, Log, Output, Problem, RawSettings, Source, WriteMode};
 use crate::duration::{self, NotADuration};
 use crate::endpoint_url::{EndpointUrl, is_localhost, is_public};
 use crate::exchange::{ACCESS_TOKEN, ID_TOKEN, KNOWN_TO_DEX, TOKEN_EXCHANGE};
 use crate::secret::Secret;
 use crate::settings::{
-    self, ACCESS_TOKEN_FILE, AUDIENCE_SCOPE, BASIC_AUTH, ENDPOINT, FIELD_PREFIX, FILE_PREFIX, KNOWN_FIELDS,
-    KNOWN_SCOPES, ORIGINAL, PREFIX, SETTINGS, SUBJECT_TOKEN, Setting, nearest,
+    self, ACCESS_TOKEN_FILE, AUDIENCE_SCOPE, BASIC_AUTH, Command, ENDPOINT, FIELD_PREFIX, FILE_PREFIX,
+    KNOWN_FIELDS, KNOWN_SCOPES, Kind, ORIGINAL, PREFIX, SETTINGS, SUBJECT_TOKEN, Setting, nearest,
 };
 
-/// Settings being read: what was given, and the mistakes found so far.
-pub(super) struct Reading<'a> {
-    given: &'a Given,
+/// The settings as they were given, and the problems found so far.
+pub(super) struct Parser<'a> {
+    given: &'a RawSettings,
     problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
 }
 
-impl<'a> Reading<'a> {
-    pub(super) const fn new(given: &'a Given) -> Self {
+impl<'a> Parser<'a> {
+    pub(super) const fn new(given: &'a RawSettings) -> Self {
         Self { given, problems: Vec::new(), warnings: Vec::new() }
     }
 
@@ -35,21 +35,21 @@ impl<'a> Reading<'a> {
         self.problems
     }
 
-    pub(super) fn problem(&mut self, setting: &str, wrong: impl Into<String>, right: impl Into<String>) {
-        let (wrong, right) = (wrong.into(), right.into());
-        self.problems.push(Problem { setting: setting.to_owned(), wrong, right });
+    pub(super) fn problem(&mut self, setting: &str, what: impl Into<String>, fix: impl Into<String>) {
+        let (what, fix) = (what.into(), fix.into());
+        self.problems.push(Problem { setting: setting.to_owned(), what, fix });
     }
 
-    /// A mistake in a setting of our own, under the name by which it was given.
-    pub(super) fn wrong(&mut self, setting: &Setting, wrong: impl Into<String>, right: impl Into<String>) {
+    /// A problem with an option or its variable, under the name by which it was given.
+    pub(super) fn invalid(&mut self, setting: &Setting, what: impl Into<String>, fix: impl Into<String>) {
         let name = self.name(setting);
-        self.problem(&name, wrong, right);
+        self.problem(&name, what, fix);
     }
 
-    /// The name under which a setting of our own was given.
+    /// The name by which an option or its variable was given.
     fn name(&self, setting: &Setting) -> String {
         if self.flags(setting).next().is_some() || setting.variable.is_empty() {
-            format!("--{}", setting.flag)
+            format!("--{}", setting.option)
         } else {
             setting.variable.to_owned()
         }
@@ -60,18 +60,18 @@ impl<'a> Reading<'a> {
     }
 
     pub(super) fn flags(&self, setting: &Setting) -> impl Iterator<Item = &'a str> {
-        let flag = setting.flag;
+        let flag = setting.option;
         self.given.flags.iter().filter(move |(given, _)| given == flag).map(|(_, value)| value.as_str())
     }
 
-    /// A setting of our own: the last flag, else the variable; an empty variable is as if unset.
+    /// The value of an option, else of its variable. The last option counts; an empty variable counts as unset.
     fn own(&self, setting: &Setting) -> Option<&'a str> {
         let variable =
             || self.variable(setting.variable).map(Secret::expose).filter(|value| !value.is_empty());
         self.flags(setting).last().or_else(variable)
     }
 
-    /// A setting of the original; an empty one is as if unset.
+    /// The value of a compatibility variable; an empty one counts as unset.
     pub(super) fn original(&self, name: &str) -> Option<&'a Secret> {
         self.variable(&format!("{FIELD_PREFIX}{name}")).filter(|value| !value.is_empty())
     }
@@ -82,7 +82,7 @@ impl<'a> Reading<'a> {
             Some("" | "true" | "1") => true,
             Some("false" | "0") => false,
             Some(_) => {
-                self.wrong(setting, "is neither true nor false", "use true or false");
+                self.invalid(setting, "is neither true nor false", "use true or false");
                 false
             }
         }
@@ -91,19 +91,33 @@ impl<'a> Reading<'a> {
     pub(super) fn path(&mut self, setting: &Setting) -> Option<PathBuf> {
         let path = self.own(setting)?;
         if path.is_empty() {
-            self.wrong(setting, "is empty", "name a file");
+            self.invalid(setting, "is empty", "set it to the path of a file");
         }
         Some(path.into())
     }
 
-    pub(super) fn duration(&mut self, setting: &Setting) -> Option<Duration> {
-        match duration::parse(self.own(setting)?) {
-            Ok(duration) => Some(duration),
+    /// A duration within its range, or the default for this command.
+    pub(super) fn duration(&mut self, setting: &Setting, command: Command) -> Duration {
+        let default = setting.default_duration(command);
+        let Some(given) = self.own(setting) else { return default };
+        let duration = match duration::parse(given) {
+            Ok(duration) => duration,
             Err(why) => {
-                self.wrong(setting, why.to_string(), DURATION);
-                None
+                self.invalid(setting, why.to_string(), DURATION);
+                return default;
             }
+        };
+        if let Kind::Duration { range: Some((shortest, longest)), zero, .. } = setting.kind
+            && !(shortest..=longest).contains(&duration)
+            && !(duration.is_zero() && zero.is_some())
+        {
+            self.invalid(
+                setting,
+                "is out of range",
+                format!("use {}", setting.range_text().unwrap_or_default()),
+            );
         }
+        duration
     }
 
     pub(super) fn original_duration(&mut self, name: &str, least: Duration) -> Option<Duration> {
@@ -129,7 +143,7 @@ impl<'a> Reading<'a> {
             return *value;
         }
         let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-        self.wrong(setting, "is unknown", format!("use {}", known.join(", ")));
+        self.invalid(setting, "has an unknown value", format!("use one of {}", known.join(", ")));
         T::default()
     }
 
@@ -148,11 +162,11 @@ impl<'a> Reading<'a> {
             if !name.starts_with(PREFIX) || known || is_service_link(name) {
                 continue;
             }
-            let right = match nearest(name, SETTINGS.iter().map(|setting| setting.variable)) {
+            let fix = match nearest(name, SETTINGS.iter().map(|setting| setting.variable)) {
                 Some(near) => format!("did you mean {near}?"),
-                None => "remove it, or see docs/settings.md for the names there are".to_owned(),
+                None => "remove it, or see docs/settings.md for all names".to_owned(),
             };
-            self.problem(name, "is no setting", right);
+            self.problem(name, "is an unknown setting", fix);
         }
     }
 
@@ -207,20 +221,20 @@ impl<'a> Reading<'a> {
             if name.is_empty() {
                 self.problem(
                     variable,
-                    "names no form field",
-                    "write the field's name behind it, or remove it",
+                    "has no field name",
+                    "append the name of the form field, or remove the variable",
                 );
                 continue;
             }
             if let Source::File(path) = &source {
                 if path.as_os_str().is_empty() {
-                    self.problem(variable, "is empty", "name the file whose content is to be sent");
+                    self.problem(variable, "is empty", "set it to the path of the file with the value");
                 }
                 if self.variable(&format!("{FIELD_PREFIX}{name}")).is_some_and(|text| !text.is_empty()) {
                     self.problem(
                         variable,
                         format!("and {FIELD_PREFIX}{name} are both set"),
-                        "keep one of them",
+                        "remove one of them",
                     );
                 }
                 if name == BASIC_AUTH {
@@ -230,7 +244,7 @@ impl<'a> Reading<'a> {
                 if is_setting(name) {
                     self.problem(
                         variable,
-                        "cannot come from a file",
+                        "cannot be read from a file",
                         format!("set {FIELD_PREFIX}{name} instead"),
                     );
                 }
@@ -239,7 +253,7 @@ impl<'a> Reading<'a> {
                 fields.push((name.to_owned(), source));
             }
         }
-        // An empty dex_X beside dex_file_X: the file is what is meant.
+        // An empty dex_X beside dex_file_X counts as unset.
         let from_file: Vec<String> = fields
             .iter()
             .filter(|(_, s)| matches!(s, Source::File(_)))
@@ -247,11 +261,11 @@ impl<'a> Reading<'a> {
             .collect();
         fields.retain(|(name, source)| matches!(source, Source::File(_)) || !from_file.contains(name));
         fields.sort_by(|a, b| a.0.cmp(&b.0));
-        self.doubtful_fields(&fields);
+        self.warn_about_fields(&fields);
         (fields, client_file)
     }
 
-    fn doubtful_fields(&mut self, fields: &[(String, Source)]) {
+    fn warn_about_fields(&mut self, fields: &[(String, Source)]) {
         let text = |name: &str| {
             fields.iter().find(|(field, _)| field == name).map(|(_, source)| match source {
                 Source::Text(text) => text.expose(),
@@ -262,13 +276,14 @@ impl<'a> Reading<'a> {
             let settings = ORIGINAL.iter().map(|setting| setting.name);
             if let Some(near) = nearest(name, KNOWN_FIELDS.iter().copied().chain(settings)) {
                 self.warnings.push(format!(
-                    "{FIELD_PREFIX}{name} is sent as a form field {name}, which Dex does not know: did you mean \
+                    "{FIELD_PREFIX}{name} is sent as the form field {name}, which Dex does not know: did you mean \
                      {FIELD_PREFIX}{near}?"
                 ));
             }
         }
         if text("grant_type").is_none() {
-            self.warnings.push(format!("dex_grant_type is not set, and Dex needs it: use {TOKEN_EXCHANGE}"));
+            self.warnings
+                .push(format!("dex_grant_type is not set, but Dex requires it: set it to {TOKEN_EXCHANGE}"));
         }
         if text("grant_type").is_none_or(|grant| grant == TOKEN_EXCHANGE) {
             for (name, use_it) in [
@@ -281,14 +296,14 @@ impl<'a> Reading<'a> {
             ] {
                 if text(name).is_none() {
                     self.warnings
-                        .push(format!("{FIELD_PREFIX}{name} is not set, and Dex needs it: {use_it}"));
+                        .push(format!("{FIELD_PREFIX}{name} is not set, but Dex requires it: {use_it}"));
                 }
             }
         }
         for name in ["subject_token_type", "requested_token_type"] {
             if text(name).is_some_and(|kind| !kind.is_empty() && !KNOWN_TO_DEX.contains(&kind)) {
                 self.warnings.push(format!(
-                    "{FIELD_PREFIX}{name} is a type that Dex does not know: use {ID_TOKEN} or {ACCESS_TOKEN}"
+                    "{FIELD_PREFIX}{name} is a token type that Dex does not support: use {ID_TOKEN} or {ACCESS_TOKEN}"
                 ));
             }
         }
@@ -298,8 +313,10 @@ impl<'a> Reading<'a> {
             }
             let scopes = KNOWN_SCOPES.iter().copied();
             self.warnings.push(match nearest(scope, scopes) {
-                Some(near) => format!("dex_scope: Dex ignores the scope {scope}: did you mean {near}?"),
-                None => "dex_scope has a scope that Dex does not know and ignores".to_owned(),
+                Some(near) => {
+                    format!("dex_scope has the scope {scope}, which Dex ignores: did you mean {near}?")
+                }
+                None => "dex_scope has an unknown scope, which Dex ignores".to_owned(),
             });
         }
     }
@@ -310,10 +327,10 @@ impl<'a> Reading<'a> {
             let octal = (1..=4).contains(&text.len()).then(|| u32::from_str_radix(text, 8).ok()).flatten();
             let mode = octal.filter(|mode| *mode <= 0o777 && mode & 0o400 != 0 && !text.starts_with('+'));
             if mode.is_none() {
-                self.wrong(
+                self.invalid(
                     settings::OUTPUT_MODE,
-                    "is no file mode that lets its owner read",
-                    "use octal digits such as 0640",
+                    "is not an octal file mode that lets its owner read",
+                    "use a mode such as 0640",
                 );
             }
             mode
@@ -321,7 +338,7 @@ impl<'a> Reading<'a> {
         let group = self.own(settings::OUTPUT_GROUP).and_then(|text| {
             let group = text.parse::<u32>().ok().filter(|group| *group != u32::MAX && !text.starts_with('+'));
             if group.is_none() {
-                self.wrong(settings::OUTPUT_GROUP, "is no group number", "use a number such as 1000");
+                self.invalid(settings::OUTPUT_GROUP, "is not a group number", "use a number such as 1000");
             }
             group
         });
@@ -330,60 +347,68 @@ impl<'a> Reading<'a> {
         let write_mode = self.word(settings::WRITE_MODE, &words);
         if write_mode == WriteMode::InPlace && mode.is_some_and(|mode| mode & 0o200 == 0) {
             let write_mode = self.name(settings::WRITE_MODE);
-            self.wrong(
+            self.invalid(
                 settings::OUTPUT_MODE,
-                format!("forbids the owner to write, and {write_mode} in-place writes to the same file again and again"),
+                format!("does not let the owner write, but {write_mode} in-place overwrites the same file at each refresh"),
                 format!("use a mode such as 0640, or set {write_mode} to auto"),
             );
         }
         let remove_expired = self.word(settings::ON_EXPIRY, &[("keep", false), ("remove", true)]);
         let Some(path) = self.original(ACCESS_TOKEN_FILE) else {
             if needed {
-                self.problem(&name, "is not set", "name the file to write the token to");
+                self.problem(&name, "is not set", "set it to the path of the token file");
             }
             return None;
         };
         let path = PathBuf::from(path.expose());
-        // `file_name` sees through "folder/", so the text is looked at as well.
+        // `file_name` ignores a final slash, so the text is checked as well.
         if path.file_name().is_none() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
-            self.problem(&name, "names a folder", "name a file in it, as FOLDER/token");
+            self.problem(&name, "is a directory", "set it to a file in it, as DIRECTORY/token");
         }
         Some(Output { path, mode, group, write_mode, remove_expired })
     }
 }
 
-impl Reading<'_> {
-    /// What is written must be no file that has another use: the one would destroy the other.
-    pub(super) fn files_written(&mut self, config: &Config) {
+impl Parser<'_> {
+    /// A file that is written must have no other use: the one would destroy the other.
+    pub(super) fn files_written(
+        &mut self,
+        fields: &[(String, Source)],
+        client: Option<&Source>,
+        ca_file: Option<&Path>,
+        output: Option<&Output>,
+        termination_log: Option<&Path>,
+    ) {
         let from_file = |name: &str, source: &Source| match source {
             Source::File(path) => Some((format!("{FILE_PREFIX}{name}"), path.clone())),
             Source::Text(_) => None,
         };
-        let mut read: Vec<(String, PathBuf)> =
-            config.fields.iter().filter_map(|(name, source)| from_file(name, source)).collect();
-        read.extend(config.client.as_ref().and_then(|source| from_file(BASIC_AUTH, source)));
-        read.extend(config.ca_file.clone().map(|path| (settings::CA_FILE.variable.to_owned(), path)));
+        let mut used: Vec<(String, PathBuf)> =
+            fields.iter().filter_map(|(name, source)| from_file(name, source)).collect();
+        used.extend(client.and_then(|source| from_file(BASIC_AUTH, source)));
+        used.extend(ca_file.map(|path| (settings::CA_FILE.variable.to_owned(), path.to_owned())));
         let same = |a: &Path, b: &Path| a.components().eq(b.components());
-        let output = format!("{FIELD_PREFIX}{ACCESS_TOKEN_FILE}");
-        if let Some(written) = &config.output {
-            for (name, _) in read.iter().filter(|(_, path)| same(path, &written.path)) {
-                self.problem(&output, format!("is the file that {name} names"), "name another file");
+        let token_file = format!("{FIELD_PREFIX}{ACCESS_TOKEN_FILE}");
+        if let Some(output) = output {
+            for (name, _) in used.iter().filter(|(_, path)| same(path, &output.path)) {
+                self.problem(&token_file, format!("is the same file as {name}"), "use another file");
             }
-            read.push((output, written.path.clone()));
+            used.push((token_file, output.path.clone()));
         }
-        if let Some(log) = &config.termination_log {
-            for (name, _) in read.iter().filter(|(_, path)| same(path, log)) {
-                let wrong = format!("is the file that {name} names");
-                self.wrong(settings::TERMINATION_LOG, wrong, "name another file");
+        if let Some(log) = termination_log {
+            for (name, _) in used.iter().filter(|(_, path)| same(path, log)) {
+                let what = format!("is the same file as {name}");
+                self.invalid(settings::TERMINATION_LOG, what, "use another file");
             }
         }
     }
 }
 
 const DURATION: &str = "use a duration such as 1h30m, 1.5h or 250ms";
-const ENDPOINT_EXAMPLE: &str = "set it to Dex's token endpoint, as https://dex.example.com/token";
+const ENDPOINT_EXAMPLE: &str =
+    "set it to the URL of Dex's token endpoint, such as https://dex.example.com/token";
 
-/// True for a variable that Kubernetes makes for a Service whose name begins with "dexsidecar".
+/// True for a variable that Kubernetes injects for a Service whose name begins with "dexsidecar".
 fn is_service_link(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("DEXSIDECAR") else { return false };
     rest.ends_with("_SERVICE_HOST")

@@ -1,4 +1,4 @@
-//! One exchange: read what it needs, send it, judge what comes back. `run`, `once`, `token` and `check` share it.
+//! One exchange: reads its inputs, sends the request, judges the response. `run`, `once`, `token` and `check` share it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,34 +23,35 @@ use dexsidecar_core::token::{IssuedToken, LARGEST_SUBJECT};
 use crate::edge::clock::Clock;
 use crate::edge::{input_file, subject_token_file};
 
-/// What an exchange sends, read just now.
+/// The inputs of one exchange, as they were read for it.
 #[derive(Debug)]
 pub struct Inputs {
     fields: Vec<Field>,
     client: Option<Secret>,
-    /// What the subject token says of itself, if it is a JSON Web Token.
+    /// The claims of the subject token, if it is a JSON Web Token.
     pub subject: Option<Claims>,
-    /// Files that could not be read, so that what they held before is used.
-    pub stand_ins: Vec<Failure>,
+    /// The failures of files that could not be read, so that their last known values are used.
+    pub unreadable: Vec<Failure>,
 }
 
-/// What files held when they could be read last (F57, F120).
+/// The last known values of files, by the name of the form field (F57, F120).
 #[derive(Debug, Default)]
-pub struct LastGood(BTreeMap<String, Secret>);
+pub struct LastKnown(BTreeMap<String, Secret>);
 
 impl Inputs {
-    /// Reads every file that an exchange needs. What cannot be read now is taken from `last_good`: a subject token
-    /// only while it has not expired.
+    /// Reads every file that an exchange needs. A file that cannot be read now is replaced by its last known value, a
+    /// subject token only while it is valid.
     ///
     /// # Errors
-    /// The first file that cannot be read and has no stand-in.
-    pub async fn read(config: &Config, last_good: &mut LastGood, now: UnixTime) -> Result<Self, Failure> {
+    /// For the first file that cannot be read and has no last known value: `form_file_unreadable` or a code of the
+    /// subject token.
+    pub async fn read(config: &Config, last_known: &mut LastKnown, now: UnixTime) -> Result<Self, Failure> {
         let kind = config.field("subject_token_type");
         let mut inputs = Self {
             fields: Vec::with_capacity(config.fields.len()),
             client: None,
             subject: None,
-            stand_ins: vec![],
+            unreadable: vec![],
         };
         for (name, source) in &config.fields {
             let value = match source {
@@ -61,7 +62,7 @@ impl Inputs {
                     } else {
                         read_value(path, name)
                     };
-                    inputs.or_last_good(name, read, last_good, now)?
+                    inputs.or_last_known(name, read, last_known, now)?
                 }
             };
             if name == SUBJECT_TOKEN {
@@ -74,38 +75,38 @@ impl Inputs {
             Some(Source::Text(text)) => Some(text.clone()),
             Some(Source::File(path)) => {
                 let read = read_value(path, BASIC_AUTH);
-                Some(inputs.or_last_good(BASIC_AUTH, read, last_good, now)?)
+                Some(inputs.or_last_known(BASIC_AUTH, read, last_known, now)?)
             }
         };
         Ok(inputs)
     }
 
-    fn or_last_good(
+    fn or_last_known(
         &mut self,
         name: &str,
         read: Result<Secret, Failure>,
-        last_good: &mut LastGood,
+        last_known: &mut LastKnown,
         now: UnixTime,
     ) -> Result<Secret, Failure> {
         match read {
             Ok(value) => {
-                last_good.0.insert(name.to_owned(), value.clone());
+                last_known.0.insert(name.to_owned(), value.clone());
                 Ok(value)
             }
             Err(failure) => {
-                let known = last_good.0.get(name).filter(|value| {
+                let known = last_known.0.get(name).filter(|value| {
                     name != SUBJECT_TOKEN
                         || Claims::peek(value).and_then(|claims| claims.expires).is_some_and(|end| end > now)
                 });
                 let value = known.cloned().ok_or_else(|| failure.clone())?;
-                self.stand_ins.push(failure);
+                self.unreadable.push(failure);
                 Ok(value)
             }
         }
     }
 
-    /// Hands on what tells this exchange from another's: each field and the client. A subject token counts as whom it names,
-    /// since the kubelet replaces it every hour; one that names nobody counts as itself.
+    /// Hands everything to `add` that distinguishes this exchange from another: each field and the client. A subject token is
+    /// identified by its issuer and subject, since the kubelet rotates it every hour; one without them by its content.
     pub fn identify(&self, add: &mut impl FnMut(&[u8])) {
         for field in &self.fields {
             add(field.name.as_bytes());
@@ -121,29 +122,29 @@ impl Inputs {
         add(self.client.as_ref().map_or("", Secret::expose).as_bytes());
     }
 
-    /// Sends everything and judges the answer. `rotation` is handed on to [`TokenEndpoint::send`]; `held` is the token
-    /// that is used now, which is not to be quoted either.
+    /// Sends the request and judges the response. `rotation` is for [`TokenEndpoint::send`]; `current` is the token in use,
+    /// which must not be quoted either.
     ///
     /// # Errors
-    /// Why there is no token, or none that outlived the way here.
-    pub async fn trade(
+    /// Any code of the steps DNS to exchange; `token_expired` if the issued token expired on its way.
+    pub async fn exchange(
         &self,
         config: &Config,
         endpoint: &impl TokenEndpoint,
         clock: &Clock,
         rotation: usize,
-        held: Option<&Secret>,
+        current: Option<&Secret>,
     ) -> Result<(IssuedToken, Lifetime), Failure> {
         let request = Request {
             url: config.endpoint.clone(),
             authorization: self.client.as_ref().and_then(basic_authorization),
             form: Some(form(&self.fields)),
         };
-        // From before anything is sent: early is safe.
+        // The lifetime counts from before anything is sent, so that it is never too long.
         let asked_at = clock.now();
         let answer = endpoint.send(&request, rotation).await?;
         let mut secrets = self.secrets();
-        secrets.extend(held.cloned());
+        secrets.extend(current.cloned());
         let asked = Asked {
             endpoint: &config.endpoint,
             now: asked_at.unix,
@@ -156,14 +157,13 @@ impl Inputs {
             let lives = Human(issued.length);
             return Err(Failure::new(
                 Code::TokenExpired,
-                format!("it lives {lives}, and its way here took longer"),
+                format!("its lifetime is {lives}, and the exchange took longer"),
             ));
         }
         Ok((issued, lifetime))
     }
 
-    /// What must not be quoted, whoever quotes it: the client's secret, and every field that is not public by its
-    /// nature.
+    /// The secrets that an error must not quote: the client's secret, and every form field that is not public.
     fn secrets(&self) -> Vec<Secret> {
         let public = |name: &str| {
             let rest = name.strip_suffix("_type").unwrap_or(name);
@@ -183,7 +183,7 @@ fn read_value(path: &Path, name: &str) -> Result<Secret, Failure> {
     text_file::text(content).map_err(|why| unusable(&why))
 }
 
-/// The files that an exchange reads, as they are now.
+/// A fingerprint of the files that an exchange reads, as they are now.
 #[must_use]
 pub fn fingerprint(config: &Config) -> Fingerprint {
     let sources = config.fields.iter().map(|(_, source)| source).chain(&config.client);

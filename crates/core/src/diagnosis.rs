@@ -1,5 +1,5 @@
-//! What is known here of the cause of a refusal. Dex tells little on purpose, and puts the reason into its own log;
-//! much of it can be told from what was sent.
+//! What is known here of the cause of a failure. Dex hides details from clients and logs them itself; much can be worked
+//! out from what was sent.
 
 use crate::claims::Claims;
 use crate::config::Config;
@@ -9,10 +9,10 @@ use crate::failure::{Code, plain};
 use crate::settings::{AUDIENCE_SCOPE, SUBJECT_TOKEN};
 use crate::time::UnixTime;
 
-/// Sentences that narrow down why Dex refused; none where nothing is known. `subject` is what the subject token says
-/// of itself.
+/// Sentences that narrow down the cause of a failure; none where nothing is known. `subject` holds the claims of the
+/// subject token.
 #[must_use]
-pub fn of(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTime) -> Vec<String> {
+pub fn causes(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTime) -> Vec<String> {
     let mut found = Vec::new();
     match code {
         Code::AccessDenied => {
@@ -26,8 +26,8 @@ pub fn of(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTime) 
             found.extend(subject.and_then(issuer));
         }
         Code::InvalidGrant | Code::Rejected => validity(config, subject, now, &mut found),
-        // Go's server answers plain http on its https port with a hint and a reset; which of them comes first is chance.
-        // Others close the connection, or send a TLS alert.
+        // Go's server answers plain http on its https port with a message and a reset, in either order. Others close the
+        // connection, or send a TLS alert.
         Code::ConnectionLost | Code::AnswerMalformed if !config.endpoint.is_tls() => {
             found.push(
                 "dex_endpoint is plain http: a server that expects TLS (https) on this port may end the connection \
@@ -36,7 +36,7 @@ pub fn of(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTime) 
             );
         }
         Code::InvalidClient if config.client.is_none() && is_missing(config, "client_id") => {
-            found.push("no client is sent: set dex_basic_auth".to_owned());
+            found.push("no client credentials are sent: set dex_basic_auth".to_owned());
         }
         Code::UnsupportedGrantType if is_missing(config, "grant_type") => {
             found.push("dex_grant_type is not set".to_owned());
@@ -44,17 +44,17 @@ pub fn of(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTime) 
         Code::UnsupportedGrantType => match config.field("grant_type") {
             None => {}
             Some(TOKEN_EXCHANGE) => found.push(
-                "dex_grant_type is right: Dex's oauth2.grantTypes lacks it, or Dex is older than 2.38"
+                "dex_grant_type is right: it is missing in oauth2.grantTypes of Dex's configuration, or Dex is older than 2.38"
                     .to_owned(),
             ),
-            Some(_) => found.push("dex_grant_type is another grant".to_owned()),
+            Some(_) => found.push("dex_grant_type is not token exchange".to_owned()),
         },
         Code::ServerError => {
             let scopes = config.field("scope").unwrap_or_default();
             if scopes.split_ascii_whitespace().any(|scope| scope.starts_with(AUDIENCE_SCOPE)) {
                 found.push(format!(
-                    "dex_scope has {AUDIENCE_SCOPE}X: Dex answers like this when client X does not exist, or is another \
-                     client that does not list this one in trustedPeers"
+                    "dex_scope has {AUDIENCE_SCOPE}X: Dex answers like this when client X does not exist, or does not \
+                     list this client in trustedPeers"
                 ));
             }
         }
@@ -77,12 +77,12 @@ pub fn of(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTime) 
     found
 }
 
-/// True when a field is not sent, or sent empty. What comes from a file is not known here.
+/// True when a field is not sent, or sent empty. The value of a field from a file is not known here.
 fn is_missing(config: &Config, name: &str) -> bool {
     config.field(name).map_or_else(|| config.fields.iter().all(|(known, _)| known != name), str::is_empty)
 }
 
-/// What is wrong with the subject token itself, whatever Dex thinks of it.
+/// What is wrong with the subject token itself.
 fn validity(config: &Config, subject: Option<&Claims>, now: UnixTime, found: &mut Vec<String>) {
     let Some(subject) = subject else {
         found.push(if is_missing(config, SUBJECT_TOKEN) {
@@ -100,7 +100,7 @@ fn validity(config: &Config, subject: Option<&Claims>, now: UnixTime, found: &mu
     }
     if let Some(begins) = subject.not_before.filter(|begins| *begins > now) {
         found.push(format!(
-            "by this node's clock the subject token is not valid for another {}",
+            "by this node's clock the subject token becomes valid in {}",
             Human(now.until(begins))
         ));
     }
@@ -114,16 +114,16 @@ fn issuer(subject: &Claims) -> Option<String> {
     ))
 }
 
-/// What is odd about a subject token that may well be accepted; none for one that is as it should be.
+/// Warnings about a subject token that Dex may accept all the same.
 #[must_use]
-pub fn oddities(subject: &Claims, now: UnixTime) -> Vec<String> {
+pub fn warnings(subject: &Claims, now: UnixTime) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(expires) = subject.expires.filter(|expires| *expires <= now) {
         found.push(format!("it expired {} ago by this node's clock", Human(now.since(expires))));
     }
     if let Some(length) = subject.length().filter(|length| length.as_secs() < 3_600 - 60) {
         found.push(format!(
-            "it lives {} only: with expirationSeconds of 3600 or more it survives a longer trouble of the API server",
+            "its lifetime is only {}: with expirationSeconds of 3600 or more it survives longer outages of the API server",
             Human(length)
         ));
     }
@@ -131,8 +131,8 @@ pub fn oddities(subject: &Claims, now: UnixTime) -> Vec<String> {
     found
 }
 
-/// A subject token that the API server itself would take for the pod: whoever sees it on its way, Dex included, can use it
-/// there (F54).
+/// A warning about a subject token whose audience is the API server: everyone who sees it, Dex included, could use it there
+/// as the pod (F54).
 #[must_use]
 pub fn meant_for_the_api_server(subject: &Claims) -> Option<&'static str> {
     let is_default = |audience: &String| audience.contains("kubernetes.default");
@@ -155,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_is_narrowed_down() {
+    fn access_denied_names_its_likely_causes() {
         let subject = Claims {
             issuer: Some("https://kubernetes.default.svc".to_owned()),
             expires: Some(UnixTime::from_secs(400)),
             ..Claims::default()
         };
         let kind = format!("dex_subject_token_type={ACCESS_TOKEN}");
-        let found = of(Code::AccessDenied, &config(&[&kind]), Some(&subject), NOW);
+        let found = causes(Code::AccessDenied, &config(&[&kind]), Some(&subject), NOW);
         assert!(found[0].contains("userinfo"), "{found:?}");
         assert_eq!(found[1], "by this node's clock the subject token expired 10m ago");
         assert!(found[2].contains("https://kubernetes.default.svc"), "{found:?}");
@@ -170,9 +170,8 @@ mod tests {
         assert!(found[2].contains("2.41 and earlier ignore issuerAlias"), "{found:?}");
     }
 
-    /// A cause is named for the code that has it, and where it is known.
     #[test]
-    fn what_is_wrong_with_the_subject_token_is_told_without_a_guess_at_another_cause() {
+    fn an_invalid_subject_token_is_the_only_cause_named() {
         let opaque = config(&["dex_subject_token=opaque"]);
         let none = config(&[]);
         let subject = Claims {
@@ -181,15 +180,18 @@ mod tests {
             ..Claims::default()
         };
         for code in [Code::AccessDenied, Code::InvalidGrant, Code::Rejected] {
-            assert_eq!(of(code, &opaque, None, NOW), ["the subject token is not a JSON Web Token"]);
-            assert_eq!(of(code, &none, None, NOW), ["no subject token is sent: set dex_file_subject_token"]);
-            let found = of(code, &opaque, Some(&subject), NOW);
+            assert_eq!(causes(code, &opaque, None, NOW), ["the subject token is not a JSON Web Token"]);
+            assert_eq!(
+                causes(code, &none, None, NOW),
+                ["no subject token is sent: set dex_file_subject_token"]
+            );
+            let found = causes(code, &opaque, Some(&subject), NOW);
             assert_eq!(found[0], "by this node's clock the subject token expired 10m ago");
             assert_eq!(found.len(), if code == Code::AccessDenied { 2 } else { 1 }, "{code}: {found:?}");
         }
     }
 
-    /// What a field's file holds is not known here.
+    /// The value of a field from a file is not known here.
     #[test]
     fn a_field_from_a_file_is_not_called_missing() {
         for (code, name) in [
@@ -199,45 +201,51 @@ mod tests {
             (Code::InvalidClient, "client_id"),
         ] {
             let (file, empty) = (format!("dex_file_{name}=/etc/hostname"), format!("dex_{name}="));
-            assert!(of(code, &config(&[&file]), None, NOW).is_empty(), "{name}");
-            assert_eq!(of(code, &config(&[&empty]), None, NOW).len(), 1, "{name}");
+            assert!(causes(code, &config(&[&file]), None, NOW).is_empty(), "{name}");
+            assert_eq!(causes(code, &config(&[&empty]), None, NOW).len(), 1, "{name}");
         }
     }
 
     #[test]
-    fn what_is_missing_is_named() {
-        assert_eq!(of(Code::InvalidClient, &config(&[]), None, NOW).len(), 1);
-        assert!(of(Code::InvalidClient, &config(&["dex_client_id=incus"]), None, NOW).is_empty());
-        assert_eq!(of(Code::UnsupportedGrantType, &config(&[]), None, NOW), ["dex_grant_type is not set"]);
-        assert_eq!(of(Code::ConnectorUnknown, &config(&[]), None, NOW), ["dex_connector_id is not set"]);
+    fn missing_settings_are_named() {
+        assert_eq!(causes(Code::InvalidClient, &config(&[]), None, NOW).len(), 1);
+        assert!(causes(Code::InvalidClient, &config(&["dex_client_id=incus"]), None, NOW).is_empty());
         assert_eq!(
-            of(Code::ServerError, &config(&["dex_scope=audience:server:client_id:x"]), None, NOW).len(),
+            causes(Code::UnsupportedGrantType, &config(&[]), None, NOW),
+            ["dex_grant_type is not set"]
+        );
+        assert_eq!(causes(Code::ConnectorUnknown, &config(&[]), None, NOW), ["dex_connector_id is not set"]);
+        assert_eq!(
+            causes(Code::ServerError, &config(&["dex_scope=audience:server:client_id:x"]), None, NOW).len(),
             1
         );
-        assert!(of(Code::ServerError, &config(&[]), None, NOW).is_empty());
+        assert!(causes(Code::ServerError, &config(&[]), None, NOW).is_empty());
     }
 
     #[test]
-    fn a_grant_or_connector_that_is_set_is_judged() {
-        let said = |code, more: &str| of(code, &config(&[more]), None, NOW);
+    fn a_grant_type_or_connector_that_is_set_is_judged() {
+        let said = |code, more: &str| causes(code, &config(&[more]), None, NOW);
         let grant = format!("dex_grant_type={TOKEN_EXCHANGE}");
         assert_eq!(
             said(Code::UnsupportedGrantType, &grant),
-            ["dex_grant_type is right: Dex's oauth2.grantTypes lacks it, or Dex is older than 2.38"]
+            [
+                "dex_grant_type is right: it is missing in oauth2.grantTypes of Dex's configuration, or Dex is older than 2.38"
+            ]
         );
         assert_eq!(
             said(Code::UnsupportedGrantType, "dex_grant_type=password"),
-            ["dex_grant_type is another grant"]
+            ["dex_grant_type is not token exchange"]
         );
         assert_eq!(said(Code::ConnectorUnknown, "dex_connector_id="), ["dex_connector_id is not set"]);
         assert!(said(Code::ConnectorUnknown, "dex_connector_id=kubernetes").is_empty());
         let subject = Claims { issuer: Some("https://issuer".to_owned()), ..Claims::default() };
-        let told = of(Code::ConnectorUnknown, &config(&["dex_connector_id=kubernetes"]), Some(&subject), NOW);
+        let told =
+            causes(Code::ConnectorUnknown, &config(&["dex_connector_id=kubernetes"]), Some(&subject), NOW);
         assert!(told[0].contains("https://issuer") && told.len() == 1, "{told:?}");
     }
 
     #[test]
-    fn a_token_type_that_dex_does_not_know_is_named() {
+    fn a_token_type_that_dex_does_not_support_is_named() {
         let missing = "dex_subject_token_type is not set";
         let subject = "dex_subject_token_type is not a type that Dex supports";
         let requested = "dex_requested_token_type is not a type that Dex supports";
@@ -254,7 +262,7 @@ mod tests {
             let given: Vec<String> =
                 given.iter().map(|(which, kind)| format!("dex_{which}_token_type={kind}")).collect();
             let given: Vec<&str> = given.iter().map(String::as_str).collect();
-            assert_eq!(of(Code::RequestNotSupported, &config(&given), None, NOW), told, "{given:?}");
+            assert_eq!(causes(Code::RequestNotSupported, &config(&given), None, NOW), told, "{given:?}");
         }
     }
 
@@ -264,50 +272,47 @@ mod tests {
             Config::read(&given(&["dex_endpoint=http://127.0.0.1/token", "dex_access_token_file=/t"]), true);
         let plain = plain.unwrap();
         for code in [Code::ConnectionLost, Code::AnswerMalformed] {
-            let found = of(code, &plain, None, NOW);
+            let found = causes(code, &plain, None, NOW);
             assert!(found.len() == 1 && found[0].contains("https"), "{found:?}");
-            assert!(of(code, &config(&[]), None, NOW).is_empty());
+            assert!(causes(code, &config(&[]), None, NOW).is_empty());
         }
     }
 
     #[test]
-    fn a_subject_token_of_another_time_is_told_to_the_second() {
+    fn a_subject_token_outside_its_validity_is_reported_to_the_second() {
         let told = |not_before: u64, expires: u64| {
             let subject = Claims {
                 not_before: Some(UnixTime::from_secs(not_before)),
                 expires: Some(UnixTime::from_secs(expires)),
                 ..Claims::default()
             };
-            of(Code::AccessDenied, &config(&["dex_subject_token=x"]), Some(&subject), NOW)
+            causes(Code::AccessDenied, &config(&["dex_subject_token=x"]), Some(&subject), NOW)
         };
         assert!(told(1_000, 1_001).is_empty());
-        assert_eq!(
-            told(1_060, 2_000),
-            ["by this node's clock the subject token is not valid for another 1m"]
-        );
+        assert_eq!(told(1_060, 2_000), ["by this node's clock the subject token becomes valid in 1m"]);
         assert_eq!(told(900, 1_000), ["by this node's clock the subject token expired 0s ago"]);
     }
 
     #[test]
-    fn a_subject_token_of_less_than_an_hour_is_odd() {
+    fn a_subject_token_of_less_than_an_hour_gets_a_warning() {
         let lives = |length: u64| {
             let expires = Some(UnixTime::from_secs(1_000 + length));
-            oddities(&Claims { issued: Some(NOW), expires, ..Claims::default() }, NOW).len()
+            warnings(&Claims { issued: Some(NOW), expires, ..Claims::default() }, NOW).len()
         };
         // A minute less is what the kubelet's own rounding may take.
         assert_eq!((lives(600), lives(3_539), lives(3_540), lives(3_600)), (1, 1, 0, 0));
     }
 
     #[test]
-    fn a_good_service_account_token_has_no_oddities() {
+    fn a_good_service_account_token_has_no_warnings() {
         let good = Claims {
             audience: vec!["dex".to_owned()],
             issued: Some(NOW),
             expires: Some(UnixTime::from_secs(4_600)),
             ..Claims::default()
         };
-        assert!(oddities(&good, NOW).is_empty());
+        assert!(warnings(&good, NOW).is_empty());
         let odd = Claims { audience: vec!["https://kubernetes.default.svc".to_owned()], ..Claims::default() };
-        assert_eq!(oddities(&odd, NOW).len(), 1);
+        assert_eq!(warnings(&odd, NOW).len(), 1);
     }
 }

@@ -1,0 +1,248 @@
+//! What happened, once: the one table of events, which the log and its documentation read.
+//!
+//! An event has a stable name for programs, a message for people, and typed fields. It decides nothing and writes
+//! nothing: the sinks do. Names and fields are stable; messages may change.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use crate::config::Level;
+
+/// The value of a field.
+#[derive(Clone, Copy)]
+pub enum Value<'a> {
+    /// Text: a path, a URL, a code, an error.
+    Text(&'a dyn Display),
+    /// A span of time. Text logs show it as `1h30m`, JSON logs as seconds.
+    Duration(Duration),
+    /// A number.
+    Count(u64),
+}
+
+/// One row of the table, for documentation and tests.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Stable name in lower-case with underscores.
+    pub name: &'static str,
+    /// The level at which it is logged, unless the emitter knows better.
+    pub level: Level,
+    /// What happened, for people.
+    pub message: &'static str,
+    /// When it is emitted and what its fields mean.
+    pub meaning: &'static str,
+    /// The names of its fields, in order.
+    pub fields: &'static [&'static str],
+}
+
+/// Turns the kind of a field into its type and its value.
+macro_rules! field {
+    (type $a:lifetime Text) => { &$a dyn Display };
+    (type $a:lifetime Option) => { Option<&$a dyn Display> };
+    (type $a:lifetime Duration) => { Duration };
+    (type $a:lifetime Count) => { u64 };
+    (value $emit:ident $field:ident Text) => { $emit(stringify!($field), Value::Text(*$field)) };
+    (value $emit:ident $field:ident Option) => {
+        if let Some(text) = $field { $emit(stringify!($field), Value::Text(*text)) }
+    };
+    (value $emit:ident $field:ident Duration) => { $emit(stringify!($field), Value::Duration(*$field)) };
+    (value $emit:ident $field:ident Count) => { $emit(stringify!($field), Value::Count(*$field)) };
+}
+
+macro_rules! events {
+    ($($variant:ident = $name:literal, $level:ident, $message:literal, { $($field:ident: $kind:ident),* }, $meaning:literal;)*) => {
+        /// Something that happened.
+        #[derive(Clone, Copy)]
+        #[expect(missing_docs, reason = "each variant's meaning and fields are documented by its row of the table")]
+        pub enum Event<'a> {
+            $(#[doc = $meaning] $variant { $($field: field!(type 'a $kind)),* },)*
+        }
+
+        impl Event<'_> {
+            /// Every row, in the order of the table.
+            pub const TABLE: &'static [Entry] = &[$(Entry {
+                name: $name,
+                level: Level::$level,
+                message: $message,
+                meaning: $meaning,
+                fields: &[$(stringify!($field)),*],
+            },)*];
+
+            /// Its stable name.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                match self { $(Self::$variant { .. } => $name,)* }
+            }
+
+            /// The level at which it is logged.
+            #[must_use]
+            pub const fn level(&self) -> Level {
+                match self { $(Self::$variant { .. } => Level::$level,)* }
+            }
+
+            /// What happened, for people.
+            #[must_use]
+            pub const fn message(&self) -> &'static str {
+                match self { $(Self::$variant { .. } => $message,)* }
+            }
+
+            /// Hands each field to `emit`, in order; an optional one that is absent is left out.
+            pub fn fields<'b>(&'b self, mut emit: impl FnMut(&'static str, Value<'b>)) {
+                let _ = &mut emit;
+                match self { $(Self::$variant { $($field),* } => { $(field!(value emit $field $kind);)* })* }
+            }
+        }
+    };
+}
+
+events! {
+    Starting = "starting", Info, "starting",
+        { version: Text, command: Text, file: Text, endpoint: Text },
+        "`run` or `once` has read its settings and begins";
+    SettingWarning = "setting_warning", Warn, "questionable setting",
+        { warning: Text },
+        "a setting is accepted, but is probably not meant as it stands";
+    SettingInvalid = "setting_invalid", Error, "invalid setting",
+        { setting: Text, error: Text, fix: Text },
+        "a setting is missing or invalid: the command ends with exit code 78";
+    ShuttingDown = "shutting_down", Info, "shutting down",
+        { signal: Text },
+        "`run` ends by a signal, with exit code 0";
+    OnceInterrupted = "once_interrupted", Error, "stopped before a token was written",
+        { signal: Text },
+        "`once` ends by a signal, with exit code 1";
+    OnceTimedOut = "once_timed_out", Error, "no token was written within the timeout",
+        { timeout: Duration },
+        "`once` ends with exit code 1";
+
+    TokenWritten = "token_written", Info, "token written",
+        { file: Text, expires_in: Duration, refresh_in: Duration },
+        "a newly issued token is in the token file";
+    TokenAdopted = "token_adopted", Info, "adopted existing token",
+        { file: Text, expires_in: Duration, refresh_in: Duration },
+        "the token file held a valid token at startup, so no exchange is made yet";
+    TokenExpired = "token_expired", Error, "token on disk has expired",
+        { file: Text },
+        "no new token could be had before the token on disk expired";
+    ExpiredTokenRemoved = "expired_token_removed", Info, "removed the file of the expired token",
+        { file: Text },
+        "`on-expiry` is `remove`";
+    RefreshRequested = "refresh_requested", Info, "refresh requested by signal",
+        { signal: Text, refresh_in: Duration },
+        "SIGHUP or SIGUSR1 arrived; `refresh_in` is not zero while the rate limit holds the attempt back";
+
+    AttemptFailed = "attempt_failed", Error, "attempt failed",
+        { error: Text, code: Text, step: Text, owner: Text, health: Text, attempts: Count, retry_in: Duration,
+          fix: Text, cause: Option },
+        "an exchange or a write failed. It is logged when the failure is new, when health changes and every ten minutes, at \
+         level `warn` while the token on disk is valid; at level `debug` otherwise. `attempts` counts the failed ones in a \
+         row; `cause` says what is known here of the cause";
+    Recovered = "recovered", Info, "recovered",
+        { attempts: Count },
+        "an attempt succeeded after failures; `attempts` counts the failed ones";
+    OutputNotWritable = "output_not_writable", Warn, "the token file is not writable",
+        { error: Text, code: Text, fix: Text },
+        "the token file was tried while Dex could not be reached, or an expired one could not be removed";
+    InputUnreadable = "input_unreadable", Warn, "input unreadable; using its last known value",
+        { error: Text, code: Text, fix: Text },
+        "a file that an exchange reads cannot be read at present";
+
+    SymlinkReplaced = "symlink_replaced", Warn, "replaced a symbolic link at the output path",
+        { file: Text },
+        "the token file is never written through a symbolic link";
+    OutputInPlace = "output_in_place", Warn, "overwriting the token file in place; readers may see a partial token",
+        { file: Text, error: Option, fix: Text },
+        "the token file is a mount point (subPath), or its volume cannot rename files";
+    OutputModeNotSet = "output_mode_not_set", Warn, "the mode of the token file stays as the volume gives it",
+        { file: Text, mode: Text, error: Text, fix: Text },
+        "the volume does not allow to set a mode";
+    OutputNotFlushed = "output_not_flushed", Warn, "the token file is not flushed to disk; a power failure may lose it",
+        { file: Text, error: Text },
+        "the volume does not support fsync of files";
+    OutputDirectoryNotFlushed = "output_directory_not_flushed", Debug,
+        "the directory is not flushed to disk; a power failure may bring the old token back",
+        { file: Text, error: Text },
+        "the volume does not support fsync of directories";
+    WriteSlow = "write_slow", Warn, "writing the token takes longer than 15s",
+        { file: Text },
+        "the volume does not answer";
+    OutputRestored = "output_restored", Warn, "output was modified by another process; restoring it",
+        { file: Text },
+        "the token file held something else than the token that was written";
+    OutputReplacedByNewerToken = "output_replaced_by_newer_token", Warn,
+        "output was replaced by another process with a token that expires later; keeping it",
+        { file: Text },
+        "the token in the file becomes the current token";
+
+    SubjectTokenWarning = "subject_token_warning", Warn, "questionable subject token",
+        { warning: Text },
+        "Dex accepts the subject token, but its audience is the API server";
+    SubjectTokenRotationInvisible = "subject_token_rotation_invisible", Warn,
+        "subject token was rotated, but the rotation is invisible here",
+        { file: Text, fix: Text },
+        "the subject token's file is mounted with subPath";
+    IssuedTokenTypeDiffers = "issued_token_type_differs", Warn, "issued_token_type differs from the requested type",
+        { issued_token_type: Text },
+        "Dex issued another type of token than was requested";
+    ExpiresInDiffers = "expires_in_differs", Warn, "expires_in of the response differs from exp of the token; using the shorter",
+        { response: Duration, token: Duration },
+        "`response` and `token` are the two lifetimes";
+
+    SigningKeyNotPublished = "signing_key_not_published", Warn, "signing key no longer published; refreshing",
+        { key: Text, refresh_in: Duration },
+        "Dex lost its signing keys: consumers will reject the token on disk";
+    NewSigningKeyNotPublished = "new_signing_key_not_published", Warn,
+        "signing key of a new token is not published either; not refreshing because of it",
+        { key: Text, cause: Text },
+        "the published keys prove nothing, for example behind a cache";
+    KeyCheckSuspended = "key_check_suspended", Info, "key check suspended until the next exchange",
+        { cause: Text },
+        "a Dex that loses its signing keys will not be noticed";
+    PublishedKeysUnreadable = "published_keys_unreadable", Debug, "published keys unreadable",
+        { error: Text },
+        "the key check tries again later";
+
+    LogLinesDropped = "log_lines_dropped", Warn, "log lines were dropped because nobody read them",
+        { lines: Count },
+        "standard error was not read for a while; work goes on";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_in_snake_case() {
+        let names: BTreeSet<_> = Event::TABLE.iter().map(|entry| entry.name).collect();
+        assert_eq!(names.len(), Event::TABLE.len());
+        for name in names.into_iter().chain(Event::TABLE.iter().flat_map(|entry| entry.fields).copied()) {
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+        }
+    }
+
+    #[test]
+    fn messages_are_lower_case_half_sentences() {
+        for entry in Event::TABLE {
+            assert!(!entry.message.ends_with('.') && !entry.meaning.ends_with('.'), "{}", entry.name);
+            assert!(entry.message.starts_with(|c: char| c.is_ascii_lowercase()), "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn fields_are_emitted_in_the_order_of_the_table_and_absent_ones_left_out() {
+        let error = "no";
+        for (event, expected) in [
+            (
+                Event::OutputInPlace { file: &"/t", error: Some(&error), fix: &"x" },
+                &["file", "error", "fix"][..],
+            ),
+            (Event::OutputInPlace { file: &"/t", error: None, fix: &"x" }, &["file", "fix"]),
+            (Event::Recovered { attempts: 3 }, &["attempts"]),
+        ] {
+            let mut names = vec![];
+            event.fields(|name, _| names.push(name));
+            assert_eq!(names, expected);
+        }
+    }
+}

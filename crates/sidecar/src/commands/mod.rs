@@ -1,0 +1,133 @@
+//! The commands: each takes the environment and gives an exit code. `check` and `token` are short and stand here.
+
+pub(crate) mod once;
+pub(crate) mod probe;
+pub(crate) mod run;
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use dexsidecar::agent::Agent;
+use dexsidecar::check::{self, StepResult};
+use dexsidecar::edge::clock::Clock;
+use dexsidecar::edge::log::Logger;
+use dexsidecar::edge::signal::Stop;
+use dexsidecar::edge::token_endpoint::HttpEndpoint;
+use dexsidecar::reporter::{self, Reporter};
+use dexsidecar::token;
+use dexsidecar_core::config;
+use dexsidecar_core::duration::Human;
+use dexsidecar_core::event::Event;
+use dexsidecar_core::settings::{self, Command};
+use tokio::runtime::Runtime;
+
+use crate::environment::{Environment, NO_COLOR, RUNTIME_DIRECTORY};
+use crate::terminal::{eprint, has_colours, print};
+use crate::{CONFIG, Done, NEGATIVE};
+
+pub(crate) const CLOCK: Clock = Clock::System;
+
+/// The number of file descriptors that an event loop with signal handlers needs.
+const DESCRIPTORS: usize = 6;
+
+/// Runs a command with its signal handlers installed. They come before everything else: to PID 1 a signal without a handler
+/// is not delivered at all (F100).
+pub(crate) fn with_signals(command: impl FnOnce(&Runtime, Stop) -> Done) -> Done {
+    // Without free descriptors for its signal handlers, tokio panics.
+    let spare = (0..DESCRIPTORS).map(|_| rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC));
+    let spare = spare.collect::<Result<Vec<_>, _>>().map_err(io::Error::from).map(drop);
+    let built = spare.and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
+    let runtime = built.map_err(|error| {
+        eprint(&format!("dexsidecar: cannot create the event loop: {error}\n"));
+        NEGATIVE
+    })?;
+    command(&runtime, install(&runtime, Stop::install)?)
+}
+
+/// Installs signal handlers.
+fn install<S>(runtime: &Runtime, handlers: fn() -> io::Result<S>) -> Result<S, u8> {
+    let _inside = runtime.enter();
+    handlers().map_err(|error| {
+        eprint(&format!("dexsidecar: cannot install signal handlers: {error}\n"));
+        NEGATIVE
+    })
+}
+
+/// Runs a command that a signal ends with a negative result.
+pub(crate) fn until_stopped(runtime: &Runtime, mut stop: Stop, command: impl Future<Output = Done>) -> Done {
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            _ = stop.wait() => Err(NEGATIVE),
+            done = command => done,
+        }
+    })
+}
+
+/// The agent of `run` and `once`, after everything has been logged that concerns the settings.
+fn agent(environment: &Environment, command: Command) -> Result<(Agent<HttpEndpoint>, Logger), u8> {
+    let (mut config, endpoint) = environment.read(true).map_err(|problems| {
+        // Only for the commands that the container itself runs: a probe must not overwrite their last failure.
+        reporter::report_problems(config::termination_log(&environment.settings).as_deref(), &problems);
+        environment.refuse(&problems)
+    })?;
+    let Some(output) = config.output.take() else { return Err(CONFIG) };
+    let log = environment.log();
+    log.emit(&Event::Starting {
+        version: &env!("CARGO_PKG_VERSION"),
+        command: &command.name(),
+        file: &output.path.display(),
+        endpoint: &config.endpoint,
+    });
+    for warning in &config.warnings {
+        log.emit(&Event::SettingWarning { warning });
+    }
+    let reporter = Reporter::new(environment.log(), config.termination_log.clone());
+    Ok((Agent::new(config, output, endpoint, CLOCK, reporter), log))
+}
+
+/// `check`: prints each step when it is done, or all of them as JSON at the end.
+pub(crate) async fn check(environment: &Environment) -> Done {
+    let json = environment
+        .settings
+        .flags
+        .iter()
+        .any(|(flag, value)| flag == settings::JSON.option && !["false", "0"].contains(&value.as_str()));
+    let no_color = environment.variable(NO_COLOR).is_some_and(|value| !value.is_empty());
+    let colours = has_colours(no_color);
+    let mut printed = ExitCode::SUCCESS;
+    let done = |step: &StepResult| {
+        if !json {
+            printed = print(&step.text(colours));
+        }
+    };
+    let report = match environment.read(true) {
+        Ok((config, endpoint)) => check::run(&config, &endpoint, &CLOCK, done).await,
+        Err(problems) => check::Report::of_problems(&problems, environment.settings.warnings(), done),
+    };
+    if json {
+        printed = print(&report.json());
+    }
+    if report.is_ok() { Ok(printed) } else { Err(NEGATIVE) }
+}
+
+/// `token`: prints a token.
+pub(crate) async fn token(environment: &Environment) -> Done {
+    let (config, endpoint) = environment.read(false).map_err(|problems| environment.refuse(&problems))?;
+    let runtime = environment.variable(RUNTIME_DIRECTORY).map(|directory| Path::new(directory.expose()));
+    let runtime = runtime.filter(|directory| directory.is_absolute());
+    let work = token::token(&config, runtime, &endpoint, &CLOCK);
+    match tokio::time::timeout(config.timeout, work).await {
+        Ok(Ok(token)) => Ok(print(token.expose())),
+        Ok(Err(failure)) => {
+            let (code, owner, fix) = (failure.code, failure.owner().title(), failure.fix());
+            eprint(&format!("dexsidecar: {failure}\ncode:  {code}\nowner: {owner}\nfix:   {fix}\n"));
+            Err(NEGATIVE)
+        }
+        Err(_) => {
+            eprint(&format!("dexsidecar: no token within the timeout of {}\n", Human(config.timeout)));
+            Err(NEGATIVE)
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! `once`: one exchange, then the token is written, or time runs out.
+
+use std::process::ExitCode;
+
+use dexsidecar::edge::signal::Stop;
+use dexsidecar_core::event::Event;
+use dexsidecar_core::settings::Command;
+use tokio::runtime::Runtime;
+
+use super::agent;
+use crate::environment::Environment;
+use crate::{Done, NEGATIVE};
+
+/// Runs it.
+pub(crate) fn once(environment: &Environment, runtime: &Runtime, mut stop: Stop) -> Done {
+    let (mut agent, log) = agent(environment, Command::Once)?;
+    let timeout = agent.timeout();
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            signal = stop.wait() => {
+                log.emit(&Event::OnceInterrupted { signal: &signal });
+                Err(NEGATIVE)
+            }
+            done = tokio::time::timeout(timeout, agent.run_once()) => match done {
+                Ok(()) => Ok(ExitCode::SUCCESS),
+                Err(_) => {
+                    log.emit(&Event::OnceTimedOut { timeout });
+                    Err(NEGATIVE)
+                }
+            },
+        }
+    })
+}

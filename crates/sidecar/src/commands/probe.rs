@@ -1,0 +1,57 @@
+//! `ready` and `wait`: whether the token files hold valid tokens.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::process::ExitCode;
+
+use dexsidecar::edge::signal::Stop;
+use dexsidecar::probe;
+use dexsidecar_core::duration::Human;
+use tokio::runtime::Runtime;
+
+use super::CLOCK;
+use crate::environment::Environment;
+use crate::terminal::{Progress, eprint, lines, print};
+use crate::{Done, NEGATIVE};
+
+/// `ready`: judges the files once.
+pub(crate) fn ready(environment: &Environment) -> Done {
+    let probe = environment.probe()?;
+    match probe::ready(&probe, &CLOCK) {
+        Ok(sentences) => Ok(print(&lines(&sentences))),
+        Err(sentences) => {
+            eprint(&lines(&sentences));
+            Err(NEGATIVE)
+        }
+    }
+}
+
+/// `wait`: polls the files until all are valid, then becomes `command`, if there is one.
+pub(crate) fn wait(
+    environment: &Environment,
+    runtime: &Runtime,
+    mut stop: Stop,
+    command: Vec<OsString>,
+) -> Done {
+    let probe = environment.probe()?;
+    let mut progress = Progress::new();
+    let waited = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            _ = stop.wait() => Err(vec![]),
+            waited = probe::wait(&probe, &CLOCK, |reasons, waited| progress.waiting(reasons, waited)) => waited,
+        }
+    });
+    progress.clear();
+    if let Err(reasons) = waited {
+        if !reasons.is_empty() {
+            eprint(&format!("timed out after {}:\n{}", Human(probe.timeout), lines(&reasons)));
+        }
+        return Err(NEGATIVE);
+    }
+    let mut command = command.into_iter();
+    let Some(program) = command.next() else { return Ok(ExitCode::SUCCESS) };
+    let error = std::process::Command::new(&program).args(command).exec();
+    eprint(&format!("dexsidecar: cannot execute {}: {error}\n", program.display()));
+    Err(NEGATIVE)
+}

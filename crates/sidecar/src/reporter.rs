@@ -1,0 +1,223 @@
+//! Reports failures and recoveries: one log line for each change of state, and the last failure for `kubectl describe pod`.
+
+use std::fmt::{Display, Write as _};
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dexsidecar_core::config::{Level, Problem};
+use dexsidecar_core::event::Event;
+use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::refresher::Health;
+use dexsidecar_core::time::{BootTime, Now};
+use rustix::fs::OFlags;
+
+use crate::edge::log::Logger;
+use crate::edge::output_file::{Method, Shortfall, Written};
+
+/// The same failure is logged again after this long.
+const LOG_AGAIN_AFTER: Duration = Duration::from_secs(600);
+
+/// The kubelet's default path of a termination message.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// The kubelet reads no more than this many bytes of a termination message.
+const MAX_TERMINATION_MESSAGE: usize = 4096;
+
+/// Reports failures and recoveries.
+#[derive(Debug)]
+pub struct Reporter {
+    log: Logger,
+    termination_log: PathBuf,
+    /// The failures that were logged and are not over, with the health at that time. One entry each, so that two that
+    /// alternate do not fill the log (F118).
+    logged: Vec<(Code, Health, BootTime)>,
+    /// The failed attempts since the last success.
+    attempts: u32,
+    /// The termination message as it was written last.
+    termination_message: String,
+    /// The names of the events about the volume that were logged: each is logged once.
+    reported: Vec<&'static str>,
+}
+
+impl Reporter {
+    /// Reports to this log and, if it can be written, to this file or the kubelet's.
+    #[must_use]
+    pub fn new(log: Logger, termination_log: Option<PathBuf>) -> Self {
+        Self {
+            log,
+            termination_log: termination_log.unwrap_or_else(|| TERMINATION_LOG.into()),
+            logged: Vec::new(),
+            attempts: 0,
+            termination_message: String::new(),
+            reported: Vec::new(),
+        }
+    }
+
+    /// Logs an event.
+    pub fn emit(&self, event: &Event<'_>) {
+        self.log.emit(event);
+    }
+
+    /// Logs an event at another level than its own.
+    pub fn emit_at(&self, level: Level, event: &Event<'_>) {
+        self.log.emit_at(level, event);
+    }
+
+    /// Reports a failed attempt, what is known of its cause, and the delay before the next one. It is logged once, and again
+    /// when health changes or after ten minutes.
+    pub fn failed(
+        &mut self,
+        failure: &Failure,
+        causes: &[String],
+        health: Health,
+        retry_in: Duration,
+        now: Now,
+    ) {
+        self.attempts = self.attempts.saturating_add(1);
+        self.logged.retain(|(_, _, when)| now.boot.since(*when) < LOG_AGAIN_AFTER);
+        let cause = causes.join("; ");
+        // The last failure is what the kubelet shows, logged or not.
+        self.write_termination_message(&termination_message(failure, causes));
+        let known = self.logged.iter().any(|(code, then, _)| *code == failure.code && *then == health);
+        let level = if known {
+            Level::Debug
+        } else if health == Health::Stale {
+            // No reader notices while the token on disk is valid.
+            Level::Warn
+        } else {
+            Level::Error
+        };
+        if !known {
+            self.logged.push((failure.code, health, now.boot));
+        }
+        let event = Event::AttemptFailed {
+            error: failure,
+            code: &failure.code,
+            step: &failure.step().label(),
+            owner: &failure.owner().label(),
+            health: &health.name(),
+            attempts: self.attempts.into(),
+            retry_in,
+            fix: &failure.fix(),
+            cause: Some(&cause as &dyn Display).filter(|_| !causes.is_empty()),
+        };
+        self.log.emit_at(level, &event);
+    }
+
+    /// Reports what the volume did not allow when the token was written: each kind once.
+    pub fn written(&mut self, path: &Path, written: &Written) {
+        let file = &path.display();
+        match written.method {
+            Method::Replaced => {}
+            Method::ReplacedLink => self.log.emit(&Event::SymlinkReplaced { file }),
+            Method::InPlace => {
+                let fix = &"mount the directory instead of the file, without subPath";
+                self.once(&Event::OutputInPlace { file, error: None, fix });
+            }
+            Method::InPlaceWithoutRename(refused) => {
+                let fix = &"the volume cannot rename files: use an emptyDir";
+                self.once(&Event::OutputInPlace { file, error: Some(&refused), fix });
+            }
+        }
+        for shortfall in &written.shortfalls {
+            match shortfall {
+                Shortfall::Mode(error, mode) => {
+                    let mode = &format!("{mode:04o}");
+                    let fix = &"if readers need another mode, set it with the volume's mount options (file_mode, fmask)";
+                    self.once(&Event::OutputModeNotSet { file, mode, error, fix });
+                }
+                Shortfall::FileFlush(error) => self.once(&Event::OutputNotFlushed { file, error }),
+                Shortfall::DirectoryFlush(error) => {
+                    self.once(&Event::OutputDirectoryNotFlushed { file, error });
+                }
+            }
+        }
+    }
+
+    fn once(&mut self, event: &Event<'_>) {
+        if !self.reported.contains(&event.name()) {
+            self.reported.push(event.name());
+            self.log.emit(event);
+        }
+    }
+
+    /// Reports the end of the failures.
+    pub fn recovered(&mut self) {
+        if self.attempts > 0 {
+            self.logged.clear();
+            self.log.emit(&Event::Recovered { attempts: self.attempts.into() });
+            self.write_termination_message("");
+        }
+        self.attempts = 0;
+    }
+
+    fn write_termination_message(&mut self, text: &str) {
+        if self.termination_message != text {
+            text.clone_into(&mut self.termination_message);
+            write_termination_log(&self.termination_log, text);
+        }
+    }
+}
+
+/// What `kubectl describe pod` shows of a failure.
+fn termination_message(failure: &Failure, causes: &[String]) -> String {
+    let (code, owner, fix) = (failure.code, failure.owner().title(), failure.fix());
+    let mut text = format!("{failure}\ncode: {code}\nowner: {owner}\nfix: {fix}\n");
+    for cause in causes {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "cause: {cause}");
+    }
+    text
+}
+
+/// Writes the errors in the settings to where the kubelet finds them.
+pub fn report_problems(file: Option<&Path>, problems: &[Problem]) {
+    let text: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
+    write_termination_log(file.unwrap_or_else(|| Path::new(TERMINATION_LOG)), &text);
+}
+
+/// Writes a termination message, if there is such a file: it is created by the kubelet only.
+fn write_termination_log(path: &Path, text: &str) {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file =
+        OpenOptions::new().write(true).truncate(true).custom_flags(flags.bits().cast_signed()).open(path);
+    if let Ok(mut file) = file {
+        let end = text.floor_char_boundary(MAX_TERMINATION_MESSAGE);
+        let _ = file.write_all(&text.as_bytes()[..end]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::clock::Clock;
+
+    #[test]
+    fn f118_failures_that_alternate_are_logged_once_each_and_the_last_is_the_termination_message() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("log");
+        std::fs::write(&file, "").unwrap();
+        let mut reporter = Reporter::new(Logger::silent(Clock::System), Some(file.clone()));
+        let at = |secs| Now { boot: BootTime::from_start(Duration::from_secs(secs)), ..Now::default() };
+        let text = || std::fs::read_to_string(&file).unwrap();
+        let failed = |reporter: &mut Reporter, code, detail, causes: &[String], second| {
+            let failure = Failure::new(code, detail);
+            reporter.failed(&failure, causes, Health::Stale, Duration::from_secs(1), at(second));
+        };
+        for second in 0..101 {
+            let code = if second % 2 == 0 { Code::TimedOut } else { Code::ConnectRefused };
+            failed(&mut reporter, code, "", &[], second);
+        }
+        assert_eq!(reporter.logged.len(), 2);
+        let lines = "the attempt timed out\ncode: timed_out\nowner: Dex operator\nfix: ";
+        assert!(text().starts_with(lines), "the last one: {}", text());
+        failed(&mut reporter, Code::TimedOut, "again", &["why it is".to_owned()], 700);
+        assert!(text().starts_with("the attempt timed out: again\n"), "after ten minutes it is logged again");
+        assert!(text().ends_with("\ncause: why it is\n"), "{}", text());
+        reporter.recovered();
+        assert_eq!((text().as_str(), reporter.logged.len()), ("", 0));
+    }
+}
