@@ -48,6 +48,22 @@ macro_rules! field {
     (value $emit:ident $field:ident Count) => { $emit(stringify!($field), Value::Count(*$field)) };
 }
 
+/// A value for a field of a sample.
+macro_rules! sample {
+    ($field:ident Text) => {
+        &concat!("<", stringify!($field), ">")
+    };
+    ($field:ident Option) => {
+        Some(&concat!("<", stringify!($field), ">"))
+    };
+    ($field:ident Duration) => {
+        Duration::from_millis(90_500)
+    };
+    ($field:ident Count) => {
+        3
+    };
+}
+
 macro_rules! events {
     ($($variant:ident = $name:literal, $level:ident, $message:literal, { $($field:ident: $kind:ident),* }, $meaning:literal;)*) => {
         /// Something that happened.
@@ -66,6 +82,12 @@ macro_rules! events {
                 meaning: $meaning,
                 fields: &[$(stringify!($field)),*],
             },)*];
+
+            /// One event of each kind with placeholders for values, for documentation and tests.
+            #[must_use]
+            pub fn samples() -> Vec<Self> {
+                vec![$(Self::$variant { $($field: sample!($field $kind)),* },)*]
+            }
 
             /// Its stable name.
             #[must_use]

@@ -1,4 +1,39 @@
 //! What dexsidecar decides, without doing any of it.
+//!
+//! This crate has no I/O, no clock, no randomness, no logging and no async runtime: the time and the jitter are arguments.
+//! Whoever drives it asks a [`Refresher`](refresher::Refresher) what to do, does it, and reports the outcome:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use dexsidecar_core::refresher::{Action, Health, Lifetime, Refresher};
+//! use dexsidecar_core::schedule::Schedule;
+//! use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
+//!
+//! const HOUR: u64 = 3_600;
+//! let at = |seconds| Now {
+//!     boot: BootTime::from_start(Duration::from_secs(seconds)),
+//!     unix: UnixTime::from_secs(1_800_000_000 + seconds),
+//! };
+//!
+//! // Without a token the first exchange is due at once.
+//! let mut refresher = Refresher::new(Schedule::default(), None, at(0));
+//! assert_eq!(refresher.step(at(0), Jitter::NONE), Action::Exchange);
+//!
+//! // Dex issued a token of 24 hours: it has to be written, and is refreshed 8 hours before it expires.
+//! refresher.obtained(Lifetime::starting(at(0).boot, Duration::from_secs(24 * HOUR)), at(0));
+//! assert_eq!(refresher.step(at(0), Jitter::NONE), Action::Publish);
+//! refresher.published(at(0), Jitter::NONE);
+//! assert_eq!(refresher.health(at(0)), Health::Fresh);
+//! assert_eq!(refresher.due(), at(16 * HOUR).boot);
+//!
+//! // Until then there is nothing to do but to poll the files every 30 seconds.
+//! assert_eq!(refresher.step(at(0), Jitter::NONE), Action::Wait(at(30).boot));
+//! assert_eq!(refresher.step(at(16 * HOUR), Jitter::NONE), Action::Exchange);
+//! ```
+//!
+//! Tests and comments refer to the faults of docs/faults.md as F1, F2 and so on, and to the promises of docs/promises.md as P1, P2
+//! and so on.
 
 pub mod claims;
 pub mod config;

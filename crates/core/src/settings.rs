@@ -279,7 +279,7 @@ pub const ORIGINAL: &[OriginalSetting] = &[
     },
     OriginalSetting {
         name: REFRESH_INTERVAL,
-        default: "not set: files are polled every 30s",
+        default: "none; files are polled every 30s",
         meaning: "maximum delay between polls of files (1s to 30s), and between attempts while refreshing fails and the \
                   token on disk is valid",
     },

@@ -129,6 +129,18 @@ pub fn help(command: Option<Command>) -> String {
         }
         let _ = writeln!(text, "  {:<8} print the version", "version");
     }
+    if command.is_none_or(|command| !matches!(command, Command::Ready | Command::Wait)) {
+        let _ = writeln!(
+            text,
+            "\nEnvironment variables of the exchange, in lower case as with miscord-dev/dexsidecar:"
+        );
+        for setting in ORIGINAL {
+            let default = if setting.default == "required" { "" } else { "default: " };
+            let meaning = format!("{} [{default}{}]", setting.meaning, setting.default);
+            let _ = writeln!(text, "  {FIELD_PREFIX}{}\n      {}", setting.name, wrapped(&meaning));
+        }
+        text.push_str(FIELDS);
+    }
     let _ = writeln!(text, "\nOptions, each with its environment variable:");
     for setting in
         SETTINGS.iter().filter(|setting| command.is_none_or(|command| setting.commands.contains(&command)))
@@ -145,14 +157,6 @@ pub fn help(command: Option<Command>) -> String {
         };
         let _ =
             writeln!(text, "      {}", wrapped(&format!("{} [default: {default}{range}]", setting.meaning)));
-    }
-    if command.is_none_or(|command| !matches!(command, Command::Ready | Command::Wait)) {
-        let _ = writeln!(text, "\nCompatibility variables (miscord-dev/dexsidecar), lower-case:");
-        for setting in ORIGINAL {
-            let meaning = format!("{} [default: {}]", setting.meaning, setting.default);
-            let _ = writeln!(text, "  {FIELD_PREFIX}{}\n      {}", setting.name, wrapped(&meaning));
-        }
-        text.push_str(FIELDS);
     }
     text.push_str(if command.is_none() { NOTES } else { DURATIONS });
     text

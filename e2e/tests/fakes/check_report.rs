@@ -49,7 +49,7 @@ fn assert_report(case: &Case) {
         (&*format!(r"{volumes}/\.tmp\w+"), "/TMP"),
         (r"(good for|expires in) [0-9hms.]+", "$1 DURATION"),
         (r"(expired|lives) [0-9hms.]+ ", "$1 DURATION "),
-        (r"\d+(\.\d+)? ms", "N ms"),
+        (r" +\d+ ms", "  N ms"),
         (r"\d{4,6} days left", "N days left"),
         (r"here it is \S+", "here it is NOW"),
         (r#""duration_ms": ?\d+"#, r#""duration_ms":N"#),
@@ -153,6 +153,54 @@ fn stranger(authority: &Authority) -> String {
     let directory = authority.file().parent().expect("a directory").join("stranger");
     fs::create_dir_all(&directory).expect("a directory");
     self_signed(&directory, &["other.test"], false).certificate.to_str().expect("UTF-8").to_owned()
+}
+
+/// Runs a command on a terminal of its own.
+fn on_a_terminal(setup: &Setup, arguments: &str) -> String {
+    let program = dexsidecar_e2e::sidecar::program();
+    let line = format!("{} {arguments}", program.display());
+    let script = ["-qec", &line, "/dev/null"].map(std::path::PathBuf::from);
+    let script: Vec<&std::path::Path> = script.iter().map(|word| &**word).collect();
+    let words = [&["/usr/bin/script".as_ref()], &*script].concat();
+    let setup = setup.assignments().into_iter().fold(Setup::new(), |setup, assignment| {
+        let (name, value) = assignment.split_once('=').expect("NAME=value");
+        setup.set(name, value)
+    });
+    setup.program(&words).done(&[]).stdout
+}
+
+#[test]
+fn check_is_coloured_on_a_terminal_without_no_color_only() {
+    let fake = Endpoint::start("127.0.0.1:0", None);
+    let volume = subject(3_600);
+    let setup =
+        || Setup::new().at_stand_in(&fake).subject(&volume).set("dex_access_token_file", "/nowhere/token");
+    let coloured = on_a_terminal(&setup(), "check");
+    assert_eq!(coloured.matches("\x1b[32mok").count(), 7, "{coloured}");
+    assert_eq!(coloured.matches("\x1b[1;31mFAIL").count(), 1, "{coloured}");
+    let plain = on_a_terminal(&setup().set("NO_COLOR", "1"), "check");
+    assert!(!plain.contains('\x1b') && plain.contains("ok       settings"), "{plain}");
+    assert!(!setup().done(&["check"]).stdout.contains('\x1b'));
+}
+
+#[test]
+fn check_prints_a_step_before_the_next_one_is_done() {
+    let fake = Endpoint::start("127.0.0.1:0", None);
+    fake.always(Answer::Silence);
+    let volume = subject(3_600);
+    let setup = Setup::new().at_stand_in(&fake).subject(&volume).arguments("check");
+    let mut check = setup.run();
+    check.process.until_said("ok       discovery", 1);
+    assert_eq!(check.process.said("FAIL"), 0, "the exchange has not ended yet");
+}
+
+#[test]
+fn wait_shows_why_it_waits() {
+    let setup = Setup::new();
+    let shown = on_a_terminal(&setup, "wait --timeout 300ms");
+    assert!(shown.contains("\r\x1b[Kwaiting for 0s: ") && shown.contains("does not exist"), "{shown:?}");
+    let mut waiting = Setup::new().arguments("wait --timeout 60s").run();
+    waiting.process.until_said("waiting for 1s: ", 1);
 }
 
 #[test]

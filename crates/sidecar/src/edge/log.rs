@@ -226,6 +226,16 @@ mod tests {
     }
 
     #[test]
+    fn every_event_is_a_line_of_text_and_of_json() {
+        let mut page = String::new();
+        for event in Event::samples() {
+            page += &text(TIME, event.level(), &event);
+            page += &json(TIME, event.level(), &event);
+        }
+        insta::assert_snapshot!("every_event", page.replace("2026-11-18T11:06:40.123Z", "TIME"));
+    }
+
+    #[test]
     fn json_has_numbers_and_seconds() {
         let (expires_in, refresh_in) = (Duration::from_secs(86_400), Duration::from_millis(1_250));
         let line = json(TIME, Level::Info, &Event::TokenWritten { file: &"/x\n", expires_in, refresh_in });
