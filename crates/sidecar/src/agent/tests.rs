@@ -1,4 +1,4 @@
-//! The real loop in paused time, against a scripted endpoint and a real file: days pass in milliseconds.
+//! The agent in paused time, with a scripted endpoint and a real token file: days take milliseconds.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,22 +16,22 @@ use crate::edge::clock::STEPPED;
 use crate::edge::log::Logger;
 
 mod files;
-mod lives;
+mod lifetimes;
 mod subject;
 
-/// What the endpoint does, as a function of the seconds that have passed.
+/// The response of the endpoint, as a function of the seconds since the start.
 type Script = Box<dyn Fn(f64) -> Played>;
 
 enum Played {
-    /// A token of so many seconds, signed with this key.
+    /// A token with this lifetime in seconds, signed with this key.
     Token(u64, &'static str),
-    /// The same, after so many seconds.
+    /// The same, after a delay in seconds.
     Late(u64, u64, &'static str),
-    /// Another answer.
+    /// Another response.
     Answer(u16, &'static str),
-    /// No answer, but this.
+    /// No response, but this failure.
     Failed(Code),
-    /// Nobody is there.
+    /// Connection refused.
     Away,
 }
 
@@ -46,10 +46,10 @@ struct Scripted {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// When each exchange was asked for, in seconds.
+    /// The time of each exchange request, in seconds.
     exchanges: Vec<f64>,
     keys: usize,
-    /// With which address each request was to begin.
+    /// The address rotation of each request.
     rotations: Vec<usize>,
 }
 
@@ -141,7 +141,7 @@ impl World {
         self.agent.refresher = Refresher::new(self.agent.config.schedule, None, clock.now());
     }
 
-    /// Lets the agent run for so long; `look` is called each ten seconds with the seconds passed and the file's verdict.
+    /// Runs the agent for this many seconds. `look` is called every ten seconds with the time and the state of the token file.
     async fn run(&mut self, seconds: f64, mut look: impl FnMut(f64, Option<Verdict>)) {
         let mut nudge = Nudge::install().unwrap();
         let (clock, path, start) =
@@ -172,7 +172,7 @@ fn first_key(_: f64) -> &'static str {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_day_s_token_costs_two_exchanges_a_day() {
+async fn a_24h_token_costs_at_most_two_exchanges_a_day() {
     let mut world = World::new(&[], |_| Played::Token(86_400, "first"), first_key);
     world
         .run(10.0 * DAY, |when, verdict| assert!(verdict.is_some_and(Verdict::is_good), "at {when} s"))
@@ -182,8 +182,8 @@ async fn a_day_s_token_costs_two_exchanges_a_day() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p2_an_outage_within_the_budget_is_never_seen_by_a_reader() {
-    // Away from every hour's first refresh for 29 minutes.
+async fn p2_readers_never_see_an_outage_within_the_refresh_margin() {
+    // Dex is away for 29 minutes from the first refresh of each hour.
     let away = |when: f64| when % 3_600.0 > 1_500.0 && when % 3_600.0 < 1_500.0 + 1_740.0;
     let script = move |when| if away(when) { Played::Away } else { Played::Token(3_600, "first") };
     let mut world = World::new(&[], script, first_key);
@@ -191,7 +191,7 @@ async fn p2_an_outage_within_the_budget_is_never_seen_by_a_reader() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f113_a_token_is_there_soon_after_an_outage_that_outlasts_the_one_before() {
+async fn f113_a_new_token_comes_soon_after_an_outage_longer_than_the_lifetime() {
     let script =
         |when| if (10.0..40_000.0).contains(&when) { Played::Away } else { Played::Token(3_600, "first") };
     let mut world = World::new(&[], script, first_key);
@@ -209,14 +209,14 @@ async fn f113_a_token_is_there_soon_after_an_outage_that_outlasts_the_one_before
         })
         .await;
     assert!(expired.is_some_and(|when| (3_600.0..3_620.0).contains(&when)), "{expired:?}");
-    // Thirty seconds, and the ten between two looks of the test.
+    // Thirty seconds, and the ten between two observations of the test.
     assert!(back.is_some_and(|when| when <= 40_000.0 + 30.0 + 10.0), "{back:?}");
     assert_eq!(world.agent.refresher.failures(), 0);
 }
 
-/// P3: an ingress answers while Dex has no ready pod, and then Dex is back.
+/// P3: an ingress answers with pages while Dex has no ready pod; then Dex returns.
 #[tokio::test(start_paused = true)]
-async fn f145_a_token_is_there_within_30_s_after_the_pages_of_an_ingress_end() {
+async fn f145_a_token_comes_within_30_s_after_an_ingress_stops_answering_with_pages() {
     for (status, page) in [
         (404, "404 page not found\n"),
         (403, "<html>"),
@@ -226,7 +226,7 @@ async fn f145_a_token_is_there_within_30_s_after_the_pages_of_an_ingress_end() {
         (500, "<html>"),
     ] {
         for (first, back) in [(0.0, 55.0), (0.0, 3_000.0), (10.0, 3_000.0)] {
-            // With no token before, and with one that expires meanwhile.
+            // Without a token before, and with one that expires meanwhile.
             let script = move |when| match when {
                 when if when < first || when >= back => Played::Token(600, "first"),
                 _ => Played::Answer(status, page),
@@ -241,11 +241,11 @@ async fn f145_a_token_is_there_within_30_s_after_the_pages_of_an_ingress_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f070_f114_no_answer_makes_it_hurry_or_end() {
+async fn f070_f114_no_response_exceeds_the_rate_limit_or_ends_the_agent() {
     for (answer, most_in_a_day) in [
         (r#"{"error":"invalid_client"}"#, 600),
         (r#"{"error":"access_denied"}"#, 3_000),
-        // Three a minute.
+        // Three attempts a minute.
         ("<html>", 4_320),
         (r#"{"access_token":"abc","token_type":"bearer","expires_in":0}"#, 4_320),
     ] {
@@ -260,7 +260,7 @@ async fn f070_f114_no_answer_makes_it_hurry_or_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p13_lost_keys_are_healed_within_the_period_and_a_minute() {
+async fn p13_a_lost_signing_key_is_replaced_within_the_period_and_a_minute() {
     let key = |when| if when < 5_000.0 { "first" } else { "second" };
     let mut world =
         World::new(&[("DEXSIDECAR_KEY_CHECK", "10m")], move |when| Played::Token(86_400, key(when)), key);
@@ -271,9 +271,9 @@ async fn p13_lost_keys_are_healed_within_the_period_and_a_minute() {
     assert!((18..=26).contains(&world.seen.borrow().keys), "{}", world.seen.borrow().keys);
 }
 
-/// The published keys come out of a cache, or from another replica than the tokens.
+/// The published keys come from a cache, or from another replica than the tokens.
 #[tokio::test(start_paused = true)]
-async fn f148_keys_that_never_show_the_token_s_key_cost_one_exchange() {
+async fn f148_a_signing_key_that_is_never_published_costs_one_exchange() {
     let mut world = World::new(
         &[("DEXSIDECAR_KEY_CHECK", "10m")],
         |_| Played::Token(7 * 86_400, "first"),
@@ -285,9 +285,9 @@ async fn f148_keys_that_never_show_the_token_s_key_cost_one_exchange() {
     assert!((20..=40).contains(&keys), "{keys} key checks back off to one an hour");
 }
 
-/// Two replicas with keys of their own answer in turn.
+/// Two replicas with separate keys answer alternately.
 #[tokio::test(start_paused = true)]
-async fn f148_replicas_with_keys_of_their_own_cause_no_loop() {
+async fn f148_replicas_with_separate_keys_cause_no_loop() {
     let replica = |when: f64| if when % 1_400.0 < 700.0 { "first" } else { "second" };
     let mut world = World::new(
         &[("DEXSIDECAR_KEY_CHECK", "10m")],
@@ -299,7 +299,7 @@ async fn f148_replicas_with_keys_of_their_own_cause_no_loop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dex_without_keys_beside_it_is_asked_once_a_token() {
+async fn a_dex_that_publishes_no_keys_is_asked_once_for_each_token() {
     // The endpoint publishes no keys below this path.
     let mut world = World::new(
         &[("DEXSIDECAR_KEY_CHECK", "1m"), ("dex_endpoint", "https://dex.test/exchange")],
@@ -312,9 +312,9 @@ async fn a_dex_without_keys_beside_it_is_asked_once_a_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f049_another_key_of_dex_is_no_event() {
+async fn f049_a_rotation_of_dex_keys_causes_no_exchange() {
     let key = |when: f64| if when < 3_000.0 { "first" } else { "second" };
-    // Dex goes on publishing the key of tokens that are still good: here, whatever signed the token on disk.
+    // Dex publishes the keys of all valid tokens: here, the key that signed the token on disk.
     let mut world = World::new(
         &[("DEXSIDECAR_KEY_CHECK", "10m")],
         move |when| Played::Token(3_600, key(when)),
@@ -325,8 +325,8 @@ async fn f049_another_key_of_dex_is_no_event() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_comes_as_the_old_token_expires_is_kept_where_expired_ones_are_removed() {
-    // Away until just before the end, then an answer that takes until after it.
+async fn a_token_issued_at_the_expiry_of_the_old_one_survives_its_removal() {
+    // Dex is away until just before the expiry; its response then arrives after it.
     let script = |when: f64| match when {
         when if when < 10.0 => Played::Token(60, "first"),
         when if when < 55.0 => Played::Away,
@@ -341,9 +341,9 @@ async fn an_answer_that_comes_as_the_old_token_expires_is_kept_where_expired_one
         .await;
 }
 
-/// A machine that has not learnt the time: what lies on disk is not judged by such a clock, and an exchange comes at once.
+/// A node whose clock is not set yet: the token on disk is not judged by that clock, and an exchange is made at once.
 #[tokio::test(start_paused = true)]
-async fn f094_in_1970_what_is_on_disk_is_not_trusted() {
+async fn f094_a_token_on_disk_is_not_trusted_by_a_clock_in_1970() {
     for (year, adopted) in [(BUILT + Duration::from_secs(9_000), true), (UnixTime::from_secs(1_000), false)] {
         let mut world = World::new(&[], |_| Played::Token(3_600, "first"), first_key);
         let start = Now { unix: year, boot: BootTime::from_start(Duration::from_secs(9_000)) };
@@ -356,10 +356,10 @@ async fn f094_in_1970_what_is_on_disk_is_not_trusted() {
     }
 }
 
-/// The clock was an hour slow when a token was found on disk, and is set right while Dex is away: the token's end is met
-/// when it comes, not an hour later.
+/// The clock is an hour slow when a token is adopted, and is corrected while Dex is away: the token expires on time, not an
+/// hour later.
 #[tokio::test(start_paused = true)]
-async fn f093_a_found_token_ends_when_the_clock_that_was_set_right_says_so() {
+async fn f093_an_adopted_token_expires_by_the_corrected_clock() {
     struct Reset;
     impl Drop for Reset {
         fn drop(&mut self) {
@@ -367,7 +367,7 @@ async fn f093_a_found_token_ends_when_the_clock_that_was_set_right_says_so() {
         }
     }
     let _reset = Reset;
-    // What was refused may have been refused because of the clock.
+    // The refusal may have been caused by the clock.
     let refused = r#"{"error":"access_denied"}"#;
     let script = move |when| if when < 700.0 { Played::Answer(401, refused) } else { Played::Away };
     let mut world = World::new(&[], script, first_key);
@@ -392,10 +392,10 @@ async fn f093_a_found_token_ends_when_the_clock_that_was_set_right_says_so() {
     );
 }
 
-/// A host that accepts on one address and then stalls is not begun with again: neither after the exchange that went round
-/// it, nor by the key check (F11).
+/// An address that accepts a connection and then stalls is not the first choice again: neither for the next exchange nor for
+/// the key check (F11).
 #[tokio::test(start_paused = true)]
-async fn f011_what_failed_on_its_way_is_begun_with_the_next_address_from_then_on() {
+async fn f011_after_a_network_failure_attempts_begin_with_the_next_address() {
     let script = |when| match when {
         when if when < 0.9 => Played::Away,
         when if when < 2.9 => Played::Answer(403, "<html>"),
@@ -411,17 +411,17 @@ async fn f011_what_failed_on_its_way_is_begun_with_the_next_address_from_then_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn f039_a_token_that_dies_on_its_way_is_a_failure_like_others() {
+async fn f039_a_token_that_expires_on_its_way_is_a_failure() {
     let mut world = World::new(&[], |_| Played::Late(2, 1, "first"), first_key);
     world.run(3_600.0, |_, verdict| assert_eq!(verdict, None)).await;
     let exchanges = world.exchanges().len();
     assert!((50..=200).contains(&exchanges), "{exchanges} in an hour");
-    // The last may be on its way.
+    // The last request may be in flight.
     assert!((exchanges - 1..=exchanges).contains(&(world.agent.refresher.failures() as usize)));
 }
 
 #[tokio::test]
-async fn a_token_that_comes_again_before_it_was_written_has_the_life_it_had() {
+async fn a_token_issued_twice_before_it_is_written_keeps_its_lifetime() {
     let mut world = World::new(&[], |_| Played::Away, first_key);
     let now = world.clock.now();
     let (on_disk, in_hand) = (
@@ -441,9 +441,9 @@ async fn a_token_that_comes_again_before_it_was_written_has_the_life_it_had() {
     assert_eq!(world.agent.accept_if_better(&token, again).unwrap(), in_hand);
 }
 
-/// Two sidecars over one file: whose token lives longer is kept, if both are of a kind.
+/// Two sidecars write one file: the token that expires later is kept if both have the same issuer and audience.
 #[tokio::test(start_paused = true)]
-async fn f087_a_longer_token_is_kept_where_it_is_of_the_same_issuer_and_audience() {
+async fn f087_a_later_expiring_token_is_kept_if_issuer_and_audience_are_the_same() {
     let exp = (BUILT + Duration::from_secs(9_000 + 50_000)).as_duration().as_secs();
     for (issuer, kept) in [("", true), (r#","iss":"https://elsewhere""#, false)] {
         let mut world = World::new(&[], |_| Played::Token(3_600, "first"), first_key);

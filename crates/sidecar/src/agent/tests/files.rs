@@ -1,4 +1,4 @@
-//! Files that an exchange reads: gone, cut, or mended while it fails.
+//! Files that an exchange reads: missing, partial, or corrected while attempts fail.
 
 use std::cell::Cell;
 use std::fs;
@@ -9,11 +9,11 @@ use super::*;
 
 const WRONG: &str = r#"{"error":"invalid_client","error_description":"Invalid client credentials."}"#;
 
-/// What is done to the file of a good subject token.
+/// What happens to the file of a valid subject token.
 type Loss = (&'static str, fn(&Path));
 
 #[tokio::test(start_paused = true)]
-async fn f057_f058_a_subject_token_that_is_lost_is_remembered_until_it_expires() {
+async fn f057_f058_the_last_known_subject_token_is_used_until_it_expires() {
     let root = rustix::process::geteuid().is_root();
     let losses: [Loss; 4] = [
         ("removed", |path| fs::remove_file(path).unwrap()),
@@ -21,7 +21,7 @@ async fn f057_f058_a_subject_token_that_is_lost_is_remembered_until_it_expires()
         ("torn", |path| fs::write(path, "a.b").unwrap()),
         ("forbidden", |path| fs::set_permissions(path, fs::Permissions::from_mode(0o0)).unwrap()),
     ];
-    // Root may read whatever it likes.
+    // Root may read every file.
     for (what, lose) in losses.into_iter().filter(|(what, _)| !root || *what != "forbidden") {
         let folder = tempfile::tempdir().unwrap();
         let subject = folder.path().join("subject");
@@ -40,7 +40,8 @@ async fn f057_f058_a_subject_token_that_is_lost_is_remembered_until_it_expires()
                 if !lost.replace(true) {
                     lose(&subject);
                 }
-                // The remembered token works until 20,000 s, and the last one it buys for half an hour to an hour more.
+                // The last known subject token works until 20,000 s; the last issued token is valid for half an hour to an
+                // hour more.
                 let good = verdict.is_some_and(Verdict::is_good);
                 assert!(good || when > 21_700.0, "{what}: expired at {when} s");
                 assert!(!good || when < 23_620.0, "{what}: good at {when} s, which nobody can have bought");
@@ -49,8 +50,14 @@ async fn f057_f058_a_subject_token_that_is_lost_is_remembered_until_it_expires()
     }
 }
 
-/// Rewrites a file three times, half an hour apart, while every answer is this; after the last there is a token.
-async fn is_tried_again_when_it_changes(setting: &str, first: &str, changed: &str, refusal: fn() -> Played) {
+/// Rewrites a file three times, half an hour apart, while every response is this refusal; after the last one a token is
+/// issued.
+async fn assert_attempt_when_file_changes(
+    setting: &str,
+    first: &str,
+    changed: &str,
+    refusal: fn() -> Played,
+) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, first).unwrap();
@@ -77,20 +84,20 @@ async fn is_tried_again_when_it_changes(setting: &str, first: &str, changed: &st
 }
 
 #[tokio::test(start_paused = true)]
-async fn f047_a_client_that_was_refused_is_tried_again_when_its_file_changes() {
+async fn f047_refused_client_credentials_are_sent_again_when_their_file_changes() {
     let refusal = || Played::Answer(401, WRONG);
-    is_tried_again_when_it_changes("dex_file_basic_auth", "app:old", "app:better", refusal).await;
-    is_tried_again_when_it_changes("dex_file_client_secret", "old", "better", refusal).await;
+    assert_attempt_when_file_changes("dex_file_basic_auth", "app:old", "app:better", refusal).await;
+    assert_attempt_when_file_changes("dex_file_client_secret", "old", "better", refusal).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn f012_a_certificate_that_was_refused_is_tried_again_when_the_roots_change() {
+async fn f012_a_refused_certificate_is_verified_again_when_the_ca_file_changes() {
     let refusal = || Played::Failed(Code::CertificateUntrusted);
-    is_tried_again_when_it_changes("DEXSIDECAR_CA_FILE", "old", "better", refusal).await;
+    assert_attempt_when_file_changes("DEXSIDECAR_CA_FILE", "old", "better", refusal).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn f048_a_configuration_that_stays_wrong_for_a_month_costs_a_try_each_five_minutes() {
+async fn f048_a_wrong_configuration_costs_one_attempt_each_five_minutes_for_a_month() {
     let wrong = r#"{"error":"invalid_client","error_description":"Invalid client credentials."}"#;
     let mut world = World::new(&[], move |_| Played::Answer(401, wrong), first_key);
     let (logger, lines) = Logger::counting(world.clock);
@@ -101,6 +108,6 @@ async fn f048_a_configuration_that_stays_wrong_for_a_month_costs_a_try_each_five
     #[expect(clippy::cast_precision_loss, reason = "small")]
     let many = exchanges.len() as f64;
     assert!(many <= most && many >= most / 2.0, "{many} tries in a month");
-    // Told at once, then once in ten minutes at the most and in fifteen at the least.
+    // Logged at once, then every ten to fifteen minutes.
     assert!((30 * 96..=30 * 144).contains(&lines.get()), "{} lines in a month", lines.get());
 }

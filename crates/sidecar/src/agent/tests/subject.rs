@@ -1,9 +1,9 @@
-//! A subject token that has expired, or that Dex refuses, and the one that takes its place.
+//! A subject token that has expired or is refused, and its rotation.
 
 use super::*;
 
-/// When each exchange came, where Dex refuses a subject token of these claims until another stands there, five minutes on.
-async fn refused_for_five_minutes(claims: &str) -> Vec<f64> {
+/// The time of each attempt while Dex refuses a subject token with these claims, until it is rotated after five minutes.
+async fn attempts_when_refused_for_five_minutes(claims: &str) -> Vec<f64> {
     let folder = tempfile::tempdir().unwrap();
     let subject = folder.path().join("subject");
     std::fs::write(&subject, format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(claims))).unwrap();
@@ -27,23 +27,23 @@ async fn refused_for_five_minutes(claims: &str) -> Vec<f64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f065_an_expired_subject_token_is_sent_after_half_a_minute_and_its_successor_within_five_seconds() {
+async fn f065_an_expired_subject_token_is_sent_after_30_s_and_a_rotated_one_within_5_s() {
     let now = (BUILT + Duration::from_secs(9_000)).as_duration().as_secs();
     let claims = format!(r#"{{"iat":{},"exp":{}}}"#, now - 660, now - 60);
-    let exchanges = refused_for_five_minutes(&claims).await;
-    // The clock that says so may be the wrong one.
+    let exchanges = attempts_when_refused_for_five_minutes(&claims).await;
+    // This node's clock may be the wrong one.
     assert!((30.0..=40.0).contains(&exchanges[0]), "{exchanges:?}");
     assert_eq!(exchanges.iter().filter(|when| (300.0..=306.0).contains(*when)).count(), 1, "{exchanges:?}");
     assert!(exchanges.last().is_some_and(|last| *last <= 306.0), "{exchanges:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn f067_f070_what_dex_refuses_is_tried_on_without_hurry_and_its_successor_within_five_seconds() {
+async fn f067_f070_a_refused_subject_token_is_retried_with_backoff_and_a_rotated_one_within_5_s() {
     let now = (BUILT + Duration::from_secs(9_000)).as_duration().as_secs();
-    // Not valid yet, after a step of the clock; and of a ServiceAccount that is gone.
+    // Not valid yet after a step of the clock, and of a deleted ServiceAccount.
     for (begins, ends) in [(now + 3_600, now + 7_200), (now - 60, now + 3_600)] {
         let claims = format!(r#"{{"iat":{begins},"nbf":{begins},"exp":{ends}}}"#);
-        let exchanges = refused_for_five_minutes(&claims).await;
+        let exchanges = attempts_when_refused_for_five_minutes(&claims).await;
         let refused = exchanges.iter().filter(|when| **when < 300.0).count();
         assert!((6..=20).contains(&refused), "{exchanges:?}");
         assert!(exchanges.last().is_some_and(|last| (300.0..=306.0).contains(last)), "{exchanges:?}");
