@@ -1,7 +1,8 @@
-# The image from a checkout: docker buildx build --platform linux/amd64,linux/arm64 .
-# `cargo xtask image` makes the same without a daemon; what is in it is decided by `cargo xtask rootfs`, for both.
+# Builds the image from a checkout: docker buildx build --platform linux/amd64,linux/arm64 .
+# `cargo xtask image` builds the same image without a daemon. `cargo xtask rootfs` makes the content for
+# both.
 
-# Its own machine's compiler builds for either.
+# Cross-compiles on the build machine, for both platforms.
 FROM --platform=$BUILDPLATFORM rust:1.95-bookworm AS build
 ARG TARGETARCH
 WORKDIR /src
