@@ -3,3 +3,4 @@
 mod docs;
 mod faults_page;
 mod kubernetes_page;
+mod named_tests;
