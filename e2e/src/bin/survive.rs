@@ -1,12 +1,12 @@
-//! Faults against any program that takes the original's environment, as a table. `cargo xtask survive --bin PATH`; without it
-//! it is ours.
+//! Faults against any program that takes the environment of the original, as a table.
+//! `cargo xtask survive --bin PATH`; without `--bin`, against this one.
 
 #![expect(clippy::print_stdout, reason = "the table is for the terminal")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use dexsidecar_e2e::faults::{FAULTS, part};
+use dexsidecar_e2e::faults::fault;
 use dexsidecar_e2e::scenes;
 use dexsidecar_e2e::sidecar::program;
 
@@ -19,7 +19,8 @@ fn main() -> ExitCode {
     told.sort_unstable();
     for (number, survived) in &told {
         let word = if *survived { "survived" } else { "FELL    " };
-        println!("{:<5} {word}  {}: {}", format!("F{number:02}"), part(*number), FAULTS[number - 1].what);
+        let fault = fault(*number).expect("every trial is a fault of the catalogue");
+        println!("{:<5} {word}  {}: {}", fault.id(), fault.part.title(), fault.what);
     }
     let survived = told.iter().filter(|(_, survived)| *survived).count();
     println!("\n{survived} of {} survived", told.len());

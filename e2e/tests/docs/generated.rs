@@ -1,0 +1,22 @@
+//! Generated pages: each is compared with what the tables give, or written with `UPDATE=1`, as
+//! `cargo xtask docs` does.
+
+use std::fs;
+
+use dexsidecar_e2e::pages;
+
+/// Compares a page, whose path starts at the workspace, with its text; or writes it.
+///
+/// # Panics
+/// When the page is not up to date, or cannot be written.
+pub(crate) fn page(path: &str, text: &str) {
+    let file = pages::root().join(path);
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(file, text).expect("the page can be written");
+        return;
+    }
+    let there = fs::read_to_string(file).unwrap_or_default();
+    let first = there.lines().zip(text.lines()).position(|(one, other)| one != other);
+    let line = first.unwrap_or_else(|| there.lines().count().min(text.lines().count())) + 1;
+    assert!(there == text, "{path} differs from its tables in line {line}: run cargo xtask docs");
+}
