@@ -13,6 +13,7 @@ pub mod dex_version;
 pub mod endpoint;
 pub mod faults;
 pub mod go;
+pub mod how_to_see;
 pub mod image;
 pub mod incus;
 pub mod issuer;

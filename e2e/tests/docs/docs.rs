@@ -1,13 +1,11 @@
-//! The pages that are made from the program's tables are what the tables say; `UPDATE=1` writes them anew. Every manifest
-//! in README and docs is one that the program accepts.
+//! The README: the program accepts its manifests, and the versions of Dex that it names are tested. And rules that the
+//! sources must keep.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use dexsidecar_core::config::{Config, Probe, RawSettings};
-use dexsidecar_core::failure::{Code, RetryClass, Step};
 use dexsidecar_core::secret::Secret;
-use dexsidecar_core::settings::{Command, ORIGINAL, SETTINGS};
 use dexsidecar_e2e::dex_version::{OLDER, PINNED, Version};
 use dexsidecar_e2e::pages;
 use serde_json::Value;
@@ -18,121 +16,6 @@ fn root() -> PathBuf {
 
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_default()
-}
-
-/// Compares a whole page, or the part of it between two marks.
-fn page(path: &str, marks: Option<(&str, &str)>, made: &str) {
-    let there = read(path);
-    let (before, after) = match marks {
-        None => ("", ""),
-        Some((begin, end)) => {
-            let begin = there.find(begin).map(|at| at + begin.len()).expect("the first mark is in the page");
-            let end = there.find(end).expect("the second mark is in the page");
-            (&there[..begin], &there[end..])
-        }
-    };
-    let wanted = format!("{before}{made}{after}");
-    if std::env::var_os("UPDATE").is_some() {
-        fs::write(root().join(path), wanted).expect("the page can be written");
-    } else {
-        assert!(there == wanted, "{path} is not what the tables say: run cargo xtask docs");
-    }
-}
-
-fn names(commands: &[Command]) -> String {
-    commands.iter().map(|command| command.name()).collect::<Vec<_>>().join(", ")
-}
-
-fn settings() -> String {
-    let mut text = "# Settings\n\nThis page is made from the program's own table: `cargo xtask docs`.\n\n\
-        ## The original's\n\nUnder these names for ever, lower-case and exactly.\n\n\
-        | variable | default | meaning |\n|---|---|---|\n"
-        .to_owned();
-    for setting in ORIGINAL {
-        text += &format!("| `dex_{}` | {} | {} |\n", setting.name, setting.default, setting.meaning);
-    }
-    text += "| `dex_<field>` | - | any other name is a form field `<field>` of the exchange, sent as it is |\n\
-        | `dex_file_<field>` | - | a form field whose value is a file's content, read again at every exchange; newlines at \
-        its end are cut off |\n\n\
-        Both `dex_X` and `dex_file_X` set is an error. A duration is written as Go writes it: `1h30m`, `1.5h`, `250ms`.\n\n\
-        ## Our own\n\nA flag wins over its variable. An unknown `DEXSIDECAR_` variable is an error that names the nearest \
-        known one.\n\n| flag | variable | default | commands | meaning |\n|---|---|---|---|---|\n";
-    for setting in SETTINGS {
-        let value = match setting.placeholder() {
-            placeholder if placeholder.is_empty() => placeholder,
-            placeholder => format!(" {}", placeholder.replace('|', "\\|")),
-        };
-        let range = setting.range_text().map_or_else(String::new, |range| format!(" ({range})"));
-        let variable =
-            if setting.variable.is_empty() { "-".to_owned() } else { format!("`{}`", setting.variable) };
-        let commands = if setting.commands.len() == Command::ALL.len() {
-            "all".to_owned()
-        } else {
-            names(setting.commands)
-        };
-        text += &format!(
-            "| `--{}{value}` | {variable} | {} | {commands} | {}{range} |\n",
-            setting.option,
-            setting.default_text(),
-            setting.meaning
-        );
-    }
-    text += "\n## Variables of the system\n\n| variable | meaning |\n|---|---|\n\
-        | `SSL_CERT_FILE`, `SSL_CERT_DIR` | the system's certificates, as Go reads them |\n\
-        | `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, and in lower case | proxies, as Go reads them: [network.md](network.md) |\n\
-        | `XDG_RUNTIME_DIR` | where `token` keeps tokens between calls |\n\n\
-        ## Exit codes\n\n| code | meaning |\n|---|---|\n| 0 | done |\n\
-        | 1 | the answer is no: not ready, timed out, exchange failed, a rung is broken |\n\
-        | 64 | wrong command line |\n| 78 | wrong settings |\n";
-    text
-}
-
-fn failures() -> String {
-    let mut text = "# Failures\n\nThis page is made from the program's own table: `cargo xtask docs`. A failure never ends \
-        `dexsidecar run`: it changes how soon the next try comes, and what is said.\n\n\
-        How soon: *network* 1 s to 30 s without a good token, 5 s to 5 min with one; *refused* 1 s to 60 s, 10 s to 5 min; \
-        *config* 1 s to 5 min, 30 s to 5 min, and at once when a file of ours changes; *local* a look each 0.25 s to 5 s, a \
-        write each 1 s to 30 s.\n"
-        .to_owned();
-    let mut stage: Option<Step> = None;
-    for code in Code::ALL {
-        let entry = code.entry();
-        if stage != Some(entry.step) {
-            stage = Some(entry.step);
-            text += &format!("\n## At the rung: {}\n", entry.step.title());
-        }
-        let pace = match entry.retry {
-            RetryClass::Network => "network",
-            RetryClass::Refused => "refused",
-            RetryClass::Config => "config",
-            RetryClass::Local => "local",
-        };
-        text += &format!(
-            "\n### {}\n\n{}.\n\n- whose move: {}\n- how soon again: {pace}\n- what to do: {}\n",
-            entry.name,
-            sentence(entry.summary),
-            entry.owner.title(),
-            entry.fix
-        );
-    }
-    text
-}
-
-fn sentence(words: &str) -> String {
-    let mut letters = words.chars();
-    letters
-        .next()
-        .map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + letters.as_str())
-}
-
-#[test]
-fn settings_are_what_the_table_says() {
-    page("docs/settings.md", None, &settings());
-}
-
-#[test]
-fn failures_are_what_the_table_says() {
-    page("docs/failures.md", None, &failures());
 }
 
 /// The containers of a pod or of what makes pods.

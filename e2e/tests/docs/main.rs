@@ -1,8 +1,10 @@
 //! The pages: those that are generated are up to date, and what users copy from them works.
 
 mod docs;
+mod failures_page;
 mod fault_tests;
 mod faults_page;
 mod generated;
 mod kubernetes_page;
 mod named_tests;
+mod settings_page;

@@ -6,6 +6,7 @@ mod dex_changes;
 mod dex_versions;
 mod errors_of_dex;
 mod facts;
+mod how_to_see;
 mod issuer_alias;
 mod original_manifest;
 mod outages;
