@@ -4,6 +4,7 @@
 
 pub mod app_image;
 pub mod certificates;
+pub mod check_schema;
 pub mod control_plane;
 pub mod coredns;
 pub mod counterpart;

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::check_schema;
 use crate::dex::Dex;
 use crate::endpoint::Endpoint;
 use crate::pages;
@@ -338,15 +339,17 @@ pub fn assert_no_secret(text: &str) {
     assert!(token.is_none(), "a token is in the output:\n{text}");
 }
 
-/// `check --json` as JSON.
+/// The report of `check --json`, held to docs/check.schema.json.
 ///
 /// # Panics
-/// When it is none.
+/// When it is not JSON, or not what the schema says.
 #[must_use]
 pub fn report(setup: &Setup) -> Value {
     let done = setup.done(&["check", "--json"]);
-    serde_json::from_str(&done.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}{}", done.stdout, done.stderr))
+    let report = serde_json::from_str(&done.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}{}", done.stdout, done.stderr));
+    check_schema::assert_valid(&report);
+    report
 }
 
 /// The step of a report that failed.

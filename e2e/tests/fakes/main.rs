@@ -3,6 +3,7 @@
 mod answers;
 mod basic;
 mod check_report;
+mod check_schema;
 mod commands;
 mod connections;
 mod durations;
