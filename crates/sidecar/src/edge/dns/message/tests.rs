@@ -1,3 +1,5 @@
+//! Tests of the reader of DNS messages: truncated, forged and malformed ones.
+
 use super::*;
 
 fn query() -> Query {
