@@ -20,10 +20,19 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub struct Manifest(pub Value);
 
 impl Manifest {
-    /// The README's, with this name, the app's image, and this Dex and its CA: as the README says.
+    /// The pod of docs/kubernetes.md, with this name, the app's image, and this Dex and its CA.
+    #[must_use]
+    pub fn hardened(name: &str, dex: &Dex) -> Self {
+        Self::of(pages::hardened_pod(), name, dex)
+    }
+
+    /// The same with the README's pod.
     #[must_use]
     pub fn of_the_readme(name: &str, dex: &Dex) -> Self {
-        let mut pod = pages::readme_pod();
+        Self::of(pages::readme_pod(), name, dex)
+    }
+
+    fn of(mut pod: Value, name: &str, dex: &Dex) -> Self {
         pod["metadata"]["name"] = name.into();
         pod["spec"]["containers"][0]["image"] = APP.into();
         // A container that is told to end does not need the half minute that it may have.
@@ -160,6 +169,15 @@ impl<'a> Pod<'a> {
             assert_no_secret(&log);
         }
         log
+    }
+
+    /// Runs a command of kubectl in the pod's namespace; gives standard output and the exit code.
+    ///
+    /// # Panics
+    /// When kubectl cannot be started.
+    pub fn kubectl_run(&self, arguments: &[String]) -> (String, Option<i32>) {
+        let output = self.kubectl().args(arguments).output().expect("kubectl was built");
+        (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
     }
 
     /// Runs a command in a container; gives what it printed, or standard error with its exit code.

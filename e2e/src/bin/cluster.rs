@@ -78,9 +78,11 @@ fn story(once_around: bool) {
     let incus = Incus::start(&dex);
     teller.tell(&format!("a real Incus, which trusts Dex and nobody else: {}", incus.url()));
     let script = "test -s /var/run/secrets/dex/token && echo the token is there; exec sleep infinity";
-    let manifest = Manifest::of_the_readme("app", &dex).app(script);
+    let manifest = Manifest::hardened("app", &dex).app(script);
     let pod = Pod::apply(&node, "demo", &manifest);
-    teller.tell("kubectl apply: the README's manifest, in a namespace that enforces the restricted standard");
+    teller.tell(
+        "kubectl apply: the pod of docs/kubernetes.md, in a namespace that enforces the restricted standard",
+    );
     pod.until("the sidecar runs", |pod| sidecar(pod)["state"]["running"].is_object());
     teller.tell("the sidecar's container runs; the app waits for its startup probe, dexsidecar ready");
     pod.until_running();

@@ -33,7 +33,7 @@ fn a_ca_in_etc_ssl_certs_is_trusted(node: &Node) {
     let pods: Vec<_> = cases
         .iter()
         .map(|(name, key, path)| {
-            let mut manifest = Manifest::of_the_readme(name, &dex).with(|pod| {
+            let mut manifest = Manifest::hardened(name, &dex).with(|pod| {
                 let variables = pod["spec"]["initContainers"][0]["env"].as_array_mut().expect("a list");
                 variables.retain(|variable| variable["name"] != "DEXSIDECAR_CA_FILE");
             });

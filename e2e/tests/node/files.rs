@@ -26,7 +26,7 @@ fn an_app_of_any_uid_reads_the_token(node: &Node) {
     let pods: Vec<_> = cases
         .iter()
         .map(|(name, group, uid, ..)| {
-            let mut manifest = Manifest::of_the_readme(name, &dex).with(|pod| {
+            let mut manifest = Manifest::hardened(name, &dex).with(|pod| {
                 pod["spec"]["securityContext"]["fsGroup"] = json!(group);
                 pod["spec"]["containers"][0]["securityContext"]["runAsUser"] = json!(uid);
             });
@@ -52,10 +52,10 @@ fn an_app_of_any_uid_reads_the_token(node: &Node) {
 
 fn another_uid_cannot_replace_the_token(node: &Node) {
     let dex = dex(node, "files-replace", true, Setup::default());
-    let manifest = Manifest::of_the_readme("app", &dex).with(|pod| {
+    let manifest = Manifest::hardened("app", &dex).with(|pod| {
         let app = &mut pod["spec"]["containers"][0];
         app["securityContext"]["runAsUser"] = 1000.into();
-        // Against the README's advice.
+        // Against the advice of docs/kubernetes.md.
         app["volumeMounts"][0]["readOnly"] = false.into();
     });
     let pod = Pod::apply(node, "files-replace", &manifest);
@@ -73,7 +73,7 @@ fn a_root_s_volume_is_explained(node: &Node) {
     let dex = dex(node, "files-root", false, Setup::default());
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().to_str().expect("UTF-8").to_owned();
-    let manifest = Manifest::of_the_readme("app", &dex).with(|pod| {
+    let manifest = Manifest::hardened("app", &dex).with(|pod| {
         let volumes = pod["spec"]["volumes"].as_array_mut().expect("a list");
         volumes.retain(|volume| volume["name"] != "dex-token");
         volumes.push(json!({"name": "dex-token", "hostPath": {"path": path, "type": "Directory"}}));

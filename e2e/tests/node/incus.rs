@@ -12,7 +12,7 @@ pub(crate) const STORIES: &[Story] = &[("a_pod_stays_logged_in_to_incus", a_pod_
 fn a_pod_stays_logged_in(node: &Node) {
     let mut dex = dex(node, "incus", true, Setup { lifetime: "20s".to_owned(), ..Setup::default() });
     let mut incus = Incus::start(&dex);
-    let manifest = Manifest::of_the_readme("app", &dex).env("DEXSIDECAR_KEY_CHECK", "2s");
+    let manifest = Manifest::hardened("app", &dex).env("DEXSIDECAR_KEY_CHECK", "2s");
     let pod = Pod::apply(node, "incus", &manifest);
     pod.until_running();
     let trusted = "auth: trusted\nauth_user_name: system:serviceaccount:incus:app\n";

@@ -22,18 +22,17 @@ pub(crate) const STORIES: &[Story] = &[
     ("a_token_of_ten_minutes_is_rotated_and_followed", a_rotated_token_is_followed, true),
 ];
 
-/// The README's manifest, in a namespace that enforces the restricted standard.
+/// The pod of docs/kubernetes.md, in a namespace that enforces the restricted standard.
 fn f111_the_app_starts_when_the_token_is_there(node: &Node) {
     let dex = dex(node, "life-start", true, Setup::default());
     let script = "test -s /var/run/secrets/dex/token && echo the token is there; exec sleep infinity";
-    let pod = Pod::apply(node, "life-start", &Manifest::of_the_readme("app", &dex).app(script));
+    let pod = Pod::apply(node, "life-start", &Manifest::hardened("app", &dex).app(script));
     let now = pod.until_running();
     assert_eq!(sidecar(&now)["started"], true, "by its probe");
     pod.until_said("app", "the token is there");
     let token = claims(&pod.token());
     assert_eq!(token["aud"], "incus");
     assert_eq!(token["name"], "system:serviceaccount:life-start:app");
-    // What the README tells to ask.
     let check = pod.exec("dexsidecar", &["dexsidecar", "check"]).unwrap_or_else(|why| panic!("{why}"));
     assert!(check.lines().all(|line| line.starts_with("ok")), "{check}");
     let ready = pod.exec("dexsidecar", &["dexsidecar", "ready"]).unwrap_or_else(|why| panic!("{why}"));
@@ -48,7 +47,7 @@ fn f111_the_app_starts_when_the_token_is_there(node: &Node) {
 
 fn a_pod_whose_app_ends_completes(node: &Node) {
     let dex = dex(node, "life-end", true, Setup::default());
-    let manifest = Manifest::of_the_readme("app", &dex)
+    let manifest = Manifest::hardened("app", &dex)
         .app("test -s /var/run/secrets/dex/token")
         .with(|pod| pod["spec"]["restartPolicy"] = "Never".into());
     let pod = Pod::apply(node, "life-end", &manifest);
@@ -59,7 +58,7 @@ fn a_pod_whose_app_ends_completes(node: &Node) {
 
 fn a_job_completes(node: &Node) {
     let dex = dex(node, "life-job", true, Setup::default());
-    let mut template = Manifest::of_the_readme("app", &dex)
+    let mut template = Manifest::hardened("app", &dex)
         .app("test -s /var/run/secrets/dex/token && echo done")
         .with(|pod| pod["spec"]["restartPolicy"] = "Never".into())
         .0;
@@ -96,7 +95,7 @@ fn a_killed_sidecar_comes_back(node: &Node) {
     let dex = dex(node, "life-kill", true, Setup::default());
     // The app looks at the token all the time, and says so if it is ever away.
     let script = "while :; do test -s /var/run/secrets/dex/token || echo the token is away; sleep 0.05; done";
-    let pod = Pod::apply(node, "life-kill", &Manifest::of_the_readme("app", &dex).app(script));
+    let pod = Pod::apply(node, "life-kill", &Manifest::hardened("app", &dex).app(script));
     pod.until_running();
     let before = pod.token();
     let pid = Pid::from_raw(pod.pid("dexsidecar").cast_signed()).expect("a pid");
@@ -114,7 +113,7 @@ fn a_killed_sidecar_comes_back(node: &Node) {
 fn dex_is_away_while_the_pod_starts(node: &Node) {
     let mut dex = dex(node, "life-away", true, Setup::default());
     dex.stop();
-    let pod = Pod::apply(node, "life-away", &Manifest::of_the_readme("app", &dex));
+    let pod = Pod::apply(node, "life-away", &Manifest::hardened("app", &dex));
     pod.until_said("dexsidecar", "code=connect_refused");
     assert!(app(&pod.now())["state"]["waiting"].is_object(), "the app waits");
     let message = |pod: &Value| sidecar(pod)["restartCount"].clone();
@@ -126,7 +125,7 @@ fn dex_is_away_while_the_pod_starts(node: &Node) {
 
 fn eight_mebibytes_are_enough(node: &Node) {
     let dex: Dex = dex(node, "life-memory", true, Setup { lifetime: "10s".to_owned(), ..Setup::default() });
-    let mut manifest = Manifest::of_the_readme("app", &dex);
+    let mut manifest = Manifest::hardened("app", &dex);
     manifest.sidecar()["resources"]["limits"]["memory"] = "8Mi".into();
     let pod = Pod::apply(node, "life-memory", &manifest);
     pod.until_running();
@@ -147,7 +146,7 @@ fn eight_mebibytes_are_enough(node: &Node) {
 /// The kubelet replaces a token of ten minutes when two of them are left.
 fn a_rotated_token_is_followed(node: &Node) {
     let dex = dex(node, "life-rotation", true, Setup { lifetime: "60s".to_owned(), ..Setup::default() });
-    let manifest = Manifest::of_the_readme("app", &dex).with(|pod| {
+    let manifest = Manifest::hardened("app", &dex).with(|pod| {
         let volumes = pod["spec"]["volumes"].as_array_mut().expect("a list");
         let projected =
             volumes.iter_mut().find(|volume| volume["projected"].is_object()).expect("it is there");

@@ -33,7 +33,7 @@ fn impatient(pod: &mut Value) {
 
 fn each_mistake_is_named(node: &Node) {
     let dex = dex(node, "mistakes", true, Setup::default());
-    let readme = |name: &str| Manifest::of_the_readme(name, &dex).with(impatient);
+    let readme = |name: &str| Manifest::hardened(name, &dex).with(impatient);
     let no_volume = readme("no-volume").with(|pod| {
         let volumes = pod["spec"]["volumes"].as_array_mut().expect("a list");
         volumes.retain(|volume| volume["projected"].is_null());
@@ -84,14 +84,14 @@ fn each_mistake_is_named(node: &Node) {
 /// Dex's connector does not say what the cluster calls itself.
 fn an_unknown_issuer_is_named(node: &Node) {
     let dex = dex(node, "mistakes-issuer", true, Setup { alias: false, ..Setup::default() });
-    let manifest = Manifest::of_the_readme("app", &dex).with(impatient);
+    let manifest = Manifest::hardened("app", &dex).with(impatient);
     let pod = Pod::apply(node, "mistakes-issuer", &manifest);
     assert_told(&pod, &["the connector's issuer or issuerAlias"]);
 }
 
 fn wrong_settings_are_named(node: &Node) {
     let dex = dex(node, "mistakes-settings", true, Setup::default());
-    let manifest = Manifest::of_the_readme("app", &dex)
+    let manifest = Manifest::hardened("app", &dex)
         .env("dex_refresh_before", "soon")
         .env("DEXSIDECAR_KEYCHECK", "10m")
         .env("dex_endpoint", "dex.example.com/token");
@@ -104,7 +104,7 @@ fn wrong_settings_are_named(node: &Node) {
 /// Ten minutes is the API server's own limit, and enough for the schedule.
 fn an_expiry_too_short_is_refused(node: &Node) {
     let dex = dex(node, "mistakes-expiry", true, Setup::default());
-    let manifest = Manifest::of_the_readme("app", &dex).with(|pod| {
+    let manifest = Manifest::hardened("app", &dex).with(|pod| {
         let volumes = pod["spec"]["volumes"].as_array_mut().expect("a list");
         let projected =
             volumes.iter_mut().find(|volume| volume["projected"].is_object()).expect("it is there");
