@@ -28,12 +28,14 @@ fn sidecars(manifest: &Value) -> Vec<Value> {
 }
 
 #[test]
-fn every_manifest_of_the_readme_is_accepted_and_its_volumes_fit() {
-    let mut seen = 0;
-    for manifest in pages::manifests("README.md").iter().filter(|manifest| manifest["apiVersion"].is_string())
-    {
-        for sidecar in sidecars(manifest) {
-            seen += 1;
+fn every_manifest_is_accepted_and_its_volumes_fit() {
+    let mut seen = vec![];
+    for page in ["README.md", "docs/kubernetes.md"] {
+        let manifests = pages::manifests(page);
+        for sidecar in
+            manifests.iter().filter(|manifest| manifest["apiVersion"].is_string()).flat_map(sidecars)
+        {
+            seen.push(page);
             let variables: Vec<(String, Secret)> = sidecar["env"]
                 .as_array()
                 .expect("a list")
@@ -55,14 +57,16 @@ fn every_manifest_of_the_readme_is_accepted_and_its_volumes_fit() {
             assert!(mounted(subject), "{}", subject.display());
             assert!(mounted(&config.output.expect("an output").path));
             // The probe reads the same environment.
-            assert_eq!(
-                sidecar["startupProbe"]["exec"]["command"],
-                serde_json::json!(["dexsidecar", "ready"])
-            );
+            if sidecar["args"] != serde_json::json!(["once"]) {
+                assert_eq!(
+                    sidecar["startupProbe"]["exec"]["command"],
+                    serde_json::json!(["dexsidecar", "ready"])
+                );
+            }
             assert!(Probe::read(&given).is_ok());
         }
     }
-    assert!(seen > 0, "the README has a manifest");
+    assert_eq!(seen, ["README.md", "docs/kubernetes.md", "docs/kubernetes.md"], "a pod; a pod and a Job");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use dexsidecar_e2e::control_plane::ControlPlane;
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::issuer::ClusterIssuer as _;
-use dexsidecar_e2e::pages;
+use dexsidecar_e2e::pages::{self, Executor};
 use dexsidecar_e2e::process::PATIENCE;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::volume::Volume;
@@ -89,13 +89,56 @@ fn what_it_says_of_mistakes_is_what_people_see() {
     let dex = Dex::start(&cluster, &DexSetup::default());
     assert_row(RBAC, &Setup::new().subject(&volume).at(&dex), &dex);
     let page = fs::read_to_string(pages::root().join(PAGE)).expect("the page");
-    let rows = page.lines().filter(|line| line.starts_with("| ") && line.matches(" | ").count() == 2);
+    let section = page.split("\n## Troubleshooting\n").nth(1).expect("the section with the table");
+    let rows = section.lines().filter(|line| line.starts_with("| ") && line.matches(" | ").count() == 2);
     assert_eq!(rows.count(), 1 + IN_DEX.len() + IN_THE_POD.len() + 1, "every row is held to it");
 }
 
-/// The pages' manifests, as they are, by the API server's own judgement; and Dex's configuration by Dex's.
+/// The README's quick start up to the pod: Dex's configuration, the commands, the manifest.
 #[test]
-fn what_users_copy_is_taken_as_it_is() {
+fn the_quick_start_of_the_readme_works_as_it_is() {
+    let cluster = ControlPlane::start();
+    cluster.kubectl(&["delete", "clusterrolebinding", "dex-discovery"]);
+    cluster.kubectl(&["delete", "serviceaccount", "app"]);
+    let commands = pages::commands(&pages::readme(Executor::ApiServer));
+    for command in &commands {
+        let words: Vec<&str> = command.iter().map(String::as_str).collect();
+        assert_eq!(words[0], "kubectl", "{words:?}");
+        let said = cluster.kubectl(&words[1..]);
+        assert!(said.ends_with(" created\n"), "{said}");
+    }
+    assert_eq!(commands.len(), 2, "a ServiceAccount and a binding: {commands:?}");
+
+    let said = cluster.apply(&pages::readme(Executor::Node), &["--dry-run=server", "--validate=strict"]);
+    let said = said.unwrap_or_else(|why| panic!("{why}"));
+    assert!(said.starts_with("pod/app created") && !said.contains("Warning"), "{said}");
+
+    let readme = pages::yaml(&pages::readme(Executor::Dex)).expect("it is YAML");
+    let own = json!([{"id": "incus", "name": "Incus", "public": true}]);
+    assert_eq!(readme["staticClients"], own, "the client that the pod names and this Dex has");
+    assert_dex_takes(&readme, &cluster);
+}
+
+/// Starts a Dex with the connector that a page shows, and makes an exchange.
+fn assert_dex_takes(shown: &Value, cluster: &ControlPlane) {
+    let connector = &shown["connectors"][0];
+    assert_eq!((&connector["type"], &connector["id"]), (&json!("oidc"), &json!("kubernetes")));
+    // Nothing but what the page shows, and the addresses of this cluster.
+    let mut config = json!({"scopes": null, "userNameKey": null, "getUserInfo": null});
+    let config = config.as_object_mut().expect("an object");
+    config.extend(connector["config"].as_object().expect("an object").clone());
+    config.insert("issuer".to_owned(), cluster.url().into());
+    config.insert("rootCAs".to_owned(), json!([cluster.ca_file()]));
+    let setup = DexSetup { alias: false, connector: Value::Object(config.clone()), ..DexSetup::default() };
+    let dex = Dex::start(cluster, &setup);
+    let volume = Volume::with(&cluster.token(600));
+    let sound = report(&Setup::new().subject(&volume).at(&dex));
+    assert_eq!(sound["ok"], true, "{sound:#}");
+}
+
+/// The page's manifests by the API server's own judgement, and its connector by Dex's.
+#[test]
+fn what_users_copy_from_the_page_works_as_it_is() {
     let cluster = ControlPlane::start();
     for mode in ["enforce", "warn"] {
         cluster.kubectl(&[
@@ -107,31 +150,21 @@ fn what_users_copy_is_taken_as_it_is() {
     }
     cluster.kubectl(&["delete", "clusterrolebinding", "dex-discovery"]);
     let mut kinds = vec![];
-    for page in ["README.md", PAGE] {
-        for (block, manifest) in pages::blocks(page).iter().zip(pages::manifests(page)) {
-            if let Some(kind) = manifest["kind"].as_str() {
-                let said = cluster.apply(block, &["--dry-run=server", "--validate=strict"]);
-                let said = said.unwrap_or_else(|why| panic!("{page}: {why}\n{block}"));
-                assert!(!said.contains("Warning"), "{said}");
-                if kind == "ClusterRoleBinding" {
-                    // In earnest, so that Dex is let in by what the page says.
-                    cluster.apply(block, &[]).unwrap_or_else(|why| panic!("{why}"));
-                }
-                kinds.push(kind.to_owned());
+    for (block, manifest) in pages::blocks(PAGE).iter().zip(pages::manifests(PAGE)) {
+        if let Some(kind) = manifest["kind"].as_str() {
+            let said = cluster.apply(block, &["--dry-run=server", "--validate=strict"]);
+            let said = said.unwrap_or_else(|why| panic!("{PAGE}: {why}\n{block}"));
+            assert!(!said.contains("Warning"), "{said}");
+            if kind == "ClusterRoleBinding" {
+                // In earnest, so that Dex is let in by what the page says.
+                cluster.apply(block, &[]).unwrap_or_else(|why| panic!("{why}"));
             }
+            kinds.push(kind.to_owned());
         }
     }
-    assert_eq!(kinds, ["Pod", "ClusterRoleBinding", "Pod", "Job"]);
+    assert_eq!(kinds, ["ClusterRoleBinding", "Pod", "Job"]);
 
-    let mut connector = pages::manifests("README.md")
-        .into_iter()
-        .find_map(|manifest| manifest["connectors"][0]["config"].as_object().cloned())
-        .expect("the README has a connector");
-    connector.insert("issuer".to_owned(), cluster.url().into());
-    connector.insert("rootCAs".to_owned(), json!([cluster.ca_file()]));
-    let setup = DexSetup { alias: false, connector: Value::Object(connector), ..DexSetup::default() };
-    let dex = Dex::start(&cluster, &setup);
-    let volume = Volume::with(&cluster.token(600));
-    let sound = report(&Setup::new().subject(&volume).at(&dex));
-    assert_eq!(sound["ok"], true, "{sound:#}");
+    let manifests = pages::manifests(PAGE);
+    let shown = manifests.iter().find(|manifest| manifest["connectors"].is_array()).expect("a connector");
+    assert_dex_takes(shown, &cluster);
 }

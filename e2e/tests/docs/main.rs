@@ -8,3 +8,4 @@ mod generated;
 mod kubernetes_page;
 mod named_tests;
 mod settings_page;
+mod readme;

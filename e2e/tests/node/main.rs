@@ -1,5 +1,5 @@
-//! Stories of pods on a real node: the README's manifest and the original's, as users apply them. Beside them the image and the
-//! demo of a cluster, which need the machine to themselves.
+//! Stories of pods on a real node: the manifests of README and docs, and the original's, as users
+//! apply them. Beside them the image and the demo of a cluster, which need the machine to themselves.
 //!
 //! This program first runs what is outside of a node. Then it enters namespaces of its own, starts one node there, and plays all
 //! stories on it. Where a machine gives no such thing every story counts as ignored, and one line says why.
@@ -12,6 +12,7 @@ mod incus;
 mod life;
 mod mistakes;
 mod original;
+mod quick_start;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -113,6 +114,7 @@ fn outside() -> Vec<Trial> {
 fn on_the_node(missing: bool) -> Vec<Trial> {
     let long = std::env::var_os(LONG).is_some();
     let stories = [
+        quick_start::STORIES,
         life::STORIES,
         files::STORIES,
         mistakes::STORIES,

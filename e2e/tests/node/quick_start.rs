@@ -1,0 +1,86 @@
+//! The README's quick start as it is: its pod gets a token, and its command explains a mistake.
+
+use dexsidecar_e2e::dex::{Dex, Setup};
+use dexsidecar_e2e::node::Node;
+use dexsidecar_e2e::pages::{self, Executor};
+use dexsidecar_e2e::pod::{Manifest, Pod, app, sidecar};
+use dexsidecar_e2e::signing_key::claims;
+
+use crate::{Story, dex};
+
+pub(crate) const STORIES: &[Story] = &[
+    ("the_readme_s_pod_gets_a_token", the_readme_s_pod_gets_a_token, false),
+    ("the_readme_s_command_explains_a_mistake", the_readme_s_command_explains_a_mistake, false),
+];
+
+fn the_readme_s_pod_gets_a_token(node: &Node) {
+    // Its pod sets no security context.
+    let dex = dex(node, "quick-start", false, Setup::default());
+    let script = "test -s /var/run/secrets/dex/token && echo the token is there; exec sleep infinity";
+    let pod = Pod::apply(node, "quick-start", &Manifest::of_the_readme("app", &dex).app(script));
+    pod.until_running();
+    pod.until_said("app", "the token is there");
+    let token = claims(&pod.token());
+    assert_eq!(token["aud"], "incus");
+    assert_eq!(token["name"], "system:serviceaccount:quick-start:app");
+    assert_eq!(token["federated_claims"]["user_id"], "system:serviceaccount:quick-start:app");
+    let (report, code) = check(&pod, &dex);
+    assert_eq!(code, Some(0), "{report}");
+    assert!(report.lines().all(|line| line.starts_with("ok ")), "{report}");
+}
+
+fn the_readme_s_command_explains_a_mistake(node: &Node) {
+    let dex = dex(node, "quick-mistake", false, Setup::default());
+    let manifest = Manifest::of_the_readme("app", &dex).env("dex_connector_id", "kubernets");
+    let pod = Pod::apply(node, "quick-mistake", &manifest);
+    let now = pod.until("the sidecar runs", |pod| sidecar(pod)["state"]["running"].is_object());
+    assert!(app(&now)["state"]["waiting"].is_object(), "the app waits for the token");
+    let (report, code) = check(&pod, &dex);
+    assert_eq!(code, Some(1), "{report}");
+    assert_like(&example(), &report);
+}
+
+/// The lines of the README's block after its command.
+fn example() -> String {
+    let block = pages::readme(Executor::Pod);
+    block.split_once('\n').expect("a command, then its output").1.to_owned()
+}
+
+/// Runs the README's command. Gives its output, with the README's endpoint in place of this Dex's.
+fn check(pod: &Pod<'_>, dex: &Dex) -> (String, Option<i32>) {
+    let block = pages::readme(Executor::Pod);
+    let command = block.lines().next().and_then(|line| line.strip_prefix("$ kubectl ")).expect("a command");
+    let arguments: Vec<String> = command.split_ascii_whitespace().map(str::to_owned).collect();
+    let (report, code) = pod.kubectl_run(&arguments);
+    (report.replace(&dex.endpoint(), "https://dex.example.com/token"), code)
+}
+
+/// Compares an output with an example. A line `…` stands for any lines, a final `…` for the rest of a
+/// line. Durations differ, and notes may be left out.
+fn assert_like(example: &str, output: &str) {
+    let mut rest = output.lines().filter(|line| !line.starts_with("         note: "));
+    let mut any = false;
+    for line in example.lines() {
+        if line == "…" {
+            any = true;
+            continue;
+        }
+        let wanted = without_durations(line);
+        let is_it = |seen: &&str| {
+            let seen = without_durations(seen);
+            wanted.strip_suffix('…').map_or(seen == wanted, |begin| seen.starts_with(begin))
+        };
+        let found = if any { rest.find(is_it) } else { rest.next().filter(is_it) };
+        assert!(found.is_some(), "the README shows:\n{line}\nbut the output is:\n{output}");
+        any = false;
+    }
+    assert_eq!(rest.next(), None, "the README does not show this line:\n{output}");
+}
+
+/// A line with `ms` in place of the number before it.
+fn without_durations(line: &str) -> String {
+    let words: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
+    let is_number = |at: usize| words.get(at + 1) == Some(&"ms");
+    let kept = words.iter().enumerate().filter(|(at, _)| !is_number(*at)).map(|(_, word)| *word);
+    kept.collect::<Vec<_>>().join(" ")
+}
