@@ -6,6 +6,8 @@ mod fault_tests;
 mod faults_page;
 mod generated;
 mod kubernetes_page;
+mod links;
+mod migration;
 mod named_tests;
 mod settings_page;
 mod readme;
