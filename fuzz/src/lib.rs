@@ -19,12 +19,12 @@ use dexsidecar_core::duration::{self, Human, NotADuration};
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::{self, Answer, Field, Request, TokenEndpoint as _};
 use dexsidecar_core::failure::Failure;
-use dexsidecar_core::keys::{self, Discovery, Published};
 use dexsidecar_core::response::{self, Asked};
 use dexsidecar_core::secret::Secret;
+use dexsidecar_core::signing_keys::{self, Discovery, Published};
 use dexsidecar_core::time::UnixTime;
 use dexsidecar_core::token::is_bearer_token;
-use dexsidecar_core::verdict::Verdict;
+use dexsidecar_core::token_file::Verdict;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -275,10 +275,10 @@ pub fn keys(data: &[u8]) {
     let (endpoint, _) = EndpointUrl::parse("https://dex.example/dex/token").expect("a URL");
     let answer = in_http(data);
     let discovery = Discovery::read(&answer);
-    let url = keys::keys_url(&endpoint, discovery.as_ref()).expect("a place beside the endpoint");
+    let url = signing_keys::keys_url(&endpoint, discovery.as_ref()).expect("a place beside the endpoint");
     assert_eq!(url.origin(), endpoint.origin());
     assert!(url.target().bytes().all(|byte| byte > b' ' && byte != 0x7f));
-    match keys::published(&answer) {
+    match signing_keys::published(&answer) {
         Published::Keys(keys) => {
             assert_eq!(answer.status, 200);
             assert!(!keys.has("no key that fits into an input: 0123456789012345678901234567890123456789"));

@@ -10,7 +10,7 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
-use crate::member::Member;
+use crate::json::Member;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::token::LARGEST_ISSUED;

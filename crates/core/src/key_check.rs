@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::keys::KeySet;
+use crate::signing_keys::KeySet;
 use crate::time::BootTime;
 
 /// After a key came back, a missing key proves nothing for this long.

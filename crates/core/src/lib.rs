@@ -44,15 +44,15 @@ pub mod event;
 
 pub mod exchange;
 pub mod failure;
+mod json;
 pub mod key_check;
-pub mod keys;
-mod member;
 pub mod refresher;
 pub mod response;
 pub mod schedule;
 pub mod secret;
 pub mod settings;
+pub mod signing_keys;
 pub mod text_file;
 pub mod time;
 pub mod token;
-pub mod verdict;
+pub mod token_file;

@@ -13,7 +13,7 @@ use crate::claims::Claims;
 use crate::endpoint_url::EndpointUrl;
 use crate::exchange::{Answer, ID_TOKEN};
 use crate::failure::{Code, Failure};
-use crate::member::Member;
+use crate::json::Member;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::token::{IssuedToken, is_bearer_token, is_torn};

@@ -17,7 +17,7 @@ use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Refresher};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{BootTime, Jitter, UnixTime};
 use dexsidecar_core::token::{LARGEST_SUBJECT, SubjectToken};
-use dexsidecar_core::verdict::{BUILT, Verdict};
+use dexsidecar_core::token_file::{BUILT, Verdict};
 
 use crate::edge::clock::Clock;
 use crate::edge::output_file::{self, Written};

@@ -7,7 +7,7 @@ use dexsidecar_core::config::Probe;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::BootTime;
 use dexsidecar_core::token::LARGEST_ISSUED;
-use dexsidecar_core::verdict::Verdict;
+use dexsidecar_core::token_file::Verdict;
 
 use crate::edge::clock::Clock;
 use crate::edge::input_file;

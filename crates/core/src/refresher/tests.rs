@@ -4,8 +4,8 @@ use super::*;
 use crate::failure::Code;
 
 mod clocks;
-mod keys;
-mod repairs;
+mod key_checks;
+mod restores;
 
 const INPUTS: Fingerprint = Fingerprint(1);
 

@@ -5,7 +5,7 @@ use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
 use dexsidecar_core::failure::plain;
 use dexsidecar_core::key_check::Finding;
-use dexsidecar_core::keys::{self, Discovery, Published};
+use dexsidecar_core::signing_keys::{self, Discovery, Published};
 
 use super::{Agent, first};
 use crate::edge::chance;
@@ -21,7 +21,7 @@ impl<E: TokenEndpoint> Agent<E> {
             return;
         };
         let published = match self.published_keys().await {
-            Some(answer) => keys::published(&answer),
+            Some(answer) => signing_keys::published(&answer),
             None => Published::Unknown,
         };
         let now = self.clock.now();
@@ -62,11 +62,11 @@ impl<E: TokenEndpoint> Agent<E> {
     /// The response with the keys; nothing when there was none. Their URL is read from the discovery document once.
     async fn published_keys(&mut self) -> Option<Answer> {
         if self.keys_url.is_none() {
-            let discovery = match keys::discovery_url(&self.config.endpoint) {
+            let discovery = match signing_keys::discovery_url(&self.config.endpoint) {
                 Some(url) => Discovery::read(&self.get(url).await?),
                 None => None,
             };
-            self.keys_url = keys::keys_url(&self.config.endpoint, discovery.as_ref());
+            self.keys_url = signing_keys::keys_url(&self.config.endpoint, discovery.as_ref());
         }
         let Some(url) = self.keys_url.clone() else {
             return Some(Answer { status: 404, ..Answer::default() });

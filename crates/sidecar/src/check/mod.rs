@@ -12,8 +12,8 @@ use dexsidecar_core::diagnosis;
 use dexsidecar_core::duration::Human;
 use dexsidecar_core::exchange::{Request, TOKEN_EXCHANGE, TokenEndpoint as _};
 use dexsidecar_core::failure::{Failure, Step, plain};
-use dexsidecar_core::keys::{self, Discovery};
 use dexsidecar_core::settings::SUBJECT_TOKEN;
+use dexsidecar_core::signing_keys::{self, Discovery};
 use dexsidecar_core::time::BootTime;
 
 use crate::edge::clock::Clock;
@@ -173,7 +173,7 @@ fn subject_token(config: &Config, subject: Option<&Claims>, clock: &Clock) -> Fo
 
 /// The discovery document. An exchange works without it, so this step never fails.
 async fn discovery(config: &Config, endpoint: &HttpEndpoint) -> Found {
-    let Some(url) = keys::discovery_url(&config.endpoint) else {
+    let Some(url) = signing_keys::discovery_url(&config.endpoint) else {
         let note =
             "dex_endpoint does not end with /token, as Dex's does: the key check is disabled".to_owned();
         return ("not requested".to_owned(), vec![note]);

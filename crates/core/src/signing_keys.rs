@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::endpoint_url::EndpointUrl;
 use crate::exchange::Answer;
-use crate::member::Member;
+use crate::json::Member;
 
 /// Where a Dex that issues here has its discovery document (OpenID Connect Discovery §4). Nothing for an endpoint
 /// that is not called `…/token`.
