@@ -15,16 +15,16 @@ use base64::engine::general_purpose::STANDARD;
 use dexsidecar::edge::token_endpoint::{Certificate, HttpEndpoint, Proxies, Roots};
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Config, Probe, RawSettings, Source};
-use dexsidecar_core::duration::{self, Human, NotADuration};
+use dexsidecar_core::duration::{self, HumanDuration, NotADuration};
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::{self, Answer, Field, Request, TokenEndpoint as _};
 use dexsidecar_core::failure::Failure;
-use dexsidecar_core::response::{self, Asked};
+use dexsidecar_core::response::{self, RequestContext};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::signing_keys::{self, Discovery, Published};
 use dexsidecar_core::time::UnixTime;
 use dexsidecar_core::token::is_bearer_token;
-use dexsidecar_core::token_file::Verdict;
+use dexsidecar_core::token_file::TokenFileState;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -72,7 +72,7 @@ pub fn certificate(data: &[u8]) {
 pub fn answer(data: &[u8]) {
     let secrets = [Secret::new(CANARY.to_owned())];
     for requested_type in [None, Some("urn:ietf:params:oauth:token-type:id_token")] {
-        let asked = Asked {
+        let asked = RequestContext {
             endpoint: &ENDPOINT,
             now: UnixTime::from_secs(1_800_000_000),
             requested_type,
@@ -81,8 +81,10 @@ pub fn answer(data: &[u8]) {
         match response::read(&in_http(data), asked) {
             Ok(token) => {
                 assert!(is_bearer_token(token.token.expose()));
-                assert!(!token.length.is_zero() && token.length <= Duration::from_secs(10 * 365 * 86_400));
-                assert!(!token.other_type.is_some_and(|text| text.contains(CANARY)));
+                assert!(
+                    !token.lifetime.is_zero() && token.lifetime <= Duration::from_secs(10 * 365 * 86_400)
+                );
+                assert!(!token.differing_type.is_some_and(|text| text.contains(CANARY)));
             }
             Err(failure) => fit_to_print(&failure),
         }
@@ -96,8 +98,12 @@ pub fn retry_after(data: &[u8]) {
     let mut lines = text.split('\n').map(str::to_owned);
     let answer = Answer { status: 503, retry_after: lines.next(), date: lines.next(), ..Answer::default() };
     let wait = |now: u64| {
-        let asked =
-            Asked { endpoint: &ENDPOINT, now: UnixTime::from_secs(now), requested_type: None, secrets: &[] };
+        let asked = RequestContext {
+            endpoint: &ENDPOINT,
+            now: UnixTime::from_secs(now),
+            requested_type: None,
+            secrets: &[],
+        };
         response::read(&answer, asked).expect_err("503 brings no token").retry_after
     };
     let (early, late) = (wait(0), wait(4_000_000_000));
@@ -113,8 +119,12 @@ pub fn retry_after(data: &[u8]) {
     }
     // The server's own date, if it can be read, makes itself a moment that is now.
     let echoed = Answer { retry_after: answer.date.clone(), ..answer.clone() };
-    let asked =
-        Asked { endpoint: &ENDPOINT, now: UnixTime::from_secs(0), requested_type: None, secrets: &[] };
+    let asked = RequestContext {
+        endpoint: &ENDPOINT,
+        now: UnixTime::from_secs(0),
+        requested_type: None,
+        secrets: &[],
+    };
     let from_itself = response::read(&echoed, asked).expect_err("503 brings no token").retry_after;
     let is_number = answer.date.as_deref().is_some_and(|d| d.trim().bytes().all(|b| b.is_ascii_digit()));
     if from_itself == Some(Duration::ZERO) && !is_number {
@@ -130,7 +140,7 @@ pub fn duration(data: &[u8]) {
         assert!(!why.to_string().contains(CANARY));
     }
     let Ok(length) = read else { return };
-    assert!(Human(length).to_string().len() <= 24);
+    assert!(HumanDuration(length).to_string().len() <= 24);
     let same = duration::parse(&format!("{}ns", length.as_nanos()));
     assert_eq!(same, Ok(length), "written in nanoseconds");
     let unsigned = text.strip_prefix('+').unwrap_or(text);
@@ -168,7 +178,7 @@ pub fn environment(data: &[u8]) {
             Err(problems) => {
                 assert!(!problems.is_empty());
                 for problem in problems {
-                    assert!(!problem.right.is_empty() && !problem.wrong.is_empty());
+                    assert!(!problem.what.is_empty() && !problem.fix.is_empty());
                     silent(&problem.to_string());
                 }
             }
@@ -214,22 +224,22 @@ pub fn claims(data: &[u8]) {
         for time in [claims.expires, claims.issued, claims.not_before].into_iter().flatten() {
             assert!(time.as_duration() < Duration::from_secs(100_000_000_000));
         }
-        assert!(claims.length().is_none_or(|length| !length.is_zero()));
+        assert!(claims.lifetime().is_none_or(|length| !length.is_zero()));
     }
     for now in [0, 1_800_000_000, u64::from(u32::MAX) * 50] {
         let now = UnixTime::from_secs(now);
-        match Verdict::of(&token, Duration::from_secs(60), now) {
-            Verdict::Good(left) => {
+        match TokenFileState::of(&token, Duration::from_secs(60), now) {
+            TokenFileState::Valid(left) => {
                 assert!(is_bearer_token(text) && left.is_some_and(|left| left >= Duration::from_secs(60)));
             }
-            Verdict::TooShort(left) => assert!(left < Duration::from_secs(60)),
-            Verdict::Expired(_) => {
+            TokenFileState::InsufficientLifetime(left) => assert!(left < Duration::from_secs(60)),
+            TokenFileState::Expired(_) => {
                 assert!(peeked.as_ref().and_then(|claims| claims.expires).is_some_and(|end| end <= now));
             }
-            Verdict::Untold => assert!(is_bearer_token(text)),
-            Verdict::NoToken => assert!(!is_bearer_token(text) || text.starts_with("eyJ")),
-            Verdict::Empty => assert!(text.is_empty()),
-            Verdict::Undated => panic!("no file was looked at"),
+            TokenFileState::NoExpiry => assert!(is_bearer_token(text)),
+            TokenFileState::Malformed => assert!(!is_bearer_token(text) || text.starts_with("eyJ")),
+            TokenFileState::Empty => assert!(text.is_empty()),
+            TokenFileState::ClockUntrusted => panic!("no file was looked at"),
         }
     }
 }
@@ -257,7 +267,7 @@ pub fn basic(data: &[u8]) {
             "{given:?} was sent as {sent:?}"
         );
     }
-    for shape in exchange::client_secret_shapes(&Secret::new(text.to_owned())) {
+    for shape in exchange::client_secret_encodings(&Secret::new(text.to_owned())) {
         assert!(!shape.is_empty());
     }
 }
@@ -283,7 +293,7 @@ pub fn keys(data: &[u8]) {
             assert_eq!(answer.status, 200);
             assert!(!keys.has("no key that fits into an input: 0123456789012345678901234567890123456789"));
         }
-        Published::Nowhere | Published::Unknown => {}
+        Published::NotServed | Published::Unknown => {}
     }
 }
 
@@ -333,7 +343,7 @@ async fn played(listener: &TcpListener, data: &[u8]) {
         Ok(answer) => {
             assert!((100..1_000).contains(&answer.status) && answer.body.len() <= data.len());
             let secrets = [Secret::new(CANARY.to_owned())];
-            let asked = Asked {
+            let asked = RequestContext {
                 endpoint: &ENDPOINT,
                 now: UnixTime::from_secs(1_800_000_000),
                 requested_type: None,

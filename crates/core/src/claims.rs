@@ -67,13 +67,13 @@ impl Claims {
 
     /// Whether both are from the same issuer and for the same audience, so that one can stand for the other.
     #[must_use]
-    pub fn is_of_a_kind_with(&self, other: &Self) -> bool {
+    pub fn has_same_issuer_and_audience(&self, other: &Self) -> bool {
         self.issuer == other.issuer && self.audience == other.audience
     }
 
     /// `exp - iat`, where both are there and in order.
     #[must_use]
-    pub fn length(&self) -> Option<std::time::Duration> {
+    pub fn lifetime(&self) -> Option<std::time::Duration> {
         let (issued, expires) = (self.issued?, self.expires?);
         (expires > issued).then(|| expires.since(issued))
     }
@@ -196,10 +196,12 @@ pub(crate) mod tests {
             ..Claims::default()
         };
         let ours = of("dex", "app");
-        assert!(ours.is_of_a_kind_with(&Claims { key_id: Some("other".to_owned()), ..ours.clone() }));
-        assert!(!ours.is_of_a_kind_with(&of("dex", "other")));
-        assert!(!ours.is_of_a_kind_with(&of("other", "app")));
-        assert!(!ours.is_of_a_kind_with(&of("other", "other")));
+        assert!(
+            ours.has_same_issuer_and_audience(&Claims { key_id: Some("other".to_owned()), ..ours.clone() })
+        );
+        assert!(!ours.has_same_issuer_and_audience(&of("dex", "other")));
+        assert!(!ours.has_same_issuer_and_audience(&of("other", "app")));
+        assert!(!ours.has_same_issuer_and_audience(&of("other", "other")));
     }
 
     #[test]
@@ -213,7 +215,7 @@ pub(crate) mod tests {
         assert_eq!(claims.audience, ["dex"]);
         assert_eq!(claims.key_id.as_deref(), Some("k1"));
         assert_eq!(claims.expires, Some(UnixTime::from_secs(2000)));
-        assert_eq!(claims.length(), Some(std::time::Duration::from_secs(1000)));
+        assert_eq!(claims.lifetime(), Some(std::time::Duration::from_secs(1000)));
     }
 
     #[test]
@@ -230,9 +232,9 @@ pub(crate) mod tests {
             assert_eq!(claims.expires.map(|t| t.as_duration().as_secs()), expires, "{payload}");
         }
         let backwards = Claims::peek(&jwt("{}", r#"{"iat":2000,"exp":1000}"#)).unwrap();
-        assert_eq!(backwards.length(), None);
+        assert_eq!(backwards.lifetime(), None);
         let of_no_length = Claims::peek(&jwt("{}", r#"{"iat":2000,"exp":2000}"#)).unwrap();
-        assert_eq!(of_no_length.length(), None);
+        assert_eq!(of_no_length.lifetime(), None);
     }
 
     #[test]

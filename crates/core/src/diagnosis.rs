@@ -3,7 +3,7 @@
 
 use crate::claims::Claims;
 use crate::config::Config;
-use crate::duration::Human;
+use crate::duration::HumanDuration;
 use crate::exchange::{ACCESS_TOKEN, ID_TOKEN, KNOWN_TO_DEX, TOKEN_EXCHANGE};
 use crate::failure::{Code, plain};
 use crate::settings::{AUDIENCE_SCOPE, SUBJECT_TOKEN};
@@ -95,13 +95,13 @@ fn validity(config: &Config, subject: Option<&Claims>, now: UnixTime, found: &mu
     if let Some(expires) = subject.expires.filter(|expires| *expires <= now) {
         found.push(format!(
             "by this node's clock the subject token expired {} ago",
-            Human(now.since(expires))
+            HumanDuration(now.since(expires))
         ));
     }
     if let Some(begins) = subject.not_before.filter(|begins| *begins > now) {
         found.push(format!(
             "by this node's clock the subject token becomes valid in {}",
-            Human(now.until(begins))
+            HumanDuration(now.until(begins))
         ));
     }
 }
@@ -119,12 +119,12 @@ fn issuer(subject: &Claims) -> Option<String> {
 pub fn warnings(subject: &Claims, now: UnixTime) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(expires) = subject.expires.filter(|expires| *expires <= now) {
-        found.push(format!("it expired {} ago by this node's clock", Human(now.since(expires))));
+        found.push(format!("it expired {} ago by this node's clock", HumanDuration(now.since(expires))));
     }
-    if let Some(length) = subject.length().filter(|length| length.as_secs() < 3_600 - 60) {
+    if let Some(length) = subject.lifetime().filter(|length| length.as_secs() < 3_600 - 60) {
         found.push(format!(
             "its lifetime is only {}: with expirationSeconds of 3600 or more it survives longer outages of the API server",
-            Human(length)
+            HumanDuration(length)
         ));
     }
     found.extend(meant_for_the_api_server(subject).map(str::to_owned));

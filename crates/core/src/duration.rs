@@ -112,9 +112,9 @@ fn digits(text: &str) -> (&str, &str) {
 
 /// A duration for a person: the two largest units that matter, as `15h36m`, `4m30s`, `12s`, `250ms`.
 #[derive(Clone, Copy, Debug)]
-pub struct Human(pub Duration);
+pub struct HumanDuration(pub Duration);
 
-impl fmt::Display for Human {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secs = self.0.as_secs();
         let (days, hours, minutes, seconds) = (secs / 86_400, secs / 3_600 % 24, secs / 60 % 60, secs % 60);
@@ -187,8 +187,8 @@ mod tests {
         for (secs, text) in
             [(0, "0s"), (12, "12s"), (60, "1m"), (270, "4m30s"), (56_160, "15h36m"), (90_000, "1d1h")]
         {
-            assert_eq!(Human(Duration::from_secs(secs)).to_string(), text);
+            assert_eq!(HumanDuration(Duration::from_secs(secs)).to_string(), text);
         }
-        assert_eq!(Human(Duration::from_millis(250)).to_string(), "250ms");
+        assert_eq!(HumanDuration(Duration::from_millis(250)).to_string(), "250ms");
     }
 }

@@ -104,7 +104,7 @@ pub fn basic_authorization(id_and_secret: &Secret) -> Option<Secret> {
 /// Nothing for a public client.
 /// None of them may be quoted.
 #[must_use]
-pub fn client_secret_shapes(id_and_secret: &Secret) -> Vec<Secret> {
+pub fn client_secret_encodings(id_and_secret: &Secret) -> Vec<Secret> {
     let Some((_, secret)) = id_and_secret.expose().split_once(':').filter(|(_, secret)| !secret.is_empty())
     else {
         return vec![];
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_client_s_secret_is_known_in_every_shape() {
         let shapes = |text: &str| -> Vec<String> {
-            let shapes = client_secret_shapes(&Secret::new(text.to_owned()));
+            let shapes = client_secret_encodings(&Secret::new(text.to_owned()));
             shapes.iter().map(|shape| shape.expose().to_owned()).collect()
         };
         assert_eq!(

@@ -20,11 +20,11 @@ const LONGEST_KEY_ID: usize = 256;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Finding {
     /// The key is published.
-    Published,
+    Present,
     /// The key is no longer published: another token is needed.
-    Lost,
+    Gone,
     /// The key is missing, and that proves nothing.
-    Unproven {
+    Inconclusive {
         /// True once, until the published keys can be trusted again.
         first: bool,
     },
@@ -57,14 +57,14 @@ impl KeyCheck {
         if found {
             self.tried = false;
             self.reported &= doubted;
-            return Finding::Published;
+            return Finding::Present;
         }
         self.missing = Some(key_id).filter(|id| id.len() <= LONGEST_KEY_ID).map(str::to_owned);
         if self.tried || doubted {
-            return Finding::Unproven { first: !std::mem::replace(&mut self.reported, true) };
+            return Finding::Inconclusive { first: !std::mem::replace(&mut self.reported, true) };
         }
         self.tried = true;
-        Finding::Lost
+        Finding::Gone
     }
 
     /// A token with this key was issued. One whose key was among those seen last shows that they can be trusted.
@@ -79,8 +79,8 @@ impl KeyCheck {
 mod tests {
     use super::*;
 
-    const UNPROVEN: Finding = Finding::Unproven { first: false };
-    const REPORTED: Finding = Finding::Unproven { first: true };
+    const INCONCLUSIVE: Finding = Finding::Inconclusive { first: false };
+    const REPORTED: Finding = Finding::Inconclusive { first: true };
 
     fn at(secs: u64) -> BootTime {
         BootTime::from_start(Duration::from_secs(secs))
@@ -97,36 +97,36 @@ mod tests {
     #[test]
     fn p13_keys_that_are_lost_again_and_again_are_noticed_each_time() {
         let mut check = KeyCheck::default();
-        expect(&mut check, &[(0, &["a"], "a", Finding::Published), (600, &["b"], "a", Finding::Lost)]);
+        expect(&mut check, &[(0, &["a"], "a", Finding::Present), (600, &["b"], "a", Finding::Gone)]);
         check.issued(Some("b"));
-        expect(&mut check, &[(1_200, &["b"], "b", Finding::Published)]);
+        expect(&mut check, &[(1_200, &["b"], "b", Finding::Present)]);
         // Twice between two comparisons: the second token's key had been seen.
-        expect(&mut check, &[(1_800, &["c"], "b", Finding::Lost)]);
+        expect(&mut check, &[(1_800, &["c"], "b", Finding::Gone)]);
         check.issued(Some("c"));
-        expect(&mut check, &[(2_400, &["d"], "c", Finding::Lost)]);
+        expect(&mut check, &[(2_400, &["d"], "c", Finding::Gone)]);
         check.issued(Some("d"));
-        expect(&mut check, &[(3_000, &["d"], "d", Finding::Published)]);
+        expect(&mut check, &[(3_000, &["d"], "d", Finding::Present)]);
     }
 
     #[test]
     fn p13_a_key_that_was_never_seen_published_is_worth_one_exchange() {
         let mut check = KeyCheck::default();
-        expect(&mut check, &[(600, &["b"], "a", Finding::Lost)]);
+        expect(&mut check, &[(600, &["b"], "a", Finding::Gone)]);
         check.issued(Some("b"));
-        expect(&mut check, &[(1_200, &["b"], "b", Finding::Published)]);
+        expect(&mut check, &[(1_200, &["b"], "b", Finding::Present)]);
     }
 
     #[test]
     fn f148_a_cache_that_never_shows_the_token_s_key_is_worth_one_exchange() {
         for issued in ["b", "c"] {
             let mut check = KeyCheck::default();
-            expect(&mut check, &[(600, &["a"], "b", Finding::Lost)]);
+            expect(&mut check, &[(600, &["a"], "b", Finding::Gone)]);
             check.issued(Some(issued));
             expect(&mut check, &[(1_200, &["a"], issued, REPORTED)]);
             for round in 3..500 {
                 // Also for the tokens of later refreshes, and for those that do not tell their key.
                 check.issued([Some("d"), None][round % 2]);
-                expect(&mut check, &[(600 * round as u64, &["a"], "d", UNPROVEN)]);
+                expect(&mut check, &[(600 * round as u64, &["a"], "d", INCONCLUSIVE)]);
             }
         }
     }
@@ -134,13 +134,13 @@ mod tests {
     #[test]
     fn f148_a_cache_that_catches_up_is_trusted_again_after_a_day() {
         let mut check = KeyCheck::default();
-        expect(&mut check, &[(600, &["a"], "b", Finding::Lost)]);
+        expect(&mut check, &[(600, &["a"], "b", Finding::Gone)]);
         check.issued(Some("b"));
-        expect(&mut check, &[(1_200, &["a"], "b", REPORTED), (1_800, &["a", "b"], "b", Finding::Published)]);
-        expect(&mut check, &[(2_400, &["a", "b"], "c", UNPROVEN)]);
-        expect(&mut check, &[(3_000, &["a", "b", "c"], "c", Finding::Published)]);
+        expect(&mut check, &[(1_200, &["a"], "b", REPORTED), (1_800, &["a", "b"], "b", Finding::Present)]);
+        expect(&mut check, &[(2_400, &["a", "b"], "c", INCONCLUSIVE)]);
+        expect(&mut check, &[(3_000, &["a", "b", "c"], "c", Finding::Present)]);
         let day = 3_000 + 86_400;
-        expect(&mut check, &[(day - 1, &["d"], "c", UNPROVEN), (day, &["d"], "c", Finding::Lost)]);
+        expect(&mut check, &[(day - 1, &["d"], "c", INCONCLUSIVE), (day, &["d"], "c", Finding::Gone)]);
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
             for round in 1..=2_000_usize {
                 let published = KeySet::of(&[["a", "b"][round / 2 % 2]]);
                 let secs = 600 * round as u64;
-                if check.compare(published, held, at(secs)) == Finding::Lost {
+                if check.compare(published, held, at(secs)) == Finding::Gone {
                     lost.push(secs);
                     held = tokens[lost.len() % 2];
                     check.issued(Some(held));
@@ -166,9 +166,9 @@ mod tests {
     #[test]
     fn f148_an_unproven_finding_is_reported_once_until_all_is_well_again() {
         let mut check = KeyCheck::default();
-        expect(&mut check, &[(0, &["a"], "x", Finding::Lost), (600, &["a"], "y", REPORTED)]);
-        expect(&mut check, &[(1_200, &["a"], "y", UNPROVEN), (1_800, &["z"], "z", Finding::Published)]);
-        expect(&mut check, &[(2_400, &["a"], "z", Finding::Lost), (3_000, &["a"], "w", REPORTED)]);
+        expect(&mut check, &[(0, &["a"], "x", Finding::Gone), (600, &["a"], "y", REPORTED)]);
+        expect(&mut check, &[(1_200, &["a"], "y", INCONCLUSIVE), (1_800, &["z"], "z", Finding::Present)]);
+        expect(&mut check, &[(2_400, &["a"], "z", Finding::Gone), (3_000, &["a"], "w", REPORTED)]);
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
         let mut check = KeyCheck::default();
         expect(
             &mut check,
-            &[(0, &[&long, "a"], &long, Finding::Published), (600, &["a"], &long, Finding::Lost)],
+            &[(0, &[&long, "a"], &long, Finding::Present), (600, &["a"], &long, Finding::Gone)],
         );
         assert_eq!((check.last, check.missing), (KeySet::of(&["a"]), None));
     }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::failure::{Failure, RetryClass, Step};
-use crate::schedule::{Bucket, SHORT_SLICE, Schedule};
+use crate::schedule::{Bucket, SHORT_POLL_INTERVAL, Schedule};
 use crate::time::{BootTime, Jitter, Now, UnixTime};
 
 /// An adopted token that is still good spreads the first exchange over this, so that a crash loop or a node that
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 const SPREAD_OF_LOST_KEYS: Duration = Duration::from_secs(60);
 /// How long a subject token that looks expired is waited for; then it is sent all the same, since the clock that
 /// says so may be the wrong one.
-const PATIENCE_WITH_SUBJECT: Duration = Duration::from_secs(30);
+const EXPIRED_SUBJECT_GRACE: Duration = Duration::from_secs(30);
 /// A signal asks for at most one exchange in this time (F102).
 const BETWEEN_SIGNALS: Duration = Duration::from_secs(5);
 /// A wall clock that is stepped asks for at most one exchange in this time.
@@ -57,7 +57,7 @@ impl Lifetime {
 
     /// What is left of it; nothing when it is over.
     #[must_use]
-    pub fn left(self, now: BootTime) -> Option<Duration> {
+    pub fn remaining(self, now: BootTime) -> Option<Duration> {
         Some(now.until(self.expires)).filter(|left| !left.is_zero())
     }
 }
@@ -91,9 +91,9 @@ pub enum Reason {
     /// A signal asked for it.
     Signal,
     /// The subject token is about to die and was not replaced.
-    LastChance,
+    SubjectTokenExpiring,
     /// Dex does not have the key any more that signed the token.
-    LostKeys,
+    SigningKeyGone,
     /// The token on disk has expired.
     Expired,
     /// The wall clock was stepped since it failed.
@@ -136,18 +136,18 @@ struct Subject {
     file: Fingerprint,
     expires: UnixTime,
     /// Shortly before it dies; the exchange of last chance is due then.
-    last_chance: UnixTime,
+    last_use: UnixTime,
     /// Since when it is known to look expired.
-    suspect_since: Option<BootTime>,
-    last_chance_taken: bool,
+    expired_since: Option<BootTime>,
+    last_use_done: bool,
 }
 
 /// A token on its way into the file.
 #[derive(Clone, Copy, Debug)]
-struct InHand {
+struct Pending {
     lifetime: Lifetime,
     /// It was there before and is put back: nothing about it is new.
-    put_back: bool,
+    is_restore: bool,
 }
 
 /// Keeps one token fresh. Built at start, told of everything that happens.
@@ -157,31 +157,31 @@ pub struct Refresher {
     key_check: Option<Duration>,
     bucket: Bucket,
     /// The token on disk.
-    held: Option<Lifetime>,
+    on_disk: Option<Lifetime>,
     /// The token in hand that is not on disk yet.
-    in_hand: Option<InHand>,
-    expiry_told: bool,
+    pending: Option<Pending>,
+    expiry_reported: bool,
     due: BootTime,
     reason: Reason,
     /// Failures in a row of the exchange, and of putting the token into its file.
-    failed: u32,
+    failed_exchanges: u32,
     failed_writes: u32,
     /// The inputs as they were when the last exchange was refused.
-    refused_with: Option<Fingerprint>,
+    failed_inputs: Option<Fingerprint>,
     publish_due: BootTime,
-    repaired: Option<BootTime>,
+    restore_at: Option<BootTime>,
     subject: Option<Subject>,
-    signalled: Option<BootTime>,
-    keys_due: Option<BootTime>,
+    requested_at: Option<BootTime>,
+    key_check_due: Option<BootTime>,
     /// Whether the looks at the keys have a time of their own: a fleet that started together has not.
-    keys_planned: bool,
+    key_checks_staggered: bool,
     /// Key checks in a row that proved nothing.
-    keys_unproven: u32,
+    inconclusive_key_checks: u32,
     /// Both clocks at the last step, and when a step of the wall clock asked for an exchange.
-    looked: Option<Now>,
-    stepped: Option<BootTime>,
+    last_step: Option<Now>,
+    clock_stepped_at: Option<BootTime>,
     /// The end of the token on disk by the wall clock, where nothing else tells it.
-    found: Option<UnixTime>,
+    wall_expiry: Option<UnixTime>,
     /// Until when the last [`Action::Wait`] was meant to last.
     waiting_until: Option<BootTime>,
 }
@@ -195,24 +195,24 @@ impl Refresher {
             schedule,
             key_check,
             bucket: Bucket::default(),
-            held: None,
-            in_hand: None,
-            expiry_told: false,
+            on_disk: None,
+            pending: None,
+            expiry_reported: false,
             due: now.boot,
             reason: Reason::Start,
-            failed: 0,
+            failed_exchanges: 0,
             failed_writes: 0,
-            refused_with: None,
+            failed_inputs: None,
             publish_due: now.boot,
-            repaired: None,
+            restore_at: None,
             subject: None,
-            signalled: None,
-            keys_due: None,
-            keys_planned: false,
-            keys_unproven: 0,
-            looked: None,
-            stepped: None,
-            found: None,
+            requested_at: None,
+            key_check_due: None,
+            key_checks_staggered: false,
+            inconclusive_key_checks: 0,
+            last_step: None,
+            clock_stepped_at: None,
+            wall_expiry: None,
             waiting_until: None,
         }
     }
@@ -222,8 +222,8 @@ impl Refresher {
     /// than its budget left.
     pub fn adopted(&mut self, lifetime: Lifetime, expires: UnixTime, now: Now, jitter: Jitter) {
         self.hold(lifetime, Some(expires));
-        let left = lifetime.left(now.boot).unwrap_or_default();
-        if self.reason == Reason::Start && left > self.schedule.budget(lifetime.length()) {
+        let left = lifetime.remaining(now.boot).unwrap_or_default();
+        if self.reason == Reason::Start && left > self.schedule.refresh_margin(lifetime.length()) {
             self.due = now.boot + jitter.share_of(SPREAD_AT_START);
         }
         self.plan_key_check(now, jitter);
@@ -232,10 +232,10 @@ impl Refresher {
     /// Somebody else put a token there that lives longer than ours, by the wall clock: it is kept, and refreshed in its time
     /// (F87).
     pub fn replaced_by(&mut self, lifetime: Lifetime, expires: UnixTime, now: Now, jitter: Jitter) {
-        self.in_hand = None;
-        self.failed = 0;
+        self.pending = None;
+        self.failed_exchanges = 0;
         self.failed_writes = 0;
-        self.refused_with = None;
+        self.failed_inputs = None;
         self.hold(lifetime, Some(expires));
         self.plan_refresh(lifetime, now, jitter);
         self.plan_key_check(now, jitter);
@@ -243,25 +243,25 @@ impl Refresher {
 
     /// An exchange brought a token: it is in hand, and to be published. Whatever asked for it has been answered.
     pub fn obtained(&mut self, lifetime: Lifetime, now: Now) {
-        self.in_hand = Some(InHand { lifetime, put_back: false });
+        self.pending = Some(Pending { lifetime, is_restore: false });
         self.publish_due = now.boot;
         self.due = lifetime.expires;
         self.reason = Reason::Schedule;
-        self.failed = 0;
+        self.failed_exchanges = 0;
         self.failed_writes = 0;
-        self.refused_with = None;
+        self.failed_inputs = None;
     }
 
     /// There is nothing to publish after all.
-    pub fn nothing_in_hand(&mut self) {
-        self.in_hand = None;
+    pub fn discard_pending(&mut self) {
+        self.pending = None;
     }
 
     /// The token in hand is on disk. One that was put back changes no plan.
     pub fn published(&mut self, now: Now, jitter: Jitter) {
-        let Some(InHand { lifetime, put_back }) = self.in_hand.take() else { return };
+        let Some(Pending { lifetime, is_restore }) = self.pending.take() else { return };
         self.failed_writes = 0;
-        if put_back {
+        if is_restore {
             return;
         }
         self.hold(lifetime, None);
@@ -269,31 +269,32 @@ impl Refresher {
         self.plan_refresh(lifetime, now, jitter);
         // What was asked for since this token was issued is owed still; that the one before it expired is not.
         match reason {
-            Reason::Expired if self.failed > 0 => self.bring_forward(due, Reason::Retry),
+            Reason::Expired if self.failed_exchanges > 0 => self.bring_forward(due, Reason::Retry),
             Reason::Schedule | Reason::Expired => {}
             asked => self.bring_forward(due, asked),
         }
-        self.keys_unproven = 0;
+        self.inconclusive_key_checks = 0;
         self.plan_key_check(now, jitter);
-        self.keys_planned = true;
+        self.key_checks_staggered = true;
     }
 
     /// An attempt failed. A failed write keeps the token in hand, and costs no new exchange (F71). `inputs` are
     /// the files an exchange reads, as they were then. Gives how long the pause will be.
     pub fn failed(&mut self, failure: &Failure, inputs: Fingerprint, now: Now, jitter: Jitter) -> Duration {
         let entry = failure.entry();
-        let left = self.held.and_then(|held| held.left(now.boot));
+        let left = self.on_disk.and_then(|held| held.remaining(now.boot));
         if entry.step == Step::Output {
             self.failed_writes = self.failed_writes.saturating_add(1);
-            let pause = self.schedule.retry_after(entry.step, entry.retry, self.failed_writes, left, jitter);
+            let pause = self.schedule.retry_delay(entry.step, entry.retry, self.failed_writes, left, jitter);
             self.publish_due = now.boot + pause;
             return pause;
         }
-        self.failed = self.failed.saturating_add(1);
+        self.failed_exchanges = self.failed_exchanges.saturating_add(1);
         // A certificate is refused by what is in the CA file, and by the clock.
         let depends_on_us = entry.retry != RetryClass::Network || entry.step == Step::Tls;
-        self.refused_with = depends_on_us.then_some(inputs);
-        let mut pause = self.schedule.retry_after(entry.step, entry.retry, self.failed, left, jitter);
+        self.failed_inputs = depends_on_us.then_some(inputs);
+        let mut pause =
+            self.schedule.retry_delay(entry.step, entry.retry, self.failed_exchanges, left, jitter);
         if let Some(asked_for) = failure.retry_after {
             // A server may slow us down, but not past the last moment at which a try makes sense.
             let told = asked_for.min(Duration::from_secs(300));
@@ -315,9 +316,9 @@ impl Refresher {
     /// The files an exchange reads, as they are now. One that was refused, or could not be read, is tried again at
     /// once when they have changed since.
     pub fn inputs_seen(&mut self, inputs: Fingerprint, now: Now) {
-        if self.refused_with.is_some_and(|refused| refused != inputs) {
-            self.refused_with = Some(inputs);
-            self.failed = 0;
+        if self.failed_inputs.is_some_and(|refused| refused != inputs) {
+            self.failed_inputs = Some(inputs);
+            self.failed_exchanges = 0;
             self.bring_forward(now.boot, Reason::InputChanged);
         }
     }
@@ -335,24 +336,18 @@ impl Refresher {
         let mut subject = known.unwrap_or_else(|| {
             let length = issued.map_or(Duration::from_secs(600), |issued| expires.since(issued));
             let margin = (length / 10).min(Duration::from_secs(20));
-            Subject {
-                file,
-                expires,
-                last_chance: expires - margin,
-                suspect_since: None,
-                last_chance_taken: false,
-            }
+            Subject { file, expires, last_use: expires - margin, expired_since: None, last_use_done: false }
         });
         let send = if expires > now.unix {
-            subject.suspect_since = None;
+            subject.expired_since = None;
             true
         } else {
-            let since = *subject.suspect_since.get_or_insert(now.boot);
-            now.boot.since(since) >= PATIENCE_WITH_SUBJECT
+            let since = *subject.expired_since.get_or_insert(now.boot);
+            now.boot.since(since) >= EXPIRED_SUBJECT_GRACE
         };
-        if now.unix >= subject.last_chance {
+        if now.unix >= subject.last_use {
             // What is about to be sent is the last chance already.
-            subject.last_chance_taken = true;
+            subject.last_use_done = true;
         }
         self.subject = Some(subject);
         send
@@ -367,8 +362,8 @@ impl Refresher {
 
     /// Somebody asked for an exchange now, by a signal. It may pass the bucket, but not more than once in five
     /// seconds. Gives when it will be done.
-    pub fn signalled(&mut self, now: Now) -> BootTime {
-        let when = match self.signalled {
+    pub fn refresh_requested(&mut self, now: Now) -> BootTime {
+        let when = match self.requested_at {
             // It was put off, and what came between has changed the plan: the same instant is still the one.
             Some(planned) if planned > now.boot => planned,
             last => last.map_or(now.boot, |last| (last + BETWEEN_SIGNALS).max(now.boot)),
@@ -377,9 +372,9 @@ impl Refresher {
             // One is due by then anyway.
             return self.due.max(now.boot);
         }
-        self.signalled = Some(when);
+        self.requested_at = Some(when);
         // Whoever asks has mended something.
-        self.failed = 0;
+        self.failed_exchanges = 0;
         self.bring_forward(when, Reason::Signal);
         when
     }
@@ -387,75 +382,77 @@ impl Refresher {
     /// The file does not hold any more what was put there. The token is taken in hand again, if it is still good;
     /// no exchange is needed. Where somebody else keeps a token there, it is put back only so often; where nothing good is
     /// there, at once (F88). Gives whether it will be put back.
-    pub fn displaced(&mut self, contested: bool, now: Now) -> bool {
-        let Some(held) = self.held.filter(|held| held.left(now.boot).is_some()) else { return false };
-        if let Some(InHand { put_back, .. }) = self.in_hand {
+    pub fn output_changed(&mut self, by_valid_token: bool, now: Now) -> bool {
+        let Some(held) = self.on_disk.filter(|held| held.remaining(now.boot).is_some()) else { return false };
+        if let Some(Pending { is_restore, .. }) = self.pending {
             // What it waited for is over when the other's token has gone, too.
-            let waits = put_back && self.failed_writes == 0 && self.publish_due > now.boot;
-            if waits && !contested {
+            let waits = is_restore && self.failed_writes == 0 && self.publish_due > now.boot;
+            if waits && !by_valid_token {
                 self.publish_due = now.boot;
             }
-            return waits && !contested;
+            return waits && !by_valid_token;
         }
-        let ready = match self.repaired.filter(|_| contested) {
+        let ready = match self.restore_at.filter(|_| by_valid_token) {
             // It was put off, and then there was another token: the same instant is still the one.
             Some(planned) if planned > now.boot => planned,
             last => last.map_or(now.boot, |last| (last + BETWEEN_REPAIRS).max(now.boot)),
         };
-        self.repaired = Some(ready);
-        self.in_hand = Some(InHand { lifetime: held, put_back: true });
+        self.restore_at = Some(ready);
+        self.pending = Some(Pending { lifetime: held, is_restore: true });
         self.publish_due = ready;
         true
     }
 
     /// The key is published, or that could not be found out. The next key check is planned.
-    pub fn keys_checked(&mut self, now: Now, jitter: Jitter) {
-        self.keys_planned = true;
-        self.keys_unproven = 0;
+    pub fn key_check_done(&mut self, now: Now, jitter: Jitter) {
+        self.key_checks_staggered = true;
+        self.inconclusive_key_checks = 0;
         self.plan_key_check(now, jitter);
     }
 
     /// The key is missing, and that proves nothing. The next key check is planned, later each time.
-    pub fn keys_prove_nothing(&mut self, now: Now, jitter: Jitter) {
-        self.keys_planned = true;
-        self.keys_unproven = self.keys_unproven.saturating_add(1);
+    pub fn key_check_inconclusive(&mut self, now: Now, jitter: Jitter) {
+        self.key_checks_staggered = true;
+        self.inconclusive_key_checks = self.inconclusive_key_checks.saturating_add(1);
         self.plan_key_check(now, jitter);
     }
 
     /// There is nothing to look at: the check rests until the next exchange.
-    pub fn keys_rest(&mut self) {
-        self.keys_due = None;
+    pub fn suspend_key_check(&mut self) {
+        self.key_check_due = None;
     }
 
     /// The key that signed the token is gone: an exchange is due, within a minute. Until it has brought another token
     /// there is nothing more to learn from the keys.
-    pub fn keys_lost(&mut self, now: Now, jitter: Jitter) {
-        self.bring_forward(now.boot + jitter.share_of(SPREAD_OF_LOST_KEYS), Reason::LostKeys);
-        self.keys_due = None;
+    pub fn signing_key_gone(&mut self, now: Now, jitter: Jitter) {
+        self.bring_forward(now.boot + jitter.share_of(SPREAD_OF_LOST_KEYS), Reason::SigningKeyGone);
+        self.key_check_due = None;
     }
 
     /// What to do now. `jitter` is used when the process turns out to have been stopped for a while.
     pub fn step(&mut self, now: Now, jitter: Jitter) -> Action {
-        let paused = self.notice_a_pause(now, jitter);
-        self.notice_a_step(now, jitter);
+        let paused = self.on_pause(now, jitter);
+        self.on_clock_step(now, jitter);
         // A better token that can be written goes before the end of the old one.
-        if let Some(InHand { lifetime, .. }) = self.in_hand {
-            if lifetime.left(now.boot).is_none() {
+        if let Some(Pending { lifetime, .. }) = self.pending {
+            if lifetime.remaining(now.boot).is_none() {
                 // Never written in time: a new one is needed.
-                self.in_hand = None;
+                self.pending = None;
                 self.bring_forward(now.boot, Reason::Expired);
             } else if self.publish_due <= now.boot {
                 return Action::Publish;
             }
         }
-        if let Some(expired) = self.held.filter(|held| held.left(now.boot).is_none() && !self.expiry_told) {
-            self.expiry_told = true;
+        if let Some(expired) =
+            self.on_disk.filter(|held| held.remaining(now.boot).is_none() && !self.expiry_reported)
+        {
+            self.expiry_reported = true;
             if self.due > expired.expires && !paused {
                 self.bring_forward(now.boot, Reason::Expired);
             }
             return Action::Expire;
         }
-        self.notice_a_dying_subject(now);
+        self.on_subject_token_expiring(now);
         // What the bucket does not let through is put off until it does; an exchange goes before a look at the keys.
         if self.exchange_wanted() && self.due <= now.boot {
             match self.bucket.take(now.boot) {
@@ -468,13 +465,13 @@ impl Refresher {
                 Ok(()) => return Action::Exchange,
             }
         }
-        if let Some(due) = self.keys_due.as_mut().filter(|due| **due <= now.boot) {
+        if let Some(due) = self.key_check_due.as_mut().filter(|due| **due <= now.boot) {
             match self.bucket.take(now.boot) {
                 Ok(()) => return Action::CheckKeys,
                 Err(ready) => *due = ready,
             }
         }
-        let until = self.next_deadline(now).min(now.boot + self.slice(now));
+        let until = self.next_deadline(now).min(now.boot + self.poll_interval(now));
         self.waiting_until = Some(until);
         Action::Wait(until)
     }
@@ -482,18 +479,18 @@ impl Refresher {
     /// What the outside may know.
     #[must_use]
     pub fn health(&self, now: Now) -> Health {
-        match self.held {
+        match self.on_disk {
             None => Health::Starting,
-            Some(held) if held.left(now.boot).is_none() => Health::Expired,
-            Some(_) if self.failed > 0 || self.failed_writes > 0 => Health::Stale,
+            Some(held) if held.remaining(now.boot).is_none() => Health::Expired,
+            Some(_) if self.failed_exchanges > 0 || self.failed_writes > 0 => Health::Stale,
             Some(_) => Health::Fresh,
         }
     }
 
     /// The life of the token on disk.
     #[must_use]
-    pub const fn held(&self) -> Option<Lifetime> {
-        self.held
+    pub const fn on_disk(&self) -> Option<Lifetime> {
+        self.on_disk
     }
 
     /// When the next exchange is due, as planned now.
@@ -511,14 +508,14 @@ impl Refresher {
     /// How many exchanges have failed in a row.
     #[must_use]
     pub const fn failures(&self) -> u32 {
-        self.failed
+        self.failed_exchanges
     }
 
     /// `found` is the end by the wall clock of a token that nothing else tells the end of.
-    fn hold(&mut self, lifetime: Lifetime, found: Option<UnixTime>) {
-        self.held = Some(lifetime);
-        self.found = found;
-        self.expiry_told = false;
+    fn hold(&mut self, lifetime: Lifetime, wall_expiry: Option<UnixTime>) {
+        self.on_disk = Some(lifetime);
+        self.wall_expiry = wall_expiry;
+        self.expiry_reported = false;
     }
 
     fn plan_refresh(&mut self, lifetime: Lifetime, now: Now, jitter: Jitter) {
@@ -529,10 +526,10 @@ impl Refresher {
 
     fn plan_key_check(&mut self, now: Now, jitter: Jitter) {
         // The first may come at any time, so that a fleet that started together does not look together.
-        self.keys_due = self.key_check.map(|period| {
+        self.key_check_due = self.key_check.map(|period| {
             let longest = period.max(LONGEST_BETWEEN_KEY_CHECKS);
-            let period = period.saturating_mul(1 << self.keys_unproven.min(30)).min(longest);
-            let spread = if self.keys_planned { period.mul_f64(0.15) } else { period };
+            let period = period.saturating_mul(1 << self.inconclusive_key_checks.min(30)).min(longest);
+            let spread = if self.key_checks_staggered { period.mul_f64(0.15) } else { period };
             now.boot + period.saturating_sub(jitter.share_of(spread))
         });
     }
@@ -547,15 +544,15 @@ impl Refresher {
     /// While a token is in hand and cannot be written, another one would not help. One that only waits for its turn to be
     /// put back holds nothing up: it may be near its end.
     const fn exchange_wanted(&self) -> bool {
-        let can_be_written = match self.in_hand {
+        let can_be_written = match self.pending {
             None => true,
-            Some(InHand { put_back, .. }) => put_back && self.failed_writes == 0,
+            Some(Pending { is_restore, .. }) => is_restore && self.failed_writes == 0,
         };
-        can_be_written || matches!(self.reason, Reason::Signal | Reason::LostKeys)
+        can_be_written || matches!(self.reason, Reason::Signal | Reason::SigningKeyGone)
     }
 
     /// True when the process was stopped or the machine suspended; what became due meanwhile is spread then.
-    fn notice_a_pause(&mut self, now: Now, jitter: Jitter) -> bool {
+    fn on_pause(&mut self, now: Now, jitter: Jitter) -> bool {
         let late = self.waiting_until.take().is_some_and(|until| now.boot.since(until) > PAUSE);
         if late && self.due <= now.boot {
             self.due = now.boot + jitter.share_of(SPREAD_AFTER_PAUSE);
@@ -565,68 +562,64 @@ impl Refresher {
 
     /// When the wall clock was stepped, a token that was found on disk may end sooner than it seemed, and never later: a clock
     /// that is wrong now must not lengthen what was right. And what was refused may have been refused because of it.
-    fn notice_a_step(&mut self, now: Now, jitter: Jitter) {
-        let Some(before) = self.looked.replace(now) else { return };
+    fn on_clock_step(&mut self, now: Now, jitter: Jitter) {
+        let Some(before) = self.last_step.replace(now) else { return };
         if !now.is_stepped_since(before) {
             return;
         }
-        if let (Some(held), Some(expires)) = (self.held, self.found) {
+        if let (Some(held), Some(expires)) = (self.on_disk, self.wall_expiry) {
             let told = now.boot + now.unix.until(expires);
             if told < held.expires {
                 let lifetime = Lifetime { issued: told - held.length(), expires: told };
-                self.held = Some(lifetime);
-                if let Some(in_hand) = self.in_hand.as_mut().filter(|in_hand| in_hand.put_back) {
-                    in_hand.lifetime = lifetime;
+                self.on_disk = Some(lifetime);
+                if let Some(pending) = self.pending.as_mut().filter(|pending| pending.is_restore) {
+                    pending.lifetime = lifetime;
                 }
-                if self.reason == Reason::Schedule && self.in_hand.is_none_or(|in_hand| in_hand.put_back) {
+                if self.reason == Reason::Schedule && self.pending.is_none_or(|pending| pending.is_restore) {
                     self.plan_refresh(lifetime, now, jitter);
                 }
             }
         }
-        let lately = self.stepped.is_some_and(|last| last.until(now.boot) < BETWEEN_STEPS);
-        if self.refused_with.is_some() && !lately {
-            self.stepped = Some(now.boot);
+        let lately = self.clock_stepped_at.is_some_and(|last| last.until(now.boot) < BETWEEN_STEPS);
+        if self.failed_inputs.is_some() && !lately {
+            self.clock_stepped_at = Some(now.boot);
             self.bring_forward(now.boot + jitter.share_of(SPREAD_AFTER_PAUSE), Reason::ClockStepped);
         }
     }
 
     /// The subject token is about to die and nobody replaced it: while it still works it buys one more token. Not
     /// for a token that is younger than a tenth of its life.
-    fn notice_a_dying_subject(&mut self, now: Now) {
+    fn on_subject_token_expiring(&mut self, now: Now) {
         let Some(subject) = self.subject.as_mut() else { return };
-        let young = self.held.is_some_and(|held| now.boot.since(held.issued) < held.length() / 10);
-        if !subject.last_chance_taken
-            && now.unix >= subject.last_chance
-            && now.unix < subject.expires
-            && !young
-        {
-            subject.last_chance_taken = true;
-            self.bring_forward(now.boot, Reason::LastChance);
+        let young = self.on_disk.is_some_and(|held| now.boot.since(held.issued) < held.length() / 10);
+        if !subject.last_use_done && now.unix >= subject.last_use && now.unix < subject.expires && !young {
+            subject.last_use_done = true;
+            self.bring_forward(now.boot, Reason::SubjectTokenExpiring);
         }
     }
 
     fn next_deadline(&self, now: Now) -> BootTime {
         let exchange = self.exchange_wanted().then_some(self.due);
-        let publish = self.in_hand.map(|_| self.publish_due);
-        let expiry = self.held.filter(|_| !self.expiry_told).map(|held| held.expires);
-        let last_chance = self
+        let publish = self.pending.map(|_| self.publish_due);
+        let expiry = self.on_disk.filter(|_| !self.expiry_reported).map(|held| held.expires);
+        let last_use = self
             .subject
-            .filter(|subject| !subject.last_chance_taken && subject.last_chance > now.unix)
-            .map(|subject| now.boot + now.unix.until(subject.last_chance));
-        let next = [exchange, publish, expiry, last_chance, self.keys_due].into_iter().flatten().min();
+            .filter(|subject| !subject.last_use_done && subject.last_use > now.unix)
+            .map(|subject| now.boot + now.unix.until(subject.last_use));
+        let next = [exchange, publish, expiry, last_use, self.key_check_due].into_iter().flatten().min();
         next.unwrap_or(self.due)
     }
 
-    fn slice(&self, now: Now) -> Duration {
-        let near = self.held.is_some_and(|held| {
-            let left = held.left(now.boot).unwrap_or_default();
+    fn poll_interval(&self, now: Now) -> Duration {
+        let near = self.on_disk.is_some_and(|held| {
+            let left = held.remaining(now.boot).unwrap_or_default();
             // A token that never lived longer than this is always near its expiry; its deadlines are near too.
             left < NEAR_EXPIRY && held.length() > NEAR_EXPIRY
         });
-        let suspect = self.subject.is_some_and(|subject| subject.suspect_since.is_some());
-        let troubled = near || suspect || self.in_hand.is_some() || self.refused_with.is_some();
-        let slice = self.schedule.slice();
-        if troubled { slice.min(SHORT_SLICE) } else { slice }
+        let suspect = self.subject.is_some_and(|subject| subject.expired_since.is_some());
+        let troubled = near || suspect || self.pending.is_some() || self.failed_inputs.is_some();
+        let slice = self.schedule.poll_interval();
+        if troubled { slice.min(SHORT_POLL_INTERVAL) } else { slice }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::failure::{Code, Failure};
 use crate::json::Member;
 use crate::secret::Secret;
 use crate::time::UnixTime;
-use crate::token::{IssuedToken, is_bearer_token, is_torn};
+use crate::token::{IssuedToken, is_bearer_token, is_partial};
 use quoting::quoted;
 use refusal::{named, redirected, refused};
 use retry_after::retry_after;
@@ -29,7 +29,7 @@ const ASSUMED_LIFE: Duration = Duration::from_secs(15 * 60);
 
 /// What was known when the request was sent.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct RequestContext<'a> {
     /// Where it was sent.
     pub endpoint: &'a EndpointUrl,
     /// Wall time, for a token whose life only its `exp` tells, and a Retry-After that is a date.
@@ -62,32 +62,34 @@ struct Members {
 /// # Errors
 /// Why it brings no token. The detail quotes the status, and of the body only `error` and a bounded, escaped
 /// `error_description`, unless that shows something secret.
-pub fn read(answer: &Answer, asked: Asked<'_>) -> Result<IssuedToken, Failure> {
-    let refusal = |failure| Failure { retry_after: retry_after(answer, asked.now), ..failure };
+pub fn read(answer: &Answer, context: RequestContext<'_>) -> Result<IssuedToken, Failure> {
+    let refusal = |failure| Failure { retry_after: retry_after(answer, context.now), ..failure };
     match answer.status {
         200 => {}
-        201..=299 => return Err(unusable(answer, asked, "it is no 200")),
+        201..=299 => return Err(unusable(answer, context, "it is no 200")),
         // Other statuses from 300 on lead nowhere.
-        301 | 302 | 303 | 307 | 308 => return Err(refusal(redirected(answer, asked))),
-        _ => return Err(refusal(refused(answer, asked))),
+        301 | 302 | 303 | 307 | 308 => return Err(refusal(redirected(answer, context))),
+        _ => return Err(refusal(refused(answer, context))),
     }
     // What the body holds counts, whatever `Content-Encoding` says of it; nothing is ever unpacked (F142).
     let Some(members) = members(&answer.body) else {
-        return Err(match content_coding(answer, asked) {
-            Some(coding) => unusable(answer, asked, &format!("its body has the content coding {coding}")),
-            None => unusable(answer, asked, "it is not the JSON object that was expected"),
+        return Err(match content_coding(answer, context) {
+            Some(coding) => unusable(answer, context, &format!("its body has the content coding {coding}")),
+            None => unusable(answer, context, "it is not the JSON object that was expected"),
         });
     };
     // What it issues is as secret as what was sent.
-    let secrets = with_issued(&members, asked.secrets);
-    let asked = Asked { secrets: &secrets, ..asked };
+    let secrets = with_issued(&members, context.secrets);
+    let context = RequestContext { secrets: &secrets, ..context };
     match members.error() {
-        None => issued(members, asked),
-        Some(_) if members.oauth_error(answer.status).is_some() => Err(named(answer.status, &members, asked)),
+        None => issued(members, context),
+        Some(_) if members.oauth_error(answer.status).is_some() => {
+            Err(named(answer.status, &members, context))
+        }
         Some(error) => Err(unusable(
             answer,
-            asked,
-            &format!("it says {}, which is no OAuth error", quoted(error, asked)),
+            context,
+            &format!("it says {}, which is no OAuth error", quoted(error, context)),
         )),
     }
 }
@@ -112,10 +114,10 @@ impl Members {
 }
 
 /// The content coding of an answer's body, quoted; nothing where there is none.
-fn content_coding(answer: &Answer, asked: Asked<'_>) -> Option<String> {
+fn content_coding(answer: &Answer, context: RequestContext<'_>) -> Option<String> {
     let coding = answer.content_encoding.as_deref()?.trim();
     let plain = ["", "identity", "none"].iter().any(|plain| coding.eq_ignore_ascii_case(plain));
-    (!plain).then(|| quoted(coding, asked))
+    (!plain).then(|| quoted(coding, context))
 }
 
 fn with_issued(members: &Members, secrets: &[Secret]) -> Vec<Secret> {
@@ -128,12 +130,12 @@ fn members(body: &[u8]) -> Option<Members> {
     body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
-fn issued(members: Members, asked: Asked<'_>) -> Result<IssuedToken, Failure> {
+fn issued(members: Members, context: RequestContext<'_>) -> Result<IssuedToken, Failure> {
     let token = match members.access_token.as_text() {
         Some(token) if !token.is_empty() => Secret::new(token.to_owned()),
         _ => return Err(Failure::new(Code::TokenMissing, "")),
     };
-    if !is_bearer_token(token.expose()) || is_torn(token.expose()) {
+    if !is_bearer_token(token.expose()) || is_partial(token.expose()) {
         return Err(Failure::new(Code::TokenMalformed, ""));
     }
     let issued_type = members.issued_token_type.as_text();
@@ -142,34 +144,34 @@ fn issued(members: Members, asked: Asked<'_>) -> Result<IssuedToken, Failure> {
     match members.token_type.as_text() {
         None | Some("") => {}
         Some(kind) if kind.eq_ignore_ascii_case("bearer") => {}
-        Some(kind) if kind.eq_ignore_ascii_case("N_A") && asked.requested_type == Some(ID_TOKEN) => {}
+        Some(kind) if kind.eq_ignore_ascii_case("N_A") && context.requested_type == Some(ID_TOKEN) => {}
         Some(kind) => {
             return Err(Failure::new(
                 Code::TokenTypeUnsupported,
-                format!("token_type {}", quoted(kind, asked)),
+                format!("token_type {}", quoted(kind, context)),
             ));
         }
     }
     let claims = Claims::peek(&token);
-    let length = length(&members.expires_in, claims.as_ref(), asked.now)?;
-    let own = claims.as_ref().and_then(Claims::length);
-    let other_length = whole_seconds(&members.expires_in)
+    let lifetime = lifetime(&members.expires_in, claims.as_ref(), context.now)?;
+    let own = claims.as_ref().and_then(Claims::lifetime);
+    let differing_expires_in = whole_seconds(&members.expires_in)
         .zip(own)
         .filter(|(told, own)| told.abs_diff(*own) > *own / 10)
         .map(|(told, _)| told);
-    let other_type = match (issued_type, asked.requested_type) {
+    let differing_type = match (issued_type, context.requested_type) {
         (Some(issued), Some(requested)) if issued != requested && !requested.is_empty() => {
-            Some(quoted(issued, asked))
+            Some(quoted(issued, context))
         }
         _ => None,
     };
-    Ok(IssuedToken { token, length, claims, other_type, other_length })
+    Ok(IssuedToken { token, lifetime, claims, differing_type, differing_expires_in })
 }
 
 /// `expires_in`, capped by what the token says of its own length; without it the token's own word, its `exp` at
 /// least, or fifteen minutes (F35 to F41).
-fn length(expires_in: &Member, claims: Option<&Claims>, now: UnixTime) -> Result<Duration, Failure> {
-    let own = claims.and_then(Claims::length);
+fn lifetime(expires_in: &Member, claims: Option<&Claims>, now: UnixTime) -> Result<Duration, Failure> {
+    let own = claims.and_then(Claims::lifetime);
     let length = match whole_seconds(expires_in) {
         Some(told) => own.map_or(told, |own| own.min(told)),
         None => match (own, claims.and_then(|claims| claims.expires)) {
@@ -199,9 +201,9 @@ fn whole_seconds(member: &Member) -> Option<Duration> {
         .then(|| Duration::from_secs_f64(number.min(LONGEST_LIFE.as_secs_f64())))
 }
 
-fn unusable(answer: &Answer, asked: Asked<'_>, why: &str) -> Failure {
+fn unusable(answer: &Answer, context: RequestContext<'_>, why: &str) -> Failure {
     let kind = answer.content_type.as_deref();
-    let kind = kind.map_or_else(|| "no content type".to_owned(), |kind| quoted(kind, asked));
+    let kind = kind.map_or_else(|| "no content type".to_owned(), |kind| quoted(kind, context));
     let bytes = answer.body.len();
     Failure::new(Code::AnswerUnusable, format!("{} with {bytes} bytes, {kind}: {why}", answer.status))
 }

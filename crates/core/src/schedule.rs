@@ -14,10 +14,10 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The longest pause between two looks at the files.
-pub const SLICE: Duration = Duration::from_secs(30);
+pub const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The same while something is about to happen: expiry is near, or a file is in trouble.
-pub const SHORT_SLICE: Duration = Duration::from_secs(5);
+pub const SHORT_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The settings of the schedule.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -32,7 +32,7 @@ pub struct Schedule {
 impl Schedule {
     /// How long before its expiry a token of this length is refreshed at the latest: the failure budget.
     #[must_use]
-    pub fn budget(&self, length: Duration) -> Duration {
+    pub fn refresh_margin(&self, length: Duration) -> Duration {
         let early = self.before.unwrap_or_else(|| HOUR.max(length / 3));
         // Something must be left for the exchange itself, whatever was set.
         early.max(Duration::from_secs(10).min(length / 10)).min(length / 2)
@@ -44,7 +44,7 @@ impl Schedule {
     #[must_use]
     pub fn refresh_after(&self, length: Duration, jitter: Jitter) -> Duration {
         let floor = Duration::from_secs(10).min(length / 2).max(Duration::from_secs(1));
-        let latest = (length - self.budget(length)).min(LONGEST).max(floor);
+        let latest = (length - self.refresh_margin(length)).min(LONGEST).max(floor);
         latest - jitter.share_of(latest.mul_f64(0.15))
     }
 
@@ -53,7 +53,7 @@ impl Schedule {
     ///
     /// Equal jitter: between half of it and all of it, so that there always is a floor.
     #[must_use]
-    pub fn retry_after(
+    pub fn retry_delay(
         &self,
         stage: Step,
         pace: RetryClass,
@@ -90,8 +90,8 @@ impl Schedule {
 
     /// The longest pause between two looks at the files: 1 s to 30 s.
     #[must_use]
-    pub fn slice(&self) -> Duration {
-        self.interval.map_or(SLICE, |interval| interval.clamp(Duration::from_secs(1), SLICE))
+    pub fn poll_interval(&self) -> Duration {
+        self.interval.map_or(POLL_INTERVAL, |interval| interval.clamp(Duration::from_secs(1), POLL_INTERVAL))
     }
 }
 
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn something_is_left_for_the_exchange_whatever_was_set() {
         let late = Schedule { before: Some(Duration::ZERO), interval: None };
-        assert_eq!((late.budget(secs(50)), late.budget(secs(3_600))), (secs(5), secs(10)));
+        assert_eq!((late.refresh_margin(secs(50)), late.refresh_margin(secs(3_600))), (secs(5), secs(10)));
     }
 
     #[test]
@@ -182,7 +182,7 @@ mod tests {
     fn f117_failures_pace_as_documented() {
         let schedule = Schedule::default();
         let longest = |pace, left: Option<u64>| {
-            let retry = |n| schedule.retry_after(Step::Exchange, pace, n, left.map(secs), Jitter::new(1.0));
+            let retry = |n| schedule.retry_delay(Step::Exchange, pace, n, left.map(secs), Jitter::new(1.0));
             (retry(1), retry(1_000))
         };
         assert_eq!(longest(RetryClass::Network, None), (secs(1), secs(30)));
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(longest(RetryClass::Refused, Some(100)), (secs(10), secs(60)));
         assert_eq!(longest(RetryClass::Config, Some(100)), (secs(30), secs(300)));
         assert_eq!(longest(RetryClass::Local, None), (Duration::from_millis(250), secs(5)));
-        let output = |n| schedule.retry_after(Step::Output, RetryClass::Local, n, None, Jitter::NONE);
+        let output = |n| schedule.retry_delay(Step::Output, RetryClass::Local, n, None, Jitter::NONE);
         assert_eq!((output(1), output(50)), (Duration::from_millis(500), secs(15)));
     }
 
@@ -202,10 +202,10 @@ mod tests {
     fn an_interval_bounds_the_pauses_of_a_good_token() {
         let schedule = Schedule { before: None, interval: Some(secs(20)) };
         let retry =
-            schedule.retry_after(Step::Exchange, RetryClass::Config, 9, Some(secs(9_000)), Jitter::new(1.0));
-        assert_eq!((retry, schedule.slice()), (secs(20), secs(20)));
+            schedule.retry_delay(Step::Exchange, RetryClass::Config, 9, Some(secs(9_000)), Jitter::new(1.0));
+        assert_eq!((retry, schedule.poll_interval()), (secs(20), secs(20)));
         let tiny = Schedule { before: None, interval: Some(Duration::from_nanos(1)) };
-        assert_eq!(tiny.slice(), secs(1));
+        assert_eq!(tiny.poll_interval(), secs(1));
     }
 
     /// P3: nobody waits longer for a token because an interval was set for quieter times.
@@ -214,7 +214,7 @@ mod tests {
         for pace in [RetryClass::Network, RetryClass::Refused, RetryClass::Config] {
             let longest = |interval: Option<u64>| {
                 let schedule = Schedule { before: None, interval: interval.map(secs) };
-                schedule.retry_after(Step::Exchange, pace, 1_000, None, Jitter::new(1.0))
+                schedule.retry_delay(Step::Exchange, pace, 1_000, None, Jitter::new(1.0))
             };
             for interval in [0, 20, 3_600, u64::MAX] {
                 assert_eq!(longest(Some(interval)), longest(None), "{pace:?} {interval}");

@@ -52,7 +52,7 @@ impl Secret {
     /// True when `text` holds this secret, or a telling part of it: any run of twelve characters of it, or all
     /// of a shorter one. The text is to be short, as what is quoted is; the secret may be as long as any.
     #[must_use]
-    pub fn shows_in(&self, text: &str) -> bool {
+    pub fn appears_in(&self, text: &str) -> bool {
         const TELLING: usize = 12;
         let (secret, text) = (self.0.as_bytes(), text.as_bytes());
         if secret.is_empty() {
@@ -83,10 +83,10 @@ mod tests {
     #[test]
     fn a_part_of_a_secret_is_recognised() {
         let secret = Secret::new("abcdefghijklmnopqrstuvwxyz".to_owned());
-        assert!(secret.shows_in("token starts with abcdefghijkl..."));
-        assert!(!secret.shows_in("token starts with abcdefghijk"));
-        assert!(Secret::new("abc".to_owned()).shows_in("xxabcxx"));
-        assert!(!Secret::new(String::new()).shows_in("anything"));
+        assert!(secret.appears_in("token starts with abcdefghijkl..."));
+        assert!(!secret.appears_in("token starts with abcdefghijk"));
+        assert!(Secret::new("abc".to_owned()).appears_in("xxabcxx"));
+        assert!(!Secret::new(String::new()).appears_in("anything"));
         assert!(Secret::new(String::new()).is_empty() && !secret.is_empty());
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::duration::Human;
+use crate::duration::HumanDuration;
 
 /// A command of the program.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -134,11 +134,11 @@ impl Setting {
         match self.kind {
             Kind::Switch => "off".to_owned(),
             Kind::Text(_, default) | Kind::Word(_, default) => default.to_owned(),
-            Kind::Duration { defaults: [(_, default)], .. } => Human(*default).to_string(),
+            Kind::Duration { defaults: [(_, default)], .. } => HumanDuration(*default).to_string(),
             Kind::Duration { defaults, .. } => {
                 let each = defaults.iter().map(|(commands, default)| {
                     let names: Vec<_> = commands.iter().map(|command| command.name()).collect();
-                    format!("{} for {}", Human(*default), names.join(" and "))
+                    format!("{} for {}", HumanDuration(*default), names.join(" and "))
                 });
                 each.collect::<Vec<_>>().join(", ")
             }
@@ -150,9 +150,9 @@ impl Setting {
     pub fn range_text(&self) -> Option<String> {
         let Kind::Duration { range: Some((shortest, longest)), zero, .. } = self.kind else { return None };
         let range = if longest == Duration::MAX {
-            format!("{} or more", Human(shortest))
+            format!("{} or more", HumanDuration(shortest))
         } else {
-            format!("{} to {}", Human(shortest), Human(longest))
+            format!("{} to {}", HumanDuration(shortest), HumanDuration(longest))
         };
         Some(zero.map_or_else(|| range.clone(), |zero| format!("{range}, or 0s {zero}")))
     }

@@ -63,7 +63,7 @@ pub enum Published {
     /// The keys.
     Keys(KeySet),
     /// There is no list of keys at this place, and none is to be expected.
-    Nowhere,
+    NotServed,
     /// It could not be found out this time.
     Unknown,
 }
@@ -141,9 +141,9 @@ pub fn published(answer: &Answer) -> Published {
                 let key_ids = document.keys.iter().filter_map(|key| key.kid.as_text());
                 Published::Keys(KeySet(key_ids.map(str::to_owned).collect()))
             }
-            Err(_) => Published::Nowhere,
+            Err(_) => Published::NotServed,
         },
-        300..=407 | 409..=428 | 430..=499 => Published::Nowhere,
+        300..=407 | 409..=428 | 430..=499 => Published::NotServed,
         _ => Published::Unknown,
     }
 }
@@ -158,7 +158,7 @@ mod tests {
             let body = format!(r#"{{"keys":[{}{{"kid":"a"}}]}}"#, "{},".repeat(count - 1));
             published(&answer(200, &body))
         };
-        assert_eq!((keys(256), keys(257)), (Published::Keys(KeySet::of(&["a"])), Published::Nowhere));
+        assert_eq!((keys(256), keys(257)), (Published::Keys(KeySet::of(&["a"])), Published::NotServed));
         let grants = |count: usize| {
             let list = vec![""; count];
             Discovery::read(&answer(200, &serde_json::json!({"grant_types_supported": list}).to_string()))
@@ -212,8 +212,8 @@ mod tests {
         for (status, body, expected) in [
             (200, r#"{"keys":[]}"#, Published::Unknown),
             (200, r#"{"keys":[{}]}"#, Published::Keys(KeySet::default())),
-            (200, "<html>", Published::Nowhere),
-            (404, "", Published::Nowhere),
+            (200, "<html>", Published::NotServed),
+            (404, "", Published::NotServed),
             (503, "", Published::Unknown),
             (500, "<html>", Published::Unknown),
         ] {

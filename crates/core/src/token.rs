@@ -65,7 +65,7 @@ pub fn is_bearer_token(text: &str) -> bool {
 /// Half a JSON Web Token, as a file that is overwritten in place holds for a moment: it begins as one, and has neither the
 /// three parts of a signed one nor the five of an encrypted one. One that nobody signed counts as half, too (F42).
 #[must_use]
-pub fn is_torn(text: &str) -> bool {
+pub fn is_partial(text: &str) -> bool {
     text.starts_with("eyJ") && (!matches!(text.split('.').count(), 3 | 5) || text.ends_with('.'))
 }
 
@@ -75,13 +75,13 @@ pub struct IssuedToken {
     /// The token.
     pub token: Secret,
     /// How long it is good, counted from the instant the request was sent.
-    pub length: Duration,
+    pub lifetime: Duration,
     /// What it says of itself; nothing when it is no JSON Web Token.
     pub claims: Option<Claims>,
     /// The type that was issued, when another was asked for (F34).
-    pub other_type: Option<String>,
+    pub differing_type: Option<String>,
     /// What `expires_in` says, where the token's own word differs by more than a tenth (F41); the shorter counts.
-    pub other_length: Option<Duration>,
+    pub differing_expires_in: Option<Duration>,
 }
 
 #[cfg(test)]

@@ -4,35 +4,35 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::claims::Claims;
-use crate::duration::Human;
+use crate::duration::HumanDuration;
 use crate::secret::Secret;
 use crate::time::{Now, UnixTime};
-use crate::token::{is_bearer_token, is_torn};
+use crate::token::{is_bearer_token, is_partial};
 
 /// No wall clock is right that shows a time before this program was made (2026-11-01).
-pub const BUILT: UnixTime = UnixTime::from_secs(1_793_491_200);
+pub const EARLIEST_PLAUSIBLE_NOW: UnixTime = UnixTime::from_secs(1_793_491_200);
 
 /// What a token file holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub enum TokenFileState {
     /// A token that is good for this long. One that is no JSON Web Token, which Dex never issues, counts as good
     /// while it stands there whole; it has no known end.
-    Good(Option<Duration>),
+    Valid(Option<Duration>),
     /// A token that does not tell when it expires, where that matters.
-    Untold,
+    NoExpiry,
     /// A token with less life left than was asked for.
-    TooShort(Duration),
+    InsufficientLifetime(Duration),
     /// A token that expired this long ago.
     Expired(Duration),
     /// A token from before this node started, whose clock is wrong: whether it expired cannot be told.
-    Undated,
+    ClockUntrusted,
     /// Something that is no token.
-    NoToken,
+    Malformed,
     /// Nothing: the file is empty.
     Empty,
 }
 
-impl Verdict {
+impl TokenFileState {
     /// Judges a file's content by the wall clock. `min_ttl` is how much life is asked for.
     #[must_use]
     pub fn of(content: &Secret, min_ttl: Duration, now: UnixTime) -> Self {
@@ -40,21 +40,21 @@ impl Verdict {
         if text.is_empty() {
             return Self::Empty;
         }
-        if !is_bearer_token(text) || is_torn(text) {
-            return Self::NoToken;
+        if !is_bearer_token(text) || is_partial(text) {
+            return Self::Malformed;
         }
         let claims = Claims::peek(content);
         // It says that it is a JSON Web Token, so that it has an end, which cannot be read here.
         let unreadable = claims.is_none() && text.starts_with("eyJ") && text.split('.').count() == 3;
         let Some(expires) = claims.and_then(|claims| claims.expires) else {
-            return if min_ttl.is_zero() && !unreadable { Self::Good(None) } else { Self::Untold };
+            return if min_ttl.is_zero() && !unreadable { Self::Valid(None) } else { Self::NoExpiry };
         };
         if expires <= now {
             return Self::Expired(now.since(expires));
         }
         match now.until(expires) {
-            left if left < min_ttl => Self::TooShort(left),
-            left => Self::Good(Some(left)),
+            left if left < min_ttl => Self::InsufficientLifetime(left),
+            left => Self::Valid(Some(left)),
         }
     }
 
@@ -68,32 +68,36 @@ impl Verdict {
             *written <= now.unix && written.until(now.unix) <= now.boot.since_start() + Duration::from_secs(1)
         };
         match Self::of(content, min_ttl, now.unix) {
-            Self::Good(Some(_)) if now.unix < BUILT && !written.as_ref().is_some_and(since_the_start) => {
-                Self::Undated
+            Self::Valid(Some(_))
+                if now.unix < EARLIEST_PLAUSIBLE_NOW && !written.as_ref().is_some_and(since_the_start) =>
+            {
+                Self::ClockUntrusted
             }
-            verdict => verdict,
+            state => state,
         }
     }
 
     /// True for a token that can be used.
     #[must_use]
-    pub const fn is_good(self) -> bool {
-        matches!(self, Self::Good(_))
+    pub const fn is_valid(self) -> bool {
+        matches!(self, Self::Valid(_))
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for TokenFileState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Good(Some(left)) => write!(f, "holds a token that is good for {}", Human(*left)),
-            Self::Good(None) => f.write_str("holds a token that does not tell when it expires"),
-            Self::Untold => f.write_str("holds a token that does not tell whether it is good for so long"),
-            Self::TooShort(left) => write!(f, "holds a token that is good for {} only", Human(*left)),
-            Self::Expired(ago) => write!(f, "holds a token that expired {} ago", Human(*ago)),
-            Self::Undated => f.write_str(
+            Self::Valid(Some(left)) => write!(f, "holds a token that is good for {}", HumanDuration(*left)),
+            Self::Valid(None) => f.write_str("holds a token that does not tell when it expires"),
+            Self::NoExpiry => f.write_str("holds a token that does not tell whether it is good for so long"),
+            Self::InsufficientLifetime(left) => {
+                write!(f, "holds a token that is good for {} only", HumanDuration(*left))
+            }
+            Self::Expired(ago) => write!(f, "holds a token that expired {} ago", HumanDuration(*ago)),
+            Self::ClockUntrusted => f.write_str(
                 "holds a token of which this node's clock, which is wrong, does not tell whether it expired",
             ),
-            Self::NoToken => f.write_str("holds something that is no token"),
+            Self::Malformed => f.write_str("holds something that is no token"),
             Self::Empty => f.write_str("is empty"),
         }
     }
@@ -109,11 +113,11 @@ mod tests {
     fn judges_by_exp() {
         let token = jwt("{}", r#"{"exp":1000}"#);
         let secs = Duration::from_secs;
-        let at = |now, min_ttl| Verdict::of(&token, secs(min_ttl), UnixTime::from_secs(now));
-        assert_eq!(at(900, 0), Verdict::Good(Some(secs(100))));
-        assert_eq!(at(900, 100), Verdict::Good(Some(secs(100))));
-        assert_eq!(at(900, 101), Verdict::TooShort(secs(100)));
-        assert_eq!(at(1_000, 0), Verdict::Expired(secs(0)));
+        let at = |now, min_ttl| TokenFileState::of(&token, secs(min_ttl), UnixTime::from_secs(now));
+        assert_eq!(at(900, 0), TokenFileState::Valid(Some(secs(100))));
+        assert_eq!(at(900, 100), TokenFileState::Valid(Some(secs(100))));
+        assert_eq!(at(900, 101), TokenFileState::InsufficientLifetime(secs(100)));
+        assert_eq!(at(1_000, 0), TokenFileState::Expired(secs(0)));
     }
 
     #[test]
@@ -122,16 +126,17 @@ mod tests {
         let of = |written: Option<u64>, up: u64, unix: u64| {
             let now =
                 Now { boot: BootTime::from_start(Duration::from_secs(up)), unix: UnixTime::from_secs(unix) };
-            let verdict = Verdict::of_file(&token, written.map(UnixTime::from_secs), Duration::ZERO, now);
-            assert!(verdict.is_good() || verdict == Verdict::Undated, "{verdict:?}");
-            verdict.is_good()
+            let state =
+                TokenFileState::of_file(&token, written.map(UnixTime::from_secs), Duration::ZERO, now);
+            assert!(state.is_valid() || state == TokenFileState::ClockUntrusted, "{state:?}");
+            state.is_valid()
         };
         // Up for forty seconds, at second 50 of 1970.
         assert!(of(Some(50), 40, 50) && of(Some(10), 40, 50) && of(Some(9), 40, 50));
         assert!(!of(Some(8), 40, 50), "it was 1970 before this start, too");
         assert!(!of(Some(51), 40, 50) && !of(Some(1_793_500_000), 40, 50) && !of(None, 40, 50));
         // With a clock that may be right a file of the future is no reason for doubt.
-        let built = BUILT.as_duration().as_secs();
+        let built = EARLIEST_PLAUSIBLE_NOW.as_duration().as_secs();
         assert!(of(Some(1_799_999_999), 40, built) && of(None, 40, built));
         assert!(!of(Some(1_799_999_999), 40, built - 1));
     }
@@ -139,33 +144,41 @@ mod tests {
     #[test]
     fn only_a_good_one_is_good_and_each_says_what_it_is() {
         let hour = Duration::from_secs(3_600);
-        for (verdict, good, words) in [
-            (Verdict::Good(Some(hour)), true, "holds a token that is good for 1h"),
-            (Verdict::Good(None), true, "holds a token that does not tell when it expires"),
-            (Verdict::Untold, false, "holds a token that does not tell whether it is good for so long"),
-            (Verdict::TooShort(hour), false, "holds a token that is good for 1h only"),
-            (Verdict::Expired(hour), false, "holds a token that expired 1h ago"),
+        for (state, good, words) in [
+            (TokenFileState::Valid(Some(hour)), true, "holds a token that is good for 1h"),
+            (TokenFileState::Valid(None), true, "holds a token that does not tell when it expires"),
             (
-                Verdict::Undated,
+                TokenFileState::NoExpiry,
+                false,
+                "holds a token that does not tell whether it is good for so long",
+            ),
+            (TokenFileState::InsufficientLifetime(hour), false, "holds a token that is good for 1h only"),
+            (TokenFileState::Expired(hour), false, "holds a token that expired 1h ago"),
+            (
+                TokenFileState::ClockUntrusted,
                 false,
                 "holds a token of which this node's clock, which is wrong, does not tell whether it expired",
             ),
-            (Verdict::NoToken, false, "holds something that is no token"),
-            (Verdict::Empty, false, "is empty"),
+            (TokenFileState::Malformed, false, "holds something that is no token"),
+            (TokenFileState::Empty, false, "is empty"),
         ] {
-            assert_eq!((verdict.is_good(), verdict.to_string().as_str()), (good, words));
+            assert_eq!((state.is_valid(), state.to_string().as_str()), (good, words));
         }
     }
 
     #[test]
     fn an_opaque_token_is_good_and_rubbish_is_not() {
-        let judge =
-            |text: &str| Verdict::of(&Secret::new(text.to_owned()), Duration::ZERO, UnixTime::default());
-        assert_eq!(judge("opaque"), Verdict::Good(None));
-        assert_eq!(judge(""), Verdict::Empty);
-        assert_eq!(judge("<html>\n"), Verdict::NoToken);
+        let judge = |text: &str| {
+            TokenFileState::of(&Secret::new(text.to_owned()), Duration::ZERO, UnixTime::default())
+        };
+        assert_eq!(judge("opaque"), TokenFileState::Valid(None));
+        assert_eq!(judge(""), TokenFileState::Empty);
+        assert_eq!(judge("<html>\n"), TokenFileState::Malformed);
         let opaque = Secret::new("opaque".to_owned());
-        assert_eq!(Verdict::of(&opaque, Duration::from_secs(1), UnixTime::default()), Verdict::Untold);
+        assert_eq!(
+            TokenFileState::of(&opaque, Duration::from_secs(1), UnixTime::default()),
+            TokenFileState::NoExpiry
+        );
     }
 
     #[test]
@@ -175,9 +188,13 @@ mod tests {
         let last = text.rfind('.').unwrap();
         for length in 3..=last + 1 {
             let half = Secret::new(text[..length].to_owned());
-            assert_eq!(Verdict::of(&half, Duration::ZERO, UnixTime::default()), Verdict::NoToken, "{length}");
+            assert_eq!(
+                TokenFileState::of(&half, Duration::ZERO, UnixTime::default()),
+                TokenFileState::Malformed,
+                "{length}"
+            );
         }
         let encrypted = Secret::new("eyJ.a.b.c.d".to_owned());
-        assert!(Verdict::of(&encrypted, Duration::ZERO, UnixTime::default()).is_good());
+        assert!(TokenFileState::of(&encrypted, Duration::ZERO, UnixTime::default()).is_valid());
     }
 }

@@ -3,7 +3,7 @@
 use dexsidecar_core::config::{Config, RawSettings};
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::{Answer, Field, Request, basic_authorization, form};
-use dexsidecar_core::response::{self, Asked};
+use dexsidecar_core::response::{self, RequestContext};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::UnixTime;
 use dexsidecar_core::token::SubjectToken;
@@ -37,8 +37,12 @@ fn nothing_that_holds_a_secret_shows_it() {
     let body = br#"{"access_token":"canary","expires_in":60}"#.to_vec();
     let answer =
         Answer { status: 200, location: Some(CANARY.into()), body: body.into(), ..Answer::default() };
-    let asked =
-        Asked { endpoint: &url, now: UnixTime::from_secs(1), requested_type: None, secrets: &[secret()] };
+    let asked = RequestContext {
+        endpoint: &url,
+        now: UnixTime::from_secs(1),
+        requested_type: None,
+        secrets: &[secret()],
+    };
     let issued = response::read(&answer, asked).expect("a token");
     let subject = SubjectToken::parse(CANARY.into(), None).expect("a token");
     let shown = format!("{given:?}{config:?}{field:?}{request:?}{answer:?}{asked:?}{issued:?}{subject:?}");

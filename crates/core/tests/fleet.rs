@@ -122,16 +122,16 @@ fn fleet(
                 Action::Publish => {
                     refresher.published(at, chance.jitter());
                     seen.gone_without(held.take(), millis);
-                    *held = refresher.held();
+                    *held = refresher.on_disk();
                 }
                 Action::CheckKeys => {
                     *seen.looks.entry(millis / 1_000).or_default() += 1;
                     let old =
                         |token: &Lifetime| lost_at.is_some_and(|lost| token.issued < lost && lost <= at.boot);
                     if held.as_ref().is_some_and(old) {
-                        refresher.keys_lost(at, chance.jitter());
+                        refresher.signing_key_gone(at, chance.jitter());
                     } else {
-                        refresher.keys_checked(at, chance.jitter());
+                        refresher.key_check_done(at, chance.jitter());
                     }
                 }
                 Action::Expire => {}
@@ -207,7 +207,7 @@ fn p2_a_year_of_outages_within_the_budget_is_never_seen_by_a_reader() {
     const YEAR: u64 = 365 * 24 * HOUR;
     let schedule = Schedule::default();
     for (length, longest_pause) in [(24 * HOUR, 300), (HOUR, 180), (600, 30)] {
-        let reserve = schedule.budget(Duration::from_secs(length)).as_secs();
+        let reserve = schedule.refresh_margin(Duration::from_secs(length)).as_secs();
         let mut chance = Chance(length);
         // The seconds at which it comes and goes, in turn; it is there at first.
         let mut turns = vec![];

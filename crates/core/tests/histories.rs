@@ -9,7 +9,7 @@ use dexsidecar_core::exchange::Answer;
 use dexsidecar_core::failure::{Code, Failure, RetryClass, Step};
 use dexsidecar_core::key_check::{Finding, KeyCheck};
 use dexsidecar_core::refresher::{Action, Fingerprint, Health, Lifetime, Reason, Refresher};
-use dexsidecar_core::response::{self, Asked};
+use dexsidecar_core::response::{self, RequestContext};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::signing_keys::KeySet;
@@ -156,11 +156,11 @@ impl World {
             Shown::Stale => "stale".to_owned(),
         };
         match self.key_check.compare(KeySet::of(&[&published]), &self.keys.1.to_string(), now.boot) {
-            Finding::Published => self.refresher.keys_checked(now, jitter),
-            Finding::Unproven { .. } => self.refresher.keys_prove_nothing(now, jitter),
-            Finding::Lost => {
+            Finding::Present => self.refresher.key_check_done(now, jitter),
+            Finding::Inconclusive { .. } => self.refresher.key_check_inconclusive(now, jitter),
+            Finding::Gone => {
                 self.for_lost_keys += 1;
-                self.refresher.keys_lost(now, jitter);
+                self.refresher.signing_key_gone(now, jitter);
             }
         }
     }
@@ -179,7 +179,7 @@ impl World {
 
     /// A step of the wall clock may tell that a token that was found ends sooner, and never later.
     fn end_sooner(&mut self) {
-        let (Some(held), Some(expires)) = (self.refresher.held(), self.found) else { return };
+        let (Some(held), Some(expires)) = (self.refresher.on_disk(), self.found) else { return };
         let now = self.now();
         let told = now.boot + now.unix.until(expires);
         if let Some(on_disk) = self.on_disk.as_mut().filter(|on_disk| on_disk.expires > held.expires) {
@@ -193,7 +193,7 @@ impl World {
     /// what may be done.
     fn judge(&self, step: Action) -> Result<(), TestCaseError> {
         let now = self.now();
-        let left = self.on_disk.and_then(|token| token.left(now.boot));
+        let left = self.on_disk.and_then(|token| token.remaining(now.boot));
         let health = self.refresher.health(now);
         let told = match (self.on_disk, left) {
             (None, _) => health == Health::Starting,
@@ -203,7 +203,9 @@ impl World {
         prop_assert!(told, "{health:?} with {left:?} left of {:?}", self.on_disk);
         match step {
             // P1: what is dead already is not put there.
-            Action::Publish => prop_assert!(self.in_hand.is_some_and(|token| token.left(now.boot).is_some())),
+            Action::Publish => {
+                prop_assert!(self.in_hand.is_some_and(|token| token.remaining(now.boot).is_some()))
+            }
             Action::Expire => {
                 prop_assert!(self.on_disk.is_some() && left.is_none());
                 // P2: none dies without an attempt to replace it.
@@ -375,12 +377,12 @@ proptest! {
                 }
                 5 => refresher.inputs_seen(Fingerprint(boot), now),
                 6 => drop(refresher.subject_read(Fingerprint(boot), Some(now.unix), UnixTime::from_secs(boot), now)),
-                7 => drop(refresher.signalled(now)),
-                8 => drop(refresher.displaced(boot % 2 == 0, now)),
-                9 => refresher.keys_lost(now, jitter),
-                10 => refresher.keys_checked(now, jitter),
-                11 => refresher.keys_prove_nothing(now, jitter),
-                _ => refresher.keys_rest(),
+                7 => drop(refresher.refresh_requested(now)),
+                8 => drop(refresher.output_changed(boot % 2 == 0, now)),
+                9 => refresher.signing_key_gone(now, jitter),
+                10 => refresher.key_check_done(now, jitter),
+                11 => refresher.key_check_inconclusive(now, jitter),
+                _ => refresher.suspend_key_check(),
             }
             let _ = (refresher.step(now, jitter), refresher.health(now));
         }
@@ -398,7 +400,7 @@ proptest! {
         prop_assert!(after < length, "{after:?} of {length:?}");
         prop_assert!(after >= Duration::from_millis(850));
         if length >= Duration::from_secs(20) {
-            prop_assert!(length - after >= schedule.budget(length));
+            prop_assert!(length - after >= schedule.refresh_margin(length));
         }
     }
 
@@ -505,7 +507,7 @@ fn live(
                 let _ = world.refresher.subject_read(inputs, None, UnixTime::from_secs(expires), now);
             }
             Some(Event::Displace(contested)) => {
-                if world.refresher.displaced(contested, world.now()) {
+                if world.refresher.output_changed(contested, world.now()) {
                     world.in_hand = world.on_disk;
                 }
             }
@@ -513,12 +515,12 @@ fn live(
                 world.keys.0 += 1;
                 if shown == Shown::Now {
                     // At any time, not only when they are compared.
-                    world.refresher.keys_lost(world.now(), draw());
+                    world.refresher.signing_key_gone(world.now(), draw());
                 }
             }
             Some(Event::Signal) => {
                 let now = world.now();
-                let when = world.refresher.signalled(now);
+                let when = world.refresher.refresh_requested(now);
                 prop_assert!(when >= now.boot && now.boot.until(when) <= Duration::from_secs(5));
             }
             Some(Event::Replace(length)) => {
@@ -546,7 +548,7 @@ fn live(
 /// Since this instant Dex issues tokens, and the output can be written.
 fn recovers(world: &World, since: BootTime, schedule: Schedule) -> Result<(), TestCaseError> {
     let now = world.now();
-    let left = world.on_disk.and_then(|token| token.left(now.boot));
+    let left = world.on_disk.and_then(|token| token.remaining(now.boot));
     // From when on there was none, or none that was good.
     let bare = world.on_disk.map_or(since, |token| since.max(token.expires));
     let patience = Duration::from_secs(world.longest_pause());
@@ -601,10 +603,10 @@ fn no_short_history_makes_it_hurry_spin_or_fall() {
 fn judge(answer: &Answer) -> Result<(), TestCaseError> {
     let (endpoint, _) = EndpointUrl::parse("http://dex.dex.svc/token").expect("a URL");
     let now = UnixTime::from_secs(1_700_000_000);
-    let asked = Asked { endpoint: &endpoint, now, requested_type: None, secrets: &[] };
+    let asked = RequestContext { endpoint: &endpoint, now, requested_type: None, secrets: &[] };
     match response::read(answer, asked) {
         Ok(issued) => {
-            prop_assert!(is_bearer_token(issued.token.expose()) && !issued.length.is_zero());
+            prop_assert!(is_bearer_token(issued.token.expose()) && !issued.lifetime.is_zero());
         }
         Err(failure) => {
             prop_assert!(failure.to_string().bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()));
@@ -648,7 +650,7 @@ fn answer(
                 world.holds(published);
             }
         }
-        (Action::CheckKeys, Some(Event::Displace(_))) => world.refresher.keys_rest(),
+        (Action::CheckKeys, Some(Event::Displace(_))) => world.refresher.suspend_key_check(),
         (Action::CheckKeys, event) => {
             world.keys.0 += u32::from(matches!(event, Some(Event::LoseKeys)));
             world.check_keys(draw());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Config, Level, Output};
 use dexsidecar_core::diagnosis;
-use dexsidecar_core::duration::Human;
+use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::TokenEndpoint;
@@ -17,7 +17,7 @@ use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Refresher};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{BootTime, Jitter, UnixTime};
 use dexsidecar_core::token::{LARGEST_SUBJECT, SubjectToken};
-use dexsidecar_core::token_file::{BUILT, Verdict};
+use dexsidecar_core::token_file::{EARLIEST_PLAUSIBLE_NOW, TokenFileState};
 
 use crate::edge::clock::Clock;
 use crate::edge::output_file::{self, Written};
@@ -213,14 +213,14 @@ impl<E: TokenEndpoint> Agent<E> {
             FailedExchange { failure, causes }
         })?;
         let lifetime = self.accept_if_better(&issued.token, lifetime)?;
-        if let Some(issued_token_type) = &issued.other_type
+        if let Some(issued_token_type) = &issued.differing_type
             && first(&mut self.once.token_type_differs)
         {
             self.reporter.emit(&Event::IssuedTokenTypeDiffers { issued_token_type });
         }
         let claims = issued.claims.unwrap_or_default();
         self.key_check.issued(claims.key_id.as_deref());
-        if let Some((response, token)) = issued.other_length.zip(claims.length())
+        if let Some((response, token)) = issued.differing_expires_in.zip(claims.lifetime())
             && first(&mut self.once.expires_in_differs)
         {
             self.reporter.emit(&Event::ExpiresInDiffers { response, token });
@@ -236,7 +236,7 @@ impl<E: TokenEndpoint> Agent<E> {
     }
 
     async fn publish(&mut self) {
-        let Some(current) = &self.current else { return self.refresher.nothing_in_hand() };
+        let Some(current) = &self.current else { return self.refresher.discard_pending() };
         let (output, token) = (self.output.clone(), current.token.clone());
         let write = move || output_file::write(&output, &token);
         // On a thread of its own, since a disk may stall and signals must still be handled (F86). Where no thread can be
@@ -273,7 +273,8 @@ impl<E: TokenEndpoint> Agent<E> {
         if restored {
             return;
         }
-        let expires_in = self.refresher.held().and_then(|held| held.left(now.boot)).unwrap_or_default();
+        let expires_in =
+            self.refresher.on_disk().and_then(|held| held.remaining(now.boot)).unwrap_or_default();
         let refresh_in = now.boot.until(self.refresher.due());
         self.reporter.emit(&Event::TokenWritten {
             file: &self.output.path.display(),
@@ -292,13 +293,13 @@ impl<E: TokenEndpoint> Agent<E> {
     fn adopt(&mut self) {
         let Some((token, file)) = output_file::read_with_fingerprint(&self.output) else { return };
         let now = self.clock.now();
-        let left = match Verdict::of(&token, MIN_ADOPTABLE, now.unix) {
-            Verdict::Good(Some(left)) => left,
-            Verdict::Expired(_) if self.output.remove_expired => return self.remove(),
+        let left = match TokenFileState::of(&token, MIN_ADOPTABLE, now.unix) {
+            TokenFileState::Valid(Some(left)) => left,
+            TokenFileState::Expired(_) if self.output.remove_expired => return self.remove(),
             _ => return,
         };
         let claims = Claims::peek(&token).unwrap_or_default();
-        let Some(expires) = claims.expires.filter(|_| now.unix >= BUILT) else { return };
+        let Some(expires) = claims.expires.filter(|_| now.unix >= EARLIEST_PLAUSIBLE_NOW) else { return };
         let lifetime = lifetime_on_disk(&claims, left, now.boot);
         self.file = Some(file);
         self.current = Some(CurrentToken::on_disk(token, claims, lifetime));
@@ -324,11 +325,11 @@ impl<E: TokenEndpoint> Agent<E> {
             return;
         }
         if let Some((token, file)) = &found
-            && let Verdict::Good(Some(left)) = Verdict::of(token, MIN_ADOPTABLE, now.unix)
+            && let TokenFileState::Valid(Some(left)) = TokenFileState::of(token, MIN_ADOPTABLE, now.unix)
             && let Some(claims) = Claims::peek(token)
-            && let Some(expires) = claims.expires.filter(|_| now.unix >= BUILT)
+            && let Some(expires) = claims.expires.filter(|_| now.unix >= EARLIEST_PLAUSIBLE_NOW)
             && claims.expires > current.expires
-            && Claims::peek(&current.token).is_none_or(|ours| ours.is_of_a_kind_with(&claims))
+            && Claims::peek(&current.token).is_none_or(|ours| ours.has_same_issuer_and_audience(&claims))
         {
             let lifetime = lifetime_on_disk(&claims, left, now.boot);
             self.file = Some(*file);
@@ -338,9 +339,9 @@ impl<E: TokenEndpoint> Agent<E> {
             self.report_output_change(&Event::OutputReplacedByNewerToken { file: &file.display() });
             return;
         }
-        let good = |token: &Secret| Verdict::of(token, Duration::ZERO, now.unix).is_good();
+        let good = |token: &Secret| TokenFileState::of(token, Duration::ZERO, now.unix).is_valid();
         let contested = found.is_some_and(|(token, _)| good(&token));
-        if self.refresher.displaced(contested, now) {
+        if self.refresher.output_changed(contested, now) {
             let file = self.output.path.clone();
             self.report_output_change(&Event::OutputRestored { file: &file.display() });
         }
@@ -383,7 +384,7 @@ impl<E: TokenEndpoint> Agent<E> {
         if self.refresher.subject_read(file, claims.issued, expires, now) {
             return Ok(());
         }
-        let ago = Human(now.unix.since(expires));
+        let ago = HumanDuration(now.unix.since(expires));
         Err(Failure::new(Code::SubjectTokenExpired, format!("{} expired {ago} ago", path.display())))
     }
 
@@ -411,10 +412,10 @@ impl<E: TokenEndpoint> Agent<E> {
             let fresh = now.boot < old.issued + soonest;
             return if fresh { Ok(*old) } else { Err(Failure::new(Code::TokenUnchanged, "")) };
         }
-        let left = self.refresher.held().and_then(|held| held.left(now.boot));
-        let new = lifetime.left(now.boot).unwrap_or_default();
+        let left = self.refresher.on_disk().and_then(|held| held.remaining(now.boot));
+        let new = lifetime.remaining(now.boot).unwrap_or_default();
         if new <= MIN_REMAINING && left.is_some_and(|left| left > new) {
-            let new = Human(new);
+            let new = HumanDuration(new);
             let detail = format!("it expires in {new}, and the token on disk expires later");
             return Err(Failure::new(Code::TokenExpired, detail));
         }
@@ -443,7 +444,7 @@ impl<E: TokenEndpoint> Agent<E> {
 
     fn refresh_requested(&mut self, signal: &str) {
         let now = self.clock.now();
-        let refresh_in = now.boot.until(self.refresher.signalled(now));
+        let refresh_in = now.boot.until(self.refresher.refresh_requested(now));
         self.reporter.emit(&Event::RefreshRequested { signal: &signal, refresh_in });
     }
 }
@@ -458,7 +459,7 @@ impl CurrentToken {
 /// The lifetime of a token found on disk: its expiry by the wall clock, its length by its own claims. From now on it is
 /// never longer than that, whatever a wrong clock shows.
 fn lifetime_on_disk(claims: &Claims, left: Duration, now: BootTime) -> Lifetime {
-    let length = claims.length().unwrap_or(left);
+    let length = claims.lifetime().unwrap_or(left);
     let expires = now + left.min(length);
     Lifetime { issued: expires - length, expires }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 
-use dexsidecar_core::duration::Human;
+use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::settings::{Command, FIELD_PREFIX, Kind, ORIGINAL, SETTINGS, Setting, nearest};
 use lexopt::{Arg, Parser};
 
@@ -152,7 +152,9 @@ pub fn help(command: Option<Command>) -> String {
         let range = setting.range_text().map_or_else(String::new, |range| format!("; {range}"));
         let _ = writeln!(text, "  --{}{space}{placeholder}{variable}", setting.option);
         let default = match (setting.kind, command) {
-            (Kind::Duration { .. }, Some(command)) => Human(setting.default_duration(command)).to_string(),
+            (Kind::Duration { .. }, Some(command)) => {
+                HumanDuration(setting.default_duration(command)).to_string()
+            }
             _ => setting.default_text(),
         };
         let _ =

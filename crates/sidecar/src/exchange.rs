@@ -7,13 +7,13 @@ use std::path::Path;
 
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Config, Source};
-use dexsidecar_core::duration::Human;
+use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::exchange::{
-    Field, Request, TokenEndpoint, basic_authorization, client_secret_shapes, form,
+    Field, Request, TokenEndpoint, basic_authorization, client_secret_encodings, form,
 };
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::refresher::{Fingerprint, Lifetime};
-use dexsidecar_core::response::{self, Asked};
+use dexsidecar_core::response::{self, RequestContext};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::settings::{BASIC_AUTH, SUBJECT_TOKEN};
 use dexsidecar_core::text_file;
@@ -145,16 +145,16 @@ impl Inputs {
         let answer = endpoint.send(&request, rotation).await?;
         let mut secrets = self.secrets();
         secrets.extend(current.cloned());
-        let asked = Asked {
+        let asked = RequestContext {
             endpoint: &config.endpoint,
             now: asked_at.unix,
             requested_type: config.field("requested_token_type"),
             secrets: &secrets,
         };
         let issued = response::read(&answer, asked)?;
-        let lifetime = Lifetime::starting(asked_at.boot, issued.length);
-        if lifetime.left(clock.now().boot).is_none() {
-            let lives = Human(issued.length);
+        let lifetime = Lifetime::starting(asked_at.boot, issued.lifetime);
+        if lifetime.remaining(clock.now().boot).is_none() {
+            let lives = HumanDuration(issued.lifetime);
             return Err(Failure::new(
                 Code::TokenExpired,
                 format!("its lifetime is {lives}, and the exchange took longer"),
@@ -170,7 +170,7 @@ impl Inputs {
             rest != name || ["connector_id", "client_id", "scope", "audience", "resource"].contains(&name)
         };
         let fields = self.fields.iter().filter(|field| !public(&field.name)).map(|field| field.value.clone());
-        fields.chain(self.client.iter().flat_map(client_secret_shapes)).collect()
+        fields.chain(self.client.iter().flat_map(client_secret_encodings)).collect()
     }
 }
 

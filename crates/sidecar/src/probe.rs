@@ -7,7 +7,7 @@ use dexsidecar_core::config::Probe;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::BootTime;
 use dexsidecar_core::token::LARGEST_ISSUED;
-use dexsidecar_core::token_file::Verdict;
+use dexsidecar_core::token_file::TokenFileState;
 
 use crate::edge::clock::Clock;
 use crate::edge::input_file;
@@ -35,16 +35,16 @@ fn judge_file(file: &Path, min_ttl: Duration, clock: &Clock) -> (bool, String) {
         Err(why) => return (false, format!("cannot be read: {why}")),
     };
     let Ok(text) = String::from_utf8(content) else {
-        return (false, Verdict::NoToken.to_string());
+        return (false, TokenFileState::Malformed.to_string());
     };
     let verdict = judge(file, &Secret::new(text), min_ttl, clock);
-    (verdict.is_good(), verdict.to_string())
+    (verdict.is_valid(), verdict.to_string())
 }
 
 /// Judges the content of a file now.
 #[must_use]
-pub fn judge(file: &Path, content: &Secret, min_ttl: Duration, clock: &Clock) -> Verdict {
-    Verdict::of_file(content, input_file::written(file), min_ttl, clock.now())
+pub fn judge(file: &Path, content: &Secret, min_ttl: Duration, clock: &Clock) -> TokenFileState {
+    TokenFileState::of_file(content, input_file::written(file), min_ttl, clock.now())
 }
 
 /// Polls until every file holds a valid token. `waiting` is called at each poll that finds one invalid, with the sentences

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dexsidecar_core::duration::Human;
+use dexsidecar_core::duration::HumanDuration;
 
 use crate::NEGATIVE;
 
@@ -48,7 +48,8 @@ impl Progress {
 
     /// Shows the reasons after this time of waiting.
     pub(crate) fn waiting(&mut self, reasons: &[String], waited: Duration) {
-        let (waited_for, reasons) = (Human(Duration::from_secs(waited.as_secs())), reasons.join("; "));
+        let (waited_for, reasons) =
+            (HumanDuration(Duration::from_secs(waited.as_secs())), reasons.join("; "));
         if self.terminal {
             eprint(&format!("\r\x1b[Kwaiting for {waited_for}: {reasons}"));
         } else if waited >= self.due {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dexsidecar_core::config::{Config, Output, WriteMode};
-use dexsidecar_core::duration::Human;
+use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::exchange::TokenEndpoint;
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::secret::Secret;
@@ -89,7 +89,7 @@ pub async fn token(
 ) -> Result<Secret, Failure> {
     let valid = |output: &Output| {
         output_file::read(output)
-            .filter(|token| probe::judge(&output.path, token, config.min_ttl, clock).is_good())
+            .filter(|token| probe::judge(&output.path, token, config.min_ttl, clock).is_valid())
     };
     if let Some(token) = config.output.as_ref().and_then(valid) {
         return Ok(token);
@@ -104,8 +104,8 @@ pub async fn token(
         return Ok(token);
     }
     let (issued, _) = inputs.exchange(config, endpoint, clock, 0, None).await?;
-    if issued.length < config.min_ttl {
-        let (lives, asked) = (Human(issued.length), Human(config.min_ttl));
+    if issued.lifetime < config.min_ttl {
+        let (lives, asked) = (HumanDuration(issued.lifetime), HumanDuration(config.min_ttl));
         return Err(Failure::new(
             Code::TokenExpired,
             format!("its lifetime is {lives}, and --min-ttl asks for {asked}"),

@@ -15,7 +15,7 @@ use dexsidecar::edge::token_endpoint::{HttpEndpoint, Proxies, Roots};
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::{Field, Request, TokenEndpoint as _, basic_authorization, form};
 use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Refresher};
-use dexsidecar_core::response::{self, Asked};
+use dexsidecar_core::response::{self, RequestContext};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{BootTime, Now, UnixTime};
@@ -145,11 +145,12 @@ async fn core(clock: Compressed, endpoint: &HttpEndpoint, request: &Request, see
                 seen.borrow_mut().asked.push(clock.since_start().as_secs());
                 let answer = endpoint.send(request, refresher.failures() as usize).await;
                 let (endpoint_url, secrets) = (&request.url, &[]);
-                let asked = Asked { endpoint: endpoint_url, now: now.unix, requested_type: None, secrets };
+                let asked =
+                    RequestContext { endpoint: endpoint_url, now: now.unix, requested_type: None, secrets };
                 match answer.and_then(|answer| response::read(&answer, asked)) {
                     Ok(token) => {
                         // By its length alone: what it says of the hour is not of these cores' time.
-                        refresher.obtained(Lifetime::starting(now.boot, token.length), clock.now());
+                        refresher.obtained(Lifetime::starting(now.boot, token.lifetime), clock.now());
                         seen.borrow_mut().issued += 1;
                     }
                     Err(failure) => {

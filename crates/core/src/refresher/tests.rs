@@ -58,7 +58,7 @@ fn fail(refresher: &mut Refresher, code: Code, when: f64) -> Duration {
 fn the_whole_way_once() {
     let mut refresher = holding(86_400);
     assert_eq!(refresher.health(at(0.0)), Health::Fresh);
-    refresher.keys_rest();
+    refresher.suspend_key_check();
     let (when, step) = wait_for_step(&mut refresher, 0.0);
     assert_eq!((when, step), (57_600.0, Action::Exchange));
 }
@@ -106,7 +106,7 @@ fn a_good_token_outlives_failures_and_its_expiry_is_told_once() {
                 assert_eq!(now, 600.0);
                 told += 1;
             }
-            Action::CheckKeys => refresher.keys_rest(),
+            Action::CheckKeys => refresher.suspend_key_check(),
             other => panic!("{other:?}"),
         }
         (now, step) = wait_for_step(&mut refresher, now);
@@ -191,19 +191,19 @@ fn an_adopted_token_spreads_the_first_exchange() {
 #[test]
 fn a_dying_subject_token_buys_one_more() {
     let mut refresher = holding(86_400);
-    refresher.keys_rest();
+    refresher.suspend_key_check();
     let now = at(0.0);
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
     let (when, step) = wait_for_step(&mut refresher, 0.0);
     // The token is younger than a tenth of its life, and the subject token dies at 600 s.
     assert_eq!((when, step), (57_600.0, Action::Exchange));
     let mut refresher = holding(3_600);
-    refresher.keys_rest();
+    refresher.suspend_key_check();
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
     let (when, step) = wait_for_step(&mut refresher, 0.0);
     assert_eq!(step, Action::Exchange);
     assert!((580.0..600.0).contains(&when), "{when}");
-    assert_eq!(refresher.reason(), Reason::LastChance);
+    assert_eq!(refresher.reason(), Reason::SubjectTokenExpiring);
     fail(&mut refresher, Code::AccessDenied, when);
     assert!(matches!(refresher.step(at(when + 1.0), Jitter::NONE), Action::Wait(_)));
 }
@@ -222,13 +222,13 @@ fn an_expired_subject_token_is_waited_for_and_then_sent() {
 #[test]
 fn a_signal_asks_for_an_exchange_but_not_for_a_storm() {
     let mut refresher = holding(86_400);
-    assert_eq!(refresher.signalled(at(10.0)), at(10.0).boot);
+    assert_eq!(refresher.refresh_requested(at(10.0)), at(10.0).boot);
     assert_eq!(refresher.step(at(10.0), Jitter::NONE), Action::Exchange);
     refresher.obtained(Lifetime::starting(at(10.0).boot, secs(86_400)), at(10.0));
     refresher.published(at(10.0), Jitter::NONE);
     // One that comes too soon is not lost, and further ones are the same one.
-    assert_eq!(refresher.signalled(at(11.0)), at(15.0).boot);
-    assert_eq!(refresher.signalled(at(12.0)), at(15.0).boot);
+    assert_eq!(refresher.refresh_requested(at(11.0)), at(15.0).boot);
+    assert_eq!(refresher.refresh_requested(at(12.0)), at(15.0).boot);
     assert_eq!(wait_for_step(&mut refresher, 12.0), (15.0, Action::Exchange));
 }
 
@@ -239,20 +239,20 @@ fn a_signal_that_was_put_off_is_not_put_off_further() {
         refresher.failed(&failure, INPUTS, at(when), Jitter::NONE)
     };
     let mut refresher = holding(86_400);
-    assert_eq!(refresher.signalled(at(10.0)), at(10.0).boot);
+    assert_eq!(refresher.refresh_requested(at(10.0)), at(10.0).boot);
     refuse(&mut refresher, 10.0);
-    assert_eq!(refresher.signalled(at(11.0)), at(15.0).boot);
+    assert_eq!(refresher.refresh_requested(at(11.0)), at(15.0).boot);
     // Something else leads to an exchange meanwhile; it is refused too, and the next attempt is a long way off.
     refresher.inputs_seen(Fingerprint(2), at(12.0));
     refuse(&mut refresher, 12.0);
-    assert_eq!(refresher.signalled(at(13.0)), at(15.0).boot);
+    assert_eq!(refresher.refresh_requested(at(13.0)), at(15.0).boot);
     assert_eq!(wait_for_step(&mut refresher, 13.0), (15.0, Action::Exchange));
 }
 
 #[test]
 fn a_token_in_hand_is_written_before_the_old_one_is_said_to_have_expired() {
     let mut refresher = holding(3_600);
-    refresher.keys_rest();
+    refresher.suspend_key_check();
     assert_eq!(wait_for_step(&mut refresher, 0.0), (1_800.0, Action::Exchange));
     // The answer takes until after the expiry.
     refresher.obtained(Lifetime::starting(at(1_800.0).boot, secs(3_600)), at(3_601.0));
@@ -273,8 +273,8 @@ fn nothing_in_hand_is_nothing_to_publish() {
     let mut refresher = new();
     assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(60)), at(0.0));
-    refresher.nothing_in_hand();
-    refresher.keys_rest();
+    refresher.discard_pending();
+    refresher.suspend_key_check();
     assert_eq!(wait_for_step(&mut refresher, 0.0), (60.0, Action::Exchange));
 }
 
@@ -310,13 +310,13 @@ fn failures_in_a_row_are_counted() {
 fn a_subject_token_is_another_one_when_its_file_or_its_end_is() {
     let now = at(0.0);
     let chance = |refresher: &mut Refresher| {
-        refresher.keys_rest();
+        refresher.suspend_key_check();
         wait_for_step(refresher, 0.0)
     };
     // A hundred seconds: the last chance is a tenth before the end.
     let mut refresher = holding(86_400 / 2);
     refresher.due = at(99_999.0).boot;
-    refresher.held = None;
+    refresher.on_disk = None;
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(100), now));
     assert_eq!(chance(&mut refresher), (90.0, Action::Exchange));
     // Taken once; but what is in the file now ends later, although nothing else about it changed.
@@ -344,7 +344,7 @@ fn the_last_chance_is_for_a_token_of_some_age_and_ends_with_the_subject() {
         [(5_800, 590.0, true), (5_900, 590.0, true), (5_901, 590.0, false), (3_600, 600.0, false)]
     {
         let mut refresher = holding(held);
-        refresher.keys_rest();
+        refresher.suspend_key_check();
         assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
         let step = refresher.step(at(when), Jitter::NONE);
         assert_eq!(step == Action::Exchange, expected, "{held} s, at {when}: {step:?}");
@@ -354,11 +354,11 @@ fn the_last_chance_is_for_a_token_of_some_age_and_ends_with_the_subject() {
 #[test]
 fn a_second_signal_in_the_same_instant_is_a_second_one() {
     let mut refresher = holding(86_400);
-    assert_eq!(refresher.signalled(at(10.0)), at(10.0).boot);
+    assert_eq!(refresher.refresh_requested(at(10.0)), at(10.0).boot);
     assert_eq!(refresher.step(at(10.0), Jitter::NONE), Action::Exchange);
     refresher.obtained(Lifetime::starting(at(10.0).boot, secs(86_400)), at(10.0));
     refresher.published(at(10.0), Jitter::NONE);
-    assert_eq!(refresher.signalled(at(10.0)), at(15.0).boot);
+    assert_eq!(refresher.refresh_requested(at(10.0)), at(15.0).boot);
 }
 
 #[test]
@@ -369,10 +369,10 @@ fn a_signal_passes_the_bucket_and_nothing_else_does() {
             assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
         }
         if signal {
-            assert_eq!(refresher.signalled(at(0.0)), at(0.0).boot);
+            assert_eq!(refresher.refresh_requested(at(0.0)), at(0.0).boot);
             // One was due already, so it is that one. The next is a signal's own.
             fail(&mut refresher, Code::InvalidClient, 0.0);
-            assert_eq!(refresher.signalled(at(0.0)), at(0.0).boot);
+            assert_eq!(refresher.refresh_requested(at(0.0)), at(0.0).boot);
             assert_eq!(refresher.reason(), Reason::Signal);
         }
         assert_eq!(wait_for_step(&mut refresher, 0.0), (expected, Action::Exchange));
@@ -383,7 +383,7 @@ fn a_signal_passes_the_bucket_and_nothing_else_does() {
 fn what_was_spread_after_a_pause_comes_at_the_expiry_at_the_latest() {
     for (woken, reason, exchange) in [(598.0, Reason::Expired, 600.0), (595.0, Reason::Schedule, 600.0)] {
         let mut refresher = holding(600);
-        refresher.keys_rest();
+        refresher.suspend_key_check();
         let _ = refresher.step(at(0.0), Jitter::NONE);
         let step = refresher.step(at(woken), Jitter::new(1.0));
         assert_eq!(step, Action::Wait(at(600.0).boot));
@@ -396,7 +396,7 @@ fn what_was_spread_after_a_pause_comes_at_the_expiry_at_the_latest() {
 #[test]
 fn a_write_that_fails_makes_it_stale_too() {
     let mut refresher = holding(3_600);
-    assert!(refresher.displaced(true, at(1.0)));
+    assert!(refresher.output_changed(true, at(1.0)));
     fail(&mut refresher, Code::OutputDiskFull, 1.0);
     assert_eq!(refresher.health(at(1.0)), Health::Stale);
 }
@@ -408,7 +408,7 @@ fn what_is_asked_for_while_a_token_waits_to_be_written_is_done_after_it() {
     assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
     refresher.obtained(Lifetime::starting(at(0.0).boot, Duration::from_secs(3_600)), at(0.0));
     fail(&mut refresher, Code::OutputDiskFull, 0.0);
-    refresher.keys_lost(at(0.1), Jitter::NONE);
+    refresher.signing_key_gone(at(0.1), Jitter::NONE);
     assert_eq!(refresher.step(at(0.1), Jitter::NONE), Action::Exchange);
     fail(&mut refresher, Code::ConnectRefused, 0.1);
     assert_eq!(wait_for_step(&mut refresher, 0.1), (0.5, Action::Publish));
@@ -437,7 +437,7 @@ fn an_exchange_that_failed_while_a_token_waited_is_owed_though_the_old_one_expir
     refresher.adopted(Lifetime::starting(at(0.0).boot, secs(70)), at(70.0).unix, at(0.0), Jitter::NONE);
     refresher.obtained(Lifetime::starting(at(1.0).boot, secs(3_600)), at(1.0));
     fail(&mut refresher, Code::OutputDiskFull, 1.0);
-    refresher.keys_lost(at(40.0), Jitter::NONE);
+    refresher.signing_key_gone(at(40.0), Jitter::NONE);
     // The pause would be longer than the old one lives.
     for _ in 0..6 {
         fail(&mut refresher, Code::InvalidClient, 41.0);
@@ -450,8 +450,8 @@ fn an_exchange_that_failed_while_a_token_waited_is_owed_though_the_old_one_expir
 #[test]
 fn of_two_reasons_for_one_instant_the_schedule_s_gives_way() {
     let mut refresher = holding(86_400);
-    refresher.keys_lost(at(57_540.0), Jitter::new(1.0));
-    assert_eq!((refresher.due(), refresher.reason()), (at(57_600.0).boot, Reason::LostKeys));
+    refresher.signing_key_gone(at(57_540.0), Jitter::new(1.0));
+    assert_eq!((refresher.due(), refresher.reason()), (at(57_600.0).boot, Reason::SigningKeyGone));
     // Another that comes for the same instant changes nothing.
     let mut refresher = new();
     let pause = fail(&mut refresher, Code::InvalidClient, 0.0);
@@ -460,7 +460,7 @@ fn of_two_reasons_for_one_instant_the_schedule_s_gives_way() {
     assert_eq!((refresher.due(), refresher.reason()), (at(0.5).boot, Reason::Retry));
     // And one that comes later less so, whatever the reason.
     let mut refresher = holding(86_400);
-    refresher.keys_lost(at(57_590.0), Jitter::new(1.0));
+    refresher.signing_key_gone(at(57_590.0), Jitter::new(1.0));
     assert_eq!((refresher.due(), refresher.reason()), (at(57_600.0).boot, Reason::Schedule));
 }
 
@@ -473,7 +473,7 @@ fn looks_often_while_something_is_about_to_happen() {
     // Nothing else is planned for the next minutes.
     let calm = |length: u64| {
         let mut refresher = holding(length);
-        refresher.keys_rest();
+        refresher.suspend_key_check();
         refresher.due = at(99_999.0).boot;
         refresher
     };
@@ -482,7 +482,7 @@ fn looks_often_while_something_is_about_to_happen() {
     assert_eq!(slice(&mut calm(600), 481.0), 5);
     assert_eq!(slice(&mut calm(120), 10.0), 30, "it never lived longer than two minutes");
     let mut refused = calm(600);
-    refused.refused_with = Some(INPUTS);
+    refused.failed_inputs = Some(INPUTS);
     assert_eq!(slice(&mut refused, 100.0), 5);
     let mut suspect = calm(600);
     assert!(!suspect.subject_read(INPUTS, None, at(0.0).unix, at(1.0)));
@@ -491,7 +491,7 @@ fn looks_often_while_something_is_about_to_happen() {
     assert!(sound.subject_read(INPUTS, None, at(9_000.0).unix, at(1.0)));
     assert_eq!(slice(&mut sound, 100.0), 30);
     let mut unwritten = calm(600);
-    assert!(unwritten.displaced(true, at(100.0)));
+    assert!(unwritten.output_changed(true, at(100.0)));
     unwritten.publish_due = at(200.0).boot;
     assert_eq!(slice(&mut unwritten, 100.0), 5);
 }

@@ -5,7 +5,7 @@
 //! mesh, or the web server at a path where Dex has no token endpoint.
 
 use super::quoting::{quoted, quoted_to};
-use super::{Asked, Members, content_coding, members, with_issued};
+use super::{Members, RequestContext, content_coding, members, with_issued};
 use crate::endpoint_url::EndpointUrl;
 use crate::exchange::Answer;
 use crate::failure::{Code, Failure};
@@ -29,12 +29,12 @@ const CERTIFICATE_DEMANDED: [&str; 3] =
     ["No required SSL certificate was sent", "The SSL certificate error", "Post-Handshake Authentication"];
 
 /// Any status but a success or a redirect. Only where RFC 6749 §5.2 puts an error code is it looked for.
-pub(super) fn refused(answer: &Answer, asked: Asked<'_>) -> Failure {
+pub(super) fn refused(answer: &Answer, context: RequestContext<'_>) -> Failure {
     let status = answer.status;
     let members = members(&answer.body);
     if let Some(members) = members.as_ref().filter(|members| members.error().is_some()) {
-        let secrets = with_issued(members, asked.secrets);
-        let asked = Asked { secrets: &secrets, ..asked };
+        let secrets = with_issued(members, context.secrets);
+        let context = RequestContext { secrets: &secrets, ..context };
         let code = match by_name(status, members) {
             Some(code) if matches!(status, 400 | 401) => Some(code),
             // A server in trouble may give any reason.
@@ -44,15 +44,15 @@ pub(super) fn refused(answer: &Answer, asked: Asked<'_>) -> Failure {
         };
         return Failure::new(
             code.unwrap_or_else(|| by_status(status)),
-            error_and_description(status, members, asked),
+            error_and_description(status, members, context),
         );
     }
     let says = |words: &[&str]| {
         words.iter().any(|words| answer.body.windows(words.len()).any(|part| part == words.as_bytes()))
     };
-    let told = status_and_server(answer, asked);
+    let told = status_and_server(answer, context);
     if says(&TLS_EXPECTED) {
-        return if asked.endpoint.is_tls() {
+        return if context.endpoint.is_tls() {
             // Dex's own words, or those of what stands behind the ingress.
             Failure::new(
                 Code::NotFromDex,
@@ -67,7 +67,7 @@ pub(super) fn refused(answer: &Answer, asked: Asked<'_>) -> Failure {
         return Failure::new(Code::NotFromDex, format!("{told}: {why}"));
     }
     // What cannot be read may be an error of Dex.
-    if let Some(coding) = content_coding(answer, asked).filter(|_| matches!(status, 400 | 401 | 500)) {
+    if let Some(coding) = content_coding(answer, context).filter(|_| matches!(status, 400 | 401 | 500)) {
         return Failure::new(
             Code::AnswerUnusable,
             format!("{told}: its body has the content coding {coding}"),
@@ -111,19 +111,19 @@ fn by_name(status: u16, members: &Members) -> Option<Code> {
 }
 
 /// An OAuth error under the status 200.
-pub(super) fn named(status: u16, members: &Members, asked: Asked<'_>) -> Failure {
+pub(super) fn named(status: u16, members: &Members, context: RequestContext<'_>) -> Failure {
     Failure::new(
         by_name(status, members).unwrap_or(Code::Rejected),
-        error_and_description(status, members, asked),
+        error_and_description(status, members, context),
     )
 }
 
 /// `400 invalid_request: Requested connector does not exist.`
-fn error_and_description(status: u16, members: &Members, asked: Asked<'_>) -> String {
-    let error = quoted(members.error().unwrap_or_default(), asked);
+fn error_and_description(status: u16, members: &Members, context: RequestContext<'_>) -> String {
+    let error = quoted(members.error().unwrap_or_default(), context);
     match members.error_description.as_text() {
         None | Some("") => format!("{status} {error}"),
-        Some(description) => match quoted_to(description, LONGEST_DESCRIPTION, asked) {
+        Some(description) => match quoted_to(description, LONGEST_DESCRIPTION, context) {
             Some(description) => format!("{status} {error}: {description}"),
             None => format!("{status} {error} (its description repeats a secret and is left out)"),
         },
@@ -131,23 +131,23 @@ fn error_and_description(status: u16, members: &Members, asked: Asked<'_>) -> St
 }
 
 /// `502 from nginx`: Dex itself sends no `Server`. A proxy that forwarded the request may be who answered.
-fn status_and_server(answer: &Answer, asked: Asked<'_>) -> String {
+fn status_and_server(answer: &Answer, context: RequestContext<'_>) -> String {
     let proxy = answer
         .through_proxy
         .as_ref()
         .map_or_else(String::new, |proxy| format!(", through the proxy {proxy}"));
     match answer.server.as_deref().map(str::trim) {
         None | Some("") => format!("{}{proxy}", answer.status),
-        Some(server) => format!("{} from {}{proxy}", answer.status, quoted(server, asked)),
+        Some(server) => format!("{} from {}{proxy}", answer.status, quoted(server, context)),
     }
 }
 
 /// A redirect. Its target is shown without user, password, query and fragment, which may repeat what was sent.
-pub(super) fn redirected(answer: &Answer, asked: Asked<'_>) -> Failure {
+pub(super) fn redirected(answer: &Answer, context: RequestContext<'_>) -> Failure {
     let location = answer.location.as_deref().unwrap_or_default().trim();
-    let target = target(location, asked.endpoint);
-    let told = status_and_server(answer, asked)
-        + &target.as_ref().map_or_else(String::new, |target| to(target, asked));
+    let target = target(location, context.endpoint);
+    let told = status_and_server(answer, context)
+        + &target.as_ref().map_or_else(String::new, |target| to(target, context));
     // Argo CD's proxy for Dex replaces each 500 of Dex by this (its util/dex/dex.go).
     if query(location).split('&').any(|pair| pair == "has_sso_error=true") {
         return Failure::new(
@@ -156,17 +156,17 @@ pub(super) fn redirected(answer: &Answer, asked: Asked<'_>) -> Failure {
         );
     }
     let to_https =
-        target.is_some_and(|to| to.is_tls() && !asked.endpoint.is_tls() && to.is_host_of(asked.endpoint));
+        target.is_some_and(|to| to.is_tls() && !context.endpoint.is_tls() && to.is_host_of(context.endpoint));
     let why = if to_https { ": the same host with https" } else { "" };
     Failure::new(Code::Redirected, format!("{told}{why}"))
 }
 
 /// ` to https://dex.example/token`, or as much of it as shows no secret.
-fn to(target: &EndpointUrl, asked: Asked<'_>) -> String {
+fn to(target: &EndpointUrl, context: RequestContext<'_>) -> String {
     let origin = target.origin();
     let path = target.target().split('?').next().unwrap_or_default();
-    quoted_to(&format!("{origin}{path}"), LONGEST_TARGET, asked)
-        .or_else(|| quoted_to(&origin, LONGEST_TARGET, asked))
+    quoted_to(&format!("{origin}{path}"), LONGEST_TARGET, context)
+        .or_else(|| quoted_to(&origin, LONGEST_TARGET, context))
         .map_or_else(
             || " (its target repeats a secret and is left out)".to_owned(),
             |shown| format!(" to {shown}"),

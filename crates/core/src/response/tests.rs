@@ -14,12 +14,12 @@ fn endpoint(url: &str) -> EndpointUrl {
     EndpointUrl::parse(url).unwrap().0
 }
 
-fn asked(secrets: &[Secret]) -> Asked<'_> {
-    Asked { endpoint: &HTTPS, now: UnixTime::from_secs(1_000), requested_type: None, secrets }
+fn context(secrets: &[Secret]) -> RequestContext<'_> {
+    RequestContext { endpoint: &HTTPS, now: UnixTime::from_secs(1_000), requested_type: None, secrets }
 }
 
-fn over_http() -> Asked<'static> {
-    Asked { endpoint: &HTTP, ..asked(&[]) }
+fn over_http() -> RequestContext<'static> {
+    RequestContext { endpoint: &HTTP, ..context(&[]) }
 }
 
 fn answer(status: u16, body: &str) -> Answer {
@@ -27,20 +27,20 @@ fn answer(status: u16, body: &str) -> Answer {
 }
 
 fn code(status: u16, body: &str) -> Code {
-    read(&answer(status, body), asked(&[])).unwrap_err().code
+    read(&answer(status, body), context(&[])).unwrap_err().code
 }
 
 fn length_of(expires_in: &str, token: &str) -> Result<u64, Code> {
     let body = format!(r#"{{"access_token":"{token}","token_type":"bearer"{expires_in}}}"#);
-    read(&answer(200, &body), asked(&[])).map(|t| t.length.as_secs()).map_err(|failure| failure.code)
+    read(&answer(200, &body), context(&[])).map(|t| t.lifetime.as_secs()).map_err(|failure| failure.code)
 }
 
 #[test]
 fn reads_dex_s_success() {
     let body = r#"{"access_token":"eyJ.eyJ.sig","issued_token_type":"urn:ietf:params:oauth:token-type:access_token","token_type":"bearer","expires_in":86399}"#;
-    let token = read(&answer(200, body), asked(&[])).unwrap();
-    assert_eq!((token.token.expose(), token.length.as_secs()), ("eyJ.eyJ.sig", 86_399));
-    assert_eq!(token.other_type, None);
+    let token = read(&answer(200, body), context(&[])).unwrap();
+    assert_eq!((token.token.expose(), token.lifetime.as_secs()), ("eyJ.eyJ.sig", 86_399));
+    assert_eq!(token.differing_type, None);
 }
 
 #[test]
@@ -80,10 +80,10 @@ fn f041_the_token_s_own_word_is_a_cap_and_a_fallback() {
     assert_eq!(length_of(",\"expires_in\":60", an_hour.expose()), Ok(60));
     for (told, other) in [(3_600, false), (3_599, false), (3_240, false), (3_239, true), (3_961, true)] {
         let body = format!(r#"{{"access_token":"{}","expires_in":{told}}}"#, an_hour.expose());
-        let issued = read(&answer(200, &body), asked(&[])).unwrap();
+        let issued = read(&answer(200, &body), context(&[])).unwrap();
         let told = Duration::from_secs(told);
-        assert_eq!(issued.other_length, other.then_some(told), "{told:?} of an hour");
-        assert_eq!(issued.length, told.min(Duration::from_secs(3_600)));
+        assert_eq!(issued.differing_expires_in, other.then_some(told), "{told:?} of an hour");
+        assert_eq!(issued.lifetime, told.min(Duration::from_secs(3_600)));
     }
     assert_eq!(length_of(",\"expires_in\":0", an_hour.expose()), Ok(3600));
     assert_eq!(length_of("", jwt("{}", r#"{"exp":1500}"#).expose()), Ok(500));
@@ -169,15 +169,15 @@ fn a_success_that_is_none_is_never_a_token() {
 #[test]
 fn n_a_is_right_for_an_id_token() {
     let body = r#"{"access_token":"a","token_type":"N_A"}"#;
-    let asked = Asked { requested_type: Some(ID_TOKEN), ..asked(&[]) };
-    assert!(read(&answer(200, body), asked).is_ok());
+    let context = RequestContext { requested_type: Some(ID_TOKEN), ..context(&[]) };
+    assert!(read(&answer(200, body), context).is_ok());
     let other = r#"{"access_token":"a","issued_token_type":"urn:x"}"#;
-    assert_eq!(read(&answer(200, other), asked).unwrap().other_type.as_deref(), Some("urn:x"));
+    assert_eq!(read(&answer(200, other), context).unwrap().differing_type.as_deref(), Some("urn:x"));
     let same = format!(r#"{{"access_token":"a","issued_token_type":"{ID_TOKEN}"}}"#);
-    assert_eq!(read(&answer(200, &same), asked).unwrap().other_type, None);
+    assert_eq!(read(&answer(200, &same), context).unwrap().differing_type, None);
     for unasked in [None, Some("")] {
-        let asked = Asked { requested_type: unasked, ..asked };
-        assert_eq!(read(&answer(200, other), asked).unwrap().other_type, None);
+        let context = RequestContext { requested_type: unasked, ..context };
+        assert_eq!(read(&answer(200, other), context).unwrap().differing_type, None);
     }
 }
 
@@ -186,7 +186,7 @@ fn what_dex_says_is_quoted_bounded_and_without_secrets() {
     let secrets = [Secret::new("eyJhbGciOiJSUzI1NiJ9.payload".to_owned())];
     let told = |description: &str| {
         let body = serde_json::json!({"error": "access_denied", "error_description": description});
-        read(&answer(401, &body.to_string()), asked(&secrets)).unwrap_err().detail
+        read(&answer(401, &body.to_string()), context(&secrets)).unwrap_err().detail
     };
     assert_eq!(told("no\nway"), "401 access_denied: no\\nway");
     assert_eq!(told(&"x".repeat(300)).len(), "401 access_denied: ".len() + 256 + 3);
@@ -202,14 +202,14 @@ fn what_dex_says_is_quoted_bounded_and_without_secrets() {
     let spaced = [Secret::new("a secret with spaces".to_owned())];
     for encoded in ["a+secret+with+spaces", "a%20secret%20with%20spaces"] {
         let body = serde_json::json!({"error": "access_denied", "error_description": encoded});
-        let told = read(&answer(401, &body.to_string()), asked(&spaced)).unwrap_err().detail;
+        let told = read(&answer(401, &body.to_string()), context(&spaced)).unwrap_err().detail;
         assert!(told.ends_with("repeats a secret and is left out)"), "{told}");
     }
     let redirect = Answer {
         location: Some("https://sso.example/login?t=eyJhbGciOiJSUzI1NiJ9".to_owned()),
         ..answer(302, "")
     };
-    assert_eq!(read(&redirect, asked(&secrets)).unwrap_err().detail, "302 to https://sso.example/login");
+    assert_eq!(read(&redirect, context(&secrets)).unwrap_err().detail, "302 to https://sso.example/login");
 }
 
 #[test]
@@ -222,12 +222,12 @@ fn what_is_issued_is_not_quoted_either() {
         (503, format!(r#""error":"x","error_description":"it was {TOKEN}""#)),
     ] {
         let body = format!(r#"{{"access_token":"{TOKEN}",{more}}}"#);
-        let failure = read(&answer(status, &body), asked(&[])).unwrap_err();
+        let failure = read(&answer(status, &body), context(&[])).unwrap_err();
         assert!(!failure.detail.contains("issued") && failure.detail.contains("left out"), "{failure}");
     }
     let body = format!(r#"{{"access_token":"{TOKEN}","issued_token_type":"{TOKEN}"}}"#);
-    let asked = Asked { requested_type: Some(ID_TOKEN), ..asked(&[]) };
-    let other = read(&answer(200, &body), asked).unwrap().other_type.unwrap();
+    let context = RequestContext { requested_type: Some(ID_TOKEN), ..context(&[]) };
+    let other = read(&answer(200, &body), context).unwrap().differing_type.unwrap();
     assert!(other.contains("left out"), "{other}");
 }
 
@@ -236,7 +236,7 @@ fn f022_to_f024_retry_after_in_both_forms() {
     let wait = |header: &str, date: Option<&str>| {
         let answer =
             Answer { retry_after: Some(header.to_owned()), date: date.map(str::to_owned), ..answer(503, "") };
-        read(&answer, asked(&[])).unwrap_err().retry_after.map(|wait| wait.as_secs())
+        read(&answer, context(&[])).unwrap_err().retry_after.map(|wait| wait.as_secs())
     };
     assert_eq!(wait("7", None), Some(7));
     assert_eq!(wait("9".repeat(400).as_str(), None), Some(300));

@@ -27,21 +27,21 @@ impl<E: TokenEndpoint> Agent<E> {
         let now = self.clock.now();
         let found = match published {
             Published::Keys(published) => self.key_check.compare(published, &key_id, now.boot),
-            Published::Unknown => return self.refresher.keys_checked(now, chance::jitter()),
-            Published::Nowhere => {
+            Published::Unknown => return self.refresher.key_check_done(now, chance::jitter()),
+            Published::NotServed => {
                 return self.suspend_key_check("no keys are published beside the token endpoint");
             }
         };
         let key = plain(&key_id, LONGEST_KEY_ID);
         match found {
-            Finding::Published => self.refresher.keys_checked(now, chance::jitter()),
-            Finding::Lost => {
-                self.refresher.keys_lost(now, chance::jitter());
+            Finding::Present => self.refresher.key_check_done(now, chance::jitter()),
+            Finding::Gone => {
+                self.refresher.signing_key_gone(now, chance::jitter());
                 let refresh_in = now.boot.until(self.refresher.due());
                 self.reporter.emit(&Event::SigningKeyNotPublished { key: &key, refresh_in });
             }
-            Finding::Unproven { first } => {
-                self.refresher.keys_prove_nothing(now, chance::jitter());
+            Finding::Inconclusive { first } => {
+                self.refresher.key_check_inconclusive(now, chance::jitter());
                 if first {
                     let cause =
                         &"a cache in front of Dex's keys, or several Dex replicas with memory storage";
@@ -52,7 +52,7 @@ impl<E: TokenEndpoint> Agent<E> {
     }
 
     fn suspend_key_check(&mut self, cause: &str) {
-        self.refresher.keys_rest();
+        self.refresher.suspend_key_check();
         self.keys_url = None;
         if first(&mut self.once.key_check_suspended) {
             self.reporter.emit(&Event::KeyCheckSuspended { cause: &cause });

@@ -126,7 +126,7 @@ impl World {
         let output = config.output.take().unwrap();
         let start = Now {
             boot: BootTime::from_start(Duration::from_secs(9_000)),
-            unix: BUILT + Duration::from_secs(9_000),
+            unix: EARLIEST_PLAUSIBLE_NOW + Duration::from_secs(9_000),
         };
         let clock = Clock::Paused(start, tokio::time::Instant::now());
         let seen = Rc::new(RefCell::new(Seen::default()));
@@ -142,7 +142,7 @@ impl World {
     }
 
     /// Runs the agent for this many seconds. `look` is called every ten seconds with the time and the state of the token file.
-    async fn run(&mut self, seconds: f64, mut look: impl FnMut(f64, Option<Verdict>)) {
+    async fn run(&mut self, seconds: f64, mut look: impl FnMut(f64, Option<TokenFileState>)) {
         let mut nudge = Nudge::install().unwrap();
         let (clock, path, start) =
             (self.clock, self.folder.path().join("token"), tokio::time::Instant::now());
@@ -150,7 +150,8 @@ impl World {
             while start.elapsed().as_secs_f64() < seconds {
                 tokio::time::sleep(Duration::from_secs(10)).await;
                 let content = std::fs::read_to_string(&path).ok().map(Secret::new);
-                let verdict = content.map(|content| Verdict::of(&content, Duration::ZERO, clock.now().unix));
+                let verdict =
+                    content.map(|content| TokenFileState::of(&content, Duration::ZERO, clock.now().unix));
                 look(start.elapsed().as_secs_f64(), verdict);
             }
         };
@@ -175,7 +176,9 @@ fn first_key(_: f64) -> &'static str {
 async fn a_24h_token_costs_at_most_two_exchanges_a_day() {
     let mut world = World::new(&[], |_| Played::Token(86_400, "first"), first_key);
     world
-        .run(10.0 * DAY, |when, verdict| assert!(verdict.is_some_and(Verdict::is_good), "at {when} s"))
+        .run(10.0 * DAY, |when, verdict| {
+            assert!(verdict.is_some_and(TokenFileState::is_valid), "at {when} s")
+        })
         .await;
     let exchanges = world.exchanges().len();
     assert!((15..=19).contains(&exchanges), "{exchanges} in ten days");
@@ -187,7 +190,9 @@ async fn p2_readers_never_see_an_outage_within_the_refresh_margin() {
     let away = |when: f64| when % 3_600.0 > 1_500.0 && when % 3_600.0 < 1_500.0 + 1_740.0;
     let script = move |when| if away(when) { Played::Away } else { Played::Token(3_600, "first") };
     let mut world = World::new(&[], script, first_key);
-    world.run(2.0 * DAY, |when, verdict| assert!(verdict.is_some_and(Verdict::is_good), "at {when} s")).await;
+    world
+        .run(2.0 * DAY, |when, verdict| assert!(verdict.is_some_and(TokenFileState::is_valid), "at {when} s"))
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,11 +203,11 @@ async fn f113_a_new_token_comes_soon_after_an_outage_longer_than_the_lifetime() 
     let (mut expired, mut back) = (None, None);
     world
         .run(41_000.0, |when, verdict| match verdict {
-            Some(Verdict::Expired(_)) => {
+            Some(TokenFileState::Expired(_)) => {
                 expired.get_or_insert(when);
                 assert_eq!(back, None, "at {when} s");
             }
-            Some(Verdict::Good(_)) if expired.is_some() => {
+            Some(TokenFileState::Valid(_)) if expired.is_some() => {
                 back.get_or_insert(when);
             }
             other => assert!(when < 3_600.0 && other.is_some(), "{other:?} at {when} s"),
@@ -279,7 +284,7 @@ async fn f148_a_signing_key_that_is_never_published_costs_one_exchange() {
         |_| Played::Token(7 * 86_400, "first"),
         |_| "of another replica",
     );
-    world.run(0.8 * DAY, |_, verdict| assert!(verdict.is_some_and(Verdict::is_good))).await;
+    world.run(0.8 * DAY, |_, verdict| assert!(verdict.is_some_and(TokenFileState::is_valid))).await;
     assert_eq!(world.exchanges().len(), 2, "{:?}", world.exchanges());
     let keys = world.seen.borrow().keys;
     assert!((20..=40).contains(&keys), "{keys} key checks back off to one an hour");
@@ -294,7 +299,7 @@ async fn f148_replicas_with_separate_keys_cause_no_loop() {
         move |when| Played::Token(7 * 86_400, replica(when + 300.0)),
         replica,
     );
-    world.run(0.8 * DAY, |_, verdict| assert!(verdict.is_some_and(Verdict::is_good))).await;
+    world.run(0.8 * DAY, |_, verdict| assert!(verdict.is_some_and(TokenFileState::is_valid))).await;
     assert!(world.exchanges().len() <= 4, "{:?}", world.exchanges());
 }
 
@@ -320,7 +325,7 @@ async fn f049_a_rotation_of_dex_keys_causes_no_exchange() {
         move |when| Played::Token(3_600, key(when)),
         |when| if when < 3_400.0 { "first" } else { "second" },
     );
-    world.run(20_000.0, |_, verdict| assert!(verdict.is_some_and(Verdict::is_good))).await;
+    world.run(20_000.0, |_, verdict| assert!(verdict.is_some_and(TokenFileState::is_valid))).await;
     assert!(world.exchanges().len() <= 14, "{:?}", world.exchanges());
 }
 
@@ -335,7 +340,7 @@ async fn a_token_issued_at_the_expiry_of_the_old_one_survives_its_removal() {
     let mut world = World::new(&[("DEXSIDECAR_ON_EXPIRY", "remove")], script, first_key);
     world
         .run(300.0, |when, verdict| {
-            let good = verdict.is_some_and(Verdict::is_good);
+            let good = verdict.is_some_and(TokenFileState::is_valid);
             assert!(good || (60.0..80.0).contains(&when), "{verdict:?} at {when} s");
         })
         .await;
@@ -344,11 +349,16 @@ async fn a_token_issued_at_the_expiry_of_the_old_one_survives_its_removal() {
 /// A node whose clock is not set yet: the token on disk is not judged by that clock, and an exchange is made at once.
 #[tokio::test(start_paused = true)]
 async fn f094_a_token_on_disk_is_not_trusted_by_a_clock_in_1970() {
-    for (year, adopted) in [(BUILT + Duration::from_secs(9_000), true), (UnixTime::from_secs(1_000), false)] {
+    for (year, adopted) in
+        [(EARLIEST_PLAUSIBLE_NOW + Duration::from_secs(9_000), true), (UnixTime::from_secs(1_000), false)]
+    {
         let mut world = World::new(&[], |_| Played::Token(3_600, "first"), first_key);
         let start = Now { unix: year, boot: BootTime::from_start(Duration::from_secs(9_000)) };
         world.set_clock(Clock::Paused(start, tokio::time::Instant::now()));
-        let (issued, exp) = (BUILT.as_duration().as_secs(), BUILT.as_duration().as_secs() + 90_000);
+        let (issued, exp) = (
+            EARLIEST_PLAUSIBLE_NOW.as_duration().as_secs(),
+            EARLIEST_PLAUSIBLE_NOW.as_duration().as_secs() + 90_000,
+        );
         let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{issued},"exp":{exp}}}"#));
         std::fs::write(world.folder.path().join("token"), format!("e30.{claims}.sig")).unwrap();
         world.agent.adopt();
@@ -380,7 +390,7 @@ async fn f093_an_adopted_token_expires_by_the_corrected_clock() {
             if when > 600.0 {
                 STEPPED.set(Duration::from_secs(3_600));
             }
-            assert_eq!(verdict.is_some_and(Verdict::is_good), when < 1_800.0, "at {when} s");
+            assert_eq!(verdict.is_some_and(TokenFileState::is_valid), when < 1_800.0, "at {when} s");
         })
         .await;
     let exchanges = world.exchanges();
@@ -444,7 +454,7 @@ async fn a_token_issued_twice_before_it_is_written_keeps_its_lifetime() {
 /// Two sidecars write one file: the token that expires later is kept if both have the same issuer and audience.
 #[tokio::test(start_paused = true)]
 async fn f087_a_later_expiring_token_is_kept_if_issuer_and_audience_are_the_same() {
-    let exp = (BUILT + Duration::from_secs(9_000 + 50_000)).as_duration().as_secs();
+    let exp = (EARLIEST_PLAUSIBLE_NOW + Duration::from_secs(9_000 + 50_000)).as_duration().as_secs();
     for (issuer, kept) in [("", true), (r#","iss":"https://elsewhere""#, false)] {
         let mut world = World::new(&[], |_| Played::Token(3_600, "first"), first_key);
         let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{},"exp":{exp}{issuer}}}"#, exp - 60_000));

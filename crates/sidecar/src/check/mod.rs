@@ -9,7 +9,7 @@ use std::time::Duration;
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Config, Source};
 use dexsidecar_core::diagnosis;
-use dexsidecar_core::duration::Human;
+use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::exchange::{Request, TOKEN_EXCHANGE, TokenEndpoint as _};
 use dexsidecar_core::failure::{Failure, Step, plain};
 use dexsidecar_core::settings::SUBJECT_TOKEN;
@@ -116,10 +116,10 @@ pub async fn run(
     match inputs.exchange(config, endpoint, clock, 0, None).await {
         Ok((issued, _)) => {
             let claims = issued.claims.unwrap_or_default();
-            let expires_in = Human(issued.length);
+            let expires_in = HumanDuration(issued.lifetime);
             let message = format!("issued a token for {}, expires in {expires_in}", names(&claims.audience));
             let other = issued
-                .other_type
+                .differing_type
                 .map(|other| format!("issued_token_type is {other}, not the requested type"));
             steps.ok(Step::Exchange, (message, other.into_iter().collect()));
         }
@@ -165,7 +165,7 @@ fn subject_token(config: &Config, subject: Option<&Claims>, clock: &Clock) -> Fo
     let expiry = claims
         .expires
         .filter(|expires| *expires > now)
-        .map_or_else(String::new, |expires| format!(", expires in {}", Human(now.until(expires))));
+        .map_or_else(String::new, |expires| format!(", expires in {}", HumanDuration(now.until(expires))));
     let message =
         format!("{} from {} for {}{expiry}", plain(who, 120), plain(issuer, 120), names(&claims.audience));
     (message, diagnosis::warnings(claims, now))

@@ -17,7 +17,7 @@ use dexsidecar::edge::token_endpoint::HttpEndpoint;
 use dexsidecar::reporter::{self, Reporter};
 use dexsidecar::token;
 use dexsidecar_core::config;
-use dexsidecar_core::duration::Human;
+use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::settings::{self, Command};
 use tokio::runtime::Runtime;
@@ -126,7 +126,10 @@ pub(crate) async fn token(environment: &Environment) -> Done {
             Err(NEGATIVE)
         }
         Err(_) => {
-            eprint(&format!("dexsidecar: no token within the timeout of {}\n", Human(config.timeout)));
+            eprint(&format!(
+                "dexsidecar: no token within the timeout of {}\n",
+                HumanDuration(config.timeout)
+            ));
             Err(NEGATIVE)
         }
     }

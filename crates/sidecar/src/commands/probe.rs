@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use dexsidecar::edge::signal::Stop;
 use dexsidecar::probe;
-use dexsidecar_core::duration::Human;
+use dexsidecar_core::duration::HumanDuration;
 use tokio::runtime::Runtime;
 
 use super::CLOCK;
@@ -45,7 +45,7 @@ pub(crate) fn wait(
     progress.clear();
     if let Err(reasons) = waited {
         if !reasons.is_empty() {
-            eprint(&format!("timed out after {}:\n{}", Human(probe.timeout), lines(&reasons)));
+            eprint(&format!("timed out after {}:\n{}", HumanDuration(probe.timeout), lines(&reasons)));
         }
         return Err(NEGATIVE);
     }

@@ -10,7 +10,7 @@ use std::fmt::{self, Display, Write as _};
 use std::time::{Duration, SystemTime};
 
 use dexsidecar_core::config::{Level, Log};
-use dexsidecar_core::duration::Human;
+use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::event::{Event, Value};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -128,7 +128,7 @@ fn text(time: Duration, level: Level, event: &Event<'_>) -> String {
     event.fields(|name, value| {
         let value = match value {
             Value::Text(text) => text.to_string(),
-            Value::Duration(duration) => Human(duration).to_string(),
+            Value::Duration(duration) => HumanDuration(duration).to_string(),
             Value::Count(count) => count.to_string(),
         };
         let bare =

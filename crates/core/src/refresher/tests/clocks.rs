@@ -13,7 +13,7 @@ fn stepped(seconds: f64, by: i64) -> Now {
 #[test]
 fn f096_after_a_long_stop_there_is_one_exchange_and_no_burst() {
     let mut refresher = holding(600);
-    refresher.keys_rest();
+    refresher.suspend_key_check();
     let _ = refresher.step(at(0.0), Jitter::NONE);
     let woken = at(10_000.0);
     assert_eq!(refresher.step(woken, Jitter::new(0.5)), Action::Expire);
@@ -27,7 +27,7 @@ fn f096_after_a_long_stop_there_is_one_exchange_and_no_burst() {
 fn f092_f093_a_stepped_wall_clock_changes_no_plan() {
     for step in [3_600, 10 * 365 * 86_400, -3_600, -1_600_000_000_i64] {
         let mut refresher = holding(86_400);
-        refresher.keys_rest();
+        refresher.suspend_key_check();
         let mut now = at(100.0);
         now.unix = UnixTime::from_secs(now.unix.as_duration().as_secs().saturating_add_signed(step));
         assert_eq!(refresher.step(now, Jitter::NONE), Action::Wait(at(130.0).boot), "stepped by {step} s");
@@ -39,7 +39,7 @@ fn f092_f093_a_stepped_wall_clock_changes_no_plan() {
 #[test]
 fn f095_what_was_slept_counts() {
     let mut refresher = holding(3_600);
-    refresher.keys_rest();
+    refresher.suspend_key_check();
     let _ = refresher.step(at(0.0), Jitter::NONE);
     // The machine sleeps over the refresh: one exchange, soon and not at once.
     assert_eq!(refresher.step(at(2_000.0), Jitter::new(0.5)), Action::Wait(at(2_002.5).boot));
@@ -54,7 +54,7 @@ fn a_pause_is_five_seconds_too_much_and_spreads_only_what_is_due() {
     // The refresh is due at 1,800 s; the loop wants to look again after half a minute.
     let stopped_until = |when: f64| {
         let mut refresher = holding(3_600);
-        refresher.keys_rest();
+        refresher.suspend_key_check();
         let _ = refresher.step(at(1_780.0), Jitter::NONE);
         refresher.step(at(when), Jitter::new(1.0))
     };
@@ -62,7 +62,7 @@ fn a_pause_is_five_seconds_too_much_and_spreads_only_what_is_due() {
     assert_eq!(stopped_until(1_805.0), Action::Exchange);
     assert_eq!(stopped_until(1_806.0), Action::Wait(at(1_811.0).boot));
     let mut refresher = holding(86_400);
-    refresher.keys_rest();
+    refresher.suspend_key_check();
     let _ = refresher.step(at(0.0), Jitter::NONE);
     assert_eq!(refresher.step(at(10_000.0), Jitter::new(1.0)), Action::Wait(at(10_030.0).boot));
     assert_eq!(refresher.due(), at(57_600.0).boot);
@@ -74,7 +74,7 @@ fn f092_f093_a_found_token_s_end_is_told_anew_by_a_stepped_clock_and_is_never_la
     let found = || {
         let mut refresher = new();
         refresher.replaced_by(life(3_600), at(3_600.0).unix, at(0.0), Jitter::NONE);
-        refresher.keys_rest();
+        refresher.suspend_key_check();
         assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Wait(at(30.0).boot));
         refresher
     };
@@ -82,7 +82,7 @@ fn f092_f093_a_found_token_s_end_is_told_anew_by_a_stepped_clock_and_is_never_la
     let mut refresher = found();
     assert_eq!(refresher.due(), at(1_800.0).boot);
     let _ = refresher.step(stepped(20.0, 1_700), Jitter::NONE);
-    assert_eq!(refresher.held().map(|held| held.expires), Some(at(1_900.0).boot));
+    assert_eq!(refresher.on_disk().map(|held| held.expires), Some(at(1_900.0).boot));
     assert_eq!((refresher.due(), refresher.reason()), (at(100.0).boot, Reason::Schedule));
     // It had died long ago.
     let mut refresher = found();
@@ -91,22 +91,22 @@ fn f092_f093_a_found_token_s_end_is_told_anew_by_a_stepped_clock_and_is_never_la
     assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Action::Exchange);
     // One that waits to be put back is not put back dead.
     let mut refresher = found();
-    assert!(refresher.displaced(true, at(1.0)));
+    assert!(refresher.output_changed(true, at(1.0)));
     assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Action::Expire);
     // A clock that is set back wins nothing, nor does a little slewing, nor a step for what was issued here.
     let mut refresher = found();
     let _ = refresher.step(stepped(20.0, -9_000), Jitter::NONE);
     let _ = refresher.step(stepped(21.0, -8_996), Jitter::NONE);
-    assert_eq!(refresher.held(), Some(life(3_600)));
+    assert_eq!(refresher.on_disk(), Some(life(3_600)));
     // And set right again it changes no plan.
     let _ = refresher.step(at(22.0), Jitter::new(1.0));
-    assert_eq!((refresher.held(), refresher.due()), (Some(life(3_600)), at(1_800.0).boot));
+    assert_eq!((refresher.on_disk(), refresher.due()), (Some(life(3_600)), at(1_800.0).boot));
     // A try that is owed is not put off by a token that ends sooner,
     let mut refresher = found();
     fail(&mut refresher, Code::ConnectRefused, 1.0);
     let due = refresher.due();
     let _ = refresher.step(stepped(2.0, 1_700), Jitter::NONE);
-    assert_eq!(refresher.held().map(|held| held.expires), Some(at(1_900.0).boot));
+    assert_eq!(refresher.on_disk().map(|held| held.expires), Some(at(1_900.0).boot));
     assert_eq!((refresher.reason(), refresher.due()), (Reason::Retry, due));
     // nor is another asked for while a new one is in hand.
     let mut refresher = found();
@@ -115,10 +115,10 @@ fn f092_f093_a_found_token_s_end_is_told_anew_by_a_stepped_clock_and_is_never_la
     let _ = refresher.step(stepped(1.1, 1_700), Jitter::NONE);
     assert_eq!((refresher.reason(), refresher.due()), (Reason::Schedule, at(7_200.0).boot));
     let mut issued = holding(3_600);
-    let (due, held) = (issued.due(), issued.held());
+    let (due, held) = (issued.due(), issued.on_disk());
     let _ = issued.step(at(10.0), Jitter::NONE);
     let _ = issued.step(stepped(20.0, 9_000), Jitter::NONE);
-    assert_eq!((issued.due(), issued.held()), (due, held));
+    assert_eq!((issued.due(), issued.on_disk()), (due, held));
 }
 
 #[test]

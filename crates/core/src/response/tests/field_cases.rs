@@ -14,17 +14,17 @@ fn redirect(status: u16, location: &str) -> Answer {
     Answer { location: Some(location.to_owned()), ..answer(status, "") }
 }
 
-fn failure(answer: &Answer, asked: Asked<'_>) -> Failure {
-    read(answer, asked).unwrap_err()
+fn failure(answer: &Answer, context: RequestContext<'_>) -> Failure {
+    read(answer, context).unwrap_err()
 }
 
 #[test]
 fn f142_a_wrong_content_encoding_is_ignored_where_the_body_is_the_expected_json() {
     for coding in ["UTF-8", "none", "identity", "IDENTITY", "", "gzip", "br", "deflate, gzip", "aws-chunked"]
     {
-        let issued = read(&coded(200, coding, GOOD), asked(&[])).unwrap();
+        let issued = read(&coded(200, coding, GOOD), context(&[])).unwrap();
         assert_eq!(issued.token.expose(), "abc", "{coding}");
-        let refused = failure(&coded(401, coding, r#"{"error":"invalid_client"}"#), asked(&[]));
+        let refused = failure(&coded(401, coding, r#"{"error":"invalid_client"}"#), context(&[]));
         assert_eq!(refused.code, Code::InvalidClient, "{coding}");
     }
 }
@@ -40,7 +40,7 @@ fn f142_a_body_that_is_not_the_expected_json_is_reported_with_its_content_coding
         ("None", None),
         (" ", None),
     ] {
-        let failure = failure(&coded(200, coding, "\u{1f}\u{8b}\u{8}"), asked(&[]));
+        let failure = failure(&coded(200, coding, "\u{1f}\u{8b}\u{8}"), context(&[]));
         assert_eq!(failure.code, Code::AnswerUnusable);
         let expected = told.map_or_else(
             || "it is not the JSON object that was expected".to_owned(),
@@ -50,26 +50,26 @@ fn f142_a_body_that_is_not_the_expected_json_is_reported_with_its_content_coding
     }
     // Dex's own refusal may be in there.
     for status in [400, 401, 500] {
-        let failure = failure(&coded(status, "gzip", "\u{1f}\u{8b}\u{8}"), asked(&[]));
+        let failure = failure(&coded(status, "gzip", "\u{1f}\u{8b}\u{8}"), context(&[]));
         assert_eq!(failure.code, Code::AnswerUnusable);
         assert_eq!(failure.detail, format!("{status}: its body has the content coding gzip"));
     }
-    assert_eq!(failure(&coded(503, "gzip", "\u{1f}\u{8b}\u{8}"), asked(&[])).code, Code::Unavailable);
-    assert_eq!(failure(&coded(413, "gzip", "\u{1f}\u{8b}\u{8}"), asked(&[])).code, Code::NotFromDex);
+    assert_eq!(failure(&coded(503, "gzip", "\u{1f}\u{8b}\u{8}"), context(&[])).code, Code::Unavailable);
+    assert_eq!(failure(&coded(413, "gzip", "\u{1f}\u{8b}\u{8}"), context(&[])).code, Code::NotFromDex);
 }
 
 #[test]
 fn f143_an_empty_error_beside_a_token_is_none() {
     for error in [r#""""#, r#"" ""#, r#""\t\n""#, "null", "false", "0", "[]", "{}", r#"{"code":7}"#] {
         let body = format!(r#"{{"access_token":"abc","expires_in":60,"error":{error}}}"#);
-        assert_eq!(read(&answer(200, &body), asked(&[])).unwrap().token.expose(), "abc", "{error}");
+        assert_eq!(read(&answer(200, &body), context(&[])).unwrap().token.expose(), "abc", "{error}");
         let described = format!(r#"{{"access_token":"abc","error":{error},"error_description":""}}"#);
-        assert!(read(&answer(200, &described), asked(&[])).is_ok(), "{error}");
+        assert!(read(&answer(200, &described), context(&[])).is_ok(), "{error}");
         assert_eq!(code(200, &format!(r#"{{"error":{error}}}"#)), Code::TokenMissing, "{error}");
     }
     for error in ["access_denied", "Access denied", "x"] {
         let body = format!(r#"{{"access_token":"abc","error":"{error}"}}"#);
-        assert!(read(&answer(200, &body), asked(&[])).is_err(), "{error}");
+        assert!(read(&answer(200, &body), context(&[])).is_err(), "{error}");
     }
 }
 
@@ -102,7 +102,7 @@ fn f144_argo_cd_s_redirect_in_place_of_a_500_is_trouble_of_dex() {
         (303, "/login?return_url=%2Fapplications&has_sso_error=true"),
         (303, "/login?has_sso_error=true&return_url=https%3A%2F%2Fargocd.example#top"),
     ] {
-        let failure = failure(&redirect(status, location), asked(&[]));
+        let failure = failure(&redirect(status, location), context(&[]));
         assert_eq!(failure.code, Code::ServerError, "{location}");
         assert_eq!((failure.entry().retry, failure.entry().owner), (RetryClass::Network, Owner::DexOperator));
         assert!(failure.detail.starts_with(&format!("{status} to https://")), "{failure}");
@@ -116,7 +116,7 @@ fn f144_argo_cd_s_redirect_in_place_of_a_500_is_trouble_of_dex() {
         "/has_sso_error=true",
         "/login#?has_sso_error=true",
     ] {
-        assert_eq!(failure(&redirect(303, location), asked(&[])).code, Code::Redirected, "{location}");
+        assert_eq!(failure(&redirect(303, location), context(&[])).code, Code::Redirected, "{location}");
     }
 }
 
@@ -140,11 +140,11 @@ fn f144_a_redirect_s_target_is_shown_without_user_query_and_fragment() {
         ("/\r\nforged", "302"),
         ("\u{fffd}", r"302 to https://dex.example/dex/\u{fffd}"),
     ] {
-        let failure = failure(&redirect(302, location), asked(&[]));
+        let failure = failure(&redirect(302, location), context(&[]));
         assert_eq!((failure.code, failure.detail.as_str()), (Code::Redirected, shown), "{location}");
     }
-    assert_eq!(failure(&answer(302, ""), asked(&[])).detail, "302");
-    let long = failure(&redirect(302, &format!("/{}", "x".repeat(5_000))), asked(&[])).detail;
+    assert_eq!(failure(&answer(302, ""), context(&[])).detail, "302");
+    let long = failure(&redirect(302, &format!("/{}", "x".repeat(5_000))), context(&[])).detail;
     assert_eq!((long.len(), long.ends_with("xxx...")), ("302 to ".len() + 200 + 3, true), "{long}");
 }
 
@@ -156,7 +156,7 @@ fn f144_a_redirect_s_path_or_host_that_repeats_a_secret_is_left_out() {
         ("https://sso.example/%63anarycanarycanary?x", "302 to https://sso.example"),
         ("https://canarycanarycanary.example/login", "302 (its target repeats a secret and is left out)"),
     ] {
-        assert_eq!(failure(&redirect(302, location), asked(&secrets)).detail, shown, "{location}");
+        assert_eq!(failure(&redirect(302, location), context(&secrets)).detail, shown, "{location}");
     }
 }
 
@@ -180,7 +180,7 @@ fn f144_a_redirect_to_https_of_the_same_host_says_so() {
             );
             assert!(failure.entry().fix.contains("https://"));
         }
-        assert!(!failure(&redirect(301, location), asked(&[])).detail.ends_with(https), "{location}");
+        assert!(!failure(&redirect(301, location), context(&[])).detail.ends_with(https), "{location}");
     }
 }
 
@@ -191,16 +191,21 @@ fn f145_an_answer_without_an_oauth_error_has_the_network_s_delays() {
         ["", "<html>", "404 page not found\n", "{}", r#"{"message":"no Route matched"}"#, "null", "\"x\""];
     for status in (100..200).chain(201..1_000) {
         for page in pages {
-            for (answer, asked) in
-                [(answer(status, page), asked(&[])), (redirect(status, "https://sso.example/"), over_http())]
-            {
-                let failure = failure(&answer, asked);
+            for (answer, context) in [
+                (answer(status, page), context(&[])),
+                (redirect(status, "https://sso.example/"), over_http()),
+            ] {
+                let failure = failure(&answer, context);
                 assert_eq!(failure.entry().retry, RetryClass::Network, "{status} {page}: {}", failure.code);
             }
         }
     }
     for page in pages {
-        assert_eq!(failure(&answer(200, page), asked(&[])).entry().retry, RetryClass::Network, "200 {page}");
+        assert_eq!(
+            failure(&answer(200, page), context(&[])).entry().retry,
+            RetryClass::Network,
+            "200 {page}"
+        );
     }
 }
 
@@ -241,7 +246,7 @@ fn f146_pages_of_what_stands_in_front_of_dex_are_not_taken_for_dex_s() {
         (999, "", Code::NotFromDex),
         (101, "", Code::NotFromDex),
     ] {
-        let failure = failure(&answer(status, body), asked(&[]));
+        let failure = failure(&answer(status, body), context(&[]));
         assert_eq!(failure.code, expected, "{status} {body}");
         // A wrong path is as likely there.
         let not_found = expected == Code::EndpointNotFound;
@@ -281,7 +286,7 @@ fn f146_an_error_that_is_no_oauth_error_code_is_not_taken_for_dex_s() {
         (500, "invalid_client", Code::ServerError),
         (503, "temporarily_unavailable", Code::Unavailable),
     ] {
-        let failure = failure(&answer(status, &format!(r#"{{"error":"{error}"}}"#)), asked(&[]));
+        let failure = failure(&answer(status, &format!(r#"{{"error":"{error}"}}"#)), context(&[]));
         assert_eq!(failure.code, expected, "{status} {error}");
         assert!(failure.detail.contains(error), "{failure}");
     }
@@ -295,7 +300,7 @@ fn f146_a_client_certificate_that_is_demanded_is_named() {
         (496, "No required SSL certificate was sent"),
         (403, "Reason: Cannot perform Post-Handshake Authentication.<br />"),
     ] {
-        let failure = failure(&answer(status, body), asked(&[]));
+        let failure = failure(&answer(status, body), context(&[]));
         assert_eq!(failure.code, Code::NotFromDex, "{status} {body}");
         assert!(failure.detail.contains("it demands a client certificate"), "{failure}");
     }
@@ -313,7 +318,7 @@ fn f146_the_server_that_names_itself_is_quoted() {
         (302, "openresty", "302 from openresty"),
     ] {
         let answer = Answer { server: Some(server.to_owned()), ..answer(status, "<html>") };
-        assert_eq!(failure(&answer, asked(&secrets)).detail, detail);
+        assert_eq!(failure(&answer, context(&secrets)).detail, detail);
     }
 }
 
@@ -321,7 +326,7 @@ fn f146_the_server_that_names_itself_is_quoted() {
 fn f146_retry_after_is_honoured_whoever_asks_for_it() {
     for status in [302, 400, 403, 404, 408, 413, 429, 500, 503] {
         let answer = Answer { retry_after: Some("7".to_owned()), ..answer(status, "<html>") };
-        assert_eq!(failure(&answer, asked(&[])).retry_after, Some(Duration::from_secs(7)), "{status}");
+        assert_eq!(failure(&answer, context(&[])).retry_after, Some(Duration::from_secs(7)), "{status}");
     }
 }
 
@@ -340,7 +345,7 @@ fn f147_servers_that_expect_tls_are_known_by_their_words() {
         let answer = answer(400, words);
         assert_eq!(failure(&answer, over_http()).code, Code::TlsExpected, "{server}");
         // Over TLS it is what stands in front that sends plain http on.
-        let behind = failure(&answer, asked(&[]));
+        let behind = failure(&answer, context(&[]));
         assert_eq!(behind.code, Code::NotFromDex, "{server}");
         assert!(behind.detail.contains("plain http was sent on"), "{behind}");
     }

@@ -25,7 +25,7 @@ async fn f057_f058_the_last_known_subject_token_is_used_until_it_expires() {
     for (what, lose) in losses.into_iter().filter(|(what, _)| !root || *what != "forbidden") {
         let folder = tempfile::tempdir().unwrap();
         let subject = folder.path().join("subject");
-        let exp = (BUILT + Duration::from_secs(9_000 + 20_000)).as_duration().as_secs();
+        let exp = (EARLIEST_PLAUSIBLE_NOW + Duration::from_secs(9_000 + 20_000)).as_duration().as_secs();
         let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{},"exp":{exp}}}"#, exp - 20_000));
         fs::write(&subject, format!("e30.{claims}.sig")).unwrap();
         let named = [
@@ -42,7 +42,7 @@ async fn f057_f058_the_last_known_subject_token_is_used_until_it_expires() {
                 }
                 // The last known subject token works until 20,000 s; the last issued token is valid for half an hour to an
                 // hour more.
-                let good = verdict.is_some_and(Verdict::is_good);
+                let good = verdict.is_some_and(TokenFileState::is_valid);
                 assert!(good || when > 21_700.0, "{what}: expired at {when} s");
                 assert!(!good || when < 23_620.0, "{what}: good at {when} s, which nobody can have bought");
             })

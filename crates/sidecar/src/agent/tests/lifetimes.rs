@@ -6,7 +6,7 @@ use super::*;
 async fn f035_a_token_without_expiry_is_assumed_to_live_15_minutes() {
     let opaque = r#"{"access_token":"abc","token_type":"bearer"}"#;
     let mut world = World::new(&[], move |_| Played::Answer(200, opaque), first_key);
-    world.run(460.0, |_, verdict| assert!(verdict.is_some_and(Verdict::is_good))).await;
+    world.run(460.0, |_, verdict| assert!(verdict.is_some_and(TokenFileState::is_valid))).await;
     // Half of fifteen minutes, with jitter of up to 15 % earlier; then the same token again, which is no better.
     let exchanges = world.exchanges();
     assert!((380.0..=450.0).contains(&exchanges[1]) && exchanges.len() <= 10, "{exchanges:?}");
@@ -27,7 +27,9 @@ async fn f039_tokens_about_to_expire_stay_within_the_rate_limit() {
 async fn f039_a_token_about_to_expire_never_replaces_a_better_one() {
     let script = |when| Played::Token(if when < 10.0 { 3_600 } else { 5 }, "first");
     let mut world = World::new(&[], script, first_key);
-    world.run(3_500.0, |when, verdict| assert!(verdict.is_some_and(Verdict::is_good), "at {when} s")).await;
+    world
+        .run(3_500.0, |when, verdict| assert!(verdict.is_some_and(TokenFileState::is_valid), "at {when} s"))
+        .await;
     let asked = world.exchanges().len();
     assert!(asked > 2, "it goes on asking for a better one");
     assert_eq!(world.agent.refresher.failures() as usize, asked - 1, "each is a failure");
@@ -53,7 +55,9 @@ async fn f040_the_same_token_again_is_a_failure_within_the_rate_limit() {
 async fn f052_a_shortened_lifetime_is_applied_from_the_next_token_on() {
     let script = |when| Played::Token(if when < 80_000.0 { 86_400 } else { 600 }, "first");
     let mut world = World::new(&[], script, first_key);
-    world.run(3.0 * DAY, |when, verdict| assert!(verdict.is_some_and(Verdict::is_good), "at {when} s")).await;
+    world
+        .run(3.0 * DAY, |when, verdict| assert!(verdict.is_some_and(TokenFileState::is_valid), "at {when} s"))
+        .await;
 }
 
 #[tokio::test(start_paused = true)]

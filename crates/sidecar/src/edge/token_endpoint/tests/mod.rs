@@ -60,8 +60,8 @@ impl Client {
             Ok(_) => String::new(),
             Err(failure) => format!("{failure} {failure:?}"),
         };
-        assert!(!Secret::new(SUBJECT.to_owned()).shows_in(&told), "{told}");
-        assert!(!Secret::new(BASIC[6..].to_owned()).shows_in(&told), "{told}");
+        assert!(!Secret::new(SUBJECT.to_owned()).appears_in(&told), "{told}");
+        assert!(!Secret::new(BASIC[6..].to_owned()).appears_in(&told), "{told}");
         outcome
     }
 
