@@ -1,6 +1,8 @@
-//! An unverified look into a JSON Web Token: for times and names, never for trust (RFC 8725).
+//! Reads the claims of a JSON Web Token without verifying its signature.
 //!
-//! Best effort and bounded: what cannot be read is absent, and the token counts as opaque.
+//! The claims give times and names for schedules and messages. No decision about trust depends on
+//! them (RFC 8725). Reading is bounded; a claim that cannot be read is absent, and a token that
+//! cannot be read is opaque.
 
 use std::fmt;
 
@@ -15,23 +17,25 @@ use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::token::LARGEST_ISSUED;
 
-/// No segment longer than this is looked at, in characters: no token is longer either.
-const LONGEST_SEGMENT: usize = LARGEST_ISSUED;
+/// The longest segment that is decoded, in characters: a whole token is no longer either.
+const MAX_SEGMENT: usize = LARGEST_ISSUED;
 
-/// No more audiences than this are kept.
-const MOST_AUDIENCES: usize = 64;
+/// The most audiences that are kept. Kubernetes and Dex issue a few; the bound keeps a hostile
+/// token from filling the memory.
+const MAX_AUDIENCES: usize = 64;
 
-/// A NumericDate from here on (the year 5138) is taken for milliseconds or nonsense, and ignored (F41).
-const LATEST: f64 = 1e11;
+/// The end of the accepted range of a NumericDate, in seconds: the year 5138. A larger number is
+/// most likely in milliseconds, and is ignored (F41).
+const MAX_NUMERIC_DATE: f64 = 1e11;
 
-/// What a token says of itself. Nobody has checked the signature.
+/// The claims of a token. Nobody has verified its signature.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Claims {
     /// `iss`.
     pub issuer: Option<String>,
     /// `sub`.
     pub subject: Option<String>,
-    /// `aud`, one or several.
+    /// `aud`: one or several audiences, at most 64.
     pub audience: Vec<String>,
     /// `exp`.
     pub expires: Option<UnixTime>,
@@ -39,12 +43,12 @@ pub struct Claims {
     pub not_before: Option<UnixTime>,
     /// `iat`.
     pub issued: Option<UnixTime>,
-    /// `kid` of the header: which key signed.
+    /// `kid` of the header: the id of the key that signed the token.
     pub key_id: Option<String>,
 }
 
 impl Claims {
-    /// Looks into a token. Nothing when it is no JSON Web Token.
+    /// Reads the claims of a token. `None` if it is not a signed JSON Web Token (RFC 7515 §3.1).
     #[must_use]
     pub fn peek(token: &Secret) -> Option<Self> {
         let mut segments = token.expose().split('.');
@@ -58,20 +62,21 @@ impl Claims {
             issuer: text(&payload.iss),
             subject: text(&payload.sub),
             audience: payload.aud.0,
-            expires: date(&payload.exp),
-            not_before: date(&payload.nbf),
-            issued: date(&payload.iat),
+            expires: numeric_date(&payload.exp),
+            not_before: numeric_date(&payload.nbf),
+            issued: numeric_date(&payload.iat),
             key_id: text(&header.kid),
         })
     }
 
-    /// Whether both are from the same issuer and for the same audience, so that one can stand for the other.
+    /// True if both tokens have the same issuer and the same audience, so that a reader accepts
+    /// either of them.
     #[must_use]
     pub fn has_same_issuer_and_audience(&self, other: &Self) -> bool {
         self.issuer == other.issuer && self.audience == other.audience
     }
 
-    /// `exp - iat`, where both are there and in order.
+    /// `exp - iat`. `None` if one of them is missing, or `exp` is not later than `iat`.
     #[must_use]
     pub fn lifetime(&self) -> Option<std::time::Duration> {
         let (issued, expires) = (self.issued?, self.expires?);
@@ -79,14 +84,14 @@ impl Claims {
     }
 }
 
-/// What matters of a header; everything else is read over, however much of it there is.
+/// The member of the header that is used. Other members are skipped and not kept.
 #[derive(Deserialize)]
 struct Header {
     #[serde(default)]
     kid: Member,
 }
 
-/// What matters of a payload.
+/// The members of the payload that are used. Other members are skipped and not kept.
 #[derive(Deserialize)]
 struct Payload {
     #[serde(default)]
@@ -103,7 +108,7 @@ struct Payload {
     iat: Member,
 }
 
-/// One text, or a list of them.
+/// `aud` is a string or a list of strings (RFC 7519 §4.1.3). Any other value counts as no audience.
 #[derive(Default)]
 struct Audience(Vec<String>);
 
@@ -124,7 +129,7 @@ impl<'de> Deserialize<'de> for Audience {
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Audience, A::Error> {
                 let mut several = Vec::new();
                 while let Some(member) = list.next_element::<Member>()? {
-                    several.extend(text(&member).filter(|_| several.len() < MOST_AUDIENCES));
+                    several.extend(text(&member).filter(|_| several.len() < MAX_AUDIENCES));
                 }
                 Ok(Audience(several))
             }
@@ -158,9 +163,10 @@ impl<'de> Deserialize<'de> for Audience {
     }
 }
 
-/// A segment that is an object; serde would take a list for one of these, too.
+/// Decodes a segment that holds a JSON object. The opening brace is checked here because serde
+/// also deserializes a struct from an array.
 fn object<T: for<'de> Deserialize<'de>>(segment: &str) -> Option<T> {
-    if segment.len() > LONGEST_SEGMENT {
+    if segment.len() > MAX_SEGMENT {
         return None;
     }
     let json = Zeroizing::new(URL_SAFE_NO_PAD.decode(segment.trim_end_matches('=')).ok()?);
@@ -171,9 +177,9 @@ fn text(member: &Member) -> Option<String> {
     member.as_text().map(str::to_owned)
 }
 
-fn date(member: &Member) -> Option<UnixTime> {
+fn numeric_date(member: &Member) -> Option<UnixTime> {
     let Member::Number(seconds) = member else { return None };
-    (0.0..LATEST)
+    (0.0..MAX_NUMERIC_DATE)
         .contains(seconds)
         .then(|| UnixTime::since_epoch(std::time::Duration::from_secs_f64(*seconds)))
 }
@@ -182,14 +188,14 @@ fn date(member: &Member) -> Option<UnixTime> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A token with this header and payload, and no valid signature.
+    /// A token with this header and payload and an invalid signature.
     pub(crate) fn jwt(header: &str, payload: &str) -> Secret {
         let (header, payload) = (URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
         Secret::new(format!("{header}.{payload}.c2lnbmF0dXJl"))
     }
 
     #[test]
-    fn f087_two_are_of_a_kind_by_issuer_and_audience() {
+    fn f087_tokens_are_comparable_only_with_the_same_issuer_and_audience() {
         let of = |issuer: &str, audience: &str| Claims {
             issuer: Some(issuer.to_owned()),
             audience: vec![audience.to_owned()],
@@ -205,7 +211,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn reads_a_service_account_token() {
+    fn the_claims_of_a_service_account_token_are_read() {
         let token = jwt(
             r#"{"alg":"RS256","kid":"k1"}"#,
             r#"{"iss":"https://kubernetes.default.svc","sub":"system:serviceaccount:a:b","aud":["dex"],
@@ -219,7 +225,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn f041_odd_claims_are_absent_rather_than_wrong() {
+    fn f041_an_invalid_claim_counts_as_absent() {
         for (payload, expires) in [
             (r#"{"exp":1700000000000}"#, None), // milliseconds
             (r#"{"exp":"2000"}"#, None),
@@ -238,8 +244,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn f042_a_segment_is_read_up_to_its_limit() {
-        // Four characters for three bytes: 196,608 bytes are 262,144 characters.
+    fn f042_a_segment_longer_than_the_limit_is_not_read() {
+        // base64 has four characters for three bytes: 196,608 bytes are 262,144 characters.
         for (bytes, read) in [(2_000, true), (196_608, true), (196_609, false)] {
             let payload = format!("{{\"exp\":1{}}}", " ".repeat(bytes - 9));
             assert_eq!(payload.len(), bytes);
@@ -248,7 +254,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_not_looked_for_is_read_over_and_an_audience_may_be_anything() {
+    fn other_members_are_skipped_and_an_audience_of_any_json_type_is_accepted() {
         let of = |aud: &str| {
             let payload = format!(r#"{{"x":[{{"y":{{}}}},[[0]]],"aud":{aud},"exp":2000}}"#);
             let claims = Claims::peek(&jwt(r#"{"kid":7,"jwk":{"k":[]}}"#, &payload)).unwrap();
@@ -261,11 +267,11 @@ pub(crate) mod tests {
             assert!(of(none).is_empty(), "{none}");
         }
         let many = format!("[{}\"last\"]", "\"dex\",".repeat(200));
-        assert_eq!(of(&many), ["dex"; MOST_AUDIENCES]);
+        assert_eq!(of(&many), ["dex"; MAX_AUDIENCES]);
     }
 
     #[test]
-    fn f042_what_is_no_token_is_opaque() {
+    fn f042_a_text_that_is_not_a_json_web_token_is_opaque() {
         for text in ["", "opaque", "a.b", "a.b.c.d.e", "!.!.!", "e30.W10.x", "..", "e30.e30.x.y"] {
             assert_eq!(Claims::peek(&Secret::new(text.to_owned())), None, "{text}");
         }

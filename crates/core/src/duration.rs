@@ -1,11 +1,14 @@
-//! Durations as Go writes them: `1h30m`, `1.5h`, `250ms`. The original's settings are in this notation.
+//! Durations in Go's notation, such as `1h30m`, `1.5h` and `250ms`.
+//!
+//! The settings of the original (miscord-dev/dexsidecar) use this notation.
 
 use std::fmt;
 use std::time::Duration;
 
-/// The longest that is accepted, like Go's `time.Duration`: about 292 years.
+/// The longest duration that is accepted: the range of Go's `time.Duration`, about 292 years.
 const LONGEST: Duration = Duration::from_nanos(i64::MAX as u64);
 
+/// The units of Go's `time.ParseDuration`, in nanoseconds.
 const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", 1_000),
@@ -17,18 +20,18 @@ const UNITS: [(&str, u64); 8] = [
     ("h", 3_600_000_000_000),
 ];
 
-/// Why a text is no duration. Its words complete the sentence "NAME …".
+/// Why a text is not a duration. The `Display` text follows the name of the setting: "NAME is empty".
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NotADuration {
-    /// There is nothing.
+    /// The text is empty.
     Empty,
-    /// A number stands alone, as `10`; Go wants a unit.
+    /// A number has no unit, as in `10`.
     NoUnit,
-    /// It begins with a minus.
+    /// The text begins with a minus sign.
     Negative,
-    /// More than about 292 years.
+    /// The duration exceeds 292 years.
     TooLong,
-    /// Anything else.
+    /// Any other text that Go does not accept.
     Malformed,
 }
 
@@ -44,11 +47,12 @@ impl fmt::Display for NotADuration {
     }
 }
 
-/// Reads a duration as Go's `time.ParseDuration` does, except that negative ones are refused: no setting of
-/// ours has a use for one.
+/// Parses a duration as Go's `time.ParseDuration` does. Negative durations are refused, because no
+/// setting has a use for one.
 ///
 /// # Errors
-/// What is wrong with it, never quoting it.
+/// [`NotADuration`], which never quotes the text: `Empty`, `NoUnit`, `Negative`, `TooLong` or
+/// `Malformed`.
 pub fn parse(text: &str) -> Result<Duration, NotADuration> {
     if text.is_empty() {
         return Err(NotADuration::Empty);
@@ -72,7 +76,7 @@ pub fn parse(text: &str) -> Result<Duration, NotADuration> {
     }
 }
 
-/// One number with its unit, and what follows it.
+/// The first number with its unit, and the rest of the text.
 fn element(text: &str) -> Result<(Duration, &str), NotADuration> {
     let (whole, rest) = digits(text);
     let (fraction, rest) = match rest.strip_prefix('.') {
@@ -90,14 +94,15 @@ fn element(text: &str) -> Result<(Duration, &str), NotADuration> {
     let (_, nanos) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(NotADuration::Malformed)?;
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| NotADuration::TooLong)? };
     let whole = whole.checked_mul(*nanos).ok_or(NotADuration::TooLong)?;
-    Ok((Duration::from_nanos(whole).saturating_add(part_of(fraction, *nanos)), rest))
+    Ok((Duration::from_nanos(whole).saturating_add(fraction_of(fraction, *nanos)), rest))
 }
 
-/// The fraction `0.DIGITS` of a unit, in whole nanoseconds, rounded down.
-fn part_of(digits: &str, unit: u64) -> Duration {
+/// The fraction `0.DIGITS` of a unit of this many nanoseconds, rounded down to a whole nanosecond.
+fn fraction_of(digits: &str, unit: u64) -> Duration {
     let mut scale = 1_u128;
     let mut value = 0_u128;
-    // Nineteen digits resolve far less than a nanosecond of an hour.
+    // An hour has 3.6e12 ns. Nineteen digits resolve less than a nanosecond of it, and the products
+    // below fit into 128 bits.
     for digit in digits.bytes().take(19) {
         value = value * 10 + u128::from(digit - b'0');
         scale *= 10;
@@ -106,11 +111,12 @@ fn part_of(digits: &str, unit: u64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
+/// The digits at the start of the text, and the rest.
 fn digits(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-/// A duration for a person: the two largest units that matter, as `15h36m`, `4m30s`, `12s`, `250ms`.
+/// Displays a duration with its two largest units, such as `15h36m`, `4m30s`, `12s` or `250ms`.
 #[derive(Clone, Copy, Debug)]
 pub struct HumanDuration(pub Duration);
 
@@ -138,9 +144,9 @@ impl fmt::Display for HumanDuration {
 mod tests {
     use super::*;
 
-    /// Inputs and results of Go's `time.ParseDuration`.
+    /// The inputs and results are those of Go's `time.ParseDuration`.
     #[test]
-    fn reads_what_go_reads() {
+    fn go_s_durations_have_the_same_value_here() {
         for (text, nanos) in [
             ("0", 0),
             ("5s", 5_000_000_000),
@@ -162,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_go_refuses_and_says_why() {
+    fn texts_that_go_refuses_are_refused_with_the_reason() {
         for (text, why) in [
             ("", NotADuration::Empty),
             ("3600", NotADuration::NoUnit),
@@ -183,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn speaks_to_people() {
+    fn a_displayed_duration_has_its_two_largest_units() {
         for (secs, text) in
             [(0, "0s"), (12, "12s"), (60, "1m"), (270, "4m30s"), (56_160, "15h36m"), (90_000, "1d1h")]
         {

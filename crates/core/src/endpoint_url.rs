@@ -1,4 +1,7 @@
-//! The address of the token endpoint: https, or plain http where that is acceptable, or it does not exist.
+//! The URL of the token endpoint, and which hosts are public.
+//!
+//! A value of [`EndpointUrl`] has the scheme `https` or `http`. `config` decides whether plain http
+//! is acceptable for its host.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,29 +10,34 @@ use http::Uri;
 
 use crate::secret::Secret;
 
-/// Where a token endpoint is. Cannot hold user or password: [`EndpointUrl::parse`] hands those out apart.
+/// The URL of a token endpoint. It never holds a user or a password: [`EndpointUrl::parse`] returns
+/// those separately.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct EndpointUrl {
+    /// The scheme is https.
     tls: bool,
+    /// A name or an address. An IPv6 address stands here without brackets.
     host: String,
     port: u16,
+    /// Path and query, without the fragment.
     target: String,
 }
 
-/// Why a text is no endpoint. Its words complete the sentence "dex_endpoint …".
+/// Why a text is not the URL of an endpoint. The `Display` text follows the name of the setting:
+/// "dex_endpoint is empty".
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NotAnEndpoint {
-    /// There is nothing.
+    /// The text is empty.
     Empty,
-    /// There is no `http://` or `https://` in front.
+    /// The text does not begin with `https://` or `http://`.
     NoScheme,
-    /// Another scheme.
+    /// The scheme is neither https nor http.
     OtherScheme,
-    /// There is no host.
+    /// The host is missing.
     NoHost,
-    /// The port is no number from 1 to 65535.
+    /// The port is not a number from 1 to 65535.
     BadPort,
-    /// Anything else.
+    /// Any other text that is not a URL (RFC 3986).
     Malformed,
 }
 
@@ -37,21 +45,23 @@ impl fmt::Display for NotAnEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "is empty",
-            Self::NoScheme => "has no https:// in front",
+            Self::NoScheme => "does not begin with https://",
             Self::OtherScheme => "is neither https nor http",
-            Self::NoHost => "names no host",
-            Self::BadPort => "has a port that is no number from 1 to 65535",
+            Self::NoHost => "has no host",
+            Self::BadPort => "has a port that is not a number from 1 to 65535",
             Self::Malformed => "is not a URL",
         })
     }
 }
 
 impl EndpointUrl {
-    /// Reads a URL. User and password, if it has them, come back apart, in the notation of `dex_basic_auth`
-    /// (Go's client, which the original used, sent them as Basic credentials).
+    /// Parses a URL. A user and password in it are returned separately, as `USER:PASSWORD`, the
+    /// notation of `dex_basic_auth`. Go's HTTP client, which the original uses, sends them as Basic
+    /// credentials.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// [`NotAnEndpoint`], which never quotes the text: `Empty`, `NoScheme`, `OtherScheme`, `NoHost`,
+    /// `BadPort` or `Malformed`.
     pub fn parse(text: &str) -> Result<(Self, Option<Secret>), NotAnEndpoint> {
         let text = text.trim();
         if text.is_empty() {
@@ -73,7 +83,7 @@ impl EndpointUrl {
         if place.is_empty() || place.starts_with(':') {
             return Err(NotAnEndpoint::NoHost);
         }
-        // Without its userinfo, so that no error of the parser can quote it.
+        // The parser does not see the user and password, so that its errors cannot quote them.
         let uri: Uri = format!("{scheme}://{place}{}", &rest[authority.len()..])
             .parse()
             .map_err(|_| NotAnEndpoint::Malformed)?;
@@ -98,38 +108,39 @@ impl EndpointUrl {
         Ok((url, userinfo))
     }
 
-    /// True for https.
+    /// True if the scheme is https.
     #[must_use]
     pub const fn is_tls(&self) -> bool {
         self.tls
     }
 
-    /// Name or address; an IPv6 address without its brackets.
+    /// A name or an address. An IPv6 address has no brackets here.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port, the scheme's own where none was given.
+    /// The port; without one in the text, 443 for https and 80 for http.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// Path and query, as the request line has it.
+    /// Path and query, as in the request line.
     #[must_use]
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// The host without a final dot. The dot tells a resolver that no search list is to be used; in a `Host` header, in
-    /// SNI and in a certificate it stands nowhere, and an ingress would find no route for it.
+    /// The host without a final dot. The dot tells the resolver not to use its search list. `Host`
+    /// headers, SNI and certificates have no final dot, and an ingress finds no route for a host
+    /// with one.
     #[must_use]
     pub fn server_name(&self) -> &str {
         self.host.strip_suffix('.').unwrap_or(&self.host)
     }
 
-    /// `host[:port]`, as the `Host` header has it: without the port where it is the scheme's own.
+    /// `HOST` or `HOST:PORT`, as in a `Host` header: the default port of the scheme is left out.
     #[must_use]
     pub fn authority(&self) -> String {
         let host = self.server_name();
@@ -140,45 +151,46 @@ impl EndpointUrl {
         }
     }
 
-    /// Scheme, host and port.
+    /// Scheme, host and port, such as `https://dex.example:5556` (RFC 6454).
     #[must_use]
     pub fn origin(&self) -> String {
         format!("{}://{}", if self.tls { "https" } else { "http" }, self.authority())
     }
 
-    /// True when both name the same host, whatever their schemes and ports.
+    /// True if both URLs have the same host. Schemes and ports are not compared.
     #[must_use]
     pub fn is_host_of(&self, other: &Self) -> bool {
         let host = |url: &Self| url.host.trim_end_matches('.').to_ascii_lowercase();
         host(self) == host(other)
     }
 
-    /// The same place with another path.
+    /// The same origin with another path and query.
     #[must_use]
     pub fn with_target(&self, target: &str) -> Self {
         Self { target: target.to_owned(), ..self.clone() }
     }
 
-    /// The same host at another port.
+    /// The same URL with another port.
     #[must_use]
     pub fn with_port(self, port: u16) -> Self {
         Self { port, ..self }
     }
 
-    /// The issuer's path, if this is a token endpoint as Dex has it: what stands before `/token`.
+    /// The path of Dex's issuer: the path of the endpoint without the final `/token`. `None` if the
+    /// path does not end with `/token`.
     #[must_use]
     pub fn issuer_path(&self) -> Option<&str> {
         self.target.split('?').next()?.strip_suffix("/token")
     }
 
-    /// The address, if the host is one.
+    /// The host as an IP address. `None` if it is a name.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
 
-    /// Whether the host's name can only be known inside a machine or a cluster: `localhost`, a single label, and what ends
-    /// with `.svc` or `.cluster.local`.
+    /// True if the host's name resolves only inside a machine or a cluster: `localhost`, a single
+    /// label, and names that end with `.svc` or `.cluster.local`.
     #[must_use]
     pub fn is_internal_name(&self) -> bool {
         let host = self.server_name().to_ascii_lowercase();
@@ -187,8 +199,9 @@ impl EndpointUrl {
     }
 }
 
-/// Whether an address may be anywhere on the internet. Not public are loopback, private (RFC 1918, RFC 4193), shared
-/// (RFC 6598) and link-local addresses: those of a machine, a cluster, a company, a home.
+/// True if an address may belong to any host on the internet. Loopback, unspecified, private
+/// (RFC 1918, RFC 4193), shared (RFC 6598) and link-local addresses are not public: they belong to
+/// a machine, a cluster or a local network.
 #[must_use]
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
@@ -202,7 +215,8 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// True for `localhost` and what ends with `.localhost`: names of this machine, whatever a name server says (RFC 6761 §6.3).
+/// True for `localhost` and names that end with `.localhost`. They always mean this machine; no name
+/// server is asked (RFC 6761 §6.3).
 #[must_use]
 pub fn is_localhost(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
@@ -211,7 +225,7 @@ pub fn is_localhost(host: &str) -> bool {
 
 impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A query may hold anything; the path never does.
+        // A query may hold a secret, so it is not shown.
         write!(f, "{}{}", self.origin(), self.target.split('?').next().unwrap_or_default())
     }
 }
@@ -225,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_url_apart() {
+    fn a_url_has_scheme_host_port_and_target() {
         let dex = url("https://dex.example:5556/dex/token?x=1#y");
         assert_eq!((dex.is_tls(), dex.host(), dex.port()), (true, "dex.example", 5556));
         assert_eq!(dex.target(), "/dex/token?x=1");
@@ -239,14 +253,14 @@ mod tests {
     }
 
     #[test]
-    fn user_and_password_come_back_apart() {
+    fn user_and_password_are_returned_separately() {
         let (dex, userinfo) = EndpointUrl::parse("https://me:p@ss@dex.example/token").unwrap();
         assert_eq!(dex.to_string(), "https://dex.example/token");
         assert_eq!(userinfo, Some(Secret::new("me:p@ss".to_owned())));
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn an_invalid_url_is_refused_with_the_reason() {
         for (text, why) in [
             ("", NotAnEndpoint::Empty),
             ("dex.example/token", NotAnEndpoint::NoScheme),
@@ -259,12 +273,12 @@ mod tests {
             ("https://d\u{e9}x.example/token", NotAnEndpoint::Malformed),
         ] {
             assert_eq!(EndpointUrl::parse(text).map(|_| ()), Err(why), "{text}");
-            assert!(["is ", "has ", "names "].iter().any(|verb| why.to_string().starts_with(verb)), "{why}");
+            assert!(["is ", "has ", "does "].iter().any(|verb| why.to_string().starts_with(verb)), "{why}");
         }
     }
 
     #[test]
-    fn f132_a_final_dot_is_for_the_resolver_only() {
+    fn f132_only_the_resolver_sees_the_final_dot_of_a_host() {
         let dex = url("https://dex.example.:5556/token");
         assert_eq!((dex.host(), dex.server_name()), ("dex.example.", "dex.example"));
         assert_eq!(
@@ -275,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn f154_addresses_are_public_or_not() {
+    fn f154_private_shared_and_local_addresses_are_not_public() {
         for (address, public) in [
             ("127.3.2.1", false),
             ("::1", false),
@@ -305,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn internal_names_are_told_by_their_form() {
+    fn internal_names_are_recognized_by_their_form() {
         for (host, internal) in [
             ("localhost", true),
             ("dex.localhost.", true),

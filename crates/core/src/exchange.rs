@@ -1,4 +1,6 @@
-//! Everything about the trade except the subject token's file: who asks, for what, and the party that answers.
+//! The HTTP request of a token exchange (RFC 8693 §2.1), and the response before it is read.
+//!
+//! The request has a form and an `Authorization` header. `response` reads the response.
 
 use std::fmt;
 use std::future::Future;
@@ -12,29 +14,30 @@ use crate::endpoint_url::EndpointUrl;
 use crate::failure::Failure;
 use crate::secret::Secret;
 
-/// The grant (RFC 8693 §2.1).
+/// The grant type of a token exchange (RFC 8693 §2.1).
 pub const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
-/// A type of token (RFC 8693 §3).
+/// The token type of an OpenID Connect ID token (RFC 8693 §3).
 pub const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
-/// A type of token (RFC 8693 §3).
+/// The token type of an OAuth access token (RFC 8693 §3).
 pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
-/// A type of token (RFC 8693 §3).
+/// The token type of any JSON Web Token (RFC 8693 §3).
 pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
-/// The types that Dex knows (server/handlers.go).
+/// The token types that Dex supports (`handleTokenExchange` in Dex's server/handlers.go).
 pub const KNOWN_TO_DEX: [&str; 2] = [ID_TOKEN, ACCESS_TOKEN];
 
-/// One HTTP request: a form to post, or a document to get.
+/// An HTTP request: a POST of a form, or a GET of a document.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Where to.
+    /// The URL that the request is sent to.
     pub url: EndpointUrl,
-    /// The `Authorization` header, whole.
+    /// The value of the `Authorization` header.
     pub authorization: Option<Secret>,
-    /// The body of a POST as `application/x-www-form-urlencoded`; a GET has none.
+    /// The body of a POST, as `application/x-www-form-urlencoded`. `None` makes the request a GET.
     pub form: Option<Secret>,
 }
 
-/// What came back, not judged yet. Any part of it may repeat a secret, so `Debug` tells its size and status only.
+/// An HTTP response that has not been read yet. Any part of it may repeat a secret, so `Debug` shows
+/// only its status and its size.
 #[derive(Clone, Default)]
 pub struct Answer {
     /// The status code.
@@ -49,11 +52,12 @@ pub struct Answer {
     pub date: Option<String>,
     /// `Location`.
     pub location: Option<String>,
-    /// The proxy that forwarded the request and may have answered in the server's place, and the variable that names it.
+    /// The proxy that forwarded the request, and the variable that names it. The proxy itself may
+    /// have answered.
     pub through_proxy: Option<String>,
     /// `Server`.
     pub server: Option<String>,
-    /// The body; it may hold a token, so it is wiped.
+    /// The body. It may hold a token, so it is wiped when dropped.
     pub body: Zeroizing<Vec<u8>>,
 }
 
@@ -63,29 +67,35 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// The party that answers: HTTP in life, scripted in tests.
+/// Sends requests to a token endpoint. The HTTP client implements it; tests implement a script.
 pub trait TokenEndpoint {
-    /// Sends one request over a connection of its own and waits for the whole answer. `rotation` says with
-    /// which of a name's addresses to begin: it grows with each failure, so that an address that accepts and
-    /// then stalls does not win for ever (F11).
+    /// Sends one request over a new connection and waits for the complete response.
+    ///
+    /// `rotation` selects the address of the host that is tried first. The caller increases it with
+    /// each failure, so that an address that accepts connections and then stalls is not tried first
+    /// again (F11).
+    ///
+    /// # Errors
+    /// A [`Failure`] with a code of the steps DNS, TCP, TLS or exchange, such as `name_not_found`,
+    /// `connect_refused`, `certificate_untrusted` or `timed_out`.
     fn send(&self, request: &Request, rotation: usize) -> impl Future<Output = Result<Answer, Failure>>;
 }
 
-/// One field of the form.
+/// A field of the form.
 #[derive(Clone, Debug)]
 pub struct Field {
-    /// Its name, in the case it was given in.
+    /// The name, in the case in which the setting gives it.
     pub name: String,
-    /// Its value.
+    /// The value, not yet form-encoded.
     pub value: Secret,
 }
 
-/// The value of the `Authorization` header for `id:secret`, which is split at the first colon; `id` alone is a
-/// public client. Nothing for an empty text.
+/// The value of the `Authorization` header for `ID:SECRET`, which is split at the first colon. `ID`
+/// alone is a public client. `None` for an empty text.
 ///
-/// Both halves are form-encoded before base64, as RFC 6749 §2.3.1 wants and Dex decodes. A half that already is
-/// (it has a `%`, and every `%` begins a `%XX`) is sent as it is: manifests that were encoded by hand for the
-/// original go on working.
+/// Id and secret are form-encoded before base64, as RFC 6749 §2.3.1 requires and as Dex decodes them.
+/// A part that is form-encoded already is sent unchanged: it has a `%`, and each `%` begins a `%XX`.
+/// The original does not encode, so manifests written for it may hold encoded values.
 #[must_use]
 pub fn basic_authorization(id_and_secret: &Secret) -> Option<Secret> {
     let text = id_and_secret.expose();
@@ -100,43 +110,47 @@ pub fn basic_authorization(id_and_secret: &Secret) -> Option<Secret> {
     Some(Secret::new(header))
 }
 
-/// Every shape in which a client's secret travels or may come back: as it is, form-encoded, inside Basic, and in base64.
-/// Nothing for a public client.
-/// None of them may be quoted.
+/// Each encoding in which a client's secret is sent or may be repeated: unchanged, form-encoded, in
+/// base64, and inside the `Authorization` header. Empty for a public client. No message may quote
+/// any of them.
 #[must_use]
 pub fn client_secret_encodings(id_and_secret: &Secret) -> Vec<Secret> {
     let Some((_, secret)) = id_and_secret.expose().split_once(':').filter(|(_, secret)| !secret.is_empty())
     else {
         return vec![];
     };
-    let mut shapes = vec![Secret::new(secret.to_owned()), Secret::new(form_encoded(secret).to_string())];
+    let mut encodings = vec![Secret::new(secret.to_owned()), Secret::new(form_encoded(secret).to_string())];
     let header = basic_authorization(id_and_secret);
-    shapes.push(Secret::new(STANDARD.encode(secret)));
-    shapes.extend(header.map(|header| Secret::new(header.expose().trim_start_matches("Basic ").to_owned())));
-    shapes
+    encodings.push(Secret::new(STANDARD.encode(secret)));
+    encodings
+        .extend(header.map(|header| Secret::new(header.expose().trim_start_matches("Basic ").to_owned())));
+    encodings
 }
 
-fn form_encoded(half: &str) -> Zeroizing<String> {
-    let encoded_already = half.contains('%')
-        && half.split('%').skip(1).all(
+/// An id or a secret in form encoding. A text that is form-encoded already is returned unchanged.
+fn form_encoded(text: &str) -> Zeroizing<String> {
+    let encoded_already = text.contains('%')
+        && text.split('%').skip(1).all(
             |after| matches!(after.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()),
         );
-    let mut out = Zeroizing::new(String::with_capacity(half.len() * 3));
+    let mut out = Zeroizing::new(String::with_capacity(text.len() * 3));
     if encoded_already {
-        out.push_str(half);
+        out.push_str(text);
     } else {
-        out.extend(byte_serialize(half.as_bytes()));
+        out.extend(byte_serialize(text.as_bytes()));
     }
     out
 }
 
-/// The body of the POST: the fields in the order given, each form-encoded. An empty field is sent empty.
+/// The body of the POST: the fields in the given order, form-encoded. A field with an empty value is
+/// sent with an empty value.
 #[must_use]
 pub fn form<'a>(fields: impl IntoIterator<Item = &'a Field> + Clone) -> Secret {
-    // Room for every byte encoded as three, so that the text never moves and leaves no copy behind.
-    let room: usize =
+    // Form encoding makes at most three bytes of one. With this capacity the string is never
+    // reallocated, which would leave a copy of the secrets in freed memory.
+    let capacity: usize =
         fields.clone().into_iter().map(|f| 3 * (f.name.len() + f.value.expose().len()) + 2).sum();
-    let mut out = String::with_capacity(room);
+    let mut out = String::with_capacity(capacity);
     for field in fields {
         if !out.is_empty() {
             out.push('&');
@@ -145,7 +159,7 @@ pub fn form<'a>(fields: impl IntoIterator<Item = &'a Field> + Clone) -> Secret {
         out.push('=');
         out.extend(byte_serialize(field.value.expose().as_bytes()));
     }
-    debug_assert!(out.len() <= room, "it moved, and left a copy behind");
+    debug_assert!(out.len() <= capacity, "the string was reallocated");
     Secret::new(out)
 }
 
@@ -154,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_shown_by_its_size() {
+    fn debug_of_a_response_shows_only_status_and_size() {
         let body = b"eyJ".to_vec();
         let answer =
             Answer { status: 200, location: Some("eyJ".into()), body: body.into(), ..Answer::default() };
@@ -168,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn basic_halves_are_form_encoded() {
+    fn id_and_secret_are_form_encoded_before_base64() {
         assert_eq!(basic("user:"), "user:");
         assert_eq!(basic("user"), "user:");
         assert_eq!(basic("private+app:a%b c+d:e"), "private%2Bapp:a%25b+c%2Bd%3Ae");
@@ -176,21 +190,21 @@ mod tests {
     }
 
     #[test]
-    fn a_half_that_is_form_encoded_already_is_left_alone() {
+    fn an_id_or_a_secret_that_is_form_encoded_already_is_sent_unchanged() {
         assert_eq!(basic("private%2Bapp:a%25b+c%2bd"), "private%2Bapp:a%25b+c%2bd");
-        // One stray % and the half is raw.
+        // The last % begins no %XX, so the secret is not encoded yet.
         assert_eq!(basic("id:100%25%"), "id:100%2525%25");
-        // Each half for itself.
+        // Id and secret are judged separately.
         assert_eq!(basic("a+b:c%2Bd"), "a%2Bb:c%2Bd");
     }
 
     #[test]
-    fn the_form_keeps_order_case_and_empty_fields() {
+    fn the_form_keeps_the_order_the_case_of_names_and_empty_fields() {
         let field =
             |name: &str, value: &str| Field { name: name.to_owned(), value: Secret::new(value.to_owned()) };
         let fields = [field("grant_type", "urn:a:b"), field("Resource", ""), field("scope", "openid é+&=")];
         assert_eq!(form(&fields).expose(), "grant_type=urn%3Aa%3Ab&Resource=&scope=openid+%C3%A9%2B%26%3D");
-        // There is room for the worst, and for the least.
+        // The capacity is enough where each byte becomes three, and where there are no bytes.
         for (name, value) in [("%", "%%%%"), ("%%%%", "%"), ("%", ""), ("", "")] {
             assert!(form(&[field(name, value)]).expose().starts_with(if name.is_empty() {
                 "="
@@ -201,15 +215,15 @@ mod tests {
     }
 
     #[test]
-    fn a_client_s_secret_is_known_in_every_shape() {
-        let shapes = |text: &str| -> Vec<String> {
-            let shapes = client_secret_encodings(&Secret::new(text.to_owned()));
-            shapes.iter().map(|shape| shape.expose().to_owned()).collect()
+    fn a_client_s_secret_is_known_in_each_encoding() {
+        let encodings = |text: &str| -> Vec<String> {
+            let encodings = client_secret_encodings(&Secret::new(text.to_owned()));
+            encodings.iter().map(|encoding| encoding.expose().to_owned()).collect()
         };
         assert_eq!(
-            shapes("user:a+b"),
+            encodings("user:a+b"),
             ["a+b", "a%2Bb", &STANDARD.encode("a+b"), &STANDARD.encode("user:a%2Bb")]
         );
-        assert!(shapes("user:").is_empty() && shapes("user").is_empty() && shapes("").is_empty());
+        assert!(encodings("user:").is_empty() && encodings("user").is_empty() && encodings("").is_empty());
     }
 }

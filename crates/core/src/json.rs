@@ -1,5 +1,7 @@
-//! A member of a JSON object, as far as it can matter here: what is nested is read over and not kept, however much of it
-//! there is, and of a text no more than the longest token has (F29).
+//! A bounded JSON value: text, number, or neither (F29).
+//!
+//! Nested values are skipped and not kept, whatever their size. A text is cut off shortly beyond the
+//! length of the longest token.
 
 use std::fmt;
 
@@ -9,22 +11,21 @@ use zeroize::Zeroizing;
 
 use crate::token::LARGEST_ISSUED;
 
-/// A member's value. A text may be a token, so `Debug` does not show it.
+/// The value of a member of a JSON object. A text may be a token, so `Debug` does not show it.
 #[derive(Default, PartialEq)]
 pub(crate) enum Member {
-    /// It is not there, or null.
+    /// The member is missing or null.
     #[default]
     Absent,
-    /// A text; one that is too long for a token is cut off, and is still too long for one.
+    /// A string. A string that is too long for a token is cut off to four bytes more than the
+    /// longest token, so that it is still too long.
     Text(Zeroizing<String>),
-    /// A number.
     Number(f64),
-    /// Anything else.
+    /// A boolean, an array or an object.
     Other,
 }
 
 impl Member {
-    /// The text, if it is one.
     pub(crate) fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -32,7 +33,6 @@ impl Member {
         }
     }
 
-    /// True when nothing was said.
     pub(crate) const fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
     }
@@ -76,12 +76,12 @@ impl<'de> Visitor<'de> for Reader {
         Ok(Member::Number(number))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "no life is so long that it would matter")]
+    #[expect(clippy::cast_precision_loss, reason = "lifetimes and dates are far below 2^53 seconds")]
     fn visit_u64<E>(self, number: u64) -> Result<Member, E> {
         Ok(Member::Number(number as f64))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "no life is so long that it would matter")]
+    #[expect(clippy::cast_precision_loss, reason = "lifetimes and dates are far below 2^53 seconds")]
     fn visit_i64<E>(self, number: i64) -> Result<Member, E> {
         Ok(Member::Number(number as f64))
     }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_matters_is_kept_and_what_is_nested_is_read_over() {
+    fn texts_and_numbers_are_kept_and_nested_values_are_skipped() {
         assert_eq!(read("\"a\\u0062\"").as_text(), Some("ab"));
         assert_eq!(read("7"), Member::Number(7.0));
         assert_eq!(read("-7"), Member::Number(-7.0));
@@ -125,18 +125,18 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_not_shown() {
+    fn debug_does_not_show_a_text() {
         let shown = ["\"eyJ\"", "7", "null", "[]"].map(|json| format!("{:?}", read(json)));
         assert_eq!(shown, ["Text(redacted)", "Number(7)", "Absent", "Other"]);
     }
 
     #[test]
-    fn f029_a_text_is_kept_up_to_where_it_is_too_long_for_a_token() {
+    fn f029_a_text_is_cut_off_where_it_is_too_long_for_a_token() {
         for (length, kept) in [(LARGEST_ISSUED, LARGEST_ISSUED), (LARGEST_ISSUED * 4, LARGEST_ISSUED + 4)] {
             let member = read(&format!("\"{}\"", "x".repeat(length)));
             assert_eq!(member.as_text().map(str::len), Some(kept));
         }
-        // Cut between two characters.
+        // A character is never cut in two.
         let member = read(&format!("\"{}\"", "\u{1f511}".repeat(LARGEST_ISSUED)));
         assert_eq!(member.as_text().map(str::len), Some(LARGEST_ISSUED + 4));
     }

@@ -1,13 +1,13 @@
-//! A string that cannot be printed and is wiped when dropped. It refuses to know what it holds.
+//! A string for secrets: it cannot be printed and is wiped when dropped.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A secret: a token, a client's secret, a form body, an `Authorization` header.
+/// A secret: a token, a client's secret, a form body, or an `Authorization` header.
 ///
-/// There is no `Display`, no `Serialize`, and `Debug` says nothing of the content; [`Secret::expose`] is the
-/// only way in, so that a search for it lists every place that touches a secret.
+/// It implements neither `Display` nor `Serialize`, and `Debug` does not show the content. Only
+/// [`Secret::expose`] gives access, so that a search for `expose` finds each place that uses a secret.
 ///
 /// ```
 /// let secret = dexsidecar_core::secret::Secret::new("s3cret".to_owned());
@@ -31,34 +31,37 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes the string over; no copy of it is made.
+    /// Takes ownership of the string and makes no copy of it.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    /// The content. Whoever calls this must not let it reach a log, an error or a metric.
+    /// The content. The caller must not write it to a log, an error or a metric.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// True when there is nothing in it.
+    /// True if the content is the empty string.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// True when `text` holds this secret, or a telling part of it: any run of twelve characters of it, or all
-    /// of a shorter one. The text is to be short, as what is quoted is; the secret may be as long as any.
+    /// True if `text` contains twelve consecutive bytes of this secret, or the whole of a shorter one.
+    ///
+    /// Twelve bytes of base64 are 72 bits: no text repeats them by accident, and fewer do not help an
+    /// attacker to guess the rest. The cost grows with the length of `text`, which is a few hundred
+    /// bytes where a message quotes it; the secret may be long.
     #[must_use]
     pub fn appears_in(&self, text: &str) -> bool {
-        const TELLING: usize = 12;
+        const RUN: usize = 12;
         let (secret, text) = (self.0.as_bytes(), text.as_bytes());
         if secret.is_empty() {
             return false;
         }
-        let run = secret.len().min(TELLING);
+        let run = secret.len().min(RUN);
         let mut runs: Vec<&[u8]> = text.windows(run).collect();
         runs.sort_unstable();
         secret.windows(run).any(|own| runs.binary_search(&own).is_ok())
@@ -76,12 +79,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_tells_the_type_and_nothing_else() {
+    fn debug_shows_the_type_and_not_the_content() {
         assert_eq!(format!("{:?}", Secret::new("canary".to_owned())), "Secret(redacted)");
     }
 
     #[test]
-    fn a_part_of_a_secret_is_recognised() {
+    fn twelve_characters_of_a_secret_are_recognized() {
         let secret = Secret::new("abcdefghijklmnopqrstuvwxyz".to_owned());
         assert!(secret.appears_in("token starts with abcdefghijkl..."));
         assert!(!secret.appears_in("token starts with abcdefghijk"));

@@ -1,4 +1,6 @@
-//! From a file's bytes to its text: a byte order mark at its start is cut off, and UTF-16 is recognized.
+//! Decodes the content of a file to text.
+//!
+//! A byte order mark at the start is removed. UTF-16 is refused with a message of its own.
 
 use std::fmt;
 
@@ -9,9 +11,9 @@ use crate::secret::Secret;
 /// Why a file's content is not text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NotText {
-    /// It is UTF-16, as some tools on Windows write it.
+    /// The content is UTF-16, which some tools on Windows write.
     Utf16,
-    /// It is in another encoding, or binary.
+    /// The content is binary or in another encoding.
     NotUtf8,
 }
 
@@ -24,10 +26,11 @@ impl fmt::Display for NotText {
     }
 }
 
-/// The text of a file, without a byte order mark at its start and without line breaks at its end, which editors add.
+/// The text of a file. A byte order mark at the start and line breaks at the end, which editors add,
+/// are removed.
 ///
 /// # Errors
-/// It is not UTF-8. The content is wiped.
+/// [`NotText::Utf16`] or [`NotText::NotUtf8`]. The content is wiped in both cases.
 pub fn text(content: Vec<u8>) -> Result<Secret, NotText> {
     let utf16 = is_utf16(&content);
     let mut text = match String::from_utf8(content) {
@@ -43,14 +46,14 @@ pub fn text(content: Vec<u8>) -> Result<Secret, NotText> {
     };
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     if text.starts_with('\u{feff}') {
-        // In place, so that no copy is left behind.
+        // In place, so that no copy of the secret stays in memory.
         text.remove(0);
     }
     Ok(Secret::new(text))
 }
 
-/// Whether these bytes are UTF-16: by their byte order mark, or, without one, because every other byte is zero, as in
-/// plain English. No value that is sent to Dex has a zero byte.
+/// True if these bytes are UTF-16. They begin with a byte order mark, or each second byte is zero, as
+/// in ASCII text. No value that is sent to Dex contains a zero byte.
 #[must_use]
 pub fn is_utf16(content: &[u8]) -> bool {
     let zeros_at = |first: usize| content.iter().skip(first).step_by(2).all(|byte| *byte == 0);
@@ -63,7 +66,7 @@ pub fn is_utf16(content: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// In UTF-16, of either byte order, with or without a mark.
+    /// The text in UTF-16 of both byte orders, without and with a byte order mark.
     fn utf16(plain: &str) -> Vec<Vec<u8>> {
         let bytes = |text: &str, order: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(order).collect();
         let marked = format!("\u{feff}{plain}");
@@ -74,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn f152_a_byte_order_mark_at_the_start_is_cut_off_and_line_breaks_at_the_end() {
+    fn f152_a_byte_order_mark_at_the_start_and_line_breaks_at_the_end_are_removed() {
         for (content, expected) in [
             ("value", "value"),
             ("\u{feff}value", "value"),
@@ -83,10 +86,10 @@ mod tests {
             ("\u{feff}", ""),
             ("\u{feff}\n", ""),
             ("", ""),
-            // Only at the start, and one.
+            // Only one byte order mark is removed, and only at the start.
             ("va\u{feff}lue", "va\u{feff}lue"),
             ("\u{feff}\u{feff}value", "\u{feff}value"),
-            // White space may be meant.
+            // Other white space may belong to the value.
             (" value \n", " value "),
             ("two\nlines\n", "two\nlines"),
         ] {

@@ -1,4 +1,6 @@
-//! The two clocks, as values. Nothing here reads one: whoever does hands the reading in.
+//! Instants of the two clocks, and jitter, as values.
+//!
+//! Nothing here reads a clock. The caller reads both clocks and passes a [`Now`].
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
@@ -10,13 +12,13 @@ macro_rules! instant {
         pub struct $name(Duration);
 
         impl $name {
-            /// How long ago `earlier` was; zero when it lies ahead.
+            /// The time from `earlier` to this instant; zero if `earlier` is later.
             #[must_use]
             pub const fn since(self, earlier: Self) -> Duration {
                 self.0.saturating_sub(earlier.0)
             }
 
-            /// How long it is until `later`; zero when it has passed.
+            /// The time from this instant to `later`; zero if `later` has passed.
             #[must_use]
             pub const fn until(self, later: Self) -> Duration {
                 later.since(self)
@@ -40,25 +42,27 @@ macro_rules! instant {
 }
 
 instant! {
-    /// An instant on `CLOCK_BOOTTIME`: time since the machine started, suspension included, never stepped.
+    /// An instant of `CLOCK_BOOTTIME`: the time since the machine started, including suspension. This
+    /// clock is never stepped.
     ///
-    /// Schedules and lifetimes are counted on it. Arithmetic saturates.
+    /// Schedules and lifetimes use it. Arithmetic saturates.
     BootTime
 }
 
 instant! {
-    /// Wall-clock time: since 1970-01-01 UTC, as `exp` and `iat` of a token count it. It may be wrong or be stepped.
+    /// An instant of the wall clock: the time since 1970-01-01T00:00:00Z, as in `exp` and `iat` of a
+    /// token. This clock may be wrong and may be stepped. Arithmetic saturates.
     UnixTime
 }
 
 impl BootTime {
-    /// The instant that lies this long after the start of the machine.
+    /// The instant this long after the start of the machine.
     #[must_use]
     pub const fn from_start(since: Duration) -> Self {
         Self(since)
     }
 
-    /// How long after the start of the machine.
+    /// The time from the start of the machine to this instant.
     #[must_use]
     pub const fn since_start(self) -> Duration {
         self.0
@@ -66,36 +70,38 @@ impl BootTime {
 }
 
 impl UnixTime {
-    /// The wall time that lies this long after 1970.
+    /// The instant this long after 1970-01-01T00:00:00Z.
     #[must_use]
     pub const fn since_epoch(since: Duration) -> Self {
         Self(since)
     }
 
-    /// The wall time of this many whole seconds since 1970, as a NumericDate of RFC 7519 has it.
+    /// The instant of a NumericDate in whole seconds (RFC 7519 §2).
     #[must_use]
     pub const fn from_secs(secs: u64) -> Self {
         Self(Duration::from_secs(secs))
     }
 
-    /// How long after 1970.
+    /// The time from 1970-01-01T00:00:00Z to this instant.
     #[must_use]
     pub const fn as_duration(self) -> Duration {
         self.0
     }
 }
 
-/// One reading of both clocks, taken together.
+/// A reading of both clocks, taken at the same moment.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Now {
-    /// For intervals.
+    /// The boot clock, for intervals and lifetimes.
     pub boot: BootTime,
-    /// For what a token says of itself.
+    /// The wall clock, for the times in a token.
     pub unix: UnixTime,
 }
 
 impl Now {
-    /// Whether the wall clock was stepped since then: it moved more than five seconds more, or less, than the boot clock.
+    /// True if the wall clock was stepped since `earlier`: it moved by over five seconds more or less
+    /// than the boot clock. Slewing changes the wall clock by at most 500 ppm (adjtimex(2)), which is
+    /// 15 ms in the 30 s between two polls.
     #[must_use]
     pub fn is_stepped_since(self, earlier: Self) -> bool {
         let expected = earlier.unix + earlier.boot.until(self.boot);
@@ -103,27 +109,27 @@ impl Now {
     }
 }
 
-/// Chance, drawn by the caller: uniformly distributed in `0.0..1.0`.
+/// A random number, uniformly distributed in `0.0..1.0`. The caller draws it.
 ///
-/// Anything outside, NaN included, is taken as the nearest value inside.
+/// A value outside is replaced by the nearest end of the range, and NaN by zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Jitter(f64);
 
 impl Jitter {
-    /// No spreading at all.
+    /// Zero: nothing is spread.
     pub const NONE: Self = Self(0.0);
 
-    /// The value drawn.
+    /// Jitter of the number that was drawn.
     #[must_use]
     pub const fn new(unit: f64) -> Self {
         // `max` of NaN and 0 is 0.
         Self(unit.max(0.0).min(1.0))
     }
 
-    /// This share of `whole`.
+    /// `whole` times the number that was drawn.
     #[must_use]
     pub fn share_of(self, whole: Duration) -> Duration {
-        // The longest duration there is, as a floating-point number, is longer than that.
+        // `Duration::MAX` as a floating-point number is rounded up and does not convert back.
         Duration::try_from_secs_f64(whole.as_secs_f64() * self.0).unwrap_or(Duration::MAX)
     }
 }
@@ -141,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn f092_a_step_is_five_seconds_more_than_the_other_clock_tells() {
+    fn f092_a_step_is_a_difference_of_more_than_five_seconds_between_the_clocks() {
         let at = |boot: u64, unix: u64| Now {
             boot: BootTime::from_start(Duration::from_secs(boot)),
             unix: UnixTime::from_secs(unix),
@@ -155,7 +161,7 @@ mod tests {
         ] {
             assert_eq!(at(boot, unix).is_stepped_since(at(100, 1_000)), stepped, "{boot} {unix}");
         }
-        // Sleep is no step.
+        // Both clocks count suspension, so it is not a step.
         assert!(!at(90_100, 91_000).is_stepped_since(at(100, 1_000)));
     }
 

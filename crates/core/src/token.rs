@@ -1,4 +1,4 @@
-//! The two tokens: the one traded in and the one that comes back.
+//! The subject token and the issued token, and which texts can be one.
 
 use std::time::Duration;
 
@@ -7,28 +7,33 @@ use crate::exchange::{ID_TOKEN, JWT};
 use crate::failure::Code;
 use crate::secret::Secret;
 
-/// The most that is read of a subject token's file, in bytes (F61).
+/// The longest content of a subject token file, in bytes (F61). A ServiceAccount token has about
+/// 1 kB; the bound keeps a wrong path, such as one to a log, from filling the memory.
 pub const LARGEST_SUBJECT: usize = 64 * 1024;
 
-/// The longest issued token, in bytes.
+/// The longest issued token, in bytes. A token with many groups grows; HTTP servers refuse headers
+/// far below this length.
 pub const LARGEST_ISSUED: usize = 256 * 1024;
 
-/// Token types that are JSON Web Tokens, so that half a token can be told from a whole one (RFC 8693 §3).
+/// The token types that are always JSON Web Tokens (RFC 8693 §3), so that a partial token can be
+/// recognized.
 const JWT_TYPES: [&str; 2] = [ID_TOKEN, JWT];
 
-/// The token traded in.
+/// The token that is exchanged.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SubjectToken(pub Secret);
 
 impl SubjectToken {
-    /// Takes a file's content for a subject token of this type (`dex_subject_token_type`): white space and a byte
-    /// order mark around it are cut off, anything but visible ASCII inside is refused, and a JSON Web Token must
-    /// have its three parts.
+    /// Parses the content of a file as a subject token of the type `kind`, which is the value of
+    /// `dex_subject_token_type`.
+    ///
+    /// A byte order mark at the start and white space at both ends are removed. The rest must be
+    /// visible ASCII. A JSON Web Token must have three parts.
     ///
     /// # Errors
-    /// The code, never the content.
+    /// [`Code::SubjectTokenTooLarge`], [`Code::SubjectTokenEmpty`] or [`Code::SubjectTokenMalformed`].
     pub fn parse(content: Vec<u8>, kind: Option<&str>) -> Result<Self, Code> {
-        // Before anything can fail, so that it is wiped in any case.
+        // The first statement, so that the content is wiped on every path.
         let content = zeroize::Zeroizing::new(content);
         if content.len() > LARGEST_SUBJECT {
             return Err(Code::SubjectTokenTooLarge);
@@ -46,6 +51,7 @@ impl SubjectToken {
     }
 }
 
+/// True for three non-empty parts in base64url, separated by dots: a signed JSON Web Token.
 fn has_three_parts(text: &str) -> bool {
     let base64url = |part: &str| {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'='))
@@ -53,7 +59,8 @@ fn has_three_parts(text: &str) -> bool {
     text.split('.').count() == 3 && text.split('.').all(base64url)
 }
 
-/// True for a text that may stand in an `Authorization` header: `b64token` of RFC 6750 §2.1.
+/// True if a text may stand in an `Authorization` header (`b64token` of RFC 6750 §2.1) and is no
+/// longer than [`LARGEST_ISSUED`].
 #[must_use]
 pub fn is_bearer_token(text: &str) -> bool {
     let body = text.trim_end_matches('=');
@@ -62,25 +69,30 @@ pub fn is_bearer_token(text: &str) -> bool {
         && body.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b))
 }
 
-/// Half a JSON Web Token, as a file that is overwritten in place holds for a moment: it begins as one, and has neither the
-/// three parts of a signed one nor the five of an encrypted one. One that nobody signed counts as half, too (F42).
+/// True for a partial JSON Web Token, which a reader sees while a file is overwritten in place.
+///
+/// The text begins as a JSON Web Token does. It has neither the three parts of a signed token nor the
+/// five of an encrypted one, or its last part is empty. An unsigned token also has an empty last part
+/// and counts as partial (F42).
 #[must_use]
 pub fn is_partial(text: &str) -> bool {
     text.starts_with("eyJ") && (!matches!(text.split('.').count(), 3 | 5) || text.ends_with('.'))
 }
 
-/// What comes back. Dex puts ID tokens into `access_token` too, hence the name.
+/// The token that the exchange brings. It is called issued token because Dex puts an ID token into
+/// the member `access_token` too.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IssuedToken {
     /// The token.
     pub token: Secret,
-    /// How long it is good, counted from the instant the request was sent.
+    /// The lifetime, counted from the instant at which the request was sent. Never zero.
     pub lifetime: Duration,
-    /// What it says of itself; nothing when it is no JSON Web Token.
+    /// The claims. `None` if the token is not a JSON Web Token.
     pub claims: Option<Claims>,
-    /// The type that was issued, when another was asked for (F34).
+    /// The issued type, if it differs from the requested type (F34).
     pub differing_type: Option<String>,
-    /// What `expires_in` says, where the token's own word differs by more than a tenth (F41); the shorter counts.
+    /// `expires_in`, if it differs from the token's `exp - iat` by more than a tenth of the latter
+    /// (F41). `lifetime` is then the shorter of both.
     pub differing_expires_in: Option<Duration>,
 }
 
@@ -89,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn f062_a_subject_token_is_trimmed() {
+    fn f062_white_space_and_a_byte_order_mark_around_a_subject_token_are_removed() {
         for content in ["a.b.c", "a.b.c\n", "\u{feff} a.b.c\r\n\t"] {
             let token = SubjectToken::parse(content.into(), Some(ID_TOKEN)).unwrap();
             assert_eq!(token.0.expose(), "a.b.c");
@@ -97,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn f058_f061_what_is_no_subject_token_is_refused_by_its_code() {
+    fn f058_f061_content_that_is_not_a_subject_token_is_refused_with_its_code() {
         for (content, code) in [
             (&b""[..], Code::SubjectTokenEmpty),
             (b" \n", Code::SubjectTokenEmpty),
@@ -118,12 +130,12 @@ mod tests {
     }
 
     #[test]
-    fn f032_only_header_safe_tokens_pass() {
-        for good in ["a", "a.b-c_d~e+f/g==", "eyJ.eyJ.sig"] {
-            assert!(is_bearer_token(good), "{good}");
+    fn f032_only_tokens_that_a_header_may_carry_are_accepted() {
+        for valid in ["a", "a.b-c_d~e+f/g==", "eyJ.eyJ.sig"] {
+            assert!(is_bearer_token(valid), "{valid}");
         }
-        for bad in ["", "=", "a b", "a\r\nX: y", "a\0", "\u{e9}", "a=b"] {
-            assert!(!is_bearer_token(bad), "{bad:?}");
+        for invalid in ["", "=", "a b", "a\r\nX: y", "a\0", "\u{e9}", "a=b"] {
+            assert!(!is_bearer_token(invalid), "{invalid:?}");
         }
         assert!(is_bearer_token(&"a".repeat(262_144)));
         assert!(!is_bearer_token(&"a".repeat(262_145)));
