@@ -1,7 +1,7 @@
-//! What Dex publishes beside its token endpoint: discovery, and the keys that sign its tokens.
+//! Dex's discovery document and the signing keys that it publishes.
 //!
-//! A Dex whose storage was lost signs with new keys, and every token written before is refused by its readers long
-//! before it expires. Nothing in the protocol says so; the published keys do.
+//! A Dex that has lost its storage signs with new keys. Readers then refuse every older token long
+//! before it expires. OAuth has no message for this; only the published keys show it.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,8 +13,8 @@ use crate::endpoint_url::EndpointUrl;
 use crate::exchange::Answer;
 use crate::json::Member;
 
-/// Where a Dex that issues here has its discovery document (OpenID Connect Discovery §4). Nothing for an endpoint
-/// that is not called `…/token`.
+/// The URL of Dex's discovery document (OpenID Connect Discovery 1.0 §4). `None` if the path of the
+/// endpoint does not end with `/token`.
 #[must_use]
 pub fn discovery_url(endpoint: &EndpointUrl) -> Option<EndpointUrl> {
     endpoint
@@ -22,69 +22,72 @@ pub fn discovery_url(endpoint: &EndpointUrl) -> Option<EndpointUrl> {
         .map(|path| endpoint.with_target(&format!("{path}/.well-known/openid-configuration")))
 }
 
-/// What matters of a discovery document.
+/// The members of a discovery document that are used (OpenID Connect Discovery 1.0 §3). A missing
+/// member is empty.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 pub struct Discovery {
-    /// The issuer.
+    /// The issuer, as it stands in `iss` of Dex's tokens.
     #[serde(default)]
     pub issuer: String,
-    /// Where the keys are.
+    /// The URL of the key set.
     #[serde(default)]
     pub jwks_uri: String,
-    /// Where tokens are exchanged.
+    /// The URL of the token endpoint.
     #[serde(default)]
     pub token_endpoint: String,
-    /// What grants are enabled.
-    #[serde(default, deserialize_with = "few")]
+    /// The grant types that are enabled in Dex.
+    #[serde(default, deserialize_with = "bounded_vec")]
     pub grant_types_supported: Vec<String>,
 }
 
 impl Discovery {
-    /// Reads the document. Nothing when it is none.
+    /// Reads the document. `None` if the status is not 200 or the body is not such a document.
     #[must_use]
     pub fn read(answer: &Answer) -> Option<Self> {
         (answer.status == 200).then(|| serde_json::from_slice(&answer.body).ok()).flatten()
     }
 }
 
-/// Where the keys are: what discovery says if that is the same server, else Dex's own place beside the token
-/// endpoint. No other server is ever asked.
+/// The URL of the key set: `jwks_uri` of the discovery document if its origin is that of the
+/// endpoint, otherwise `keys` beside the endpoint, where Dex serves it. No other origin is ever
+/// asked. `None` if there is neither.
 #[must_use]
 pub fn keys_url(endpoint: &EndpointUrl, discovery: Option<&Discovery>) -> Option<EndpointUrl> {
-    let told =
+    let discovered =
         discovery.and_then(|discovery| EndpointUrl::parse(&discovery.jwks_uri).ok()).map(|(url, _)| url);
-    told.filter(|url| url.origin() == endpoint.origin())
+    discovered
+        .filter(|url| url.origin() == endpoint.origin())
         .or_else(|| endpoint.issuer_path().map(|path| endpoint.with_target(&format!("{path}/keys"))))
 }
 
-/// What an answer shows of Dex's keys.
+/// The keys that a response shows.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Published {
-    /// The keys.
+    /// The ids of the published keys.
     Keys(KeySet),
-    /// There is no list of keys at this place, and none is to be expected.
+    /// The server has no key set at this URL. Asking again is useless.
     NotServed,
-    /// It could not be found out this time.
+    /// This response does not show the keys, but a later one may.
     Unknown,
 }
 
-/// The ids of the keys that were published at one time.
+/// The ids (`kid`) of the keys that a response shows.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct KeySet(Vec<String>);
 
 impl KeySet {
-    /// Keys with these ids.
+    /// A set of keys with these ids.
     #[must_use]
     pub fn of(key_ids: &[&str]) -> Self {
         Self(key_ids.iter().map(|id| (*id).to_owned()).collect())
     }
 
-    /// Keeps those whose id is wanted.
+    /// Keeps the keys for whose id `wanted` is true.
     pub(crate) fn retain(&mut self, wanted: impl FnMut(&String) -> bool) {
         self.0.retain(wanted);
     }
 
-    /// True when a key with this id is among them.
+    /// True if a key with this id is published.
     #[must_use]
     pub fn has(&self, key_id: &str) -> bool {
         self.0.iter().any(|known| known == key_id)
@@ -99,43 +102,44 @@ struct Key {
 
 #[derive(Deserialize)]
 struct Document {
-    #[serde(deserialize_with = "few")]
+    #[serde(deserialize_with = "bounded_vec")]
     keys: Vec<Key>,
 }
 
-/// No issuer has more keys or grants. A list of a million empty ones fits into an answer, and not into 8 MB.
-const MOST: usize = 256;
+/// The most keys or grant types in a list; no known issuer has as many. Without a bound, a response
+/// with a million empty elements would exceed the memory limit of 8 MiB (docs/kubernetes.md).
+const MAX_ELEMENTS: usize = 256;
 
-/// A list of at most [`MOST`].
-fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    struct Few<T>(PhantomData<T>);
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
+/// Deserializes a list of at most [`MAX_ELEMENTS`] elements; a longer one is an error.
+fn bounded_vec<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct Reader<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Reader<T> {
         type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "at most {MOST}")
+            write!(f, "a list of at most {MAX_ELEMENTS} elements")
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-            let mut few = Vec::new();
-            while let Some(one) = list.next_element()? {
-                if few.len() == MOST {
-                    return Err(A::Error::custom("too many"));
+            let mut elements = Vec::new();
+            while let Some(element) = list.next_element()? {
+                if elements.len() == MAX_ELEMENTS {
+                    return Err(A::Error::custom("too many elements"));
                 }
-                few.push(one);
+                elements.push(element);
             }
-            Ok(few)
+            Ok(elements)
         }
     }
-    deserializer.deserialize_seq(Few(PhantomData))
+    deserializer.deserialize_seq(Reader(PhantomData))
 }
 
-/// Reads an answer that should be a JSON Web Key Set (RFC 7517 §5).
+/// Reads a response that should hold a JSON Web Key Set (RFC 7517 §5).
 #[must_use]
 pub fn published(answer: &Answer) -> Published {
     match answer.status {
         200 => match serde_json::from_slice::<Document>(&answer.body) {
-            // A Dex that is just starting publishes none for a moment.
+            // A Dex that is starting publishes an empty set until it has made its first key.
             Ok(document) if document.keys.is_empty() => Published::Unknown,
             Ok(document) => {
                 let key_ids = document.keys.iter().filter_map(|key| key.kid.as_text());
@@ -153,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn f029_a_list_that_no_issuer_has_is_not_kept() {
+    fn f029_a_list_of_more_than_256_elements_is_refused() {
         let keys = |count: usize| {
             let body = format!(r#"{{"keys":[{}{{"kid":"a"}}]}}"#, "{},".repeat(count - 1));
             published(&answer(200, &body))
@@ -165,7 +169,7 @@ mod tests {
         };
         assert!(grants(256).is_some() && grants(257).is_none());
         let other = serde_json::from_str::<Discovery>(r#"{"grant_types_supported":7}"#).unwrap_err();
-        assert!(other.to_string().contains("expected at most 256"), "{other}");
+        assert!(other.to_string().contains("expected a list of at most 256 elements"), "{other}");
     }
 
     fn answer(status: u16, body: &str) -> Answer {
@@ -177,24 +181,24 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_asked_for_beside_the_endpoint_and_nowhere_else() {
+    fn keys_are_requested_from_the_origin_of_the_endpoint_only() {
         assert_eq!(
             discovery_url(&endpoint()).unwrap().to_string(),
             "https://dex.example/dex/.well-known/openid-configuration"
         );
-        let told = |jwks_uri: &str| {
+        let url = |jwks_uri: &str| {
             let discovery = Discovery { jwks_uri: jwks_uri.to_owned(), ..Discovery::default() };
             keys_url(&endpoint(), Some(&discovery)).unwrap().to_string()
         };
-        assert_eq!(told("https://dex.example/elsewhere"), "https://dex.example/elsewhere");
-        assert_eq!(told("https://other.example/keys"), "https://dex.example/dex/keys");
-        assert_eq!(told("http://dex.example/keys"), "https://dex.example/dex/keys");
+        assert_eq!(url("https://dex.example/elsewhere"), "https://dex.example/elsewhere");
+        assert_eq!(url("https://other.example/keys"), "https://dex.example/dex/keys");
+        assert_eq!(url("http://dex.example/keys"), "https://dex.example/dex/keys");
         assert_eq!(keys_url(&endpoint(), None).unwrap().target(), "/dex/keys");
         assert_eq!(keys_url(&EndpointUrl::parse("https://dex.example/exchange").unwrap().0, None), None);
     }
 
     #[test]
-    fn a_discovery_document_is_read_or_is_none() {
+    fn only_a_200_with_json_is_a_discovery_document() {
         let document =
             r#"{"issuer":"https://dex.example/dex","jwks_uri":"https://dex.example/dex/keys","other":1}"#;
         let read = Discovery::read(&answer(200, document)).unwrap();
@@ -205,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_shows_keys_or_none_or_nothing_yet() {
+    fn a_response_shows_keys_or_that_none_are_served_or_nothing() {
         let keys = r#"{"keys":[{"kid":"a","kty":"RSA"},{"kid":"b"},{"kty":"EC"},{"kid":7}]}"#;
         let Published::Keys(found) = published(&answer(200, keys)) else { panic!("no keys") };
         assert!(found.has("a") && found.has("b") && !found.has("c") && !found.has(""));
