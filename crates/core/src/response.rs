@@ -1,4 +1,6 @@
-//! From an answer to an issued token or a failure: RFC 6749 §5, RFC 8693 §2.2, and what Dex makes of them.
+//! Reads the response of the token endpoint: an issued token or a failure.
+//!
+//! The rules are those of RFC 6749 §5 and RFC 8693 §2.2, and of what Dex makes of them.
 
 mod quoting;
 mod refusal;
@@ -21,26 +23,29 @@ use quoting::quoted;
 use refusal::{named, redirected, refused};
 use retry_after::retry_after;
 
-/// No lifetime is believed beyond ten years (F38).
-const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// The longest lifetime that is accepted: ten years. A longer one is shortened to it (F38).
+const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// The life of a token that says nothing of its own, and of which the answer says nothing either (F35).
-const ASSUMED_LIFE: Duration = Duration::from_secs(15 * 60);
+/// The lifetime of a token if neither the token nor the response states one (F35). A token that lives
+/// longer is only refreshed more often than needed.
+const ASSUMED_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// What was known when the request was sent.
+/// The facts about a request that are needed to read its response.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestContext<'a> {
-    /// Where it was sent.
+    /// The URL that the request was sent to.
     pub endpoint: &'a EndpointUrl,
-    /// Wall time, for a token whose life only its `exp` tells, and a Retry-After that is a date.
+    /// The wall-clock time. It is used for a token that has `exp` only, and for a `Retry-After` that
+    /// is a date.
     pub now: UnixTime,
-    /// `requested_token_type`, if one was sent.
+    /// `requested_token_type`, if it was sent.
     pub requested_type: Option<&'a str>,
-    /// What was sent and must not be quoted back.
+    /// The secrets that were sent. A failure never quotes them.
     pub secrets: &'a [Secret],
 }
 
-/// The members that matter; others are ignored (RFC 6749 §5.1), a repeated one of these is an error (F28).
+/// The members that are used. Other members are ignored (RFC 6749 §5.1); a repeated one of these is an
+/// error (F28).
 #[derive(Deserialize)]
 struct Members {
     #[serde(default)]
@@ -57,28 +62,33 @@ struct Members {
     error_description: Member,
 }
 
-/// Judges an answer as a whole; nothing of it may be used before.
+/// Reads a complete response. No part of a response may be used before.
 ///
 /// # Errors
-/// Why it brings no token. The detail quotes the status, and of the body only `error` and a bounded, escaped
-/// `error_description`, unless that shows something secret.
+/// A [`Failure`] of the step exchange. For a refusal that is an OAuth error, the code is that of the
+/// error, such as [`Code::InvalidClient`]. For another status it is one such as [`Code::Unavailable`]
+/// or [`Code::NotFromDex`]. For a 200 it is [`Code::AnswerUnusable`], [`Code::TokenMissing`],
+/// [`Code::TokenMalformed`], [`Code::TokenTypeUnsupported`] or [`Code::TokenExpired`].
+///
+/// The detail quotes the status, and of the body only `error` and a bounded, escaped
+/// `error_description`. A text that contains a secret is not quoted.
 pub fn read(answer: &Answer, context: RequestContext<'_>) -> Result<IssuedToken, Failure> {
     let refusal = |failure| Failure { retry_after: retry_after(answer, context.now), ..failure };
     match answer.status {
         200 => {}
-        201..=299 => return Err(unusable(answer, context, "it is no 200")),
-        // Other statuses from 300 on lead nowhere.
+        201..=299 => return Err(unusable(answer, context, "the status is not 200")),
+        // The other statuses from 300 on have no `Location` that could be followed.
         301 | 302 | 303 | 307 | 308 => return Err(refusal(redirected(answer, context))),
         _ => return Err(refusal(refused(answer, context))),
     }
-    // What the body holds counts, whatever `Content-Encoding` says of it; nothing is ever unpacked (F142).
+    // A body that is JSON is read, whatever `Content-Encoding` says. No body is ever decompressed (F142).
     let Some(members) = members(&answer.body) else {
         return Err(match content_coding(answer, context) {
             Some(coding) => unusable(answer, context, &format!("its body has the content coding {coding}")),
-            None => unusable(answer, context, "it is not the JSON object that was expected"),
+            None => unusable(answer, context, "its body is not the expected JSON object"),
         });
     };
-    // What it issues is as secret as what was sent.
+    // The issued token is a secret too.
     let secrets = with_issued(&members, context.secrets);
     let context = RequestContext { secrets: &secrets, ..context };
     match members.error() {
@@ -89,19 +99,21 @@ pub fn read(answer: &Answer, context: RequestContext<'_>) -> Result<IssuedToken,
         Some(error) => Err(unusable(
             answer,
             context,
-            &format!("it says {}, which is no OAuth error", quoted(error, context)),
+            &format!("its error {} is not an OAuth error code", quoted(error, context)),
         )),
     }
 }
 
 impl Members {
-    /// `error`, unless it is missing, no text, empty or blank: some servers write an empty one beside a token (F143).
+    /// `error`. `None` if it is missing, not a text, or blank: some servers write an empty `error`
+    /// beside a token (F143).
     fn error(&self) -> Option<&str> {
         self.error.as_text().filter(|error| !error.trim().is_empty())
     }
 
-    /// `error`, if it can be an OAuth error code (RFC 6749 §5.2). All registered ones are lower-case words. Web
-    /// frameworks and gateways have a member `error` too, and put a sentence or the status' reason phrase there.
+    /// `error`, if it has the form of an OAuth error code (RFC 6749 §5.2). All registered codes are
+    /// lower-case words. Web frameworks and gateways write a member `error` too, but with a sentence
+    /// or with the reason phrase of the status.
     fn oauth_error(&self, status: u16) -> Option<&str> {
         let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
         self.error().filter(|error| {
@@ -113,23 +125,26 @@ impl Members {
     }
 }
 
-/// The content coding of an answer's body, quoted; nothing where there is none.
+/// The content coding of the body, in a form that may be quoted. `None` if the body is not encoded.
 fn content_coding(answer: &Answer, context: RequestContext<'_>) -> Option<String> {
     let coding = answer.content_encoding.as_deref()?.trim();
     let plain = ["", "identity", "none"].iter().any(|plain| coding.eq_ignore_ascii_case(plain));
     (!plain).then(|| quoted(coding, context))
 }
 
+/// The secrets that were sent, and the issued token.
 fn with_issued(members: &Members, secrets: &[Secret]) -> Vec<Secret> {
     let issued = members.access_token.as_text().map(|token| Secret::new(token.to_owned()));
     secrets.iter().cloned().chain(issued).collect()
 }
 
-/// The body as a JSON object. (serde would take an array for a struct too.)
+/// The body as a JSON object. The opening brace is checked because serde also deserializes a struct
+/// from an array.
 fn members(body: &[u8]) -> Option<Members> {
     body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
+/// Checks the members of a response without an error, and makes them an issued token.
 fn issued(members: Members, context: RequestContext<'_>) -> Result<IssuedToken, Failure> {
     let token = match members.access_token.as_text() {
         Some(token) if !token.is_empty() => Secret::new(token.to_owned()),
@@ -139,8 +154,8 @@ fn issued(members: Members, context: RequestContext<'_>) -> Result<IssuedToken, 
         return Err(Failure::new(Code::TokenMalformed, ""));
     }
     let issued_type = members.issued_token_type.as_text();
-    // RFC 8693 §2.2.1: N_A is for tokens that are not access tokens. A missing or empty token_type counts as bearer, as
-    // golang.org/x/oauth2 has it.
+    // RFC 8693 §2.2.1: N_A is for tokens that are not access tokens. A missing or empty token_type
+    // counts as bearer, as in golang.org/x/oauth2.
     match members.token_type.as_text() {
         None | Some("") => {}
         Some(kind) if kind.eq_ignore_ascii_case("bearer") => {}
@@ -157,8 +172,8 @@ fn issued(members: Members, context: RequestContext<'_>) -> Result<IssuedToken, 
     let own = claims.as_ref().and_then(Claims::lifetime);
     let differing_expires_in = whole_seconds(&members.expires_in)
         .zip(own)
-        .filter(|(told, own)| told.abs_diff(*own) > *own / 10)
-        .map(|(told, _)| told);
+        .filter(|(expires_in, own)| expires_in.abs_diff(*own) > *own / 10)
+        .map(|(expires_in, _)| expires_in);
     let differing_type = match (issued_type, context.requested_type) {
         (Some(issued), Some(requested)) if issued != requested && !requested.is_empty() => {
             Some(quoted(issued, context))
@@ -168,27 +183,32 @@ fn issued(members: Members, context: RequestContext<'_>) -> Result<IssuedToken, 
     Ok(IssuedToken { token, lifetime, claims, differing_type, differing_expires_in })
 }
 
-/// `expires_in`, capped by what the token says of its own length; without it the token's own word, its `exp` at
-/// least, or fifteen minutes (F35 to F41).
+/// The lifetime of a token (F35 to F41). It is the shorter of `expires_in` and the token's
+/// `exp - iat`, or the only one of both that is known. Without both it is the time until `exp`, and
+/// without that fifteen minutes.
+///
+/// # Errors
+/// [`Code::TokenExpired`]: nothing is left of the lifetime, or `expires_in` is not a positive whole
+/// number and the token states no expiry either.
 fn lifetime(expires_in: &Member, claims: Option<&Claims>, now: UnixTime) -> Result<Duration, Failure> {
     let own = claims.and_then(Claims::lifetime);
-    let length = match whole_seconds(expires_in) {
-        Some(told) => own.map_or(told, |own| own.min(told)),
+    let lifetime = match whole_seconds(expires_in) {
+        Some(expires_in) => own.map_or(expires_in, |own| own.min(expires_in)),
         None => match (own, claims.and_then(|claims| claims.expires)) {
             (Some(own), _) => own,
             (None, Some(expires)) => now.until(expires),
-            // A number that makes no sense is worse than none: it may stand for "expired".
+            // An invalid number may stand for "expired", so it is not replaced by an assumption.
             (None, None) if !expires_in.is_absent() => Duration::ZERO,
-            (None, None) => ASSUMED_LIFE,
+            (None, None) => ASSUMED_LIFETIME,
         },
     };
-    if length.is_zero() {
+    if lifetime.is_zero() {
         return Err(Failure::new(Code::TokenExpired, ""));
     }
-    Ok(length.min(LONGEST_LIFE))
+    Ok(lifetime.min(MAX_LIFETIME))
 }
 
-/// A positive whole number, be it written as `3600`, `3600.0`, `3.6e3` or `"3600"` (F36).
+/// A positive whole number of seconds, written as `3600`, `3600.0`, `3.6e3` or `"3600"` (F36).
 fn whole_seconds(member: &Member) -> Option<Duration> {
     let number = match member {
         Member::Number(number) => *number,
@@ -198,9 +218,10 @@ fn whole_seconds(member: &Member) -> Option<Duration> {
         _ => return None,
     };
     (number > 0.0 && number.fract() == 0.0)
-        .then(|| Duration::from_secs_f64(number.min(LONGEST_LIFE.as_secs_f64())))
+        .then(|| Duration::from_secs_f64(number.min(MAX_LIFETIME.as_secs_f64())))
 }
 
+/// The failure for a success status without a usable body.
 fn unusable(answer: &Answer, context: RequestContext<'_>, why: &str) -> Failure {
     let kind = answer.content_type.as_deref();
     let kind = kind.map_or_else(|| "no content type".to_owned(), |kind| quoted(kind, context));

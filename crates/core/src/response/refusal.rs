@@ -1,8 +1,9 @@
-//! Answers that are no success: OAuth errors, pages of whatever stands in front of Dex, redirects.
+//! Reads responses that are not a success: OAuth errors, redirects, and pages of proxies.
 //!
-//! Dex's token handler writes each of its errors as JSON with a member `error` (`tokenErrHelper` in server/oauth2.go), with
-//! the status 400, 401 or 500. What has no such member was written by something else: an ingress, a gateway, a service
-//! mesh, or the web server at a path where Dex has no token endpoint.
+//! Dex's token handler writes each error as JSON with a member `error` and the status 400, 401 or 500
+//! (`tokenErrHelper` in Dex's server/oauth2.go). A response without such a member comes from something
+//! else: an ingress, a gateway, a service mesh, or a web server at a path where Dex has no token
+//! endpoint.
 
 use super::quoting::{quoted, quoted_to};
 use super::{Members, RequestContext, content_coding, members, with_issued};
@@ -10,12 +11,15 @@ use crate::endpoint_url::EndpointUrl;
 use crate::exchange::Answer;
 use crate::failure::{Code, Failure};
 
-/// How much is quoted of `error_description`, and of a redirect's target, in characters.
+/// The longest part of `error_description` that is quoted, in characters: one or two sentences.
 const LONGEST_DESCRIPTION: usize = 256;
+
+/// The longest part of a redirect's target that is quoted, in characters.
 const LONGEST_TARGET: usize = 200;
 
-/// The words of servers that expect TLS and got plain http: Go and what is built with it, nginx, Tomcat, Apache, cheroot.
-/// Jetty, Undertow, Envoy, HAProxy, IIS and Kestrel have none: they close the connection.
+/// The messages of servers that expect TLS and received plain http: Go (also Dex, Traefik, Caddy),
+/// nginx, Tomcat, Apache, cheroot. Jetty, Undertow, Envoy, HAProxy, IIS and Kestrel send none: they
+/// close the connection.
 const TLS_EXPECTED: [&str; 5] = [
     "Client sent an HTTP request to an HTTPS server",
     "plain HTTP request was sent to HTTPS port",
@@ -24,11 +28,12 @@ const TLS_EXPECTED: [&str; 5] = [
     "this server only speaks HTTPS on this port",
 ];
 
-/// The words of nginx (its statuses 496 and 495) and Apache where a client certificate is demanded over HTTP.
+/// The messages of nginx (its statuses 496 and 495) and Apache that demand a client certificate.
 const CERTIFICATE_DEMANDED: [&str; 3] =
     ["No required SSL certificate was sent", "The SSL certificate error", "Post-Handshake Authentication"];
 
-/// Any status but a success or a redirect. Only where RFC 6749 §5.2 puts an error code is it looked for.
+/// The failure for any status except a success or a redirect. An OAuth error code is read only from
+/// the member `error`, where RFC 6749 §5.2 puts it.
 pub(super) fn refused(answer: &Answer, context: RequestContext<'_>) -> Failure {
     let status = answer.status;
     let members = members(&answer.body);
@@ -37,9 +42,9 @@ pub(super) fn refused(answer: &Answer, context: RequestContext<'_>) -> Failure {
         let context = RequestContext { secrets: &secrets, ..context };
         let code = match by_name(status, members) {
             Some(code) if matches!(status, 400 | 401) => Some(code),
-            // A server in trouble may give any reason.
+            // Whatever the code, a 500 is an error of the server and not of the request.
             Some(code) if status == 500 && code != Code::Rejected => Some(Code::ServerError),
-            // Dex answers with no other status, so the name is somebody else's.
+            // Dex sends no OAuth error with another status, so this one comes from something else.
             _ => None,
         };
         return Failure::new(
@@ -47,52 +52,53 @@ pub(super) fn refused(answer: &Answer, context: RequestContext<'_>) -> Failure {
             error_and_description(status, members, context),
         );
     }
-    let says = |words: &[&str]| {
-        words.iter().any(|words| answer.body.windows(words.len()).any(|part| part == words.as_bytes()))
+    let contains = |messages: &[&str]| {
+        messages.iter().any(|text| answer.body.windows(text.len()).any(|part| part == text.as_bytes()))
     };
-    let told = status_and_server(answer, context);
-    if says(&TLS_EXPECTED) {
+    let status_and_server = status_and_server(answer, context);
+    if contains(&TLS_EXPECTED) {
         return if context.endpoint.is_tls() {
-            // Dex's own words, or those of what stands behind the ingress.
+            // An ingress ended TLS and forwarded plain http to Dex, or to another server.
             Failure::new(
                 Code::NotFromDex,
-                format!("{told}: plain http was sent on to a port that expects TLS"),
+                format!("{status_and_server}: plain http was forwarded to a port that expects TLS"),
             )
         } else {
-            Failure::new(Code::TlsExpected, told)
+            Failure::new(Code::TlsExpected, status_and_server)
         };
     }
-    if says(&CERTIFICATE_DEMANDED) {
+    if contains(&CERTIFICATE_DEMANDED) {
         let why = "it demands a client certificate, which dexsidecar does not send";
-        return Failure::new(Code::NotFromDex, format!("{told}: {why}"));
+        return Failure::new(Code::NotFromDex, format!("{status_and_server}: {why}"));
     }
-    // What cannot be read may be an error of Dex.
+    // A body that cannot be read may hold an OAuth error of Dex.
     if let Some(coding) = content_coding(answer, context).filter(|_| matches!(status, 400 | 401 | 500)) {
         return Failure::new(
             Code::AnswerUnusable,
-            format!("{told}: its body has the content coding {coding}"),
+            format!("{status_and_server}: its body has the content coding {coding}"),
         );
     }
-    Failure::new(by_status(status), told)
+    Failure::new(by_status(status), status_and_server)
 }
 
-/// What a status says by itself.
+/// The code for a status without an OAuth error.
 const fn by_status(status: u16) -> Code {
     match status {
         403 => Code::Forbidden,
         404 | 405 | 410 => Code::EndpointNotFound,
         429 => Code::RateLimited,
-        // From 520 on they are Cloudflare's.
+        // 520 to 530 are Cloudflare's.
         502..=504 | 520..=530 => Code::Unavailable,
         _ => Code::NotFromDex,
     }
 }
 
-/// An OAuth error by its name; nothing where the name is none.
+/// The code for an OAuth error. `None` if `error` is not an OAuth error code.
 fn by_name(status: u16, members: &Members) -> Option<Code> {
     let description = members.error_description.as_text().unwrap_or_default();
     Some(match members.oauth_error(status)? {
-        // Dex's words for an unknown connector and for one it could not open (server/handlers.go).
+        // Dex's message for an unknown connector and for one that it could not open
+        // (`handleTokenExchange` in server/handlers.go).
         "invalid_request" if description.starts_with("Requested connector does not exist") => {
             Code::ConnectorUnknown
         }
@@ -110,7 +116,7 @@ fn by_name(status: u16, members: &Members) -> Option<Code> {
     })
 }
 
-/// An OAuth error under the status 200.
+/// The failure for an OAuth error with the status 200.
 pub(super) fn named(status: u16, members: &Members, context: RequestContext<'_>) -> Failure {
     Failure::new(
         by_name(status, members).unwrap_or(Code::Rejected),
@@ -118,7 +124,7 @@ pub(super) fn named(status: u16, members: &Members, context: RequestContext<'_>)
     )
 }
 
-/// `400 invalid_request: Requested connector does not exist.`
+/// The detail of a failure, such as `400 invalid_request: Requested connector does not exist.`.
 fn error_and_description(status: u16, members: &Members, context: RequestContext<'_>) -> String {
     let error = quoted(members.error().unwrap_or_default(), context);
     match members.error_description.as_text() {
@@ -130,7 +136,8 @@ fn error_and_description(status: u16, members: &Members, context: RequestContext
     }
 }
 
-/// `502 from nginx`: Dex itself sends no `Server`. A proxy that forwarded the request may be who answered.
+/// The detail of a failure without an OAuth error, such as `502 from nginx`. Dex sends no header
+/// `Server`. A forward proxy is named too, because it may have answered.
 fn status_and_server(answer: &Answer, context: RequestContext<'_>) -> String {
     let proxy = answer
         .through_proxy
@@ -142,26 +149,28 @@ fn status_and_server(answer: &Answer, context: RequestContext<'_>) -> String {
     }
 }
 
-/// A redirect. Its target is shown without user, password, query and fragment, which may repeat what was sent.
+/// The failure for a redirect. The target is shown without user, password, query and fragment, which
+/// may repeat what was sent.
 pub(super) fn redirected(answer: &Answer, context: RequestContext<'_>) -> Failure {
     let location = answer.location.as_deref().unwrap_or_default().trim();
     let target = target(location, context.endpoint);
-    let told = status_and_server(answer, context)
+    let status_and_target = status_and_server(answer, context)
         + &target.as_ref().map_or_else(String::new, |target| to(target, context));
-    // Argo CD's proxy for Dex replaces each 500 of Dex by this (its util/dex/dex.go).
+    // Argo CD's proxy for Dex replaces each 500 of Dex by this redirect (util/dex/dex.go in Argo CD).
     if query(location).split('&').any(|pair| pair == "has_sso_error=true") {
         return Failure::new(
             Code::ServerError,
-            format!("{told}: Argo CD redirects like this when Dex answers 500"),
+            format!("{status_and_target}: Argo CD redirects like this when Dex answers 500"),
         );
     }
     let to_https =
         target.is_some_and(|to| to.is_tls() && !context.endpoint.is_tls() && to.is_host_of(context.endpoint));
     let why = if to_https { ": the same host with https" } else { "" };
-    Failure::new(Code::Redirected, format!("{told}{why}"))
+    Failure::new(Code::Redirected, format!("{status_and_target}{why}"))
 }
 
-/// ` to https://dex.example/token`, or as much of it as shows no secret.
+/// The target of a redirect as a part of the detail, such as ` to https://dex.example/token`. A path
+/// that contains a secret is left out, or else the whole target.
 fn to(target: &EndpointUrl, context: RequestContext<'_>) -> String {
     let origin = target.origin();
     let path = target.target().split('?').next().unwrap_or_default();
@@ -173,7 +182,7 @@ fn to(target: &EndpointUrl, context: RequestContext<'_>) -> String {
         )
 }
 
-/// Where a `Location` leads (RFC 9110 §10.2.2). Nothing for what is neither http nor https.
+/// The URL that a `Location` refers to (RFC 9110 §10.2.2). `None` if it is neither http nor https.
 fn target(location: &str, endpoint: &EndpointUrl) -> Option<EndpointUrl> {
     let origin = endpoint.origin();
     let path = endpoint.target().split('?').next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Judging answers.
+//! Tests of reading responses.
 
 use std::sync::LazyLock;
 
@@ -30,13 +30,13 @@ fn code(status: u16, body: &str) -> Code {
     read(&answer(status, body), context(&[])).unwrap_err().code
 }
 
-fn length_of(expires_in: &str, token: &str) -> Result<u64, Code> {
+fn lifetime_of(expires_in: &str, token: &str) -> Result<u64, Code> {
     let body = format!(r#"{{"access_token":"{token}","token_type":"bearer"{expires_in}}}"#);
     read(&answer(200, &body), context(&[])).map(|t| t.lifetime.as_secs()).map_err(|failure| failure.code)
 }
 
 #[test]
-fn reads_dex_s_success() {
+fn a_success_of_dex_brings_a_token() {
     let body = r#"{"access_token":"eyJ.eyJ.sig","issued_token_type":"urn:ietf:params:oauth:token-type:access_token","token_type":"bearer","expires_in":86399}"#;
     let token = read(&answer(200, body), context(&[])).unwrap();
     assert_eq!((token.token.expose(), token.lifetime.as_secs()), ("eyJ.eyJ.sig", 86_399));
@@ -44,13 +44,13 @@ fn reads_dex_s_success() {
 }
 
 #[test]
-fn f036_to_f038_expires_in_in_all_its_shapes() {
+fn f036_to_f038_expires_in_is_read_in_each_notation() {
     for (text, length) in [
         (",\"expires_in\":3600", Ok(3600)),
         (",\"expires_in\":3600.0", Ok(3600)),
         (",\"expires_in\":3.6e3", Ok(3600)),
         (",\"expires_in\":\"3600\"", Ok(3600)),
-        (",\"expires_in\":9223372036854775808", Ok(LONGEST_LIFE.as_secs())),
+        (",\"expires_in\":9223372036854775808", Ok(MAX_LIFETIME.as_secs())),
         (",\"expires_in\":1e300", Ok(315_360_000)),
         (",\"expires_in\":0", Err(Code::TokenExpired)),
         (",\"expires_in\":-1", Err(Code::TokenExpired)),
@@ -59,36 +59,36 @@ fn f036_to_f038_expires_in_in_all_its_shapes() {
         (",\"expires_in\":null", Ok(900)),
         ("", Ok(900)),
     ] {
-        assert_eq!(length_of(text, "opaque"), length, "{text}");
+        assert_eq!(lifetime_of(text, "opaque"), length, "{text}");
     }
 }
 
-/// Only lengths count: whose clock is right cannot be told, and need not.
+/// Only durations are used, so it does not matter whose clock is right.
 #[test]
-fn f097_a_server_whose_clock_is_wrong_issues_tokens_as_long_as_it_says() {
+fn f097_a_wrong_clock_of_the_server_does_not_change_the_lifetime() {
     for ahead in [-86_400_i64, -60, 60, 86_400] {
         let issued = 1_700_000_000_u64.saturating_add_signed(ahead);
         let token = jwt("{}", &format!(r#"{{"iat":{issued},"exp":{}}}"#, issued + 3_600));
-        assert_eq!(length_of(",\"expires_in\":3599", token.expose()), Ok(3_599), "{ahead} s");
+        assert_eq!(lifetime_of(",\"expires_in\":3599", token.expose()), Ok(3_599), "{ahead} s");
     }
 }
 
 #[test]
-fn f041_the_token_s_own_word_is_a_cap_and_a_fallback() {
+fn f041_exp_minus_iat_limits_expires_in_and_replaces_a_missing_one() {
     let an_hour = jwt("{}", r#"{"iat":1000,"exp":4600}"#);
-    assert_eq!(length_of(",\"expires_in\":86400", an_hour.expose()), Ok(3600));
-    assert_eq!(length_of(",\"expires_in\":60", an_hour.expose()), Ok(60));
-    for (told, other) in [(3_600, false), (3_599, false), (3_240, false), (3_239, true), (3_961, true)] {
-        let body = format!(r#"{{"access_token":"{}","expires_in":{told}}}"#, an_hour.expose());
+    assert_eq!(lifetime_of(",\"expires_in\":86400", an_hour.expose()), Ok(3600));
+    assert_eq!(lifetime_of(",\"expires_in\":60", an_hour.expose()), Ok(60));
+    for (seconds, differs) in [(3_600, false), (3_599, false), (3_240, false), (3_239, true), (3_961, true)] {
+        let body = format!(r#"{{"access_token":"{}","expires_in":{seconds}}}"#, an_hour.expose());
         let issued = read(&answer(200, &body), context(&[])).unwrap();
-        let told = Duration::from_secs(told);
-        assert_eq!(issued.differing_expires_in, other.then_some(told), "{told:?} of an hour");
-        assert_eq!(issued.lifetime, told.min(Duration::from_secs(3_600)));
+        let expires_in = Duration::from_secs(seconds);
+        assert_eq!(issued.differing_expires_in, differs.then_some(expires_in), "{seconds} s of an hour");
+        assert_eq!(issued.lifetime, expires_in.min(Duration::from_secs(3_600)));
     }
-    assert_eq!(length_of(",\"expires_in\":0", an_hour.expose()), Ok(3600));
-    assert_eq!(length_of("", jwt("{}", r#"{"exp":1500}"#).expose()), Ok(500));
-    assert_eq!(length_of("", jwt("{}", r#"{"exp":900}"#).expose()), Err(Code::TokenExpired));
-    assert_eq!(length_of("", jwt("{}", r#"{"iat":5,"exp":4}"#).expose()), Err(Code::TokenExpired));
+    assert_eq!(lifetime_of(",\"expires_in\":0", an_hour.expose()), Ok(3600));
+    assert_eq!(lifetime_of("", jwt("{}", r#"{"exp":1500}"#).expose()), Ok(500));
+    assert_eq!(lifetime_of("", jwt("{}", r#"{"exp":900}"#).expose()), Err(Code::TokenExpired));
+    assert_eq!(lifetime_of("", jwt("{}", r#"{"iat":5,"exp":4}"#).expose()), Err(Code::TokenExpired));
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn f051_every_error_of_dex_has_its_code() {
         (400, r#"{"error":"server_error"}"#, Code::ServerError),
         (400, r#"{"error":"temporarily_unavailable"}"#, Code::ServerError),
         (400, r#"{"error":"brand_new"}"#, Code::Rejected),
-        (400, "something else, and longer than the words by which plain http is known", Code::NotFromDex),
+        (400, "something else, and longer than the messages that report plain http", Code::NotFromDex),
         (400, "nothing", Code::NotFromDex),
         (401, r#"{"error":"invalid_client"}"#, Code::InvalidClient),
         (401, r#"{"error":"access_denied"}"#, Code::AccessDenied),
@@ -130,7 +130,7 @@ fn f051_every_error_of_dex_has_its_code() {
 }
 
 #[test]
-fn a_success_that_is_none_is_never_a_token() {
+fn a_200_without_a_usable_token_is_a_failure() {
     for (body, expected) in [
         ("", Code::AnswerUnusable),
         ("<html>", Code::AnswerUnusable),
@@ -145,7 +145,7 @@ fn a_success_that_is_none_is_never_a_token() {
         (r#"{"access_token":7}"#, Code::TokenMissing),
         (r#"{"access_token":"a b"}"#, Code::TokenMalformed),
         (r#"{"access_token":"a\r\nb"}"#, Code::TokenMalformed),
-        // Whatever calls it half a token later must not have let it into the file.
+        // Later it would count as partial, so it must not be written either.
         (r#"{"access_token":"eyJ.eyJ"}"#, Code::TokenMalformed),
         (r#"{"access_token":"eyJ.eyJ."}"#, Code::TokenMalformed),
         (r#"{"access_token":"a","token_type":"DPoP"}"#, Code::TokenTypeUnsupported),
@@ -154,7 +154,7 @@ fn a_success_that_is_none_is_never_a_token() {
     ] {
         assert_eq!(code(200, body), expected, "{body}");
     }
-    // Nested, and read over.
+    // Nested values are skipped.
     for (body, expected) in [
         (r#"{"access_token":[[0],[0]]}"#, Code::TokenMissing),
         (r#"{"access_token":"a","token_type":{},"expires_in":[1]}"#, Code::TokenExpired),
@@ -167,7 +167,7 @@ fn a_success_that_is_none_is_never_a_token() {
 }
 
 #[test]
-fn n_a_is_right_for_an_id_token() {
+fn token_type_n_a_is_accepted_for_an_id_token() {
     let body = r#"{"access_token":"a","token_type":"N_A"}"#;
     let context = RequestContext { requested_type: Some(ID_TOKEN), ..context(&[]) };
     assert!(read(&answer(200, body), context).is_ok());
@@ -175,35 +175,35 @@ fn n_a_is_right_for_an_id_token() {
     assert_eq!(read(&answer(200, other), context).unwrap().differing_type.as_deref(), Some("urn:x"));
     let same = format!(r#"{{"access_token":"a","issued_token_type":"{ID_TOKEN}"}}"#);
     assert_eq!(read(&answer(200, &same), context).unwrap().differing_type, None);
-    for unasked in [None, Some("")] {
-        let context = RequestContext { requested_type: unasked, ..context };
+    for unrequested in [None, Some("")] {
+        let context = RequestContext { requested_type: unrequested, ..context };
         assert_eq!(read(&answer(200, other), context).unwrap().differing_type, None);
     }
 }
 
 #[test]
-fn what_dex_says_is_quoted_bounded_and_without_secrets() {
+fn error_descriptions_are_quoted_bounded_and_without_secrets() {
     let secrets = [Secret::new("eyJhbGciOiJSUzI1NiJ9.payload".to_owned())];
-    let told = |description: &str| {
+    let detail = |description: &str| {
         let body = serde_json::json!({"error": "access_denied", "error_description": description});
         read(&answer(401, &body.to_string()), context(&secrets)).unwrap_err().detail
     };
-    assert_eq!(told("no\nway"), "401 access_denied: no\\nway");
-    assert_eq!(told(&"x".repeat(300)).len(), "401 access_denied: ".len() + 256 + 3);
-    // Only what would be quoted is judged, and all of that.
+    assert_eq!(detail("no\nway"), "401 access_denied: no\\nway");
+    assert_eq!(detail(&"x".repeat(300)).len(), "401 access_denied: ".len() + 256 + 3);
+    // The quoted part is searched for secrets, and the rest is not.
     let (far, near) = ("x".repeat(256 + 36), "x".repeat(256 + 24));
-    assert!(told(&format!("{far}eyJhbGciOiJSUzI1NiJ9")).ends_with("xxx..."));
-    assert!(told(&format!("{near}eyJhbGciOiJSUzI1NiJ9")).ends_with("repeats a secret and is left out)"));
-    let leak = told("token eyJhbGciOiJSUzI1 is bad");
+    assert!(detail(&format!("{far}eyJhbGciOiJSUzI1NiJ9")).ends_with("xxx..."));
+    assert!(detail(&format!("{near}eyJhbGciOiJSUzI1NiJ9")).ends_with("repeats a secret and is left out)"));
+    let leak = detail("token eyJhbGciOiJSUzI1 is bad");
     assert!(!leak.contains("eyJ"), "{leak}");
     for encoded in ["eyJhbGciOiJSUzI1NiJ9%2epayload", "e%79JhbGciOiJSUzI1NiJ9"] {
-        assert!(told(encoded).ends_with("repeats a secret and is left out)"), "{encoded}");
+        assert!(detail(encoded).ends_with("repeats a secret and is left out)"), "{encoded}");
     }
     let spaced = [Secret::new("a secret with spaces".to_owned())];
     for encoded in ["a+secret+with+spaces", "a%20secret%20with%20spaces"] {
         let body = serde_json::json!({"error": "access_denied", "error_description": encoded});
-        let told = read(&answer(401, &body.to_string()), context(&spaced)).unwrap_err().detail;
-        assert!(told.ends_with("repeats a secret and is left out)"), "{told}");
+        let detail = read(&answer(401, &body.to_string()), context(&spaced)).unwrap_err().detail;
+        assert!(detail.ends_with("repeats a secret and is left out)"), "{detail}");
     }
     let redirect = Answer {
         location: Some("https://sso.example/login?t=eyJhbGciOiJSUzI1NiJ9".to_owned()),
@@ -213,7 +213,7 @@ fn what_dex_says_is_quoted_bounded_and_without_secrets() {
 }
 
 #[test]
-fn what_is_issued_is_not_quoted_either() {
+fn the_issued_token_is_not_quoted() {
     const TOKEN: &str = "issued-and-not-to-be-seen";
     for (status, more) in [
         (200, format!(r#""token_type":"{TOKEN}""#)),
@@ -232,7 +232,7 @@ fn what_is_issued_is_not_quoted_either() {
 }
 
 #[test]
-fn f022_to_f024_retry_after_in_both_forms() {
+fn f022_to_f024_retry_after_is_read_in_both_forms() {
     let wait = |header: &str, date: Option<&str>| {
         let answer =
             Answer { retry_after: Some(header.to_owned()), date: date.map(str::to_owned), ..answer(503, "") };
@@ -240,8 +240,8 @@ fn f022_to_f024_retry_after_in_both_forms() {
     };
     assert_eq!(wait("7", None), Some(7));
     assert_eq!(wait("9".repeat(400).as_str(), None), Some(300));
-    for nonsense in ["-5", "1e309", "soon", "", "7.5"] {
-        assert_eq!(wait(nonsense, None), None, "{nonsense}");
+    for invalid in ["-5", "1e309", "soon", "", "7.5"] {
+        assert_eq!(wait(invalid, None), None, "{invalid}");
     }
     let date = Some("Sun, 06 Nov 1994 08:49:00 GMT");
     for form in
@@ -251,6 +251,6 @@ fn f022_to_f024_retry_after_in_both_forms() {
     }
     assert_eq!(wait("Sun, 06 Nov 1994 08:48:37 GMT", date), Some(0));
     assert_eq!(wait("Fri, 31 Dec 9999 23:59:59 GMT", date), Some(300));
-    // Without the server's own date our clock has to do: it says 1,000 s.
+    // Without the server's date this node's clock is used: 1,000 s.
     assert_eq!(wait("Thu, 01 Jan 1970 00:17:00 GMT", None), Some(20));
 }

@@ -1,10 +1,10 @@
-//! Answers that were reported from the field (F142 to F147): wrong headers, empty errors, and what an ingress, a gateway or
-//! a service mesh answers in Dex's place.
+//! Tests with responses from the field (F142 to F147): wrong headers, empty errors, and pages that an
+//! ingress, a gateway or a service mesh sends instead of Dex.
 
 use super::*;
 use crate::failure::{Owner, RetryClass};
 
-const GOOD: &str = r#"{"access_token":"abc","token_type":"bearer","expires_in":60}"#;
+const SUCCESS: &str = r#"{"access_token":"abc","token_type":"bearer","expires_in":60}"#;
 
 fn coded(status: u16, coding: &str, body: &str) -> Answer {
     Answer { content_encoding: Some(coding.to_owned()), ..answer(status, body) }
@@ -22,7 +22,7 @@ fn failure(answer: &Answer, context: RequestContext<'_>) -> Failure {
 fn f142_a_wrong_content_encoding_is_ignored_where_the_body_is_the_expected_json() {
     for coding in ["UTF-8", "none", "identity", "IDENTITY", "", "gzip", "br", "deflate, gzip", "aws-chunked"]
     {
-        let issued = read(&coded(200, coding, GOOD), context(&[])).unwrap();
+        let issued = read(&coded(200, coding, SUCCESS), context(&[])).unwrap();
         assert_eq!(issued.token.expose(), "abc", "{coding}");
         let refused = failure(&coded(401, coding, r#"{"error":"invalid_client"}"#), context(&[]));
         assert_eq!(refused.code, Code::InvalidClient, "{coding}");
@@ -31,7 +31,7 @@ fn f142_a_wrong_content_encoding_is_ignored_where_the_body_is_the_expected_json(
 
 #[test]
 fn f142_a_body_that_is_not_the_expected_json_is_reported_with_its_content_coding() {
-    for (coding, told) in [
+    for (coding, reported) in [
         ("gzip", Some("gzip")),
         ("br", Some("br")),
         ("UTF-8", Some("UTF-8")),
@@ -42,13 +42,13 @@ fn f142_a_body_that_is_not_the_expected_json_is_reported_with_its_content_coding
     ] {
         let failure = failure(&coded(200, coding, "\u{1f}\u{8b}\u{8}"), context(&[]));
         assert_eq!(failure.code, Code::AnswerUnusable);
-        let expected = told.map_or_else(
-            || "it is not the JSON object that was expected".to_owned(),
+        let expected = reported.map_or_else(
+            || "its body is not the expected JSON object".to_owned(),
             |coding| format!("its body has the content coding {coding}"),
         );
         assert!(failure.detail.ends_with(&expected), "{failure}");
     }
-    // Dex's own refusal may be in there.
+    // The encoded body may be an OAuth error of Dex.
     for status in [400, 401, 500] {
         let failure = failure(&coded(status, "gzip", "\u{1f}\u{8b}\u{8}"), context(&[]));
         assert_eq!(failure.code, Code::AnswerUnusable);
@@ -59,7 +59,7 @@ fn f142_a_body_that_is_not_the_expected_json_is_reported_with_its_content_coding
 }
 
 #[test]
-fn f143_an_empty_error_beside_a_token_is_none() {
+fn f143_a_blank_error_beside_a_token_is_ignored() {
     for error in [r#""""#, r#"" ""#, r#""\t\n""#, "null", "false", "0", "[]", "{}", r#"{"code":7}"#] {
         let body = format!(r#"{{"access_token":"abc","expires_in":60,"error":{error}}}"#);
         assert_eq!(read(&answer(200, &body), context(&[])).unwrap().token.expose(), "abc", "{error}");
@@ -74,7 +74,7 @@ fn f143_an_empty_error_beside_a_token_is_none() {
 }
 
 #[test]
-fn f143_an_empty_error_in_a_refusal_is_no_oauth_error() {
+fn f143_a_blank_error_in_a_refusal_is_not_an_oauth_error() {
     for error in [r#""""#, r#"" ""#, "null", "false", "{}"] {
         let body = format!(r#"{{"error":{error},"error_description":"no"}}"#);
         for (status, expected) in [
@@ -91,7 +91,7 @@ fn f143_an_empty_error_in_a_refusal_is_no_oauth_error() {
 }
 
 #[test]
-fn f144_argo_cd_s_redirect_in_place_of_a_500_is_trouble_of_dex() {
+fn f144_argo_cd_s_redirect_in_place_of_a_500_is_a_server_error() {
     for (status, location) in [
         (303, "/login?has_sso_error=true"),
         (302, "/login?has_sso_error=true"),
@@ -161,7 +161,7 @@ fn f144_a_redirect_s_path_or_host_that_repeats_a_secret_is_left_out() {
 }
 
 #[test]
-fn f144_a_redirect_to_https_of_the_same_host_says_so() {
+fn f144_a_redirect_to_https_on_the_same_host_is_reported_as_such() {
     let https = ": the same host with https";
     for (location, upgrade) in [
         ("https://dex.example/dex/token", true),
@@ -184,9 +184,9 @@ fn f144_a_redirect_to_https_of_the_same_host_says_so() {
     }
 }
 
-/// A Dex without a ready pod, behind Traefik and others; and everything else that is no OAuth error of Dex.
+/// Traefik and others send such responses while Dex has no ready pod.
 #[test]
-fn f145_an_answer_without_an_oauth_error_has_the_network_s_delays() {
+fn f145_a_response_without_an_oauth_error_has_the_retry_class_network() {
     let pages =
         ["", "<html>", "404 page not found\n", "{}", r#"{"message":"no Route matched"}"#, "null", "\"x\""];
     for status in (100..200).chain(201..1_000) {
@@ -210,7 +210,7 @@ fn f145_an_answer_without_an_oauth_error_has_the_network_s_delays() {
 }
 
 #[test]
-fn f146_pages_of_what_stands_in_front_of_dex_are_not_taken_for_dex_s() {
+fn f146_pages_of_proxies_are_not_taken_for_responses_of_dex() {
     for (status, body, expected) in [
         (400, "<center>nginx</center>", Code::NotFromDex),
         (400, r#"{"message":"Bad Request"}"#, Code::NotFromDex),
@@ -248,7 +248,7 @@ fn f146_pages_of_what_stands_in_front_of_dex_are_not_taken_for_dex_s() {
     ] {
         let failure = failure(&answer(status, body), context(&[]));
         assert_eq!(failure.code, expected, "{status} {body}");
-        // A wrong path is as likely there.
+        // A wrong path is as likely as an ingress without a route, so the owner is not the network.
         let not_found = expected == Code::EndpointNotFound;
         assert_eq!(failure.entry().owner == Owner::Network, !not_found, "{status} {body}");
         assert!(failure.entry().fix.contains("ingress"), "{status} {body}");
@@ -260,9 +260,9 @@ fn f146_pages_of_what_stands_in_front_of_dex_are_not_taken_for_dex_s() {
     );
 }
 
-/// Spring and others write the status' reason phrase, gateways a sentence, into a member of that name.
+/// Spring and others write the reason phrase of the status into `error`; gateways write a sentence.
 #[test]
-fn f146_an_error_that_is_no_oauth_error_code_is_not_taken_for_dex_s() {
+fn f146_an_error_that_is_not_an_oauth_error_code_is_not_taken_for_one_of_dex() {
     for (status, error, expected) in [
         (400, "Bad Request", Code::NotFromDex),
         (400, "bad_request", Code::NotFromDex),
@@ -276,7 +276,7 @@ fn f146_an_error_that_is_no_oauth_error_code_is_not_taken_for_dex_s() {
         (500, "oops", Code::NotFromDex),
         (503, "no_route", Code::Unavailable),
         (200, "No route.", Code::AnswerUnusable),
-        // An OAuth error is taken for one under the statuses of Dex's token handler, also one of tomorrow.
+        // With a status of Dex's token handler an OAuth error counts as one of Dex, even an unknown one.
         (400, "brand_new", Code::Rejected),
         (401, "urn:x:brand-new", Code::Rejected),
         (200, "brand_new", Code::Rejected),
@@ -293,7 +293,7 @@ fn f146_an_error_that_is_no_oauth_error_code_is_not_taken_for_dex_s() {
 }
 
 #[test]
-fn f146_a_client_certificate_that_is_demanded_is_named() {
+fn f146_a_demand_for_a_client_certificate_is_named() {
     for (status, body) in [
         (400, "<center>No required SSL certificate was sent</center><hr><center>nginx/1.25</center>"),
         (400, "<center>The SSL certificate error</center>"),
@@ -307,7 +307,7 @@ fn f146_a_client_certificate_that_is_demanded_is_named() {
 }
 
 #[test]
-fn f146_the_server_that_names_itself_is_quoted() {
+fn f146_the_header_server_is_quoted() {
     let secrets = [Secret::new("canarycanarycanary".to_owned())];
     for (status, server, detail) in [
         (502, "nginx", "502 from nginx"),
@@ -323,7 +323,7 @@ fn f146_the_server_that_names_itself_is_quoted() {
 }
 
 #[test]
-fn f146_retry_after_is_honoured_whoever_asks_for_it() {
+fn f146_retry_after_is_honoured_with_each_status() {
     for status in [302, 400, 403, 404, 408, 413, 429, 500, 503] {
         let answer = Answer { retry_after: Some("7".to_owned()), ..answer(status, "<html>") };
         assert_eq!(failure(&answer, context(&[])).retry_after, Some(Duration::from_secs(7)), "{status}");
@@ -331,8 +331,8 @@ fn f146_retry_after_is_honoured_whoever_asks_for_it() {
 }
 
 #[test]
-fn f147_servers_that_expect_tls_are_known_by_their_words() {
-    for (server, words) in [
+fn f147_servers_that_expect_tls_are_recognized_by_their_message() {
+    for (server, message) in [
         ("Go", "Client sent an HTTP request to an HTTPS server.\n"),
         ("nginx", "<center>The plain HTTP request was sent to HTTPS port</center>"),
         ("Tomcat", "Bad Request\r\nThis combination of host and port requires TLS.\r\n"),
@@ -342,12 +342,12 @@ fn f147_servers_that_expect_tls_are_known_by_their_words() {
         ),
         ("cheroot", "The client sent a plain HTTP request, but this server only speaks HTTPS on this port."),
     ] {
-        let answer = answer(400, words);
+        let answer = answer(400, message);
         assert_eq!(failure(&answer, over_http()).code, Code::TlsExpected, "{server}");
-        // Over TLS it is what stands in front that sends plain http on.
+        // Over TLS it is the ingress that forwarded plain http.
         let behind = failure(&answer, context(&[]));
         assert_eq!(behind.code, Code::NotFromDex, "{server}");
-        assert!(behind.detail.contains("plain http was sent on"), "{behind}");
+        assert!(behind.detail.contains("plain http was forwarded"), "{behind}");
     }
     assert_eq!(failure(&answer(400, "Bad Request"), over_http()).code, Code::NotFromDex);
 }
