@@ -1,120 +1,138 @@
-//! The state machine that applies the schedule: it is told what happened and says what to do next.
+//! The state machine of one token: it learns of events and decides the next action.
 //!
-//! It serves a loop that sleeps and a driver that is polled alike. Asking [`Refresher::step`] too often is
-//! harmless; nothing here ends the loop, and no path through it has no floor.
+//! The caller reports each event, asks [`Refresher::step`] for the next [`Action`] and does it. A loop
+//! that sleeps and a driver that is polled can both use it. Calling `step` too often is harmless. No
+//! event ends the machine, and every delay has a lower bound.
 
 use std::time::Duration;
 
 use crate::failure::{Failure, RetryClass, Step};
-use crate::schedule::{Bucket, SHORT_POLL_INTERVAL, Schedule};
+use crate::schedule::{Bucket, MAX_JITTER, SHORT_POLL_INTERVAL, Schedule};
 use crate::time::{BootTime, Jitter, Now, UnixTime};
 
-/// An adopted token that is still good spreads the first exchange over this, so that a crash loop or a node that
-/// comes back does not hammer Dex (F109).
+/// With an adopted token, the first exchange is spread over this time. A crash loop, or all pods of a
+/// restarted node, then make few requests at once (F109).
 const SPREAD_AT_START: Duration = Duration::from_secs(30);
-/// After the process was stopped, the machine suspended or the wall clock stepped, what is due is spread over this (F92 to
-/// F96).
+/// After a pause of the process, a suspension or a clock step, a due exchange is spread over this time
+/// (F92 to F96). All pods of a node see such an event at the same moment.
 const SPREAD_AFTER_PAUSE: Duration = Duration::from_secs(5);
-/// A wake that comes this much too late means a pause.
-const PAUSE: Duration = Duration::from_secs(5);
-/// A whole fleet sees lost keys at about the same time: each exchange is spread over this.
-const SPREAD_OF_LOST_KEYS: Duration = Duration::from_secs(60);
-/// How long a subject token that looks expired is waited for; then it is sent all the same, since the clock that
-/// says so may be the wrong one.
+/// A wait that ends later than planned by more than this was a pause of the process or a suspension.
+/// Scheduling delays on a busy node are far shorter.
+const MIN_PAUSE: Duration = Duration::from_secs(5);
+/// After a signing key is gone, the exchange is spread over this time, because a whole fleet may see
+/// it in the same poll. P13 allows one minute.
+const SPREAD_OF_GONE_KEY: Duration = Duration::from_secs(60);
+/// For this long a subject token that looks expired is not sent, because the kubelet may be about to
+/// replace it. Then it is sent nevertheless, because this node's clock may be wrong.
 const EXPIRED_SUBJECT_GRACE: Duration = Duration::from_secs(30);
-/// A signal asks for at most one exchange in this time (F102).
-const BETWEEN_SIGNALS: Duration = Duration::from_secs(5);
-/// A wall clock that is stepped asks for at most one exchange in this time.
-const BETWEEN_STEPS: Duration = Duration::from_secs(60);
-/// A file that others change is put back at most once in this time (F87).
-const BETWEEN_REPAIRS: Duration = Duration::from_secs(60);
-/// The longest delay between two key checks that prove nothing, unless their period is longer.
-const LONGEST_BETWEEN_KEY_CHECKS: Duration = Duration::from_secs(3_600);
-/// A token nearer to its expiry than this keeps the process looking often.
+/// Signals cause at most one exchange in this time (F102).
+const MIN_BETWEEN_REQUESTS: Duration = Duration::from_secs(5);
+/// Steps of the wall clock cause at most one exchange in this time.
+const MIN_BETWEEN_CLOCK_STEPS: Duration = Duration::from_secs(60);
+/// While another process keeps writing valid tokens, the output is restored at most once in this time
+/// (F87).
+const MIN_BETWEEN_RESTORES: Duration = Duration::from_secs(60);
+/// The maximum delay between two inconclusive key checks, unless their period is longer.
+const MAX_BETWEEN_KEY_CHECKS: Duration = Duration::from_secs(3_600);
+/// In this time before an expiry the files are polled each five seconds, so that a repaired input is
+/// used before readers see an expired token.
 const NEAR_EXPIRY: Duration = Duration::from_secs(120);
+/// The longest `Retry-After` that is obeyed, as in `response` (F24).
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+/// `Retry-After` never delays an attempt beyond this time before the expiry: it leaves two attempts of
+/// 15 s, the default of `--attempt-timeout`.
+const LAST_ATTEMPT_BEFORE_EXPIRY: Duration = Duration::from_secs(30);
+/// The lifetime of a subject token without `iat`: the shortest `expirationSeconds` that Kubernetes
+/// accepts for a projected ServiceAccount token.
+const ASSUMED_SUBJECT_LIFETIME: Duration = Duration::from_secs(600);
+/// A subject token is used for the last time this long before its expiry: it leaves one attempt of
+/// 15 s and a poll of 5 s. For a short token it is a tenth of the lifetime.
+const MAX_SUBJECT_MARGIN: Duration = Duration::from_secs(20);
 
-/// From when to when a token is good, on the clock that is never stepped.
+/// The lifetime of a token, on the clock that is never stepped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Lifetime {
-    /// When it was asked for.
+    /// The instant at which the request for the token was sent.
     pub issued: BootTime,
-    /// From when on it is not good any more.
+    /// The instant from which the token is expired.
     pub expires: BootTime,
 }
 
 impl Lifetime {
-    /// A life of this length, counted from the instant the request was sent: early is safe.
+    /// A lifetime of this length from the instant at which the request was sent. Dex issued the token
+    /// later, so the token is valid for a little longer than this lifetime.
     #[must_use]
-    pub fn starting(asked: BootTime, length: Duration) -> Self {
-        Self { issued: asked, expires: asked + length }
+    pub fn starting(requested: BootTime, length: Duration) -> Self {
+        Self { issued: requested, expires: requested + length }
     }
 
-    /// From beginning to end.
+    /// The time from issue to expiry.
     #[must_use]
     pub const fn length(self) -> Duration {
         self.expires.since(self.issued)
     }
 
-    /// What is left of it; nothing when it is over.
+    /// The remaining validity. `None` if the token is expired.
     #[must_use]
     pub fn remaining(self, now: BootTime) -> Option<Duration> {
-        Some(now.until(self.expires)).filter(|left| !left.is_zero())
+        Some(now.until(self.expires)).filter(|remaining| !remaining.is_zero())
     }
 }
 
-/// What to do next.
+/// What the caller has to do next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// Read the subject token and exchange it; a token has been taken from the bucket for it, unless a signal asks.
+    /// Read the subject token and exchange it. The rate limit is already charged for it.
     Exchange,
-    /// Put the token in hand into its file.
+    /// Write the pending token to the output.
     Publish,
-    /// Compare Dex's published keys with the token on disk; a token has been taken from the bucket for it.
+    /// Compare the published keys with the key of the token on disk. The rate limit is already charged
+    /// for it.
     CheckKeys,
-    /// The token on disk has expired just now.
+    /// The token on disk has just expired: report it, and remove the file if that is set.
     Expire,
-    /// Nothing before then; look at the files when it comes, and ask again.
+    /// Wait until this instant, poll the files, and call [`Refresher::step`] again.
     Wait(BootTime),
 }
 
 /// Why the next exchange is due.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reason {
-    /// There has been none yet.
+    /// No exchange has been made yet.
     Start,
-    /// The schedule says so.
+    /// The refresh schedule.
     Schedule,
-    /// The last one failed.
+    /// The last exchange failed.
     Retry,
-    /// A file that an exchange reads has changed since it failed.
+    /// A file that an exchange reads has changed since the last exchange failed.
     InputChanged,
-    /// A signal asked for it.
+    /// A signal requested a refresh.
     Signal,
-    /// The subject token is about to die and was not replaced.
+    /// The subject token is about to expire and has not been replaced.
     SubjectTokenExpiring,
-    /// Dex does not have the key any more that signed the token.
+    /// The signing key of the token on disk is no longer published.
     SigningKeyGone,
     /// The token on disk has expired.
     Expired,
-    /// The wall clock was stepped since it failed.
+    /// The wall clock was stepped since the last exchange failed.
     ClockStepped,
 }
 
-/// What the outside may know.
+/// The state of the token on disk, as logs and probes show it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Health {
-    /// No token yet.
+    /// No token has been written or adopted yet.
     Starting,
-    /// A good token, and nothing wrong.
+    /// The token is valid, and the last attempt did not fail.
     Fresh,
-    /// The token is still good, but refreshing it fails.
+    /// The token is valid, but the last exchange or the last write failed.
     Stale,
-    /// The token is not good any more.
+    /// The token is expired.
     Expired,
 }
 
 impl Health {
-    /// Its name in logs and as a label.
+    /// The name in logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -126,69 +144,94 @@ impl Health {
     }
 }
 
-/// What can be told of a file without reading it; equal for an unchanged file.
+/// A number that changes when a file changes. It is made of the file's metadata, without reading it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Fingerprint(pub u64);
 
-/// What the last look at the subject token told.
+/// The subject token that was read last.
 #[derive(Clone, Copy, Debug)]
 struct Subject {
+    /// The fingerprint of the file when it was read.
     file: Fingerprint,
+    /// `exp` of the token.
     expires: UnixTime,
-    /// Shortly before it dies; the exchange of last chance is due then.
+    /// Shortly before `expires`: an exchange is due then if the token has not been replaced.
     last_use: UnixTime,
-    /// Since when it is known to look expired.
+    /// The instant at which the token was first found expired. Cleared when it is found valid, which
+    /// happens after a clock step.
     expired_since: Option<BootTime>,
+    /// The exchange at `last_use` was made due, or an exchange came after `last_use`.
     last_use_done: bool,
 }
 
-/// A token on its way into the file.
+/// A token that is to be written to the output.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     lifetime: Lifetime,
-    /// It was there before and is put back: nothing about it is new.
+    /// The token was on disk before and is restored. Writing it changes neither the refresh schedule
+    /// nor the key check.
     is_restore: bool,
 }
 
-/// Keeps one token fresh. Built at start, told of everything that happens.
+/// Keeps one token fresh.
 #[derive(Debug)]
 pub struct Refresher {
     schedule: Schedule,
+    /// The period of the key check. `None` if it is switched off.
     key_check: Option<Duration>,
     bucket: Bucket,
-    /// The token on disk.
+    /// The lifetime of the token on disk. Set when a token is written, adopted or found; shortened by
+    /// a clock step. Never cleared: an expired token stays here.
     on_disk: Option<Lifetime>,
-    /// The token in hand that is not on disk yet.
+    /// The token to be written. Set by an exchange, and by a restore. Cleared when it is written,
+    /// discarded or expired, and when another process's token is kept.
     pending: Option<Pending>,
+    /// [`Action::Expire`] was returned for the token on disk. Cleared when another one is on disk.
     expiry_reported: bool,
+    /// The instant at which the next exchange is due.
     due: BootTime,
+    /// Why it is due then.
     reason: Reason,
-    /// Failures in a row of the exchange, and of putting the token into its file.
+    /// Failed exchanges in a row. Cleared by an issued token, another process's token, a changed input
+    /// and a signal.
     failed_exchanges: u32,
+    /// Failed writes in a row. Cleared by a written token, an issued token and another process's token.
     failed_writes: u32,
-    /// The inputs as they were when the last exchange was refused.
+    /// The fingerprint of the inputs at the last failed exchange, if its failure may depend on them or
+    /// on the clock. Replaced when the inputs change. Cleared by an issued token, another process's
+    /// token, and a failure that depends on neither.
     failed_inputs: Option<Fingerprint>,
+    /// The instant at which the pending token is to be written. Without one it has no meaning.
     publish_due: BootTime,
+    /// The instant of the last restore; it is in the future while the restore is delayed.
     restore_at: Option<BootTime>,
+    /// The subject token that was read last.
     subject: Option<Subject>,
+    /// The instant of the last exchange that a signal requested; it is in the future while the
+    /// exchange is delayed.
     requested_at: Option<BootTime>,
+    /// The instant of the next key check. `None` while it is switched off or suspended, and after the
+    /// signing key was found gone, until the next token.
     key_check_due: Option<BootTime>,
-    /// Whether the looks at the keys have a time of their own: a fleet that started together has not.
+    /// A key check has been planned at a random instant of a whole period, so that processes that
+    /// started together check at different times. Later checks need the small jitter only.
     key_checks_staggered: bool,
-    /// Key checks in a row that proved nothing.
+    /// Inconclusive key checks in a row. Cleared by another result and by a written token.
     inconclusive_key_checks: u32,
-    /// Both clocks at the last step, and when a step of the wall clock asked for an exchange.
+    /// Both clocks at the last call of `step`.
     last_step: Option<Now>,
+    /// The instant at which a step of the wall clock last caused an exchange.
     clock_stepped_at: Option<BootTime>,
-    /// The end of the token on disk by the wall clock, where nothing else tells it.
+    /// `exp` of the token on disk, if the token was adopted or comes from another process. `None` if
+    /// it was exchanged here: the boot clock has measured its lifetime then.
     wall_expiry: Option<UnixTime>,
-    /// Until when the last [`Action::Wait`] was meant to last.
+    /// The end of the last [`Action::Wait`]. Cleared by the next call of `step`.
     waiting_until: Option<BootTime>,
 }
 
 impl Refresher {
-    /// Nothing is known yet: an exchange is due at once. `key_check` is the period of the key check, if there is
-    /// to be one.
+    /// A machine without a token: an exchange is due at once. `key_check` is the period of the key
+    /// check; `None` switches it off.
     #[must_use]
     pub fn new(schedule: Schedule, key_check: Option<Duration>, now: Now) -> Self {
         Self {
@@ -217,20 +260,21 @@ impl Refresher {
         }
     }
 
-    /// A token that is still good was found on disk at the start, whose end is told by the wall clock alone. The first
-    /// exchange is never left out, since settings may have changed; it is spread over thirty seconds when the token has more
-    /// than its budget left.
+    /// A valid token was found on disk at startup and is adopted. `expires` is its `exp`.
+    ///
+    /// An exchange follows in any case, because settings may have changed. It is spread over thirty
+    /// seconds if the remaining validity exceeds the refresh margin, and is due at once otherwise.
     pub fn adopted(&mut self, lifetime: Lifetime, expires: UnixTime, now: Now, jitter: Jitter) {
         self.hold(lifetime, Some(expires));
-        let left = lifetime.remaining(now.boot).unwrap_or_default();
-        if self.reason == Reason::Start && left > self.schedule.refresh_margin(lifetime.length()) {
+        let remaining = lifetime.remaining(now.boot).unwrap_or_default();
+        if self.reason == Reason::Start && remaining > self.schedule.refresh_margin(lifetime.length()) {
             self.due = now.boot + jitter.share_of(SPREAD_AT_START);
         }
         self.plan_key_check(now, jitter);
     }
 
-    /// Somebody else put a token there that lives longer than ours, by the wall clock: it is kept, and refreshed in its time
-    /// (F87).
+    /// Another process has written a token that expires later than ours. It is kept, and refreshed on
+    /// its own schedule (F87). `expires` is its `exp`.
     pub fn replaced_by(&mut self, lifetime: Lifetime, expires: UnixTime, now: Now, jitter: Jitter) {
         self.pending = None;
         self.failed_exchanges = 0;
@@ -241,7 +285,8 @@ impl Refresher {
         self.plan_key_check(now, jitter);
     }
 
-    /// An exchange brought a token: it is in hand, and to be published. Whatever asked for it has been answered.
+    /// An exchange brought a token. It is pending, and its write is due at once. Every earlier reason
+    /// for an exchange is settled.
     pub fn obtained(&mut self, lifetime: Lifetime, now: Now) {
         self.pending = Some(Pending { lifetime, is_restore: false });
         self.publish_due = now.boot;
@@ -252,12 +297,12 @@ impl Refresher {
         self.failed_inputs = None;
     }
 
-    /// There is nothing to publish after all.
+    /// The caller has no token to write, so nothing is pending.
     pub fn discard_pending(&mut self) {
         self.pending = None;
     }
 
-    /// The token in hand is on disk. One that was put back changes no plan.
+    /// The pending token is on disk. A restored token changes no plan.
     pub fn published(&mut self, now: Now, jitter: Jitter) {
         let Some(Pending { lifetime, is_restore }) = self.pending.take() else { return };
         self.failed_writes = 0;
@@ -267,64 +312,71 @@ impl Refresher {
         self.hold(lifetime, None);
         let (due, reason) = (self.due, self.reason);
         self.plan_refresh(lifetime, now, jitter);
-        // What was asked for since this token was issued is owed still; that the one before it expired is not.
+        // A reason that came up while this token was pending still holds, such as a signal. The expiry
+        // of the previous token does not.
         match reason {
             Reason::Expired if self.failed_exchanges > 0 => self.bring_forward(due, Reason::Retry),
             Reason::Schedule | Reason::Expired => {}
-            asked => self.bring_forward(due, asked),
+            reason => self.bring_forward(due, reason),
         }
         self.inconclusive_key_checks = 0;
         self.plan_key_check(now, jitter);
         self.key_checks_staggered = true;
     }
 
-    /// An attempt failed. A failed write keeps the token in hand, and costs no new exchange (F71). `inputs` are
-    /// the files an exchange reads, as they were then. Gives how long the pause will be.
+    /// An exchange or a write failed. After a failed write the token stays pending, and no other
+    /// exchange is needed (F71). `inputs` is the fingerprint of the files that an exchange reads.
+    /// Returns the delay until the next attempt.
     pub fn failed(&mut self, failure: &Failure, inputs: Fingerprint, now: Now, jitter: Jitter) -> Duration {
         let entry = failure.entry();
-        let left = self.on_disk.and_then(|held| held.remaining(now.boot));
+        let remaining = self.on_disk.and_then(|token| token.remaining(now.boot));
         if entry.step == Step::Output {
             self.failed_writes = self.failed_writes.saturating_add(1);
-            let pause = self.schedule.retry_delay(entry.step, entry.retry, self.failed_writes, left, jitter);
-            self.publish_due = now.boot + pause;
-            return pause;
+            let delay =
+                self.schedule.retry_delay(entry.step, entry.retry, self.failed_writes, remaining, jitter);
+            self.publish_due = now.boot + delay;
+            return delay;
         }
         self.failed_exchanges = self.failed_exchanges.saturating_add(1);
-        // A certificate is refused by what is in the CA file, and by the clock.
+        // A failure of TLS has the class network, but may be due to the CA file or to the clock.
         let depends_on_us = entry.retry != RetryClass::Network || entry.step == Step::Tls;
         self.failed_inputs = depends_on_us.then_some(inputs);
-        let mut pause =
-            self.schedule.retry_delay(entry.step, entry.retry, self.failed_exchanges, left, jitter);
-        if let Some(asked_for) = failure.retry_after {
-            // A server may slow us down, but not past the last moment at which a try makes sense.
-            let told = asked_for.min(Duration::from_secs(300));
-            let told = told + jitter.share_of(told / 10);
-            let latest = left.map_or(told, |left| left.saturating_sub(Duration::from_secs(30)));
-            pause = pause.max(told.min(latest));
+        let mut delay =
+            self.schedule.retry_delay(entry.step, entry.retry, self.failed_exchanges, remaining, jitter);
+        if let Some(retry_after) = failure.retry_after {
+            // The server may lengthen the delay, but not beyond the last useful attempt.
+            let asked = retry_after.min(MAX_RETRY_AFTER);
+            let asked = asked + jitter.share_of(asked / 10);
+            let latest =
+                remaining.map_or(asked, |remaining| remaining.saturating_sub(LAST_ATTEMPT_BEFORE_EXPIRY));
+            delay = delay.max(asked.min(latest));
         }
-        self.due = now.boot + pause;
+        self.due = now.boot + delay;
         self.reason = Reason::Retry;
-        // A good token that runs out meanwhile is a reason to try again then (ztunnel does the same).
-        if let Some(left) = left.filter(|left| *left < pause) {
-            self.due = now.boot + left;
+        // If the token expires during the delay, the next attempt is made at its expiry. Istio's
+        // ztunnel does the same.
+        if let Some(remaining) = remaining.filter(|remaining| *remaining < delay) {
+            self.due = now.boot + remaining;
             self.reason = Reason::Expired;
-            return left;
+            return remaining;
         }
-        pause
+        delay
     }
 
-    /// The files an exchange reads, as they are now. One that was refused, or could not be read, is tried again at
-    /// once when they have changed since.
+    /// The files that an exchange reads were polled; `inputs` is their fingerprint. If they changed
+    /// since an exchange failed because of them, another one is due at once.
     pub fn inputs_seen(&mut self, inputs: Fingerprint, now: Now) {
-        if self.failed_inputs.is_some_and(|refused| refused != inputs) {
+        if self.failed_inputs.is_some_and(|failed| failed != inputs) {
             self.failed_inputs = Some(inputs);
             self.failed_exchanges = 0;
             self.bring_forward(now.boot, Reason::InputChanged);
         }
     }
 
-    /// The subject token's file was read: what it says of its own life. The answer is false when it looks expired
-    /// and should be waited for a little before it is sent.
+    /// The subject token was read. `issued` and `expires` are its `iat` and `exp`.
+    ///
+    /// Returns false if the token looks expired and is not to be sent yet: the caller retries the
+    /// file for up to 30 s.
     pub fn subject_read(
         &mut self,
         file: Fingerprint,
@@ -334,8 +386,8 @@ impl Refresher {
     ) -> bool {
         let known = self.subject.filter(|subject| subject.file == file && subject.expires == expires);
         let mut subject = known.unwrap_or_else(|| {
-            let length = issued.map_or(Duration::from_secs(600), |issued| expires.since(issued));
-            let margin = (length / 10).min(Duration::from_secs(20));
+            let length = issued.map_or(ASSUMED_SUBJECT_LIFETIME, |issued| expires.since(issued));
+            let margin = (length / 10).min(MAX_SUBJECT_MARGIN);
             Subject { file, expires, last_use: expires - margin, expired_since: None, last_use_done: false }
         });
         let send = if expires > now.unix {
@@ -346,106 +398,110 @@ impl Refresher {
             now.boot.since(since) >= EXPIRED_SUBJECT_GRACE
         };
         if now.unix >= subject.last_use {
-            // What is about to be sent is the last chance already.
+            // The exchange that is about to be made is the last use.
             subject.last_use_done = true;
         }
         self.subject = Some(subject);
         send
     }
 
-    /// The subject token's file as it is now, unread. Gives true when it was replaced since it was last read, so
-    /// that it must be read again to know its life.
+    /// True if the subject token's file, which has this fingerprint now, was replaced since it was
+    /// read. The caller then reads it again to learn its expiry.
     #[must_use]
     pub fn subject_is_new(&self, file: Fingerprint) -> bool {
         self.subject.is_none_or(|subject| subject.file != file)
     }
 
-    /// Somebody asked for an exchange now, by a signal. It may pass the bucket, but not more than once in five
-    /// seconds. Gives when it will be done.
+    /// A signal requests a refresh. It bypasses the rate limit, but at most once in five seconds.
+    /// Returns the instant of the exchange.
     pub fn refresh_requested(&mut self, now: Now) -> BootTime {
         let when = match self.requested_at {
-            // It was put off, and what came between has changed the plan: the same instant is still the one.
+            // An earlier request is delayed until then. This request does not delay it further.
             Some(planned) if planned > now.boot => planned,
-            last => last.map_or(now.boot, |last| (last + BETWEEN_SIGNALS).max(now.boot)),
+            last => last.map_or(now.boot, |last| (last + MIN_BETWEEN_REQUESTS).max(now.boot)),
         };
         if self.exchange_wanted() && self.due <= when {
-            // One is due by then anyway.
+            // Another exchange is due by then, and serves this request too.
             return self.due.max(now.boot);
         }
         self.requested_at = Some(when);
-        // Whoever asks has mended something.
+        // An operator sends a signal after a repair, so the delays begin anew.
         self.failed_exchanges = 0;
         self.bring_forward(when, Reason::Signal);
         when
     }
 
-    /// The file does not hold any more what was put there. The token is taken in hand again, if it is still good;
-    /// no exchange is needed. Where somebody else keeps a token there, it is put back only so often; where nothing good is
-    /// there, at once (F88). Gives whether it will be put back.
+    /// The output was modified by another process. The token on disk is restored if it is still valid;
+    /// no exchange is needed. The restore is due at once, unless the output now holds another valid
+    /// token: then it is due at most once a minute (F88).
+    ///
+    /// Returns true if a restore was planned or brought forward.
     pub fn output_changed(&mut self, by_valid_token: bool, now: Now) -> bool {
-        let Some(held) = self.on_disk.filter(|held| held.remaining(now.boot).is_some()) else { return false };
+        let Some(token) = self.on_disk.filter(|token| token.remaining(now.boot).is_some()) else {
+            return false;
+        };
         if let Some(Pending { is_restore, .. }) = self.pending {
-            // What it waited for is over when the other's token has gone, too.
-            let waits = is_restore && self.failed_writes == 0 && self.publish_due > now.boot;
-            if waits && !by_valid_token {
+            // A restore that is delayed because of another valid token is due at once when that token
+            // is gone.
+            let delayed = is_restore && self.failed_writes == 0 && self.publish_due > now.boot;
+            if delayed && !by_valid_token {
                 self.publish_due = now.boot;
             }
-            return waits && !by_valid_token;
+            return delayed && !by_valid_token;
         }
         let ready = match self.restore_at.filter(|_| by_valid_token) {
-            // It was put off, and then there was another token: the same instant is still the one.
+            // A delayed restore was overtaken by a new token. This one does not delay it further.
             Some(planned) if planned > now.boot => planned,
-            last => last.map_or(now.boot, |last| (last + BETWEEN_REPAIRS).max(now.boot)),
+            last => last.map_or(now.boot, |last| (last + MIN_BETWEEN_RESTORES).max(now.boot)),
         };
         self.restore_at = Some(ready);
-        self.pending = Some(Pending { lifetime: held, is_restore: true });
+        self.pending = Some(Pending { lifetime: token, is_restore: true });
         self.publish_due = ready;
         true
     }
 
-    /// The key is published, or that could not be found out. The next key check is planned.
+    /// A key check found the key published, or could not read the keys. The next one is planned.
     pub fn key_check_done(&mut self, now: Now, jitter: Jitter) {
         self.key_checks_staggered = true;
         self.inconclusive_key_checks = 0;
         self.plan_key_check(now, jitter);
     }
 
-    /// The key is missing, and that proves nothing. The next key check is planned, later each time.
+    /// A key check was inconclusive. The next one is planned, with twice the delay.
     pub fn key_check_inconclusive(&mut self, now: Now, jitter: Jitter) {
         self.key_checks_staggered = true;
         self.inconclusive_key_checks = self.inconclusive_key_checks.saturating_add(1);
         self.plan_key_check(now, jitter);
     }
 
-    /// There is nothing to look at: the check rests until the next exchange.
+    /// No key check is possible. It is suspended until the next token is written.
     pub fn suspend_key_check(&mut self) {
         self.key_check_due = None;
     }
 
-    /// The key that signed the token is gone: an exchange is due, within a minute. Until it has brought another token
-    /// there is nothing more to learn from the keys.
+    /// The signing key of the token on disk is no longer published: an exchange is due within a minute.
+    /// There is no key check until that exchange has brought a token.
     pub fn signing_key_gone(&mut self, now: Now, jitter: Jitter) {
-        self.bring_forward(now.boot + jitter.share_of(SPREAD_OF_LOST_KEYS), Reason::SigningKeyGone);
+        self.bring_forward(now.boot + jitter.share_of(SPREAD_OF_GONE_KEY), Reason::SigningKeyGone);
         self.key_check_due = None;
     }
 
-    /// What to do now. `jitter` is used when the process turns out to have been stopped for a while.
+    /// The next action. `jitter` is used after a pause of the process and after a clock step.
     pub fn step(&mut self, now: Now, jitter: Jitter) -> Action {
         let paused = self.on_pause(now, jitter);
         self.on_clock_step(now, jitter);
-        // A better token that can be written goes before the end of the old one.
+        // A write comes before the report of an expiry: the pending token replaces the expired one.
         if let Some(Pending { lifetime, .. }) = self.pending {
             if lifetime.remaining(now.boot).is_none() {
-                // Never written in time: a new one is needed.
+                // The token expired before it could be written.
                 self.pending = None;
                 self.bring_forward(now.boot, Reason::Expired);
             } else if self.publish_due <= now.boot {
                 return Action::Publish;
             }
         }
-        if let Some(expired) =
-            self.on_disk.filter(|held| held.remaining(now.boot).is_none() && !self.expiry_reported)
-        {
+        let expired = self.on_disk.filter(|token| token.remaining(now.boot).is_none());
+        if let Some(expired) = expired.filter(|_| !self.expiry_reported) {
             self.expiry_reported = true;
             if self.due > expired.expires && !paused {
                 self.bring_forward(now.boot, Reason::Expired);
@@ -453,11 +509,12 @@ impl Refresher {
             return Action::Expire;
         }
         self.on_subject_token_expiring(now);
-        // What the bucket does not let through is put off until it does; an exchange goes before a look at the keys.
+        // With an empty bucket both are delayed until a token comes back. An exchange has priority over
+        // a key check.
         if self.exchange_wanted() && self.due <= now.boot {
             match self.bucket.take(now.boot) {
                 Err(_) if self.reason == Reason::Signal => {
-                    // It goes first, and others wait the longer.
+                    // A signal bypasses the rate limit; later attempts wait longer.
                     self.bucket.overdraw(now.boot);
                     return Action::Exchange;
                 }
@@ -476,42 +533,42 @@ impl Refresher {
         Action::Wait(until)
     }
 
-    /// What the outside may know.
+    /// The health of the token on disk.
     #[must_use]
     pub fn health(&self, now: Now) -> Health {
         match self.on_disk {
             None => Health::Starting,
-            Some(held) if held.remaining(now.boot).is_none() => Health::Expired,
+            Some(token) if token.remaining(now.boot).is_none() => Health::Expired,
             Some(_) if self.failed_exchanges > 0 || self.failed_writes > 0 => Health::Stale,
             Some(_) => Health::Fresh,
         }
     }
 
-    /// The life of the token on disk.
+    /// The lifetime of the token on disk, expired or not. `None` before the first token.
     #[must_use]
     pub const fn on_disk(&self) -> Option<Lifetime> {
         self.on_disk
     }
 
-    /// When the next exchange is due, as planned now.
+    /// The instant at which the next exchange is due. Later events may change it.
     #[must_use]
     pub const fn due(&self) -> BootTime {
         self.due
     }
 
-    /// Why it is due.
+    /// Why the next exchange is due.
     #[must_use]
     pub const fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// How many exchanges have failed in a row.
+    /// The number of failed exchanges in a row.
     #[must_use]
     pub const fn failures(&self) -> u32 {
         self.failed_exchanges
     }
 
-    /// `found` is the end by the wall clock of a token that nothing else tells the end of.
+    /// This token is on disk now. `wall_expiry` is the `exp` of a token that was not exchanged here.
     fn hold(&mut self, lifetime: Lifetime, wall_expiry: Option<UnixTime>) {
         self.on_disk = Some(lifetime);
         self.wall_expiry = wall_expiry;
@@ -525,15 +582,18 @@ impl Refresher {
     }
 
     fn plan_key_check(&mut self, now: Now, jitter: Jitter) {
-        // The first may come at any time, so that a fleet that started together does not look together.
+        // The first check comes at a random instant of a whole period, so that processes that started
+        // together do not check at the same time.
         self.key_check_due = self.key_check.map(|period| {
-            let longest = period.max(LONGEST_BETWEEN_KEY_CHECKS);
+            let longest = period.max(MAX_BETWEEN_KEY_CHECKS);
             let period = period.saturating_mul(1 << self.inconclusive_key_checks.min(30)).min(longest);
-            let spread = if self.key_checks_staggered { period.mul_f64(0.15) } else { period };
+            let spread = if self.key_checks_staggered { period.mul_f64(MAX_JITTER) } else { period };
             now.boot + period.saturating_sub(jitter.share_of(spread))
         });
     }
 
+    /// Makes an exchange due at `due`, if none is due earlier. The reason `Schedule` gives way to any
+    /// other reason for the same instant.
     fn bring_forward(&mut self, due: BootTime, reason: Reason) {
         if due < self.due || self.reason == Reason::Schedule && due <= self.due {
             self.due = due;
@@ -541,8 +601,9 @@ impl Refresher {
         }
     }
 
-    /// While a token is in hand and cannot be written, another one would not help. One that only waits for its turn to be
-    /// put back holds nothing up: it may be near its end.
+    /// False while a pending token cannot be written: another token could not be written either. A
+    /// delayed restore does not prevent an exchange, because its token may be near its expiry. A signal
+    /// and a gone signing key need an exchange in any case.
     const fn exchange_wanted(&self) -> bool {
         let can_be_written = match self.pending {
             None => true,
@@ -551,26 +612,30 @@ impl Refresher {
         can_be_written || matches!(self.reason, Reason::Signal | Reason::SigningKeyGone)
     }
 
-    /// True when the process was stopped or the machine suspended; what became due meanwhile is spread then.
+    /// Returns true after a pause of the process or a suspension of the machine. An exchange that became
+    /// due during it is spread.
     fn on_pause(&mut self, now: Now, jitter: Jitter) -> bool {
-        let late = self.waiting_until.take().is_some_and(|until| now.boot.since(until) > PAUSE);
-        if late && self.due <= now.boot {
+        let paused = self.waiting_until.take().is_some_and(|until| now.boot.since(until) > MIN_PAUSE);
+        if paused && self.due <= now.boot {
             self.due = now.boot + jitter.share_of(SPREAD_AFTER_PAUSE);
         }
-        late
+        paused
     }
 
-    /// When the wall clock was stepped, a token that was found on disk may end sooner than it seemed, and never later: a clock
-    /// that is wrong now must not lengthen what was right. And what was refused may have been refused because of it.
+    /// Handles a step of the wall clock since the last call.
+    ///
+    /// The expiry of a token that was not exchanged here is computed again from its `exp`. It only
+    /// becomes earlier: a clock that is wrong now must not lengthen a lifetime. An exchange that failed
+    /// may have failed because of the wrong clock, so another one is due.
     fn on_clock_step(&mut self, now: Now, jitter: Jitter) {
         let Some(before) = self.last_step.replace(now) else { return };
         if !now.is_stepped_since(before) {
             return;
         }
-        if let (Some(held), Some(expires)) = (self.on_disk, self.wall_expiry) {
-            let told = now.boot + now.unix.until(expires);
-            if told < held.expires {
-                let lifetime = Lifetime { issued: told - held.length(), expires: told };
+        if let (Some(token), Some(wall_expiry)) = (self.on_disk, self.wall_expiry) {
+            let expires = now.boot + now.unix.until(wall_expiry);
+            if expires < token.expires {
+                let lifetime = Lifetime { issued: expires - token.length(), expires };
                 self.on_disk = Some(lifetime);
                 if let Some(pending) = self.pending.as_mut().filter(|pending| pending.is_restore) {
                     pending.lifetime = lifetime;
@@ -580,28 +645,29 @@ impl Refresher {
                 }
             }
         }
-        let lately = self.clock_stepped_at.is_some_and(|last| last.until(now.boot) < BETWEEN_STEPS);
-        if self.failed_inputs.is_some() && !lately {
+        let recent = self.clock_stepped_at.is_some_and(|last| last.until(now.boot) < MIN_BETWEEN_CLOCK_STEPS);
+        if self.failed_inputs.is_some() && !recent {
             self.clock_stepped_at = Some(now.boot);
             self.bring_forward(now.boot + jitter.share_of(SPREAD_AFTER_PAUSE), Reason::ClockStepped);
         }
     }
 
-    /// The subject token is about to die and nobody replaced it: while it still works it buys one more token. Not
-    /// for a token that is younger than a tenth of its life.
+    /// The subject token is about to expire and has not been replaced: one more exchange is due while
+    /// it is still valid. It is not needed if the token on disk is younger than a tenth of its lifetime.
     fn on_subject_token_expiring(&mut self, now: Now) {
         let Some(subject) = self.subject.as_mut() else { return };
-        let young = self.on_disk.is_some_and(|held| now.boot.since(held.issued) < held.length() / 10);
+        let young = self.on_disk.is_some_and(|token| now.boot.since(token.issued) < token.length() / 10);
         if !subject.last_use_done && now.unix >= subject.last_use && now.unix < subject.expires && !young {
             subject.last_use_done = true;
             self.bring_forward(now.boot, Reason::SubjectTokenExpiring);
         }
     }
 
+    /// The earliest instant at which `step` has something to do besides polling.
     fn next_deadline(&self, now: Now) -> BootTime {
         let exchange = self.exchange_wanted().then_some(self.due);
         let publish = self.pending.map(|_| self.publish_due);
-        let expiry = self.on_disk.filter(|_| !self.expiry_reported).map(|held| held.expires);
+        let expiry = self.on_disk.filter(|_| !self.expiry_reported).map(|token| token.expires);
         let last_use = self
             .subject
             .filter(|subject| !subject.last_use_done && subject.last_use > now.unix)
@@ -610,16 +676,18 @@ impl Refresher {
         next.unwrap_or(self.due)
     }
 
+    /// The time until the next poll of the files. It is short while a changed file would matter soon.
     fn poll_interval(&self, now: Now) -> Duration {
-        let near = self.on_disk.is_some_and(|held| {
-            let left = held.remaining(now.boot).unwrap_or_default();
-            // A token that never lived longer than this is always near its expiry; its deadlines are near too.
-            left < NEAR_EXPIRY && held.length() > NEAR_EXPIRY
+        let near_expiry = self.on_disk.is_some_and(|token| {
+            let remaining = token.remaining(now.boot).unwrap_or_default();
+            // A token with a lifetime of two minutes or less would be polled at the short interval all
+            // the time. Its refresh is near in any case.
+            remaining < NEAR_EXPIRY && token.length() > NEAR_EXPIRY
         });
-        let suspect = self.subject.is_some_and(|subject| subject.expired_since.is_some());
-        let troubled = near || suspect || self.pending.is_some() || self.failed_inputs.is_some();
-        let slice = self.schedule.poll_interval();
-        if troubled { slice.min(SHORT_POLL_INTERVAL) } else { slice }
+        let subject_expired = self.subject.is_some_and(|subject| subject.expired_since.is_some());
+        let short = near_expiry || subject_expired || self.pending.is_some() || self.failed_inputs.is_some();
+        let interval = self.schedule.poll_interval();
+        if short { interval.min(SHORT_POLL_INTERVAL) } else { interval }
     }
 }
 

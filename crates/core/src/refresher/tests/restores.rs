@@ -85,7 +85,7 @@ fn f087_a_repair_that_never_came_puts_the_next_one_off_no_further() {
         }
     }
     let put_off = at(172.0).boot.until(refresher.publish_due);
-    assert!(put_off <= BETWEEN_REPAIRS, "{put_off:?}");
+    assert!(put_off <= MIN_BETWEEN_RESTORES, "{put_off:?}");
 }
 
 #[test]
