@@ -232,7 +232,9 @@ pub fn claims(data: &[u8]) {
             TokenFileState::Valid(left) => {
                 assert!(is_bearer_token(text) && left.is_some_and(|left| left >= Duration::from_secs(60)));
             }
-            TokenFileState::InsufficientLifetime(left) => assert!(left < Duration::from_secs(60)),
+            TokenFileState::InsufficientLifetime { remaining, required } => {
+                assert!(remaining < required && required == Duration::from_secs(60));
+            }
             TokenFileState::Expired(_) => {
                 assert!(peeked.as_ref().and_then(|claims| claims.expires).is_some_and(|end| end <= now));
             }

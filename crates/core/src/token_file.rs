@@ -1,4 +1,4 @@
-//! Is the token in a file good? One function judges it, for every command that asks.
+//! Decides whether a token file holds a valid token, for every command that asks.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,31 +9,40 @@ use crate::secret::Secret;
 use crate::time::{Now, UnixTime};
 use crate::token::{is_bearer_token, is_partial};
 
-/// No wall clock is right that shows a time before this program was made (2026-11-01).
+/// The date of this release: 2026-11-01T00:00:00Z. A wall clock that shows an earlier time is wrong.
+/// Each release moves it.
 pub const EARLIEST_PLAUSIBLE_NOW: UnixTime = UnixTime::from_secs(1_793_491_200);
 
-/// What a token file holds.
+/// The state of a token file. The `Display` text follows the path: "/run/dex/token: expired 5m ago".
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TokenFileState {
-    /// A token that is good for this long. One that is no JSON Web Token, which Dex never issues, counts as good
-    /// while it stands there whole; it has no known end.
+    /// A token with this remaining validity. `None` if the token is opaque or has no `exp`, and no
+    /// remaining validity is required. Dex never issues such a token.
     Valid(Option<Duration>),
-    /// A token that does not tell when it expires, where that matters.
+    /// A token whose expiry cannot be read, although it is needed: a remaining validity is required,
+    /// or the token has the form of a JSON Web Token.
     NoExpiry,
-    /// A token with less life left than was asked for.
-    InsufficientLifetime(Duration),
+    /// A token that expires too soon.
+    InsufficientLifetime {
+        /// The remaining validity.
+        remaining: Duration,
+        /// The remaining validity that is required (`--min-ttl`).
+        required: Duration,
+    },
     /// A token that expired this long ago.
     Expired(Duration),
-    /// A token from before this node started, whose clock is wrong: whether it expired cannot be told.
+    /// A token that was written before this node started, while the node's clock is wrong. Whether
+    /// the token has expired is unknown.
     ClockUntrusted,
-    /// Something that is no token.
+    /// Content that is not a token, or a partial token.
     Malformed,
-    /// Nothing: the file is empty.
+    /// No content.
     Empty,
 }
 
 impl TokenFileState {
-    /// Judges a file's content by the wall clock. `min_ttl` is how much life is asked for.
+    /// The state of a file with this content at the wall-clock time `now`. `min_ttl` is the remaining
+    /// validity that is required.
     #[must_use]
     pub fn of(content: &Secret, min_ttl: Duration, now: UnixTime) -> Self {
         let text = content.expose();
@@ -44,7 +53,7 @@ impl TokenFileState {
             return Self::Malformed;
         }
         let claims = Claims::peek(content);
-        // It says that it is a JSON Web Token, so that it has an end, which cannot be read here.
+        // A JSON Web Token has an expiry, but that of this one cannot be read. It is not opaque.
         let unreadable = claims.is_none() && text.starts_with("eyJ") && text.split('.').count() == 3;
         let Some(expires) = claims.and_then(|claims| claims.expires) else {
             return if min_ttl.is_zero() && !unreadable { Self::Valid(None) } else { Self::NoExpiry };
@@ -53,23 +62,26 @@ impl TokenFileState {
             return Self::Expired(now.since(expires));
         }
         match now.until(expires) {
-            left if left < min_ttl => Self::InsufficientLifetime(left),
-            left => Self::Valid(Some(left)),
+            remaining if remaining < min_ttl => Self::InsufficientLifetime { remaining, required: min_ttl },
+            remaining => Self::Valid(Some(remaining)),
         }
     }
 
-    /// The same of a file that was written then, if that is known. A clock that shows a time before this program was made is
-    /// wrong, and by it any token is good for decades: what was written since the node started is taken for good; what is left
-    /// over from before is not (F94).
+    /// The state of a file with this content and this modification time, if that is known.
+    ///
+    /// A clock that shows a time before [`EARLIEST_PLAUSIBLE_NOW`] is wrong, and by such a clock any
+    /// token is valid for decades. A file that was written since the node started is then trusted,
+    /// because its token is new. An older file is [`ClockUntrusted`](Self::ClockUntrusted) (F94).
     #[must_use]
     pub fn of_file(content: &Secret, written: Option<UnixTime>, min_ttl: Duration, now: Now) -> Self {
-        let since_the_start = |written: &UnixTime| {
-            // Files know seconds.
+        let since_boot = |written: &UnixTime| {
+            // A modification time is rounded down to a whole second. The time since boot is not, so
+            // one second is added to it.
             *written <= now.unix && written.until(now.unix) <= now.boot.since_start() + Duration::from_secs(1)
         };
         match Self::of(content, min_ttl, now.unix) {
             Self::Valid(Some(_))
-                if now.unix < EARLIEST_PLAUSIBLE_NOW && !written.as_ref().is_some_and(since_the_start) =>
+                if now.unix < EARLIEST_PLAUSIBLE_NOW && !written.as_ref().is_some_and(since_boot) =>
             {
                 Self::ClockUntrusted
             }
@@ -77,7 +89,7 @@ impl TokenFileState {
         }
     }
 
-    /// True for a token that can be used.
+    /// True if readers can use the token.
     #[must_use]
     pub const fn is_valid(self) -> bool {
         matches!(self, Self::Valid(_))
@@ -87,18 +99,21 @@ impl TokenFileState {
 impl fmt::Display for TokenFileState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Valid(Some(left)) => write!(f, "holds a token that is good for {}", HumanDuration(*left)),
-            Self::Valid(None) => f.write_str("holds a token that does not tell when it expires"),
-            Self::NoExpiry => f.write_str("holds a token that does not tell whether it is good for so long"),
-            Self::InsufficientLifetime(left) => {
-                write!(f, "holds a token that is good for {} only", HumanDuration(*left))
-            }
-            Self::Expired(ago) => write!(f, "holds a token that expired {} ago", HumanDuration(*ago)),
-            Self::ClockUntrusted => f.write_str(
-                "holds a token of which this node's clock, which is wrong, does not tell whether it expired",
+            Self::Valid(Some(remaining)) => write!(f, "valid, expires in {}", HumanDuration(*remaining)),
+            Self::Valid(None) => f.write_str("valid, expiry unknown"),
+            Self::NoExpiry => f.write_str("expiry unknown, so its remaining validity cannot be checked"),
+            Self::InsufficientLifetime { remaining, required } => write!(
+                f,
+                "expires in {}, less than the required {}",
+                HumanDuration(*remaining),
+                HumanDuration(*required)
             ),
-            Self::Malformed => f.write_str("holds something that is no token"),
-            Self::Empty => f.write_str("is empty"),
+            Self::Expired(ago) => write!(f, "expired {} ago", HumanDuration(*ago)),
+            Self::ClockUntrusted => f.write_str(
+                "written before this node started, and the node's clock is wrong, so it may have expired",
+            ),
+            Self::Malformed => f.write_str("not a token"),
+            Self::Empty => f.write_str("empty"),
         }
     }
 }
@@ -110,18 +125,21 @@ mod tests {
     use crate::time::BootTime;
 
     #[test]
-    fn judges_by_exp() {
+    fn the_state_follows_from_exp_and_the_required_validity() {
         let token = jwt("{}", r#"{"exp":1000}"#);
         let secs = Duration::from_secs;
         let at = |now, min_ttl| TokenFileState::of(&token, secs(min_ttl), UnixTime::from_secs(now));
         assert_eq!(at(900, 0), TokenFileState::Valid(Some(secs(100))));
         assert_eq!(at(900, 100), TokenFileState::Valid(Some(secs(100))));
-        assert_eq!(at(900, 101), TokenFileState::InsufficientLifetime(secs(100)));
+        assert_eq!(
+            at(900, 101),
+            TokenFileState::InsufficientLifetime { remaining: secs(100), required: secs(101) }
+        );
         assert_eq!(at(1_000, 0), TokenFileState::Expired(secs(0)));
     }
 
     #[test]
-    fn f094_in_1970_only_what_was_written_since_is_good() {
+    fn f094_in_1970_only_a_file_written_since_boot_is_valid() {
         let token = jwt("{}", r#"{"exp":1800000000}"#);
         let of = |written: Option<u64>, up: u64, unix: u64| {
             let now =
@@ -133,47 +151,47 @@ mod tests {
         };
         // Up for forty seconds, at second 50 of 1970.
         assert!(of(Some(50), 40, 50) && of(Some(10), 40, 50) && of(Some(9), 40, 50));
-        assert!(!of(Some(8), 40, 50), "it was 1970 before this start, too");
+        assert!(!of(Some(8), 40, 50), "an earlier boot was in 1970 too");
         assert!(!of(Some(51), 40, 50) && !of(Some(1_793_500_000), 40, 50) && !of(None, 40, 50));
-        // With a clock that may be right a file of the future is no reason for doubt.
-        let built = EARLIEST_PLAUSIBLE_NOW.as_duration().as_secs();
-        assert!(of(Some(1_799_999_999), 40, built) && of(None, 40, built));
-        assert!(!of(Some(1_799_999_999), 40, built - 1));
+        // A plausible clock is trusted, even if the file seems to be from the future.
+        let plausible = EARLIEST_PLAUSIBLE_NOW.as_duration().as_secs();
+        assert!(of(Some(1_799_999_999), 40, plausible) && of(None, 40, plausible));
+        assert!(!of(Some(1_799_999_999), 40, plausible - 1));
     }
 
     #[test]
-    fn only_a_good_one_is_good_and_each_says_what_it_is() {
-        let hour = Duration::from_secs(3_600);
-        for (state, good, words) in [
-            (TokenFileState::Valid(Some(hour)), true, "holds a token that is good for 1h"),
-            (TokenFileState::Valid(None), true, "holds a token that does not tell when it expires"),
+    fn each_state_has_a_text_and_only_valid_counts_as_valid() {
+        let (hour, minute) = (Duration::from_secs(3_600), Duration::from_secs(60));
+        for (state, valid, text) in [
+            (TokenFileState::Valid(Some(hour)), true, "valid, expires in 1h"),
+            (TokenFileState::Valid(None), true, "valid, expiry unknown"),
+            (TokenFileState::NoExpiry, false, "expiry unknown, so its remaining validity cannot be checked"),
             (
-                TokenFileState::NoExpiry,
+                TokenFileState::InsufficientLifetime { remaining: minute, required: hour },
                 false,
-                "holds a token that does not tell whether it is good for so long",
+                "expires in 1m, less than the required 1h",
             ),
-            (TokenFileState::InsufficientLifetime(hour), false, "holds a token that is good for 1h only"),
-            (TokenFileState::Expired(hour), false, "holds a token that expired 1h ago"),
+            (TokenFileState::Expired(hour), false, "expired 1h ago"),
             (
                 TokenFileState::ClockUntrusted,
                 false,
-                "holds a token of which this node's clock, which is wrong, does not tell whether it expired",
+                "written before this node started, and the node's clock is wrong, so it may have expired",
             ),
-            (TokenFileState::Malformed, false, "holds something that is no token"),
-            (TokenFileState::Empty, false, "is empty"),
+            (TokenFileState::Malformed, false, "not a token"),
+            (TokenFileState::Empty, false, "empty"),
         ] {
-            assert_eq!((state.is_valid(), state.to_string().as_str()), (good, words));
+            assert_eq!((state.is_valid(), state.to_string().as_str()), (valid, text));
         }
     }
 
     #[test]
-    fn an_opaque_token_is_good_and_rubbish_is_not() {
-        let judge = |text: &str| {
+    fn an_opaque_token_is_valid_and_a_page_is_not() {
+        let state = |text: &str| {
             TokenFileState::of(&Secret::new(text.to_owned()), Duration::ZERO, UnixTime::default())
         };
-        assert_eq!(judge("opaque"), TokenFileState::Valid(None));
-        assert_eq!(judge(""), TokenFileState::Empty);
-        assert_eq!(judge("<html>\n"), TokenFileState::Malformed);
+        assert_eq!(state("opaque"), TokenFileState::Valid(None));
+        assert_eq!(state(""), TokenFileState::Empty);
+        assert_eq!(state("<html>\n"), TokenFileState::Malformed);
         let opaque = Secret::new("opaque".to_owned());
         assert_eq!(
             TokenFileState::of(&opaque, Duration::from_secs(1), UnixTime::default()),
@@ -182,14 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn half_a_token_is_none() {
-        let whole = jwt("{\"alg\":\"none\"}", "{\"exp\":1000}");
-        let text = whole.expose();
+    fn a_partial_token_is_malformed() {
+        let complete = jwt("{\"alg\":\"none\"}", "{\"exp\":1000}");
+        let text = complete.expose();
         let last = text.rfind('.').unwrap();
         for length in 3..=last + 1 {
-            let half = Secret::new(text[..length].to_owned());
+            let partial = Secret::new(text[..length].to_owned());
             assert_eq!(
-                TokenFileState::of(&half, Duration::ZERO, UnixTime::default()),
+                TokenFileState::of(&partial, Duration::ZERO, UnixTime::default()),
                 TokenFileState::Malformed,
                 "{length}"
             );

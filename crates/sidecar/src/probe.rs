@@ -24,7 +24,7 @@ pub fn ready(probe: &Probe, clock: &Clock) -> Result<Vec<String>, Vec<String>> {
     let (mut valid, mut invalid) = (vec![], vec![]);
     for file in &probe.files {
         let (is_valid, sentence) = judge_file(file, probe.min_ttl, clock);
-        if is_valid { &mut valid } else { &mut invalid }.push(format!("{} {sentence}", file.display()));
+        if is_valid { &mut valid } else { &mut invalid }.push(format!("{}: {sentence}", file.display()));
     }
     if invalid.is_empty() { Ok(valid) } else { Err(invalid) }
 }

@@ -36,7 +36,7 @@ fn f111_the_app_starts_when_the_token_is_there(node: &Node) {
     let check = pod.exec("dexsidecar", &["dexsidecar", "check"]).unwrap_or_else(|why| panic!("{why}"));
     assert!(check.lines().all(|line| line.starts_with("ok")), "{check}");
     let ready = pod.exec("dexsidecar", &["dexsidecar", "ready"]).unwrap_or_else(|why| panic!("{why}"));
-    assert!(ready.contains("holds a token that is good for 23h59m"), "{ready}");
+    assert!(ready.contains(": valid, expires in 23h59m"), "{ready}");
     // What /proc says of it: the restricted standard is really in force.
     let status = std::fs::read_to_string(format!("/proc/{}/status", pod.pid("dexsidecar"))).expect("it runs");
     let said =
