@@ -1,4 +1,4 @@
-//! What `{:?}` shows of everything that holds a secret: that there is one.
+//! `Debug` of every type that holds a secret does not show it.
 
 use dexsidecar_core::config::{Config, RawSettings};
 use dexsidecar_core::endpoint_url::EndpointUrl;
@@ -15,7 +15,7 @@ fn secret() -> Secret {
 }
 
 #[test]
-fn nothing_that_holds_a_secret_shows_it() {
+fn debug_shows_no_secret() {
     let variables = [
         ("dex_endpoint", "https://dex.example/token"),
         ("dex_access_token_file", "/token"),
@@ -24,8 +24,8 @@ fn nothing_that_holds_a_secret_shows_it() {
         ("dex_subject_token", CANARY),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned())));
-    let given = RawSettings { variables: variables.to_vec(), ..RawSettings::default() };
-    let config = Config::read(&given, true).expect("sound settings");
+    let raw = RawSettings { variables: variables.to_vec(), ..RawSettings::default() };
+    let config = Config::read(&raw, true).expect("sound settings");
     let field = Field { name: "subject_token".to_owned(), value: secret() };
     let (url, _) = EndpointUrl::parse("https://dex.example/token").expect("a URL");
     let form = Some(form(std::slice::from_ref(&field)));
@@ -37,18 +37,18 @@ fn nothing_that_holds_a_secret_shows_it() {
     let body = br#"{"access_token":"canary","expires_in":60}"#.to_vec();
     let answer =
         Answer { status: 200, location: Some(CANARY.into()), body: body.into(), ..Answer::default() };
-    let asked = RequestContext {
+    let context = RequestContext {
         endpoint: &url,
         now: UnixTime::from_secs(1),
         requested_type: None,
         secrets: &[secret()],
     };
-    let issued = response::read(&answer, asked).expect("a token");
+    let issued = response::read(&answer, context).expect("a token");
     let subject = SubjectToken::parse(CANARY.into(), None).expect("a token");
-    let shown = format!("{given:?}{config:?}{field:?}{request:?}{answer:?}{asked:?}{issued:?}{subject:?}");
+    let shown = format!("{raw:?}{config:?}{field:?}{request:?}{answer:?}{context:?}{issued:?}{subject:?}");
     assert!(shown.matches("redacted").count() >= 9, "{shown}");
-    // As text, as base64 of the client, and as bytes in numbers.
-    for shape in [CANARY, "dXNlcjpjYW5hcnk", "99, 97, 110, 97, 114, 121"] {
-        assert!(!shown.contains(shape), "{shown}");
+    // As text, in the base64 of the client, and as a list of bytes.
+    for encoding in [CANARY, "dXNlcjpjYW5hcnk", "99, 97, 110, 97, 114, 121"] {
+        assert!(!shown.contains(encoding), "{shown}");
     }
 }

@@ -1,4 +1,4 @@
-//! Random histories of answers, clocks, files and signals: whatever happens, the promises hold.
+//! Random histories of responses, clocks, files and signals. The promises (docs/faults.md) hold in each.
 
 use std::time::Duration;
 
@@ -17,30 +17,30 @@ use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
 use dexsidecar_core::token::is_bearer_token;
 use proptest::prelude::*;
 
-/// What the world does when it is asked, or between two steps.
+/// The outcome of the next action, or something that happens during a wait.
 #[derive(Clone, Debug)]
 enum Event {
-    /// The next exchange brings a token of so many milliseconds.
+    /// The next exchange brings a token of this many milliseconds.
     Issue(u64),
-    /// The next exchange or write fails so.
+    /// The next exchange or write fails with this code and this `Retry-After` in seconds.
     Fail(Code, Option<u64>),
-    /// The process is stopped or the machine suspended for so many seconds.
-    Stop(u64),
-    /// The wait ends early, after so many thousandths of it; at nought the clock stands still.
+    /// The process is stopped or the machine suspended for this many seconds.
+    Pause(u64),
+    /// The wait ends after this many thousandths of it; with zero no time passes.
     Early(u32),
-    /// The wall clock is stepped by so many seconds.
-    Step(i64),
-    /// A file that is read changes.
-    Change(u64),
-    /// The subject token is seen to live so many seconds from now.
+    /// The wall clock is stepped by this many seconds.
+    ClockStep(i64),
+    /// The inputs have this fingerprint now.
+    InputChange(u64),
+    /// A subject token is read that expires in this many seconds.
     Subject(i64),
-    /// Somebody else touches the output, and leaves a good token there or not.
-    Displace(bool),
-    /// The keys are lost.
+    /// Another process modifies the output. The flag says whether it holds a valid token now.
+    OutputChange(bool),
+    /// Dex loses its signing keys.
     LoseKeys,
-    /// An operator's signal.
+    /// A signal requests a refresh.
     Signal,
-    /// Somebody else writes a token of so many milliseconds.
+    /// Another process writes a token of this many milliseconds.
     Replace(u64),
 }
 
@@ -49,12 +49,12 @@ fn event() -> impl Strategy<Value = Event> {
         4 => prop_oneof![1..120_000_u64, 1_000..100_000_000_u64, Just(u64::MAX)].prop_map(Event::Issue),
         6 => (0..Code::ALL.len(), proptest::option::of(0..1_000_u64))
             .prop_map(|(code, wait)| Event::Fail(Code::ALL[code], wait)),
-        1 => (0..200_000_u64).prop_map(Event::Stop),
+        1 => (0..200_000_u64).prop_map(Event::Pause),
         1 => (0..1_000_u32).prop_map(Event::Early),
-        1 => (-400_000_000..400_000_000_i64).prop_map(Event::Step),
-        1 => (0..4_u64).prop_map(Event::Change),
+        1 => (-400_000_000..400_000_000_i64).prop_map(Event::ClockStep),
+        1 => (0..4_u64).prop_map(Event::InputChange),
         1 => (-1_000..10_000_i64).prop_map(Event::Subject),
-        1 => any::<bool>().prop_map(Event::Displace),
+        1 => any::<bool>().prop_map(Event::OutputChange),
         1 => Just(Event::LoseKeys),
         1 => Just(Event::Signal),
         1 => (1..100_000_000_u64).prop_map(Event::Replace),
@@ -67,7 +67,7 @@ fn schedule() -> impl Strategy<Value = Schedule> {
     (setting(), setting()).prop_map(|(before, interval)| Schedule { before, interval })
 }
 
-/// What Dex's token handler itself refuses with.
+/// The codes for OAuth errors of Dex's token handler.
 const OAUTH_ERRORS: [Code; 11] = [
     Code::InvalidClient,
     Code::UnauthorizedClient,
@@ -82,51 +82,54 @@ const OAUTH_ERRORS: [Code; 11] = [
     Code::Rejected,
 ];
 
-/// What Dex is where a history says nothing of it, and once the history is over.
+/// The state of Dex where a history has no outcome for an exchange, and after the history.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Then {
     /// It refuses every connection.
-    Away,
+    Down,
     /// It issues tokens of an hour.
-    Back,
+    Up,
 }
 
-/// What Dex's published keys show.
+/// The keys that Dex publishes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Shown {
+enum PublishedKey {
     /// The key that it signs with.
-    Now,
+    Current,
     /// Another key, at every check.
     Stale,
 }
 
-/// The refresher, and what a reader of the file and a Dex that counts would know.
+/// A refresher, and the facts that a reader of the output and Dex know.
 struct World {
     refresher: Refresher,
+    /// The boot clock.
     boot: Duration,
+    /// The wall clock at the start of the boot clock, in seconds.
     unix: i64,
-    /// When something went through the socket, in seconds.
+    /// The instants of exchanges and key checks, in seconds.
     attempts: Vec<f64>,
     on_disk: Option<Lifetime>,
-    /// The end of the one on disk by the wall clock, if it was found there.
-    found: Option<UnixTime>,
-    in_hand: Option<Lifetime>,
-    /// When the last exchange failed, and of what.
+    /// `exp` of the token on disk, if another process wrote it.
+    wall_expiry: Option<UnixTime>,
+    pending: Option<Lifetime>,
+    /// The instant of the last failed exchange, and its code.
     failed: Option<(BootTime, Code)>,
-    /// Nobody asked for another token since the one on disk came, and the process was not stopped.
+    /// Since the token on disk was written there was no exchange, no failed write, no pause, and no
+    /// clock step that made its expiry earlier.
     undisturbed: bool,
-    /// When the history was over.
+    /// The instant of the end of the history.
     over: Option<BootTime>,
     key_check: KeyCheck,
-    /// The key with which Dex signs, and the key of the newest token.
+    /// The key that Dex signs with, and the key of the newest token.
     keys: (u32, u32),
-    shown: Shown,
-    /// Exchanges that the key check asked for.
-    for_lost_keys: usize,
+    published: PublishedKey,
+    /// The number of exchanges that the key check has caused.
+    for_gone_key: usize,
 }
 
 impl World {
-    fn new(schedule: Schedule, key_check: Option<u64>, shown: Shown) -> Self {
+    fn new(schedule: Schedule, key_check: Option<u64>, published: PublishedKey) -> Self {
         let (boot, unix) = (Duration::from_secs(50_000), 1_700_000_000_i64);
         let now = Now { boot: BootTime::from_start(boot), unix: UnixTime::from_secs(unix.unsigned_abs()) };
         let refresher = Refresher::new(schedule, key_check.map(Duration::from_secs), now);
@@ -136,30 +139,30 @@ impl World {
             unix,
             attempts: vec![],
             on_disk: None,
-            found: None,
-            in_hand: None,
+            wall_expiry: None,
+            pending: None,
             failed: None,
             undisturbed: true,
             over: None,
             key_check: KeyCheck::default(),
             keys: (0, 0),
-            shown,
-            for_lost_keys: 0,
+            published,
+            for_gone_key: 0,
         }
     }
 
-    /// Compares what is published with the key of the newest token.
+    /// Compares the published key with the key of the newest token.
     fn check_keys(&mut self, jitter: Jitter) {
         let now = self.now();
-        let published = match self.shown {
-            Shown::Now => self.keys.0.to_string(),
-            Shown::Stale => "stale".to_owned(),
+        let published = match self.published {
+            PublishedKey::Current => self.keys.0.to_string(),
+            PublishedKey::Stale => "stale".to_owned(),
         };
         match self.key_check.compare(KeySet::of(&[&published]), &self.keys.1.to_string(), now.boot) {
             Finding::Present => self.refresher.key_check_done(now, jitter),
             Finding::Inconclusive { .. } => self.refresher.key_check_inconclusive(now, jitter),
             Finding::Gone => {
-                self.for_lost_keys += 1;
+                self.for_gone_key += 1;
                 self.refresher.signing_key_gone(now, jitter);
             }
         }
@@ -170,55 +173,56 @@ impl World {
         Now { boot: BootTime::from_start(self.boot), unix: UnixTime::since_epoch(unix) }
     }
 
-    fn holds(&mut self, lifetime: Lifetime) {
+    /// This token is on disk now.
+    fn written(&mut self, lifetime: Lifetime) {
         self.on_disk = Some(lifetime);
-        self.found = None;
-        self.in_hand = None;
+        self.wall_expiry = None;
+        self.pending = None;
         self.undisturbed = true;
     }
 
-    /// A step of the wall clock may tell that a token that was found ends sooner, and never later.
-    fn end_sooner(&mut self) {
-        let (Some(held), Some(expires)) = (self.refresher.on_disk(), self.found) else { return };
+    /// After a step of the wall clock, the expiry of a token of another process may be earlier, and
+    /// never later.
+    fn follow_clock_step(&mut self) {
+        let (Some(token), Some(wall_expiry)) = (self.refresher.on_disk(), self.wall_expiry) else { return };
         let now = self.now();
-        let told = now.boot + now.unix.until(expires);
-        if let Some(on_disk) = self.on_disk.as_mut().filter(|on_disk| on_disk.expires > held.expires) {
-            assert!(told <= held.expires + Duration::from_millis(1), "{told:?} and {held:?}");
-            *on_disk = held;
+        let expires = now.boot + now.unix.until(wall_expiry);
+        if let Some(on_disk) = self.on_disk.as_mut().filter(|on_disk| on_disk.expires > token.expires) {
+            assert!(expires <= token.expires + Duration::from_millis(1), "{expires:?} and {token:?}");
+            *on_disk = token;
             self.undisturbed = false;
         }
     }
 
-    /// Health is what a reader of the file would call it, by the clock that nobody steps (P12), and what is done next is
-    /// what may be done.
-    fn judge(&self, step: Action) -> Result<(), TestCaseError> {
+    /// Checks that the health is right by the boot clock (P12), and that the action is allowed.
+    fn check(&self, action: Action) -> Result<(), TestCaseError> {
         let now = self.now();
-        let left = self.on_disk.and_then(|token| token.remaining(now.boot));
+        let remaining = self.on_disk.and_then(|token| token.remaining(now.boot));
         let health = self.refresher.health(now);
-        let told = match (self.on_disk, left) {
+        let is_right = match (self.on_disk, remaining) {
             (None, _) => health == Health::Starting,
             (Some(_), None) => health == Health::Expired,
             (Some(_), Some(_)) => matches!(health, Health::Fresh | Health::Stale),
         };
-        prop_assert!(told, "{health:?} with {left:?} left of {:?}", self.on_disk);
-        match step {
-            // P1: what is dead already is not put there.
+        prop_assert!(is_right, "{health:?} with {remaining:?} remaining of {:?}", self.on_disk);
+        match action {
+            // P1: an expired token is not written.
             Action::Publish => {
-                prop_assert!(self.in_hand.is_some_and(|token| token.remaining(now.boot).is_some()))
+                prop_assert!(self.pending.is_some_and(|token| token.remaining(now.boot).is_some()));
             }
             Action::Expire => {
-                prop_assert!(self.on_disk.is_some() && left.is_none());
-                // P2: none dies without an attempt to replace it.
+                prop_assert!(self.on_disk.is_some() && remaining.is_none());
+                // P2: no token expires without an attempt to replace it.
                 let long = self.on_disk.is_some_and(|token| token.length() >= Duration::from_secs(20));
-                prop_assert!(!(long && self.undisturbed), "{:?} died and nobody had asked", self.on_disk);
+                prop_assert!(!(long && self.undisturbed), "{:?} expired without an attempt", self.on_disk);
             }
-            // P12: the end of a token is met at its instant.
-            Action::Wait(until) if left.is_some() => {
+            // P12: no wait goes beyond the expiry.
+            Action::Wait(until) if remaining.is_some() => {
                 prop_assert!(until <= self.on_disk.map_or(until, |token| token.expires));
             }
-            // P5: a try follows a failure after a pause.
+            // P5: an attempt follows a failure after a delay.
             Action::Exchange if self.refresher.reason() == Reason::Retry => {
-                let (at, code) = self.failed.expect("something failed");
+                let (at, code) = self.failed.expect("a failed exchange");
                 let floor = if code.entry().retry == RetryClass::Local { 125 } else { 500 };
                 prop_assert!(at.until(now.boot) >= Duration::from_millis(floor), "after {code:?}");
             }
@@ -227,9 +231,9 @@ impl World {
         Ok(())
     }
 
-    /// How long after a failure the next attempt may come, in seconds, if the token on disk is not valid any more. Only an
-    /// OAuth error of Dex, or a certificate, is worth more than 30 s.
-    fn longest_pause(&self) -> u64 {
+    /// The maximum delay after a failure without a valid token, in seconds. Only an OAuth error of Dex
+    /// and a certificate have more than 30 s.
+    fn max_delay(&self) -> u64 {
         match self.failed.map(|(_, code)| (code, code.entry().retry)) {
             Some((code, RetryClass::Refused)) if OAUTH_ERRORS.contains(&code) => 60,
             Some((code, RetryClass::Config)) if OAUTH_ERRORS.contains(&code) => 300,
@@ -239,13 +243,13 @@ impl World {
     }
 }
 
-/// 4,000, or more by `PROPTEST_CASES`.
+/// The number of histories: 4,000, or more with `PROPTEST_CASES`.
 fn cases() -> u32 {
     ProptestConfig::default().cases.max(4_000)
 }
 
-/// Chance, and what is none.
-fn chance() -> impl Strategy<Value = Vec<f64>> {
+/// Random numbers for jitter, and numbers outside of its range.
+fn jitters() -> impl Strategy<Value = Vec<f64>> {
     let unit = prop_oneof![9 => 0.0..1.0_f64, 1 => any::<f64>()];
     proptest::collection::vec(unit, 1..8)
 }
@@ -253,55 +257,55 @@ fn chance() -> impl Strategy<Value = Vec<f64>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
-    /// P4, P5: no panic, no spin, never more than twenty attempts in a minute.
+    /// P4, P5: no panic, no endless loop without a wait, at most twenty attempts in a minute.
     #[test]
-    fn no_history_makes_it_hurry_spin_or_fall(
+    fn no_history_causes_a_panic_an_endless_loop_or_too_many_attempts(
         schedule in schedule(),
         key_check in proptest::option::of(1..10_000_u64),
-        jitters in chance(),
+        jitters in jitters(),
         events in proptest::collection::vec(event(), 1..120),
     ) {
-        live(schedule, key_check, &jitters, events, Then::Away, Shown::Now)?;
+        run(schedule, key_check, &jitters, events, Then::Down, PublishedKey::Current)?;
     }
 
-    /// P3: when Dex is back there is a valid token within 30 s, or within the delay of an OAuth error that Dex gave; and one
-    /// that is still valid is replaced within five minutes, or within the interval that was set.
+    /// P3: after Dex's return there is a valid token within 30 s, or within the delay of an OAuth error
+    /// of Dex. A token that is still valid is replaced within five minutes or the interval that is set.
     #[test]
-    fn whatever_happened_there_is_a_token_soon_after_dex_is_back(
+    fn after_any_history_there_is_a_token_soon_after_dex_returns(
         schedule in schedule(),
-        jitters in chance(),
+        jitters in jitters(),
         events in proptest::collection::vec(event(), 1..120),
     ) {
-        live(schedule, Some(600), &jitters, without_retry_after(events), Then::Back, Shown::Now)?;
+        run(schedule, Some(600), &jitters, without_retry_after(events), Then::Up, PublishedKey::Current)?;
     }
 
-    /// F148: a Dex whose published keys never show the token's key causes one exchange more than its schedule does.
     #[test]
-    fn f148_keys_that_never_show_the_token_s_key_cause_one_exchange_at_most(
+    fn f148_published_keys_that_never_contain_the_token_s_key_cause_one_exchange_at_most(
         key_check in 1..2_000_u64,
-        jitters in chance(),
+        jitters in jitters(),
         events in proptest::collection::vec(event(), 1..120),
     ) {
         let events = without_retry_after(events);
-        let world = live(Schedule::default(), Some(key_check), &jitters, events, Then::Back, Shown::Stale)?;
-        prop_assert!(world.for_lost_keys <= 1, "{}", world.for_lost_keys);
+        let world =
+            run(Schedule::default(), Some(key_check), &jitters, events, Then::Up, PublishedKey::Stale)?;
+        prop_assert!(world.for_gone_key <= 1, "{}", world.for_gone_key);
     }
 
-    /// P13: whenever Dex loses its keys, the token on disk is signed with its new key within the key check's period and a
-    /// minute.
+    /// P13: after each loss of keys, the token on disk is signed with Dex's new key within the period of
+    /// the key check and one minute.
     #[test]
-    fn p13_lost_keys_are_noticed_within_the_period_and_a_minute(
+    fn p13_a_token_of_lost_keys_is_replaced_within_the_period_and_a_minute(
         period in 60..2_000_u64,
         length in 7_200..200_000_u64,
         jitters in proptest::collection::vec(0.0..1.0_f64, 1..8),
         losses in proptest::collection::vec(100..20_000_u64, 1..8),
     ) {
-        let mut world = World::new(Schedule::default(), Some(period), Shown::Now);
+        let mut world = World::new(Schedule::default(), Some(period), PublishedKey::Current);
         let mut jitter = jitters.iter().cycle().map(|unit| Jitter::new(*unit));
         let mut draw = move || jitter.next().expect("it is endless");
         let mut on_disk = 0;
         for after in losses {
-            // The next loss comes when this one is over; where keys are lost twice within a period: key_check.rs.
+            // The next loss comes after this one is repaired. key_check.rs tests two losses in a period.
             let lost_at = world.now().boot + Duration::from_secs(after);
             let mut lost = false;
             while !lost || on_disk != world.keys.0 {
@@ -310,8 +314,8 @@ proptest! {
                     lost = true;
                     world.keys.0 += 1;
                 }
-                let patience = Duration::from_secs(period + 60);
-                prop_assert!(lost_at.until(now.boot) <= patience, "{:?} late", lost_at.until(now.boot));
+                let limit = Duration::from_secs(period + 60);
+                prop_assert!(lost_at.until(now.boot) <= limit, "after {:?}", lost_at.until(now.boot));
                 match world.refresher.step(now, draw()) {
                     Action::Exchange => {
                         let lifetime = Lifetime::starting(now.boot, Duration::from_secs(length));
@@ -326,7 +330,7 @@ proptest! {
                     Action::CheckKeys => world.check_keys(draw()),
                     Action::Expire => prop_assert!(false, "a token has expired"),
                     Action::Wait(until) => {
-                        // What comes first: the loss or the end of the wait.
+                        // The wait is interrupted by the loss, if that comes first.
                         let wait = now.boot.until(until);
                         let loss = now.boot.until(lost_at);
                         world.boot += if lost || loss.is_zero() { wait } else { wait.min(loss) };
@@ -336,32 +340,33 @@ proptest! {
         }
     }
 
-    /// P12: while all is well a stepped wall clock changes nothing. (The end of a subject token, and of one that was found,
-    /// is told by it, and by nothing else.)
+    /// P12: without failures a step of the wall clock changes no attempt. Subject tokens and tokens of
+    /// other processes are left out, because only the wall clock shows their expiry.
     #[test]
-    fn a_wall_clock_that_is_stepped_changes_no_plan(
-        jitters in chance(),
+    fn without_failures_a_step_of_the_wall_clock_changes_no_attempt(
+        jitters in jitters(),
         events in proptest::collection::vec(event(), 1..120),
     ) {
-        let is_well = |event: &Event| !matches!(event, Event::Subject(_) | Event::Fail(..) | Event::Replace(_));
-        let stepped: Vec<_> = events.into_iter().filter(is_well).collect();
-        let still = stepped.iter().map(|event| match event {
-            Event::Step(_) => Event::Step(0),
+        let is_kept = |event: &Event| !matches!(event, Event::Subject(_) | Event::Fail(..) | Event::Replace(_));
+        let stepped: Vec<_> = events.into_iter().filter(is_kept).collect();
+        let steady = stepped.iter().map(|event| match event {
+            Event::ClockStep(_) => Event::ClockStep(0),
             other => other.clone(),
         });
-        let still = live(Schedule::default(), Some(600), &jitters, still.collect(), Then::Back, Shown::Now)?;
-        let stepped = live(Schedule::default(), Some(600), &jitters, stepped, Then::Back, Shown::Now)?;
-        prop_assert_eq!(still.attempts, stepped.attempts);
+        let steady = steady.collect();
+        let steady = run(Schedule::default(), Some(600), &jitters, steady, Then::Up, PublishedKey::Current)?;
+        let stepped = run(Schedule::default(), Some(600), &jitters, stepped, Then::Up, PublishedKey::Current)?;
+        prop_assert_eq!(steady.attempts, stepped.attempts);
     }
 
-    /// P4: nothing that it is told, in whatever order and at whatever time of whatever clock, makes it fall.
+    /// P4: no event panics, in any order and with any reading of the clocks.
     #[test]
-    fn it_can_be_told_anything_at_any_time(
+    fn any_event_is_accepted_at_any_time(
         schedule in schedule(),
-        told in proptest::collection::vec((0..13_u8, any::<u64>(), any::<u64>(), any::<f64>()), 1..80),
+        events in proptest::collection::vec((0..13_u8, any::<u64>(), any::<u64>(), any::<f64>()), 1..80),
     ) {
         let mut refresher = Refresher::new(schedule, Some(Duration::MAX), Now::default());
-        for (what, boot, unix, jitter) in told {
+        for (what, boot, unix, jitter) in events {
             let now = Now { boot: BootTime::from_start(Duration::from_secs(boot)), unix: UnixTime::from_secs(unix) };
             let (jitter, length) = (Jitter::new(jitter), Duration::from_secs(unix.rotate_left(32)));
             let lifetime = Lifetime::starting(now.boot, length);
@@ -388,9 +393,9 @@ proptest! {
         }
     }
 
-    /// P2: a token is refreshed before it expires, and what is left is the budget that is promised.
+    /// P2: a refresh leaves at least the refresh margin before the expiry.
     #[test]
-    fn due_before_expiry_with_the_budget_that_is_promised(
+    fn a_token_is_refreshed_at_least_the_refresh_margin_before_its_expiry(
         schedule in schedule(),
         length in prop_oneof![2_000..100_000_u64, 2_000..40_000_000_000_u64],
         jitter in 0.0..1.0_f64,
@@ -404,9 +409,9 @@ proptest! {
         }
     }
 
-    /// P4: any bytes as an answer give a failure or a token that a header may carry and that lives.
+    /// P4: any response gives a failure, or a valid token that a header may carry.
     #[test]
-    fn any_answer_is_judged(status in 100..600_u16, body in proptest::collection::vec(any::<u8>(), 0..300), header in ".{0,40}") {
+    fn any_response_gives_a_valid_token_or_a_failure(status in 100..600_u16, body in proptest::collection::vec(any::<u8>(), 0..300), header in ".{0,40}") {
         let answer = Answer {
             status,
             body: body.into(),
@@ -415,20 +420,19 @@ proptest! {
             location: Some(header),
             ..Answer::default()
         };
-        judge(&answer)?;
+        read(&answer)?;
     }
 
-    /// The same with answers that are nearly right.
     #[test]
-    fn nearly_right_answers_are_judged(token in "[ -~]{0,40}", kind in "[a-zA-Z]{0,8}", expires in prop_oneof![
+    fn any_response_that_is_nearly_a_success_gives_a_valid_token_or_a_failure(token in "[ -~]{0,40}", kind in "[a-zA-Z]{0,8}", expires in prop_oneof![
         "-?[0-9]{1,25}", "-?[0-9]{1,5}\\.[0-9]{1,5}", "\"[ -!#-~]{0,10}\"", "null|true|\\[\\]|1e999",
     ]) {
         let token = serde_json::to_string(&token).expect("a string");
         let body = format!(r#"{{"access_token":{token},"token_type":"{kind}","expires_in":{expires}}}"#);
-        judge(&Answer { status: 200, body: body.into_bytes().into(), ..Answer::default() })?;
+        read(&Answer { status: 200, body: body.into_bytes().into(), ..Answer::default() })?;
     }
 
-    /// P4: no text makes a parser fall.
+    /// P4: no text makes a parser panic.
     #[test]
     fn any_text_is_parsed_or_refused(text in "\\PC{0,60}", units in "([0-9]{0,20}(\\.[0-9]{0,20})?(ns|us|ms|s|m|h|x)?){0,4}") {
         let _ = duration::parse(&text);
@@ -439,22 +443,22 @@ proptest! {
     }
 }
 
-/// A server that asks to be left alone is obeyed, and P3 does not hold for it.
+/// Removes failures with `Retry-After`: it is obeyed, so P3 does not hold with it.
 fn without_retry_after(mut events: Vec<Event>) -> Vec<Event> {
     events.retain(|event| !matches!(event, Event::Fail(_, Some(_))));
     events
 }
 
-/// Lives through these events, and some time after them.
-fn live(
+/// Runs a refresher through these events, and through some waits after them.
+fn run(
     schedule: Schedule,
     key_check: Option<u64>,
     jitters: &[f64],
     events: Vec<Event>,
     then: Then,
-    shown: Shown,
+    published: PublishedKey,
 ) -> Result<World, TestCaseError> {
-    let mut world = World::new(schedule, key_check, shown);
+    let mut world = World::new(schedule, key_check, published);
     let mut jitter = jitters.iter().cycle().map(|unit| Jitter::new(*unit));
     let mut draw = move || jitter.next().expect("it is endless");
     let mut inputs = Fingerprint(0);
@@ -466,23 +470,23 @@ fn live(
         if events.len() == 0 && world.over.is_none() {
             world.over = Some(now.boot);
         }
-        let step = world.refresher.step(now, draw());
-        world.end_sooner();
-        world.judge(step)?;
-        if let (Then::Back, Some(over)) = (then, world.over) {
-            recovers(&world, over, schedule)?;
+        let action = world.refresher.step(now, draw());
+        world.follow_clock_step();
+        world.check(action)?;
+        if let (Then::Up, Some(over)) = (then, world.over) {
+            check_recovery(&world, over, schedule)?;
         }
-        let Action::Wait(until) = step else {
+        let Action::Wait(until) = action else {
             at_once += 1;
-            prop_assert!(at_once < 60, "sixty steps without a pause, the last is {step:?}");
-            if matches!(step, Action::Exchange | Action::CheckKeys) {
+            prop_assert!(at_once < 60, "sixty actions without a wait, the last is {action:?}");
+            if matches!(action, Action::Exchange | Action::CheckKeys) {
                 world.attempts.push(world.boot.as_secs_f64());
             }
-            world.undisturbed &= step != Action::Exchange;
-            answer(&mut world, step, &mut events, inputs, then, &mut draw);
+            world.undisturbed &= action != Action::Exchange;
+            perform(&mut world, action, &mut events, inputs, then, &mut draw);
             continue;
         };
-        prop_assert!(until > now.boot, "a wait without a pause");
+        prop_assert!(until > now.boot, "a wait of zero");
         prop_assert!(now.boot.until(until) <= Duration::from_secs(30));
         at_once = 0;
         let event = events.next();
@@ -492,29 +496,29 @@ fn live(
             _ => wait,
         };
         match event {
-            Some(Event::Stop(seconds)) => {
+            Some(Event::Pause(seconds)) => {
                 world.boot += Duration::from_secs(seconds);
                 world.undisturbed = false;
             }
-            Some(Event::Step(seconds)) => world.unix += seconds,
-            Some(Event::Change(number)) => {
+            Some(Event::ClockStep(seconds)) => world.unix += seconds,
+            Some(Event::InputChange(number)) => {
                 inputs = Fingerprint(number);
                 world.refresher.inputs_seen(inputs, world.now());
             }
-            Some(Event::Subject(left)) => {
+            Some(Event::Subject(seconds)) => {
                 let now = world.now();
-                let expires = now.unix.as_duration().as_secs().saturating_add_signed(left);
+                let expires = now.unix.as_duration().as_secs().saturating_add_signed(seconds);
                 let _ = world.refresher.subject_read(inputs, None, UnixTime::from_secs(expires), now);
             }
-            Some(Event::Displace(contested)) => {
-                if world.refresher.output_changed(contested, world.now()) {
-                    world.in_hand = world.on_disk;
+            Some(Event::OutputChange(by_valid_token)) => {
+                if world.refresher.output_changed(by_valid_token, world.now()) {
+                    world.pending = world.on_disk;
                 }
             }
             Some(Event::LoseKeys) => {
                 world.keys.0 += 1;
-                if shown == Shown::Now {
-                    // At any time, not only when they are compared.
+                if published == PublishedKey::Current {
+                    // The event comes at any time, not only after a key check.
                     world.refresher.signing_key_gone(world.now(), draw());
                 }
             }
@@ -526,17 +530,16 @@ fn live(
             Some(Event::Replace(length)) => {
                 let now = world.now();
                 let lifetime = Lifetime::starting(now.boot, Duration::from_millis(length));
-                // What the wall clock says of its end is all that is known of it.
-                let expires = now.unix + Duration::from_millis(length);
-                world.refresher.replaced_by(lifetime, expires, now, draw());
-                world.holds(lifetime);
-                world.found = Some(expires);
+                let wall_expiry = now.unix + Duration::from_millis(length);
+                world.refresher.replaced_by(lifetime, wall_expiry, now, draw());
+                world.written(lifetime);
+                world.wall_expiry = Some(wall_expiry);
             }
             Some(Event::Issue(_) | Event::Fail(..) | Event::Early(_)) => {}
             None => idle += 1,
         }
     }
-    // P5: five at once and one each four seconds; an operator's signal may come before its turn.
+    // P5: five at once and then one each four seconds. A signal may bypass the limit once in 5 s.
     for (burst, seconds) in [(7, 4.0), (22, 60.0)] {
         for window in world.attempts.windows(burst) {
             prop_assert!(window[burst - 1] - window[0] >= seconds - 0.001, "{window:?}");
@@ -545,32 +548,31 @@ fn live(
     Ok(world)
 }
 
-/// Since this instant Dex issues tokens, and the output can be written.
-fn recovers(world: &World, since: BootTime, schedule: Schedule) -> Result<(), TestCaseError> {
+/// Checks P3. Since the instant `since`, Dex issues tokens and the output can be written.
+fn check_recovery(world: &World, since: BootTime, schedule: Schedule) -> Result<(), TestCaseError> {
     let now = world.now();
-    let left = world.on_disk.and_then(|token| token.remaining(now.boot));
-    // From when on there was none, or none that was good.
-    let bare = world.on_disk.map_or(since, |token| since.max(token.expires));
-    let patience = Duration::from_secs(world.longest_pause());
+    let remaining = world.on_disk.and_then(|token| token.remaining(now.boot));
+    let without_token_since = world.on_disk.map_or(since, |token| since.max(token.expires));
+    let limit = Duration::from_secs(world.max_delay());
     prop_assert!(
-        left.is_some() || bare.until(now.boot) <= patience,
-        "bare for {:?} after {:?}",
-        bare.until(now.boot),
+        remaining.is_some() || without_token_since.until(now.boot) <= limit,
+        "no valid token for {:?} after {:?}",
+        without_token_since.until(now.boot),
         world.failed
     );
-    // An interval that was set is obeyed while the token is valid.
-    let patience = Duration::from_secs(300).max(schedule.interval.unwrap_or_default());
+    // While the token is valid, a longer interval is obeyed.
+    let limit = Duration::from_secs(300).max(schedule.interval.unwrap_or_default());
     prop_assert!(
-        world.refresher.health(now) != Health::Stale || since.until(now.boot) <= patience,
-        "stale {:?} after Dex came back",
+        world.refresher.health(now) != Health::Stale || since.until(now.boot) <= limit,
+        "stale {:?} after Dex's return",
         since.until(now.boot)
     );
     Ok(())
 }
 
-/// The same for every history of four events there is, drawn from one of each kind.
+/// Each history of four events out of fifteen.
 #[test]
-fn no_short_history_makes_it_hurry_spin_or_fall() {
+fn no_history_of_four_events_causes_a_panic_an_endless_loop_or_too_many_attempts() {
     let kinds = [
         Event::Issue(1_500),
         Event::Issue(3_600_000),
@@ -578,12 +580,12 @@ fn no_short_history_makes_it_hurry_spin_or_fall() {
         Event::Fail(Code::ConnectRefused, None),
         Event::Fail(Code::RateLimited, Some(900)),
         Event::Fail(Code::InvalidClient, None),
-        Event::Stop(4_000),
+        Event::Pause(4_000),
         Event::Early(0),
-        Event::Step(-400_000_000),
-        Event::Change(1),
+        Event::ClockStep(-400_000_000),
+        Event::InputChange(1),
         Event::Subject(5),
-        Event::Displace(false),
+        Event::OutputChange(false),
         Event::LoseKeys,
         Event::Signal,
         Event::Replace(60_000),
@@ -591,20 +593,22 @@ fn no_short_history_makes_it_hurry_spin_or_fall() {
     let mut places = [0; 4];
     loop {
         let events = places.map(|place: usize| kinds[place].clone()).to_vec();
-        let lived =
-            live(Schedule::default(), Some(600), &[0.0, 0.999, 0.5], events.clone(), Then::Away, Shown::Now);
-        assert!(lived.is_ok(), "{events:?}: {:?}", lived.err());
+        let jitters = [0.0, 0.999, 0.5];
+        let schedule = Schedule::default();
+        let result = run(schedule, Some(600), &jitters, events.clone(), Then::Down, PublishedKey::Current);
+        assert!(result.is_ok(), "{events:?}: {:?}", result.err());
         let Some(place) = places.iter().rposition(|place| place + 1 < kinds.len()) else { return };
         places[place] += 1;
         places[place + 1..].fill(0);
     }
 }
 
-fn judge(answer: &Answer) -> Result<(), TestCaseError> {
+/// Reads a response, and checks the token or the failure.
+fn read(answer: &Answer) -> Result<(), TestCaseError> {
     let (endpoint, _) = EndpointUrl::parse("http://dex.dex.svc/token").expect("a URL");
     let now = UnixTime::from_secs(1_700_000_000);
-    let asked = RequestContext { endpoint: &endpoint, now, requested_type: None, secrets: &[] };
-    match response::read(answer, asked) {
+    let context = RequestContext { endpoint: &endpoint, now, requested_type: None, secrets: &[] };
+    match response::read(answer, context) {
         Ok(issued) => {
             prop_assert!(is_bearer_token(issued.token.expose()) && !issued.lifetime.is_zero());
         }
@@ -616,10 +620,10 @@ fn judge(answer: &Answer) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Does what the step asks for, with the next event's outcome.
-fn answer(
+/// Performs the action. The next event is its outcome.
+fn perform(
     world: &mut World,
-    step: Action,
+    action: Action,
     events: &mut impl Iterator<Item = Event>,
     inputs: Fingerprint,
     then: Then,
@@ -628,14 +632,14 @@ fn answer(
     let now = world.now();
     let event = match (events.next(), then) {
         (Some(event @ (Event::Issue(_) | Event::Fail(..))), _) => Some(event),
-        (_, Then::Back) if step == Action::Exchange => Some(Event::Issue(3_600_000)),
+        (_, Then::Up) if action == Action::Exchange => Some(Event::Issue(3_600_000)),
         (event, _) => event,
     };
-    match (step, event) {
+    match (action, event) {
         (Action::Exchange, Some(Event::Issue(length))) => {
             let lifetime = Lifetime::starting(now.boot, Duration::from_millis(length));
             world.refresher.obtained(lifetime, now);
-            world.in_hand = Some(lifetime);
+            world.pending = Some(lifetime);
             world.keys.1 = world.keys.0;
             world.key_check.issued(Some(&world.keys.1.to_string()));
         }
@@ -646,18 +650,18 @@ fn answer(
         }
         (Action::Publish, _) => {
             world.refresher.published(now, draw());
-            if let Some(published) = world.in_hand.take().filter(|token| Some(*token) != world.on_disk) {
-                world.holds(published);
+            if let Some(published) = world.pending.take().filter(|token| Some(*token) != world.on_disk) {
+                world.written(published);
             }
         }
-        (Action::CheckKeys, Some(Event::Displace(_))) => world.refresher.suspend_key_check(),
+        (Action::CheckKeys, Some(Event::OutputChange(_))) => world.refresher.suspend_key_check(),
         (Action::CheckKeys, event) => {
             world.keys.0 += u32::from(matches!(event, Some(Event::LoseKeys)));
             world.check_keys(draw());
         }
         (Action::Exchange, event) => {
             let (code, wait) = match event {
-                // A write's code cannot come from an exchange.
+                // An exchange does not fail with a code of the step output.
                 Some(Event::Fail(code, wait)) if code.entry().step != Step::Output => (code, wait),
                 _ => (Code::ConnectRefused, None),
             };

@@ -1,4 +1,5 @@
-//! Every error and every warning about a setting, as snapshots: what is given, and what the user reads.
+//! Snapshots of every error and every warning about settings: the settings, and the lines that the
+//! user reads.
 
 use dexsidecar_core::config::{Config, Probe, RawSettings};
 use dexsidecar_core::secret::Secret;
@@ -12,9 +13,10 @@ const NEEDED: [&str; 6] = [
     "dex_connector_id=kubernetes",
 ];
 
-/// Words that begin with `--` are options, others are variables. `-NAME` takes a needed variable away.
-fn given(words: &[&str]) -> RawSettings {
-    let mut given = RawSettings::default();
+/// The required settings and these. A word that begins with `--` is an option, and another one is a
+/// variable. `-NAME` removes a required variable.
+fn settings(words: &[&str]) -> RawSettings {
+    let mut raw = RawSettings::default();
     let name = |word: &str| word.split_once('=').map_or(word, |(name, _)| name).to_owned();
     let replaced = |needed: &&&str| {
         words.iter().all(|word| name(word) != name(needed) && word.strip_prefix('-') != Some(&name(needed)))
@@ -23,12 +25,12 @@ fn given(words: &[&str]) -> RawSettings {
     for word in needed.chain(words) {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
         match name.strip_prefix("--") {
-            Some(option) => given.flags.push((option.to_owned(), value.to_owned())),
+            Some(option) => raw.flags.push((option.to_owned(), value.to_owned())),
             None if name.starts_with('-') => {}
-            None => given.variables.push((name.to_owned(), Secret::new(value.to_owned()))),
+            None => raw.variables.push((name.to_owned(), Secret::new(value.to_owned()))),
         }
     }
-    given
+    raw
 }
 
 const ERRORS: &[&[&str]] = &[
@@ -100,8 +102,8 @@ fn page(cases: &[&[&str]], read: impl Fn(&RawSettings) -> Vec<String>) -> String
     let mut text = String::new();
     for case in cases {
         text += &format!("{}\n", case.join("  ").escape_debug());
-        let lines = read(&given(case));
-        assert!(!lines.is_empty(), "{case:?} is accepted without a word");
+        let lines = read(&settings(case));
+        assert!(!lines.is_empty(), "{case:?} is accepted without a message");
         for line in lines {
             text += &format!("    {line}\n");
         }
@@ -110,7 +112,7 @@ fn page(cases: &[&[&str]], read: impl Fn(&RawSettings) -> Vec<String>) -> String
 }
 
 #[test]
-fn errors_of_settings() {
+fn each_error_of_a_setting_is_as_in_the_snapshot() {
     let read = |given: &RawSettings| match Config::read(given, true) {
         Ok(_) => vec![],
         Err(problems) => problems.iter().map(ToString::to_string).collect(),
@@ -119,7 +121,7 @@ fn errors_of_settings() {
 }
 
 #[test]
-fn warnings_about_settings() {
+fn each_warning_about_a_setting_is_as_in_the_snapshot() {
     let read = |given: &RawSettings| match Config::read(given, true) {
         Ok(config) => config.warnings,
         Err(problems) => problems
@@ -132,7 +134,7 @@ fn warnings_about_settings() {
 }
 
 #[test]
-fn errors_of_the_settings_of_probes() {
+fn each_error_of_a_setting_of_ready_and_wait_is_as_in_the_snapshot() {
     let read = |given: &RawSettings| match Probe::read(given) {
         Ok(_) => vec![],
         Err(problems) => problems.iter().map(ToString::to_string).collect(),

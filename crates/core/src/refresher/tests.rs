@@ -1,4 +1,4 @@
-//! The machine step by step, and how it answers what happens.
+//! Tests of the state machine, event by event.
 
 use super::*;
 use crate::failure::Code;
@@ -24,7 +24,7 @@ fn new() -> Refresher {
     Refresher::new(Schedule::default(), Some(secs(600)), at(0.0))
 }
 
-/// A refresher that has just published a token of this length.
+/// A refresher that has just written a token of this length, in seconds.
 fn holding(length: u64) -> Refresher {
     let mut refresher = new();
     assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
@@ -34,20 +34,20 @@ fn holding(length: u64) -> Refresher {
     refresher
 }
 
-/// Lets time pass as a loop would, doing nothing but waiting, until another step comes.
-fn wait_for_step(refresher: &mut Refresher, from: f64) -> (f64, Action) {
+/// Waits as a loop does, until the action is not a wait. Returns the second and the action.
+fn next_action(refresher: &mut Refresher, from: f64) -> (f64, Action) {
     let mut now = from;
     for _ in 0..100_000 {
         match refresher.step(at(now), Jitter::NONE) {
             Action::Wait(until) => {
-                let pause = at(now).boot.until(until).as_secs_f64();
-                assert!(pause > 0.0, "a wait without a pause at {now}");
-                now += pause;
+                let wait = at(now).boot.until(until).as_secs_f64();
+                assert!(wait > 0.0, "a wait of zero at {now}");
+                now += wait;
             }
-            step => return (now, step),
+            action => return (now, action),
         }
     }
-    panic!("nothing happens");
+    panic!("no action but waits");
 }
 
 fn fail(refresher: &mut Refresher, code: Code, when: f64) -> Duration {
@@ -55,31 +55,31 @@ fn fail(refresher: &mut Refresher, code: Code, when: f64) -> Duration {
 }
 
 #[test]
-fn the_whole_way_once() {
+fn a_token_of_a_day_is_refreshed_after_sixteen_hours() {
     let mut refresher = holding(86_400);
     assert_eq!(refresher.health(at(0.0)), Health::Fresh);
     refresher.suspend_key_check();
-    let (when, step) = wait_for_step(&mut refresher, 0.0);
-    assert_eq!((when, step), (57_600.0, Action::Exchange));
+    let (when, action) = next_action(&mut refresher, 0.0);
+    assert_eq!((when, action), (57_600.0, Action::Exchange));
 }
 
 #[test]
-fn wakes_twice_a_minute_and_no_more_when_idle() {
+fn an_idle_machine_wakes_up_twice_a_minute() {
     let mut refresher = holding(86_400);
-    for slice in 0..10 {
-        let now = at(f64::from(slice) * 30.0);
+    for wake_up in 0..10 {
+        let now = at(f64::from(wake_up) * 30.0);
         assert_eq!(refresher.step(now, Jitter::NONE), Action::Wait(now.boot + secs(30)));
     }
 }
 
 #[test]
-fn a_failure_never_ends_it_and_never_hurries_it() {
+fn failures_are_retried_without_end_at_most_twenty_times_a_minute() {
     let mut refresher = new();
     let mut now = 0.0;
     let mut attempts = vec![];
     while attempts.len() < 50 {
-        let (when, step) = wait_for_step(&mut refresher, now);
-        assert_eq!(step, Action::Exchange);
+        let (when, action) = next_action(&mut refresher, now);
+        assert_eq!(action, Action::Exchange);
         attempts.push(when);
         fail(&mut refresher, Code::InvalidClient, when);
         now = when;
@@ -90,13 +90,13 @@ fn a_failure_never_ends_it_and_never_hurries_it() {
 }
 
 #[test]
-fn a_good_token_outlives_failures_and_its_expiry_is_told_once() {
+fn a_token_stays_valid_through_failures_and_its_expiry_is_reported_once() {
     let mut refresher = holding(600);
-    let (mut now, mut step) = wait_for_step(&mut refresher, 0.0);
-    assert_eq!((now, step), (300.0, Action::Exchange));
-    let mut told = 0;
+    let (mut now, mut action) = next_action(&mut refresher, 0.0);
+    assert_eq!((now, action), (300.0, Action::Exchange));
+    let mut reports = 0;
     while now < 1_200.0 {
-        match step {
+        match action {
             Action::Exchange => {
                 fail(&mut refresher, Code::ConnectRefused, now);
                 let expected = if now < 600.0 { Health::Stale } else { Health::Expired };
@@ -104,31 +104,31 @@ fn a_good_token_outlives_failures_and_its_expiry_is_told_once() {
             }
             Action::Expire => {
                 assert_eq!(now, 600.0);
-                told += 1;
+                reports += 1;
             }
             Action::CheckKeys => refresher.suspend_key_check(),
             other => panic!("{other:?}"),
         }
-        (now, step) = wait_for_step(&mut refresher, now);
+        (now, action) = next_action(&mut refresher, now);
     }
-    assert_eq!(told, 1);
+    assert_eq!(reports, 1);
 }
 
 #[test]
-fn a_token_in_hand_is_written_again_without_another_exchange() {
+fn a_pending_token_is_written_again_without_another_exchange() {
     let mut refresher = new();
     assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(3_600)), at(0.0));
     let mut now = 0.0;
     for _ in 0..20 {
-        let (when, step) = wait_for_step(&mut refresher, now);
-        assert_eq!(step, Action::Publish);
+        let (when, action) = next_action(&mut refresher, now);
+        assert_eq!(action, Action::Publish);
         fail(&mut refresher, Code::OutputDiskFull, when);
         now = when;
     }
     refresher.published(at(now), Jitter::NONE);
     assert_eq!(refresher.health(at(now)), Health::Fresh);
-    // One that was never written in time is replaced.
+    // A pending token that expires is replaced.
     let mut refresher = new();
     let _ = refresher.step(at(0.0), Jitter::NONE);
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(60)), at(0.0));
@@ -138,20 +138,20 @@ fn a_token_in_hand_is_written_again_without_another_exchange() {
 }
 
 #[test]
-fn retry_after_slows_down_but_not_past_the_last_moment() {
+fn retry_after_delays_the_next_attempt_until_thirty_seconds_before_expiry_at_most() {
     let mut refresher = new();
     let _ = refresher.step(at(0.0), Jitter::NONE);
-    let busy = |wait| Failure { retry_after: Some(secs(wait)), ..Failure::new(Code::RateLimited, "") };
-    assert_eq!(refresher.failed(&busy(7), INPUTS, at(0.0), Jitter::NONE), secs(7));
-    assert_eq!(refresher.failed(&busy(9_999), INPUTS, at(0.0), Jitter::NONE), secs(300));
+    let limited = |wait| Failure { retry_after: Some(secs(wait)), ..Failure::new(Code::RateLimited, "") };
+    assert_eq!(refresher.failed(&limited(7), INPUTS, at(0.0), Jitter::NONE), secs(7));
+    assert_eq!(refresher.failed(&limited(9_999), INPUTS, at(0.0), Jitter::NONE), secs(300));
     let mut refresher = holding(600);
-    let (now, _) = wait_for_step(&mut refresher, 0.0);
-    let pause = refresher.failed(&busy(300), INPUTS, at(now + 100.0), Jitter::NONE);
-    assert_eq!(pause, secs(170), "thirty seconds before expiry");
+    let (now, _) = next_action(&mut refresher, 0.0);
+    let delay = refresher.failed(&limited(300), INPUTS, at(now + 100.0), Jitter::NONE);
+    assert_eq!(delay, secs(170), "thirty seconds before expiry");
 }
 
 #[test]
-fn a_changed_input_is_tried_at_once_and_only_once() {
+fn a_changed_input_causes_one_exchange_at_once() {
     let mut refresher = new();
     let _ = refresher.step(at(0.0), Jitter::NONE);
     for n in 0..9 {
@@ -167,7 +167,7 @@ fn a_changed_input_is_tried_at_once_and_only_once() {
 }
 
 #[test]
-fn an_adopted_token_spreads_the_first_exchange() {
+fn the_first_exchange_is_spread_if_a_token_is_adopted() {
     let mut refresher = new();
     refresher.adopted(
         Lifetime { issued: at(-600.0).boot, expires: at(3_000.0).boot },
@@ -176,8 +176,8 @@ fn an_adopted_token_spreads_the_first_exchange() {
         Jitter::new(0.5),
     );
     assert_eq!(refresher.health(at(0.0)), Health::Fresh);
-    assert_eq!(wait_for_step(&mut refresher, 0.0), (15.0, Action::Exchange));
-    // Nearly used up: no time to lose.
+    assert_eq!(next_action(&mut refresher, 0.0), (15.0, Action::Exchange));
+    // The remaining validity is within the refresh margin, so the exchange is due at once.
     let mut refresher = new();
     refresher.adopted(
         Lifetime { issued: at(-3_000.0).boot, expires: at(600.0).boot },
@@ -189,19 +189,19 @@ fn an_adopted_token_spreads_the_first_exchange() {
 }
 
 #[test]
-fn a_dying_subject_token_buys_one_more() {
+fn a_subject_token_that_is_about_to_expire_is_exchanged_once_more() {
     let mut refresher = holding(86_400);
     refresher.suspend_key_check();
     let now = at(0.0);
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
-    let (when, step) = wait_for_step(&mut refresher, 0.0);
-    // The token is younger than a tenth of its life, and the subject token dies at 600 s.
-    assert_eq!((when, step), (57_600.0, Action::Exchange));
+    let (when, action) = next_action(&mut refresher, 0.0);
+    // The subject token expires at 600 s. The token is younger than a tenth of its lifetime then.
+    assert_eq!((when, action), (57_600.0, Action::Exchange));
     let mut refresher = holding(3_600);
     refresher.suspend_key_check();
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
-    let (when, step) = wait_for_step(&mut refresher, 0.0);
-    assert_eq!(step, Action::Exchange);
+    let (when, action) = next_action(&mut refresher, 0.0);
+    assert_eq!(action, Action::Exchange);
     assert!((580.0..600.0).contains(&when), "{when}");
     assert_eq!(refresher.reason(), Reason::SubjectTokenExpiring);
     fail(&mut refresher, Code::AccessDenied, when);
@@ -209,7 +209,7 @@ fn a_dying_subject_token_buys_one_more() {
 }
 
 #[test]
-fn an_expired_subject_token_is_waited_for_and_then_sent() {
+fn an_expired_subject_token_is_sent_after_thirty_seconds() {
     let mut refresher = new();
     let past = at(-1.0).unix;
     assert!(!refresher.subject_read(INPUTS, None, past, at(0.0)));
@@ -220,20 +220,20 @@ fn an_expired_subject_token_is_waited_for_and_then_sent() {
 }
 
 #[test]
-fn a_signal_asks_for_an_exchange_but_not_for_a_storm() {
+fn signals_cause_at_most_one_exchange_in_five_seconds() {
     let mut refresher = holding(86_400);
     assert_eq!(refresher.refresh_requested(at(10.0)), at(10.0).boot);
     assert_eq!(refresher.step(at(10.0), Jitter::NONE), Action::Exchange);
     refresher.obtained(Lifetime::starting(at(10.0).boot, secs(86_400)), at(10.0));
     refresher.published(at(10.0), Jitter::NONE);
-    // One that comes too soon is not lost, and further ones are the same one.
+    // A signal that comes too soon is delayed and not lost. Further ones are served with it.
     assert_eq!(refresher.refresh_requested(at(11.0)), at(15.0).boot);
     assert_eq!(refresher.refresh_requested(at(12.0)), at(15.0).boot);
-    assert_eq!(wait_for_step(&mut refresher, 12.0), (15.0, Action::Exchange));
+    assert_eq!(next_action(&mut refresher, 12.0), (15.0, Action::Exchange));
 }
 
 #[test]
-fn a_signal_that_was_put_off_is_not_put_off_further() {
+fn a_delayed_signal_is_not_delayed_further() {
     let refuse = |refresher: &mut Refresher, when| {
         let failure = Failure { retry_after: Some(secs(60)), ..Failure::new(Code::RateLimited, "") };
         refresher.failed(&failure, INPUTS, at(when), Jitter::NONE)
@@ -242,26 +242,27 @@ fn a_signal_that_was_put_off_is_not_put_off_further() {
     assert_eq!(refresher.refresh_requested(at(10.0)), at(10.0).boot);
     refuse(&mut refresher, 10.0);
     assert_eq!(refresher.refresh_requested(at(11.0)), at(15.0).boot);
-    // Something else leads to an exchange meanwhile; it is refused too, and the next attempt is a long way off.
+    // A changed input causes an exchange meanwhile. It is refused too, and the next attempt is due in
+    // a minute.
     refresher.inputs_seen(Fingerprint(2), at(12.0));
     refuse(&mut refresher, 12.0);
     assert_eq!(refresher.refresh_requested(at(13.0)), at(15.0).boot);
-    assert_eq!(wait_for_step(&mut refresher, 13.0), (15.0, Action::Exchange));
+    assert_eq!(next_action(&mut refresher, 13.0), (15.0, Action::Exchange));
 }
 
 #[test]
-fn a_token_in_hand_is_written_before_the_old_one_is_said_to_have_expired() {
+fn a_pending_token_is_written_before_the_expiry_of_the_old_one_is_reported() {
     let mut refresher = holding(3_600);
     refresher.suspend_key_check();
-    assert_eq!(wait_for_step(&mut refresher, 0.0), (1_800.0, Action::Exchange));
-    // The answer takes until after the expiry.
+    assert_eq!(next_action(&mut refresher, 0.0), (1_800.0, Action::Exchange));
+    // The response comes after the expiry.
     refresher.obtained(Lifetime::starting(at(1_800.0).boot, secs(3_600)), at(3_601.0));
     assert_eq!(refresher.step(at(3_601.0), Jitter::NONE), Action::Publish);
 }
 
 #[test]
-fn an_adopted_token_at_its_budget_is_exchanged_at_once() {
-    // Of two hours one is kept in reserve.
+fn an_adopted_token_within_its_refresh_margin_is_exchanged_at_once() {
+    // The refresh margin of two hours is one hour.
     let lifetime = Lifetime { issued: at(-3_600.0).boot, expires: at(3_600.0).boot };
     let mut refresher = new();
     refresher.adopted(lifetime, at(90_000.0).unix, at(0.0), Jitter::new(1.0));
@@ -269,27 +270,27 @@ fn an_adopted_token_at_its_budget_is_exchanged_at_once() {
 }
 
 #[test]
-fn nothing_in_hand_is_nothing_to_publish() {
+fn a_discarded_token_is_not_written() {
     let mut refresher = new();
     assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(60)), at(0.0));
     refresher.discard_pending();
     refresher.suspend_key_check();
-    assert_eq!(wait_for_step(&mut refresher, 0.0), (60.0, Action::Exchange));
+    assert_eq!(next_action(&mut refresher, 0.0), (60.0, Action::Exchange));
 }
 
 #[test]
-fn what_a_server_asks_for_is_spread_by_a_tenth() {
+fn retry_after_is_lengthened_by_a_jitter_of_a_tenth() {
     let mut refresher = new();
-    let busy = Failure { retry_after: Some(secs(100)), ..Failure::new(Code::RateLimited, "") };
-    assert_eq!(refresher.failed(&busy, INPUTS, at(0.0), Jitter::new(1.0)), secs(110));
+    let limited = Failure { retry_after: Some(secs(100)), ..Failure::new(Code::RateLimited, "") };
+    assert_eq!(refresher.failed(&limited, INPUTS, at(0.0), Jitter::new(1.0)), secs(110));
 }
 
 #[test]
-fn a_token_that_runs_out_before_the_next_try_is_a_reason_for_one() {
-    for (when, pause, reason) in [(598.0, 2.0, Reason::Expired), (597.5, 2.5, Reason::Retry)] {
+fn a_token_that_expires_during_a_delay_is_exchanged_at_its_expiry() {
+    for (when, delay, reason) in [(598.0, 2.0, Reason::Expired), (597.5, 2.5, Reason::Retry)] {
         let mut refresher = holding(600);
-        assert_eq!(fail(&mut refresher, Code::ConnectRefused, when).as_secs_f64(), pause);
+        assert_eq!(fail(&mut refresher, Code::ConnectRefused, when).as_secs_f64(), delay);
         assert_eq!((refresher.due(), refresher.reason()), (at(600.0).boot, reason));
         assert_eq!(refresher.failures(), 1);
     }
@@ -307,52 +308,52 @@ fn failures_in_a_row_are_counted() {
 }
 
 #[test]
-fn a_subject_token_is_another_one_when_its_file_or_its_end_is() {
+fn a_subject_token_with_another_file_or_expiry_has_a_last_use_of_its_own() {
     let now = at(0.0);
-    let chance = |refresher: &mut Refresher| {
+    let last_use = |refresher: &mut Refresher| {
         refresher.suspend_key_check();
-        wait_for_step(refresher, 0.0)
+        next_action(refresher, 0.0)
     };
-    // A hundred seconds: the last chance is a tenth before the end.
+    // With a lifetime of 100 s the last use is a tenth of it before the expiry.
     let mut refresher = holding(86_400 / 2);
     refresher.due = at(99_999.0).boot;
     refresher.on_disk = None;
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(100), now));
-    assert_eq!(chance(&mut refresher), (90.0, Action::Exchange));
-    // Taken once; but what is in the file now ends later, although nothing else about it changed.
+    assert_eq!(last_use(&mut refresher), (90.0, Action::Exchange));
+    // It is used for the last time once. The same file with a later expiry is another token.
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(200), now));
     refresher.due = at(99_999.0).boot;
-    assert_eq!(chance(&mut refresher), (180.0, Action::Exchange));
-    // The same once more is the same.
+    assert_eq!(last_use(&mut refresher), (180.0, Action::Exchange));
+    // The same file with the same expiry is the same token.
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(200), now));
     refresher.due = at(99_999.0).boot;
-    assert_eq!(chance(&mut refresher), (99_999.0, Action::Exchange));
+    assert_eq!(last_use(&mut refresher), (99_999.0, Action::Exchange));
 }
 
 #[test]
-fn a_subject_token_at_its_very_end_has_expired() {
+fn a_subject_token_is_expired_at_its_exp() {
     let mut refresher = new();
     assert!(!refresher.subject_read(INPUTS, None, at(0.0).unix, at(0.0)));
     assert!(refresher.subject_read(INPUTS, None, at(0.0).unix + Duration::from_nanos(1), at(0.0)));
 }
 
 #[test]
-fn the_last_chance_is_for_a_token_of_some_age_and_ends_with_the_subject() {
+fn the_last_use_needs_a_token_of_some_age_and_a_valid_subject_token() {
     let now = at(0.0);
-    // Looked at when the subject token has sixty seconds left of its ten minutes, and when it has none.
+    // The subject token has a lifetime of 600 s. At 590 s it is about to expire, at 600 s it is expired.
     for (held, when, expected) in
         [(5_800, 590.0, true), (5_900, 590.0, true), (5_901, 590.0, false), (3_600, 600.0, false)]
     {
         let mut refresher = holding(held);
         refresher.suspend_key_check();
         assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
-        let step = refresher.step(at(when), Jitter::NONE);
-        assert_eq!(step == Action::Exchange, expected, "{held} s, at {when}: {step:?}");
+        let action = refresher.step(at(when), Jitter::NONE);
+        assert_eq!(action == Action::Exchange, expected, "{held} s, at {when}: {action:?}");
     }
 }
 
 #[test]
-fn a_second_signal_in_the_same_instant_is_a_second_one() {
+fn a_signal_in_the_instant_of_an_exchange_requests_another_one() {
     let mut refresher = holding(86_400);
     assert_eq!(refresher.refresh_requested(at(10.0)), at(10.0).boot);
     assert_eq!(refresher.step(at(10.0), Jitter::NONE), Action::Exchange);
@@ -362,7 +363,7 @@ fn a_second_signal_in_the_same_instant_is_a_second_one() {
 }
 
 #[test]
-fn a_signal_passes_the_bucket_and_nothing_else_does() {
+fn only_a_signal_bypasses_the_rate_limit() {
     for (signal, expected) in [(false, 4.0), (true, 0.0)] {
         let mut refresher = new();
         for _ in 0..5 {
@@ -370,40 +371,41 @@ fn a_signal_passes_the_bucket_and_nothing_else_does() {
         }
         if signal {
             assert_eq!(refresher.refresh_requested(at(0.0)), at(0.0).boot);
-            // One was due already, so it is that one. The next is a signal's own.
+            // The first signal is served by the exchange that is due already. The second needs its own.
             fail(&mut refresher, Code::InvalidClient, 0.0);
             assert_eq!(refresher.refresh_requested(at(0.0)), at(0.0).boot);
             assert_eq!(refresher.reason(), Reason::Signal);
         }
-        assert_eq!(wait_for_step(&mut refresher, 0.0), (expected, Action::Exchange));
+        assert_eq!(next_action(&mut refresher, 0.0), (expected, Action::Exchange));
     }
 }
 
 #[test]
-fn what_was_spread_after_a_pause_comes_at_the_expiry_at_the_latest() {
+fn an_exchange_spread_after_a_pause_comes_at_the_expiry_at_the_latest() {
     for (woken, reason, exchange) in [(598.0, Reason::Expired, 600.0), (595.0, Reason::Schedule, 600.0)] {
         let mut refresher = holding(600);
         refresher.suspend_key_check();
         let _ = refresher.step(at(0.0), Jitter::NONE);
-        let step = refresher.step(at(woken), Jitter::new(1.0));
-        assert_eq!(step, Action::Wait(at(600.0).boot));
+        let action = refresher.step(at(woken), Jitter::new(1.0));
+        assert_eq!(action, Action::Wait(at(600.0).boot));
         assert_eq!(refresher.step(at(600.0), Jitter::NONE), Action::Expire);
         assert_eq!(refresher.reason(), reason);
-        assert_eq!(wait_for_step(&mut refresher, 600.0), (exchange, Action::Exchange));
+        assert_eq!(next_action(&mut refresher, 600.0), (exchange, Action::Exchange));
     }
 }
 
 #[test]
-fn a_write_that_fails_makes_it_stale_too() {
+fn health_is_stale_after_a_failed_write() {
     let mut refresher = holding(3_600);
     assert!(refresher.output_changed(true, at(1.0)));
     fail(&mut refresher, Code::OutputDiskFull, 1.0);
     assert_eq!(refresher.health(at(1.0)), Health::Stale);
 }
 
-/// Found by a random history: the exchange that lost keys asked for had failed, and was forgotten.
+/// Found by a random history: an exchange because of a gone signing key failed while a token was
+/// pending, and was not retried.
 #[test]
-fn what_is_asked_for_while_a_token_waits_to_be_written_is_done_after_it() {
+fn an_exchange_that_failed_while_a_token_was_pending_is_retried_after_the_write() {
     let mut refresher = new();
     assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
     refresher.obtained(Lifetime::starting(at(0.0).boot, Duration::from_secs(3_600)), at(0.0));
@@ -411,14 +413,14 @@ fn what_is_asked_for_while_a_token_waits_to_be_written_is_done_after_it() {
     refresher.signing_key_gone(at(0.1), Jitter::NONE);
     assert_eq!(refresher.step(at(0.1), Jitter::NONE), Action::Exchange);
     fail(&mut refresher, Code::ConnectRefused, 0.1);
-    assert_eq!(wait_for_step(&mut refresher, 0.1), (0.5, Action::Publish));
+    assert_eq!(next_action(&mut refresher, 0.1), (0.5, Action::Publish));
     refresher.published(at(0.5), Jitter::NONE);
     assert_eq!((refresher.reason(), refresher.health(at(0.5))), (Reason::Retry, Health::Stale));
-    assert_eq!(wait_for_step(&mut refresher, 0.5), (0.6, Action::Exchange));
+    assert_eq!(next_action(&mut refresher, 0.5), (0.6, Action::Exchange));
 }
 
 #[test]
-fn that_the_old_one_expired_while_a_token_waited_asks_for_nothing_more() {
+fn the_expiry_of_the_old_token_while_another_was_pending_causes_no_exchange() {
     let mut refresher = new();
     refresher.adopted(Lifetime::starting(at(0.0).boot, secs(70)), at(70.0).unix, at(0.0), Jitter::NONE);
     refresher.obtained(Lifetime::starting(at(1.0).boot, secs(3_600)), at(1.0));
@@ -432,13 +434,13 @@ fn that_the_old_one_expired_while_a_token_waited_asks_for_nothing_more() {
 }
 
 #[test]
-fn an_exchange_that_failed_while_a_token_waited_is_owed_though_the_old_one_expired_meanwhile() {
+fn an_exchange_that_failed_while_a_token_was_pending_is_retried_though_the_old_one_expires() {
     let mut refresher = new();
     refresher.adopted(Lifetime::starting(at(0.0).boot, secs(70)), at(70.0).unix, at(0.0), Jitter::NONE);
     refresher.obtained(Lifetime::starting(at(1.0).boot, secs(3_600)), at(1.0));
     fail(&mut refresher, Code::OutputDiskFull, 1.0);
     refresher.signing_key_gone(at(40.0), Jitter::NONE);
-    // The pause would be longer than the old one lives.
+    // The delay would exceed the remaining validity of the old token.
     for _ in 0..6 {
         fail(&mut refresher, Code::InvalidClient, 41.0);
     }
@@ -448,56 +450,56 @@ fn an_exchange_that_failed_while_a_token_waited_is_owed_though_the_old_one_expir
 }
 
 #[test]
-fn of_two_reasons_for_one_instant_the_schedule_s_gives_way() {
+fn of_two_reasons_for_one_instant_the_schedule_gives_way() {
     let mut refresher = holding(86_400);
     refresher.signing_key_gone(at(57_540.0), Jitter::new(1.0));
     assert_eq!((refresher.due(), refresher.reason()), (at(57_600.0).boot, Reason::SigningKeyGone));
-    // Another that comes for the same instant changes nothing.
+    // Another reason for the same instant changes nothing.
     let mut refresher = new();
-    let pause = fail(&mut refresher, Code::InvalidClient, 0.0);
-    assert_eq!(pause, Duration::from_millis(500));
+    let delay = fail(&mut refresher, Code::InvalidClient, 0.0);
+    assert_eq!(delay, Duration::from_millis(500));
     refresher.inputs_seen(Fingerprint(2), at(0.5));
     assert_eq!((refresher.due(), refresher.reason()), (at(0.5).boot, Reason::Retry));
-    // And one that comes later less so, whatever the reason.
+    // A reason for a later instant changes nothing either.
     let mut refresher = holding(86_400);
     refresher.signing_key_gone(at(57_590.0), Jitter::new(1.0));
     assert_eq!((refresher.due(), refresher.reason()), (at(57_600.0).boot, Reason::Schedule));
 }
 
 #[test]
-fn looks_often_while_something_is_about_to_happen() {
-    let slice = |refresher: &mut Refresher, when: f64| match refresher.step(at(when), Jitter::NONE) {
+fn files_are_polled_each_five_seconds_while_a_change_would_matter_soon() {
+    let interval = |refresher: &mut Refresher, when: f64| match refresher.step(at(when), Jitter::NONE) {
         Action::Wait(until) => at(when).boot.until(until).as_secs(),
-        step => panic!("{step:?}"),
+        action => panic!("{action:?}"),
     };
-    // Nothing else is planned for the next minutes.
-    let calm = |length: u64| {
+    // No exchange and no key check is due in the next minutes.
+    let idle = |length: u64| {
         let mut refresher = holding(length);
         refresher.suspend_key_check();
         refresher.due = at(99_999.0).boot;
         refresher
     };
-    assert_eq!(slice(&mut calm(600), 100.0), 30);
-    assert_eq!(slice(&mut calm(600), 480.0), 30, "two minutes before the expiry");
-    assert_eq!(slice(&mut calm(600), 481.0), 5);
-    assert_eq!(slice(&mut calm(120), 10.0), 30, "it never lived longer than two minutes");
-    let mut refused = calm(600);
+    assert_eq!(interval(&mut idle(600), 100.0), 30);
+    assert_eq!(interval(&mut idle(600), 480.0), 30, "two minutes before the expiry");
+    assert_eq!(interval(&mut idle(600), 481.0), 5);
+    assert_eq!(interval(&mut idle(120), 10.0), 30, "it never lived longer than two minutes");
+    let mut refused = idle(600);
     refused.failed_inputs = Some(INPUTS);
-    assert_eq!(slice(&mut refused, 100.0), 5);
-    let mut suspect = calm(600);
+    assert_eq!(interval(&mut refused, 100.0), 5);
+    let mut suspect = idle(600);
     assert!(!suspect.subject_read(INPUTS, None, at(0.0).unix, at(1.0)));
-    assert_eq!(slice(&mut suspect, 100.0), 5);
-    let mut sound = calm(600);
+    assert_eq!(interval(&mut suspect, 100.0), 5);
+    let mut sound = idle(600);
     assert!(sound.subject_read(INPUTS, None, at(9_000.0).unix, at(1.0)));
-    assert_eq!(slice(&mut sound, 100.0), 30);
-    let mut unwritten = calm(600);
+    assert_eq!(interval(&mut sound, 100.0), 30);
+    let mut unwritten = idle(600);
     assert!(unwritten.output_changed(true, at(100.0)));
     unwritten.publish_due = at(200.0).boot;
-    assert_eq!(slice(&mut unwritten, 100.0), 5);
+    assert_eq!(interval(&mut unwritten, 100.0), 5);
 }
 
 #[test]
-fn health_has_four_names() {
+fn each_health_has_its_name() {
     let names = [Health::Starting, Health::Fresh, Health::Stale, Health::Expired].map(Health::name);
     assert_eq!(names, ["starting", "fresh", "stale", "expired"]);
 }

@@ -1,8 +1,8 @@
-//! Clocks that are stepped, and time that passes unseen.
+//! Tests of clock steps, pauses of the process and suspension.
 
 use super::*;
 
-/// Both clocks at this second, after the wall clock was stepped by so many.
+/// Both clocks at this second, with the wall clock stepped by `by` seconds.
 fn stepped(seconds: f64, by: i64) -> Now {
     let now = at(seconds);
     let unix = now.unix.as_duration();
@@ -11,20 +11,20 @@ fn stepped(seconds: f64, by: i64) -> Now {
 }
 
 #[test]
-fn f096_after_a_long_stop_there_is_one_exchange_and_no_burst() {
+fn f096_a_long_pause_is_followed_by_one_exchange() {
     let mut refresher = holding(600);
     refresher.suspend_key_check();
     let _ = refresher.step(at(0.0), Jitter::NONE);
     let woken = at(10_000.0);
     assert_eq!(refresher.step(woken, Jitter::new(0.5)), Action::Expire);
-    let step = refresher.step(woken, Jitter::NONE);
-    assert_eq!(step, Action::Wait(woken.boot + Duration::from_millis(2_500)));
+    let action = refresher.step(woken, Jitter::NONE);
+    assert_eq!(action, Action::Wait(woken.boot + Duration::from_millis(2_500)));
     assert_eq!(refresher.step(at(10_002.5), Jitter::NONE), Action::Exchange);
 }
 
-/// The wall clock may say what it likes: what is counted is the clock that is never stepped.
+/// Schedules use the boot clock only.
 #[test]
-fn f092_f093_a_stepped_wall_clock_changes_no_plan() {
+fn f092_f093_a_step_of_the_wall_clock_changes_no_plan() {
     for step in [3_600, 10 * 365 * 86_400, -3_600, -1_600_000_000_i64] {
         let mut refresher = holding(86_400);
         refresher.suspend_key_check();
@@ -37,21 +37,21 @@ fn f092_f093_a_stepped_wall_clock_changes_no_plan() {
 }
 
 #[test]
-fn f095_what_was_slept_counts() {
+fn f095_suspension_counts_as_passed_time() {
     let mut refresher = holding(3_600);
     refresher.suspend_key_check();
     let _ = refresher.step(at(0.0), Jitter::NONE);
-    // The machine sleeps over the refresh: one exchange, soon and not at once.
+    // The machine is suspended over the refresh. One exchange follows, spread over five seconds.
     assert_eq!(refresher.step(at(2_000.0), Jitter::new(0.5)), Action::Wait(at(2_002.5).boot));
     assert_eq!(refresher.step(at(2_002.5), Jitter::NONE), Action::Exchange);
     assert_eq!(refresher.health(at(2_002.5)), Health::Fresh);
-    // And over the expiry: what it says of itself is true at once.
+    // The machine is suspended over the expiry. The health is right at once.
     assert_eq!(refresher.health(at(4_000.0)), Health::Expired);
 }
 
 #[test]
-fn a_pause_is_five_seconds_too_much_and_spreads_only_what_is_due() {
-    // The refresh is due at 1,800 s; the loop wants to look again after half a minute.
+fn a_pause_is_a_delay_of_more_than_five_seconds_and_spreads_only_a_due_exchange() {
+    // The refresh is due at 1,800 s, which is before the next poll.
     let stopped_until = |when: f64| {
         let mut refresher = holding(3_600);
         refresher.suspend_key_check();
@@ -69,65 +69,66 @@ fn a_pause_is_five_seconds_too_much_and_spreads_only_what_is_due() {
 }
 
 #[test]
-fn f092_f093_a_found_token_s_end_is_told_anew_by_a_stepped_clock_and_is_never_later() {
-    let life = |length: u64| Lifetime::starting(at(0.0).boot, secs(length));
+fn f092_f093_a_clock_step_makes_the_expiry_of_a_token_found_on_disk_earlier_but_never_later() {
+    let lifetime = |length: u64| Lifetime::starting(at(0.0).boot, secs(length));
     let found = || {
         let mut refresher = new();
-        refresher.replaced_by(life(3_600), at(3_600.0).unix, at(0.0), Jitter::NONE);
+        refresher.replaced_by(lifetime(3_600), at(3_600.0).unix, at(0.0), Jitter::NONE);
         refresher.suspend_key_check();
         assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Wait(at(30.0).boot));
         refresher
     };
-    // Half an hour slow, and set right: it is refreshed half an hour sooner.
+    // The clock was half an hour slow and is corrected: the refresh is half an hour earlier.
     let mut refresher = found();
     assert_eq!(refresher.due(), at(1_800.0).boot);
     let _ = refresher.step(stepped(20.0, 1_700), Jitter::NONE);
-    assert_eq!(refresher.on_disk().map(|held| held.expires), Some(at(1_900.0).boot));
+    assert_eq!(refresher.on_disk().map(|token| token.expires), Some(at(1_900.0).boot));
     assert_eq!((refresher.due(), refresher.reason()), (at(100.0).boot, Reason::Schedule));
-    // It had died long ago.
+    // The token has been expired for a long time.
     let mut refresher = found();
     assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Action::Expire);
     assert_eq!(refresher.health(at(20.0)), Health::Expired);
     assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Action::Exchange);
-    // One that waits to be put back is not put back dead.
+    // A pending restore of an expired token is not done.
     let mut refresher = found();
     assert!(refresher.output_changed(true, at(1.0)));
     assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Action::Expire);
-    // A clock that is set back wins nothing, nor does a little slewing, nor a step for what was issued here.
+    // A step backwards does not lengthen the lifetime. Slewing by four seconds is not a step.
     let mut refresher = found();
     let _ = refresher.step(stepped(20.0, -9_000), Jitter::NONE);
     let _ = refresher.step(stepped(21.0, -8_996), Jitter::NONE);
-    assert_eq!(refresher.on_disk(), Some(life(3_600)));
-    // And set right again it changes no plan.
+    assert_eq!(refresher.on_disk(), Some(lifetime(3_600)));
+    // The step back to the right time changes no plan.
     let _ = refresher.step(at(22.0), Jitter::new(1.0));
-    assert_eq!((refresher.on_disk(), refresher.due()), (Some(life(3_600)), at(1_800.0).boot));
-    // A try that is owed is not put off by a token that ends sooner,
+    assert_eq!((refresher.on_disk(), refresher.due()), (Some(lifetime(3_600)), at(1_800.0).boot));
+    // A retry is not delayed by the earlier expiry.
     let mut refresher = found();
     fail(&mut refresher, Code::ConnectRefused, 1.0);
     let due = refresher.due();
     let _ = refresher.step(stepped(2.0, 1_700), Jitter::NONE);
-    assert_eq!(refresher.on_disk().map(|held| held.expires), Some(at(1_900.0).boot));
+    assert_eq!(refresher.on_disk().map(|token| token.expires), Some(at(1_900.0).boot));
     assert_eq!((refresher.reason(), refresher.due()), (Reason::Retry, due));
-    // nor is another asked for while a new one is in hand.
+    // No exchange is due while a new token is pending.
     let mut refresher = found();
-    refresher.obtained(life(7_200), at(1.0));
+    refresher.obtained(lifetime(7_200), at(1.0));
     fail(&mut refresher, Code::OutputDiskFull, 1.0);
     let _ = refresher.step(stepped(1.1, 1_700), Jitter::NONE);
     assert_eq!((refresher.reason(), refresher.due()), (Reason::Schedule, at(7_200.0).boot));
+    // The lifetime of a token that was exchanged here does not depend on the wall clock.
     let mut issued = holding(3_600);
-    let (due, held) = (issued.due(), issued.on_disk());
+    let (due, on_disk) = (issued.due(), issued.on_disk());
     let _ = issued.step(at(10.0), Jitter::NONE);
     let _ = issued.step(stepped(20.0, 9_000), Jitter::NONE);
-    assert_eq!((issued.due(), issued.on_disk()), (due, held));
+    assert_eq!((issued.due(), issued.on_disk()), (due, on_disk));
 }
 
 #[test]
-fn f094_what_was_refused_is_tried_again_soon_after_a_step_and_once_a_minute_at_most() {
+fn f094_a_refused_exchange_is_retried_after_a_clock_step_at_most_once_a_minute() {
     let failing = |code| {
         let mut refresher = new();
         let _ = refresher.step(at(0.0), Jitter::NONE);
-        let pause = (0..9).map(|_| fail(&mut refresher, code, 0.0)).last();
-        assert!(pause.is_some_and(|pause| pause >= secs(15)), "{pause:?}");
+        let delay = (0..9).map(|_| fail(&mut refresher, code, 0.0)).last();
+        assert!(delay.is_some_and(|delay| delay >= secs(15)), "{delay:?}");
         refresher
     };
     let mut refresher = failing(Code::AccessDenied);
@@ -135,10 +136,10 @@ fn f094_what_was_refused_is_tried_again_soon_after_a_step_and_once_a_minute_at_m
     assert_eq!((refresher.due(), refresher.reason()), (at(15.0).boot, Reason::ClockStepped));
     fail(&mut refresher, Code::AccessDenied, 15.0);
     let _ = refresher.step(stepped(16.0, 0), Jitter::new(1.0));
-    assert_eq!(refresher.reason(), Reason::Retry, "it steps to and fro");
+    assert_eq!(refresher.reason(), Reason::Retry, "the second step within a minute");
     let _ = refresher.step(stepped(70.0, 9_000), Jitter::new(1.0));
     assert_eq!(refresher.due(), at(75.0).boot);
-    // A certificate's dates do, though it is tried as often as the network.
+    // A certificate is refused because of its dates, though its retry class is network.
     let mut refresher = new();
     let _ = refresher.step(at(0.0), Jitter::NONE);
     for _ in 0..9 {
@@ -152,7 +153,7 @@ fn f094_what_was_refused_is_tried_again_soon_after_a_step_and_once_a_minute_at_m
     assert_eq!(refresher.due(), at(30.0).boot);
     let _ = refresher.step(stepped(10.0, 9_000), Jitter::new(1.0));
     assert_eq!((refresher.due(), refresher.reason()), (at(15.0).boot, Reason::ClockStepped));
-    // The network does not care what time it is.
+    // A refused connection does not depend on the clock.
     let mut refresher = failing(Code::ConnectRefused);
     let _ = refresher.step(stepped(10.0, 9_000), Jitter::new(1.0));
     assert_eq!(refresher.reason(), Reason::Retry);

@@ -1,20 +1,20 @@
-//! Looks at the published keys, and keys that are lost.
+//! Tests of key checks and of signing keys that are no longer published.
 
 use super::*;
 
 #[test]
-fn lost_keys_are_healed_within_a_minute() {
+fn a_gone_signing_key_causes_an_exchange_within_a_minute() {
     let mut refresher = holding(86_400);
-    assert_eq!(wait_for_step(&mut refresher, 0.0), (600.0, Action::CheckKeys));
+    assert_eq!(next_action(&mut refresher, 0.0), (600.0, Action::CheckKeys));
     refresher.key_check_done(at(600.0), Jitter::NONE);
-    assert_eq!(wait_for_step(&mut refresher, 600.0), (1_200.0, Action::CheckKeys));
+    assert_eq!(next_action(&mut refresher, 600.0), (1_200.0, Action::CheckKeys));
     refresher.signing_key_gone(at(1_200.0), Jitter::new(1.0));
     assert_eq!(refresher.reason(), Reason::SigningKeyGone);
-    assert_eq!(wait_for_step(&mut refresher, 1_200.0), (1_260.0, Action::Exchange));
+    assert_eq!(next_action(&mut refresher, 1_200.0), (1_260.0, Action::Exchange));
 }
 
 #[test]
-fn keys_that_are_gone_are_not_looked_at_again_before_there_is_another_token() {
+fn after_a_gone_signing_key_there_is_no_key_check_until_the_next_token() {
     let mut refresher = Refresher::new(Schedule::default(), Some(secs(10)), at(0.0));
     refresher.adopted(
         Lifetime::starting(at(0.0).boot, secs(86_400)),
@@ -22,34 +22,42 @@ fn keys_that_are_gone_are_not_looked_at_again_before_there_is_another_token() {
         at(0.0),
         Jitter::new(0.5),
     );
-    assert_eq!(wait_for_step(&mut refresher, 0.0), (5.0, Action::CheckKeys), "the first at any time");
+    assert_eq!(
+        next_action(&mut refresher, 0.0),
+        (5.0, Action::CheckKeys),
+        "the first check is spread over the period"
+    );
     refresher.signing_key_gone(at(5.0), Jitter::new(1.0));
-    assert_eq!(wait_for_step(&mut refresher, 5.0), (15.0, Action::Exchange), "the start's own exchange");
+    assert_eq!(next_action(&mut refresher, 5.0), (15.0, Action::Exchange), "the exchange of the startup");
     refresher.obtained(Lifetime::starting(at(15.0).boot, secs(86_400)), at(15.0));
     refresher.published(at(15.0), Jitter::new(0.5));
-    assert_eq!(wait_for_step(&mut refresher, 15.0), (20.0, Action::CheckKeys), "all have exchanged together");
+    assert_eq!(
+        next_action(&mut refresher, 15.0),
+        (20.0, Action::CheckKeys),
+        "the first check of a token is spread again"
+    );
     refresher.key_check_done(at(20.0), Jitter::new(1.0));
     assert_eq!(
-        wait_for_step(&mut refresher, 20.0),
+        next_action(&mut refresher, 20.0),
         (28.5, Action::CheckKeys),
-        "and the others in their time"
+        "a later check has the small jitter"
     );
 }
 
 #[test]
-fn f148_key_checks_that_prove_nothing_back_off_and_exchange_nothing() {
+fn f148_inconclusive_key_checks_back_off_and_cause_no_exchange() {
     let mut refresher = holding(86_400);
     let mut now = 600.0;
     for delay in [1_200.0, 2_400.0, 3_600.0, 3_600.0] {
-        assert_eq!(wait_for_step(&mut refresher, now), (now, Action::CheckKeys));
+        assert_eq!(next_action(&mut refresher, now), (now, Action::CheckKeys));
         refresher.key_check_inconclusive(at(now), Jitter::NONE);
         assert_eq!(refresher.reason(), Reason::Schedule);
         now += delay;
     }
-    assert_eq!(wait_for_step(&mut refresher, now), (now, Action::CheckKeys));
+    assert_eq!(next_action(&mut refresher, now), (now, Action::CheckKeys));
     refresher.key_check_done(at(now), Jitter::NONE);
-    assert_eq!(wait_for_step(&mut refresher, now), (now + 600.0, Action::CheckKeys));
-    // A period of more than an hour is kept, and one of any length overflows nothing.
+    assert_eq!(next_action(&mut refresher, now), (now + 600.0, Action::CheckKeys));
+    // A period of more than an hour is kept. The longest period does not overflow.
     let mut refresher = Refresher::new(Schedule::default(), Some(secs(7_200)), at(0.0));
     refresher.key_check_inconclusive(at(0.0), Jitter::NONE);
     assert_eq!(refresher.key_check_due, Some(at(7_200.0).boot));
@@ -60,7 +68,7 @@ fn f148_key_checks_that_prove_nothing_back_off_and_exchange_nothing() {
 }
 
 #[test]
-fn a_signal_or_lost_keys_over_a_full_disk_cost_one_exchange() {
+fn a_signal_with_a_full_disk_causes_one_exchange() {
     let mut refresher = holding(86_400);
     refresher.suspend_key_check();
     let _ = refresher.refresh_requested(at(10.0));
@@ -70,11 +78,11 @@ fn a_signal_or_lost_keys_over_a_full_disk_cost_one_exchange() {
     let mut now = 10.0;
     for _ in 0..20 {
         fail(&mut refresher, Code::OutputDiskFull, now);
-        let (when, step) = wait_for_step(&mut refresher, now);
-        assert_eq!(step, Action::Publish, "at {when}");
+        let (when, action) = next_action(&mut refresher, now);
+        assert_eq!(action, Action::Publish, "at {when}");
         now = when;
     }
-    // The next signal is heard all the same.
+    // The next signal causes an exchange too.
     fail(&mut refresher, Code::OutputDiskFull, now);
     let _ = refresher.refresh_requested(at(now));
     assert_eq!(refresher.step(at(now), Jitter::NONE), Action::Exchange);

@@ -1,69 +1,69 @@
-//! What others do to the file, and when it is put back.
+//! Tests of an output that another process modifies, and of its restore.
 
 use super::*;
 
 #[test]
-fn a_displaced_token_is_put_back_once_a_minute_at_most() {
+fn an_output_with_another_valid_token_is_restored_at_most_once_a_minute() {
     let mut refresher = holding(86_400);
     assert!(refresher.output_changed(true, at(1.0)));
     assert_eq!(refresher.step(at(1.0), Jitter::NONE), Action::Publish);
     refresher.published(at(1.0), Jitter::NONE);
-    // In the same instant.
+    // Another change in the same instant.
     assert!(refresher.output_changed(true, at(1.0)));
-    assert_eq!(wait_for_step(&mut refresher, 1.0), (61.0, Action::Publish));
+    assert_eq!(next_action(&mut refresher, 1.0), (61.0, Action::Publish));
 }
 
 #[test]
-fn a_token_that_is_put_back_changes_no_plan() {
+fn a_restore_changes_no_plan() {
     let mut refresher = holding(86_400);
-    assert_eq!(wait_for_step(&mut refresher, 0.0), (600.0, Action::CheckKeys));
+    assert_eq!(next_action(&mut refresher, 0.0), (600.0, Action::CheckKeys));
     refresher.signing_key_gone(at(600.0), Jitter::new(1.0));
     assert!(refresher.output_changed(true, at(610.0)));
     assert_eq!(refresher.step(at(610.0), Jitter::NONE), Action::Publish);
     refresher.published(at(610.0), Jitter::NONE);
     assert_eq!(refresher.reason(), Reason::SigningKeyGone);
-    assert_eq!(wait_for_step(&mut refresher, 610.0), (660.0, Action::Exchange));
+    assert_eq!(next_action(&mut refresher, 610.0), (660.0, Action::Exchange));
 }
 
 #[test]
-fn what_somebody_else_wrote_takes_the_place_of_what_was_to_be_put_back() {
+fn a_longer_token_of_another_process_replaces_a_pending_restore() {
     let mut refresher = holding(3_600);
     assert!(refresher.output_changed(true, at(1.0)));
     fail(&mut refresher, Code::OutputDiskFull, 1.0);
     let theirs = Lifetime::starting(at(1.0).boot, secs(86_400));
     refresher.replaced_by(theirs, at(90_000.0).unix, at(2.0), Jitter::NONE);
     assert_eq!((refresher.on_disk(), refresher.health(at(2.0))), (Some(theirs), Health::Fresh));
-    assert!(matches!(refresher.step(at(30.0), Jitter::NONE), Action::Wait(_)), "nothing is put back");
+    assert!(matches!(refresher.step(at(30.0), Jitter::NONE), Action::Wait(_)), "nothing is restored");
 }
 
 #[test]
-fn while_a_token_cannot_be_put_back_no_other_is_asked_for() {
+fn while_a_restore_fails_there_is_no_exchange() {
     let mut refresher = holding(3_600);
     refresher.suspend_key_check();
     assert!(refresher.output_changed(true, at(1.0)));
     let mut now = 1.0;
     while now < 2_400.0 {
-        let (when, step) = wait_for_step(&mut refresher, now);
-        assert_eq!(step, Action::Publish, "at {when}");
+        let (when, action) = next_action(&mut refresher, now);
+        assert_eq!(action, Action::Publish, "at {when}");
         fail(&mut refresher, Code::OutputDiskFull, when);
         now = when;
     }
 }
 
-/// Found by a random history: a token of half a minute died while it waited.
+/// Found by a random history: a token of 30 s expired while its restore was delayed.
 #[test]
-fn a_token_that_waits_to_be_put_back_is_replaced_in_its_time() {
+fn a_delayed_restore_does_not_delay_the_refresh() {
     let mut refresher = holding(30);
     refresher.suspend_key_check();
     assert!(refresher.output_changed(true, at(1.0)));
     assert_eq!(refresher.step(at(1.0), Jitter::NONE), Action::Publish);
     refresher.published(at(1.0), Jitter::NONE);
-    assert!(refresher.output_changed(true, at(2.0)), "once more, in a minute");
-    assert_eq!(wait_for_step(&mut refresher, 2.0), (15.0, Action::Exchange));
+    assert!(refresher.output_changed(true, at(2.0)), "the second restore is due in a minute");
+    assert_eq!(next_action(&mut refresher, 2.0), (15.0, Action::Exchange));
 }
 
 #[test]
-fn f088_what_nobody_contests_is_put_back_at_once_each_time() {
+fn f088_an_output_without_a_valid_token_is_restored_at_once_each_time() {
     let mut refresher = holding(3_600);
     for when in [1.0, 2.0, 3.0] {
         assert!(refresher.output_changed(false, at(when)));
@@ -73,7 +73,7 @@ fn f088_what_nobody_contests_is_put_back_at_once_each_time() {
 }
 
 #[test]
-fn f087_a_repair_that_never_came_puts_the_next_one_off_no_further() {
+fn f087_a_delayed_restore_that_was_overtaken_does_not_delay_the_next_one() {
     let mut refresher = new();
     for round in 0..20_u32 {
         let when = f64::from(round) * 9.0;
@@ -84,23 +84,23 @@ fn f087_a_repair_that_never_came_puts_the_next_one_off_no_further() {
             refresher.published(at(when + 1.0), Jitter::NONE);
         }
     }
-    let put_off = at(172.0).boot.until(refresher.publish_due);
-    assert!(put_off <= MIN_BETWEEN_RESTORES, "{put_off:?}");
+    let delay = at(172.0).boot.until(refresher.publish_due);
+    assert!(delay <= MIN_BETWEEN_RESTORES, "{delay:?}");
 }
 
 #[test]
-fn f088_a_repair_that_waits_for_another_s_token_waits_no_more_when_that_is_gone() {
+fn f088_a_restore_delayed_by_another_valid_token_is_due_when_that_token_is_gone() {
     let mut refresher = holding(3_600);
     assert!(refresher.output_changed(true, at(1.0)));
     assert_eq!(refresher.step(at(1.0), Jitter::NONE), Action::Publish);
     refresher.published(at(1.0), Jitter::NONE);
     assert!(refresher.output_changed(true, at(10.0)));
     assert!(matches!(refresher.step(at(10.0), Jitter::NONE), Action::Wait(_)));
-    assert!(!refresher.output_changed(true, at(11.0)), "nothing has changed");
+    assert!(!refresher.output_changed(true, at(11.0)), "the other token is still there");
     assert!(refresher.output_changed(false, at(12.0)));
-    assert!(!refresher.output_changed(false, at(12.0)), "it is on its way");
+    assert!(!refresher.output_changed(false, at(12.0)), "the restore is due already");
     assert_eq!(refresher.step(at(12.0), Jitter::NONE), Action::Publish);
-    // Where it cannot be written there is nothing to hurry.
+    // A restore that failed is not brought forward.
     fail(&mut refresher, Code::OutputDiskFull, 12.0);
     assert!(!refresher.output_changed(false, at(12.1)));
     assert!(matches!(refresher.step(at(12.1), Jitter::NONE), Action::Wait(_)));
