@@ -1,14 +1,15 @@
-//! Everything that the resolver reads: messages, resolv.conf, the hosts file.
+//! The fuzz target of the resolver's input: DNS messages, resolv.conf and the hosts file.
 
 use dexsidecar::edge::dns::fuzzing::{addresses_in_answer, configuration, hosts, query};
 
-/// The name that is asked for.
+/// The name that is resolved.
 const NAME: &str = "dex.example";
 /// The id of the query.
 const ID: u16 = 0x4a17;
 
-/// The first byte chooses the kind: `m` a message, `a` an answer that has the id and the question of the query in front of it,
-/// `r` a resolv.conf, `h` a hosts file. Bounds hold, and an answer with another id never counts.
+/// The first byte selects the kind of input: `m` a message, `a` an answer after the id and the question
+/// of the query, `r` a resolv.conf, `h` a hosts file. The bounds hold, and an answer with another id is
+/// ignored.
 pub fn dns(data: &[u8]) {
     let Some((kind, content)) = data.split_first() else { return };
     match kind {
@@ -16,7 +17,8 @@ pub fn dns(data: &[u8]) {
         b'a' => {
             for is_v4 in [true, false] {
                 let query = query(NAME, ID, is_v4).expect("a name");
-                // Flags, response code and counts come from the input; the OPT record of the query is left out.
+                // Flags, response code and counts come from the input. The OPT record of the query,
+                // which has 11 bytes, is left out.
                 let mut answer = query[..query.len() - 11].to_vec();
                 let counts = content.len().min(10);
                 answer[2..2 + counts].copy_from_slice(&content[..counts]);
@@ -29,7 +31,7 @@ pub fn dns(data: &[u8]) {
             for host in [NAME, "dex", "localhost", ""] {
                 let found = hosts(content, host);
                 assert!(found.len() <= 75 && found.iter().all(|address| address.port() == 443));
-                assert_eq!(found, hosts(content, &host.to_uppercase()), "names have no case");
+                assert_eq!(found, hosts(content, &host.to_uppercase()), "names are not case-sensitive");
             }
         }
         _ => {}
@@ -69,6 +71,6 @@ fn resolv_conf(content: &[u8]) {
         assert!((1..=65).contains(&conf.candidates.len()), "{} names", conf.candidates.len());
         let bare = host.trim_end_matches('.');
         assert!(conf.candidates.iter().all(|name| name.starts_with(bare)));
-        assert!(conf.candidates.iter().any(|name| name == bare), "it is asked for as it stands");
+        assert!(conf.candidates.iter().any(|name| name == bare), "the name itself is tried");
     }
 }

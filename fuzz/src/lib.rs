@@ -1,8 +1,8 @@
-//! What holds for any bytes that come from outside: one function a target, which panics where it does not hold.
+//! Fuzz targets for all input from outside. Each is a function that panics where a property fails.
 //!
-//! `cargo xtask fuzz` lets libFuzzer search for such bytes; a few seeds, and whatever broke something once, lie in
-//! `corpus` and are replayed by every test run on the stable toolchain. Inputs are text where the thing itself is text, so that the
-//! corpus can be read and mended by hand.
+//! `cargo xtask fuzz` searches for such input with libFuzzer. Each test run replays the files in
+//! `corpus` on the stable toolchain: seeds, and input that has broken a property. The input of a target
+//! is text where possible, so that a person can read and edit the corpus.
 
 mod dns;
 
@@ -30,13 +30,14 @@ use tokio::net::TcpListener;
 
 pub use dns::dns;
 
-/// A secret that may stand anywhere in an input, and nowhere in what the program says.
+/// A secret that may stand anywhere in an input. No message of the program contains it.
 pub const CANARY: &str = "canary-5f0c1e9b";
 
-/// A function that panics where something does not hold for these bytes.
+/// A function that panics if a property does not hold for these bytes.
 pub type Target = fn(&[u8]);
 
-/// Every target by its name, which is its file in `fuzz_targets` and its folder in `corpus` too.
+/// The targets by their names. A target's file in `fuzz_targets` and its directory in `corpus` have the
+/// same name.
 pub const TARGETS: [(&str, Target); 10] = [
     ("answer", answer),
     ("basic", basic),
@@ -50,35 +51,35 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("retry_after", retry_after),
 ];
 
-/// Where what is answered was sent.
+/// The URL that the requests of the responses were sent to.
 static ENDPOINT: LazyLock<EndpointUrl> =
     LazyLock::new(|| EndpointUrl::parse("http://dex.example/dex/token").expect("a URL").0);
 
-/// The longest that any failure says, in characters: a line that a person reads.
-const LONGEST_WORDS: usize = 1_000;
+/// The longest message of a failure, in characters.
+const LONGEST_MESSAGE: usize = 1_000;
 
-/// A certificate in DER: what is said of it is bounded and one line, and its validity is a number of seconds.
+/// A certificate in DER. Its description is one bounded line.
 pub fn certificate(data: &[u8]) {
     let Some(certificate) = Certificate::read(data) else { return };
     for name in [&certificate.subject, &certificate.issuer] {
-        // Cut after 120 characters, the last of which may be an escape.
+        // Names are cut after 120 characters, and the last one may be an escape.
         assert!(name.len() <= 140 && name.bytes().all(|b| b == b' ' || b.is_ascii_graphic()), "{name:?}");
     }
     assert!(certificate.key.to_string().len() <= 100);
 }
 
-/// An answer in the form of HTTP: status, headers, an empty line, the body. Judged whole, it never panics, its token
-/// is one, its lifetime is in bounds, and a failure's words are one line without a secret.
+/// A response in the form of [`parse_response`]. Reading it never panics. A token is a valid bearer
+/// token with a bounded lifetime, and the message of a failure is one line without a secret.
 pub fn answer(data: &[u8]) {
     let secrets = [Secret::new(CANARY.to_owned())];
     for requested_type in [None, Some("urn:ietf:params:oauth:token-type:id_token")] {
-        let asked = RequestContext {
+        let context = RequestContext {
             endpoint: &ENDPOINT,
             now: UnixTime::from_secs(1_800_000_000),
             requested_type,
             secrets: &secrets,
         };
-        match response::read(&in_http(data), asked) {
+        match response::read(&parse_response(data), context) {
             Ok(token) => {
                 assert!(is_bearer_token(token.token.expose()));
                 assert!(
@@ -86,25 +87,25 @@ pub fn answer(data: &[u8]) {
                 );
                 assert!(!token.differing_type.is_some_and(|text| text.contains(CANARY)));
             }
-            Err(failure) => fit_to_print(&failure),
+            Err(failure) => check_message(&failure),
         }
     }
 }
 
-/// A Retry-After, and a Date on a line of its own. Whatever they are, nobody is left alone for more than five minutes,
-/// and where the server tells its own time, ours does not matter.
+/// A `Retry-After`, and a `Date` on the second line. The delay is at most five minutes. If the `Date` is
+/// valid, the delay does not depend on the clock of this node.
 pub fn retry_after(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut lines = text.split('\n').map(str::to_owned);
     let answer = Answer { status: 503, retry_after: lines.next(), date: lines.next(), ..Answer::default() };
     let wait = |now: u64| {
-        let asked = RequestContext {
+        let context = RequestContext {
             endpoint: &ENDPOINT,
             now: UnixTime::from_secs(now),
             requested_type: None,
             secrets: &[],
         };
-        response::read(&answer, asked).expect_err("503 brings no token").retry_after
+        response::read(&answer, context).expect_err("503 brings no token").retry_after
     };
     let (early, late) = (wait(0), wait(4_000_000_000));
     for wait in [early, late] {
@@ -117,22 +118,22 @@ pub fn retry_after(data: &[u8]) {
         }
         _ => {}
     }
-    // The server's own date, if it can be read, makes itself a moment that is now.
+    // A `Retry-After` that equals a valid `Date` is a delay of zero.
     let echoed = Answer { retry_after: answer.date.clone(), ..answer.clone() };
-    let asked = RequestContext {
+    let context = RequestContext {
         endpoint: &ENDPOINT,
         now: UnixTime::from_secs(0),
         requested_type: None,
         secrets: &[],
     };
-    let from_itself = response::read(&echoed, asked).expect_err("503 brings no token").retry_after;
+    let from_itself = response::read(&echoed, context).expect_err("503 brings no token").retry_after;
     let is_number = answer.date.as_deref().is_some_and(|d| d.trim().bytes().all(|b| b.is_ascii_digit()));
     if from_itself == Some(Duration::ZERO) && !is_number {
         assert_eq!(early, late);
     }
 }
 
-/// A duration in Go's notation. What is read follows the laws that Go's own sums follow.
+/// A duration in Go's notation. Durations add up as in Go, and an error does not quote the text.
 pub fn duration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let read = duration::parse(text);
@@ -146,54 +147,54 @@ pub fn duration(data: &[u8]) {
     let unsigned = text.strip_prefix('+').unwrap_or(text);
     assert_eq!(duration::parse(&format!("+{unsigned}")), Ok(length), "with a sign");
     if unsigned != "0" {
-        // Elements are summed, in any number and in any order.
+        // A duration is the sum of its elements, in any number and order.
         let twice = duration::parse(&format!("{unsigned}{unsigned}"));
         assert!(twice == Ok(length * 2) || twice == Err(NotADuration::TooLong), "{twice:?}");
-        assert_eq!(duration::parse(&format!("0s{unsigned}")), Ok(length), "after nothing");
+        assert_eq!(duration::parse(&format!("0s{unsigned}")), Ok(length), "after 0s");
         assert_eq!(duration::parse(&format!("{unsigned}.0h")), duration::parse(&format!("{unsigned}0.0h")));
     }
 }
 
-/// Lines of `NAME=VALUE` and `--flag=VALUE`. They make a configuration, or problems that name the setting and say what
-/// would be right, and never a value.
+/// Lines of `NAME=VALUE` and `--option=VALUE`. They are a configuration, or problems that name the
+/// setting and the fix. No message quotes a value.
 pub fn environment(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let mut given = RawSettings::default();
-    let mut voice_in_a_name = false;
+    let mut raw = RawSettings::default();
+    let mut canary_in_a_name = false;
     for line in text.lines() {
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
-        voice_in_a_name |= name.contains(CANARY);
+        canary_in_a_name |= name.contains(CANARY);
         match name.strip_prefix("--") {
-            Some(flag) => given.flags.push((flag.to_owned(), value.to_owned())),
-            None => given.variables.push((name.to_owned(), Secret::new(value.to_owned()))),
+            Some(option) => raw.flags.push((option.to_owned(), value.to_owned())),
+            None => raw.variables.push((name.to_owned(), Secret::new(value.to_owned()))),
         }
     }
-    let silent = |said: &str| assert!(voice_in_a_name || !said.contains(CANARY), "{said}");
+    let no_value = |message: &str| assert!(canary_in_a_name || !message.contains(CANARY), "{message}");
     for output_needed in [true, false] {
-        match Config::read(&given, output_needed) {
+        match Config::read(&raw, output_needed) {
             Ok(config) => {
-                config.warnings.iter().for_each(|warning| silent(warning));
+                config.warnings.iter().for_each(|warning| no_value(warning));
                 sendable(&config);
             }
             Err(problems) => {
                 assert!(!problems.is_empty());
                 for problem in problems {
                     assert!(!problem.what.is_empty() && !problem.fix.is_empty());
-                    silent(&problem.to_string());
+                    no_value(&problem.to_string());
                 }
             }
         }
     }
-    if let Err(problems) = Probe::read(&given) {
-        problems.iter().for_each(|problem| silent(&problem.to_string()));
+    if let Err(problems) = Probe::read(&raw) {
+        problems.iter().for_each(|problem| no_value(&problem.to_string()));
     }
 }
 
-/// What a configuration sends can be put into HTTP, and into a URL that reads the same again.
+/// URL and form of a configuration are valid in HTTP, and parsing them again gives the same values.
 fn sendable(config: &Config) {
     let url = &config.endpoint;
     let (again, userinfo) = EndpointUrl::parse(&format!("{}{}", url.origin(), url.target()))
-        .expect("a URL that was read reads again");
+        .expect("a parsed URL can be parsed again");
     assert_eq!((&again, userinfo.is_none()), (url, true));
     for part in [url.host(), &url.authority(), url.target()] {
         assert!(part.bytes().all(|byte| byte > b' ' && byte != 0x7f), "{part:?}");
@@ -214,7 +215,7 @@ fn sendable(config: &Config) {
     }
 }
 
-/// A token. Whatever lies in a file is judged, and what a token says of itself makes sense or is absent.
+/// The content of a token file. It has a state, and each claim is within its range or absent.
 pub fn claims(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let token = Secret::new(text.to_owned());
@@ -229,8 +230,9 @@ pub fn claims(data: &[u8]) {
     for now in [0, 1_800_000_000, u64::from(u32::MAX) * 50] {
         let now = UnixTime::from_secs(now);
         match TokenFileState::of(&token, Duration::from_secs(60), now) {
-            TokenFileState::Valid(left) => {
-                assert!(is_bearer_token(text) && left.is_some_and(|left| left >= Duration::from_secs(60)));
+            TokenFileState::Valid(remaining) => {
+                let is_enough = remaining.is_some_and(|remaining| remaining >= Duration::from_secs(60));
+                assert!(is_bearer_token(text) && is_enough);
             }
             TokenFileState::InsufficientLifetime { remaining, required } => {
                 assert!(remaining < required && required == Duration::from_secs(60));
@@ -241,13 +243,13 @@ pub fn claims(data: &[u8]) {
             TokenFileState::NoExpiry => assert!(is_bearer_token(text)),
             TokenFileState::Malformed => assert!(!is_bearer_token(text) || text.starts_with("eyJ")),
             TokenFileState::Empty => assert!(text.is_empty()),
-            TokenFileState::ClockUntrusted => panic!("no file was looked at"),
+            TokenFileState::ClockUntrusted => panic!("no modification time was given"),
         }
     }
 }
 
-/// `id:secret`. Decoded as Dex decodes it (base64, the first colon, then each half as in a form), it is what was given,
-/// or what was given had been encoded by hand.
+/// `ID:SECRET`. The header decodes to the same id and secret as Dex decodes it: base64, the first colon,
+/// then form encoding. A part that was form-encoded already is sent unchanged.
 pub fn basic(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Some(header) = exchange::basic_authorization(&Secret::new(text.to_owned())) else {
@@ -260,34 +262,34 @@ pub fn basic(data: &[u8]) {
     let (id, secret) = decoded.split_once(':').expect("a colon");
     let (given_id, given_secret) = text.split_once(':').unwrap_or((text, ""));
     for (sent, given) in [(id, given_id), (secret, given_secret)] {
-        let by_hand = given.contains('%')
+        let encoded_already = given.contains('%')
             && given.split('%').skip(1).all(|after| {
                 after.as_bytes().get(..2).is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit))
             });
         assert!(
-            as_a_form_s_name(sent) == given || sent == given && by_hand,
+            query_unescape(sent) == given || sent == given && encoded_already,
             "{given:?} was sent as {sent:?}"
         );
     }
-    for shape in exchange::client_secret_encodings(&Secret::new(text.to_owned())) {
-        assert!(!shape.is_empty());
+    for encoding in exchange::client_secret_encodings(&Secret::new(text.to_owned())) {
+        assert!(!encoding.is_empty());
     }
 }
 
-/// Go's `url.QueryUnescape`.
-fn as_a_form_s_name(text: &str) -> String {
-    // Read as a name alone, since a form would take `=` and `&` apart.
+/// Decodes form encoding as Go's `url.QueryUnescape` does.
+fn query_unescape(text: &str) -> String {
+    // A form is split at `=` and `&`, so they are encoded first.
     let whole = text.replace('&', "%26").replace('=', "%3D");
     form_urlencoded::parse(whole.as_bytes()).next().map_or_else(String::new, |(name, _)| name.into_owned())
 }
 
-/// An answer that should be a discovery document or a key set. No other server is ever asked, and no key is there that
-/// was not published.
+/// A response with a discovery document or a key set. The URL of the keys has the origin of the
+/// endpoint, and a key set contains no key that is not in the response.
 pub fn keys(data: &[u8]) {
     let (endpoint, _) = EndpointUrl::parse("https://dex.example/dex/token").expect("a URL");
-    let answer = in_http(data);
+    let answer = parse_response(data);
     let discovery = Discovery::read(&answer);
-    let url = signing_keys::keys_url(&endpoint, discovery.as_ref()).expect("a place beside the endpoint");
+    let url = signing_keys::keys_url(&endpoint, discovery.as_ref()).expect("a URL beside the endpoint");
     assert_eq!(url.origin(), endpoint.origin());
     assert!(url.target().bytes().all(|byte| byte > b' ' && byte != 0x7f));
     match signing_keys::published(&answer) {
@@ -299,24 +301,24 @@ pub fn keys(data: &[u8]) {
     }
 }
 
-/// What a server says on the wire before it hangs up, through the client that ships. It is taken or refused, and nothing is
-/// waited for any more.
+/// The bytes that a server sends before it closes the connection, read by the real HTTP client. The
+/// client returns a response or a failure as soon as the connection is closed.
 pub fn http(data: &[u8]) {
     thread_local! {
-        static PLACE: RefCell<Option<(tokio::runtime::Runtime, TcpListener)>> = const { RefCell::new(None) };
+        static SERVER: RefCell<Option<(tokio::runtime::Runtime, TcpListener)>> = const { RefCell::new(None) };
     }
-    PLACE.with_borrow_mut(|place| {
-        let (runtime, listener) = place.get_or_insert_with(|| {
+    SERVER.with_borrow_mut(|server| {
+        let (runtime, listener) = server.get_or_insert_with(|| {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
             (runtime, listener)
         });
-        runtime.block_on(played(listener, data));
+        runtime.block_on(request_and_serve(listener, data));
     });
 }
 
-async fn played(listener: &TcpListener, data: &[u8]) {
+async fn request_and_serve(listener: &TcpListener, data: &[u8]) {
     let port = listener.local_addr().expect("an address").port();
     let (url, _) = EndpointUrl::parse(&format!("http://127.0.0.1:{port}/token")).expect("a URL");
     let roots = Roots::File("/nowhere".into());
@@ -324,43 +326,47 @@ async fn played(listener: &TcpListener, data: &[u8]) {
     let request = Request { url, authorization: None, form: Some(Secret::new(format!("a={CANARY}"))) };
     let serving = async {
         let (mut stream, _) = listener.accept().await.expect("a connection");
-        // The whole request, so that closing is no reset, which would take away what was said.
-        let mut seen = Vec::new();
-        while !seen.ends_with(CANARY.as_bytes()) {
+        // The complete request is read. With unread data, closing would reset the connection, and the
+        // client would lose the bytes that were sent.
+        let mut request = Vec::new();
+        while !request.ends_with(CANARY.as_bytes()) {
             let mut part = [0; 2048];
             match stream.read(&mut part).await {
                 Ok(0) | Err(_) => break,
-                Ok(length) => seen.extend_from_slice(&part[..length]),
+                Ok(length) => request.extend_from_slice(&part[..length]),
             }
         }
         let _ = stream.write_all(data).await;
         let _ = stream.shutdown().await;
-        // Until the client has gone; it never speaks again.
+        // This read ends when the client closes the connection.
         let _ = stream.read(&mut [0; 64]).await;
     };
-    // Long for a slow machine, and short of the endpoint's own patience.
+    // 15 s are enough on a slow machine, and less than the client's timeout of 20 s.
     let both = async { tokio::join!(endpoint.send(&request, 0), serving) };
-    let (answer, ()) = tokio::time::timeout(Duration::from_secs(15), both).await.expect("it ends by itself");
+    let (answer, ()) = tokio::time::timeout(Duration::from_secs(15), both)
+        .await
+        .expect("a response or a failure before the timeout");
     match answer {
         Ok(answer) => {
             assert!((100..1_000).contains(&answer.status) && answer.body.len() <= data.len());
             let secrets = [Secret::new(CANARY.to_owned())];
-            let asked = RequestContext {
+            let context = RequestContext {
                 endpoint: &ENDPOINT,
                 now: UnixTime::from_secs(1_800_000_000),
                 requested_type: None,
                 secrets: &secrets,
             };
-            if let Err(failure) = response::read(&answer, asked) {
-                fit_to_print(&failure);
+            if let Err(failure) = response::read(&answer, context) {
+                check_message(&failure);
             }
         }
-        Err(failure) => fit_to_print(&failure),
+        Err(failure) => check_message(&failure),
     }
 }
 
-/// `200`, `header: value` lines, an empty line, the body. What is missing is empty.
-fn in_http(data: &[u8]) -> Answer {
+/// A response from text: the status, lines of `header: value`, an empty line, and the body. Missing
+/// parts are empty; a missing status is 200.
+fn parse_response(data: &[u8]) -> Answer {
     let mut lines = data.split(|byte| *byte == b'\n');
     let status = lines.next().unwrap_or_default();
     let status = String::from_utf8_lossy(status).trim().parse().unwrap_or(200);
@@ -382,10 +388,10 @@ fn in_http(data: &[u8]) -> Answer {
     answer
 }
 
-/// One line that a person reads, without the secret.
-fn fit_to_print(failure: &Failure) {
-    let words = failure.to_string();
-    assert!(!words.contains(CANARY), "{words}");
-    assert!(!words.contains(|c: char| c.is_control()), "{words:?}");
-    assert!(words.chars().count() <= LONGEST_WORDS, "{words}");
+/// The message of a failure is one bounded line and does not contain the secret.
+fn check_message(failure: &Failure) {
+    let message = failure.to_string();
+    assert!(!message.contains(CANARY), "{message}");
+    assert!(!message.contains(|c: char| c.is_control()), "{message:?}");
+    assert!(message.chars().count() <= LONGEST_MESSAGE, "{message}");
 }

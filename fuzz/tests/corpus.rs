@@ -1,6 +1,6 @@
-//! What the search started from and what it found, replayed without it.
+//! Replays the corpus of each fuzz target without libFuzzer.
 
-#![expect(clippy::print_stdout, reason = "tells which input it was, when one fails")]
+#![expect(clippy::print_stdout, reason = "names the input when one fails")]
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 use dexsidecar_fuzz::TARGETS;
 
 #[test]
-fn nothing_in_the_corpus_breaks_what_holds_for_any_bytes() {
+fn no_input_in_the_corpus_breaks_a_property() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     for (name, target) in TARGETS {
         let mut inputs: Vec<_> =
@@ -22,7 +22,7 @@ fn nothing_in_the_corpus_breaks_what_holds_for_any_bytes() {
         }
     }
     let searched = fs::read_dir(corpus.with_file_name("fuzz_targets")).unwrap().count();
-    assert_eq!(searched, TARGETS.len(), "a target that is replayed is searched too");
-    let folders = fs::read_dir(corpus).unwrap().count();
-    assert_eq!(folders, TARGETS.len(), "a folder a target, and no other");
+    assert_eq!(searched, TARGETS.len(), "each replayed target has a file in fuzz_targets");
+    let directories = fs::read_dir(corpus).unwrap().count();
+    assert_eq!(directories, TARGETS.len(), "each directory in corpus belongs to a target");
 }
