@@ -7,9 +7,9 @@ const NAME: &str = "dex.example";
 /// The id of the query.
 const ID: u16 = 0x4a17;
 
-/// The first byte selects the kind of input: `m` a message, `a` an answer after the id and the question
-/// of the query, `r` a resolv.conf, `h` a hosts file. The bounds hold, and an answer with another id is
-/// ignored.
+/// The first byte selects the kind of input: `m` a message, `a` an answer after the id and the
+/// question of the query, `r` a resolv.conf, `h` a hosts file. The bounds hold, and an answer with
+/// another id is ignored.
 pub fn dns(data: &[u8]) {
     let Some((kind, content)) = data.split_first() else { return };
     match kind {

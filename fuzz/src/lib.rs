@@ -1,8 +1,8 @@
 //! Fuzz targets for all input from outside. Each is a function that panics where a property fails.
 //!
 //! `cargo xtask fuzz` searches for such input with libFuzzer. Each test run replays the files in
-//! `corpus` on the stable toolchain: seeds, and input that has broken a property. The input of a target
-//! is text where possible, so that a person can read and edit the corpus.
+//! `corpus` on the stable toolchain: seeds, and input that has broken a property. The input of a
+//! target is text where possible, so that a person can read and edit the corpus.
 
 mod dns;
 
@@ -36,8 +36,8 @@ pub const CANARY: &str = "canary-5f0c1e9b";
 /// A function that panics if a property does not hold for these bytes.
 pub type Target = fn(&[u8]);
 
-/// The targets by their names. A target's file in `fuzz_targets` and its directory in `corpus` have the
-/// same name.
+/// The targets by their names. A target's file in `fuzz_targets` and its directory in `corpus` have
+/// the same name.
 pub const TARGETS: [(&str, Target); 10] = [
     ("answer", answer),
     ("basic", basic),
@@ -92,8 +92,8 @@ pub fn answer(data: &[u8]) {
     }
 }
 
-/// A `Retry-After`, and a `Date` on the second line. The delay is at most five minutes. If the `Date` is
-/// valid, the delay does not depend on the clock of this node.
+/// A `Retry-After`, and a `Date` on the second line. The delay is at most five minutes. If the
+/// `Date` is valid, the delay does not depend on the clock of this node.
 pub fn retry_after(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut lines = text.split('\n').map(str::to_owned);
@@ -248,8 +248,8 @@ pub fn claims(data: &[u8]) {
     }
 }
 
-/// `ID:SECRET`. The header decodes to the same id and secret as Dex decodes it: base64, the first colon,
-/// then form encoding. A part that was form-encoded already is sent unchanged.
+/// `ID:SECRET`. The header decodes to the same id and secret as Dex decodes it: base64, the first
+/// colon, then form encoding. A part that was form-encoded already is sent unchanged.
 pub fn basic(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Some(header) = exchange::basic_authorization(&Secret::new(text.to_owned())) else {
@@ -326,8 +326,8 @@ async fn request_and_serve(listener: &TcpListener, data: &[u8]) {
     let request = Request { url, authorization: None, form: Some(Secret::new(format!("a={CANARY}"))) };
     let serving = async {
         let (mut stream, _) = listener.accept().await.expect("a connection");
-        // The complete request is read. With unread data, closing would reset the connection, and the
-        // client would lose the bytes that were sent.
+        // The complete request is read. With unread data, closing would reset the connection, and
+        // the client would lose the bytes that were sent.
         let mut request = Vec::new();
         while !request.ends_with(CANARY.as_bytes()) {
             let mut part = [0; 2048];

@@ -17,7 +17,7 @@ use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::token::LARGEST_ISSUED;
 
-/// The longest segment that is decoded, in characters: a whole token is no longer either.
+/// The longest segment that is decoded, in characters: no token is longer.
 const MAX_SEGMENT: usize = LARGEST_ISSUED;
 
 /// The most audiences that are kept. Kubernetes and Dex issue a few; the bound keeps a hostile

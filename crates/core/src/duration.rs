@@ -20,7 +20,8 @@ const UNITS: [(&str, u64); 8] = [
     ("h", 3_600_000_000_000),
 ];
 
-/// Why a text is not a duration. The `Display` text follows the name of the setting: "NAME is empty".
+/// Why a text is not a duration. The `Display` text follows the name of the setting: "NAME is
+/// empty".
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NotADuration {
     /// The text is empty.

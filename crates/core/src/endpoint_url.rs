@@ -60,8 +60,8 @@ impl EndpointUrl {
     /// credentials.
     ///
     /// # Errors
-    /// [`NotAnEndpoint`], which never quotes the text: `Empty`, `NoScheme`, `OtherScheme`, `NoHost`,
-    /// `BadPort` or `Malformed`.
+    /// [`NotAnEndpoint`], which never quotes the text: `Empty`, `NoScheme`, `OtherScheme`,
+    /// `NoHost`, `BadPort` or `Malformed`.
     pub fn parse(text: &str) -> Result<(Self, Option<Secret>), NotAnEndpoint> {
         let text = text.trim();
         if text.is_empty() {
@@ -215,8 +215,8 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// True for `localhost` and names that end with `.localhost`. They always mean this machine; no name
-/// server is asked (RFC 6761 §6.3).
+/// True for `localhost` and names that end with `.localhost`. They always mean this machine; no
+/// name server is asked (RFC 6761 §6.3).
 #[must_use]
 pub fn is_localhost(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();

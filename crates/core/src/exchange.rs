@@ -36,8 +36,8 @@ pub struct Request {
     pub form: Option<Secret>,
 }
 
-/// An HTTP response that has not been read yet. Any part of it may repeat a secret, so `Debug` shows
-/// only its status and its size.
+/// An HTTP response that has not been read yet. Any part of it may repeat a secret, so `Debug`
+/// shows only its status and its size.
 #[derive(Clone, Default)]
 pub struct Answer {
     /// The status code.
@@ -93,9 +93,9 @@ pub struct Field {
 /// The value of the `Authorization` header for `ID:SECRET`, which is split at the first colon. `ID`
 /// alone is a public client. `None` for an empty text.
 ///
-/// Id and secret are form-encoded before base64, as RFC 6749 §2.3.1 requires and as Dex decodes them.
-/// A part that is form-encoded already is sent unchanged: it has a `%`, and each `%` begins a `%XX`.
-/// The original does not encode, so manifests written for it may hold encoded values.
+/// Id and secret are form-encoded before base64, as RFC 6749 §2.3.1 requires and as Dex decodes
+/// them. A part that is form-encoded already is sent unchanged: it has a `%`, and each `%` begins a
+/// `%XX`. The original does not encode, so manifests written for it may hold encoded values.
 #[must_use]
 pub fn basic_authorization(id_and_secret: &Secret) -> Option<Secret> {
     let text = id_and_secret.expose();
@@ -142,8 +142,8 @@ fn form_encoded(text: &str) -> Zeroizing<String> {
     out
 }
 
-/// The body of the POST: the fields in the given order, form-encoded. A field with an empty value is
-/// sent with an empty value.
+/// The body of the POST: the fields in the given order, form-encoded. A field with an empty value
+/// is sent with an empty value.
 #[must_use]
 pub fn form<'a>(fields: impl IntoIterator<Item = &'a Field> + Clone) -> Secret {
     // Form encoding makes at most three bytes of one. With this capacity the string is never

@@ -1,7 +1,7 @@
 //! A bounded JSON value: text, number, or neither (F29).
 //!
-//! Nested values are skipped and not kept, whatever their size. A text is cut off shortly beyond the
-//! length of the longest token.
+//! Nested values are skipped and not kept, whatever their size. A text is cut off shortly beyond
+//! the length of the longest token.
 
 use std::fmt;
 

@@ -156,14 +156,14 @@ mod tests {
         // Each replica answers in turn. Exchanges go to one of them, or to both in turn.
         for tokens in [["a", "a"], ["b", "b"], ["a", "b"], ["b", "a"]] {
             let mut check = KeyCheck::default();
-            let (mut held, mut gone) = ("a", vec![]);
+            let (mut token_key, mut gone) = ("a", vec![]);
             for round in 1..=2_000_usize {
                 let published = KeySet::of(&[["a", "b"][round / 2 % 2]]);
                 let secs = 600 * round as u64;
-                if check.compare(published, held, at(secs)) == Finding::Gone {
+                if check.compare(published, token_key, at(secs)) == Finding::Gone {
                     gone.push(secs);
-                    held = tokens[gone.len() % 2];
-                    check.issued(Some(held));
+                    token_key = tokens[gone.len() % 2];
+                    check.issued(Some(token_key));
                 }
             }
             let days = 2_000 * 600 / 86_400 + 1;

@@ -1,8 +1,8 @@
 //! The state machine of one token: it learns of events and decides the next action.
 //!
-//! The caller reports each event, asks [`Refresher::step`] for the next [`Action`] and does it. A loop
-//! that sleeps and a driver that is polled can both use it. Calling `step` too often is harmless. No
-//! event ends the machine, and every delay has a lower bound.
+//! The caller reports each event, asks [`Refresher::step`] for the next [`Action`] and does it. A
+//! loop that sleeps and a driver that is polled can both use it. Calling `step` too often is
+//! harmless. No event ends the machine, and every delay has a lower bound.
 
 use std::time::Duration;
 
@@ -10,37 +10,37 @@ use crate::failure::{Failure, RetryClass, Step};
 use crate::schedule::{Bucket, MAX_JITTER, SHORT_POLL_INTERVAL, Schedule};
 use crate::time::{BootTime, Jitter, Now, UnixTime};
 
-/// With an adopted token, the first exchange is spread over this time. A crash loop, or all pods of a
-/// restarted node, then make few requests at once (F109).
+/// With an adopted token, the first exchange is spread over this time. A crash loop, or all pods of
+/// a restarted node, then make few requests at once (F109).
 const SPREAD_AT_START: Duration = Duration::from_secs(30);
-/// After a pause of the process, a suspension or a clock step, a due exchange is spread over this time
-/// (F92 to F96). All pods of a node see such an event at the same moment.
+/// After a pause of the process, a suspension or a clock step, a due exchange is spread over this
+/// time (F92 to F96). All pods of a node see such an event at the same moment.
 const SPREAD_AFTER_PAUSE: Duration = Duration::from_secs(5);
-/// A wait that ends later than planned by more than this was a pause of the process or a suspension.
-/// Scheduling delays on a busy node are far shorter.
+/// A wait that ends later than planned by more than this was a pause of the process or a
+/// suspension. Scheduling delays on a busy node are far shorter.
 const MIN_PAUSE: Duration = Duration::from_secs(5);
-/// After a signing key is gone, the exchange is spread over this time, because a whole fleet may see
-/// it in the same poll. P13 allows one minute.
+/// After a signing key is gone, the exchange is spread over this time, because a whole fleet may
+/// see it in the same poll. P13 allows one minute.
 const SPREAD_OF_GONE_KEY: Duration = Duration::from_secs(60);
-/// For this long a subject token that looks expired is not sent, because the kubelet may be about to
-/// replace it. Then it is sent nevertheless, because this node's clock may be wrong.
+/// For this long a subject token that looks expired is not sent, because the kubelet may be about
+/// to replace it. Then it is sent nevertheless, because this node's clock may be wrong.
 const EXPIRED_SUBJECT_GRACE: Duration = Duration::from_secs(30);
 /// Signals cause at most one exchange in this time (F102).
 const MIN_BETWEEN_REQUESTS: Duration = Duration::from_secs(5);
 /// Steps of the wall clock cause at most one exchange in this time.
 const MIN_BETWEEN_CLOCK_STEPS: Duration = Duration::from_secs(60);
-/// While another process keeps writing valid tokens, the output is restored at most once in this time
-/// (F87).
+/// While another process keeps writing valid tokens, the output is restored at most once in this
+/// time (F87).
 const MIN_BETWEEN_RESTORES: Duration = Duration::from_secs(60);
 /// The maximum delay between two inconclusive key checks, unless their period is longer.
 const MAX_BETWEEN_KEY_CHECKS: Duration = Duration::from_secs(3_600);
-/// In this time before an expiry the files are polled each five seconds, so that a repaired input is
-/// used before readers see an expired token.
+/// In this time before an expiry the files are polled each five seconds, so that a repaired input
+/// is used before readers see an expired token.
 const NEAR_EXPIRY: Duration = Duration::from_secs(120);
 /// The longest `Retry-After` that is obeyed, as in `response` (F24).
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
-/// `Retry-After` never delays an attempt beyond this time before the expiry: it leaves two attempts of
-/// 15 s, the default of `--attempt-timeout`.
+/// `Retry-After` never delays an attempt beyond this time before the expiry: it leaves two attempts
+/// of 15 s, the default of `--attempt-timeout`.
 const LAST_ATTEMPT_BEFORE_EXPIRY: Duration = Duration::from_secs(30);
 /// The lifetime of a subject token without `iat`: the shortest `expirationSeconds` that Kubernetes
 /// accepts for a projected ServiceAccount token.
@@ -59,8 +59,8 @@ pub struct Lifetime {
 }
 
 impl Lifetime {
-    /// A lifetime of this length from the instant at which the request was sent. Dex issued the token
-    /// later, so the token is valid for a little longer than this lifetime.
+    /// A lifetime of this length from the instant at which the request was sent. Dex issued the
+    /// token later, so the token is valid for a little longer than this lifetime.
     #[must_use]
     pub fn starting(requested: BootTime, length: Duration) -> Self {
         Self { issued: requested, expires: requested + length }
@@ -86,8 +86,8 @@ pub enum Action {
     Exchange,
     /// Write the pending token to the output.
     Publish,
-    /// Compare the published keys with the key of the token on disk. The rate limit is already charged
-    /// for it.
+    /// Compare the published keys with the key of the token on disk. The rate limit is already
+    /// charged for it.
     CheckKeys,
     /// The token on disk has just expired: report it, and remove the file if that is set.
     Expire,
@@ -144,7 +144,8 @@ impl Health {
     }
 }
 
-/// A number that changes when a file changes. It is made of the file's metadata, without reading it.
+/// A number that changes when a file changes. It is made of the file's metadata, without reading
+/// it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Fingerprint(pub u64);
 
@@ -157,8 +158,8 @@ struct Subject {
     expires: UnixTime,
     /// Shortly before `expires`: an exchange is due then if the token has not been replaced.
     last_use: UnixTime,
-    /// The instant at which the token was first found expired. Cleared when it is found valid, which
-    /// happens after a clock step.
+    /// The instant at which the token was first found expired. Cleared when it is found valid,
+    /// which happens after a clock step.
     expired_since: Option<BootTime>,
     /// The exchange at `last_use` was made due, or an exchange came after `last_use`.
     last_use_done: bool,
@@ -168,8 +169,8 @@ struct Subject {
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     lifetime: Lifetime,
-    /// The token was on disk before and is restored. Writing it changes neither the refresh schedule
-    /// nor the key check.
+    /// The token was on disk before and is restored. Writing it changes neither the refresh
+    /// schedule nor the key check.
     is_restore: bool,
 }
 
@@ -180,8 +181,8 @@ pub struct Refresher {
     /// The period of the key check. `None` if it is switched off.
     key_check: Option<Duration>,
     bucket: Bucket,
-    /// The lifetime of the token on disk. Set when a token is written, adopted or found; shortened by
-    /// a clock step. Never cleared: an expired token stays here.
+    /// The lifetime of the token on disk. Set when a token is written, adopted or found; shortened
+    /// by a clock step. Never cleared: an expired token stays here.
     on_disk: Option<Lifetime>,
     /// The token to be written. Set by an exchange, and by a restore. Cleared when it is written,
     /// discarded or expired, and when another process's token is kept.
@@ -192,14 +193,15 @@ pub struct Refresher {
     due: BootTime,
     /// Why it is due then.
     reason: Reason,
-    /// Failed exchanges in a row. Cleared by an issued token, another process's token, a changed input
-    /// and a signal.
+    /// Failed exchanges in a row. Cleared by an issued token, another process's token, a changed
+    /// input and a signal.
     failed_exchanges: u32,
-    /// Failed writes in a row. Cleared by a written token, an issued token and another process's token.
+    /// Failed writes in a row. Cleared by a written token, an issued token and another process's
+    /// token.
     failed_writes: u32,
-    /// The fingerprint of the inputs at the last failed exchange, if its failure may depend on them or
-    /// on the clock. Replaced when the inputs change. Cleared by an issued token, another process's
-    /// token, and a failure that depends on neither.
+    /// The fingerprint of the inputs at the last failed exchange, if its failure may depend on them
+    /// or on the clock. Replaced when the inputs change. Cleared by an issued token, another
+    /// process's token, and a failure that depends on neither.
     failed_inputs: Option<Fingerprint>,
     /// The instant at which the pending token is to be written. Without one it has no meaning.
     publish_due: BootTime,
@@ -210,8 +212,8 @@ pub struct Refresher {
     /// The instant of the last exchange that a signal requested; it is in the future while the
     /// exchange is delayed.
     requested_at: Option<BootTime>,
-    /// The instant of the next key check. `None` while it is switched off or suspended, and after the
-    /// signing key was found gone, until the next token.
+    /// The instant of the next key check. `None` while it is switched off or suspended, and after
+    /// the signing key was found gone, until the next token.
     key_check_due: Option<BootTime>,
     /// A key check has been planned at a random instant of a whole period, so that processes that
     /// started together check at different times. Later checks need the small jitter only.
@@ -222,8 +224,8 @@ pub struct Refresher {
     last_step: Option<Now>,
     /// The instant at which a step of the wall clock last caused an exchange.
     clock_stepped_at: Option<BootTime>,
-    /// `exp` of the token on disk, if the token was adopted or comes from another process. `None` if
-    /// it was exchanged here: the boot clock has measured its lifetime then.
+    /// `exp` of the token on disk, if the token was adopted or comes from another process. `None`
+    /// if it was exchanged here: the boot clock has measured its lifetime then.
     wall_expiry: Option<UnixTime>,
     /// The end of the last [`Action::Wait`]. Cleared by the next call of `step`.
     waiting_until: Option<BootTime>,
@@ -273,8 +275,8 @@ impl Refresher {
         self.plan_key_check(now, jitter);
     }
 
-    /// Another process has written a token that expires later than ours. It is kept, and refreshed on
-    /// its own schedule (F87). `expires` is its `exp`.
+    /// Another process has written a token that expires later than ours. It is kept, and refreshed
+    /// on its own schedule (F87). `expires` is its `exp`.
     pub fn replaced_by(&mut self, lifetime: Lifetime, expires: UnixTime, now: Now, jitter: Jitter) {
         self.pending = None;
         self.failed_exchanges = 0;
@@ -285,8 +287,8 @@ impl Refresher {
         self.plan_key_check(now, jitter);
     }
 
-    /// An exchange brought a token. It is pending, and its write is due at once. Every earlier reason
-    /// for an exchange is settled.
+    /// An exchange brought a token. It is pending, and its write is due at once. Every earlier
+    /// reason for an exchange is settled.
     pub fn obtained(&mut self, lifetime: Lifetime, now: Now) {
         self.pending = Some(Pending { lifetime, is_restore: false });
         self.publish_due = now.boot;
@@ -312,8 +314,8 @@ impl Refresher {
         self.hold(lifetime, None);
         let (due, reason) = (self.due, self.reason);
         self.plan_refresh(lifetime, now, jitter);
-        // A reason that came up while this token was pending still holds, such as a signal. The expiry
-        // of the previous token does not.
+        // A reason that came up while this token was pending still holds, such as a signal. The
+        // expiry of the previous token does not.
         match reason {
             Reason::Expired if self.failed_exchanges > 0 => self.bring_forward(due, Reason::Retry),
             Reason::Schedule | Reason::Expired => {}
@@ -345,11 +347,11 @@ impl Refresher {
             self.schedule.retry_delay(entry.step, entry.retry, self.failed_exchanges, remaining, jitter);
         if let Some(retry_after) = failure.retry_after {
             // The server may lengthen the delay, but not beyond the last useful attempt.
-            let asked = retry_after.min(MAX_RETRY_AFTER);
-            let asked = asked + jitter.share_of(asked / 10);
+            let requested = retry_after.min(MAX_RETRY_AFTER);
+            let requested = requested + jitter.share_of(requested / 10);
             let latest =
-                remaining.map_or(asked, |remaining| remaining.saturating_sub(LAST_ATTEMPT_BEFORE_EXPIRY));
-            delay = delay.max(asked.min(latest));
+                remaining.map_or(requested, |remaining| remaining.saturating_sub(LAST_ATTEMPT_BEFORE_EXPIRY));
+            delay = delay.max(requested.min(latest));
         }
         self.due = now.boot + delay;
         self.reason = Reason::Retry;
@@ -431,9 +433,9 @@ impl Refresher {
         when
     }
 
-    /// The output was modified by another process. The token on disk is restored if it is still valid;
-    /// no exchange is needed. The restore is due at once, unless the output now holds another valid
-    /// token: then it is due at most once a minute (F88).
+    /// The output was modified by another process. The token on disk is restored if it is still
+    /// valid; no exchange is needed. The restore is due at once, unless the output now holds
+    /// another valid token: then it is due at most once a minute (F88).
     ///
     /// Returns true if a restore was planned or brought forward.
     pub fn output_changed(&mut self, by_valid_token: bool, now: Now) -> bool {
@@ -441,8 +443,8 @@ impl Refresher {
             return false;
         };
         if let Some(Pending { is_restore, .. }) = self.pending {
-            // A restore that is delayed because of another valid token is due at once when that token
-            // is gone.
+            // A restore that is delayed because of another valid token is due at once when that
+            // token is gone.
             let delayed = is_restore && self.failed_writes == 0 && self.publish_due > now.boot;
             if delayed && !by_valid_token {
                 self.publish_due = now.boot;
@@ -479,8 +481,8 @@ impl Refresher {
         self.key_check_due = None;
     }
 
-    /// The signing key of the token on disk is no longer published: an exchange is due within a minute.
-    /// There is no key check until that exchange has brought a token.
+    /// The signing key of the token on disk is no longer published: an exchange is due within a
+    /// minute. There is no key check until that exchange has brought a token.
     pub fn signing_key_gone(&mut self, now: Now, jitter: Jitter) {
         self.bring_forward(now.boot + jitter.share_of(SPREAD_OF_GONE_KEY), Reason::SigningKeyGone);
         self.key_check_due = None;
@@ -509,8 +511,8 @@ impl Refresher {
             return Action::Expire;
         }
         self.on_subject_token_expiring(now);
-        // With an empty bucket both are delayed until a token comes back. An exchange has priority over
-        // a key check.
+        // With an empty bucket both are delayed until a token comes back. An exchange has priority
+        // over a key check.
         if self.exchange_wanted() && self.due <= now.boot {
             match self.bucket.take(now.boot) {
                 Err(_) if self.reason == Reason::Signal => {
@@ -568,7 +570,8 @@ impl Refresher {
         self.failed_exchanges
     }
 
-    /// This token is on disk now. `wall_expiry` is the `exp` of a token that was not exchanged here.
+    /// This token is on disk now. `wall_expiry` is the `exp` of a token that was not exchanged
+    /// here.
     fn hold(&mut self, lifetime: Lifetime, wall_expiry: Option<UnixTime>) {
         self.on_disk = Some(lifetime);
         self.wall_expiry = wall_expiry;
@@ -582,8 +585,8 @@ impl Refresher {
     }
 
     fn plan_key_check(&mut self, now: Now, jitter: Jitter) {
-        // The first check comes at a random instant of a whole period, so that processes that started
-        // together do not check at the same time.
+        // The first check comes at a random instant of a whole period, so that processes that
+        // started together do not check at the same time.
         self.key_check_due = self.key_check.map(|period| {
             let longest = period.max(MAX_BETWEEN_KEY_CHECKS);
             let period = period.saturating_mul(1 << self.inconclusive_key_checks.min(30)).min(longest);
@@ -592,8 +595,8 @@ impl Refresher {
         });
     }
 
-    /// Makes an exchange due at `due`, if none is due earlier. The reason `Schedule` gives way to any
-    /// other reason for the same instant.
+    /// Makes an exchange due at `due`, if none is due earlier. The reason `Schedule` gives way to
+    /// any other reason for the same instant.
     fn bring_forward(&mut self, due: BootTime, reason: Reason) {
         if due < self.due || self.reason == Reason::Schedule && due <= self.due {
             self.due = due;
@@ -602,8 +605,8 @@ impl Refresher {
     }
 
     /// False while a pending token cannot be written: another token could not be written either. A
-    /// delayed restore does not prevent an exchange, because its token may be near its expiry. A signal
-    /// and a gone signing key need an exchange in any case.
+    /// delayed restore does not prevent an exchange, because its token may be near its expiry. A
+    /// signal and a gone signing key need an exchange in any case.
     const fn exchange_wanted(&self) -> bool {
         let can_be_written = match self.pending {
             None => true,
@@ -612,8 +615,8 @@ impl Refresher {
         can_be_written || matches!(self.reason, Reason::Signal | Reason::SigningKeyGone)
     }
 
-    /// Returns true after a pause of the process or a suspension of the machine. An exchange that became
-    /// due during it is spread.
+    /// Returns true after a pause of the process or a suspension of the machine. An exchange that
+    /// became due during it is spread.
     fn on_pause(&mut self, now: Now, jitter: Jitter) -> bool {
         let paused = self.waiting_until.take().is_some_and(|until| now.boot.since(until) > MIN_PAUSE);
         if paused && self.due <= now.boot {
@@ -625,8 +628,8 @@ impl Refresher {
     /// Handles a step of the wall clock since the last call.
     ///
     /// The expiry of a token that was not exchanged here is computed again from its `exp`. It only
-    /// becomes earlier: a clock that is wrong now must not lengthen a lifetime. An exchange that failed
-    /// may have failed because of the wrong clock, so another one is due.
+    /// becomes earlier: a clock that is wrong now must not lengthen a lifetime. An exchange that
+    /// failed may have failed because of the wrong clock, so another one is due.
     fn on_clock_step(&mut self, now: Now, jitter: Jitter) {
         let Some(before) = self.last_step.replace(now) else { return };
         if !now.is_stepped_since(before) {
@@ -652,8 +655,9 @@ impl Refresher {
         }
     }
 
-    /// The subject token is about to expire and has not been replaced: one more exchange is due while
-    /// it is still valid. It is not needed if the token on disk is younger than a tenth of its lifetime.
+    /// The subject token is about to expire and has not been replaced: one more exchange is due
+    /// while it is still valid. It is not needed if the token on disk is younger than a tenth of
+    /// its lifetime.
     fn on_subject_token_expiring(&mut self, now: Now) {
         let Some(subject) = self.subject.as_mut() else { return };
         let young = self.on_disk.is_some_and(|token| now.boot.since(token.issued) < token.length() / 10);
@@ -676,12 +680,13 @@ impl Refresher {
         next.unwrap_or(self.due)
     }
 
-    /// The time until the next poll of the files. It is short while a changed file would matter soon.
+    /// The time until the next poll of the files. It is short while a changed file would matter
+    /// soon.
     fn poll_interval(&self, now: Now) -> Duration {
         let near_expiry = self.on_disk.is_some_and(|token| {
             let remaining = token.remaining(now.boot).unwrap_or_default();
-            // A token with a lifetime of two minutes or less would be polled at the short interval all
-            // the time. Its refresh is near in any case.
+            // A token with a lifetime of two minutes or less would be polled at the short interval
+            // all the time. Its refresh is near in any case.
             remaining < NEAR_EXPIRY && token.length() > NEAR_EXPIRY
         });
         let subject_expired = self.subject.is_some_and(|subject| subject.expired_since.is_some());

@@ -26,8 +26,8 @@ use retry_after::retry_after;
 /// The longest lifetime that is accepted: ten years. A longer one is shortened to it (F38).
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// The lifetime of a token if neither the token nor the response states one (F35). A token that lives
-/// longer is only refreshed more often than needed.
+/// The lifetime of a token if neither the token nor the response states one (F35). A token that
+/// lives longer is only refreshed more often than needed.
 const ASSUMED_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
 /// The facts about a request that are needed to read its response.
@@ -35,8 +35,8 @@ const ASSUMED_LIFETIME: Duration = Duration::from_secs(15 * 60);
 pub struct RequestContext<'a> {
     /// The URL that the request was sent to.
     pub endpoint: &'a EndpointUrl,
-    /// The wall-clock time. It is used for a token that has `exp` only, and for a `Retry-After` that
-    /// is a date.
+    /// The wall-clock time. It is used for a token that has `exp` only, and for a `Retry-After`
+    /// that is a date.
     pub now: UnixTime,
     /// `requested_token_type`, if it was sent.
     pub requested_type: Option<&'a str>,
@@ -44,8 +44,8 @@ pub struct RequestContext<'a> {
     pub secrets: &'a [Secret],
 }
 
-/// The members that are used. Other members are ignored (RFC 6749 §5.1); a repeated one of these is an
-/// error (F28).
+/// The members that are used. Other members are ignored (RFC 6749 §5.1); a repeated one of these is
+/// an error (F28).
 #[derive(Deserialize)]
 struct Members {
     #[serde(default)]
@@ -65,10 +65,11 @@ struct Members {
 /// Reads a complete response. No part of a response may be used before.
 ///
 /// # Errors
-/// A [`Failure`] of the step exchange. For a refusal that is an OAuth error, the code is that of the
-/// error, such as [`Code::InvalidClient`]. For another status it is one such as [`Code::Unavailable`]
-/// or [`Code::NotFromDex`]. For a 200 it is [`Code::AnswerUnusable`], [`Code::TokenMissing`],
-/// [`Code::TokenMalformed`], [`Code::TokenTypeUnsupported`] or [`Code::TokenExpired`].
+/// A [`Failure`] of the step exchange. For a refusal that is an OAuth error, the code is that of
+/// the error, such as [`Code::InvalidClient`]. For another status it is one such as
+/// [`Code::Unavailable`] or [`Code::NotFromDex`]. For a 200 it is [`Code::AnswerUnusable`],
+/// [`Code::TokenMissing`], [`Code::TokenMalformed`], [`Code::TokenTypeUnsupported`] or
+/// [`Code::TokenExpired`].
 ///
 /// The detail quotes the status, and of the body only `error` and a bounded, escaped
 /// `error_description`. A text that contains a secret is not quoted.
@@ -81,7 +82,8 @@ pub fn read(answer: &Answer, context: RequestContext<'_>) -> Result<IssuedToken,
         301 | 302 | 303 | 307 | 308 => return Err(refusal(redirected(answer, context))),
         _ => return Err(refusal(refused(answer, context))),
     }
-    // A body that is JSON is read, whatever `Content-Encoding` says. No body is ever decompressed (F142).
+    // A body that is JSON is read, whatever `Content-Encoding` says. No body is ever decompressed
+    // (F142).
     let Some(members) = members(&answer.body) else {
         return Err(match content_coding(answer, context) {
             Some(coding) => unusable(answer, context, &format!("its body has the content coding {coding}")),
@@ -112,8 +114,8 @@ impl Members {
     }
 
     /// `error`, if it has the form of an OAuth error code (RFC 6749 §5.2). All registered codes are
-    /// lower-case words. Web frameworks and gateways write a member `error` too, but with a sentence
-    /// or with the reason phrase of the status.
+    /// lower-case words. Web frameworks and gateways write a member `error` too, but with a
+    /// sentence or with the reason phrase of the status.
     fn oauth_error(&self, status: u16) -> Option<&str> {
         let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
         self.error().filter(|error| {

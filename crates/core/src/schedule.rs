@@ -1,25 +1,26 @@
 //! The refresh schedule, the delays after failures, and the rate limit of requests.
 //!
-//! docs/how-it-works.md explains the figures. The refresh margin is a third of a token's lifetime: at
-//! least one hour, at most half of the lifetime. Jitter only makes a refresh earlier, in proportion to
-//! the interval, so that processes that started together drift apart. With a fixed jitter of ten
-//! seconds they do not (kubernetes/kubernetes#124646).
+//! docs/how-it-works.md explains the figures. The refresh margin is a third of a token's lifetime:
+//! at least one hour, at most half of the lifetime. Jitter only makes a refresh earlier, in
+//! proportion to the interval, so that processes that started together drift apart. With a fixed
+//! jitter of ten seconds they do not (kubernetes/kubernetes#124646).
 
 use std::time::Duration;
 
 use crate::failure::{RetryClass, Step};
 use crate::time::{BootTime, Jitter};
 
-/// The longest time from the issue of a token to its refresh. Groups change in the identity provider,
-/// and with this limit a new token has the current ones at least once a day (F53).
+/// The longest time from the issue of a token to its refresh. Groups change in the identity
+/// provider, and with this limit a new token has the current ones at least once a day (F53).
 const MAX_REFRESH_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// The shortest refresh margin, unless half of the lifetime is shorter. It applies to tokens of up to
-/// three hours: an outage of Dex of one hour goes unnoticed with tokens of two hours or more.
+/// The shortest refresh margin, unless half of the lifetime is shorter. It applies to tokens of up
+/// to three hours: an outage of Dex of one hour goes unnoticed with tokens of two hours or more.
 const MIN_MARGIN: Duration = Duration::from_secs(3600);
 
-/// The part of an interval that jitter takes away at most. A fleet's refreshes of 24 h tokens spread
-/// over 2.4 h with it, and the peak stays below a hundredth of the fleet in a second (tests/fleet.rs).
+/// The part of an interval that jitter takes away at most. A fleet's refreshes of 24 h tokens
+/// spread over 2.4 h with it, and the peak stays below a hundredth of the fleet in a second
+/// (tests/fleet.rs).
 pub(crate) const MAX_JITTER: f64 = 0.15;
 
 /// The longest time between two polls of the files: two wake-ups a minute.
@@ -32,8 +33,8 @@ pub const SHORT_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// The settings of the schedule.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Schedule {
-    /// `dex_refresh_before`: the refresh margin. `None` means a third of the lifetime and at least one
-    /// hour.
+    /// `dex_refresh_before`: the refresh margin. `None` means a third of the lifetime and at least
+    /// one hour.
     pub before: Option<Duration>,
     /// `dex_refresh_interval`: the maximum delay between attempts while the token is valid, and the
     /// time between two polls of the files. Without a valid token it has no effect on delays.
@@ -60,11 +61,11 @@ impl Schedule {
         latest - jitter.share_of(latest.mul_f64(MAX_JITTER))
     }
 
-    /// The delay after a failed attempt. `attempts` is the number of failed attempts in a row, from 1.
-    /// `remaining` is the remaining validity of the token on disk, `None` without a valid token.
+    /// The delay after a failed attempt. `attempts` is the number of failed attempts in a row, from
+    /// 1. `remaining` is the remaining validity of the token on disk, `None` without a valid token.
     ///
-    /// The delay doubles from the initial to the maximum delay of the retry class. Jitter takes away
-    /// at most half of it ("equal jitter"), so that a delay never becomes zero.
+    /// The delay doubles from the initial to the maximum delay of the retry class. Jitter takes
+    /// away at most half of it ("equal jitter"), so that a delay never becomes zero.
     #[must_use]
     pub fn retry_delay(
         &self,
@@ -115,8 +116,8 @@ impl Schedule {
 }
 
 /// The token bucket that limits attempts: five at once, then one each four seconds. That is at most
-/// twenty in any minute (P5). Each attempt takes a token first; only a refresh that a signal requests
-/// may overdraw the bucket.
+/// twenty in any minute (P5). Each attempt takes a token first; only a refresh that a signal
+/// requests may overdraw the bucket.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bucket {
     /// The instant at which the bucket is full again: the "theoretical arrival time" of the generic

@@ -7,7 +7,8 @@ use zeroize::Zeroizing;
 /// A secret: a token, a client's secret, a form body, or an `Authorization` header.
 ///
 /// It implements neither `Display` nor `Serialize`, and `Debug` does not show the content. Only
-/// [`Secret::expose`] gives access, so that a search for `expose` finds each place that uses a secret.
+/// [`Secret::expose`] gives access, so that a search for `expose` finds each place that uses a
+/// secret.
 ///
 /// ```
 /// let secret = dexsidecar_core::secret::Secret::new("s3cret".to_owned());
@@ -49,11 +50,12 @@ impl Secret {
         self.0.is_empty()
     }
 
-    /// True if `text` contains twelve consecutive bytes of this secret, or the whole of a shorter one.
+    /// True if `text` contains twelve consecutive bytes of this secret, or the whole of a shorter
+    /// one.
     ///
-    /// Twelve bytes of base64 are 72 bits: no text repeats them by accident, and fewer do not help an
-    /// attacker to guess the rest. The cost grows with the length of `text`, which is a few hundred
-    /// bytes where a message quotes it; the secret may be long.
+    /// Twelve bytes of base64 are 72 bits: no text repeats them by accident, and fewer do not help
+    /// an attacker to guess the rest. The cost grows with the length of `text`, which is a few
+    /// hundred bytes where a message quotes it; the secret may be long.
     #[must_use]
     pub fn appears_in(&self, text: &str) -> bool {
         const RUN: usize = 12;

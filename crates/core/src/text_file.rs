@@ -26,8 +26,8 @@ impl fmt::Display for NotText {
     }
 }
 
-/// The text of a file. A byte order mark at the start and line breaks at the end, which editors add,
-/// are removed.
+/// The text of a file. A byte order mark at the start and line breaks at the end, which editors
+/// add, are removed.
 ///
 /// # Errors
 /// [`NotText::Utf16`] or [`NotText::NotUtf8`]. The content is wiped in both cases.
@@ -52,8 +52,8 @@ pub fn text(content: Vec<u8>) -> Result<Secret, NotText> {
     Ok(Secret::new(text))
 }
 
-/// True if these bytes are UTF-16. They begin with a byte order mark, or each second byte is zero, as
-/// in ASCII text. No value that is sent to Dex contains a zero byte.
+/// True if these bytes are UTF-16. They begin with a byte order mark, or each second byte is zero,
+/// as in ASCII text. No value that is sent to Dex contains a zero byte.
 #[must_use]
 pub fn is_utf16(content: &[u8]) -> bool {
     let zeros_at = |first: usize| content.iter().skip(first).step_by(2).all(|byte| *byte == 0);

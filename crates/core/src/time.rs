@@ -42,16 +42,16 @@ macro_rules! instant {
 }
 
 instant! {
-    /// An instant of `CLOCK_BOOTTIME`: the time since the machine started, including suspension. This
-    /// clock is never stepped.
+    /// An instant of `CLOCK_BOOTTIME`: the time since the machine started, including suspension.
+    /// This clock is never stepped.
     ///
     /// Schedules and lifetimes use it. Arithmetic saturates.
     BootTime
 }
 
 instant! {
-    /// An instant of the wall clock: the time since 1970-01-01T00:00:00Z, as in `exp` and `iat` of a
-    /// token. This clock may be wrong and may be stepped. Arithmetic saturates.
+    /// An instant of the wall clock: the time since 1970-01-01T00:00:00Z, as in `exp` and `iat` of
+    /// a token. This clock may be wrong and may be stepped. Arithmetic saturates.
     UnixTime
 }
 
@@ -99,9 +99,9 @@ pub struct Now {
 }
 
 impl Now {
-    /// True if the wall clock was stepped since `earlier`: it moved by over five seconds more or less
-    /// than the boot clock. Slewing changes the wall clock by at most 500 ppm (adjtimex(2)), which is
-    /// 15 ms in the 30 s between two polls.
+    /// True if the wall clock was stepped since `earlier`: it moved by over five seconds more or
+    /// less than the boot clock. Slewing changes the wall clock by at most 500 ppm (adjtimex(2)),
+    /// which is 15 ms in the 30 s between two polls.
     #[must_use]
     pub fn is_stepped_since(self, earlier: Self) -> bool {
         let expected = earlier.unix + earlier.boot.until(self.boot);

@@ -31,7 +31,8 @@ impl SubjectToken {
     /// visible ASCII. A JSON Web Token must have three parts.
     ///
     /// # Errors
-    /// [`Code::SubjectTokenTooLarge`], [`Code::SubjectTokenEmpty`] or [`Code::SubjectTokenMalformed`].
+    /// [`Code::SubjectTokenTooLarge`], [`Code::SubjectTokenEmpty`] or
+    /// [`Code::SubjectTokenMalformed`].
     pub fn parse(content: Vec<u8>, kind: Option<&str>) -> Result<Self, Code> {
         // The first statement, so that the content is wiped on every path.
         let content = zeroize::Zeroizing::new(content);
@@ -71,9 +72,9 @@ pub fn is_bearer_token(text: &str) -> bool {
 
 /// True for a partial JSON Web Token, which a reader sees while a file is overwritten in place.
 ///
-/// The text begins as a JSON Web Token does. It has neither the three parts of a signed token nor the
-/// five of an encrypted one, or its last part is empty. An unsigned token also has an empty last part
-/// and counts as partial (F42).
+/// The text begins as a JSON Web Token does. It has neither the three parts of a signed token nor
+/// the five of an encrypted one, or its last part is empty. An unsigned token also has an empty
+/// last part and counts as partial (F42).
 #[must_use]
 pub fn is_partial(text: &str) -> bool {
     text.starts_with("eyJ") && (!matches!(text.split('.').count(), 3 | 5) || text.ends_with('.'))

@@ -9,18 +9,19 @@ use crate::secret::Secret;
 use crate::time::{Now, UnixTime};
 use crate::token::{is_bearer_token, is_partial};
 
-/// The date of this release: 2026-11-01T00:00:00Z. A wall clock that shows an earlier time is wrong.
-/// Each release moves it.
+/// The date of this release: 2026-11-01T00:00:00Z. A wall clock that shows an earlier time is
+/// wrong. Each release moves it.
 pub const EARLIEST_PLAUSIBLE_NOW: UnixTime = UnixTime::from_secs(1_793_491_200);
 
-/// The state of a token file. The `Display` text follows the path: "/run/dex/token: expired 5m ago".
+/// The state of a token file. The `Display` text follows the path: "/run/dex/token: expired 5m
+/// ago".
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TokenFileState {
     /// A token with this remaining validity. `None` if the token is opaque or has no `exp`, and no
     /// remaining validity is required. Dex never issues such a token.
     Valid(Option<Duration>),
-    /// A token whose expiry cannot be read, although it is needed: a remaining validity is required,
-    /// or the token has the form of a JSON Web Token.
+    /// A token whose expiry cannot be read, although it is needed: a remaining validity is
+    /// required, or the token has the form of a JSON Web Token.
     NoExpiry,
     /// A token that expires too soon.
     InsufficientLifetime {
@@ -41,8 +42,8 @@ pub enum TokenFileState {
 }
 
 impl TokenFileState {
-    /// The state of a file with this content at the wall-clock time `now`. `min_ttl` is the remaining
-    /// validity that is required.
+    /// The state of a file with this content at the wall-clock time `now`. `min_ttl` is the
+    /// remaining validity that is required.
     #[must_use]
     pub fn of(content: &Secret, min_ttl: Duration, now: UnixTime) -> Self {
         let text = content.expose();
@@ -69,9 +70,10 @@ impl TokenFileState {
 
     /// The state of a file with this content and this modification time, if that is known.
     ///
-    /// A clock that shows a time before [`EARLIEST_PLAUSIBLE_NOW`] is wrong, and by such a clock any
-    /// token is valid for decades. A file that was written since the node started is then trusted,
-    /// because its token is new. An older file is [`ClockUntrusted`](Self::ClockUntrusted) (F94).
+    /// A clock that shows a time before [`EARLIEST_PLAUSIBLE_NOW`] is wrong, and by such a clock
+    /// any token is valid for decades. A file that was written since the node started is then
+    /// trusted, because its token is new. An older file is [`ClockUntrusted`](Self::ClockUntrusted)
+    /// (F94).
     #[must_use]
     pub fn of_file(content: &Secret, written: Option<UnixTime>, min_ttl: Duration, now: Now) -> Self {
         let since_boot = |written: &UnixTime| {

@@ -1,7 +1,7 @@
 //! Fleets of up to ten thousand processes and one Dex, in simulated time.
 //!
-//! The tests count the requests in each second, and check that no reader sees an expired token while
-//! Dex is reachable often enough.
+//! The tests count the requests in each second, and check that no reader sees an expired token
+//! while Dex is reachable often enough.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -84,9 +84,9 @@ fn now(millis: u64) -> Now {
     }
 }
 
-/// Starts `size` processes within a minute and runs them for `seconds` with tokens of `length` seconds.
-/// Dex is reachable in the seconds for which `is_reachable` is true. At the second `keys_lost` it
-/// loses its signing keys.
+/// Starts `size` processes within a minute and runs them for `seconds` with tokens of `length`
+/// seconds. Dex is reachable in the seconds for which `is_reachable` is true. At the second
+/// `keys_lost` it loses its signing keys.
 fn fleet(
     size: usize,
     length: u64,
@@ -170,7 +170,8 @@ fn f021_f115_ten_thousand_processes_with_tokens_of_a_day_make_at_most_a_hundred_
     );
     assert_eq!(record.expired.0, 0, "no reader saw an expired token");
     assert!(record.issued >= 30_000, "{} exchanges: three each in two days", record.issued);
-    // A key check is a GET of a few kB, which costs Dex little. Each process makes one in ten minutes.
+    // A key check is a GET of a few kB, which costs Dex little. Each process makes one in ten
+    // minutes.
     let key_checks =
         record.key_checks.range(HOUR..48 * HOUR).map(|(_, count)| *count).max().unwrap_or_default();
     assert!((18..=60).contains(&key_checks), "{key_checks} key checks in the worst second");
@@ -187,8 +188,8 @@ fn f050_p13_ten_thousand_processes_replace_tokens_of_lost_keys_within_eleven_min
 }
 
 /// The refresh margin of a token of one hour is half an hour, so tokens expire in an outage of one
-/// hour. A new token within 30 s of Dex's return (P3) needs a thirtieth of the fleet in each second,
-/// and not all at once.
+/// hour. A new token within 30 s of Dex's return (P3) needs a thirtieth of the fleet in each
+/// second, and not all at once.
 #[test]
 fn f021_f115_ten_thousand_processes_with_tokens_of_an_hour_have_one_within_thirty_seconds_of_an_outage() {
     let (down, up) = (4 * HOUR, 5 * HOUR);
@@ -206,8 +207,8 @@ fn f021_f115_ten_thousand_processes_with_tokens_of_an_hour_have_one_within_thirt
     assert!(after <= 100, "{after} in the worst second after it: refreshes do not coincide");
 }
 
-/// A year of outages of random lengths within the refresh margin. Between two outages Dex is reachable
-/// for the maximum delay, so that each margin contains an attempt that succeeds.
+/// A year of outages of random lengths within the refresh margin. Between two outages Dex is
+/// reachable for the maximum delay, so that each margin contains an attempt that succeeds.
 #[test]
 fn p2_no_reader_sees_an_expired_token_in_a_year_of_outages_within_the_refresh_margin() {
     const YEAR: u64 = 365 * 24 * HOUR;
@@ -227,8 +228,8 @@ fn p2_no_reader_sees_an_expired_token_in_a_year_of_outages_within_the_refresh_ma
         let is_up = |second| changes.partition_point(|change| *change <= second) % 2 == 0;
         let record = fleet(3, length, YEAR, None, is_up);
         assert_eq!(record.expired.0, 0, "tokens of {length} s");
-        // No refresh comes earlier than without outages, which is 0.85 of the time before the margin,
-        // and none later than the expiry.
+        // No refresh comes earlier than without outages, which is 0.85 of the time before the
+        // margin, and none later than the expiry.
         let soonest = (length - margin) * 85 / 100;
         let exchanges = 3 * YEAR / length..=3 * YEAR / soonest + 3;
         assert!(exchanges.contains(&record.issued), "{} exchanges with {length} s", record.issued);

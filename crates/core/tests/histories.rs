@@ -1,4 +1,5 @@
-//! Random histories of responses, clocks, files and signals. The promises (docs/faults.md) hold in each.
+//! Random histories of responses, clocks, files and signals. The promises (docs/faults.md) hold in
+//! each.
 
 use std::time::Duration;
 
@@ -231,8 +232,8 @@ impl World {
         Ok(())
     }
 
-    /// The maximum delay after a failure without a valid token, in seconds. Only an OAuth error of Dex
-    /// and a certificate have more than 30 s.
+    /// The maximum delay after a failure without a valid token, in seconds. Only an OAuth error of
+    /// Dex and a certificate have more than 30 s.
     fn max_delay(&self) -> u64 {
         match self.failed.map(|(_, code)| (code, code.entry().retry)) {
             Some((code, RetryClass::Refused)) if OAUTH_ERRORS.contains(&code) => 60,
@@ -268,8 +269,9 @@ proptest! {
         run(schedule, key_check, &jitters, events, Then::Down, PublishedKey::Current)?;
     }
 
-    /// P3: after Dex's return there is a valid token within 30 s, or within the delay of an OAuth error
-    /// of Dex. A token that is still valid is replaced within five minutes or the interval that is set.
+    /// P3: after Dex's return there is a valid token within 30 s, or within the delay of an OAuth
+    /// error of Dex. A token that is still valid is replaced within five minutes or the interval
+    /// that is set.
     #[test]
     fn after_any_history_there_is_a_token_soon_after_dex_returns(
         schedule in schedule(),
@@ -291,8 +293,8 @@ proptest! {
         prop_assert!(world.for_gone_key <= 1, "{}", world.for_gone_key);
     }
 
-    /// P13: after each loss of keys, the token on disk is signed with Dex's new key within the period of
-    /// the key check and one minute.
+    /// P13: after each loss of keys, the token on disk is signed with Dex's new key within the
+    /// period of the key check and one minute.
     #[test]
     fn p13_a_token_of_lost_keys_is_replaced_within_the_period_and_a_minute(
         period in 60..2_000_u64,
@@ -305,7 +307,8 @@ proptest! {
         let mut draw = move || jitter.next().expect("it is endless");
         let mut on_disk = 0;
         for after in losses {
-            // The next loss comes after this one is repaired. key_check.rs tests two losses in a period.
+            // The next loss comes after this one is repaired. key_check.rs tests two losses in a
+            // period.
             let lost_at = world.now().boot + Duration::from_secs(after);
             let mut lost = false;
             while !lost || on_disk != world.keys.0 {
@@ -340,8 +343,8 @@ proptest! {
         }
     }
 
-    /// P12: without failures a step of the wall clock changes no attempt. Subject tokens and tokens of
-    /// other processes are left out, because only the wall clock shows their expiry.
+    /// P12: without failures a step of the wall clock changes no attempt. Subject tokens and tokens
+    /// of other processes are left out, because only the wall clock shows their expiry.
     #[test]
     fn without_failures_a_step_of_the_wall_clock_changes_no_attempt(
         jitters in jitters(),

@@ -113,7 +113,7 @@ fn page(cases: &[&[&str]], read: impl Fn(&RawSettings) -> Vec<String>) -> String
 
 #[test]
 fn each_error_of_a_setting_is_as_in_the_snapshot() {
-    let read = |given: &RawSettings| match Config::read(given, true) {
+    let read = |raw: &RawSettings| match Config::read(raw, true) {
         Ok(_) => vec![],
         Err(problems) => problems.iter().map(ToString::to_string).collect(),
     };
@@ -122,12 +122,12 @@ fn each_error_of_a_setting_is_as_in_the_snapshot() {
 
 #[test]
 fn each_warning_about_a_setting_is_as_in_the_snapshot() {
-    let read = |given: &RawSettings| match Config::read(given, true) {
+    let read = |raw: &RawSettings| match Config::read(raw, true) {
         Ok(config) => config.warnings,
         Err(problems) => problems
             .iter()
             .map(|problem| format!("ERROR {problem}"))
-            .chain(given.cleaned().warnings())
+            .chain(raw.cleaned().warnings())
             .collect(),
     };
     insta::assert_snapshot!("warnings", page(WARNINGS, read));
@@ -135,7 +135,7 @@ fn each_warning_about_a_setting_is_as_in_the_snapshot() {
 
 #[test]
 fn each_error_of_a_setting_of_ready_and_wait_is_as_in_the_snapshot() {
-    let read = |given: &RawSettings| match Probe::read(given) {
+    let read = |raw: &RawSettings| match Probe::read(raw) {
         Ok(_) => vec![],
         Err(problems) => problems.iter().map(ToString::to_string).collect(),
     };

@@ -242,8 +242,8 @@ fn a_delayed_signal_is_not_delayed_further() {
     assert_eq!(refresher.refresh_requested(at(10.0)), at(10.0).boot);
     refuse(&mut refresher, 10.0);
     assert_eq!(refresher.refresh_requested(at(11.0)), at(15.0).boot);
-    // A changed input causes an exchange meanwhile. It is refused too, and the next attempt is due in
-    // a minute.
+    // A changed input causes an exchange meanwhile. It is refused too, and the next attempt is due
+    // in a minute.
     refresher.inputs_seen(Fingerprint(2), at(12.0));
     refuse(&mut refresher, 12.0);
     assert_eq!(refresher.refresh_requested(at(13.0)), at(15.0).boot);
@@ -340,7 +340,8 @@ fn a_subject_token_is_expired_at_its_exp() {
 #[test]
 fn the_last_use_needs_a_token_of_some_age_and_a_valid_subject_token() {
     let now = at(0.0);
-    // The subject token has a lifetime of 600 s. At 590 s it is about to expire, at 600 s it is expired.
+    // The subject token has a lifetime of 600 s. At 590 s it is about to expire, at 600 s it is
+    // expired.
     for (held, when, expected) in
         [(5_800, 590.0, true), (5_900, 590.0, true), (5_901, 590.0, false), (3_600, 600.0, false)]
     {
@@ -371,7 +372,8 @@ fn only_a_signal_bypasses_the_rate_limit() {
         }
         if signal {
             assert_eq!(refresher.refresh_requested(at(0.0)), at(0.0).boot);
-            // The first signal is served by the exchange that is due already. The second needs its own.
+            // The first signal is served by the exchange that is due already. The second needs its
+            // own.
             fail(&mut refresher, Code::InvalidClient, 0.0);
             assert_eq!(refresher.refresh_requested(at(0.0)), at(0.0).boot);
             assert_eq!(refresher.reason(), Reason::Signal);

@@ -5,8 +5,8 @@ use percent_encoding::percent_decode_str;
 use super::RequestContext;
 use crate::failure::plain;
 
-/// The longest word that is quoted, in characters. It is enough for OAuth error codes, content types
-/// and server names.
+/// The longest word that is quoted, in characters. It is enough for OAuth error codes, content
+/// types and server names.
 const LONGEST_WORD: usize = 64;
 
 /// At most [`LONGEST_WORD`] characters of a word of a response, or a note that it repeats a secret.
@@ -19,9 +19,9 @@ pub(super) fn quoted_to(text: &str, longest: usize, context: RequestContext<'_>)
     (!contains_secret(text, longest, context)).then(|| plain(text, longest))
 }
 
-/// True if the first `quoted` characters contain a part of a secret: unchanged, or encoded for a URL
-/// or a form. Some characters more are searched, so that the beginning of a secret is not quoted
-/// either.
+/// True if the first `quoted` characters contain a part of a secret: unchanged, or encoded for a
+/// URL or a form. Some characters more are searched, so that the beginning of a secret is not
+/// quoted either.
 fn contains_secret(text: &str, quoted: usize, context: RequestContext<'_>) -> bool {
     // `Secret::appears_in` needs twelve characters, which are up to 36 in percent-encoding.
     const LOOKAHEAD: usize = 36;

@@ -1,9 +1,9 @@
 //! Reads responses that are not a success: OAuth errors, redirects, and pages of proxies.
 //!
-//! Dex's token handler writes each error as JSON with a member `error` and the status 400, 401 or 500
-//! (`tokenErrHelper` in Dex's server/oauth2.go). A response without such a member comes from something
-//! else: an ingress, a gateway, a service mesh, or a web server at a path where Dex has no token
-//! endpoint.
+//! Dex's token handler writes each error as JSON with a member `error` and the status 400, 401 or
+//! 500 (`tokenErrHelper` in Dex's server/oauth2.go). A response without such a member comes from
+//! something else: an ingress, a gateway, a service mesh, or a web server at a path where Dex has
+//! no token endpoint.
 
 use super::quoting::{quoted, quoted_to};
 use super::{Members, RequestContext, content_coding, members, with_issued};
@@ -149,14 +149,15 @@ fn status_and_server(answer: &Answer, context: RequestContext<'_>) -> String {
     }
 }
 
-/// The failure for a redirect. The target is shown without user, password, query and fragment, which
-/// may repeat what was sent.
+/// The failure for a redirect. The target is shown without user, password, query and fragment,
+/// which may repeat what was sent.
 pub(super) fn redirected(answer: &Answer, context: RequestContext<'_>) -> Failure {
     let location = answer.location.as_deref().unwrap_or_default().trim();
     let target = target(location, context.endpoint);
     let status_and_target = status_and_server(answer, context)
         + &target.as_ref().map_or_else(String::new, |target| to(target, context));
-    // Argo CD's proxy for Dex replaces each 500 of Dex by this redirect (util/dex/dex.go in Argo CD).
+    // Argo CD's proxy for Dex replaces each 500 of Dex by this redirect (util/dex/dex.go in Argo
+    // CD).
     if query(location).split('&').any(|pair| pair == "has_sso_error=true") {
         return Failure::new(
             Code::ServerError,
@@ -169,8 +170,8 @@ pub(super) fn redirected(answer: &Answer, context: RequestContext<'_>) -> Failur
     Failure::new(Code::Redirected, format!("{status_and_target}{why}"))
 }
 
-/// The target of a redirect as a part of the detail, such as ` to https://dex.example/token`. A path
-/// that contains a secret is left out, or else the whole target.
+/// The target of a redirect as a part of the detail, such as ` to https://dex.example/token`. A
+/// path that contains a secret is left out, or else the whole target.
 fn to(target: &EndpointUrl, context: RequestContext<'_>) -> String {
     let origin = target.origin();
     let path = target.target().split('?').next().unwrap_or_default();

@@ -5,13 +5,13 @@ use std::time::Duration;
 use crate::exchange::Answer;
 use crate::time::UnixTime;
 
-/// The longest `Retry-After` that is honoured; a longer one is shortened to it (F24). It is the longest
-/// delay after any failure (docs/how-it-works.md).
+/// The longest `Retry-After` that is honoured; a longer one is shortened to it (F24). It is the
+/// longest delay after any failure (docs/how-it-works.md).
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// The value of `Retry-After` in both of its forms (RFC 9110 §10.2.3). `None` if it is missing or
-/// invalid. A date is counted from the `Date` of the same response, so that a wrong clock on this node
-/// does not matter; `now` replaces a missing `Date`.
+/// invalid. A date is counted from the `Date` of the same response, so that a wrong clock on this
+/// node does not matter; `now` replaces a missing `Date`.
 pub(super) fn retry_after(answer: &Answer, now: UnixTime) -> Option<Duration> {
     let text = answer.retry_after.as_deref()?.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {

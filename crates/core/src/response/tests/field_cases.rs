@@ -1,5 +1,5 @@
-//! Tests with responses from the field (F142 to F147): wrong headers, empty errors, and pages that an
-//! ingress, a gateway or a service mesh sends instead of Dex.
+//! Tests with responses from the field (F142 to F147): wrong headers, empty errors, and pages that
+//! an ingress, a gateway or a service mesh sends instead of Dex.
 
 use super::*;
 use crate::failure::{Owner, RetryClass};
@@ -276,7 +276,8 @@ fn f146_an_error_that_is_not_an_oauth_error_code_is_not_taken_for_one_of_dex() {
         (500, "oops", Code::NotFromDex),
         (503, "no_route", Code::Unavailable),
         (200, "No route.", Code::AnswerUnusable),
-        // With a status of Dex's token handler an OAuth error counts as one of Dex, even an unknown one.
+        // With a status of Dex's token handler an OAuth error counts as one of Dex, even an unknown
+        // one.
         (400, "brand_new", Code::Rejected),
         (401, "urn:x:brand-new", Code::Rejected),
         (200, "brand_new", Code::Rejected),
