@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use dexsidecar_core::duration::Human;
+use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::failure::{Code, RetryClass, Step, WRONG_SETTINGS};
-use dexsidecar_core::schedule::{SHORT_SLICE, Schedule};
+use dexsidecar_core::schedule::{SHORT_POLL_INTERVAL, Schedule};
 use dexsidecar_core::time::Jitter;
 use dexsidecar_e2e::dex_answers::{MALFORMED, REFUSALS, Told};
 use dexsidecar_e2e::how_to_see::{self, HowToSee, how_to_see};
@@ -69,18 +69,18 @@ and doubles with each failure in a row, up to the maximum. Jitter then takes up 
 /// A row of the table of delays.
 fn delays(name: &str, step: Step, class: RetryClass) -> String {
     let delay =
-        |attempts, left| Schedule::default().retry_after(step, class, attempts, left, Jitter::new(1.0));
+        |attempts, left| Schedule::default().retry_delay(step, class, attempts, left, Jitter::new(1.0));
     let (short, long) = (Some(Duration::from_secs(1)), Some(Duration::from_secs(1_000_000)));
     assert_eq!(delay(2, None), delay(1, None) * 2, "{name}: delays double");
-    let without = format!("{} to {}", Human(delay(1, None)), Human(delay(1_000, None)));
+    let without = format!("{} to {}", HumanDuration(delay(1, None)), HumanDuration(delay(1_000, None)));
     let (least, most) = (delay(1_000, short), delay(1_000, long));
     let maximum = if least == most {
-        Human(most).to_string()
+        HumanDuration(most).to_string()
     } else {
         assert_eq!(delay(1_000, Some(least * 11)), least * 11 / 10, "{name}: a tenth between the two");
-        format!("a tenth of the remaining validity ({} to {})", Human(least), Human(most))
+        format!("a tenth of the remaining validity ({} to {})", HumanDuration(least), HumanDuration(most))
     };
-    format!("| {name} | {without} | {} to {maximum} |\n", Human(delay(1, long)))
+    format!("| {name} | {without} | {} to {maximum} |\n", HumanDuration(delay(1, long)))
 }
 
 /// What changes the delays.
@@ -93,7 +93,7 @@ fn exceptions() -> String {
          - `dex_refresh_interval` lowers the maximum while the token on disk is valid.\n\
          - While a token cannot be written, Dex is not asked again.\n\
          - At most 20 attempts start in any minute, whatever the reason.\n",
-        Human(SHORT_SLICE)
+        HumanDuration(SHORT_POLL_INTERVAL)
     )
 }
 

@@ -19,7 +19,7 @@ const MAY_EXPOSE: &[(&str, &str)] = &[
     ("crates/core/src/exchange.rs", "builds the request"),
     ("crates/core/src/response.rs", "removes secrets from what is quoted"),
     ("crates/core/src/secret.rs", "defines it"),
-    ("crates/core/src/verdict.rs", "judges the content of the token file"),
+    ("crates/core/src/token_file.rs", "judges the content of the token file"),
     ("crates/sidecar/src/commands/mod.rs", "prints a token: the command `token`"),
     ("crates/sidecar/src/environment.rs", "reads paths of the system's CA certificates"),
     ("crates/sidecar/src/exchange.rs", "compares the inputs of attempts"),
