@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dexsidecar::edge::token_endpoint::{Certificate, HttpEndpoint, Proxies, Roots};
+use dexsidecar::edge::http_client::{Certificate, HttpEndpoint, Proxies, Roots};
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Config, Probe, RawSettings, Source};
 use dexsidecar_core::duration::{self, HumanDuration, NotADuration};

@@ -19,11 +19,11 @@ use dexsidecar_core::time::{BootTime, Jitter, UnixTime};
 use dexsidecar_core::token::{LARGEST_SUBJECT, SubjectToken};
 use dexsidecar_core::token_file::{EARLIEST_PLAUSIBLE_NOW, TokenFileState};
 
+use crate::edge::blocking::{Abandoned, aside};
 use crate::edge::clock::Clock;
 use crate::edge::output_file::{self, Written};
 use crate::edge::signal::Nudge;
-use crate::edge::thread::{Abandoned, aside};
-use crate::edge::{chance, input_file};
+use crate::edge::{input_file, random};
 use crate::exchange::{self, Inputs, LastKnown};
 use crate::reporter::Reporter;
 
@@ -124,7 +124,7 @@ impl<E: TokenEndpoint> Agent<E> {
     pub async fn run(&mut self, nudge: &mut Nudge) {
         self.adopt();
         loop {
-            match self.refresher.step(self.clock.now(), chance::jitter()) {
+            match self.refresher.step(self.clock.now(), random::jitter()) {
                 Action::Exchange => self.exchange().await,
                 Action::Publish => self.publish().await,
                 Action::CheckKeys => self.check_keys().await,
@@ -140,7 +140,7 @@ impl<E: TokenEndpoint> Agent<E> {
     /// Exchanges until one token is in its file; `once` is this with a deadline.
     pub async fn run_once(&mut self) {
         while self.current.as_ref().is_none_or(|current| !current.on_disk) {
-            match self.refresher.step(self.clock.now(), chance::jitter()) {
+            match self.refresher.step(self.clock.now(), random::jitter()) {
                 Action::Exchange => self.exchange().await,
                 Action::Publish => self.publish().await,
                 Action::CheckKeys | Action::Expire => {}
@@ -264,7 +264,7 @@ impl<E: TokenEndpoint> Agent<E> {
         if let Some(current) = &mut self.current {
             current.on_disk = true;
         }
-        self.refresher.published(now, chance::jitter());
+        self.refresher.published(now, random::jitter());
         // A restored token does not mean that Dex has recovered.
         if self.refresher.failures() == 0 {
             self.reporter.recovered();
@@ -285,7 +285,7 @@ impl<E: TokenEndpoint> Agent<E> {
 
     fn failed(&mut self, failure: &Failure, causes: &[String], inputs: Fingerprint) {
         let now = self.clock.now();
-        let retry_in = self.refresher.failed(failure, inputs, now, chance::jitter());
+        let retry_in = self.refresher.failed(failure, inputs, now, random::jitter());
         self.reporter.failed(failure, causes, self.refresher.health(now), retry_in, now);
     }
 
@@ -303,7 +303,7 @@ impl<E: TokenEndpoint> Agent<E> {
         let lifetime = lifetime_on_disk(&claims, left, now.boot);
         self.file = Some(file);
         self.current = Some(CurrentToken::on_disk(token, claims, lifetime));
-        self.refresher.adopted(lifetime, expires, now, chance::jitter());
+        self.refresher.adopted(lifetime, expires, now, random::jitter());
         let refresh_in = now.boot.until(self.refresher.due());
         let file = &self.output.path.display();
         self.reporter.emit(&Event::TokenAdopted { file, expires_in: left, refresh_in });
@@ -334,7 +334,7 @@ impl<E: TokenEndpoint> Agent<E> {
             let lifetime = lifetime_on_disk(&claims, left, now.boot);
             self.file = Some(*file);
             self.current = Some(CurrentToken::on_disk(token.clone(), claims, lifetime));
-            self.refresher.replaced_by(lifetime, expires, now, chance::jitter());
+            self.refresher.replaced_by(lifetime, expires, now, random::jitter());
             let file = self.output.path.clone();
             self.report_output_change(&Event::OutputReplacedByNewerToken { file: &file.display() });
             return;

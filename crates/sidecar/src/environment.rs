@@ -1,8 +1,8 @@
 //! The options and the environment variables of this process, and what the commands read from them.
 
 use dexsidecar::edge::clock::Clock;
+use dexsidecar::edge::http_client::{HttpEndpoint, Proxies, ProxyProblem, Roots};
 use dexsidecar::edge::log::Logger;
-use dexsidecar::edge::token_endpoint::{HttpEndpoint, Proxies, ProxyProblem, Roots};
 use dexsidecar_core::config::{self, Config, Probe, Problem, RawSettings};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::secret::Secret;

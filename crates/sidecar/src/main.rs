@@ -7,7 +7,7 @@ mod terminal;
 use std::process::ExitCode;
 
 use dexsidecar::cli::{self, Invocation};
-use dexsidecar::edge::{log, process};
+use dexsidecar::edge::{hardening, log};
 use dexsidecar_core::settings::Command;
 
 use commands::{once, probe, run, with_signals};
@@ -57,11 +57,11 @@ fn main() -> ExitCode {
 fn restrict(command: Command) {
     match command {
         // It becomes another program, which must not inherit the restrictions.
-        Command::Wait => process::hide(),
+        Command::Wait => hardening::hide(),
         Command::Run | Command::Once => {
-            process::harden();
-            process::confine();
+            hardening::harden();
+            hardening::confine();
         }
-        Command::Ready | Command::Check | Command::Token => process::harden(),
+        Command::Ready | Command::Check | Command::Token => hardening::harden(),
     }
 }

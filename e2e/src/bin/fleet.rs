@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use dexsidecar::edge::chance::jitter;
-use dexsidecar::edge::token_endpoint::{HttpEndpoint, Proxies, Roots};
+use dexsidecar::edge::http_client::{HttpEndpoint, Proxies, Roots};
+use dexsidecar::edge::random::jitter;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::{Field, Request, TokenEndpoint as _, basic_authorization, form};
 use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Refresher};

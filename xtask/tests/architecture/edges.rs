@@ -17,7 +17,7 @@ const OWN_NAME: &str = "dexsidecar";
 const EDGES: &str = "edge";
 
 /// Edges that other edges may use: time, randomness, DNS, files that are read, blocking calls.
-const SHARED: [&str; 5] = ["chance", "clock", "dns", "input_file", "thread"];
+const SHARED: [&str; 5] = ["blocking", "clock", "dns", "input_file", "random"];
 
 /// What is wrong in a piece of an edge, each with its path.
 fn violations(piece: &Piece) -> Vec<String> {
@@ -229,7 +229,7 @@ fn each_form_of_a_forbidden_path_is_found() {
 fn allowed_paths_are_let_through() {
     let allowed = [
         "use super::clock::BootClock;",
-        "use super::{chance, clock, dns::{self, hosts}, input_file, thread};",
+        "use super::{blocking, clock, dns::{self, hosts}, input_file, random};",
         "use crate::edge::clock;",
         "use super::log::Logger;",
         "use crate::edge::log::*;",

@@ -25,8 +25,8 @@ const MAY_EXPOSE: &[(&str, &str)] = &[
     ("crates/sidecar/src/exchange.rs", "compares the inputs of attempts"),
     ("crates/sidecar/src/edge/output_file/atomic.rs", "writes the token file"),
     ("crates/sidecar/src/edge/output_file/in_place.rs", "writes the token file"),
-    ("crates/sidecar/src/edge/token_endpoint/proxy.rs", "reads the proxy's URL"),
-    ("crates/sidecar/src/edge/token_endpoint/request.rs", "sends the request"),
+    ("crates/sidecar/src/edge/http_client/proxy.rs", "reads the proxy's URL"),
+    ("crates/sidecar/src/edge/http_client/request.rs", "sends the request"),
 ];
 
 /// Whether the piece names the method, in whatever form it is called or passed on.

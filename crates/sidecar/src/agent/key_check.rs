@@ -8,7 +8,7 @@ use dexsidecar_core::key_check::Finding;
 use dexsidecar_core::signing_keys::{self, Discovery, Published};
 
 use super::{Agent, first};
-use crate::edge::chance;
+use crate::edge::random;
 
 /// How much of a key's id is logged, in characters.
 const LONGEST_KEY_ID: usize = 64;
@@ -27,21 +27,21 @@ impl<E: TokenEndpoint> Agent<E> {
         let now = self.clock.now();
         let found = match published {
             Published::Keys(published) => self.key_check.compare(published, &key_id, now.boot),
-            Published::Unknown => return self.refresher.key_check_done(now, chance::jitter()),
+            Published::Unknown => return self.refresher.key_check_done(now, random::jitter()),
             Published::NotServed => {
                 return self.suspend_key_check("no keys are published beside the token endpoint");
             }
         };
         let key = plain(&key_id, LONGEST_KEY_ID);
         match found {
-            Finding::Present => self.refresher.key_check_done(now, chance::jitter()),
+            Finding::Present => self.refresher.key_check_done(now, random::jitter()),
             Finding::Gone => {
-                self.refresher.signing_key_gone(now, chance::jitter());
+                self.refresher.signing_key_gone(now, random::jitter());
                 let refresh_in = now.boot.until(self.refresher.due());
                 self.reporter.emit(&Event::SigningKeyNotPublished { key: &key, refresh_in });
             }
             Finding::Inconclusive { first } => {
-                self.refresher.key_check_inconclusive(now, chance::jitter());
+                self.refresher.key_check_inconclusive(now, random::jitter());
                 if first {
                     let cause =
                         &"a cache in front of Dex's keys, or several Dex replicas with memory storage";

@@ -17,8 +17,8 @@ use dexsidecar_core::signing_keys::{self, Discovery};
 use dexsidecar_core::time::BootTime;
 
 use crate::edge::clock::Clock;
+use crate::edge::http_client::HttpEndpoint;
 use crate::edge::output_file;
-use crate::edge::token_endpoint::HttpEndpoint;
 use crate::exchange::{Inputs, LastKnown};
 use crate::probe;
 

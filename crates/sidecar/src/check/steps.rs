@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use dexsidecar_core::time::UnixTime;
 
 use crate::edge::dns::KnownBy;
-use crate::edge::token_endpoint::{Certificate, Origin, Route, Session};
+use crate::edge::http_client::{Certificate, Origin, Route, Session};
 
 /// How many certificates of a chain are described.
 const MOST_NOTES: usize = 4;

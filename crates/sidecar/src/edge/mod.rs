@@ -1,13 +1,13 @@
 //! What lets the decisions of [`dexsidecar_core`] touch the world. An edge does; it never decides.
 
-pub mod chance;
+pub mod blocking;
 pub mod clock;
 pub mod dns;
+pub mod hardening;
+pub mod http_client;
 pub mod input_file;
 pub mod log;
 pub mod output_file;
-pub mod process;
+pub mod random;
 pub mod signal;
 pub mod subject_token_file;
-pub mod thread;
-pub mod token_endpoint;

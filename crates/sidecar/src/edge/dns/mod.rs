@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{chance, input_file};
+use super::{input_file, random};
 use message::{DomainName, Family, Reply};
 use resolv_conf::ResolvConf;
 use transport::{Manner, NoAnswer};
@@ -145,7 +145,7 @@ enum Known {
 
 impl<'a> LookUp<'a> {
     fn new(conf: ResolvConf, progress: &'a dyn Fn(&str)) -> Self {
-        let first = if conf.rotate { usize::from(chance::number()) % conf.servers.len() } else { 0 };
+        let first = if conf.rotate { usize::from(random::number()) % conf.servers.len() } else { 0 };
         Self {
             first_server: first,
             states: vec![ServerState::Unknown; conf.servers.len()].into(),

@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use super::message::{self, DomainName, Family, Query, Reply};
-use crate::edge::chance;
+use crate::edge::random;
 
 /// The largest datagram there is, in bytes. Some servers send more than the 1232 bytes that were announced.
 const LARGEST_DATAGRAM: usize = 65_535;
@@ -69,7 +69,7 @@ pub(super) async fn ask(
 ) -> Result<Reply, NoAnswer> {
     let mut edns = !manner.fallback;
     let reply = loop {
-        let query = Query::new(name, family, chance::number(), edns, manner.ad).ok_or(NoAnswer::Malformed)?;
+        let query = Query::new(name, family, random::number(), edns, manner.ad).ok_or(NoAnswer::Malformed)?;
         match query_once(server, &query, manner).await? {
             Reply::NotUnderstood(_) if edns => edns = false,
             reply => break reply,

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Timespec};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::super::chance;
+use super::super::random;
 use super::permissions::permit;
 use super::{Refused, Shortfall, Target, uninterrupted};
 
@@ -200,7 +200,7 @@ impl Drop for Temporary<'_> {
 }
 
 fn random_name() -> String {
-    format!("{TEMPORARY}{}", chance::name())
+    format!("{TEMPORARY}{}", random::name())
 }
 
 /// Creates a file that must not exist yet, for this uid alone.

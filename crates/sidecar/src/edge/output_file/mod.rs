@@ -7,7 +7,7 @@
 mod atomic;
 mod in_place;
 mod permissions;
-mod refusal;
+mod syscall_error;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -23,8 +23,8 @@ use rustix::io::Errno;
 
 use super::input_file;
 use atomic::NotReplaced;
-pub use refusal::Refused;
-use refusal::{failure, us};
+pub use syscall_error::Refused;
+use syscall_error::{failure, us};
 
 /// How a token got into its file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

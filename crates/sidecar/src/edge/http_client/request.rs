@@ -15,7 +15,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper_util::rt::TokioIo;
 use zeroize::Zeroizing;
 
-use super::bounded::{Allowance, Bounded};
+use super::read_limit::{Allowance, Bounded};
 use super::{Connection, Forwarding, Stream, connect, tls, tunnel};
 
 /// No token endpoint says more, in bytes (F29).

@@ -3,15 +3,15 @@
 //! Nothing is kept between two requests, neither connection nor session, name, address or certificate: every attempt
 //! is as good as one after a restart. That rules out whole families of faults (dead pooled connections, stale CAs).
 
-mod bounded;
+mod attempt_stage;
 mod certificate;
 mod connect;
 mod first_record;
-mod name;
 mod no_proxy;
-mod progress;
 mod proxy;
+mod read_limit;
 mod request;
+mod resolve;
 mod roots;
 mod signatures;
 mod socks;
@@ -31,11 +31,11 @@ use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::secret::Secret;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use attempt_stage::{Progress, Step};
 pub use certificate::Certificate;
 use connect::Permit;
-pub use name::Origin;
-use progress::{Progress, Step};
 pub use proxy::{Proxies, ProxyProblem, Route};
+pub use resolve::Origin;
 pub use roots::Roots;
 pub use tls::Session;
 
@@ -115,7 +115,7 @@ impl HttpEndpoint {
     pub async fn resolve(&self, url: &EndpointUrl) -> Result<(Vec<SocketAddr>, Origin), Failure> {
         let progress = Progress::default();
         let (host, port) = self.first_hop(url);
-        let resolved = self.in_time(&progress, name::resolve(&host, port, &progress)).await;
+        let resolved = self.in_time(&progress, resolve::resolve(&host, port, &progress)).await;
         match self.proxies.for_url(url) {
             Some(proxy) => resolved.map_err(|why| tunnel::failure(proxy, &why)),
             None => resolved,
@@ -202,7 +202,7 @@ async fn permit_beyond_proxy(
         return Ok(());
     }
     let variable = proxy.variable;
-    let (addresses, _) = name::resolve(url.host(), url.port(), progress).await.map_err(|why| {
+    let (addresses, _) = resolve::resolve(url.host(), url.port(), progress).await.map_err(|why| {
         let detail = format!("{}; plain http through the proxy of {variable} needs its address", why.detail);
         Failure { detail, ..why }
     })?;

@@ -1,9 +1,9 @@
 //! Whole exchanges over real sockets on loopback. What is said of a fault by code and words stands here.
 
-mod answers;
 pub(crate) mod certificates;
 mod deadline;
 mod headers;
+mod responses;
 mod server;
 mod socks;
 mod trust;

@@ -12,7 +12,7 @@ use dexsidecar_core::failure::{Code, Failure};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Connection, Progress, Step, name};
+use super::{Connection, Progress, Step, resolve};
 
 /// The head start of an address before the next is tried too (RFC 8305 §8).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -60,7 +60,7 @@ pub(super) async fn connect(
     rotation: usize,
     progress: &Progress,
 ) -> Result<Connection, Failure> {
-    let (addresses, _) = name::resolve(host, port, progress).await?;
+    let (addresses, _) = resolve::resolve(host, port, progress).await?;
     let addresses = order(permit.filter(host, addresses)?, rotation);
     let names: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
     progress.reached(Step::Connecting(names.join(", ")));

@@ -1,8 +1,8 @@
 //! A look into certificates, for what is said of them and for one that is trusted by itself. Whether a chain is trusted is
 //! decided by webpki; where it refuses, this finds the certificate that is the reason, and puts the reason into words.
 
-mod fields;
-mod identifiers;
+mod der_fields;
+mod oids;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,11 +12,11 @@ use der::asn1::ObjectIdentifier;
 use dexsidecar_core::failure::plain;
 use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 
-use fields::{
+use der_fields::{
     BIT_STRING, BOOLEAN, DNS_NAME, EXTENSIONS, Fields, INTEGER, IP_ADDRESS, OBJECT_IDENTIFIER, SEQUENCE,
     VERSION, oid_in, time,
 };
-use identifiers::{
+use oids::{
     ANY_PURPOSE, BASIC_CONSTRAINTS, EC, ECDSA_SHA512, ED25519, EXTENDED_KEY_USAGE, KNOWN_EXTENSIONS, P256,
     P384, P521, RSA, SERVER_AUTH, SIGNATURES, SUBJECT_ALT_NAME, name_of, oid,
 };
