@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use dexsidecar_core::time::UnixTime;
 
-use crate::edge::dns::KnownBy;
+use crate::edge::dns::AnsweredBy;
 use crate::edge::http_client::{Certificate, Origin, Route, Session};
 
 /// How many certificates of a chain are described.
@@ -21,8 +21,8 @@ pub(super) fn name(host: &str, addresses: &[SocketAddr], origin: &Origin, route:
     let known_by = match origin {
         Origin::Literal => return format!("{host} is an address, no lookup"),
         Origin::Localhost => "this machine, no lookup".to_owned(),
-        Origin::LookUp(KnownBy::Hosts) => "/etc/hosts".to_owned(),
-        Origin::LookUp(KnownBy::Dns { server, name }) => {
+        Origin::LookUp(AnsweredBy::Hosts) => "/etc/hosts".to_owned(),
+        Origin::LookUp(AnsweredBy::Dns { server, name }) => {
             let asked = host.strip_suffix('.').unwrap_or(&host);
             let domain = name.strip_prefix(asked).and_then(|domain| domain.strip_prefix('.'));
             let domain = domain.map_or_else(String::new, |domain| format!(", search domain {domain}"));
@@ -84,7 +84,10 @@ mod tests {
     fn a_lookup_is_described() {
         let addresses = ["10.0.0.7:443".parse().unwrap(), "[fd00::7]:443".parse().unwrap()];
         let dns = |name: &str| {
-            Origin::LookUp(KnownBy::Dns { server: "10.96.0.10:53".parse().unwrap(), name: name.to_owned() })
+            Origin::LookUp(AnsweredBy::Dns {
+                server: "10.96.0.10:53".parse().unwrap(),
+                name: name.to_owned(),
+            })
         };
         let described =
             |host, addresses: &[SocketAddr], origin| name(host, addresses, &origin, &Route::Direct);
@@ -97,7 +100,7 @@ mod tests {
             "dex.: fd00::7 (IPv6; DNS server 10.96.0.10)"
         );
         assert_eq!(
-            described("dex", &addresses[..1], Origin::LookUp(KnownBy::Hosts)),
+            described("dex", &addresses[..1], Origin::LookUp(AnsweredBy::Hosts)),
             "dex: 10.0.0.7 (IPv4; /etc/hosts)"
         );
         assert_eq!(

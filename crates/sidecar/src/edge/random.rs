@@ -23,7 +23,7 @@ pub fn name() -> String {
 
 /// A number nobody can guess: 16 bits. Without the kernel's randomness it is made of the clock, which is better than none.
 #[must_use]
-pub fn number() -> u16 {
+pub fn u16() -> u16 {
     match bytes() {
         [0, 0] => {
             let mut hasher = DefaultHasher::new();

@@ -1,5 +1,6 @@
-//! DNS messages (RFC 1035 §4, RFC 6891): a query for the addresses of a name, and what an answer to it means. The bytes
-//! are parsed by [`domain`]; which answers count, and for what, is Go's policy (net/dnsclient_unix.go).
+//! DNS messages (RFC 1035 §4, RFC 6891): queries for the addresses of a name, and their answers.
+//! The [`domain`] crate parses the bytes. The rules for accepting an answer are Go's
+//! (net/dnsclient_unix.go).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,14 +10,15 @@ use domain::base::{Message, MessageBuilder, Name};
 use domain::dep::octseq::array::Array;
 use domain::rdata::{A, Aaaa};
 
-/// What we can take over UDP, in bytes (the value of DNS flag day 2020, and Go's).
+/// The UDP payload size that queries announce, in bytes: the value of DNS flag day 2020, which Go
+/// uses too.
 const UDP_SIZE: u16 = 1232;
-/// No more addresses of one name are used: as many A records as fit into an answer of [`UDP_SIZE`].
+/// Upper bound of the addresses per name: the A records that fit into an answer of [`UDP_SIZE`].
 const MOST_ADDRESSES: usize = 75;
-/// The longest query: header, name, question, OPT record.
+/// Large enough for the longest query: header, name of 255 bytes, question, OPT record.
 type QueryBytes = Array<300>;
 
-/// The kind of address that is asked for.
+/// The address family of a query.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Family {
     /// A records.
@@ -43,11 +45,12 @@ impl fmt::Display for Family {
     }
 }
 
-/// A domain name as messages carry it.
+/// A domain name in wire format.
 pub(super) struct DomainName(Name<Array<255>>);
 
 impl DomainName {
-    /// Reads a name of letters, digits, `-` and `_` in labels of at most 63 bytes, 253 bytes in all, that is no number.
+    /// Parses a name of letters, digits, `-` and `_`, with labels of at most 63 bytes and 253 bytes
+    /// in all. Returns `None` for any other text, and for one of digits and dots only.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
@@ -58,32 +61,33 @@ impl DomainName {
     }
 }
 
-/// One query, ready to be sent.
+/// One encoded query.
 pub(super) struct Query(Message<QueryBytes>);
 
-/// What an answer means.
+/// A valid answer to a query.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Reply {
     /// The addresses of the name, at least one.
     Addresses(Vec<IpAddr>),
     /// The name exists, without an address of this family.
     NoAddress,
-    /// NXDOMAIN.
+    /// The name does not exist (NXDOMAIN).
     NoSuchName,
-    /// The answer was too long for UDP; these addresses of it came through.
+    /// The answer was too long for UDP and has the TC bit. These addresses were in the part that
+    /// arrived.
     Truncated(Vec<IpAddr>),
-    /// The server does not understand the query: FORMERR, NOTIMP or BADVERS.
+    /// The server did not understand the query: FORMERR, NOTIMP or BADVERS.
     NotUnderstood(Error),
-    /// The server is in trouble, or does not do this for us: SERVFAIL, REFUSED and others.
+    /// The server failed or refused: SERVFAIL, REFUSED and all other codes.
     Failed(Error),
 }
 
-/// A response code, or an answer that means as much.
+/// A failure that a server reports.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Error {
-    /// This code (RFC 1035 §4.1.1, RFC 6891 §9).
+    /// A response code (RFC 1035 §4.1.1, RFC 6891 §9).
     Rcode(u16),
-    /// A referral to other servers by one that does no recursion.
+    /// A referral to other servers, from a server that offers no recursion.
     LameReferral,
 }
 
@@ -96,13 +100,14 @@ impl fmt::Display for Error {
             Self::Rcode(5) => f.write_str("REFUSED"),
             Self::Rcode(16) => f.write_str("BADVERS"),
             Self::Rcode(code) => write!(f, "response code {code}"),
-            Self::LameReferral => f.write_str("it does not resolve names for clients"),
+            Self::LameReferral => f.write_str("the server offers no recursion"),
         }
     }
 }
 
 impl Query {
-    /// A query with recursion desired. `edns` announces that more than 512 bytes can be taken over UDP.
+    /// Encodes a query with the RD bit. `edns` adds an OPT record, which announces [`UDP_SIZE`];
+    /// `ad` sets the AD bit.
     pub(super) fn new(name: &DomainName, family: Family, id: u16, edns: bool, ad: bool) -> Option<Self> {
         let mut builder = MessageBuilder::from_target(QueryBytes::default()).ok()?;
         let header = builder.header_mut();
@@ -123,14 +128,14 @@ impl Query {
         Some(Self(additional.into_message()))
     }
 
-    /// As it goes over UDP.
+    /// The message as UDP carries it.
     pub(super) fn bytes(&self) -> &[u8] {
         self.0.as_slice()
     }
 
-    /// What these bytes answer; nothing if they are no answer to this query, or cannot be parsed and bring no address: both
-    /// count as forged.
-    pub(super) fn answered_by(&self, bytes: &[u8]) -> Option<Reply> {
+    /// Parses an answer to this query. Returns `None` for bytes that do not answer it, and for
+    /// malformed bytes without an address: the caller ignores both as forged.
+    pub(super) fn parse_reply(&self, bytes: &[u8]) -> Option<Reply> {
         let message = Message::from_octets(bytes).ok()?;
         let header = message.header();
         let header_only = message.header_counts().qdcount() == 0
@@ -138,15 +143,15 @@ impl Query {
             && header.id() == self.0.header().id()
             && header.rcode() == Rcode::FORMERR;
         if header_only {
-            // Old servers that do not know EDNS say no more than this.
+            // Old servers without EDNS answer with a header only.
             return Some(Reply::NotUnderstood(Error::Rcode(1)));
         }
         if !message.is_answer(&self.0) {
             return None;
         }
         let family = Family::of(self.0.sole_question().ok()?.qtype())?;
-        // Addresses count as far as they can be read, whatever stands behind them, as for Go. Without any the answer as a
-        // whole must be well-formed.
+        // As in Go, addresses before a malformed record count. An answer without addresses must be
+        // well-formed.
         let (addresses, records) = match addresses(&message, family) {
             Ok(read) => read,
             Err(partial) if header.tc() || !partial.is_empty() => (partial, 1),
@@ -175,12 +180,13 @@ impl Family {
     }
 }
 
-/// The addresses in the answer section, and how many records there are. Owners and classes are not compared: a server
-/// that resolves for us puts aliases and their addresses there (RFC 1034 §4.3.1), and Go takes them all. Without a record
-/// of the family that was asked for there is none.
+/// Returns the addresses in the answer section and the number of records there. Owner names and
+/// classes are not compared: a recursive server puts CNAME records and the addresses of their
+/// targets there (RFC 1034 §4.3.1), and Go takes them all. Without a record of the queried family
+/// the list is empty.
 ///
 /// # Errors
-/// A record that cannot be parsed: with the addresses of this family before it.
+/// A record is malformed. The value holds the addresses before it.
 fn addresses(message: &Message<&[u8]>, family: Family) -> Result<(Vec<IpAddr>, usize), Vec<IpAddr>> {
     let mut found: Vec<IpAddr> = Vec::new();
     let (mut records, mut of_family) = (0, false);

@@ -1,12 +1,13 @@
-//! The order in which the addresses of a name are tried: rules 1 and 6 of RFC 6724 §6, the two that decide between families.
-//! The others choose among addresses that Happy Eyeballs tries one after the other anyway.
+//! The order in which the addresses of a name are tried: rules 1 and 6 of RFC 6724 §6, which decide
+//! between families. The other rules are left out: Happy Eyeballs tries all addresses of a family
+//! anyway.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-/// The values of [`precedence`], the highest first.
+/// All values of [`precedence`], highest first.
 const PRECEDENCES: [u8; 7] = [50, 40, 35, 30, 5, 3, 1];
 
-/// Puts those that this machine has a way to first, and among them those of higher precedence. Otherwise the order stays.
+/// Sorts addresses with a route first, then by precedence. Otherwise the order is kept.
 pub(super) fn sort(addresses: &mut Vec<SocketAddr>) {
     if addresses.len() < 2 {
         return;
@@ -15,19 +16,19 @@ pub(super) fn sort(addresses: &mut Vec<SocketAddr>) {
         .drain(..)
         .map(|address| (is_routed(address.ip()), precedence(address.ip()), address))
         .collect();
-    // By picking: a few addresses are not worth a sort's code.
+    // Selecting by value avoids linking a sort, which is larger than this loop.
     for routed in [true, false] {
         for value in PRECEDENCES {
-            let of_both = known.iter().filter(|(way, own, _)| (*way, *own) == (routed, value));
-            addresses.extend(of_both.map(|(_, _, address)| *address));
+            let matching = known.iter().filter(|(route, rank, _)| (*route, *rank) == (routed, value));
+            addresses.extend(matching.map(|(_, _, address)| *address));
         }
     }
 }
 
-/// Whether there is a route and a source address.
+/// Whether this machine has a route and a source address for `ip`.
 pub(super) fn is_routed(ip: IpAddr) -> bool {
     let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    // The port of DNS, as good as any: nothing is sent.
+    // `connect` on a UDP socket sends nothing. Any port would do; 53 is that of DNS.
     UdpSocket::bind((any, 0)).is_ok_and(|socket| socket.connect((ip, 53)).is_ok())
 }
 
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn precedence_is_that_of_rfc_6724() {
+    fn precedence_follows_rfc_6724() {
         for (address, value) in [
             ("::1", 50),
             ("2a00::1", 40),
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_of_version_6_comes_first_and_the_order_stays_otherwise() {
+    fn ipv6_loopback_comes_first_and_the_order_is_kept_otherwise() {
         let parse = |list: [&str; 3]| list.map(|address| address.parse::<SocketAddr>().unwrap()).to_vec();
         let mut addresses = parse(["127.0.0.2:7", "127.0.0.1:7", "[::1]:7"]);
         let has_v6 = is_routed(addresses[2].ip());

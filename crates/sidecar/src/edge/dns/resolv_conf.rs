@@ -1,14 +1,15 @@
-//! `/etc/resolv.conf`, read as Go reads it (net/dnsconfig_unix.go), with the limits of glibc's resolv.conf(5) for
-//! `timeout` and `attempts`. Nothing in it is an error: what makes no sense is ignored, line by line.
+//! `/etc/resolv.conf`, parsed as Go parses it (net/dnsconfig_unix.go), with the limits of glibc's
+//! resolv.conf(5) for `timeout` and `attempts`. Nothing in it is an error: invalid lines are
+//! ignored.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{address, fields};
 
-/// The port of a name server.
+/// The port of name servers; the file has no syntax for another.
 const PORT: u16 = 53;
-/// Further name servers are ignored, as by Go and glibc.
+/// Further name servers are ignored (Go, glibc).
 const MOST_SERVERS: usize = 3;
 /// Upper bound of `ndots` (Go, glibc).
 const MOST_DOTS: usize = 15;
@@ -19,34 +20,35 @@ const MOST_ATTEMPTS: usize = 5;
 /// Further search domains are ignored. The kubelet writes at most 32.
 const MOST_DOMAINS: usize = 64;
 
-/// How names are looked up.
+/// The settings for DNS lookups.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct ResolvConf {
-    /// The name servers, at least one, in the order in which they are asked.
+    /// The name servers, at least one, in query order.
     pub(super) servers: Vec<SocketAddr>,
     /// The search domains, without a final dot.
     pub(super) search: Vec<String>,
-    /// A name with fewer dots goes through the search list before it is asked for as it stands.
+    /// A name with fewer dots than this is tried with the search domains first, then as given.
     pub(super) ndots: usize,
-    /// How long one server has for one answer.
+    /// The time limit for one query to one server.
     pub(super) timeout: Duration,
-    /// How often all servers are asked.
+    /// How often the list of servers is queried.
     pub(super) attempts: usize,
-    /// Begin with another server at each look-up.
+    /// Start with a random server at each lookup.
     pub(super) rotate: bool,
-    /// Ask over TCP only.
+    /// Query over TCP only.
     pub(super) use_tcp: bool,
-    /// Ask for A and AAAA one after the other.
+    /// Query A and AAAA one after the other.
     pub(super) single_request: bool,
     /// Set the AD bit in queries.
     pub(super) trust_ad: bool,
-    /// Do not ask for AAAA.
+    /// Do not query AAAA.
     pub(super) no_aaaa: bool,
 }
 
 impl ResolvConf {
-    /// Reads the file's content; an empty one gives the defaults. `hostname` is the machine's name: what stands behind
-    /// its first dot is the search domain where none is set.
+    /// Parses the content of the file; empty content gives the defaults. `hostname` is the name of
+    /// this machine: without a `search` or `domain` line, the part after its first dot is the
+    /// search domain.
     pub(super) fn parse(content: &[u8], hostname: &str) -> Self {
         let mut conf = Self {
             servers: Vec::new(),
@@ -65,19 +67,19 @@ impl ResolvConf {
                 continue;
             }
             let line = String::from_utf8_lossy(line);
-            let mut words = fields(&line);
-            match words.next() {
+            let mut fields = fields(&line);
+            match fields.next() {
                 Some("nameserver") => {
-                    let server = words.next().and_then(|word| address(word, PORT));
+                    let server = fields.next().and_then(|field| address(field, PORT));
                     conf.servers.extend(server.filter(|_| conf.servers.len() < MOST_SERVERS));
                 }
                 Some("domain") => {
-                    if let Some(domain) = words.next() {
+                    if let Some(domain) = fields.next() {
                         conf.search = search_list([domain].into_iter());
                     }
                 }
-                Some("search") => conf.search = search_list(words),
-                Some("options") => words.for_each(|option| conf.set(option)),
+                Some("search") => conf.search = search_list(fields),
+                Some("options") => fields.for_each(|option| conf.set(option)),
                 _ => {}
             }
         }
@@ -107,35 +109,36 @@ impl ResolvConf {
                 "use-vc" | "usevc" | "tcp" => self.use_tcp = true,
                 "trust-ad" => self.trust_ad = true,
                 "no-aaaa" => self.no_aaaa = true,
-                // EDNS0 is used in any case. Others are unknown to Go too.
+                // EDNS0 is always used. Go ignores the other options too.
                 _ => {}
             },
         }
     }
 
-    /// The names to ask for, in this order: the name with each search domain behind it, and the name as it stands, which
-    /// comes first where it has `ndots` dots or more, and alone where it ends with a dot.
+    /// The names to query, in this order: the name with each search domain appended, then the name
+    /// as given. With `ndots` dots or more, the name as given comes first. A name with a final dot
+    /// is only queried as given.
     pub(super) fn candidates(&self, name: &str) -> Vec<String> {
         if let Some(rooted) = name.strip_suffix('.') {
             return vec![rooted.to_owned()];
         }
-        let longer = self.search.iter().map(|domain| format!("{name}.{domain}"));
-        let as_it_stands = std::iter::once(name.to_owned());
+        let qualified = self.search.iter().map(|domain| format!("{name}.{domain}"));
+        let as_given = std::iter::once(name.to_owned());
         if name.matches('.').count() >= self.ndots {
-            as_it_stands.chain(longer).collect()
+            as_given.chain(qualified).collect()
         } else {
-            longer.chain(as_it_stands).collect()
+            qualified.chain(as_given).collect()
         }
     }
 }
 
-/// The domains of a `search` line. The root adds nothing to a name as it stands.
-fn search_list<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let domains = words.map(|domain| domain.strip_suffix('.').unwrap_or(domain));
+/// The domains of a `search` line. The root domain is left out: it yields the name as given.
+fn search_list<'a>(domains: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let domains = domains.map(|domain| domain.strip_suffix('.').unwrap_or(domain));
     domains.filter(|domain| !domain.is_empty()).take(MOST_DOMAINS).map(str::to_owned).collect()
 }
 
-/// The digits at the beginning; without any it is zero, and there is no overflow.
+/// Parses the leading digits, as Go does: 0 without any, saturating on overflow.
 fn number(text: &str) -> usize {
     let digits = text.bytes().take_while(u8::is_ascii_digit);
     digits.fold(0, |number, digit| number.saturating_mul(10).saturating_add(usize::from(digit - b'0')))
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_a_pod_is_read() {
+    fn a_pods_resolv_conf_is_parsed() {
         let conf = parse(
             "search auth.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n",
         );
@@ -164,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn f133_what_makes_no_sense_spoils_nothing_else() {
+    fn f133_invalid_lines_do_not_affect_valid_ones() {
         assert_eq!(
             servers("nameserver 10.0.0.1 # the first\nnameserver nonsense\nnameserver\nnameserver ::2"),
             ["10.0.0.1", "::2"]
@@ -188,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn options_have_go_s_bounds() {
+    fn options_are_clamped_as_by_go() {
         let of = |options: &str| {
             let conf = parse(&format!("options {options}"));
             (conf.ndots, conf.timeout.as_secs(), conf.attempts)
@@ -196,7 +199,7 @@ mod tests {
         assert_eq!(of("ndots:x timeout:x attempts:x"), (0, 1, 1));
         assert_eq!(of("ndots:99 timeout:99 attempts:99"), (15, 30, 5));
         assert_eq!(of("ndots:99999999999999999999999999 timeout:3x attempts:"), (15, 3, 1));
-        // Bare words, and switches with a value, are unknown to Go.
+        // Go ignores these options without a value, and `rotate` with one.
         assert_eq!(of("ndots timeout attempts"), (1, 5, 2));
         assert!(!parse("options rotate:x").rotate);
         let conf = parse("options rotate use-vc single-request-reopen edns0 unknown trust-ad no-aaaa inet6");
@@ -204,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn f129_a_search_list_of_any_length_is_used() {
+    fn f129_a_search_list_of_2_kb_and_32_domains_is_used() {
         let domains: Vec<String> = (0..32).map(|n| format!("{n}.{}.example", "x".repeat(50))).collect();
         assert_eq!(parse(&format!("search {}", domains.join(" "))).search, domains);
         assert_eq!(parse("search a\nsearch b c\n").search, ["b", "c"]);
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn f126_a_name_is_asked_for_as_it_stands_and_with_the_search_list() {
+    fn f126_names_are_tried_as_given_and_with_the_search_list() {
         let conf = parse("search a b\noptions ndots:2");
         assert_eq!(conf.candidates("dex"), ["dex.a", "dex.b", "dex"]);
         assert_eq!(conf.candidates("dex.auth"), ["dex.auth.a", "dex.auth.b", "dex.auth"]);

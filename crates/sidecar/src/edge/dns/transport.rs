@@ -1,4 +1,4 @@
-//! One query to one name server, over UDP or TCP, and the first answer to it that counts.
+//! Sends one query to one name server, over UDP or TCP, and returns the first valid answer.
 
 use std::fmt;
 use std::io;
@@ -12,23 +12,24 @@ use tokio::time::timeout;
 use super::message::{self, DomainName, Family, Query, Reply};
 use crate::edge::random;
 
-/// The largest datagram there is, in bytes. Some servers send more than the 1232 bytes that were announced.
+/// The largest UDP datagram, in bytes. Some servers send more than the 1232 bytes that the query
+/// announces.
 const LARGEST_DATAGRAM: usize = 65_535;
-/// How many datagrams are ignored until the server counts as one that sends nothing of use.
+/// After this many ignored datagrams the query fails as malformed.
 const MOST_IGNORED: usize = 1000;
 
-/// Why a server gave no answer that counts.
+/// Why a server gave no valid answer.
 #[derive(Debug)]
 pub(super) enum NoAnswer {
-    /// Nothing came in time; how long that was.
+    /// No valid answer within this time.
     TimedOut(Duration),
-    /// The system refused to send, or the connection broke.
-    Broken(io::Error),
-    /// What came was no answer to the query.
+    /// Sending failed, or the connection broke.
+    Io(io::Error),
+    /// The data received is not an answer to the query.
     Malformed,
-    /// The answer over UDP was truncated and had no address; why there is none over TCP.
+    /// The answer over UDP was truncated and had no address; TCP failed with this error.
     Truncated(Box<Self>),
-    /// It answered that it cannot.
+    /// The server reported a failure.
     Failed(message::Error),
 }
 
@@ -36,7 +37,7 @@ impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TimedOut(limit) => write!(f, "no answer within {}s", limit.as_secs()),
-            Self::Broken(error) => {
+            Self::Io(error) => {
                 let text = error.to_string();
                 f.write_str(&text.split(" (os error").next().unwrap_or_default().to_lowercase())
             }
@@ -47,30 +48,35 @@ impl fmt::Display for NoAnswer {
     }
 }
 
-/// How to ask a server.
+/// The form of a query to one server.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Manner {
-    /// How long each exchange with it may take.
+pub(super) struct QueryOptions {
+    /// The time limit for one query and its answer.
     pub(super) timeout: Duration,
-    /// Never over UDP.
+    /// Do not use UDP.
     pub(super) tcp_only: bool,
-    /// The AD bit.
+    /// Set the AD bit.
     pub(super) ad: bool,
-    /// It was silent before, so something on the way may not like the first form: UDP without EDNS, and TCP beside it.
+    /// Query over UDP without EDNS and over TCP at the same time. Used after a timeout, since a
+    /// middlebox may drop one of these forms.
     pub(super) fallback: bool,
 }
 
-/// Asks one server for one kind of address. Never gives [`Reply::Truncated`] or [`Reply::NotUnderstood`].
-pub(super) async fn ask(
+/// Queries one server for one address family. Never returns [`Reply::Truncated`] or
+/// [`Reply::NotUnderstood`].
+///
+/// # Errors
+/// Any variant of [`NoAnswer`].
+pub(super) async fn query_server(
     server: SocketAddr,
     name: &DomainName,
     family: Family,
-    manner: Manner,
+    options: QueryOptions,
 ) -> Result<Reply, NoAnswer> {
-    let mut edns = !manner.fallback;
+    let mut edns = !options.fallback;
     let reply = loop {
-        let query = Query::new(name, family, random::number(), edns, manner.ad).ok_or(NoAnswer::Malformed)?;
-        match query_once(server, &query, manner).await? {
+        let query = Query::new(name, family, random::u16(), edns, options.ad).ok_or(NoAnswer::Malformed)?;
+        match send_query(server, &query, options).await? {
             Reply::NotUnderstood(_) if edns => edns = false,
             reply => break reply,
         }
@@ -83,17 +89,19 @@ pub(super) async fn ask(
     }
 }
 
-/// TCP in boxes: it is the exception, and would otherwise make every look-up larger.
-async fn query_once(server: SocketAddr, query: &Query, manner: Manner) -> Result<Reply, NoAnswer> {
-    let over_tcp = || Box::pin(over_tcp(server, query, manner.timeout));
-    if manner.tcp_only {
+/// The TCP futures are boxed: they are rarely used and would make the future of every lookup
+/// larger.
+async fn send_query(server: SocketAddr, query: &Query, options: QueryOptions) -> Result<Reply, NoAnswer> {
+    let over_tcp = || Box::pin(over_tcp(server, query, options.timeout));
+    if options.tcp_only {
         return over_tcp().await;
     }
-    let over_udp = over_udp(server, query, manner.timeout);
-    let reply = if manner.fallback { Box::pin(either(over_udp, over_tcp())).await } else { over_udp.await };
+    let over_udp = over_udp(server, query, options.timeout);
+    let reply =
+        if options.fallback { Box::pin(first_success(over_udp, over_tcp())).await } else { over_udp.await };
     match reply {
-        // Nothing listens on the port, or a filter refuses it: DNS over TCP may be open all the same.
-        Err(NoAnswer::Broken(_)) if !manner.fallback => over_tcp().await,
+        // The UDP port is closed or filtered; TCP may still be open.
+        Err(NoAnswer::Io(_)) if !options.fallback => over_tcp().await,
         Ok(Reply::Truncated(addresses)) => match over_tcp().await {
             Err(why) if addresses.is_empty() => Err(NoAnswer::Truncated(Box::new(why))),
             Err(_) => Ok(Reply::Truncated(addresses)),
@@ -103,8 +111,8 @@ async fn query_once(server: SocketAddr, query: &Query, manner: Manner) -> Result
     }
 }
 
-/// The first of the two that succeeds, or the failure of the first.
-async fn either<T, E>(
+/// Runs both futures and returns the first success. If both fail, returns the error of `one`.
+async fn first_success<T, E>(
     one: impl Future<Output = Result<T, E>>,
     other: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
@@ -122,9 +130,10 @@ async fn either<T, E>(
     }
 }
 
-/// From a port of its own that the kernel draws, and only datagrams of the server itself are seen.
+/// Sends from a random port that the kernel chooses. The socket is connected, so only datagrams
+/// from the server arrive.
 async fn over_udp(server: SocketAddr, query: &Query, limit: Duration) -> Result<Reply, NoAnswer> {
-    let talk = async {
+    let round_trip = async {
         let any: SocketAddr = if server.is_ipv4() {
             (Ipv4Addr::UNSPECIFIED, 0).into()
         } else {
@@ -133,35 +142,35 @@ async fn over_udp(server: SocketAddr, query: &Query, limit: Duration) -> Result<
         let socket = UdpSocket::bind(any).await?;
         socket.connect(server).await?;
         socket.send(query.bytes()).await?;
-        // Only what is received is ever touched.
+        // Not zeroed: only the memory pages that a datagram fills are touched.
         let mut buffer = Vec::with_capacity(LARGEST_DATAGRAM);
         for _ in 0..MOST_IGNORED {
             buffer.clear();
             socket.recv_buf(&mut buffer).await?;
-            let reply = query.answered_by(&buffer);
+            let reply = query.parse_reply(&buffer);
             if reply.is_some() {
                 return Ok(reply);
             }
         }
         Ok(None)
     };
-    let reply = timeout(limit, talk).await.map_err(|_| NoAnswer::TimedOut(limit))?;
-    reply.map_err(NoAnswer::Broken)?.ok_or(NoAnswer::Malformed)
+    let reply = timeout(limit, round_trip).await.map_err(|_| NoAnswer::TimedOut(limit))?;
+    reply.map_err(NoAnswer::Io)?.ok_or(NoAnswer::Malformed)
 }
 
-/// With the length in front (RFC 1035 §4.2.2).
+/// Over TCP a message is preceded by its length (RFC 1035 §4.2.2).
 async fn over_tcp(server: SocketAddr, query: &Query, limit: Duration) -> Result<Reply, NoAnswer> {
-    let talk = async {
+    let round_trip = async {
         let mut stream = TcpStream::connect(server).await?;
         let length = u16::try_from(query.bytes().len()).unwrap_or(u16::MAX).to_be_bytes();
         stream.write_all(&[&length, query.bytes()].concat()).await?;
         let length = usize::from(stream.read_u16().await?);
         let mut answer = Vec::new();
-        // Grows with what comes rather than with what was announced.
+        // The buffer grows with the data received, not with the length announced.
         stream.take(length as u64).read_to_end(&mut answer).await?;
         Ok(Some(answer).filter(|answer| answer.len() == length))
     };
-    let answer = timeout(limit, talk).await.map_err(|_| NoAnswer::TimedOut(limit))?;
-    let answer = answer.map_err(NoAnswer::Broken)?.ok_or(NoAnswer::Malformed)?;
-    query.answered_by(&answer).ok_or(NoAnswer::Malformed)
+    let answer = timeout(limit, round_trip).await.map_err(|_| NoAnswer::TimedOut(limit))?;
+    let answer = answer.map_err(NoAnswer::Io)?.ok_or(NoAnswer::Malformed)?;
+    query.parse_reply(&answer).ok_or(NoAnswer::Malformed)
 }

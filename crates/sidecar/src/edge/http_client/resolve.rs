@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use dexsidecar_core::endpoint_url::is_localhost;
 use dexsidecar_core::failure::{Code, Failure, plain};
 
-use super::super::dns::{self, Found, KnownBy};
+use super::super::dns::{self, AnsweredBy, Found};
 use super::{Progress, Step};
 
 /// How the addresses of a host are known.
@@ -17,7 +17,7 @@ pub enum Origin {
     /// A name of this machine (RFC 6761 §6.3).
     Localhost,
     /// A look-up.
-    LookUp(KnownBy),
+    LookUp(AnsweredBy),
 }
 
 /// All addresses of a host, at least one, in the order in which to try them.
