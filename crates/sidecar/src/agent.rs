@@ -182,7 +182,7 @@ impl<E: TokenEndpoint> Agent<E> {
     /// Reports what will be wrong with the output before there is a token to write (F71).
     async fn try_output(&self) {
         let output = self.output.clone();
-        let trying = aside(Abandoned::Left, move || output_file::try_output(&output));
+        let trying = aside(Abandoned::Left, move || output_file::check_writable(&output));
         if let Ok(Ok(Err(failure))) = tokio::time::timeout(OUTPUT_TRIAL, trying).await {
             self.output_not_writable(&failure);
         }
@@ -361,7 +361,7 @@ impl<E: TokenEndpoint> Agent<E> {
         {
             return;
         }
-        if input_file::is_left_behind(path) && first(&mut self.once.rotation_invisible) {
+        if input_file::is_unlinked(path) && first(&mut self.once.rotation_invisible) {
             let fix = &"mount the directory of its volume, without subPath";
             self.reporter.emit(&Event::SubjectTokenRotationInvisible { file: &path.display(), fix });
         }

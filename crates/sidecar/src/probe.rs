@@ -44,7 +44,7 @@ fn judge_file(file: &Path, min_ttl: Duration, clock: &Clock) -> (bool, String) {
 /// Judges the content of a file now.
 #[must_use]
 pub fn judge(file: &Path, content: &Secret, min_ttl: Duration, clock: &Clock) -> TokenFileState {
-    TokenFileState::of_file(content, input_file::written(file), min_ttl, clock.now())
+    TokenFileState::of_file(content, input_file::modified_at(file), min_ttl, clock.now())
 }
 
 /// Polls until every file holds a valid token. `waiting` is called at each poll that finds one invalid, with the sentences

@@ -112,7 +112,7 @@ impl Reporter {
         let file = &path.display();
         match written.method {
             Method::Replaced => {}
-            Method::ReplacedLink => self.log.emit(&Event::SymlinkReplaced { file }),
+            Method::ReplacedSymlink => self.log.emit(&Event::SymlinkReplaced { file }),
             Method::InPlace => {
                 let fix = &"mount the directory instead of the file, without subPath";
                 self.once(&Event::OutputInPlace { file, error: None, fix });

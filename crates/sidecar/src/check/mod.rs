@@ -210,7 +210,7 @@ async fn discovery(config: &Config, endpoint: &HttpEndpoint) -> Found {
 
 fn output(config: &Config, clock: &Clock) -> Result<Found, Failure> {
     let Some(output) = &config.output else { return Ok(("none".to_owned(), vec![])) };
-    let in_place = output_file::try_output(output)?;
+    let in_place = output_file::check_writable(output)?;
     let now = match output_file::read(output) {
         Some(token) => probe::judge(&output.path, &token, Duration::ZERO, clock).to_string(),
         None => "is writable".to_owned(),

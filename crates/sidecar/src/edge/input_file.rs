@@ -1,5 +1,5 @@
-//! Files that are read: the subject token, values of form fields. Only regular ones, never more than a bound, never
-//! waiting for a FIFO.
+//! Reads input files: the subject token, form field values, CA files. Only regular files are read,
+//! up to a size limit. Opening a FIFO does not block.
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
@@ -12,25 +12,27 @@ use dexsidecar_core::time::UnixTime;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-/// Why a file's content is not to be had.
+/// Why a file cannot be read.
 #[derive(Debug)]
 pub enum Unreadable {
-    /// Nothing is there.
+    /// The file does not exist.
     Missing,
-    /// It is a folder, a FIFO, a socket or a device.
+    /// The path is a directory, a FIFO, a socket or a device.
     NotAFile,
-    /// It is larger than the bound.
+    /// The file is larger than the size limit.
     TooLarge,
-    /// This process may not read it. Says who we are and who may.
+    /// Permission denied. The text has the uid and gid of this process, and the owner and mode of
+    /// the file.
     NotPermitted(String),
-    /// Anything else.
+    /// Any other error.
     Failed(io::Error),
 }
 
 impl Unreadable {
-    /// Whether it may be otherwise in a moment: the kubelet swaps a link that stands in the path.
+    /// Whether a retry after some milliseconds may succeed: the kubelet replaces a symbolic link in
+    /// the path.
     #[must_use]
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Missing => true,
             Self::Failed(error) => Errno::from_io_error(error) == Some(Errno::LOOP),
@@ -42,19 +44,19 @@ impl Unreadable {
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => f.write_str("it does not exist"),
-            Self::NotAFile => f.write_str("it is not a regular file"),
-            Self::TooLarge => f.write_str("it is too large"),
-            Self::NotPermitted(who) => write!(f, "permission denied ({who})"),
+            Self::Missing => f.write_str("no such file"),
+            Self::NotAFile => f.write_str("not a regular file"),
+            Self::TooLarge => f.write_str("too large"),
+            Self::NotPermitted(access) => write!(f, "permission denied ({access})"),
             Self::Failed(error) => write!(f, "{error}"),
         }
     }
 }
 
-/// Reads a whole file of at most `largest` bytes.
+/// Reads a file of at most `largest` bytes.
 ///
 /// # Errors
-/// Why not.
+/// Any variant of [`Unreadable`].
 pub fn read(path: &Path, largest: usize) -> Result<Vec<u8>, Unreadable> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = OpenOptions::new()
@@ -65,65 +67,70 @@ pub fn read(path: &Path, largest: usize) -> Result<Vec<u8>, Unreadable> {
     read_open(file, largest)
 }
 
-/// The same of a file that is open already.
+/// Reads an open file of at most `largest` bytes.
 ///
 /// # Errors
-/// Why not.
+/// [`Unreadable::NotAFile`], [`Unreadable::TooLarge`], [`Unreadable::Failed`].
 pub fn read_open(file: File, largest: usize) -> Result<Vec<u8>, Unreadable> {
     let metadata = file.metadata().map_err(Unreadable::Failed)?;
     if !metadata.is_file() {
         return Err(Unreadable::NotAFile);
     }
-    let bound = u64::try_from(largest).unwrap_or(u64::MAX).saturating_add(1);
-    // Room for all of it at once, so that the content never moves and leaves a copy behind.
-    let mut content = Vec::with_capacity(usize::try_from(metadata.len().min(bound)).unwrap_or(largest) + 1);
-    file.take(bound).read_to_end(&mut content).map_err(Unreadable::Failed)?;
+    // One byte more than allowed, to detect a larger file.
+    let limit = u64::try_from(largest).unwrap_or(u64::MAX).saturating_add(1);
+    // Allocated once: a growing vector would leave copies of the content in freed memory.
+    let mut content = Vec::with_capacity(usize::try_from(metadata.len().min(limit)).unwrap_or(largest) + 1);
+    file.take(limit).read_to_end(&mut content).map_err(Unreadable::Failed)?;
     if content.len() > largest { Err(Unreadable::TooLarge) } else { Ok(content) }
 }
 
 fn unreadable(path: &Path, error: io::Error) -> Unreadable {
     match error.kind() {
         io::ErrorKind::NotFound => Unreadable::Missing,
-        io::ErrorKind::PermissionDenied => Unreadable::NotPermitted(who_may(path)),
-        // What a socket answers to being opened.
+        io::ErrorKind::PermissionDenied => Unreadable::NotPermitted(describe_access(path)),
+        // The error of opening a socket.
         _ if Errno::from_io_error(&error) == Some(Errno::NXIO) => Unreadable::NotAFile,
         _ => Unreadable::Failed(error),
     }
 }
 
-/// Who this process is and what the file's permissions say.
-fn who_may(path: &Path) -> String {
-    let us = format!(
-        "this process is {}:{}",
-        rustix::process::geteuid().as_raw(),
-        rustix::process::getegid().as_raw()
-    );
+/// The effective uid and gid of this process, for messages.
+pub(super) fn identity() -> String {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    format!("this process runs as {}:{}", uid.as_raw(), gid.as_raw())
+}
+
+/// Describes the identity of this process, and the owner and mode of the file.
+fn describe_access(path: &Path) -> String {
     match std::fs::metadata(path) {
-        Ok(file) => format!("{us}, the file {}:{} {:04o}", file.uid(), file.gid(), file.mode() & 0o7777),
-        Err(_) => us,
+        Ok(file) => {
+            let mode = file.mode() & 0o7777;
+            format!("{}; file owner {}:{}, mode {mode:04o}", identity(), file.uid(), file.gid())
+        }
+        Err(_) => identity(),
     }
 }
 
-/// When it was written, by the wall clock of then.
+/// When the file was last modified, by the wall clock at that time. `None` if the file is missing.
 #[must_use]
-pub fn written(path: &Path) -> Option<UnixTime> {
-    let written = std::fs::metadata(path).ok()?.mtime();
-    Some(UnixTime::from_secs(u64::try_from(written).unwrap_or_default()))
+pub fn modified_at(path: &Path) -> Option<UnixTime> {
+    let modified = std::fs::metadata(path).ok()?.mtime();
+    Some(UnixTime::from_secs(u64::try_from(modified).unwrap_or_default()))
 }
 
-/// Whether it was removed, and is seen only because it is mounted by itself.
+/// Whether the file was removed and is visible only as a mount point (subPath).
 #[must_use]
-pub fn is_left_behind(path: &Path) -> bool {
+pub fn is_unlinked(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.nlink() == 0)
 }
 
-/// A number that changes when the file does, without reading it; zero while it is not there.
+/// A number that changes when the file changes, without reading it. 0 if the file is missing.
 #[must_use]
 pub fn fingerprint(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |file| fingerprint_of(&file))
 }
 
-/// The same of a file that is known already.
+/// The [`fingerprint`] of a file with this metadata.
 #[must_use]
 pub fn fingerprint_of(file: &Metadata) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -137,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_files_and_nothing_else() {
+    fn only_regular_files_within_the_limit_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         assert!(matches!(read(&path, 9), Err(Unreadable::Missing)));
@@ -149,14 +156,14 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         assert!(matches!(read(&fifo, 9), Err(Unreadable::NotAFile)));
         let socket = dir.path().join("socket");
-        let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         assert!(matches!(read(&socket, 9), Err(Unreadable::NotAFile)));
-        // A device would never end.
+        // Reading this device would not end.
         assert!(matches!(read(Path::new("/dev/zero"), 9), Err(Unreadable::NotAFile)));
     }
 
     #[test]
-    fn a_fingerprint_follows_the_file() {
+    fn the_fingerprint_changes_with_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         assert_eq!(fingerprint(&path), 0);

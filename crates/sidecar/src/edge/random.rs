@@ -17,7 +17,7 @@ pub fn jitter() -> Jitter {
 
 /// A name nobody can guess: 128 bits in hexadecimal.
 #[must_use]
-pub fn name() -> String {
+pub fn hex_u128() -> String {
     format!("{:032x}", u128::from_le_bytes(bytes()))
 }
 
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn f116_no_two_draws_are_the_same() {
-        let names: std::collections::BTreeSet<_> = (0..1_000).map(|_| name()).collect();
+        let names: std::collections::BTreeSet<_> = (0..1_000).map(|_| hex_u128()).collect();
         assert_eq!(names.len(), 1_000);
         let hour = std::time::Duration::from_secs(3_600);
         let jitters: std::collections::BTreeSet<_> = (0..1_000).map(|_| jitter().share_of(hour)).collect();

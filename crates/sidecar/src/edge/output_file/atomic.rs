@@ -1,5 +1,5 @@
-//! Replacing the token file: a temporary file beside it (random name, `O_EXCL`, mode before content), flush, close,
-//! rename, flush of the directory.
+//! Replaces the token file atomically: create a temporary file in the same directory (random name,
+//! `O_EXCL`), set its permissions, write, flush and close it, rename it, flush the directory.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -11,152 +11,159 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::super::random;
-use super::permissions::permit;
-use super::{Refused, Shortfall, Target, uninterrupted};
+use super::permissions::set_permissions;
+use super::{Shortfall, SyscallError, Target, retry_interrupted};
 
-/// Temporary files begin with this, so that those of killed processes can be found.
-pub(super) const TEMPORARY: &str = ".dexsidecar-";
-/// A temporary file of this age belongs to no running process, in seconds.
+/// The prefix of temporary files, by which those of killed processes are found.
+pub(super) const TEMP_PREFIX: &str = ".dexsidecar-";
+/// A temporary file older than this is taken as left by a killed process, in seconds.
 const ORPHAN_AGE: i64 = 60;
 
-/// Why a file was not replaced.
+/// Why the token file was not replaced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum NotReplaced {
-    /// The file is a mount point, as subPath makes it.
-    Mounted(Refused),
-    /// The volume cannot rename any file.
-    CannotRename(Refused),
-    /// Anything else.
-    Refused(Refused),
+    /// The token file is a mount point (subPath).
+    MountPoint(SyscallError),
+    /// The volume does not support rename.
+    RenameUnsupported(SyscallError),
+    /// Any other error.
+    Other(SyscallError),
 }
 
-/// Replaces the file.
+/// Replaces the token file.
 ///
 /// # Errors
-/// Why it was not replaced; no temporary file is left, unless it cannot be removed.
+/// Any variant of [`NotReplaced`]. The temporary file is removed, if possible.
 pub(super) fn replace(target: &Target<'_>, token: &Secret) -> Result<Vec<Shortfall>, NotReplaced> {
-    let (temporary, file) =
-        Temporary::create(&target.directory).map_err(|refused| not_replaced(target, refused))?;
-    let mut shortfalls = fill(target, file, token).map_err(|refused| not_replaced(target, refused))?;
+    let (temporary, file) = TempFile::create(&target.directory).map_err(|error| classify(target, error))?;
+    let mut shortfalls = complete(target, file, token).map_err(|error| classify(target, error))?;
     match temporary.rename(target.name) {
         Ok(()) => {}
-        // EPERM is also how one file refuses to be replaced: another uid's in a sticky directory, or an immutable one.
-        Err(refused) if refused.errno == Errno::PERM && temporary.can_be_renamed().is_ok() => {
-            return Err(not_replaced(target, refused));
+        // EPERM may also concern this file only: it is immutable, or another uid's in a sticky
+        // directory.
+        Err(error) if error.errno == Errno::PERM && temporary.can_be_renamed().is_ok() => {
+            return Err(classify(target, error));
         }
-        Err(refused) if is_no_rename(refused) => return Err(NotReplaced::CannotRename(refused)),
-        Err(refused) => return Err(not_replaced(target, refused)),
+        Err(error) if is_rename_unsupported(error) => return Err(NotReplaced::RenameUnsupported(error)),
+        Err(error) => return Err(classify(target, error)),
     }
-    temporary.forget();
-    // The rename must outlive a power failure. Some file systems cannot flush a directory.
-    match uninterrupted(|| rustix::fs::fsync(&target.directory)).map_err(Refused::by("fsync")) {
+    temporary.keep();
+    // Makes the rename survive a power failure. Some file systems cannot flush a directory.
+    match retry_interrupted(|| rustix::fs::fsync(&target.directory)).map_err(SyscallError::of("fsync")) {
         Ok(()) => {}
-        Err(refused) if matches!(refused.errno, Errno::IO | Errno::NOSPC | Errno::DQUOT) => {
-            return Err(NotReplaced::Refused(refused));
+        Err(error) if matches!(error.errno, Errno::IO | Errno::NOSPC | Errno::DQUOT) => {
+            return Err(NotReplaced::Other(error));
         }
-        Err(refused) => shortfalls.push(Shortfall::DirectoryFlush(refused)),
+        Err(error) => shortfalls.push(Shortfall::DirectoryFlush(error)),
     }
     Ok(shortfalls)
 }
 
-/// Proves that a temporary file can be made, gets its permissions and can be renamed. It is removed again.
+/// Checks that a temporary file can be created, gets its permissions and can be renamed. Removes it
+/// again.
 ///
 /// # Errors
-/// Why not.
-pub(super) fn can_replace(target: &Target<'_>) -> Result<(), NotReplaced> {
-    let refused = |refused| not_replaced(target, refused);
-    let (temporary, file) = Temporary::create(&target.directory).map_err(refused)?;
-    let permitted = permit(target, &file);
+/// Any variant of [`NotReplaced`].
+pub(super) fn check_replace(target: &Target<'_>) -> Result<(), NotReplaced> {
+    let classified = |error| classify(target, error);
+    let (temporary, file) = TempFile::create(&target.directory).map_err(classified)?;
+    let permitted = set_permissions(target, &file);
     drop(file);
-    permitted.map_err(refused)?;
+    permitted.map_err(classified)?;
     let renamed = temporary.can_be_renamed();
-    temporary.remove().map_err(refused)?;
+    temporary.remove().map_err(classified)?;
     match renamed {
-        Err(refused) if is_no_rename(refused) => Err(NotReplaced::CannotRename(refused)),
-        Err(other) => Err(refused(other)),
+        Err(error) if is_rename_unsupported(error) => Err(NotReplaced::RenameUnsupported(error)),
+        Err(error) => Err(classified(error)),
         Ok(()) => Ok(()),
     }
 }
 
-/// Whether this is how a volume without rename answers, given that no single file is at fault.
-fn is_no_rename(refused: Refused) -> bool {
-    refused.call == "renameat"
-        && matches!(refused.errno, Errno::NOSYS | Errno::NOTSUP | Errno::PERM | Errno::XDEV | Errno::INVAL)
+/// Whether this error means that the volume does not support rename. The caller has ruled out a
+/// single file as the cause.
+fn is_rename_unsupported(error: SyscallError) -> bool {
+    error.call == "renameat"
+        && matches!(error.errno, Errno::NOSYS | Errno::NOTSUP | Errno::PERM | Errno::XDEV | Errno::INVAL)
 }
 
-/// A file that is mounted by itself refuses to be renamed over; or its directory, which is the image's, cannot be
-/// written to at all.
-fn not_replaced(target: &Target<'_>, refused: Refused) -> NotReplaced {
-    let mounted = match refused.errno {
-        Errno::BUSY => refused.call == "renameat",
+/// Distinguishes a token file that is a mount point from other causes. Rename over a mount point
+/// fails with EBUSY; or the directory, which belongs to the image, is not writable at all.
+fn classify(target: &Target<'_>, error: SyscallError) -> NotReplaced {
+    let mounted = match error.errno {
+        Errno::BUSY => error.call == "renameat",
         Errno::ROFS | Errno::ACCESS | Errno::PERM => target.is_mount_point(),
         _ => false,
     };
-    if mounted { NotReplaced::Mounted(refused) } else { NotReplaced::Refused(refused) }
+    if mounted { NotReplaced::MountPoint(error) } else { NotReplaced::Other(error) }
 }
 
-/// Writes a new file: permissions, content, flush, close. It is closed before it is renamed, since some volumes
-/// (gcsfuse, rclone) upload it only then, and report only then that they could not.
-pub(super) fn fill(target: &Target<'_>, file: OwnedFd, token: &Secret) -> Result<Vec<Shortfall>, Refused> {
-    let mut shortfalls: Vec<_> = permit(target, &file)?.into_iter().collect();
+/// Completes a new file: permissions, content, flush, close. The file is closed before its rename,
+/// because some volumes (gcsfuse, rclone) upload it on close and report errors only then.
+pub(super) fn complete(
+    target: &Target<'_>,
+    file: OwnedFd,
+    token: &Secret,
+) -> Result<Vec<Shortfall>, SyscallError> {
+    let mut shortfalls: Vec<_> = set_permissions(target, &file)?.into_iter().collect();
     write_all(&file, token)?;
     shortfalls.extend(flush(&file)?);
     close(file)?;
     Ok(shortfalls)
 }
 
-/// Writes the whole token at the descriptor's position.
-pub(super) fn write_all(file: &OwnedFd, token: &Secret) -> Result<(), Refused> {
+/// Writes the token at the current position of the descriptor.
+pub(super) fn write_all(file: &OwnedFd, token: &Secret) -> Result<(), SyscallError> {
     let mut rest = token.expose().as_bytes();
     while !rest.is_empty() {
         match rustix::io::write(file, rest) {
-            Ok(0) => return Err(Refused { call: "write", errno: Errno::IO }),
+            Ok(0) => return Err(SyscallError { call: "write", errno: Errno::IO }),
             Ok(written) => rest = rest.get(written..).unwrap_or_default(),
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(Refused { call: "write", errno }),
+            Err(errno) => return Err(SyscallError { call: "write", errno }),
         }
     }
     Ok(())
 }
 
-/// Flushes a file. A volume that cannot do that at all (EROFS is fsync's word for a file that it does not apply to)
-/// gets the token all the same.
-pub(super) fn flush(file: &OwnedFd) -> Result<Option<Shortfall>, Refused> {
-    match uninterrupted(|| rustix::fs::fsync(file)).map_err(Refused::by("fsync")) {
+/// Flushes a file. A volume without fsync is accepted: the result is a shortfall. EROFS from fsync
+/// means that fsync does not apply to this file (fsync(2)).
+pub(super) fn flush(file: &OwnedFd) -> Result<Option<Shortfall>, SyscallError> {
+    match retry_interrupted(|| rustix::fs::fsync(file)).map_err(SyscallError::of("fsync")) {
         Ok(()) => Ok(None),
-        Err(refused) if refused.is_unsupported() || refused.errno == Errno::ROFS => {
-            Ok(Some(Shortfall::FileFlush(refused)))
+        Err(error) if error.is_unsupported() || error.errno == Errno::ROFS => {
+            Ok(Some(Shortfall::FileFlush(error)))
         }
-        Err(refused) => Err(refused),
+        Err(error) => Err(error),
     }
 }
 
-/// Closes a file. Only errors that mean a lost content count: what was flushed is safe whatever close answers.
-pub(super) fn close(file: OwnedFd) -> Result<(), Refused> {
+/// Closes a file. Only errors that mean lost content count: flushed content is safe after any other
+/// error.
+pub(super) fn close(file: OwnedFd) -> Result<(), SyscallError> {
     match nix::unistd::close(file).map_err(|errno| Errno::from_raw_os_error(errno as i32)) {
         Err(errno @ (Errno::IO | Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::REMOTEIO)) => {
-            Err(Refused { call: "close", errno })
+            Err(SyscallError { call: "close", errno })
         }
         _ => Ok(()),
     }
 }
 
-/// A temporary file, which is removed when it is dropped.
-struct Temporary<'a> {
+/// A temporary file. Dropping it removes the file.
+struct TempFile<'a> {
     directory: &'a OwnedFd,
     name: Option<String>,
 }
 
-impl<'a> Temporary<'a> {
-    /// A new file that nobody else can have opened, and nobody else can read yet.
-    fn create(directory: &'a OwnedFd) -> Result<(Self, OwnedFd), Refused> {
+impl<'a> TempFile<'a> {
+    /// Creates a file that no other process has open and no other uid can read.
+    fn create(directory: &'a OwnedFd) -> Result<(Self, OwnedFd), SyscallError> {
         let mut attempts = 3;
         loop {
             let name = random_name();
             match create_new(directory, name.as_ref()) {
                 Ok(file) => return Ok((Self { directory, name: Some(name) }, file)),
-                Err(Refused { errno: Errno::EXIST | Errno::INTR, .. }) if attempts > 0 => attempts -= 1,
-                Err(refused) => return Err(refused),
+                Err(SyscallError { errno: Errno::EXIST | Errno::INTR, .. }) if attempts > 0 => attempts -= 1,
+                Err(error) => return Err(error),
             }
         }
     }
@@ -165,58 +172,58 @@ impl<'a> Temporary<'a> {
         self.name.as_deref().unwrap_or_default()
     }
 
-    fn rename(&self, to: &OsStr) -> Result<(), Refused> {
-        uninterrupted(|| rustix::fs::renameat(self.directory, self.name(), self.directory, to))
-            .map_err(Refused::by("renameat"))
+    fn rename(&self, to: &OsStr) -> Result<(), SyscallError> {
+        retry_interrupted(|| rustix::fs::renameat(self.directory, self.name(), self.directory, to))
+            .map_err(SyscallError::of("renameat"))
     }
 
-    /// Renames it to another temporary name and back.
-    fn can_be_renamed(&self) -> Result<(), Refused> {
+    /// Renames the file to another temporary name and back.
+    fn can_be_renamed(&self) -> Result<(), SyscallError> {
         let other = Self { directory: self.directory, name: Some(random_name()) };
         self.rename(other.name().as_ref())?;
         other.rename(self.name().as_ref())?;
-        other.forget();
+        other.keep();
         Ok(())
     }
 
-    /// It has become the token file.
-    fn forget(mut self) {
+    /// Keeps the file: it is the token file now, or has another name.
+    fn keep(mut self) {
         self.name = None;
     }
 
-    fn remove(mut self) -> Result<(), Refused> {
+    fn remove(mut self) -> Result<(), SyscallError> {
         let name = self.name.take().unwrap_or_default();
-        rustix::fs::unlinkat(self.directory, name, AtFlags::empty()).map_err(Refused::by("unlinkat"))
+        rustix::fs::unlinkat(self.directory, name, AtFlags::empty()).map_err(SyscallError::of("unlinkat"))
     }
 }
 
-impl Drop for Temporary<'_> {
+impl Drop for TempFile<'_> {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
-            // One that cannot be removed is swept by a later write.
+            // If this fails, a later write removes the file as an orphan.
             let _ = rustix::fs::unlinkat(self.directory, name, AtFlags::empty());
         }
     }
 }
 
 fn random_name() -> String {
-    format!("{TEMPORARY}{}", random::name())
+    format!("{TEMP_PREFIX}{}", random::hex_u128())
 }
 
-/// Creates a file that must not exist yet, for this uid alone.
-pub(super) fn create_new(directory: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Refused> {
+/// Creates a file that must not exist yet, with mode 0600.
+pub(super) fn create_new(directory: &OwnedFd, name: &OsStr) -> Result<OwnedFd, SyscallError> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(directory, name, flags, Mode::from(0o600)).map_err(Refused::by("openat"))
+    rustix::fs::openat(directory, name, flags, Mode::from(0o600)).map_err(SyscallError::of("openat"))
 }
 
-/// Removes the temporary files that killed processes of this uid left.
-pub(super) fn sweep(directory: &OwnedFd) {
+/// Removes temporary files that killed processes of this uid left.
+pub(super) fn remove_orphans(directory: &OwnedFd) {
     let Ok(entries) = Dir::read_from(directory) else { return };
     let uid = rustix::process::geteuid().as_raw();
     let Timespec { tv_sec: now, .. } = clock_gettime(ClockId::Realtime);
     for entry in entries.filter_map(Result::ok) {
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if !name.as_bytes().starts_with(TEMPORARY.as_bytes()) {
+        if !name.as_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
             continue;
         }
         let orphan = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {

@@ -1,4 +1,4 @@
-//! Writing the token file in place, for a file or a volume that does not allow a rename.
+//! Writes the token file in place, for a mount point or a volume without rename.
 
 use std::os::fd::OwnedFd;
 
@@ -6,100 +6,102 @@ use dexsidecar_core::secret::Secret;
 use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::atomic::{close, create_new, fill, flush, write_all};
-use super::permissions::permit;
-use super::{Refused, Shortfall, Target, uninterrupted};
+use super::atomic::{close, complete, create_new, flush, write_all};
+use super::permissions::set_permissions;
+use super::{Shortfall, SyscallError, Target, retry_interrupted};
 
 /// Overwrites the file, or creates it.
 ///
 /// # Errors
-/// A file that was created and not completed is removed again; one that existed may hold a mixture.
-pub(super) fn write(target: &Target<'_>, token: &Secret) -> Result<Vec<Shortfall>, Refused> {
-    let gone = Err(Refused { call: "openat", errno: Errno::NOENT });
+/// The system call that failed. A file that was created and not completed is removed; an existing
+/// file may hold a mixture of both tokens.
+pub(super) fn write(target: &Target<'_>, token: &Secret) -> Result<Vec<Shortfall>, SyscallError> {
+    let gone = Err(SyscallError { call: "openat", errno: Errno::NOENT });
     let overwritten = if target.stat().is_some() { overwrite(target, token) } else { gone };
     match overwritten {
-        // It was not there, or has just been removed.
-        Err(Refused { call: "openat", errno: Errno::NOENT }) => match create(target, token) {
-            // It has just appeared.
-            Err(Refused { call: "openat", errno: Errno::EXIST }) => overwrite(target, token),
+        // The file did not exist, or was removed meanwhile.
+        Err(SyscallError { call: "openat", errno: Errno::NOENT }) => match create(target, token) {
+            // Another process created it meanwhile.
+            Err(SyscallError { call: "openat", errno: Errno::EXIST }) => overwrite(target, token),
             done => done,
         },
         done => done,
     }
 }
 
-/// Proves that the file can be opened for writing, and leaves its mode as it is.
+/// Checks that the file can be opened for writing, and keeps its mode.
 ///
 /// # Errors
-/// Why it cannot.
-pub(super) fn can_write(target: &Target<'_>) -> Result<(), Refused> {
+/// The system call that failed.
+pub(super) fn check_write(target: &Target<'_>) -> Result<(), SyscallError> {
     let before = target.stat().map(|stat| Mode::from_raw_mode(stat.st_mode));
     let file = open_for_writing(target)?;
-    let now = rustix::fs::fstat(&file).map_err(Refused::by("fstat"))?;
+    let now = rustix::fs::fstat(&file).map_err(SyscallError::of("fstat"))?;
     if let Some(before) = before.filter(|before| *before != Mode::from_raw_mode(now.st_mode)) {
-        rustix::fs::fchmod(&file, before).map_err(Refused::by("fchmod"))?;
+        rustix::fs::fchmod(&file, before).map_err(SyscallError::of("fchmod"))?;
     }
     Ok(())
 }
 
-fn create(target: &Target<'_>, token: &Secret) -> Result<Vec<Shortfall>, Refused> {
+fn create(target: &Target<'_>, token: &Secret) -> Result<Vec<Shortfall>, SyscallError> {
     let file = create_new(&target.directory, target.name)?;
-    fill(target, file, token).inspect_err(|_| {
+    complete(target, file, token).inspect_err(|_| {
         // Readers must see no file rather than a partial token.
         let _ = rustix::fs::unlinkat(&target.directory, target.name, AtFlags::empty());
     })
 }
 
-/// One write over the old content, and a cut behind it.
-fn overwrite(target: &Target<'_>, token: &Secret) -> Result<Vec<Shortfall>, Refused> {
+/// Writes over the old content, then truncates the file to the new length.
+fn overwrite(target: &Target<'_>, token: &Secret) -> Result<Vec<Shortfall>, SyscallError> {
     let file = match open_for_writing(target) {
-        // Some volumes (mountpoint-s3) take a new content only for a file that is emptied when it is opened.
-        Err(refused) if refused.errno == Errno::PERM => open(target, OFlags::TRUNC).map_err(|_| refused)?,
+        // Some volumes (mountpoint-s3) accept new content only in a file opened with O_TRUNC.
+        Err(error) if error.errno == Errno::PERM => open(target, OFlags::TRUNC).map_err(|_| error)?,
         opened => opened?,
     };
-    let mut shortfalls: Vec<_> = permit(target, &file)?.into_iter().collect();
+    let mut shortfalls: Vec<_> = set_permissions(target, &file)?.into_iter().collect();
     let length = token.expose().len() as u64;
-    // A full volume is noticed while the old content still stands. Not every file system can be asked.
+    // Detects a full volume before the old content is overwritten. Not every file system supports
+    // it.
     if let Err(errno @ (Errno::NOSPC | Errno::DQUOT)) =
         rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, length)
     {
-        return Err(Refused { call: "fallocate", errno });
+        return Err(SyscallError { call: "fallocate", errno });
     }
     write_all(&file, token)?;
-    let file = match cut(&file, length) {
+    let file = match truncate(&file, length) {
         Ok(()) => file,
-        Err(refused) if refused.is_unsupported() => {
-            let emptied = open(target, OFlags::TRUNC).map_err(|_| refused)?;
+        Err(error) if error.is_unsupported() => {
+            let emptied = open(target, OFlags::TRUNC).map_err(|_| error)?;
             write_all(&emptied, token)?;
             emptied
         }
-        Err(refused) => return Err(refused),
+        Err(error) => return Err(error),
     };
     shortfalls.extend(flush(&file)?);
     close(file)?;
     Ok(shortfalls)
 }
 
-/// Cuts off what a longer token left.
-fn cut(file: &OwnedFd, length: u64) -> Result<(), Refused> {
-    let size = rustix::fs::fstat(file).map_err(Refused::by("fstat"))?.st_size;
+/// Truncates the file, in case the old token was longer.
+fn truncate(file: &OwnedFd, length: u64) -> Result<(), SyscallError> {
+    let size = rustix::fs::fstat(file).map_err(SyscallError::of("fstat"))?.st_size;
     if u64::try_from(size).is_ok_and(|size| size == length) {
         return Ok(());
     }
-    uninterrupted(|| rustix::fs::ftruncate(file, length)).map_err(Refused::by("ftruncate"))
+    retry_interrupted(|| rustix::fs::ftruncate(file, length)).map_err(SyscallError::of("ftruncate"))
 }
 
-/// Opens the file for writing. A mode that forbids the owner to write, as 0400 does, is opened up for the moment:
-/// [`permit`] sets it again before anything is written.
-fn open_for_writing(target: &Target<'_>) -> Result<OwnedFd, Refused> {
+/// Opens the file for writing. If its mode denies the owner write access, as 0400 does, write
+/// access is added first; [`set_permissions`] sets the mode again before anything is written.
+fn open_for_writing(target: &Target<'_>) -> Result<OwnedFd, SyscallError> {
     match open(target, OFlags::empty()) {
-        Err(refused) if refused.errno == Errno::ACCESS => with_owner_write(target).ok_or(refused),
+        Err(error) if error.errno == Errno::ACCESS => open_with_owner_write(target).ok_or(error),
         opened => opened,
     }
 }
 
-fn with_owner_write(target: &Target<'_>) -> Option<OwnedFd> {
-    // Through a descriptor, so that no link that appears meanwhile is followed.
+fn open_with_owner_write(target: &Target<'_>) -> Option<OwnedFd> {
+    // Through a descriptor, so that a symbolic link created meanwhile is not followed.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let reading = rustix::fs::openat(&target.directory, target.name, flags, Mode::empty()).ok()?;
     let stat = rustix::fs::fstat(&reading).ok()?;
@@ -115,13 +117,13 @@ fn with_owner_write(target: &Target<'_>) -> Option<OwnedFd> {
         .ok()
 }
 
-fn open(target: &Target<'_>, more: OFlags) -> Result<OwnedFd, Refused> {
+fn open(target: &Target<'_>, more: OFlags) -> Result<OwnedFd, SyscallError> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | more;
     let file = rustix::fs::openat(&target.directory, target.name, flags, Mode::empty())
-        .map_err(Refused::by("openat"))?;
-    // A device or a pipe would swallow the token.
-    match FileType::from_raw_mode(rustix::fs::fstat(&file).map_err(Refused::by("fstat"))?.st_mode) {
+        .map_err(SyscallError::of("openat"))?;
+    // Writing to a device or a pipe would lose the token.
+    match FileType::from_raw_mode(rustix::fs::fstat(&file).map_err(SyscallError::of("fstat"))?.st_mode) {
         FileType::RegularFile => Ok(file),
-        _ => Err(Refused { call: "openat", errno: Errno::NXIO }),
+        _ => Err(SyscallError { call: "openat", errno: Errno::NXIO }),
     }
 }

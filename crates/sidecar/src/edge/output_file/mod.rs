@@ -1,8 +1,10 @@
-//! The token file. It is replaced atomically, so that a reader sees nothing, the old token or the new one; where
-//! the volume does not allow that, it is overwritten in place.
+//! Writes, reads and removes the token file. The file is replaced atomically: a reader sees no
+//! file, the old token or the new token. Where the volume does not allow that, the file is
+//! overwritten in place.
 //!
-//! The directory is opened by path each time, and everything below it is done relative to that descriptor. A
-//! directory that is removed and made again, or a volume that is mounted again, needs no restart.
+//! The directory is opened by path for each operation, and all other calls are relative to that
+//! descriptor. So a directory that is recreated, or a volume that is mounted again, needs no
+//! restart.
 
 mod atomic;
 mod in_place;
@@ -21,131 +23,134 @@ use dexsidecar_core::token::LARGEST_ISSUED;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::input_file;
+use super::input_file::{self, identity};
 use atomic::NotReplaced;
-pub use syscall_error::Refused;
-use syscall_error::{failure, us};
+pub use syscall_error::SyscallError;
+use syscall_error::failure;
 
-/// How a token got into its file.
+/// How the token was written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Method {
-    /// By rename.
+    /// By an atomic rename.
     Replaced,
-    /// By rename, over a symbolic link, which is gone now.
-    ReplacedLink,
-    /// In place: a reader may see a mixture for a moment.
+    /// By an atomic rename, which replaced a symbolic link.
+    ReplacedSymlink,
+    /// In place: for a short time a reader may see a partial token, or a mixture of both.
     InPlace,
-    /// In place, because the volume cannot rename files.
-    InPlaceWithoutRename(Refused),
+    /// In place, because the volume does not support rename.
+    InPlaceWithoutRename(SyscallError),
 }
 
-/// What the volume refused although the token could be written.
+/// A step that failed although the token was written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Shortfall {
-    /// The file does not have the default mode, but this one.
-    Mode(Refused, u32),
-    /// The file was not flushed: a power failure may lose it.
-    FileFlush(Refused),
-    /// The directory was not flushed: a power failure may bring the old token back.
-    DirectoryFlush(Refused),
+    /// The file has this mode instead of the default mode.
+    Mode(SyscallError, u32),
+    /// The file was not flushed: a power failure may lose the token.
+    FileFlush(SyscallError),
+    /// The directory was not flushed: a power failure may restore the old token.
+    DirectoryFlush(SyscallError),
 }
 
-/// A token that was written.
+/// The result of a write.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Written {
-    /// How.
+    /// How the token was written.
     pub method: Method,
-    /// What the volume refused.
+    /// The steps that failed.
     pub shortfalls: Vec<Shortfall>,
 }
 
-/// The file to write: its directory, which is open, and its name in it.
+/// The file to write: its open directory, and its name there.
 struct Target<'a> {
     output: &'a Output,
     directory: OwnedFd,
     name: &'a OsStr,
 }
 
-/// Writes the token to its file. Blocks. Leaves the old content or the new.
+/// Writes the token to its file. Blocks.
 ///
 /// # Errors
-/// Names the system call and the path. The old content is untouched, unless it was being overwritten in place.
+/// A code that begins with `Output`; the detail names the path and the system call. The old content
+/// is untouched, unless the file was being overwritten in place.
 pub fn write(output: &Output, token: &Secret) -> Result<Written, Failure> {
     let target = Target::open(output)?;
-    let kind = target.kind()?;
+    let kind = target.file_type()?;
     let written = |method| move |shortfalls| Written { method, shortfalls };
     if output.write_mode == WriteMode::InPlace && matches!(kind, None | Some(FileType::RegularFile)) {
-        let done = in_place::write(&target, token).map_err(|refused| target.failure(refused))?;
+        let done = in_place::write(&target, token).map_err(|error| target.failure(error))?;
         return Ok(written(Method::InPlace)(done));
     }
     let result = match atomic::replace(&target, token) {
-        Ok(done) if kind == Some(FileType::Symlink) => Ok(written(Method::ReplacedLink)(done)),
+        Ok(done) if kind == Some(FileType::Symlink) => Ok(written(Method::ReplacedSymlink)(done)),
         Ok(done) => Ok(written(Method::Replaced)(done)),
-        Err(NotReplaced::Mounted(refused)) if output.write_mode == WriteMode::Atomic => {
-            Err(failure(output, Code::OutputIsAMount, &refused.to_string()))
+        Err(NotReplaced::MountPoint(error)) if output.write_mode == WriteMode::Atomic => {
+            Err(failure(output, Code::OutputIsAMount, &error.to_string()))
         }
-        Err(NotReplaced::Mounted(_)) => in_place::write(&target, token)
+        Err(NotReplaced::MountPoint(_)) => in_place::write(&target, token)
             .map(written(Method::InPlace))
-            .map_err(|refused| target.failure(refused)),
-        Err(NotReplaced::CannotRename(refused))
+            .map_err(|error| target.failure(error)),
+        Err(NotReplaced::RenameUnsupported(error))
             if output.write_mode == WriteMode::Atomic
                 || !matches!(kind, None | Some(FileType::RegularFile)) =>
         {
-            Err(failure(output, Code::OutputRenameUnsupported, &refused.to_string()))
+            Err(failure(output, Code::OutputRenameUnsupported, &error.to_string()))
         }
-        Err(NotReplaced::CannotRename(refused)) => in_place::write(&target, token)
-            .map(written(Method::InPlaceWithoutRename(refused)))
+        Err(NotReplaced::RenameUnsupported(error)) => in_place::write(&target, token)
+            .map(written(Method::InPlaceWithoutRename(error)))
             .map_err(|further| {
                 let Failure { code, detail, .. } = target.failure(further);
-                Failure::new(code, format!("{detail} (in place, after {refused})"))
+                Failure::new(code, format!("{detail} (writing in place after {error})"))
             }),
-        Err(NotReplaced::Refused(refused)) => Err(target.failure(refused)),
+        Err(NotReplaced::Other(error)) => Err(target.failure(error)),
     };
-    atomic::sweep(&target.directory);
+    atomic::remove_orphans(&target.directory);
     result
 }
 
-/// Proves that a token can be written, and leaves nothing behind. True if it would be written in place.
+/// Checks that a token can be written, without changing the token file. Blocks. Returns true if the
+/// token would be written in place.
 ///
 /// # Errors
-/// Why it cannot be written.
-pub fn try_output(output: &Output) -> Result<bool, Failure> {
+/// The codes of [`write`].
+pub fn check_writable(output: &Output) -> Result<bool, Failure> {
     let target = Target::open(output)?;
-    let kind = target.kind()?;
+    let kind = target.file_type()?;
     let mounted = target.is_mount_point();
     if mounted && output.write_mode == WriteMode::Atomic {
         return Err(failure(output, Code::OutputIsAMount, ""));
     }
     let is_file = kind == Some(FileType::RegularFile);
     if mounted || output.write_mode == WriteMode::InPlace && is_file {
-        in_place::can_write(&target).map_err(|refused| target.failure(refused))?;
+        in_place::check_write(&target).map_err(|error| target.failure(error))?;
         return Ok(true);
     }
-    match atomic::can_replace(&target) {
+    match atomic::check_replace(&target) {
         Ok(()) => Ok(output.write_mode == WriteMode::InPlace && kind.is_none()),
-        Err(NotReplaced::CannotRename(refused)) if output.write_mode == WriteMode::Atomic => {
-            Err(failure(output, Code::OutputRenameUnsupported, &refused.to_string()))
+        Err(NotReplaced::RenameUnsupported(error)) if output.write_mode == WriteMode::Atomic => {
+            Err(failure(output, Code::OutputRenameUnsupported, &error.to_string()))
         }
-        Err(NotReplaced::CannotRename(_)) if is_file => {
-            in_place::can_write(&target).map_err(|refused| target.failure(refused))?;
+        Err(NotReplaced::RenameUnsupported(_)) if is_file => {
+            in_place::check_write(&target).map_err(|error| target.failure(error))?;
             Ok(true)
         }
-        Err(NotReplaced::CannotRename(_)) if kind.is_none() => Ok(true),
+        Err(NotReplaced::RenameUnsupported(_)) if kind.is_none() => Ok(true),
         Err(
-            NotReplaced::CannotRename(refused)
-            | NotReplaced::Mounted(refused)
-            | NotReplaced::Refused(refused),
-        ) => Err(target.failure(refused)),
+            NotReplaced::RenameUnsupported(error)
+            | NotReplaced::MountPoint(error)
+            | NotReplaced::Other(error),
+        ) => Err(target.failure(error)),
     }
 }
 
-/// The content, if the file is regular and of a size that a token can have. A symbolic link is not followed.
+/// Reads the token file. Returns `None` if it is not a regular file of at most [`LARGEST_ISSUED`]
+/// bytes of UTF-8. A symbolic link is not followed.
 #[must_use]
 pub fn read(output: &Output) -> Option<Secret> {
     Some(read_with_fingerprint(output)?.0)
 }
 
-/// The same, with the [`fingerprint`] of the very file that was read.
+/// Reads the token file like [`read`], and returns the [`fingerprint`] of the file that was read.
 #[must_use]
 pub fn read_with_fingerprint(output: &Output) -> Option<(Secret, u64)> {
     let Target { directory, name, .. } = Target::open(output).ok()?;
@@ -157,19 +162,20 @@ pub fn read_with_fingerprint(output: &Output) -> Option<(Secret, u64)> {
     Some((Secret::new(String::from_utf8(content).ok()?), fingerprint))
 }
 
-/// Removes the file.
+/// Removes the token file. A missing file is no error.
 ///
 /// # Errors
-/// Why it is still there.
+/// The codes of [`write`].
 pub fn remove(output: &Output) -> Result<(), Failure> {
     let target = Target::open(output)?;
     match rustix::fs::unlinkat(&target.directory, target.name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(target.failure(Refused { call: "unlinkat", errno })),
+        Err(errno) => Err(target.failure(SyscallError { call: "unlinkat", errno })),
     }
 }
 
-/// A number that changes when the file does, without reading it; zero while there is none, one for a symbolic link.
+/// A number that changes when the token file changes, without reading it: 0 if the file is missing,
+/// 1 for a symbolic link.
 #[must_use]
 pub fn fingerprint(output: &Output) -> u64 {
     if std::fs::symlink_metadata(&output.path).is_ok_and(|file| file.is_symlink()) {
@@ -187,16 +193,17 @@ impl<'a> Target<'a> {
         let name = output.path.file_name().ok_or_else(|| failure(output, Code::OutputIsADirectory, ""))?;
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(directory, OFlags::RDONLY | flags, Mode::empty())
-            // A directory that may be written to but not listed: all but its flush and the sweep works.
+            // Without permission to list the directory, everything works except its flush and the
+            // removal of orphans.
             .or_else(|_| rustix::fs::open(directory, OFlags::PATH | flags, Mode::empty()));
         match opened {
             Ok(directory) => Ok(Self { output, directory, name }),
             Err(errno) => {
-                let why = Refused { call: "open", errno }.to_string();
+                let why = SyscallError { call: "open", errno }.to_string();
                 let code = match errno {
                     Errno::NOENT | Errno::NOTDIR => Code::OutputDirectoryMissing,
                     Errno::ACCESS | Errno::PERM => {
-                        let why = format!("{why}; {}", us());
+                        let why = format!("{why}; {}", identity());
                         return Err(failure(output, Code::OutputNotPermitted, &why));
                     }
                     _ => Code::OutputFailed,
@@ -206,22 +213,27 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// What stands at the path. A symbolic link is not followed.
+    /// The status of the file at the path, if there is one. A symbolic link is not followed.
     fn stat(&self) -> Option<Stat> {
         rustix::fs::statat(&self.directory, self.name, AtFlags::SYMLINK_NOFOLLOW).ok()
     }
 
-    /// The kind of what stands at the path, which must not be a directory.
-    fn kind(&self) -> Result<Option<FileType>, Failure> {
+    /// The type of the file at the path, if there is one.
+    ///
+    /// # Errors
+    /// [`Code::OutputIsADirectory`].
+    fn file_type(&self) -> Result<Option<FileType>, Failure> {
         match self.stat().map(|stat| FileType::from_raw_mode(stat.st_mode)) {
-            Some(FileType::Directory) => Err(self.failure(Refused { call: "fstatat", errno: Errno::ISDIR })),
+            Some(FileType::Directory) => {
+                Err(self.failure(SyscallError { call: "fstatat", errno: Errno::ISDIR }))
+            }
             kind => Ok(kind),
         }
     }
 }
 
-/// Repeats a call that a signal interrupted (NFS and FUSE let it through), but not without end.
-fn uninterrupted<T>(call: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+/// Repeats a call that fails with EINTR, up to 10 times. NFS and FUSE return it.
+fn retry_interrupted<T>(call: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
     const MOST_INTERRUPTIONS: usize = 10;
     let mut done = call();
     for _ in 0..MOST_INTERRUPTIONS {

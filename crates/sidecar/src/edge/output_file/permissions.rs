@@ -1,29 +1,33 @@
-//! Group and mode of the token file, set before its content.
+//! Sets group and mode of the token file, before its content is written.
 
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Gid, Mode};
 use rustix::io::Errno;
 
-use super::{Refused, Shortfall, Target, uninterrupted};
+use super::{Shortfall, SyscallError, Target, retry_interrupted};
 
-/// Sets group and mode: as configured, else the kubelet's rule, which lets the group of a setgid directory (fsGroup)
-/// read, and everybody in any other.
+/// Sets group and mode as configured. The default mode follows the kubelet: 0640 in a setgid
+/// directory (fsGroup), else 0644.
 ///
-/// What counts is the group and the mode that the file has afterwards. Some volumes (SMB, FAT, blobfuse) have one
-/// mode for all files: they refuse the call, or accept it without effect.
+/// What counts is the group and mode that the file has afterwards, not the result of the calls.
+/// Some volumes (SMB, FAT, blobfuse) have one mode for all files: they reject the call, or accept
+/// it without effect.
 ///
 /// # Errors
-/// A configured group or mode that the file does not get; a mode that is wider than the configured one. A default
-/// that it does not get is a shortfall.
-pub(super) fn permit(target: &Target<'_>, file: &OwnedFd) -> Result<Option<Shortfall>, Refused> {
-    let stat = || rustix::fs::fstat(file).map_err(Refused::by("fstat"));
-    // The error that a call without effect should have returned.
-    let ineffective = |call| Refused { call, errno: Errno::NOTSUP };
+/// `fchown` or `fchmod`, if the file does not get a configured group or mode, or gets a mode wider
+/// than the configured one. A default mode that the file does not get is a shortfall.
+pub(super) fn set_permissions(
+    target: &Target<'_>,
+    file: &OwnedFd,
+) -> Result<Option<Shortfall>, SyscallError> {
+    let stat = || rustix::fs::fstat(file).map_err(SyscallError::of("fstat"));
+    // For a call without effect, the error that it should have returned.
+    let ineffective = |call| SyscallError { call, errno: Errno::NOTSUP };
     if let Some(group) = target.output.group {
-        let changed = uninterrupted(|| rustix::fs::fchown(file, None, Some(Gid::from_raw(group))));
-        match changed.map_err(Refused::by("fchown")) {
-            Err(refused) if !refused.is_unsupported() => return Err(refused),
+        let changed = retry_interrupted(|| rustix::fs::fchown(file, None, Some(Gid::from_raw(group))));
+        match changed.map_err(SyscallError::of("fchown")) {
+            Err(error) if !error.is_unsupported() => return Err(error),
             changed => {
                 if stat()?.st_gid != group {
                     return Err(changed.err().unwrap_or_else(|| ineffective("fchown")));
@@ -36,12 +40,12 @@ pub(super) fn permit(target: &Target<'_>, file: &OwnedFd) -> Result<Option<Short
         None if is_setgid(&target.directory)? => 0o640,
         None => 0o644,
     };
-    let changed =
-        uninterrupted(|| rustix::fs::fchmod(file, Mode::from(wanted))).map_err(Refused::by("fchmod"));
-    if let Err(refused) = changed
-        && !refused.is_unsupported()
+    let changed = retry_interrupted(|| rustix::fs::fchmod(file, Mode::from(wanted)))
+        .map_err(SyscallError::of("fchmod"));
+    if let Err(error) = changed
+        && !error.is_unsupported()
     {
-        return Err(refused);
+        return Err(error);
     }
     let mode = stat()?.st_mode & 0o777;
     match (changed, target.output.mode) {
@@ -49,12 +53,12 @@ pub(super) fn permit(target: &Target<'_>, file: &OwnedFd) -> Result<Option<Short
         (Ok(()), None) if mode & !wanted != 0 => Ok(Some(Shortfall::Mode(ineffective("fchmod"), mode))),
         (Ok(()), _) => Ok(None),
         (Err(_), _) if mode == wanted => Ok(None),
-        (Err(refused), Some(_)) => Err(refused),
-        (Err(refused), None) => Ok(Some(Shortfall::Mode(refused, mode))),
+        (Err(error), Some(_)) => Err(error),
+        (Err(error), None) => Ok(Some(Shortfall::Mode(error, mode))),
     }
 }
 
-fn is_setgid(directory: &OwnedFd) -> Result<bool, Refused> {
-    let stat = rustix::fs::fstat(directory).map_err(Refused::by("fstat"))?;
+fn is_setgid(directory: &OwnedFd) -> Result<bool, SyscallError> {
+    let stat = rustix::fs::fstat(directory).map_err(SyscallError::of("fstat"))?;
     Ok(Mode::from_raw_mode(stat.st_mode).contains(Mode::SGID))
 }

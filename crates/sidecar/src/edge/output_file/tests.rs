@@ -1,10 +1,10 @@
-//! The output file on a real file system: what is written, kept and refused.
+//! The token file on a real file system.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::atomic::TEMPORARY;
+use super::atomic::TEMP_PREFIX;
 use super::*;
 
 fn output(path: &Path) -> Output {
@@ -21,31 +21,31 @@ fn token(text: &str) -> Secret {
     Secret::new(text.to_owned())
 }
 
-/// How it was written, where the volume allows everything.
-fn written(output: &Output, text: &str) -> Method {
+/// Writes a token, expects no shortfall, and returns the method.
+fn write_token(output: &Output, text: &str) -> Method {
     let Written { method, shortfalls } = write(output, &token(text)).unwrap();
     assert_eq!(shortfalls, []);
     method
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).unwrap();
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 #[test]
-fn replaces_the_file_and_leaves_nothing_else() {
+fn a_write_replaces_the_file_and_leaves_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let output = output(&dir.path().join("token"));
     for text in ["first", "second-and-longer", "3"] {
-        assert_eq!(written(&output, text), Method::Replaced);
+        assert_eq!(write_token(&output, text), Method::Replaced);
         assert_eq!(read(&output), Some(token(text)));
     }
     assert_eq!(names(dir.path()), ["token"]);
 }
 
 #[test]
-fn follows_the_kubelet_s_rule_of_modes_whatever_the_umask() {
+fn default_modes_follow_the_kubelet_under_any_umask() {
     let dir = tempfile::tempdir().unwrap();
     let mode = |output: &Output| {
         write(output, &token("t")).unwrap();
@@ -60,20 +60,20 @@ fn follows_the_kubelet_s_rule_of_modes_whatever_the_umask() {
 }
 
 #[test]
-fn f076_a_link_is_replaced_and_its_victim_untouched() {
+fn f076_a_symlink_is_replaced_and_its_target_untouched() {
     let dir = tempfile::tempdir().unwrap();
-    let victim = dir.path().join("victim");
-    std::fs::write(&victim, "precious").unwrap();
-    symlink(&victim, dir.path().join("token")).unwrap();
+    let target = dir.path().join("target");
+    std::fs::write(&target, "unchanged").unwrap();
+    symlink(&target, dir.path().join("token")).unwrap();
     let output = output(&dir.path().join("token"));
-    assert_eq!(read(&output), None, "a link is not followed");
-    assert_eq!(written(&output, "t"), Method::ReplacedLink);
-    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+    assert_eq!(read(&output), None, "a symlink is not followed");
+    assert_eq!(write_token(&output, "t"), Method::ReplacedSymlink);
+    assert_eq!(std::fs::read_to_string(&target).unwrap(), "unchanged");
     assert_eq!(read(&output), Some(token("t")));
 }
 
 #[test]
-fn f077_f078_a_folder_is_refused_and_a_fifo_and_a_socket_replaced() {
+fn f077_f078_a_directory_is_an_error_and_a_fifo_or_a_socket_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(write(&output(dir.path()), &token("t")).unwrap_err().code, Code::OutputIsADirectory);
     for write_mode in [WriteMode::Auto, WriteMode::InPlace] {
@@ -81,46 +81,46 @@ fn f077_f078_a_folder_is_refused_and_a_fifo_and_a_socket_replaced() {
             |name: &str| Output { write_mode, ..output(&dir.path().join(format!("{name}-{write_mode:?}"))) };
         let (fifo, socket) = (at("fifo"), at("socket"));
         rustix::fs::mknodat(rustix::fs::CWD, &fifo.path, FileType::Fifo, 0o600.into(), 0).unwrap();
-        let _listens = std::os::unix::net::UnixListener::bind(&socket.path).unwrap();
-        for odd in [fifo, socket] {
-            assert_eq!(read(&odd), None);
-            assert_eq!(written(&odd, "t"), Method::Replaced);
-            assert_eq!(read(&odd), Some(token("t")));
+        let _listener = std::os::unix::net::UnixListener::bind(&socket.path).unwrap();
+        for special in [fifo, socket] {
+            assert_eq!(read(&special), None);
+            assert_eq!(write_token(&special, "t"), Method::Replaced);
+            assert_eq!(read(&special), Some(token("t")));
         }
     }
 }
 
 #[test]
-fn f071_a_missing_folder_is_told() {
+fn f071_a_missing_directory_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let output = output(&dir.path().join("not/there/token"));
     assert_eq!(write(&output, &token("t")).unwrap_err().code, Code::OutputDirectoryMissing);
-    assert_eq!(try_output(&output).unwrap_err().code, Code::OutputDirectoryMissing);
+    assert_eq!(check_writable(&output).unwrap_err().code, Code::OutputDirectoryMissing);
 }
 
 #[test]
-fn in_place_keeps_the_inode_and_cuts_what_was_longer() {
+fn writing_in_place_keeps_the_inode_and_truncates_a_longer_token() {
     let dir = tempfile::tempdir().unwrap();
     let output = Output { write_mode: WriteMode::InPlace, ..output(&dir.path().join("token")) };
     for text in ["a-long-token", "short", "of-equal-length", "OF-EQUAL-LENGTH"] {
-        assert_eq!(written(&output, text), Method::InPlace);
+        assert_eq!(write_token(&output, text), Method::InPlace);
         assert_eq!(read(&output), Some(token(text)));
     }
     let inode = std::fs::metadata(&output.path).unwrap().ino();
-    assert_eq!(written(&output, "short"), Method::InPlace);
+    assert_eq!(write_token(&output, "short"), Method::InPlace);
     assert_eq!(std::fs::metadata(&output.path).unwrap().ino(), inode);
     assert_eq!(read(&output), Some(token("short")));
 }
 
 #[test]
-fn f158_in_place_creates_a_missing_file_with_its_permissions() {
+fn f158_writing_in_place_creates_a_missing_file_with_its_mode() {
     let dir = tempfile::tempdir().unwrap();
     let mut output = Output { write_mode: WriteMode::InPlace, ..output(&dir.path().join("token")) };
     for mode in [None, Some(0o600), Some(0o640)] {
         output.mode = mode;
-        assert_eq!(try_output(&output), Ok(true));
-        assert_eq!(names(dir.path()), [""; 0], "a check leaves nothing");
-        assert_eq!(written(&output, "t"), Method::InPlace);
+        assert_eq!(check_writable(&output), Ok(true));
+        assert_eq!(names(dir.path()), [""; 0], "the check leaves no file");
+        assert_eq!(write_token(&output, "t"), Method::InPlace);
         assert_eq!(std::fs::metadata(&output.path).unwrap().mode() & 0o7777, mode.unwrap_or(0o644));
         assert_eq!(names(dir.path()), ["token"]);
         std::fs::remove_file(&output.path).unwrap();
@@ -128,7 +128,7 @@ fn f158_in_place_creates_a_missing_file_with_its_permissions() {
 }
 
 #[test]
-fn a_check_leaves_the_file_as_it_is() {
+fn a_check_does_not_change_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let mut output = output(&dir.path().join("token"));
     std::fs::write(&output.path, "old").unwrap();
@@ -138,22 +138,22 @@ fn a_check_leaves_the_file_as_it_is() {
     {
         output.write_mode = write_mode;
         let before = fingerprint(&output);
-        assert_eq!(try_output(&output), Ok(in_place));
+        assert_eq!(check_writable(&output), Ok(in_place));
         assert_eq!((read(&output), fingerprint(&output)), (Some(token("old")), before));
         assert_eq!(names(dir.path()), ["token"]);
     }
 }
 
 #[test]
-fn f083_orphans_are_swept_when_they_are_old() {
+fn f083_temporary_files_of_killed_processes_are_removed_after_a_minute() {
     let dir = tempfile::tempdir().unwrap();
     for (name, age) in [("old", 3_600), ("young", 5)] {
-        let file = File::create(dir.path().join(format!("{TEMPORARY}{name}"))).unwrap();
-        let then = std::time::SystemTime::UNIX_EPOCH
+        let file = File::create(dir.path().join(format!("{TEMP_PREFIX}{name}"))).unwrap();
+        let modified = std::time::SystemTime::UNIX_EPOCH
             + std::time::Duration::from_secs(
                 u64::try_from(clock_gettime(ClockId::Realtime).tv_sec - age).unwrap(),
             );
-        file.set_modified(then).unwrap();
+        file.set_modified(modified).unwrap();
     }
     write(&output(&dir.path().join("token")), &token("t")).unwrap();
     let mut left = names(dir.path());
@@ -162,7 +162,7 @@ fn f083_orphans_are_swept_when_they_are_old() {
 }
 
 #[test]
-fn a_fingerprint_tells_when_somebody_else_touched_the_file() {
+fn the_fingerprint_changes_when_another_process_writes_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let output = output(&dir.path().join("token"));
     assert_eq!(fingerprint(&output), 0);
