@@ -60,7 +60,7 @@ const LONGEST_MESSAGE: usize = 1_000;
 
 /// A certificate in DER. Its description is one bounded line.
 pub fn certificate(data: &[u8]) {
-    let Some(certificate) = Certificate::read(data) else { return };
+    let Some(certificate) = Certificate::parse(data) else { return };
     for name in [&certificate.subject, &certificate.issuer] {
         // Names are cut after 120 characters, and the last one may be an escape.
         assert!(name.len() <= 140 && name.bytes().all(|b| b == b' ' || b.is_ascii_graphic()), "{name:?}");

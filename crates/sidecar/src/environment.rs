@@ -37,7 +37,7 @@ impl Environment {
         let proxy = config::endpoint(&self.settings).and_then(|endpoint| proxies.problem_for(&endpoint));
         problems.extend(proxy.map(|problem| Problem {
             setting: problem.0.to_owned(),
-            what: ProxyProblem::WRONG.to_owned(),
+            what: ProxyProblem::WHAT.to_owned(),
             fix: "use a URL such as http://proxy.example:3128, or add Dex's host to NO_PROXY".to_owned(),
         }));
         let config = match Config::read(&self.settings, output_needed) {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use dexsidecar_core::time::UnixTime;
 
 use crate::edge::dns::AnsweredBy;
-use crate::edge::http_client::{Certificate, Origin, Route, Session};
+use crate::edge::http_client::{AddressSource, Certificate, Route, Session};
 
 /// How many certificates of a chain are described.
 const MOST_NOTES: usize = 4;
@@ -13,16 +13,16 @@ const MOST_NOTES: usize = 4;
 const FEW_DAYS: u64 = 7;
 
 /// As `dex.auth: 10.0.0.7 (IPv4; DNS server 10.96.0.10, search domain svc.cluster.local)`.
-pub(super) fn name(host: &str, addresses: &[SocketAddr], origin: &Origin, route: &Route) -> String {
+pub(super) fn name(host: &str, addresses: &[SocketAddr], origin: &AddressSource, route: &Route) -> String {
     let host = match route {
-        Route::Through { variable, .. } => format!("{host} (the proxy of {variable})"),
+        Route::Proxied { variable, .. } => format!("{host} (the proxy of {variable})"),
         _ => host.to_owned(),
     };
     let known_by = match origin {
-        Origin::Literal => return format!("{host} is an address, no lookup"),
-        Origin::Localhost => "this machine, no lookup".to_owned(),
-        Origin::LookUp(AnsweredBy::Hosts) => "/etc/hosts".to_owned(),
-        Origin::LookUp(AnsweredBy::Dns { server, name }) => {
+        AddressSource::Literal => return format!("{host} is an address, no lookup"),
+        AddressSource::Localhost => "this machine, no lookup".to_owned(),
+        AddressSource::Lookup(AnsweredBy::Hosts) => "/etc/hosts".to_owned(),
+        AddressSource::Lookup(AnsweredBy::Dns { server, name }) => {
             let asked = host.strip_suffix('.').unwrap_or(&host);
             let domain = name.strip_prefix(asked).and_then(|domain| domain.strip_prefix('.'));
             let domain = domain.map_or_else(String::new, |domain| format!(", search domain {domain}"));
@@ -43,13 +43,13 @@ pub(super) fn name(host: &str, addresses: &[SocketAddr], origin: &Origin, route:
 pub(super) fn connection(peer: &str, route: &Route) -> String {
     match route {
         Route::Direct => format!("{peer}, no proxy"),
-        Route::DirectToThisMachine { variable } => {
+        Route::DirectToLoopback { variable } => {
             format!("{peer}, not through the proxy of {variable}: the host is this machine")
         }
-        Route::DirectByException { variable } => {
+        Route::DirectByNoProxy { variable } => {
             format!("{peer}, not through the proxy of {variable}: NO_PROXY lists the host")
         }
-        Route::Through { variable, .. } => format!("{peer}, through the proxy of {variable}"),
+        Route::Proxied { variable, .. } => format!("{peer}, through the proxy of {variable}"),
     }
 }
 
@@ -84,7 +84,7 @@ mod tests {
     fn a_lookup_is_described() {
         let addresses = ["10.0.0.7:443".parse().unwrap(), "[fd00::7]:443".parse().unwrap()];
         let dns = |name: &str| {
-            Origin::LookUp(AnsweredBy::Dns {
+            AddressSource::Lookup(AnsweredBy::Dns {
                 server: "10.96.0.10:53".parse().unwrap(),
                 name: name.to_owned(),
             })
@@ -100,11 +100,11 @@ mod tests {
             "dex.: fd00::7 (IPv6; DNS server 10.96.0.10)"
         );
         assert_eq!(
-            described("dex", &addresses[..1], Origin::LookUp(AnsweredBy::Hosts)),
+            described("dex", &addresses[..1], AddressSource::Lookup(AnsweredBy::Hosts)),
             "dex: 10.0.0.7 (IPv4; /etc/hosts)"
         );
         assert_eq!(
-            described("10.0.0.7", &addresses[..1], Origin::Literal),
+            described("10.0.0.7", &addresses[..1], AddressSource::Literal),
             "10.0.0.7 is an address, no lookup"
         );
     }
@@ -115,15 +115,15 @@ mod tests {
         for (route, words) in [
             (Route::Direct, "p, no proxy"),
             (
-                Route::DirectToThisMachine { variable },
+                Route::DirectToLoopback { variable },
                 "p, not through the proxy of HTTPS_PROXY: the host is this machine",
             ),
             (
-                Route::DirectByException { variable },
+                Route::DirectByNoProxy { variable },
                 "p, not through the proxy of HTTPS_PROXY: NO_PROXY lists the host",
             ),
             (
-                Route::Through { proxy: "http://x:1".to_owned(), variable },
+                Route::Proxied { proxy: "http://x:1".to_owned(), variable },
                 "p, through the proxy of HTTPS_PROXY",
             ),
         ] {

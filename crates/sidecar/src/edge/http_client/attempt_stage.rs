@@ -1,73 +1,73 @@
-//! How far an attempt has come, for the words of a failure when time runs out.
+//! The stage that an attempt has reached, for the message and the owner of a timeout.
 
 use std::cell::RefCell;
 use std::fmt;
 
-use dexsidecar_core::failure::{self, Owner};
+use dexsidecar_core::failure::{Owner, Step};
 
-/// What is being waited for, and from whom.
+/// What an attempt is waiting for.
 #[derive(Debug, Default)]
-pub(super) enum Step {
+pub(super) enum Stage {
     /// Nothing yet.
     #[default]
-    Beginning,
-    /// The addresses of this name.
+    Start,
+    /// The addresses of this name, with the errors so far.
     Resolving(String),
-    /// One of these addresses.
+    /// A connection to one of these addresses.
     Connecting(String),
-    /// This proxy's tunnel.
+    /// A tunnel through this proxy.
     Tunnelling(String),
-    /// The other half of a TLS handshake.
+    /// The TLS handshake with this peer.
     Handshaking(String),
-    /// The answer.
-    Answering(String),
+    /// The response of this peer.
+    AwaitingResponse(String),
 }
 
-/// The step an attempt is at.
+/// The stage of an attempt, shared by its parts.
 #[derive(Debug, Default)]
-pub(super) struct Progress(RefCell<Step>);
+pub(super) struct Progress(RefCell<Stage>);
 
 impl Progress {
-    /// An attempt that begins there.
-    pub(super) const fn new(step: Step) -> Self {
-        Self(RefCell::new(step))
+    /// Starts at this stage.
+    pub(super) const fn new(stage: Stage) -> Self {
+        Self(RefCell::new(stage))
     }
 
-    /// Who owns a time-out at this step.
+    /// The owner of a timeout at this stage.
     pub(super) fn owner(&self) -> Owner {
         match &*self.0.borrow() {
-            Step::Beginning | Step::Answering(_) => Owner::DexOperator,
-            Step::Resolving(_) | Step::Connecting(_) | Step::Tunnelling(_) | Step::Handshaking(_) => {
+            Stage::Start | Stage::AwaitingResponse(_) => Owner::DexOperator,
+            Stage::Resolving(_) | Stage::Connecting(_) | Stage::Tunnelling(_) | Stage::Handshaking(_) => {
                 Owner::Network
             }
         }
     }
 
-    /// The step of `check` that a time-out belongs to.
-    pub(super) fn step(&self) -> failure::Step {
+    /// The step of `check` to which a timeout at this stage belongs.
+    pub(super) fn step(&self) -> Step {
         match &*self.0.borrow() {
-            Step::Resolving(_) => failure::Step::Dns,
-            Step::Connecting(_) | Step::Tunnelling(_) => failure::Step::Tcp,
-            Step::Handshaking(_) => failure::Step::Tls,
-            Step::Beginning | Step::Answering(_) => failure::Step::Exchange,
+            Stage::Resolving(_) => Step::Dns,
+            Stage::Connecting(_) | Stage::Tunnelling(_) => Step::Tcp,
+            Stage::Handshaking(_) => Step::Tls,
+            Stage::Start | Stage::AwaitingResponse(_) => Step::Exchange,
         }
     }
 
-    /// From now on it is at this step.
-    pub(super) fn reached(&self, step: Step) {
-        self.0.replace(step);
+    /// Enters this stage.
+    pub(super) fn enter(&self, stage: Stage) {
+        self.0.replace(stage);
     }
 }
 
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0.borrow() {
-            Step::Beginning => f.write_str("before it began"),
-            Step::Resolving(host) => write!(f, "while looking up {host}"),
-            Step::Connecting(to) => write!(f, "while connecting to {to}"),
-            Step::Tunnelling(proxy) => write!(f, "while the proxy {proxy} was making a tunnel"),
-            Step::Handshaking(peer) => write!(f, "in the TLS handshake with {peer}"),
-            Step::Answering(peer) => write!(f, "while waiting for the answer of {peer}"),
+            Stage::Start => f.write_str("before the first step"),
+            Stage::Resolving(host) => write!(f, "during the DNS lookup of {host}"),
+            Stage::Connecting(to) => write!(f, "while connecting to {to}"),
+            Stage::Tunnelling(proxy) => write!(f, "while waiting for a tunnel through the proxy {proxy}"),
+            Stage::Handshaking(peer) => write!(f, "during the TLS handshake with {peer}"),
+            Stage::AwaitingResponse(peer) => write!(f, "while waiting for the response from {peer}"),
         }
     }
 }

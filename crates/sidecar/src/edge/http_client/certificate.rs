@@ -1,5 +1,6 @@
-//! A look into certificates, for what is said of them and for one that is trusted by itself. Whether a chain is trusted is
-//! decided by webpki; where it refuses, this finds the certificate that is the reason, and puts the reason into words.
+//! Parses certificates, for messages and for pinned certificates. webpki decides whether a chain is
+//! trusted. If it rejects one, this module finds the certificate that is the reason and describes
+//! the reason.
 
 mod der_fields;
 mod oids;
@@ -21,41 +22,45 @@ use oids::{
     P384, P521, RSA, SERVER_AUTH, SIGNATURES, SUBJECT_ALT_NAME, name_of, oid,
 };
 
-/// How much is quoted of a name in a certificate, in characters.
+/// Names in certificates are quoted up to this length, in characters.
 const LONGEST_NAME: usize = 120;
-/// RSA keys of fewer bits are not accepted (BSI TR-02102, CA/Browser Forum), nor of more: ring's bounds.
+/// The accepted sizes of RSA keys, in bits: the bounds of ring, whose minimum is that of the
+/// CA/Browser Forum.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// What a certificate says of itself.
+/// The parts of a certificate that are used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Certificate {
-    /// The subject as RFC 4514 writes it, as `CN=dex.example`.
+    /// The subject in the notation of RFC 4514, as `CN=dex.example`.
     pub subject: String,
-    /// The issuer, in the same way.
+    /// The issuer in the notation of RFC 4514.
     pub issuer: String,
-    /// Its public key.
+    /// The public key.
     pub key: Key,
-    /// When it becomes valid, in seconds since 1970.
+    /// notBefore, in seconds since 1970.
     pub not_before: u64,
-    /// When it expires, in seconds since 1970.
+    /// notAfter, in seconds since 1970.
     pub not_after: u64,
+    /// The subject alternative names.
     names: Vec<Name>,
+    /// The signature algorithm.
     signature: ObjectIdentifier,
+    /// The critical extensions.
     critical: Vec<ObjectIdentifier>,
-    /// basicConstraints' cA; nothing without the extension.
+    /// cA of basicConstraints; `None` without the extension.
     is_ca: Option<bool>,
-    /// The purposes of extKeyUsage; nothing without the extension.
+    /// The purposes of extKeyUsage; `None` without the extension.
     purposes: Option<Vec<ObjectIdentifier>>,
 }
 
 /// A public key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Key {
-    /// RSA with so many bits.
+    /// RSA, with the size of the modulus in bits.
     Rsa(usize),
-    /// A key on a curve that is supported, by its name.
+    /// A key on a supported curve, by its name.
     Curve(&'static str),
-    /// A kind that is not supported, as its name or identifier.
+    /// A key of an unsupported type or on an unsupported curve.
     Unsupported(ObjectIdentifier),
 }
 
@@ -69,7 +74,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// A subject alternative name that a host can have.
+/// A subject alternative name of a type that a host can match.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Name {
     Dns(String),
@@ -85,31 +90,31 @@ impl fmt::Display for Name {
     }
 }
 
-/// Why a chain is refused, apart from an issuer that is not trusted, in words.
+/// Why a chain is rejected. The texts name the certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Obstacle {
-    /// A critical extension that webpki does not know.
+pub(super) enum Rejection {
+    /// A critical extension that webpki does not support.
     Extension(String),
-    /// A key or its size.
+    /// An unsupported key or key size.
     Key(String),
-    /// The algorithm of a signature.
+    /// An unsupported signature algorithm.
     Signature(String),
-    /// An issuer that is not among the trusted certificates.
+    /// An issuer that is not trusted.
     Issuer(String),
-    /// A certificate that is for something else than servers.
+    /// A certificate that is not for servers.
     Purpose(String),
-    /// Another certificate than the server's own has expired, or is not valid yet.
+    /// A certificate other than the server's own has expired, or is not valid yet.
     Dates {
-        /// Which of the two.
+        /// True if it is not valid yet.
         not_yet: bool,
-        /// Whose, and when.
+        /// The certificate.
         detail: String,
     },
-    /// The signature of the handshake does not fit the certificate.
-    Possession,
+    /// The signature of the handshake does not match the key of the certificate.
+    WrongKey,
 }
 
-/// The kinds of [`Obstacle`] that a certificate can have.
+/// The kinds of [`Rejection`] that a single certificate can cause.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
     Extension,
@@ -119,9 +124,9 @@ pub(super) enum Kind {
 }
 
 impl Certificate {
-    /// Reads one (RFC 5280 §4.1); nothing if it is not an X.509 v3 certificate in DER.
+    /// Parses a certificate (RFC 5280 §4.1). Returns `None` if it is not X.509 v3 in DER.
     #[must_use]
-    pub fn read(der: &[u8]) -> Option<Self> {
+    pub fn parse(der: &[u8]) -> Option<Self> {
         let mut outer = Fields::of(Fields::of(der).next(SEQUENCE)?);
         let mut inner = Fields::of(outer.next(SEQUENCE)?);
         let signature = oid_in(outer.next(SEQUENCE)?)?;
@@ -175,25 +180,27 @@ impl Certificate {
         Some(certificate)
     }
 
-    /// How many whole days of its validity are left.
+    /// The remaining validity in whole days.
     #[must_use]
     pub const fn days_left(&self, now: UnixTime) -> u64 {
         self.not_after.saturating_sub(now.as_secs()) / 86_400
     }
 
-    /// Whether it may sign others (RFC 5280 §4.2.1.9: in version 3 only with cA). One that is no X.509 v3 is not read here.
+    /// Whether the certificate may sign others: in version 3 only with cA (RFC 5280 §4.2.1.9).
+    /// Older versions are not parsed here.
     pub(super) fn may_issue(&self) -> bool {
         self.is_ca == Some(true)
     }
 
-    /// The purposes that it is limited to, if they leave servers out (RFC 5280 §4.2.1.12).
-    pub(super) fn other_purposes(&self) -> Option<&[ObjectIdentifier]> {
+    /// The purposes in extKeyUsage, if servers are not among them (RFC 5280 §4.2.1.12).
+    pub(super) fn non_server_purposes(&self) -> Option<&[ObjectIdentifier]> {
         let purposes = self.purposes.as_deref()?;
         (!purposes.iter().any(|purpose| [SERVER_AUTH, ANY_PURPOSE].contains(purpose))).then_some(purposes)
     }
 
-    /// Whether one of its alternative names is this one (RFC 6125 §6.4; a common name is none).
-    pub(super) fn is_for(&self, host: &ServerName<'_>) -> bool {
+    /// Whether a subject alternative name matches this host (RFC 6125 §6.4). The common name is
+    /// ignored.
+    pub(super) fn is_valid_for(&self, host: &ServerName<'_>) -> bool {
         self.names.iter().any(|name| match (name, host) {
             (Name::Dns(pattern), ServerName::DnsName(host)) => matches(pattern, host.as_ref()),
             (Name::Ip(known), ServerName::IpAddress(ip)) => *known == IpAddr::from(*ip),
@@ -201,42 +208,42 @@ impl Certificate {
         })
     }
 
-    /// Its names as they are compared, for messages.
+    /// The subject alternative names, for messages.
     pub(super) fn names(&self) -> Vec<String> {
         self.names.iter().map(|name| plain(&name.to_string(), LONGEST_NAME)).collect()
     }
 
-    fn obstacle(&self, kind: Kind) -> Option<Obstacle> {
+    fn rejection(&self, kind: Kind) -> Option<Rejection> {
         match kind {
             Kind::Extension => {
                 let oid = self.critical.iter().find(|oid| !KNOWN_EXTENSIONS.contains(oid))?;
-                Some(Obstacle::Extension(format!(
-                    "the extension {} of {} is marked critical and not supported",
+                Some(Rejection::Extension(format!(
+                    "unsupported critical extension: {} of {}",
                     name_of(*oid),
                     self.subject
                 )))
             }
             Kind::Key => {
                 let why = unsupported(self.key)?;
-                Some(Obstacle::Key(format!("the key of {} is {}: {why}", self.subject, self.key)))
+                Some(Rejection::Key(format!("the key of {} is {}: {why}", self.subject, self.key)))
             }
             Kind::Purpose => {
-                let purposes: Vec<_> = self.other_purposes()?.iter().map(|oid| name_of(*oid)).collect();
+                let purposes: Vec<_> = self.non_server_purposes()?.iter().map(|oid| name_of(*oid)).collect();
                 let purposes = purposes.join(", ");
                 let subject = &self.subject;
-                Some(Obstacle::Purpose(format!(
-                    "{subject} is not for servers (extended key usage: {purposes})"
+                Some(Rejection::Purpose(format!(
+                    "{subject} is not a server certificate (extended key usage: {purposes})"
                 )))
             }
-            // Only on P-521, by our own means.
-            Kind::Signature if self.signature == ECDSA_SHA512 => Some(Obstacle::Signature(format!(
-                "{} is signed with ECDSA and SHA-512, which is supported for keys on P-521 only",
+            // Supported for P-521 only, see `signatures`.
+            Kind::Signature if self.signature == ECDSA_SHA512 => Some(Rejection::Signature(format!(
+                "{} is signed with ECDSA and SHA-512, which is supported for P-521 keys only",
                 self.subject
             ))),
-            // Nobody looks at the signature of a certificate that signed itself.
+            // The signature of a self-signed certificate is not verified.
             Kind::Signature if SIGNATURES.contains(&self.signature) || self.issuer == self.subject => None,
-            Kind::Signature => Some(Obstacle::Signature(format!(
-                "{} is signed with {}, which is not accepted",
+            Kind::Signature => Some(Rejection::Signature(format!(
+                "{} is signed with {}, which is unsupported",
                 self.subject,
                 name_of(self.signature)
             ))),
@@ -244,14 +251,15 @@ impl Certificate {
     }
 }
 
-/// Looks for an obstacle of this kind in the certificates that a server sent, and in the trusted one that signed one of them.
-pub(super) fn obstacle(
+/// Searches the certificates that a server sent for a rejection of this kind. For [`Kind::Key`]
+/// also the trusted certificate that issued one of them.
+pub(super) fn find_rejection(
     kind: Kind,
     chain: &[CertificateDer<'_>],
     anchors: &[TrustAnchor<'_>],
-) -> Option<Obstacle> {
-    let mut read = chain.iter().filter_map(|der| Certificate::read(der));
-    if let Some(found) = read.find_map(|certificate| certificate.obstacle(kind)) {
+) -> Option<Rejection> {
+    let mut parsed = chain.iter().filter_map(|der| Certificate::parse(der));
+    if let Some(found) = parsed.find_map(|certificate| certificate.rejection(kind)) {
         return Some(found);
     }
     if kind != Kind::Key {
@@ -261,30 +269,31 @@ pub(super) fn obstacle(
     let signer = anchors.iter().find(|anchor| issuers.iter().any(|name| *name == &anchor.subject[..]))?;
     let key = key(&signer.subject_public_key_info);
     let why = unsupported(key)?;
-    Some(Obstacle::Key(format!("the key of the trusted certificate that signed it is {key}: {why}")))
+    Some(Rejection::Key(format!("the key of the trusted issuer is {key}: {why}")))
 }
 
-/// The first certificate behind the server's own that is not valid now.
-pub(super) fn dates(chain: &[CertificateDer<'_>], now: UnixTime) -> Option<Obstacle> {
-    let valid = |read: &Certificate| (read.not_before..=read.not_after).contains(&now.as_secs());
-    let mut read = chain.iter().filter_map(|der| Certificate::read(der));
-    if !read.next().is_some_and(|server| valid(&server)) {
+/// Finds the first certificate, other than the server's own, that is not valid now. Returns `None`
+/// if the server's own is not valid.
+pub(super) fn invalid_dates(chain: &[CertificateDer<'_>], now: UnixTime) -> Option<Rejection> {
+    let is_valid = |parsed: &Certificate| (parsed.not_before..=parsed.not_after).contains(&now.as_secs());
+    let mut parsed = chain.iter().filter_map(|der| Certificate::parse(der));
+    if !parsed.next().is_some_and(|server| is_valid(&server)) {
         return None;
     }
-    let other = read.find(|certificate| !valid(certificate))?;
+    let other = parsed.find(|certificate| !is_valid(certificate))?;
     let not_yet = now.as_secs() < other.not_before;
-    let detail = format!("not the server's own, but {}, which is sent with it", other.subject);
-    Some(Obstacle::Dates { not_yet, detail })
+    let detail = format!("not the server's own, but {}, sent with it", other.subject);
+    Some(Rejection::Dates { not_yet, detail })
 }
 
-/// Who issued the last certificate of a chain that leads to no trusted one.
-pub(super) fn issuer_of(chain: &[CertificateDer<'_>], trusted: usize) -> Option<Obstacle> {
-    let last = chain.iter().filter_map(|der| Certificate::read(der)).next_back()?;
+/// Names the issuer of the last certificate of a chain that does not lead to a trusted one.
+pub(super) fn untrusted_issuer(chain: &[CertificateDer<'_>], trusted: usize) -> Option<Rejection> {
+    let last = chain.iter().filter_map(|der| Certificate::parse(der)).next_back()?;
     let Certificate { subject, issuer, .. } = last;
-    Some(Obstacle::Issuer(format!("{subject} is issued by {issuer}; certificates trusted: {trusted}")))
+    Some(Rejection::Issuer(format!("{subject} is issued by {issuer}; trusted certificates: {trusted}")))
 }
 
-/// The issuer's name as a trust anchor has it: without the outer tag and length.
+/// The DER of the issuer's name without outer tag and length, as trust anchors have it.
 fn issuer(der: &[u8]) -> Option<&[u8]> {
     let mut inner = Fields::of(Fields::of(Fields::of(der).next(SEQUENCE)?).next(SEQUENCE)?);
     inner.next(VERSION)?;
@@ -293,7 +302,7 @@ fn issuer(der: &[u8]) -> Option<&[u8]> {
     inner.next(SEQUENCE)
 }
 
-/// As RFC 4514 writes it: the last part first.
+/// Formats a name in the notation of RFC 4514, which has the last part first.
 fn distinguished_name(name: &[u8]) -> String {
     const KINDS: [(ObjectIdentifier, &str); 7] = [
         (oid("2.5.4.3"), "CN"),
@@ -333,7 +342,7 @@ fn names(names: &[u8]) -> Vec<Name> {
     known.collect()
 }
 
-/// Out of the content of a SubjectPublicKeyInfo (RFC 5280 §4.1.2.7).
+/// Parses the content of a SubjectPublicKeyInfo (RFC 5280 §4.1.2.7).
 fn key(info: &[u8]) -> Key {
     const UNKNOWN: ObjectIdentifier = oid("0.0");
     let read = || {
@@ -341,7 +350,7 @@ fn key(info: &[u8]) -> Key {
         let mut algorithm = Fields::of(info.next(SEQUENCE)?);
         let kind = ObjectIdentifier::from_bytes(algorithm.next(OBJECT_IDENTIFIER)?).ok()?;
         let mut curve = || ObjectIdentifier::from_bytes(algorithm.next(OBJECT_IDENTIFIER)?).ok();
-        // One octet says how many bits of the last are unused: none.
+        // The first octet is the number of unused bits, which is 0.
         let bits = info.next(BIT_STRING)?.get(1..)?;
         Some((kind, bits, if kind == EC { curve() } else { None }))
     };
@@ -356,7 +365,7 @@ fn key(info: &[u8]) -> Key {
     }
 }
 
-/// The size of the modulus (RFC 8017 A.1.1).
+/// The size of the modulus in bits (RFC 8017 A.1.1).
 fn rsa_bits(key: &[u8]) -> Option<usize> {
     let modulus = Fields::of(Fields::of(key).next(SEQUENCE)?).next(INTEGER)?;
     let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
@@ -367,15 +376,13 @@ fn rsa_bits(key: &[u8]) -> Option<usize> {
 fn unsupported(key: Key) -> Option<&'static str> {
     match key {
         Key::Rsa(bits) if bits < *RSA_BITS.start() => Some("an RSA key of fewer than 2048 bits is too small"),
-        Key::Rsa(bits) if bits > *RSA_BITS.end() => {
-            Some("an RSA key of more than 8192 bits is not supported")
-        }
-        Key::Unsupported(_) => Some("this kind of key is not supported"),
+        Key::Rsa(bits) if bits > *RSA_BITS.end() => Some("an RSA key of more than 8192 bits is unsupported"),
+        Key::Unsupported(_) => Some("this key type is unsupported"),
         Key::Rsa(_) | Key::Curve(_) => None,
     }
 }
 
-/// One wildcard, as the whole of the first label.
+/// Compares a DNS name with a pattern, whose first label may be `*`.
 fn matches(pattern: &str, host: &str) -> bool {
     let (pattern, host) = (pattern.trim_end_matches('.'), host.trim_end_matches('.'));
     match pattern.strip_prefix("*.") {
@@ -388,39 +395,39 @@ fn matches(pattern: &str, host: &str) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use super::super::tests::certificates::{Ca, Wanted};
+    use super::super::tests::certificates::{Ca, CertSpec};
     use super::*;
 
     fn read(pem: &str) -> Certificate {
         use rustls::pki_types::pem::PemObject as _;
-        Certificate::read(&CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap()
+        Certificate::parse(&CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap()
     }
 
     #[test]
-    fn a_certificate_says_who_it_is_for_and_how_long() {
+    fn names_dates_key_and_purposes_are_parsed() {
         let ca = Ca::new("a ca");
         let names = ["dex.example", "*.wild.example", "10.0.0.7", "fd00::7"];
-        let leaf = read(&ca.issues(Wanted::with_names(&names).good_for(2020, 2030)).pem);
+        let leaf = read(&ca.issue(CertSpec::with_names(&names).valid_between(2020, 2030)).pem);
         assert_eq!((leaf.issuer.as_str(), leaf.key), ("CN=a ca", Key::Curve("ECDSA P-256")));
         assert_eq!((leaf.not_before, leaf.not_after), (1_577_836_800, 1_893_456_000));
         assert_eq!(leaf.names(), names);
         let left = |seconds| leaf.days_left(UnixTime::since_unix_epoch(Duration::from_secs(seconds)));
         assert_eq!((left(1_893_456_000 - 86_400), left(1_893_456_000 - 86_399), left(u64::MAX)), (1, 0, 0));
-        assert!(!leaf.may_issue() && leaf.other_purposes().is_none());
+        assert!(!leaf.may_issue() && leaf.non_server_purposes().is_none());
         let root = read(&ca.pem());
         assert_eq!((root.subject.as_str(), root.not_after), ("CN=a ca", 4_733_510_400));
         assert!(root.may_issue());
         for kind in [Kind::Extension, Kind::Key, Kind::Signature, Kind::Purpose] {
-            assert_eq!((root.obstacle(kind), leaf.obstacle(kind)), (None, None));
+            assert_eq!((root.rejection(kind), leaf.rejection(kind)), (None, None));
         }
-        let client = read(&ca.issues(Wanted::with_names(&names).for_a_client()).pem);
-        assert_eq!(client.other_purposes(), Some(&[oid("1.3.6.1.5.5.7.3.2")][..]));
+        let client = read(&ca.issue(CertSpec::with_names(&names).for_clients()).pem);
+        assert_eq!(client.non_server_purposes(), Some(&[oid("1.3.6.1.5.5.7.3.2")][..]));
     }
 
     #[test]
-    fn names_are_compared_as_webpki_does() {
+    fn names_are_compared_as_by_webpki() {
         let leaf =
-            read(&Wanted::with_names(&["dex.example", "*.wild.example", "10.0.0.7"]).self_signed().pem);
+            read(&CertSpec::with_names(&["dex.example", "*.wild.example", "10.0.0.7"]).self_signed().pem);
         for (host, expected) in [
             ("dex.example", true),
             ("DEX.Example", true),
@@ -432,26 +439,26 @@ mod tests {
             ("10.0.0.7", true),
             ("10.0.0.8", false),
         ] {
-            assert_eq!(leaf.is_for(&ServerName::try_from(host).unwrap()), expected, "{host}");
+            assert_eq!(leaf.is_valid_for(&ServerName::try_from(host).unwrap()), expected, "{host}");
         }
     }
 
     #[test]
-    fn f133_what_is_no_certificate_is_none_wherever_it_is_cut_or_changed() {
+    fn f133_truncated_or_changed_certificates_do_not_panic() {
         use rustls::pki_types::pem::PemObject as _;
-        let pem = Wanted::with_names(&["dex.example"]).self_signed().pem;
+        let pem = CertSpec::with_names(&["dex.example"]).self_signed().pem;
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
         for end in 0..der.len() {
-            assert_eq!(Certificate::read(&der[..end]), None, "cut at {end}");
+            assert_eq!(Certificate::parse(&der[..end]), None, "truncated at {end}");
         }
         for at in 0..der.len() {
             for byte in [0, 0x7f, 0x80, 0xff] {
                 let mut changed = der.to_vec();
                 changed[at] = byte;
-                // Only that it ends, and without a panic.
-                let _ = Certificate::read(&changed);
+                // Parsing must end without a panic; the result does not matter.
+                let _ = Certificate::parse(&changed);
                 for kind in [Kind::Extension, Kind::Key, Kind::Signature, Kind::Purpose] {
-                    let _ = obstacle(kind, &[changed.clone().into()], &[]);
+                    let _ = find_rejection(kind, &[changed.clone().into()], &[]);
                 }
             }
         }

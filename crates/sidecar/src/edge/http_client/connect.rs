@@ -1,4 +1,5 @@
-//! A TCP connection to the first of a host's addresses that answers: Happy Eyeballs, RFC 8305, in its simple form.
+//! Connects to the first address of a host that accepts: Happy Eyeballs (RFC 8305), without its
+//! history and its adaptive delays.
 
 use std::future::poll_fn;
 use std::io;
@@ -12,27 +13,27 @@ use dexsidecar_core::failure::{Code, Failure};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Connection, Progress, Step, resolve};
+use super::{Connection, Progress, Stage, resolve};
 
-/// The head start of an address before the next is tried too (RFC 8305 §8).
-const HEAD_START: Duration = Duration::from_millis(250);
-/// No address is waited for longer.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The delay before the next address is tried as well: the Connection Attempt Delay of RFC 8305 §8.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// The time limit for one address.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Which addresses may be connected to.
+/// Which addresses a connection may use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Permit {
-    /// All of them.
+pub(super) enum AddressPolicy {
+    /// All addresses.
     Any,
-    /// Those that are not public: what is sent is readable on the way.
+    /// Addresses that are not public, because plain HTTP is readable on the way.
     NotPublic,
 }
 
-impl Permit {
-    /// Leaves out what may not be connected to.
+impl AddressPolicy {
+    /// Removes the addresses that are not allowed.
     ///
     /// # Errors
-    /// [`Code::PlainHttpRefused`] if that is all.
+    /// [`Code::PlainHttpRefused`] if none is left.
     pub(super) fn filter(self, host: &str, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Failure> {
         if self == Self::Any {
             return Ok(addresses);
@@ -42,61 +43,69 @@ impl Permit {
             let public: Vec<_> = public.iter().map(|address| address.ip().to_string()).collect();
             return Err(Failure::new(
                 Code::PlainHttpRefused,
-                if public == [host] { host.to_owned() } else { format!("{host} is {}", public.join(", ")) },
+                if public == [host] {
+                    host.to_owned()
+                } else {
+                    format!("{host} has the address {}", public.join(", "))
+                },
             ));
         }
         Ok(permitted)
     }
 }
 
-/// Connects to a host, beginning with the address that `rotation` points at.
+/// Connects to a host. The first address tried is the one with index `rotation`, modulo their
+/// number.
 ///
 /// # Errors
-/// Nothing listens, or nothing can be reached; the detail names every address and its reason.
+/// [`Code::NameNotFound`], [`Code::NameLookupFailed`], [`Code::PlainHttpRefused`],
+/// [`Code::ConnectRefused`], [`Code::ConnectFailed`]. The detail names every address and its error.
 pub(super) async fn connect(
     host: &str,
     port: u16,
-    permit: Permit,
+    policy: AddressPolicy,
     rotation: usize,
     progress: &Progress,
 ) -> Result<Connection, Failure> {
     let (addresses, _) = resolve::resolve(host, port, progress).await?;
-    let addresses = order(permit.filter(host, addresses)?, rotation);
+    let addresses = interleave(policy.filter(host, addresses)?, rotation);
     let names: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
-    progress.reached(Step::Connecting(names.join(", ")));
+    progress.enter(Stage::Connecting(names.join(", ")));
     let (stream, address) = race(addresses).await?;
     Ok(Connection { stream: Box::new(stream), peer: address.to_string(), forwarding: None })
 }
 
-/// The families in turn, beginning with the resolver's first choice, and turned by `rotation`: a host that accepts on
-/// one family and stalls afterwards is tried on the other next time.
-fn order(addresses: Vec<SocketAddr>, rotation: usize) -> Vec<SocketAddr> {
+/// Alternates the families, starting with the family of the first address, then rotates the list
+/// left by `rotation`. So a host that accepts on one family and stalls afterwards is next tried on
+/// the other.
+fn interleave(addresses: Vec<SocketAddr>, rotation: usize) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (ours, others): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| a.is_ipv6() == first_is_v6);
-    let (mut ours, mut others) = (ours.into_iter(), others.into_iter());
-    let mut ordered = Vec::with_capacity(ours.len() + others.len());
-    while ours.len() + others.len() > 0 {
-        ordered.extend(ours.next());
-        ordered.extend(others.next());
+    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| a.is_ipv6() == first_is_v6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut ordered = Vec::with_capacity(first.len() + second.len());
+    while first.len() + second.len() > 0 {
+        ordered.extend(first.next());
+        ordered.extend(second.next());
     }
     if !ordered.is_empty() {
-        let turn = rotation % ordered.len();
-        ordered.rotate_left(turn);
+        let offset = rotation % ordered.len();
+        ordered.rotate_left(offset);
     }
     ordered
 }
 
-/// Dropped with everything in it as soon as one has connected.
+/// Tries the addresses, each [`ATTEMPT_DELAY`] after the one before it or when that one fails.
+/// Returns the first connection and drops the other attempts.
 async fn race(addresses: Vec<SocketAddr>) -> Result<(TcpStream, SocketAddr), Failure> {
-    let mut waiting = addresses.into_iter();
-    let mut trying = Vec::new();
+    let mut remaining = addresses.into_iter();
+    let mut pending = Vec::new();
     let mut failed = Vec::new();
     loop {
-        trying.extend(waiting.next().map(|address| Box::pin(one(address))));
-        if trying.is_empty() {
-            return Err(nobody(&failed));
+        pending.extend(remaining.next().map(|address| Box::pin(connect_one(address))));
+        if pending.is_empty() {
+            return Err(all_failed(&failed));
         }
-        match timeout(HEAD_START, first(&mut trying)).await {
+        match timeout(ATTEMPT_DELAY, next_ready(&mut pending)).await {
             Ok((address, Ok(stream))) => return Ok((stream, address)),
             Ok((address, Err(error))) => failed.push((address, error)),
             Err(_) => {}
@@ -104,12 +113,12 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<(TcpStream, SocketAddr), Fai
     }
 }
 
-/// The outcome of whichever ends first; the others remain.
-async fn first<F: Future>(trying: &mut Vec<Pin<Box<F>>>) -> F::Output {
+/// Waits for the first future that completes, removes it, and returns its output.
+async fn next_ready<F: Future>(pending: &mut Vec<Pin<Box<F>>>) -> F::Output {
     poll_fn(|cx| {
-        for at in 0..trying.len() {
-            if let Poll::Ready(outcome) = trying[at].as_mut().poll(cx) {
-                drop(trying.swap_remove(at));
+        for at in 0..pending.len() {
+            if let Poll::Ready(outcome) = pending[at].as_mut().poll(cx) {
+                drop(pending.swap_remove(at));
                 return Poll::Ready(outcome);
             }
         }
@@ -118,25 +127,28 @@ async fn first<F: Future>(trying: &mut Vec<Pin<Box<F>>>) -> F::Output {
     .await
 }
 
-async fn one(address: SocketAddr) -> (SocketAddr, io::Result<TcpStream>) {
-    let connected = timeout(PATIENCE, TcpStream::connect(address)).await;
+async fn connect_one(address: SocketAddr) -> (SocketAddr, io::Result<TcpStream>) {
+    let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
     let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     if let Ok(stream) = &connected {
-        // The request is one small write; it must not wait for an acknowledgement. Without it all works, only later.
+        // The request is one small write, which must not wait for an acknowledgement. A failure
+        // here only costs time.
         let _ = stream.set_nodelay(true);
     }
     (address, connected)
 }
 
-fn nobody(failed: &[(SocketAddr, io::Error)]) -> Failure {
+fn all_failed(failed: &[(SocketAddr, io::Error)]) -> Failure {
     let refused = failed.iter().all(|(_, error)| error.kind() == io::ErrorKind::ConnectionRefused);
     let code = if refused { Code::ConnectRefused } else { Code::ConnectFailed };
-    let each: Vec<_> = failed.iter().map(|(address, error)| format!("{address}: {}", words(error))).collect();
+    let each: Vec<_> =
+        failed.iter().map(|(address, error)| format!("{address}: {}", io_error_text(error))).collect();
     Failure::new(code, each.join(", "))
 }
 
-/// An error of the system or of rustls, without "(os error 111)" and the address of a manual, which mean nothing to a reader.
-pub(super) fn words(error: &io::Error) -> String {
+/// The text of an error of the system or of rustls in lower case, without "(os error 111)" and
+/// without the URL of a manual.
+pub(super) fn io_error_text(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     text.split(": https://").next().unwrap_or_default().to_lowercase()
@@ -162,7 +174,8 @@ mod tests {
         open(host).1
     }
 
-    /// A listener whose queue is full, and what fills it: whatever else connects to it waits.
+    /// A listener with a full queue, and the connections that fill it. Further connections are
+    /// never accepted.
     async fn stuck() -> ((tokio::net::TcpListener, Vec<TcpStream>), SocketAddr) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -176,16 +189,22 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns_and_failures_turn_the_list() {
+    fn families_alternate_and_the_list_is_rotated() {
         let mixed = ["[::1]:1", "[::2]:1", "[::3]:1", "127.0.0.1:1"];
-        assert_eq!(order(addresses(&mixed), 0), addresses(&["[::1]:1", "127.0.0.1:1", "[::2]:1", "[::3]:1"]));
-        assert_eq!(order(addresses(&mixed), 1), addresses(&["127.0.0.1:1", "[::2]:1", "[::3]:1", "[::1]:1"]));
-        assert_eq!(order(addresses(&mixed), usize::MAX).len(), 4);
-        assert_eq!(order(vec![], 3), vec![]);
+        assert_eq!(
+            interleave(addresses(&mixed), 0),
+            addresses(&["[::1]:1", "127.0.0.1:1", "[::2]:1", "[::3]:1"])
+        );
+        assert_eq!(
+            interleave(addresses(&mixed), 1),
+            addresses(&["127.0.0.1:1", "[::2]:1", "[::3]:1", "[::1]:1"])
+        );
+        assert_eq!(interleave(addresses(&mixed), usize::MAX).len(), 4);
+        assert_eq!(interleave(vec![], 3), vec![]);
     }
 
     #[tokio::test]
-    async fn f011_a_refusing_address_gives_way_to_the_other_family_at_once() {
+    async fn f011_after_a_refused_connection_the_other_family_is_tried() {
         let (_listener, v4) = open("127.0.0.1");
         let v6 = closed("::1");
         let (stream, address) = race(vec![v6, v4]).await.unwrap();
@@ -196,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f011_an_address_that_never_answers_gives_way_after_its_head_start() {
+    async fn f011_while_an_address_does_not_answer_the_other_family_is_tried() {
         let (_full, stuck) = stuck().await;
         let (_listener, v6) = open("::1");
         let (_, address) = race(vec![stuck, v6]).await.unwrap();
@@ -204,12 +223,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f001_every_address_is_named_with_its_reason() {
+    async fn f001_a_failure_names_every_address_and_its_error() {
         let (v4, v6) = (closed("127.0.0.1"), closed("::1"));
         let failure = race(vec![v4, v6]).await.unwrap_err();
         assert_eq!(failure.code, Code::ConnectRefused);
         assert_eq!(failure.detail, format!("{v4}: connection refused, {v6}: connection refused"));
-        // One that refuses and one that is silent: something is there, but not Dex alone is to blame.
+        // One address refuses and one does not answer: the cause is not only Dex.
         let (_full, stuck) = stuck().await;
         let failure = race(vec![v4, stuck]).await.unwrap_err();
         assert_eq!(failure.code, Code::ConnectFailed);

@@ -1,4 +1,4 @@
-//! A stream that remembers how the other side began: with a TLS record, or with something else.
+//! A stream that records whether the first bytes received are a TLS record.
 
 use std::cell::Cell;
 use std::io;
@@ -10,32 +10,32 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Stream;
 
-/// Whether the first bytes that came were those of a TLS record.
+/// The first two bytes received. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct FirstRecord(Rc<Cell<[Option<u8>; 2]>>);
 
-/// See the module.
+/// A stream whose first bytes are recorded.
 pub(super) struct Watched {
     stream: Box<dyn Stream>,
     first: FirstRecord,
 }
 
 impl FirstRecord {
-    /// Watches this stream.
+    /// Wraps a stream.
     pub(super) fn of(stream: Box<dyn Stream>) -> (Watched, Self) {
         let first = Self::default();
         (Watched { stream, first: first.clone() }, first)
     }
 
-    /// True when a content type and the major version of TLS came first (RFC 8446 §5.1).
+    /// Whether the bytes are a content type and the major version of TLS (RFC 8446 §5.1).
     pub(super) fn is_tls(&self) -> bool {
         matches!(self.0.get(), [Some(20..=23), None | Some(3)])
     }
 
-    fn note(&self, bytes: &[u8]) {
+    fn record(&self, bytes: &[u8]) {
         let mut first = self.0.get();
         for byte in bytes {
-            let Some(free) = first.iter_mut().find(|known| known.is_none()) else { break };
+            let Some(free) = first.iter_mut().find(|byte| byte.is_none()) else { break };
             *free = Some(*byte);
         }
         self.0.set(first);
@@ -50,7 +50,7 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        self.first.note(buf.filled().get(before..).unwrap_or_default());
+        self.first.record(buf.filled().get(before..).unwrap_or_default());
         Poll::Ready(Ok(()))
     }
 }
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn f138_a_tls_record_is_told_from_anything_else() {
+    fn f138_a_tls_record_is_distinguished_from_other_data() {
         for (bytes, is_tls) in [
             (&b"\x16\x03\x03\0\x01"[..], true),
             (b"\x15\x03\x01\0\x02\x02\x46", true),
@@ -86,7 +86,7 @@ mod tests {
         ] {
             for step in [1, 5] {
                 let first = FirstRecord::default();
-                bytes.chunks(step).for_each(|part| first.note(part));
+                bytes.chunks(step).for_each(|part| first.record(part));
                 assert_eq!(first.is_tls(), is_tls, "{bytes:?}");
             }
         }

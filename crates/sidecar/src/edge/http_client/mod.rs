@@ -1,7 +1,8 @@
-//! The token endpoint over HTTP: one request, over a connection of its own, within one deadline.
+//! The HTTP client for Dex: one request per connection, within one deadline.
 //!
-//! Nothing is kept between two requests, neither connection nor session, name, address or certificate: every attempt
-//! is as good as one after a restart. That rules out whole families of faults (dead pooled connections, stale CAs).
+//! Nothing is kept between two requests: no connection, TLS session, address or certificate. Every
+//! attempt behaves like the first one after a restart, which rules out stale pooled connections and
+//! stale CAs.
 
 mod attempt_stage;
 mod certificate;
@@ -31,36 +32,39 @@ use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::secret::Secret;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use attempt_stage::{Progress, Step};
+use attempt_stage::{Progress, Stage};
 pub use certificate::Certificate;
-use connect::Permit;
+use connect::AddressPolicy;
 pub use proxy::{Proxies, ProxyProblem, Route};
-pub use resolve::Origin;
+pub use resolve::AddressSource;
 pub use roots::Roots;
 pub use tls::Session;
 
-/// Anything that bytes go in and out of.
+/// A bidirectional byte stream.
 trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
-/// A connection, whatever it is made of: plain, tunnelled or encrypted. One type for all of them keeps one copy of the
-/// HTTP client and of TLS in the binary.
+/// A connection: plain, tunnelled or encrypted. One type for all of them keeps one copy of the HTTP
+/// client and of TLS in the binary.
 pub struct Connection {
     stream: Box<dyn Stream>,
     peer: String,
-    /// Set where a proxy at the other end forwards the request itself.
+    /// Set if the peer is a proxy that forwards the request itself.
     forwarding: Option<Forwarding>,
 }
 
-/// What a proxy that forwards requests needs in them.
+/// A proxy that forwards requests in absolute form.
 struct Forwarding {
+    /// The value of `Proxy-Authorization`.
     authorization: Option<Secret>,
+    /// Scheme, host and port of the proxy.
     proxy: String,
+    /// The variable that names the proxy.
     variable: &'static str,
 }
 
 impl Connection {
-    /// Who is at the other end, as `10.0.0.1:5556` or `dex.example:443 through the proxy http://proxy:3128`.
+    /// The peer, as `10.0.0.1:5556` or `dex.example:443 through the proxy http://proxy:3128`.
     #[must_use]
     pub fn peer(&self) -> &str {
         &self.peer
@@ -73,7 +77,7 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// Dex over HTTP.
+/// An HTTP client for one Dex.
 #[derive(Debug)]
 pub struct HttpEndpoint {
     timeout: Duration,
@@ -83,91 +87,101 @@ pub struct HttpEndpoint {
 }
 
 impl HttpEndpoint {
-    /// An endpoint that gives up after `timeout`, trusts `roots` and goes through `proxies`.
+    /// Creates a client whose attempts take at most `timeout`. It trusts `roots` and uses
+    /// `proxies`.
     #[must_use]
     pub const fn new(timeout: Duration, roots: Roots, proxies: Proxies) -> Self {
         Self { timeout, roots, proxies, allow_insecure_http: false }
     }
 
-    /// The same, and whether plain http may be spoken to public addresses.
+    /// Sets whether plain HTTP to public addresses is allowed. The default is false.
     #[must_use]
     pub fn allowing_insecure_http(self, allow_insecure_http: bool) -> Self {
         Self { allow_insecure_http, ..self }
     }
 
-    /// How this URL is reached, and why so.
+    /// How this URL is reached, and the reason.
     #[must_use]
     pub fn route(&self, url: &EndpointUrl) -> Route {
         self.proxies.route(url)
     }
 
-    /// Host and port of what would be connected to for this URL: the proxy, if one is set for it.
+    /// Host and port of the first connection for this URL: those of the proxy, if one applies.
     #[must_use]
     pub fn first_hop(&self, url: &EndpointUrl) -> (String, u16) {
-        self.proxies.for_url(url).map_or_else(|| (url.host().to_owned(), url.port()), proxy::Proxy::place)
+        self.proxies
+            .for_url(url)
+            .map_or_else(|| (url.host().to_owned(), url.port()), proxy::Proxy::host_and_port)
     }
 
-    /// The addresses of the first hop to this URL, which [`Self::first_hop`] names. One step of [`TokenEndpoint::send`],
-    /// for `check`.
+    /// Resolves the host of [`Self::first_hop`]. A single step of [`TokenEndpoint::send`], for
+    /// `check`.
     ///
     /// # Errors
-    /// Why there are none; of a proxy, [`Code::ProxyFailed`].
-    pub async fn resolve(&self, url: &EndpointUrl) -> Result<(Vec<SocketAddr>, Origin), Failure> {
+    /// [`Code::NameNotFound`], [`Code::NameLookupFailed`], [`Code::TimedOut`]; for a proxy
+    /// [`Code::ProxyFailed`].
+    pub async fn resolve(&self, url: &EndpointUrl) -> Result<(Vec<SocketAddr>, AddressSource), Failure> {
         let progress = Progress::default();
         let (host, port) = self.first_hop(url);
-        let resolved = self.in_time(&progress, resolve::resolve(&host, port, &progress)).await;
+        let resolved = self.with_deadline(&progress, resolve::resolve(&host, port, &progress)).await;
         match self.proxies.for_url(url) {
             Some(proxy) => resolved.map_err(|why| tunnel::failure(proxy, &why)),
             None => resolved,
         }
     }
 
-    /// A connection to the endpoint, through its proxy if it has one, before TLS. One step, for `check`.
+    /// Connects to the host of the URL, through the proxy if one applies, without TLS. A single
+    /// step, for `check`.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The codes of the steps DNS and TCP, and [`Code::TimedOut`]. With an `https://` proxy also
+    /// the codes of a bad CA file.
     pub async fn connect(&self, url: &EndpointUrl) -> Result<Connection, Failure> {
         let progress = Progress::default();
-        self.in_time(&progress, self.reach(url, 0, &progress)).await
+        self.with_deadline(&progress, self.open_connection(url, 0, &progress)).await
     }
 
-    /// The TLS handshake on a connection. One step, for `check`.
+    /// Performs the TLS handshake on a connection. A single step, for `check`.
     ///
     /// # Errors
-    /// Why there is no session.
+    /// The codes of the step TLS, and [`Code::TimedOut`].
     pub async fn handshake(&self, url: &EndpointUrl, connection: Connection) -> Result<Session, Failure> {
-        let progress = Progress::new(Step::Handshaking(connection.peer.clone()));
+        let progress = Progress::new(Stage::Handshaking(connection.peer.clone()));
         let (_, session) = self
-            .in_time(&progress, tls::handshake(self.roots.read()?, url.server_name(), connection))
+            .with_deadline(&progress, tls::handshake(self.roots.read()?, url.server_name(), connection))
             .await?;
         Ok(session)
     }
 
-    async fn in_time<T>(
+    async fn with_deadline<T>(
         &self,
         progress: &Progress,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        let late = |_| {
+        let timed_out = |_| {
             let failure = Failure::new(Code::TimedOut, progress.to_string());
             Err(failure.owned_by(progress.owner()).at(progress.step()))
         };
-        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(late)
+        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(timed_out)
     }
 
-    async fn reach(
+    async fn open_connection(
         &self,
         url: &EndpointUrl,
         rotation: usize,
         progress: &Progress,
     ) -> Result<Connection, Failure> {
-        let permit = if url.is_tls() || self.allow_insecure_http { Permit::Any } else { Permit::NotPublic };
+        let policy = if url.is_tls() || self.allow_insecure_http {
+            AddressPolicy::Any
+        } else {
+            AddressPolicy::NotPublic
+        };
         match self.proxies.for_url(url) {
             Some(proxy) => {
-                permit_beyond_proxy(permit, url, proxy, progress).await?;
-                tunnel::open(proxy, url, permit, &self.roots, rotation, progress).await
+                check_target_beyond_proxy(policy, url, proxy, progress).await?;
+                tunnel::open(proxy, url, policy, &self.roots, rotation, progress).await
             }
-            None => connect::connect(url.host(), url.port(), permit, rotation, progress).await,
+            None => connect::connect(url.host(), url.port(), policy, rotation, progress).await,
         }
     }
 
@@ -178,37 +192,43 @@ impl HttpEndpoint {
         progress: &Progress,
     ) -> Result<Answer, Failure> {
         let url = &request.url;
-        // Before anybody is disturbed: what is wrong here is looked at often, and is not to cost Dex a connection each time.
+        // Before connecting: a bad CA file is retried often, and must not cost Dex a connection
+        // each time.
         let trusted = url.is_tls().then(|| self.roots.read()).transpose()?;
-        let mut connection = self.reach(url, rotation, progress).await?;
+        let mut connection = self.open_connection(url, rotation, progress).await?;
         if let Some(trusted) = trusted {
-            progress.reached(Step::Handshaking(connection.peer.clone()));
+            progress.enter(Stage::Handshaking(connection.peer.clone()));
             (connection, _) = tls::handshake(trusted, url.server_name(), connection).await?;
         }
-        progress.reached(Step::Answering(connection.peer.clone()));
+        progress.enter(Stage::AwaitingResponse(connection.peer.clone()));
         request::send(connection, request).await
     }
 }
 
-/// Whether a proxy may be asked to go on to this URL in plain http. It resolves the name itself and may choose any of its
-/// addresses, so that none may be public; what its form does not tell is looked up here too.
-async fn permit_beyond_proxy(
-    permit: Permit,
+/// Checks that no address of this URL is public before a proxy sends plain HTTP there. The proxy
+/// resolves the name itself and may choose any address. Names that are internal by their form are
+/// not looked up.
+///
+/// # Errors
+/// [`Code::PlainHttpRefused`], [`Code::NameNotFound`], [`Code::NameLookupFailed`].
+async fn check_target_beyond_proxy(
+    policy: AddressPolicy,
     url: &EndpointUrl,
     proxy: &proxy::Proxy,
     progress: &Progress,
 ) -> Result<(), Failure> {
-    if permit == Permit::Any || url.is_internal_name() {
+    if policy == AddressPolicy::Any || url.is_internal_name() {
         return Ok(());
     }
     let variable = proxy.variable;
     let (addresses, _) = resolve::resolve(url.host(), url.port(), progress).await.map_err(|why| {
-        let detail = format!("{}; plain http through the proxy of {variable} needs its address", why.detail);
+        let detail =
+            format!("{}; plain http through the proxy of {variable} requires a resolvable name", why.detail);
         Failure { detail, ..why }
     })?;
     match addresses.iter().map(SocketAddr::ip).find(|ip| is_public(*ip)) {
         Some(ip) => {
-            let detail = format!("{} is {ip}, beyond the proxy of {variable}", url.host());
+            let detail = format!("{} has the address {ip}, through the proxy of {variable}", url.host());
             Err(Failure::new(Code::PlainHttpRefused, detail))
         }
         None => Ok(()),
@@ -218,6 +238,6 @@ async fn permit_beyond_proxy(
 impl TokenEndpoint for HttpEndpoint {
     async fn send(&self, request: &Request, rotation: usize) -> Result<Answer, Failure> {
         let progress = Progress::default();
-        self.in_time(&progress, self.attempt(request, rotation, &progress)).await
+        self.with_deadline(&progress, self.attempt(request, rotation, &progress)).await
     }
 }

@@ -1,49 +1,50 @@
-//! What goes through no proxy: `NO_PROXY`, read exactly as Go reads it (golang.org/x/net/http/httpproxy).
+//! `NO_PROXY`, parsed exactly as Go parses it (golang.org/x/net/http/httpproxy).
 
 use std::net::IpAddr;
 
-/// The entries of one list.
+/// The hosts that are reached without a proxy.
 #[derive(Debug, Default)]
-pub(super) struct Exceptions(Vec<Exception>);
+pub(super) struct NoProxy(Vec<Entry>);
 
 #[derive(Debug)]
-enum Exception {
+enum Entry {
     /// `*`
     All,
     /// `10.0.0.0/8`
     Network(IpAddr, u32),
     /// `10.1.2.3` or `10.1.2.3:443`
     Address(IpAddr, Port),
-    /// `.example`; the flag says that the name without the dot is meant too, as in `example`.
+    /// `.example`, or `example` with the flag set, which also covers the name itself.
     Domain(String, bool, Port),
 }
 
-/// As it is written: Go compares it as a text. Empty is any.
+/// A port as written, since Go compares ports as text. Empty covers every port.
 type Port = String;
 
-impl Exceptions {
-    /// Reads a list with commas. What makes no sense covers nothing.
+impl NoProxy {
+    /// Parses a comma-separated list. Invalid entries cover nothing.
     pub(super) fn parse(list: &str) -> Self {
-        Self(list.to_lowercase().split(',').filter_map(|entry| Exception::parse(entry.trim())).collect())
+        Self(list.to_lowercase().split(',').filter_map(|entry| Entry::parse(entry.trim())).collect())
     }
 
-    /// True when one of them covers the host (in lower case), its address if it is one, and its port.
-    pub(super) fn cover(&self, host: &str, address: Option<IpAddr>, port: u16) -> bool {
+    /// Whether an entry covers this host (in lower case) and port. `address` is the host, if it is
+    /// an IP address.
+    pub(super) fn covers(&self, host: &str, address: Option<IpAddr>, port: u16) -> bool {
         let port = port.to_string();
-        let right = |wanted: &Port| wanted.is_empty() || *wanted == port;
-        self.0.iter().any(|exception| match (exception, address) {
-            (Exception::All, _) => true,
-            (Exception::Network(network, bits), Some(address)) => within(address, *network, *bits),
-            (Exception::Address(own, wanted), Some(address)) => *own == address && right(wanted),
-            (Exception::Domain(suffix, itself, wanted), None) => {
-                (host.ends_with(suffix) || *itself && host == &suffix[1..]) && right(wanted)
+        let port_matches = |listed: &Port| listed.is_empty() || *listed == port;
+        self.0.iter().any(|entry| match (entry, address) {
+            (Entry::All, _) => true,
+            (Entry::Network(network, bits), Some(address)) => contains(*network, *bits, address),
+            (Entry::Address(listed, port), Some(address)) => *listed == address && port_matches(port),
+            (Entry::Domain(suffix, with_apex, port), None) => {
+                (host.ends_with(suffix) || *with_apex && host == &suffix[1..]) && port_matches(port)
             }
             _ => false,
         })
     }
 }
 
-impl Exception {
+impl Entry {
     fn parse(entry: &str) -> Option<Self> {
         if entry == "*" {
             return Some(Self::All);
@@ -65,22 +66,21 @@ impl Exception {
     }
 }
 
-/// As Go's `net.ParseCIDR`.
-fn network_of(address: &str, bits: &str) -> Option<Exception> {
+/// Parses a network as Go's `net.ParseCIDR` does.
+fn network_of(address: &str, bits: &str) -> Option<Entry> {
     let address: IpAddr = address.parse().ok()?;
     let bits: u32 = bits.bytes().all(|digit| digit.is_ascii_digit()).then(|| bits.parse().ok())??;
     if bits > if address.is_ipv4() { 32 } else { 128 } {
         return None;
     }
     Some(match address.to_canonical() {
-        mapped if mapped.is_ipv4() != address.is_ipv4() && bits >= 96 => {
-            Exception::Network(mapped, bits - 96)
-        }
-        _ => Exception::Network(address, bits),
+        mapped if mapped.is_ipv4() != address.is_ipv4() && bits >= 96 => Entry::Network(mapped, bits - 96),
+        _ => Entry::Network(address, bits),
     })
 }
 
-/// As Go's `net.SplitHostPort`, which wants an IPv6 address with a port in brackets, and without one not.
+/// Splits host and port as Go's `net.SplitHostPort` does: an IPv6 address has brackets if and only
+/// if a port follows.
 fn host_and_port(entry: &str) -> (&str, &str) {
     match entry.rsplit_once(':') {
         Some((host, port)) if host.starts_with('[') && host.ends_with(']') => {
@@ -91,7 +91,7 @@ fn host_and_port(entry: &str) -> (&str, &str) {
     }
 }
 
-fn within(address: IpAddr, network: IpAddr, bits: u32) -> bool {
+fn contains(network: IpAddr, bits: u32, address: IpAddr) -> bool {
     match (address, network) {
         (IpAddr::V4(a), IpAddr::V4(n)) => {
             (a.to_bits() ^ n.to_bits()).checked_shr(32 - bits).unwrap_or(0) == 0
@@ -110,8 +110,9 @@ mod tests {
 
     use super::super::Proxies;
 
-    /// Written down from Go 1.26's `http.ProxyFromEnvironment`, run with the same lists: true is through the proxy.
-    const GO_SAYS: &[(&str, &str, bool)] = &[
+    /// Recorded from `http.ProxyFromEnvironment` of Go 1.26: the list, the URL, and whether the
+    /// proxy is used.
+    const GO_RESULTS: &[(&str, &str, bool)] = &[
         ("", "https://dex.example/token", true),
         ("", "https://localhost/token", false),
         ("", "https://sub.localhost/token", true),
@@ -200,8 +201,8 @@ mod tests {
     ];
 
     #[test]
-    fn f018_exceptions_mean_what_they_mean_to_go() {
-        for (list, to, through) in GO_SAYS {
+    fn f018_no_proxy_entries_have_the_same_effect_as_in_go() {
+        for (list, to, proxied) in GO_RESULTS {
             let proxies = Proxies::read(|name| {
                 let value = match name {
                     "HTTPS_PROXY" | "HTTP_PROXY" => "http://proxy:3128",
@@ -211,7 +212,7 @@ mod tests {
                 Some(Secret::new(value.to_owned()))
             });
             let url = EndpointUrl::parse(to).unwrap().0;
-            assert_eq!(proxies.for_url(&url).is_some(), *through, "NO_PROXY={list} {to}");
+            assert_eq!(proxies.for_url(&url).is_some(), *proxied, "NO_PROXY={list} {to}");
         }
     }
 }

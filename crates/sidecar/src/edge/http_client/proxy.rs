@@ -1,5 +1,6 @@
-//! Proxies by `HTTPS_PROXY` and `HTTP_PROXY`, read as Go reads them (golang.org/x/net/http/httpproxy). Which one, and
-//! for what; how each kind is used is [`super::tunnel`]'s, [`super::socks`]'s and [`super::request`]'s.
+//! Chooses the proxy for a URL by `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, as Go does
+//! (golang.org/x/net/http/httpproxy). [`super::tunnel`], [`super::socks`] and [`super::request`]
+//! use the proxy.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,52 +11,54 @@ use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::secret::Secret;
 use zeroize::Zeroizing;
 
-use super::no_proxy::Exceptions;
+use super::no_proxy::NoProxy;
 
-/// A variable that names a proxy of an unsupported kind, or no URL at all. Never quotes it: there may be a password in it.
+/// A variable whose value is not the URL of a supported proxy. The message never quotes the value,
+/// which may contain a password.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ProxyProblem(
-    /// The variable's name.
+    /// The name of the variable.
     pub &'static str,
 );
 
 impl ProxyProblem {
-    /// What is wrong, to follow the variable's name.
-    pub const WRONG: &'static str = "is not the URL of an http, https, socks5 or socks5h proxy";
+    /// What is wrong; follows the name of the variable.
+    pub const WHAT: &'static str = "is not the URL of an http, https, socks5 or socks5h proxy";
 }
 
 impl fmt::Display for ProxyProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.0, Self::WRONG)
+        write!(f, "{} {}", self.0, Self::WHAT)
     }
 }
 
-/// How a proxy is spoken to.
+/// The protocol of a proxy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
-    /// Plain HTTP: CONNECT for https endpoints, absolute-form requests for http endpoints.
+    /// HTTP: CONNECT for https endpoints, absolute-form requests for http endpoints.
     Http,
-    /// The same within TLS.
+    /// HTTP over TLS.
     Https,
-    /// SOCKS version 5 (RFC 1928). Names are resolved by the proxy, with `socks5` as with `socks5h`, as Go does it.
+    /// SOCKS version 5 (RFC 1928). As in Go, the proxy resolves names for `socks5` as well as for
+    /// `socks5h`.
     Socks5,
 }
 
-/// One proxy.
+/// A proxy that a variable names.
 #[derive(Debug)]
 pub(super) struct Proxy {
     pub(super) kind: Kind,
-    /// Host and port; the scheme is [`Kind`]'s.
+    /// Host and port. For SOCKS the scheme is a placeholder.
     pub(super) url: EndpointUrl,
-    /// The variable that names it.
+    /// The variable that names the proxy.
     pub(super) variable: &'static str,
-    /// What SOCKS wants.
+    /// User and password, for SOCKS.
     pub(super) credentials: Option<Credentials>,
-    /// The same as the value of `Proxy-Authorization` (RFC 7617): what HTTP wants.
+    /// User and password as the value of `Proxy-Authorization` (RFC 7617), for HTTP.
     pub(super) authorization: Option<Secret>,
 }
 
-/// A user and a password, as bytes, since neither needs to be text.
+/// User and password as bytes: neither needs to be UTF-8.
 pub(super) struct Credentials {
     pub(super) user: Zeroizing<Vec<u8>>,
     pub(super) password: Zeroizing<Vec<u8>>,
@@ -67,106 +70,106 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// How a URL is reached, and why so.
+/// How a URL is reached, and the reason.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Route {
     /// No variable names a proxy for this scheme.
     Direct,
-    /// A proxy is named, and does not apply to this machine's own names and addresses.
-    DirectToThisMachine {
+    /// A proxy is named, but does not apply to localhost and loopback addresses.
+    DirectToLoopback {
         /// The variable that names the proxy.
         variable: &'static str,
     },
-    /// A proxy is named, and `NO_PROXY` has an entry for the host.
-    DirectByException {
+    /// A proxy is named, but `NO_PROXY` lists the host.
+    DirectByNoProxy {
         /// The variable that names the proxy.
         variable: &'static str,
     },
-    /// Through this proxy.
-    Through {
-        /// Its scheme, host and port.
+    /// Through a proxy.
+    Proxied {
+        /// Scheme, host and port of the proxy.
         proxy: String,
-        /// The variable that names it.
+        /// The variable that names the proxy.
         variable: &'static str,
     },
 }
 
-/// Which URLs go through which proxy.
+/// The proxies of the environment.
 #[derive(Debug, Default)]
 pub struct Proxies {
     https: Option<Result<Proxy, ProxyProblem>>,
     http: Option<Result<Proxy, ProxyProblem>>,
-    except: Exceptions,
+    no_proxy: NoProxy,
 }
 
 impl Proxies {
-    /// The variables that matter.
+    /// The environment variables that are read.
     pub const VARIABLES: [&'static str; 7] =
         ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "REQUEST_METHOD"];
 
-    /// Reads the variables of the process, handed in by a look-up. Upper case wins, and empty is unset. One that names
-    /// an unusable proxy is a problem only for a URL that would go through it, as for Go.
+    /// Parses the variables, which `variable` looks up. Upper case takes precedence, and empty
+    /// counts as unset. As in Go, an invalid proxy is a problem only for URLs that would use it.
     #[must_use]
     pub fn read(variable: impl Fn(&str) -> Option<Secret>) -> Self {
-        let either = |upper: &'static str, lower: &'static str| {
+        let first_set = |upper: &'static str, lower: &'static str| {
             let set = |name| variable(name).filter(|value| !value.is_empty());
             set(upper).map(|value| (upper, value)).or_else(|| set(lower).map(|value| (lower, value)))
         };
-        let read = |found: Option<(&'static str, Secret)>| {
+        let parse = |found: Option<(&'static str, Secret)>| {
             found.map(|(name, value)| Proxy::parse(name, &value).ok_or(ProxyProblem(name)))
         };
-        // In a CGI process HTTP_PROXY is what a client sent as a header.
+        // In a CGI process, HTTP_PROXY is the `Proxy` header of a client (httpoxy.org).
         let cgi = variable("REQUEST_METHOD").is_some_and(|value| !value.is_empty());
         Self {
-            https: read(either("HTTPS_PROXY", "https_proxy")),
-            http: if cgi { None } else { read(either("HTTP_PROXY", "http_proxy")) },
-            except: either("NO_PROXY", "no_proxy")
-                .map_or_else(Exceptions::default, |(_, list)| Exceptions::parse(list.expose())),
+            https: parse(first_set("HTTPS_PROXY", "https_proxy")),
+            http: if cgi { None } else { parse(first_set("HTTP_PROXY", "http_proxy")) },
+            no_proxy: first_set("NO_PROXY", "no_proxy")
+                .map_or_else(NoProxy::default, |(_, list)| NoProxy::parse(list.expose())),
         }
     }
 
-    /// The variable that keeps this URL from being reached, because it names an unusable proxy.
+    /// The variable with an invalid proxy that this URL would use, if there is one.
     #[must_use]
     pub fn problem_for(&self, url: &EndpointUrl) -> Option<ProxyProblem> {
-        self.applying_to(url)?.as_ref().err().copied()
+        self.applicable_to(url)?.as_ref().err().copied()
     }
 
-    /// The proxy for a URL, if it is to go through one.
+    /// The proxy for a URL, if one applies.
     pub(super) fn for_url(&self, url: &EndpointUrl) -> Option<&Proxy> {
-        self.applying_to(url)?.as_ref().ok()
+        self.applicable_to(url)?.as_ref().ok()
     }
 
-    /// How a URL is reached.
+    /// How a URL is reached, and the reason.
     #[must_use]
     pub fn route(&self, url: &EndpointUrl) -> Route {
-        let Some(named) = self.named_for(url) else { return Route::Direct };
-        let variable = match named {
+        let Some(configured) = self.configured_for(url) else { return Route::Direct };
+        let variable = match configured {
             Ok(proxy) => proxy.variable,
             Err(problem) => problem.0,
         };
-        match self.applying_to(url) {
-            Some(Ok(proxy)) => Route::Through { proxy: proxy.origin(), variable },
-            _ if is_here(url) => Route::DirectToThisMachine { variable },
-            _ => Route::DirectByException { variable },
+        match self.applicable_to(url) {
+            Some(Ok(proxy)) => Route::Proxied { proxy: proxy.origin(), variable },
+            _ if is_loopback(url) => Route::DirectToLoopback { variable },
+            _ => Route::DirectByNoProxy { variable },
         }
     }
 
-    fn named_for(&self, url: &EndpointUrl) -> Option<&Result<Proxy, ProxyProblem>> {
+    fn configured_for(&self, url: &EndpointUrl) -> Option<&Result<Proxy, ProxyProblem>> {
         if url.is_tls() { self.https.as_ref() } else { self.http.as_ref() }
     }
 
-    fn applying_to(&self, url: &EndpointUrl) -> Option<&Result<Proxy, ProxyProblem>> {
+    fn applicable_to(&self, url: &EndpointUrl) -> Option<&Result<Proxy, ProxyProblem>> {
         let host = url.host().to_ascii_lowercase();
         let address = host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
-        let applies = !is_here(url) && !self.except.cover(&host, address, url.port());
-        self.named_for(url).filter(|_| applies)
+        let applies = !is_loopback(url) && !self.no_proxy.covers(&host, address, url.port());
+        self.configured_for(url).filter(|_| applies)
     }
 }
 
-/// What is on this machine never goes through a proxy.
-fn is_here(url: &EndpointUrl) -> bool {
-    let is_loopback = url.address().is_some_and(|ip| ip.to_canonical().is_loopback());
-    url.server_name().eq_ignore_ascii_case("localhost") || is_loopback
+/// Whether the host is `localhost` or a loopback address. These are never reached through a proxy.
+fn is_loopback(url: &EndpointUrl) -> bool {
+    let is_loopback_address = url.address().is_some_and(|ip| ip.to_canonical().is_loopback());
+    url.server_name().eq_ignore_ascii_case("localhost") || is_loopback_address
 }
 
 impl Proxy {
@@ -187,23 +190,24 @@ impl Proxy {
             Kind::Http => with_scheme("http")?,
             Kind::Https => with_scheme("https")?,
             Kind::Socks5 => {
-                // A port that changes with the scheme was not given: SOCKS has one of its own (RFC 1928 §3).
+                // A port that depends on the scheme is a default, so no port is given. The default
+                // of SOCKS is 1080 (RFC 1928 §3).
                 let (url, userinfo) = with_scheme("http")?;
-                let given = with_scheme("https")?.0.port() == url.port();
-                (if given { url } else { url.with_port(1080) }, userinfo)
+                let has_port = with_scheme("https")?.0.port() == url.port();
+                (if has_port { url } else { url.with_port(1080) }, userinfo)
             }
         };
-        let credentials = userinfo.as_ref().map(decoded);
-        let authorization = credentials.as_ref().map(basic);
+        let credentials = userinfo.as_ref().map(parse_userinfo);
+        let authorization = credentials.as_ref().map(basic_authorization);
         Some(Self { kind, url, variable, credentials, authorization })
     }
 
     /// Host and port.
-    pub(super) fn place(&self) -> (String, u16) {
+    pub(super) fn host_and_port(&self) -> (String, u16) {
         (self.url.host().to_owned(), self.url.port())
     }
 
-    /// Scheme, host and port.
+    /// Scheme, host and port, without user and password.
     pub(super) fn origin(&self) -> String {
         match self.kind {
             Kind::Http | Kind::Https => self.url.origin(),
@@ -212,7 +216,8 @@ impl Proxy {
     }
 }
 
-fn basic(Credentials { user, password }: &Credentials) -> Secret {
+/// The value of an `Authorization` header of the scheme Basic (RFC 7617).
+fn basic_authorization(Credentials { user, password }: &Credentials) -> Secret {
     let mut plain = Zeroizing::new(Vec::with_capacity(user.len() + 1 + password.len()));
     plain.extend_from_slice(user);
     plain.push(b':');
@@ -223,8 +228,8 @@ fn basic(Credentials { user, password }: &Credentials) -> Secret {
     Secret::new(header)
 }
 
-/// `user:password` of a URL, each percent-decoded.
-fn decoded(userinfo: &Secret) -> Credentials {
+/// Splits `user:password` of a URL and percent-decodes each part.
+fn parse_userinfo(userinfo: &Secret) -> Credentials {
     let text = userinfo.expose();
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
     let decode = |text: &str| {
@@ -235,7 +240,7 @@ fn decoded(userinfo: &Secret) -> Credentials {
     Credentials { user: decode(user), password: decode(password) }
 }
 
-/// `%XX` decoded, everything else as it is.
+/// Decodes each `%XX` and copies all other bytes.
 fn percent_decode(text: &str, out: &mut Vec<u8>) {
     let digit = |at: Option<&u8>| at.and_then(|byte| char::from(*byte).to_digit(16));
     let mut rest = text.as_bytes();
@@ -269,34 +274,34 @@ mod tests {
         EndpointUrl::parse(text).unwrap().0
     }
 
-    fn place(proxies: &Proxies, to: &str) -> Option<(String, u16)> {
-        proxies.for_url(&url(to)).map(Proxy::place)
+    fn proxy_for(proxies: &Proxies, to: &str) -> Option<(String, u16)> {
+        proxies.for_url(&url(to)).map(Proxy::host_and_port)
     }
 
     #[test]
-    fn f018_each_scheme_has_its_variable_and_upper_case_wins() {
+    fn f018_each_scheme_has_its_variable_and_upper_case_takes_precedence() {
         let three =
             [("HTTPS_PROXY", "a:1"), ("https_proxy", "b:2"), ("http_proxy", "c:3"), ("HTTP_PROXY", "")];
         let both = proxies(&three);
-        assert_eq!(place(&both, "https://dex.example/token"), Some(("a".to_owned(), 1)));
-        assert_eq!(place(&both, "http://dex.example/token"), Some(("c".to_owned(), 3)));
+        assert_eq!(proxy_for(&both, "https://dex.example/token"), Some(("a".to_owned(), 1)));
+        assert_eq!(proxy_for(&both, "http://dex.example/token"), Some(("c".to_owned(), 3)));
         let cgi = proxies(&[("HTTP_PROXY", "evil:1"), ("REQUEST_METHOD", "GET")]);
-        assert_eq!(place(&cgi, "http://dex.example/token"), None);
-        assert_eq!(place(&Proxies::default(), "https://dex.example/token"), None);
+        assert_eq!(proxy_for(&cgi, "http://dex.example/token"), None);
+        assert_eq!(proxy_for(&Proxies::default(), "https://dex.example/token"), None);
     }
 
     #[test]
-    fn f018_this_machine_is_never_reached_through_a_proxy() {
+    fn f018_loopback_is_never_reached_through_a_proxy() {
         let all = proxies(&[("HTTPS_PROXY", "a:1"), ("HTTP_PROXY", "a:1")]);
-        for here in ["localhost", "127.0.0.9", "[::1]:5556", "[::ffff:127.0.0.1]"] {
-            assert_eq!(place(&all, &format!("https://{here}/token")), None, "{here}");
-            assert_eq!(place(&all, &format!("http://{here}/token")), None, "{here}");
+        for host in ["localhost", "127.0.0.9", "[::1]:5556", "[::ffff:127.0.0.1]"] {
+            assert_eq!(proxy_for(&all, &format!("https://{host}/token")), None, "{host}");
+            assert_eq!(proxy_for(&all, &format!("http://{host}/token")), None, "{host}");
         }
-        assert!(place(&all, "https://sub.localhost/token").is_some());
+        assert!(proxy_for(&all, "https://sub.localhost/token").is_some());
     }
 
     #[test]
-    fn a_proxy_may_be_written_without_its_scheme_and_port() {
+    fn scheme_and_port_of_a_proxy_are_optional() {
         for (written, host, port) in [
             ("proxy", "proxy", 80),
             ("proxy:3128", "proxy", 3128),
@@ -309,12 +314,12 @@ mod tests {
             ("socks5://[fd00::1]:1081/", "fd00::1", 1081),
         ] {
             let proxy = Proxy::parse("HTTPS_PROXY", &Secret::new(written.to_owned())).unwrap();
-            assert_eq!(proxy.place(), (host.to_owned(), port), "{written}");
+            assert_eq!(proxy.host_and_port(), (host.to_owned(), port), "{written}");
         }
     }
 
     #[test]
-    fn an_unsupported_proxy_is_reported_by_the_variable_s_name() {
+    fn an_unsupported_proxy_is_reported_by_the_name_of_its_variable() {
         for wrong in [
             "socks4://me:canary@proxy:1080",
             "ftp://proxy",
@@ -330,14 +335,14 @@ mod tests {
                 "https_proxy is not the URL of an http, https, socks5 or socks5h proxy",
                 "{wrong}"
             );
-            // Go does not care about one that would not be used.
+            // As in Go, an invalid proxy that would not be used is no problem.
             assert_eq!(all.problem_for(&url("https://dex.inside/token")), None);
             assert_eq!(all.problem_for(&url("http://dex.example/token")), None);
         }
     }
 
     #[test]
-    fn a_proxy_s_password_is_decoded_and_has_no_voice() {
+    fn a_proxy_password_is_decoded_and_absent_from_debug_output() {
         let all = proxies(&[("HTTPS_PROXY", "http://me:c%61nary%+f%zz@proxy:3128")]);
         let proxy = all.https.as_ref().unwrap().as_ref().unwrap();
         assert_eq!(
@@ -349,19 +354,19 @@ mod tests {
     }
 
     #[test]
-    fn a_route_names_the_variable_that_led_there() {
+    fn a_route_names_the_variable_that_decided_it() {
         let all = proxies(&[("https_proxy", "http://me:canary@proxy:3128"), ("NO_PROXY", ".inside")]);
         let variable = "https_proxy";
-        let through = Route::Through { proxy: "http://proxy:3128".to_owned(), variable };
+        let through = Route::Proxied { proxy: "http://proxy:3128".to_owned(), variable };
         assert_eq!(all.route(&url("https://dex.example/token")), through);
-        assert_eq!(all.route(&url("https://dex.inside/token")), Route::DirectByException { variable });
-        assert_eq!(all.route(&url("https://127.0.0.1/token")), Route::DirectToThisMachine { variable });
+        assert_eq!(all.route(&url("https://dex.inside/token")), Route::DirectByNoProxy { variable });
+        assert_eq!(all.route(&url("https://127.0.0.1/token")), Route::DirectToLoopback { variable });
         assert_eq!(all.route(&url("http://dex.example/token")), Route::Direct);
         let socks = proxies(&[("HTTPS_PROXY", "socks5h://proxy")]);
         let proxy = "socks5://proxy:1080".to_owned();
         assert_eq!(
             socks.route(&url("https://dex.example/token")),
-            Route::Through { proxy, variable: "HTTPS_PROXY" }
+            Route::Proxied { proxy, variable: "HTTPS_PROXY" }
         );
     }
 }

@@ -1,5 +1,5 @@
-//! A stream from which no more is read than a whole answer can have: interim answers and chunks of one byte have no bound of
-//! their own (F29, F44).
+//! A stream with an upper bound of the bytes read per response. hyper does not bound interim
+//! responses (1xx) or chunks of one byte (F29, F44).
 
 use std::cell::Cell;
 use std::io;
@@ -11,40 +11,41 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Stream;
 
-/// Interim answers and the head of the answer itself, in bytes.
+/// Upper bound of interim responses and the head of the response, in bytes.
 const MOST_HEAD: usize = 256 * 1024;
-/// A body at its largest, in the smallest of chunks that anybody sends, in bytes.
+/// Upper bound of the body with its chunk headers, in bytes: room for 1 MiB
+/// (`request::LARGEST_BODY`) in chunks of 2 bytes, which take 7 bytes each (`2\r\nxx\r\n`).
 const MOST_BODY: usize = 4 * 1024 * 1024;
 
-/// How many bytes may still be read.
+/// How many bytes may still be read. Clones share the number.
 #[derive(Clone)]
-pub(super) struct Allowance(Rc<Cell<usize>>);
+pub(super) struct BytesLeft(Rc<Cell<usize>>);
 
-impl Allowance {
-    /// For interim answers and a head.
+impl BytesLeft {
+    /// For interim responses and a head.
     pub(super) fn for_head() -> Self {
         Self(Rc::new(Cell::new(MOST_HEAD)))
     }
 
-    /// The head has come: a body may follow.
+    /// Adds the bound of the body, once the head was read.
     pub(super) fn add_body(&self) {
         self.0.set(self.0.get().saturating_add(MOST_BODY));
     }
 }
 
-/// Gives [`io::ErrorKind::FileTooLarge`] when too much was read.
-pub(super) struct Bounded {
+/// Fails with [`io::ErrorKind::FileTooLarge`] when more than the limit was read.
+pub(super) struct LimitedStream {
     stream: Box<dyn Stream>,
-    left: Allowance,
+    left: BytesLeft,
 }
 
-impl Bounded {
-    pub(super) fn new(stream: Box<dyn Stream>, left: Allowance) -> Self {
+impl LimitedStream {
+    pub(super) fn new(stream: Box<dyn Stream>, left: BytesLeft) -> Self {
         Self { stream, left }
     }
 }
 
-impl AsyncRead for Bounded {
+impl AsyncRead for LimitedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -63,7 +64,7 @@ impl AsyncRead for Bounded {
     }
 }
 
-impl AsyncWrite for Bounded {
+impl AsyncWrite for LimitedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

@@ -1,4 +1,5 @@
-//! One HTTP/1.1 request on a connection, and the whole of its bounded answer. Redirects are never followed.
+//! Sends one HTTP/1.1 request on a connection and reads the response, up to a size limit. Redirects
+//! are never followed.
 
 use std::error::Error as _;
 use std::io;
@@ -15,26 +16,31 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper_util::rt::TokioIo;
 use zeroize::Zeroizing;
 
-use super::read_limit::{Allowance, Bounded};
+use super::read_limit::{BytesLeft, LimitedStream};
 use super::{Connection, Forwarding, Stream, connect, tls, tunnel};
 
-/// No token endpoint says more, in bytes (F29).
+/// The largest body that is read, in bytes (F29). Token endpoints and JWKS documents are far
+/// smaller.
 const LARGEST_BODY: usize = 1024 * 1024;
-/// No server needs more for its headers, in bytes.
+/// The largest total of header names and values that is accepted, in bytes.
 const LARGEST_HEAD: usize = 64 * 1024;
-/// Nor more of them. hyper makes room for as many at each answer, interim ones included.
+/// The largest number of headers that is accepted. hyper allocates room for this many per response,
+/// including interim responses.
 const MOST_HEADERS: usize = 8192;
 
-/// Sent to Dex, and to a proxy with CONNECT: some proxies refuse a client without it.
+/// The `User-Agent` sent to Dex, and to a proxy with CONNECT: some proxies refuse clients without
+/// one (F149).
 pub(super) const USER_AGENT: &str = concat!("dexsidecar/", env!("CARGO_PKG_VERSION"));
 
-/// What is sent: a form, or nothing. One type for all requests keeps one copy of hyper in the binary.
+/// A request with a form or without body. One type for all requests keeps one copy of hyper in the
+/// binary.
 pub(super) type Message = hyper::Request<Full<Bytes>>;
 pub(super) type Sender = http1::SendRequest<Full<Bytes>>;
 pub(super) type Driver = http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>;
 
-/// hyper's client on a stream, with our bounds. Headers that curl and Go accept are accepted: folded over several lines (RFC
-/// 9112 §5.2), and with a space before the colon. Malformed ones are left out. None of them matters to a token.
+/// Starts hyper's client on a stream, with the limits above. As in curl and Go, headers may be
+/// folded over several lines (RFC 9112 §5.2) or have a space before the colon, and malformed
+/// headers are ignored. None of these headers affects the result.
 pub(super) async fn client(stream: Box<dyn Stream>) -> hyper::Result<(Sender, Driver)> {
     http1::Builder::new()
         .max_buf_size(LARGEST_HEAD)
@@ -46,40 +52,42 @@ pub(super) async fn client(stream: Box<dyn Stream>) -> hyper::Result<(Sender, Dr
         .await
 }
 
-/// Sends the request and reads the answer to its end. The connection is closed afterwards.
+/// Sends the request, reads the complete response, and closes the connection.
 ///
 /// # Errors
-/// The connection broke, or what came is no HTTP or too much of it.
+/// [`Code::ConnectionLost`], [`Code::AnswerMalformed`], [`Code::AnswerTooLarge`];
+/// [`Code::TlsRefused`] or [`Code::TlsFailed`] for a TLS alert; [`Code::ProxyFailed`] for a 407 of
+/// a forwarding proxy.
 pub(super) async fn send(connection: Connection, request: &Request) -> Result<Answer, Failure> {
     let Connection { stream, peer, forwarding } = connection;
     let message = message(request, forwarding.as_ref())?;
-    let broken = |error| failure(&peer, &error);
-    let allowance = Allowance::for_head();
-    let bounded = Bounded::new(stream, allowance.clone());
-    let (mut sender, driver) = client(Box::new(bounded)).await.map_err(broken)?;
-    let mut talk = pin!(async {
-        let (head, body) = sender.send_request(message).await.map_err(broken)?.into_parts();
-        allowance.add_body();
-        // hyper's own bound is of its buffer, which may take in twice as much at once.
-        if size(&head.headers) > LARGEST_HEAD {
+    let failed = |error| failure(&peer, &error);
+    let bytes_left = BytesLeft::for_head();
+    let limited = LimitedStream::new(stream, bytes_left.clone());
+    let (mut sender, driver) = client(Box::new(limited)).await.map_err(failed)?;
+    let mut round_trip = pin!(async {
+        let (head, body) = sender.send_request(message).await.map_err(failed)?.into_parts();
+        bytes_left.add_body();
+        // hyper bounds its buffer, which may hold up to twice the limit.
+        if header_bytes(&head.headers) > LARGEST_HEAD {
             return Err(head_too_large());
         }
-        let proxy = forwarding.map(|forwarding| format!("{} of {}", forwarding.proxy, forwarding.variable));
+        let proxy = forwarding.map(|forwarding| format!("{} ({})", forwarding.proxy, forwarding.variable));
         if let Some(proxy) =
             proxy.as_ref().filter(|_| head.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED)
         {
-            let why = tunnel::refusal(head.status.as_u16());
+            let why = tunnel::status_text(head.status.as_u16());
             return Err(Failure::new(Code::ProxyFailed, format!("{proxy}: {why}")));
         }
         let framed = head.headers.contains_key(header::TRANSFER_ENCODING);
-        let body = whole(body, framed, &peer).await?;
+        let body = read_body(body, framed, &peer).await?;
         Ok(Answer { status: head.status.as_u16(), body, through_proxy: proxy, ..from_headers(&head.headers) })
     });
-    // Polled here rather than spawned: when this future is dropped, the connection is gone with it.
+    // Polled here rather than spawned, so that dropping this future closes the connection.
     tokio::select! {
         biased;
-        answer = &mut talk => answer,
-        _ = driver => talk.await,
+        response = &mut round_trip => response,
+        _ = driver => round_trip.await,
     }
 }
 
@@ -89,8 +97,8 @@ fn message(request: &Request, forwarding: Option<&Forwarding>) -> Result<Message
         Some(_) => format!("{}{}", url.origin(), url.target()),
         None => url.target().to_owned(),
     };
-    // Nothing that comes from a parsed URL or from base64 is refused there.
-    let unfit = || Failure::new(Code::AnswerMalformed, "the request cannot be put into HTTP");
+    // Does not happen: parsed URLs and base64 consist of valid characters.
+    let invalid = || Failure::new(Code::AnswerMalformed, "the request is not valid HTTP");
     let mut builder = hyper::Request::builder()
         .method(if request.form.is_some() { "POST" } else { "GET" })
         .uri(uri)
@@ -102,28 +110,28 @@ fn message(request: &Request, forwarding: Option<&Forwarding>) -> Result<Message
     if request.form.is_some() {
         builder = builder.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
     } else {
-        // Keys out of a cache may be hours old (F148).
+        // Cached keys may be hours old (F148).
         builder = builder.header(header::CACHE_CONTROL, "no-cache");
     }
     if let Some(authorization) = &request.authorization {
-        builder = builder.header(header::AUTHORIZATION, sensitive(authorization).ok_or_else(unfit)?);
+        builder = builder.header(header::AUTHORIZATION, sensitive(authorization).ok_or_else(invalid)?);
     }
     if let Some(authorization) = forwarding.and_then(|forwarding| forwarding.authorization.as_ref()) {
-        let authorization = sensitive(authorization).ok_or_else(unfit)?;
+        let authorization = sensitive(authorization).ok_or_else(invalid)?;
         builder = builder.header(header::PROXY_AUTHORIZATION, authorization);
     }
     let body = request.form.clone().map_or_else(Bytes::new, |form| Bytes::from_owner(Body(form)));
-    builder.body(Full::new(body)).map_err(|_| unfit())
+    builder.body(Full::new(body)).map_err(|_| invalid())
 }
 
-/// A header's value that hyper will not print.
+/// A header value that hyper does not show in debug output.
 pub(super) fn sensitive(secret: &Secret) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(secret.expose()).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-/// A form on its way out: wiped when the last of hyper's references to it is gone.
+/// The body of a request. Wiped when hyper drops its last reference.
 struct Body(Secret);
 
 impl AsRef<[u8]> for Body {
@@ -132,21 +140,25 @@ impl AsRef<[u8]> for Body {
     }
 }
 
-async fn whole(mut body: Incoming, framed: bool, peer: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let too_large = || Failure::new(Code::AnswerTooLarge, "its body is larger than 1 MiB");
-    // What was announced; nothing when it comes in chunks.
-    let told = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if told > LARGEST_BODY {
+/// Reads a body to its end. `framed` says that the response has `Transfer-Encoding`.
+async fn read_body(mut body: Incoming, framed: bool, peer: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let too_large = || Failure::new(Code::AnswerTooLarge, "body larger than 1 MiB");
+    // `Content-Length`; 0 without it.
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > LARGEST_BODY {
         return Err(too_large());
     }
-    // Neither announced nor in chunks: it ends with the connection.
+    // Without `Content-Length` and chunks, the body ends with the connection.
     let ends_with_connection = !framed && body.size_hint().exact().is_none();
-    let mut content = Zeroizing::new(Vec::with_capacity(told));
+    let mut content = Zeroizing::new(Vec::with_capacity(announced));
     while let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => frame,
-            // A JSON object shows its own end, whether or not TLS was closed in order.
-            Err(error) if ends_with_connection && is_end(&error) && is_json_object(&content) => break,
+            // A complete JSON object cannot be truncated, even if TLS was not closed with
+            // close_notify.
+            Err(error) if ends_with_connection && is_unexpected_eof(&error) && is_json_object(&content) => {
+                break;
+            }
             Err(error) => return Err(failure(peer, &error)),
         };
         let Some(data) = frame.data_ref() else { continue };
@@ -155,7 +167,7 @@ async fn whole(mut body: Incoming, framed: bool, peer: &str) -> Result<Zeroizing
             return Err(too_large());
         }
         if needed > content.capacity() {
-            // By hand, so that the smaller one is wiped and not just freed.
+            // Grown by hand, so that the smaller buffer is wiped before it is freed.
             let mut larger = Zeroizing::new(Vec::with_capacity(needed * 2));
             larger.extend_from_slice(&content);
             content = larger;
@@ -165,10 +177,10 @@ async fn whole(mut body: Incoming, framed: bool, peer: &str) -> Result<Zeroizing
     Ok(content)
 }
 
-/// Whether the connection ended without the end of the TLS session.
-fn is_end(error: &hyper::Error) -> bool {
-    let below = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    below.is_some_and(|below| below.kind() == io::ErrorKind::UnexpectedEof)
+/// Whether the connection was closed without a TLS close_notify.
+fn is_unexpected_eof(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::UnexpectedEof)
 }
 
 fn is_json_object(content: &[u8]) -> bool {
@@ -176,13 +188,13 @@ fn is_json_object(content: &[u8]) -> bool {
         && serde_json::from_slice::<serde::de::IgnoredAny>(content).is_ok()
 }
 
-/// In bytes, as they were on the wire.
-fn size(headers: &HeaderMap) -> usize {
+/// The size of the headers on the wire, in bytes.
+fn header_bytes(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
 }
 
 fn head_too_large() -> Failure {
-    Failure::new(Code::AnswerTooLarge, "its headers are larger than 64 KiB, or more than 8192")
+    Failure::new(Code::AnswerTooLarge, "headers larger than 64 KiB, or more than 8192 headers")
 }
 
 fn from_headers(headers: &HeaderMap) -> Answer {
@@ -200,27 +212,29 @@ fn from_headers(headers: &HeaderMap) -> Answer {
     }
 }
 
-/// hyper's errors, sorted. Their texts tell of the protocol only, never of the content.
+/// Maps an error of hyper to a failure. The texts of hyper describe the protocol and never quote
+/// content.
 pub(super) fn failure(peer: &str, error: &hyper::Error) -> Failure {
-    // hyper tells it apart for servers only; a test holds it to these words.
+    // hyper has a predicate for this error in servers only. A test detects a change of the text.
     if error.is_parse() && error.to_string() == "message head is too large" {
-        return Failure::new(Code::AnswerTooLarge, "its headers are larger than 64 KiB, or more than 8192");
+        return head_too_large();
     }
-    let told = |code, words: String| Failure::new(code, format!("{peer}: {words}"));
-    let from_below = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    match from_below {
-        // With TLS 1.3 the server's refusal (of a client without certificate, say) comes only now.
-        Some(below) if tls::is_alert(below) => tls::refusal(peer, below),
-        Some(below) if below.kind() == io::ErrorKind::FileTooLarge => {
-            Failure::new(Code::AnswerTooLarge, "it does not end")
+    let with_peer = |code, text: String| Failure::new(code, format!("{peer}: {text}"));
+    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    match cause {
+        // In TLS 1.3 the server may reject the client after the handshake, for example for a
+        // missing certificate.
+        Some(cause) if tls::is_alert(cause) => tls::alert_failure(peer, cause),
+        Some(cause) if cause.kind() == io::ErrorKind::FileTooLarge => {
+            Failure::new(Code::AnswerTooLarge, "more than 256 KiB of headers or 4 MiB of chunked body")
         }
-        Some(below) if matches!(below.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
-            told(Code::AnswerMalformed, connect::words(below))
+        Some(cause) if matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
+            with_peer(Code::AnswerMalformed, connect::io_error_text(cause))
         }
-        Some(below) => told(Code::ConnectionLost, connect::words(below)),
+        Some(cause) => with_peer(Code::ConnectionLost, connect::io_error_text(cause)),
         None if error.is_incomplete_message() || error.is_closed() || error.is_canceled() => {
-            told(Code::ConnectionLost, error.to_string())
+            with_peer(Code::ConnectionLost, error.to_string())
         }
-        None => told(Code::AnswerMalformed, error.to_string()),
+        None => with_peer(Code::AnswerMalformed, error.to_string()),
     }
 }

@@ -1,4 +1,5 @@
-//! The certificates that are trusted: an own CA file, or the system's as Go's crypto/x509 finds them on Linux.
+//! Loads the trusted certificates: from the configured CA file, or from the system's locations,
+//! which are those of Go's crypto/x509 on Linux.
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,10 +14,10 @@ use rustls::pki_types::pem::PemObject as _;
 use super::super::input_file;
 use super::certificate::Certificate;
 
-/// No bundle is larger, in bytes; Debian's is 220 kB.
+/// The largest CA file that is read, in bytes. Debian's bundle has 220 kB.
 const LARGEST: usize = 16 * 1024 * 1024;
 
-/// Where distributions keep their bundle; the first that can be read is used (crypto/x509/root_linux.go).
+/// The bundles of Linux distributions. The first readable one is used (crypto/x509/root_linux.go).
 const BUNDLES: [&str; 6] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -25,50 +26,50 @@ const BUNDLES: [&str; 6] = [
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
-/// Folders whose files are all read besides (crypto/x509/root_linux.go).
-const FOLDERS: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
+/// Directories of which all files are read as well (crypto/x509/root_linux.go).
+const DIRECTORIES: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
 
-/// Where trust comes from. Read again at each handshake, and not kept.
+/// The source of the trusted certificates. They are loaded at each handshake and not kept.
 #[derive(Clone, Debug)]
 pub enum Roots {
-    /// This file, and nothing else.
+    /// Only this file.
     File(PathBuf),
-    /// The system's.
+    /// The locations of the system.
     System {
-        /// `SSL_CERT_FILE`: instead of the usual bundles.
+        /// `SSL_CERT_FILE`, which replaces the default bundles.
         file: Option<PathBuf>,
-        /// `SSL_CERT_DIR`: instead of the usual folders.
-        folders: Option<Vec<PathBuf>>,
+        /// `SSL_CERT_DIR`, which replaces the default directories.
+        directories: Option<Vec<PathBuf>>,
     },
 }
 
-/// Trusted certificates: as rustls wants them, and by what each can be recognised. The certificates themselves are let
-/// go one by one: a system's bundle would be 200 kB more.
+/// The trusted certificates, as trust anchors of rustls and as digests. The certificates themselves
+/// are not kept: those of a system bundle would take another 200 kB.
 #[derive(Debug)]
 pub(super) struct Trusted {
-    /// The names and keys of them all.
+    /// Names and keys of the certificates that may issue others.
     pub(super) store: RootCertStore,
-    /// Which they are.
-    pub(super) known: Known,
+    /// The digests of all certificates.
+    pub(super) pinned: PinnedCerts,
 }
 
-/// A set of certificates, by their SHA-256.
+/// A set of certificates, as SHA-256 digests.
 #[derive(Debug, Default)]
-pub(super) struct Known(BTreeSet<[u8; 32]>);
+pub(super) struct PinnedCerts(BTreeSet<[u8; 32]>);
 
-impl Known {
+impl PinnedCerts {
     fn digest_of(certificate: &[u8]) -> [u8; 32] {
-        let mut own = [0; 32];
-        own.copy_from_slice(digest(&SHA256, certificate).as_ref());
-        own
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, certificate).as_ref());
+        bytes
     }
 
-    /// True when it is one of them, byte for byte.
+    /// Whether the set has this certificate, byte for byte.
     pub(super) fn contains(&self, certificate: &[u8]) -> bool {
         self.0.contains(&Self::digest_of(certificate))
     }
 
-    /// How many there are.
+    /// The number of certificates.
     pub(super) fn count(&self) -> usize {
         self.0.len()
     }
@@ -76,42 +77,46 @@ impl Known {
 
 impl Trusted {
     fn none() -> Self {
-        Self { store: RootCertStore::empty(), known: Known::default() }
+        Self { store: RootCertStore::empty(), pinned: PinnedCerts::default() }
     }
 
-    /// Adds one, unless it is there already; false if it is not an X.509 certificate. One of version 3 that is not marked
-    /// CA:TRUE is trusted as a server's certificate, and signs no others: anchors are not asked for that by webpki.
+    /// Adds a certificate. Returns false if it is not X.509. A version 3 certificate without
+    /// CA:TRUE is only trusted as a server certificate: it must not become a trust anchor, because
+    /// webpki does not check anchors for CA:TRUE.
     fn add(&mut self, certificate: CertificateDer<'_>) -> bool {
-        let digest = Known::digest_of(&certificate);
-        let may_issue = Certificate::read(&certificate).is_none_or(|read| read.may_issue());
-        self.known.0.contains(&digest)
-            || (!may_issue || self.store.add(certificate).is_ok()) && self.known.0.insert(digest)
+        let digest = PinnedCerts::digest_of(&certificate);
+        let may_issue = Certificate::parse(&certificate).is_none_or(|read| read.may_issue());
+        self.pinned.0.contains(&digest)
+            || (!may_issue || self.store.add(certificate).is_ok()) && self.pinned.0.insert(digest)
     }
 }
 
 impl Roots {
-    /// The system's, with the values of `SSL_CERT_FILE` and `SSL_CERT_DIR` (colons between folders); empty is unset.
+    /// The locations of the system, with the values of `SSL_CERT_FILE` and `SSL_CERT_DIR`
+    /// (directories separated by colons). Empty counts as unset.
     #[must_use]
-    pub fn system(file: Option<&str>, folders: Option<&str>) -> Self {
+    pub fn system(file: Option<&str>, directories: Option<&str>) -> Self {
         let set = |value: Option<&str>| value.filter(|value| !value.is_empty()).map(str::to_owned);
         Self::System {
             file: set(file).map(PathBuf::from),
-            folders: set(folders).map(|list| list.split(':').map(PathBuf::from).collect()),
+            directories: set(directories).map(|list| list.split(':').map(PathBuf::from).collect()),
         }
     }
 
-    /// Reads them all.
+    /// Loads all certificates.
     ///
     /// # Errors
-    /// An own file must be there and be sound; of the system's there must be at least one.
+    /// [`Code::CaFileUnreadable`] and [`Code::CaFileInvalid`] for a configured file.
+    /// [`Code::NoRoots`] if the system has no certificate.
     pub(super) fn read(&self) -> Result<Trusted, Failure> {
         match self {
-            Self::File(path) => own(path),
-            Self::System { file, folders } => {
+            Self::File(path) => load_file(path),
+            Self::System { file, directories } => {
                 let bundles =
                     file.clone().map_or_else(|| BUNDLES.map(PathBuf::from).to_vec(), |file| vec![file]);
-                let folders = folders.clone().unwrap_or_else(|| FOLDERS.map(PathBuf::from).to_vec());
-                system(&bundles, &folders)
+                let directories =
+                    directories.clone().unwrap_or_else(|| DIRECTORIES.map(PathBuf::from).to_vec());
+                load_system(&bundles, &directories)
             }
         }
     }
@@ -120,41 +125,45 @@ impl Roots {
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A bundle that is cut off would silently load as fewer roots (F13), so a certificate that cannot be used is an error here.
-/// What stands between certificates is none: comments, other kinds of PEM, byte order marks of files that were joined.
-fn own(path: &Path) -> Result<Trusted, Failure> {
+/// Loads a configured CA file. A truncated bundle would load as fewer roots without notice (F13),
+/// so every unusable certificate is an error. Comments, other PEM types and byte order marks
+/// between certificates are ignored.
+///
+/// # Errors
+/// [`Code::CaFileUnreadable`], [`Code::CaFileInvalid`].
+fn load_file(path: &Path) -> Result<Trusted, Failure> {
     let content = input_file::read(path, LARGEST)
         .map_err(|why| Failure::new(Code::CaFileUnreadable, format!("{}: {why}", path.display())))?;
     let invalid = |why: &str| Failure::new(Code::CaFileInvalid, format!("{}: {why}", path.display()));
     if content.trim_ascii().is_empty() {
-        return Err(invalid("it is empty"));
+        return Err(invalid("the file is empty"));
     }
     if content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff") {
-        return Err(invalid("it is UTF-16: save it as UTF-8 or ASCII"));
+        return Err(invalid("the file is UTF-16: save it as UTF-8 or ASCII"));
     }
-    let text = one_boundary_a_line(&content);
-    let begins: Vec<usize> =
+    let text = normalize_boundaries(&content);
+    let begin_lines: Vec<usize> =
         (1..).zip(lines(&text)).filter(|(_, line)| line.starts_with(BEGIN)).map(|(n, _)| n).collect();
     let mut trusted = Trusted::none();
-    let mut whole = 0;
+    let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(&text) {
-        let line = begins.get(whole).copied().unwrap_or_default();
-        let unusable = |why: &str| invalid(&format!("certificate {} (line {line}) {why}", whole + 1));
-        let certificate = certificate.map_err(|_| unusable("is cut off or not PEM"))?;
+        let line = begin_lines.get(count).copied().unwrap_or_default();
+        let unusable = |why: &str| invalid(&format!("certificate {} (line {line}) {why}", count + 1));
+        let certificate = certificate.map_err(|_| unusable("is truncated or not PEM"))?;
         if !trusted.add(certificate) {
             return Err(unusable("is not an X.509 certificate"));
         }
-        whole += 1;
+        count += 1;
     }
-    match begins.get(whole) {
-        Some(line) => return Err(invalid(&format!("certificate {} (line {line}) is cut off", whole + 1))),
-        None if whole == 0 => return Err(invalid("it has no BEGIN CERTIFICATE")),
+    match begin_lines.get(count) {
+        Some(line) => return Err(invalid(&format!("certificate {} (line {line}) is truncated", count + 1))),
+        None if count == 0 => return Err(invalid("the file has no BEGIN CERTIFICATE")),
         None => {}
     }
-    // A last line without a line break may be the beginning of a certificate that is missing.
+    // A last line without a line break may be the beginning of another certificate.
     let last = content.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
     if !last.is_empty() && BEGIN.starts_with(last) {
-        return Err(invalid(&format!("its end is cut off, after certificate {whole}")));
+        return Err(invalid(&format!("the file is truncated after certificate {count}")));
     }
     Ok(trusted)
 }
@@ -163,9 +172,9 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| *byte == b'\n')
 }
 
-/// The same text with every BEGIN and END at the beginning of a line: without indentation and byte order marks in front,
-/// and with a line break where files were joined without one.
-fn one_boundary_a_line(content: &[u8]) -> Vec<u8> {
+/// Puts every BEGIN and END at the start of a line: removes indentation and byte order marks, and
+/// adds a line break where two files were joined without one.
+fn normalize_boundaries(content: &[u8]) -> Vec<u8> {
     const JOINED: &[u8] = b"-----END CERTIFICATE----------BEGIN CERTIFICATE-----";
     let mut text = Vec::with_capacity(content.len() + 1);
     for line in lines(content) {
@@ -184,8 +193,12 @@ fn one_boundary_a_line(content: &[u8]) -> Vec<u8> {
     text
 }
 
-/// Whatever can be used of what is there, as Go does: the first bundle that can be read, and every file of every folder.
-fn system(bundles: &[PathBuf], folders: &[PathBuf]) -> Result<Trusted, Failure> {
+/// Loads every usable certificate of the system, as Go does: those of the first readable bundle,
+/// and of every file in every directory.
+///
+/// # Errors
+/// [`Code::NoRoots`].
+fn load_system(bundles: &[PathBuf], directories: &[PathBuf]) -> Result<Trusted, Failure> {
     let mut trusted = Trusted::none();
     let mut add = |content: &[u8]| {
         for certificate in CertificateDer::pem_slice_iter(content).filter_map(Result::ok) {
@@ -196,27 +209,28 @@ fn system(bundles: &[PathBuf], folders: &[PathBuf]) -> Result<Trusted, Failure> 
     if let Some((_, content)) = &bundle {
         add(content);
     }
-    for file in folders.iter().flat_map(|folder| files(folder)) {
-        // The usual bundle lies in one of the usual folders, and is most of what there is to read.
+    for file in directories.iter().flat_map(|directory| files(directory)) {
+        // The default bundle is in one of the default directories, and is by far the largest file
+        // there.
         let read_already = bundle.as_ref().is_some_and(|(path, _)| **path == file);
         if !read_already && let Ok(content) = input_file::read(&file, LARGEST) {
             add(&content);
         }
     }
-    if trusted.known.count() > 0 {
+    if trusted.pinned.count() > 0 {
         return Ok(trusted);
     }
-    let looked: Vec<_> = bundles.iter().chain(folders).map(|path| path.display().to_string()).collect();
-    Err(Failure::new(Code::NoRoots, format!("looked in {}", looked.join(", "))))
+    let searched: Vec<_> = bundles.iter().chain(directories).map(|path| path.display().to_string()).collect();
+    Err(Failure::new(Code::NoRoots, format!("searched {}", searched.join(", "))))
 }
 
-/// A folder's entries, without links to others of them: those are c_rehash's names for what is there already.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let to_neighbour = |path: &PathBuf| {
+/// The entries of a directory, without symbolic links to other entries, which c_rehash creates.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let links_to_sibling = |path: &PathBuf| {
         std::fs::read_link(path).is_ok_and(|target| !target.as_os_str().as_bytes().contains(&b'/'))
     };
-    entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| !to_neighbour(path)).collect()
+    entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| !links_to_sibling(path)).collect()
 }
 
 #[cfg(test)]
@@ -226,44 +240,44 @@ mod tests {
     use super::super::tests::certificates::{self, Ca};
     use super::*;
 
-    fn pem() -> String {
+    fn ca_pem() -> String {
         Ca::new("ca.test").pem()
     }
 
-    fn found(roots: &Roots) -> Result<usize, Code> {
-        roots.read().map(|trusted| trusted.known.count()).map_err(|failure| failure.code)
+    fn loaded(roots: &Roots) -> Result<usize, Code> {
+        roots.read().map(|trusted| trusted.pinned.count()).map_err(|failure| failure.code)
     }
 
     #[test]
-    fn f013_a_bundle_cut_off_anywhere_is_refused() {
+    fn f013_a_bundle_truncated_anywhere_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ca.pem");
         let roots = Roots::File(path.clone());
-        assert_eq!(found(&roots), Err(Code::CaFileUnreadable));
-        let (first, second) = (pem(), pem());
+        assert_eq!(loaded(&roots), Err(Code::CaFileUnreadable));
+        let (first, second) = (ca_pem(), ca_pem());
         let comment = "# a comment\n=====\n";
         std::fs::write(&path, format!("{comment}{first}{comment}{second}{comment}")).unwrap();
-        assert_eq!(found(&roots), Ok(2));
-        let whole = format!("{first}{}", second.trim_end());
-        assert_eq!(&whole[first.len()..first.len() + 10], "-----BEGIN");
-        for end in first.len() + 1..whole.len() {
-            std::fs::write(&path, &whole[..end]).unwrap();
-            assert_eq!(found(&roots), Err(Code::CaFileInvalid), "cut off at {end}");
+        assert_eq!(loaded(&roots), Ok(2));
+        let bundle = format!("{first}{}", second.trim_end());
+        assert_eq!(&bundle[first.len()..first.len() + 10], "-----BEGIN");
+        for end in first.len() + 1..bundle.len() {
+            std::fs::write(&path, &bundle[..end]).unwrap();
+            assert_eq!(loaded(&roots), Err(Code::CaFileInvalid), "truncated at {end}");
         }
         for end in 0..first.trim_end().len() {
-            std::fs::write(&path, &whole[..end]).unwrap();
-            assert_eq!(found(&roots), Err(Code::CaFileInvalid), "cut off at {end}");
+            std::fs::write(&path, &bundle[..end]).unwrap();
+            assert_eq!(loaded(&roots), Err(Code::CaFileInvalid), "truncated at {end}");
         }
-        std::fs::write(&path, &whole).unwrap();
-        assert_eq!(found(&roots), Ok(2));
+        std::fs::write(&path, &bundle).unwrap();
+        assert_eq!(loaded(&roots), Ok(2));
     }
 
     #[test]
-    fn f139_what_stands_around_certificates_does_not_matter() {
+    fn f139_text_around_certificates_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ca.pem");
         let roots = Roots::File(path.clone());
-        let (one, two) = (pem(), pem());
+        let (one, two) = (ca_pem(), ca_pem());
         let indented: String = one.lines().map(|line| format!("    {line}\n")).collect();
         for (content, count) in [
             (format!("\u{feff}{one}"), 1),
@@ -279,15 +293,15 @@ mod tests {
             (format!("Certificate:\n    Data:\n        Version: 3 (0x2)\n{one}"), 1),
         ] {
             std::fs::write(&path, &content).unwrap();
-            assert_eq!(found(&roots), Ok(count), "{content}");
+            assert_eq!(loaded(&roots), Ok(count), "{content}");
         }
     }
 
     #[test]
-    fn f139_a_refusal_names_the_certificate_and_its_line() {
+    fn f139_a_failure_names_the_certificate_and_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ca.pem");
-        let one = pem();
+        let one = ca_pem();
         let lines = one.lines().count();
         let second = |body: &str| format!("{one}-----BEGIN CERTIFICATE-----\n{body}");
         for (content, why) in [
@@ -297,11 +311,11 @@ mod tests {
             ),
             (
                 second("!!!\n-----END CERTIFICATE-----\n"),
-                format!("certificate 2 (line {}) is cut off or not PEM", lines + 1),
+                format!("certificate 2 (line {}) is truncated or not PEM", lines + 1),
             ),
-            (second("QUJD\n"), format!("certificate 2 (line {}) is cut off or not PEM", lines + 1)),
-            (format!("{one}-----BEG"), "its end is cut off, after certificate 1".to_owned()),
-            ("\u{feff}nothing".to_owned(), "it has no BEGIN CERTIFICATE".to_owned()),
+            (second("QUJD\n"), format!("certificate 2 (line {}) is truncated or not PEM", lines + 1)),
+            (format!("{one}-----BEG"), "the file is truncated after certificate 1".to_owned()),
+            ("\u{feff}nothing".to_owned(), "the file has no BEGIN CERTIFICATE".to_owned()),
         ] {
             std::fs::write(&path, &content).unwrap();
             let failure = Roots::File(path.clone()).read().unwrap_err();
@@ -313,77 +327,74 @@ mod tests {
     }
 
     #[test]
-    fn f013_what_is_no_certificate_is_refused_in_an_own_file() {
+    fn f013_unusable_certificates_in_a_ca_file_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ca.pem");
         let roots = Roots::File(path.clone());
-        let key = certificates::a_private_key();
+        let key = certificates::private_key_pem();
         for (content, expected) in [
             (String::new(), Err(Code::CaFileInvalid)),
             (" \n".to_owned(), Err(Code::CaFileInvalid)),
             ("no certificate".to_owned(), Err(Code::CaFileInvalid)),
             (key.clone(), Err(Code::CaFileInvalid)),
             (
-                format!("{}-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n", pem()),
+                format!("{}-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n", ca_pem()),
                 Err(Code::CaFileInvalid),
             ),
             (
-                format!("{}-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n", pem()),
+                format!("{}-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n", ca_pem()),
                 Err(Code::CaFileInvalid),
             ),
-            (format!("{key}{}", pem()), Ok(1)),
-            (pem().replace('\n', "\r\n"), Ok(1)),
-            (pem().trim_end().to_owned(), Ok(1)),
+            (format!("{key}{}", ca_pem()), Ok(1)),
+            (ca_pem().replace('\n', "\r\n"), Ok(1)),
+            (ca_pem().trim_end().to_owned(), Ok(1)),
         ] {
             std::fs::write(&path, &content).unwrap();
-            assert_eq!(found(&roots), expected, "{content}");
+            assert_eq!(loaded(&roots), expected, "{content}");
         }
-        assert_eq!(found(&Roots::File(dir.path().to_owned())), Err(Code::CaFileUnreadable));
+        assert_eq!(loaded(&Roots::File(dir.path().to_owned())), Err(Code::CaFileUnreadable));
         let fifo = dir.path().join("fifo");
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        assert_eq!(found(&Roots::File(fifo)), Err(Code::CaFileUnreadable));
+        assert_eq!(loaded(&Roots::File(fifo)), Err(Code::CaFileUnreadable));
     }
 
     #[test]
-    fn the_system_s_are_found_as_go_finds_them() {
+    fn certificates_of_the_system_are_found_as_by_go() {
         let dir = tempfile::tempdir().unwrap();
-        let (bundle, folder) = (dir.path().join("bundle.pem"), dir.path().join("certs"));
-        std::fs::create_dir(&folder).unwrap();
-        let shared = pem();
-        std::fs::write(&bundle, format!("{shared}{}", pem())).unwrap();
-        std::fs::write(folder.join("mine.crt"), pem()).unwrap();
-        std::fs::write(folder.join("shared.crt"), &shared).unwrap();
-        std::fs::write(folder.join("README"), "not a certificate").unwrap();
-        std::fs::write(folder.join("half.pem"), &shared[..shared.len() / 2]).unwrap();
-        symlink("mine.crt", folder.join("0a1b2c3d.0")).unwrap();
-        let (file, list) = (bundle.to_str().unwrap(), format!("/does/not/exist:{}", folder.display()));
-        assert_eq!(found(&Roots::system(Some(file), Some(&list))), Ok(3));
-        assert_eq!(found(&Roots::system(Some("/does/not/exist"), Some(&list))), Ok(2));
+        let (bundle, directory) = (dir.path().join("bundle.pem"), dir.path().join("certs"));
+        std::fs::create_dir(&directory).unwrap();
+        let shared = ca_pem();
+        std::fs::write(&bundle, format!("{shared}{}", ca_pem())).unwrap();
+        std::fs::write(directory.join("mine.crt"), ca_pem()).unwrap();
+        std::fs::write(directory.join("shared.crt"), &shared).unwrap();
+        std::fs::write(directory.join("README"), "not a certificate").unwrap();
+        std::fs::write(directory.join("truncated.pem"), &shared[..shared.len() / 2]).unwrap();
+        symlink("mine.crt", directory.join("0a1b2c3d.0")).unwrap();
+        let (file, list) = (bundle.to_str().unwrap(), format!("/does/not/exist:{}", directory.display()));
+        assert_eq!(loaded(&Roots::system(Some(file), Some(&list))), Ok(3));
+        assert_eq!(loaded(&Roots::system(Some("/does/not/exist"), Some(&list))), Ok(2));
         let none = Roots::system(Some("/does/not/exist"), Some("/nor/this")).read().unwrap_err();
-        assert_eq!(
-            (none.code, none.detail.as_str()),
-            (Code::NoRoots, "looked in /does/not/exist, /nor/this")
-        );
+        assert_eq!((none.code, none.detail.as_str()), (Code::NoRoots, "searched /does/not/exist, /nor/this"));
     }
 
     #[test]
-    fn the_first_bundle_that_can_be_read_is_the_only_one() {
+    fn only_the_first_readable_bundle_is_used() {
         let dir = tempfile::tempdir().unwrap();
         let [missing, empty, full] = ["missing", "empty", "full"].map(|name| dir.path().join(name));
         std::fs::write(&empty, "").unwrap();
-        std::fs::write(&full, pem()).unwrap();
-        assert_eq!(system(&[missing.clone(), full.clone()], &[]).unwrap().known.count(), 1);
-        // As Go: what can be read is read, though nothing is in it.
-        assert_eq!(system(&[missing, empty, full], &[]).unwrap_err().code, Code::NoRoots);
+        std::fs::write(&full, ca_pem()).unwrap();
+        assert_eq!(load_system(&[missing.clone(), full.clone()], &[]).unwrap().pinned.count(), 1);
+        // As in Go, an empty bundle is a readable one.
+        assert_eq!(load_system(&[missing, empty, full], &[]).unwrap_err().code, Code::NoRoots);
     }
 
     #[test]
-    fn a_kubernetes_volume_as_a_folder_is_read() {
+    fn a_kubernetes_volume_is_read_as_a_directory() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("..2026")).unwrap();
-        std::fs::write(dir.path().join("..2026/ca.crt"), pem()).unwrap();
+        std::fs::write(dir.path().join("..2026/ca.crt"), ca_pem()).unwrap();
         symlink("..2026", dir.path().join("..data")).unwrap();
         symlink("..data/ca.crt", dir.path().join("ca.crt")).unwrap();
-        assert_eq!(found(&Roots::system(Some("/does/not/exist"), dir.path().to_str())), Ok(1));
+        assert_eq!(loaded(&Roots::system(Some("/does/not/exist"), dir.path().to_str())), Ok(1));
     }
 }

@@ -1,5 +1,6 @@
-//! The signatures of certificates and handshakes that are verified: those that rustls verifies with ring, and ECDSA on P-521
-//! by the p521 crate, since private CAs use it and Go accepts it. It costs 21 kB of gzip (docs/footprint.md).
+//! The supported signature algorithms of certificates and handshakes: those of rustls with ring,
+//! and ECDSA on P-521 with the p521 crate, because private CAs use it and Go accepts it. Also the
+//! key exchange group secp521r1. P-521 adds 21 kB to the compressed image (docs/footprint.md).
 
 use p521::ecdsa::signature::hazmat::PrehashVerifier as _;
 use p521::ecdsa::{DerSignature, VerifyingKey};
@@ -13,8 +14,8 @@ use rustls::{Error, NamedGroup, PeerMisbehaved, SignatureScheme};
 use webpki::ring as algorithms;
 use zeroize::Zeroizing;
 
-/// The size of a number on the curve, in bytes.
-const FIELD: usize = 66;
+/// The size of a field element of P-521, in bytes.
+const FIELD_BYTES: usize = 66;
 
 /// ECDSA on P-521 with one of the hashes that certificates use.
 #[derive(Debug)]
@@ -28,9 +29,10 @@ impl SignatureVerificationAlgorithm for P521 {
         let key = VerifyingKey::from_sec1_bytes(key).map_err(|_| InvalidSignature)?;
         let signature = DerSignature::try_from(signature).map_err(|_| InvalidSignature)?;
         let hash = digest(self.hash, message);
-        // The crate wants half of the field's length at least; zeros in front change no number.
-        let mut padded = [0; FIELD];
-        padded[FIELD - hash.as_ref().len()..].copy_from_slice(hash.as_ref());
+        // The crate rejects a hash shorter than half the field size. Leading zeros do not change
+        // its value.
+        let mut padded = [0; FIELD_BYTES];
+        padded[FIELD_BYTES - hash.as_ref().len()..].copy_from_slice(hash.as_ref());
         key.verify_prehash(&padded, &signature).map_err(|_| InvalidSignature)
     }
 
@@ -51,7 +53,7 @@ static WITH_SHA256: &P521 = &ecdsa(alg_id::ECDSA_SHA256, &digest::SHA256);
 static WITH_SHA384: &P521 = &ecdsa(alg_id::ECDSA_SHA384, &digest::SHA384);
 static WITH_SHA512: &P521 = &ecdsa(alg_id::ECDSA_SHA512, &digest::SHA512);
 
-/// All of them.
+/// All supported signature algorithms.
 pub(super) static ALGORITHMS: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     all: &[
         algorithms::ECDSA_P256_SHA256,
@@ -72,7 +74,8 @@ pub(super) static ALGORITHMS: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorit
         algorithms::RSA_PKCS1_2048_8192_SHA384_ABSENT_PARAMS,
         algorithms::RSA_PKCS1_2048_8192_SHA512_ABSENT_PARAMS,
     ],
-    // TLS 1.2 does not tie a hash to a curve (RFC 8422 §5.1.1); TLS 1.3 takes the first of each line.
+    // TLS 1.2 does not tie a hash to a curve (RFC 8422 §5.1.1), so all combinations are listed. TLS
+    // 1.3 uses the first of each list.
     mapping: &[
         (
             SignatureScheme::ECDSA_NISTP384_SHA384,
@@ -93,14 +96,15 @@ pub(super) static ALGORITHMS: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorit
     ],
 };
 
-/// The group secp521r1, offered last: no key share is made for it unless a server asks (RFC 8446 §4.1.4).
+/// The key exchange group secp521r1. It is offered last, so a key share is generated only when the
+/// server requests it (RFC 8446 §4.1.4).
 #[derive(Debug)]
 pub(super) struct Secp521r1;
 
 impl SupportedKxGroup for Secp521r1 {
     fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, Error> {
-        let mut bytes = Zeroizing::new([0; FIELD]);
-        // Nearly every number of 521 bits is below the order of the curve.
+        let mut bytes = Zeroizing::new([0; FIELD_BYTES]);
+        // Almost every number of 521 bits is below the order of the curve, so this rarely repeats.
         loop {
             SystemRandom::new().fill(&mut *bytes).map_err(|_| Error::FailedToGetRandomBytes)?;
             bytes[0] &= 1;

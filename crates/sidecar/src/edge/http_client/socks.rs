@@ -1,6 +1,6 @@
-//! A connection through a SOCKS version 5 proxy (RFC 1928), with user and password if the variable has them (RFC 1929).
-//! Names are sent as they are and resolved by the proxy, as Go does it. Written here, since the crates for this hide the proxy's
-//! reply code, which names the cause of a failure.
+//! Connects through a SOCKS version 5 proxy (RFC 1928), with user and password if the variable has
+//! them (RFC 1929). As in Go, the proxy resolves host names. No crate is used: those available hide
+//! the reply code of the proxy, which names the cause of a failure.
 
 use std::io;
 use std::net::IpAddr;
@@ -17,19 +17,19 @@ const NO_AUTHENTICATION: u8 = 0;
 const USER_AND_PASSWORD: u8 = 2;
 const NONE_ACCEPTABLE: u8 = 0xff;
 
-/// Asks the proxy at the other end of `stream` for a connection to this host and port. Afterwards the stream is that
-/// connection.
+/// Asks the proxy at the other end of `stream` for a connection to the host and port of `to`. On
+/// success the stream is that connection.
 ///
 /// # Errors
-/// What the proxy said, in words.
+/// The reason in words: an I/O error, a response that is not SOCKS 5, or a refusal.
 pub(super) async fn connect_through(
     stream: &mut dyn Stream,
     to: &EndpointUrl,
     user: Option<&Credentials>,
 ) -> Result<(), String> {
     let broken = |error: io::Error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => "it hung up".to_owned(),
-        _ => connect::words(&error),
+        io::ErrorKind::UnexpectedEof => "closed the connection".to_owned(),
+        _ => connect::io_error_text(&error),
     };
     let methods: &[u8] = match user {
         None => &[VERSION, 1, NO_AUTHENTICATION],
@@ -38,39 +38,39 @@ pub(super) async fn connect_through(
     stream.write_all(methods).await.map_err(broken)?;
     let [version, method] = read(stream).await.map_err(broken)?;
     if version != VERSION {
-        return Err("it does not speak SOCKS version 5".to_owned());
+        return Err("does not speak SOCKS 5".to_owned());
     }
     match (method, user) {
         (NO_AUTHENTICATION, _) => {}
         (USER_AND_PASSWORD, Some(user)) => {
-            stream.write_all(&sub_negotiation(user)?).await.map_err(broken)?;
+            stream.write_all(&authentication(user)?).await.map_err(broken)?;
             let [_, status] = read(stream).await.map_err(broken)?;
             if status != 0 {
-                return Err("it does not accept the user and password".to_owned());
+                return Err("rejected the user and password".to_owned());
             }
         }
         (NONE_ACCEPTABLE | USER_AND_PASSWORD, None) => {
-            return Err("it wants a user and a password".to_owned());
+            return Err("user and password required".to_owned());
         }
         (NONE_ACCEPTABLE, _) => {
-            return Err("it accepts neither a user and password nor a client without".to_owned());
+            return Err("accepts neither user and password nor a client without them".to_owned());
         }
-        (other, _) => return Err(format!("it wants the unsupported authentication method {other}")),
+        (other, _) => return Err(format!("requires the unsupported authentication method {other}")),
     }
     stream.write_all(&request(to)?).await.map_err(broken)?;
     let [version, reply, _, kind] = read(stream).await.map_err(broken)?;
     if version != VERSION {
-        return Err("it does not speak SOCKS version 5".to_owned());
+        return Err("does not speak SOCKS 5".to_owned());
     }
     if reply != 0 {
-        return Err(format!("it cannot connect to {}: {}", to.authority(), words(reply)));
+        return Err(format!("cannot connect to {}: {}", to.authority(), reply_text(reply)));
     }
-    // The address that it connected from.
+    // BND.ADDR and BND.PORT, the address from which the proxy connects. Not used.
     let length = match kind {
         1 => 4,
         4 => 16,
         3 => usize::from(stream.read_u8().await.map_err(broken)?),
-        _ => return Err("its reply has an unknown kind of address".to_owned()),
+        _ => return Err("unknown address type in its reply".to_owned()),
     };
     let mut rest = vec![0; length + 2];
     stream.read_exact(&mut rest).await.map_err(broken)?;
@@ -83,19 +83,19 @@ async fn read<const N: usize>(stream: &mut dyn Stream) -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// RFC 1929 §2.
-fn sub_negotiation(Credentials { user, password }: &Credentials) -> Result<Zeroizing<Vec<u8>>, String> {
+/// Encodes user and password (RFC 1929 §2).
+fn authentication(Credentials { user, password }: &Credentials) -> Result<Zeroizing<Vec<u8>>, String> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(3 + user.len() + password.len()));
     bytes.push(1);
     for part in [user, password] {
         let length = u8::try_from(part.len()).ok();
-        bytes.push(length.ok_or("its user or password is longer than 255 bytes")?);
+        bytes.push(length.ok_or("user or password longer than 255 bytes")?);
         bytes.extend_from_slice(part);
     }
     Ok(bytes)
 }
 
-/// CONNECT (RFC 1928 §4, §5).
+/// Encodes a CONNECT request (RFC 1928 §4, §5).
 fn request(to: &EndpointUrl) -> Result<Vec<u8>, String> {
     let mut bytes = vec![VERSION, 1, 0];
     match to.address() {
@@ -108,9 +108,9 @@ fn request(to: &EndpointUrl) -> Result<Vec<u8>, String> {
             bytes.extend(ip.octets());
         }
         None => {
-            // With its final dot: the proxy is the resolver.
+            // With a final dot, if there is one, because the proxy resolves the name.
             let name = to.host();
-            let length = u8::try_from(name.len()).map_err(|_| "the host's name is longer than 255 bytes")?;
+            let length = u8::try_from(name.len()).map_err(|_| "host name longer than 255 bytes")?;
             bytes.extend([3, length]);
             bytes.extend(name.as_bytes());
         }
@@ -119,17 +119,17 @@ fn request(to: &EndpointUrl) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// RFC 1928 §6.
-const fn words(reply: u8) -> &'static str {
+/// Describes a reply code (RFC 1928 §6).
+const fn reply_text(reply: u8) -> &'static str {
     match reply {
         1 => "general failure",
-        2 => "its rules do not allow it",
+        2 => "not allowed by its rules",
         3 => "network unreachable",
         4 => "host unreachable",
         5 => "connection refused",
         6 => "time to live expired",
         7 => "command not supported",
-        8 => "kind of address not supported",
+        8 => "address type not supported",
         _ => "unknown reply code",
     }
 }

@@ -1,4 +1,5 @@
-//! TLS 1.2 or 1.3 by rustls and ring, with verified names and dates always, and nothing kept for the next session.
+//! TLS 1.2 and 1.3 with rustls and ring. Names and dates are always verified. No session is
+//! resumed.
 
 use std::fmt;
 use std::io;
@@ -15,36 +16,36 @@ use rustls::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::certificate::{Certificate, Obstacle};
+use super::certificate::{Certificate, Rejection};
 use super::first_record::FirstRecord;
 use super::roots::Trusted;
 use super::verifier::Verifier;
 use super::{Connection, Stream, connect, signatures};
 
-/// What was agreed on, for `check`.
+/// The result of a handshake, for `check`.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// As `TLS 1.3`.
+    /// The protocol version, as `TLS 1.3`.
     pub version: &'static str,
-    /// How many certificates are trusted.
+    /// The number of trusted certificates.
     pub trusted: usize,
-    /// The server's certificate and what it sent with it, as far as they can be read.
+    /// The certificates that the server sent, its own first. Unreadable ones are left out.
     pub chain: Vec<Certificate>,
 }
 
-/// The handshake on a connection that stands.
+/// Performs the handshake on a connection.
 ///
 /// # Errors
-/// What is wrong with the server's certificate, or with the conversation.
+/// A code that begins with `Certificate` or `Tls`, or [`Code::NoRoots`].
 pub(super) async fn handshake(
     trusted: Trusted,
     host: &str,
     connection: Connection,
 ) -> Result<(Connection, Session), Failure> {
     let Connection { stream, peer, .. } = connection;
-    let count = trusted.known.count();
+    let count = trusted.pinned.count();
     let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-        Failure::new(Code::CertificateWrongName, format!("{host} can stand in no certificate"))
+        Failure::new(Code::CertificateWrongName, format!("{host} is not a name that a certificate can have"))
     })?;
     let (config, verifier) = config(trusted)?;
     let (stream, first_record) = FirstRecord::of(stream);
@@ -52,86 +53,90 @@ pub(super) async fn handshake(
     let stream = TlsConnector::from(Arc::new(config))
         .connect(name, stream)
         .await
-        .map_err(|error| failure(&peer, host, first_record.is_tls(), verifier.obstacle(), &error))?;
+        .map_err(|error| failure(&peer, host, first_record.is_tls(), verifier.take_rejection(), &error))?;
     let session = stream.get_ref().1;
     let version = match session.protocol_version() {
         Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
         _ => "TLS 1.2",
     };
     let chain = session.peer_certificates().unwrap_or_default();
-    let chain = chain.iter().filter_map(|der| Certificate::read(der)).collect();
+    let chain = chain.iter().filter_map(|der| Certificate::parse(der)).collect();
     let stream: Box<dyn Stream> = Box::new(stream);
     Ok((Connection { stream, peer, forwarding: None }, Session { version, trusted: count, chain }))
 }
 
-/// No ALPN: HTTP/1.1 is what every server falls back to without it.
+/// The client configuration. Without ALPN every server falls back to HTTP/1.1.
 fn config(trusted: Trusted) -> Result<(ClientConfig, Arc<Verifier>), Failure> {
-    let unfit = |error: &dyn fmt::Display| Failure::new(Code::NoRoots, error.to_string());
+    let invalid = |error: &dyn fmt::Display| Failure::new(Code::NoRoots, error.to_string());
     let mut provider = rustls::crypto::ring::default_provider();
     provider.signature_verification_algorithms = signatures::ALGORITHMS;
     provider.kx_groups.push(&signatures::Secp521r1);
     let provider = Arc::new(provider);
-    let verifier = Arc::new(Verifier::new(trusted, Arc::clone(&provider)).map_err(|error| unfit(&error))?);
+    let verifier = Arc::new(Verifier::new(trusted, Arc::clone(&provider)).map_err(|error| invalid(&error))?);
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| unfit(&error))?
+        .map_err(|error| invalid(&error))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::<Verifier>::clone(&verifier))
         .with_no_client_auth();
-    // A resumed session would skip the verifier, and a removed root would go on being trusted (F14).
+    // A resumed session would skip the verifier, so a removed root would still be trusted (F14).
     config.resumption = Resumption::disabled();
     Ok((config, verifier))
 }
 
-fn from_tls(error: &io::Error) -> Option<&Error> {
+/// The error of rustls inside an I/O error.
+fn rustls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// True when the server ended the session with an alert.
+/// Whether the server ended the session with an alert.
 pub(super) fn is_alert(error: &io::Error) -> bool {
-    matches!(from_tls(error), Some(Error::AlertReceived(_)))
+    matches!(rustls_error(error), Some(Error::AlertReceived(_)))
 }
 
-/// A server that ended the session after the handshake, as one does with TLS 1.3 that wants a client certificate.
-pub(super) fn refusal(peer: &str, error: &io::Error) -> Failure {
+/// The failure for an alert after the handshake. With TLS 1.3 a server that requires a client
+/// certificate sends it then.
+pub(super) fn alert_failure(peer: &str, error: &io::Error) -> Failure {
     failure(peer, "", true, None, error)
 }
 
-/// What went wrong in TLS, in words. `spoken` says that the server's first bytes were TLS: then nothing may suggest that
-/// it speaks plain http.
-fn failure(peer: &str, host: &str, spoken: bool, obstacle: Option<Obstacle>, error: &io::Error) -> Failure {
-    let at = |code, words: &dyn fmt::Display| Failure::new(code, format!("{peer}: {words}"));
-    match from_tls(error) {
-        None => at(Code::TlsFailed, &connect::words(error)),
-        Some(Error::InvalidCertificate(certificate)) => unacceptable(host, certificate, obstacle),
+/// Maps an error of the handshake to a failure. `is_tls` says that the server's first bytes were a
+/// TLS record: then the failure is never [`Code::TlsNotSpoken`].
+fn failure(peer: &str, host: &str, is_tls: bool, rejection: Option<Rejection>, error: &io::Error) -> Failure {
+    let with_peer = |code, text: &dyn fmt::Display| Failure::new(code, format!("{peer}: {text}"));
+    match rustls_error(error) {
+        None => with_peer(Code::TlsFailed, &connect::io_error_text(error)),
+        Some(Error::InvalidCertificate(certificate)) => certificate_failure(host, certificate, rejection),
         Some(Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)) => {
             Failure::new(Code::CertificateChainTooLarge, peer)
         }
-        Some(Error::InvalidMessage(_)) if !spoken => at(Code::TlsNotSpoken, &"what it sends is not TLS"),
+        Some(Error::InvalidMessage(_)) if !is_tls => {
+            with_peer(Code::TlsNotSpoken, &"received data that is not TLS")
+        }
         Some(
             Error::InvalidMessage(_)
             | Error::PeerMisbehaved(_)
             | Error::InappropriateMessage { .. }
             | Error::InappropriateHandshakeMessage { .. },
-        ) => at(Code::TlsFailed, &"what it sends is malformed TLS"),
-        Some(Error::AlertReceived(alert)) => at(alert_code(*alert), &alert_words(*alert)),
+        ) => with_peer(Code::TlsFailed, &"received malformed TLS"),
+        Some(Error::AlertReceived(alert)) => with_peer(alert_code(*alert), &alert_text(*alert)),
         Some(Error::PeerIncompatible(why)) => match why {
             PeerIncompatible::ServerDoesNotSupportTls12Or13
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig => {
-                at(Code::TlsRefused, &"it offers neither TLS 1.2 nor TLS 1.3")
+                with_peer(Code::TlsRefused, &"the server offers neither TLS 1.2 nor TLS 1.3")
             }
-            _ => at(
+            _ => with_peer(
                 Code::TlsRefused,
-                &"it offers no cipher suite or key exchange group in common (AES-GCM or ChaCha20; X25519, P-256, \
-                  P-384 or P-521)",
+                &"no cipher suite or key exchange group in common (AES-GCM or ChaCha20; X25519, \
+                  P-256, P-384 or P-521)",
             ),
         },
-        // Nothing that the server did.
-        Some(error) => at(Code::TlsFailed, error),
+        // The remaining errors are local, not caused by the server.
+        Some(error) => with_peer(Code::TlsFailed, error),
     }
 }
 
-/// An alert of a server that is in trouble or broke off is no refusal.
+/// Distinguishes alerts that report a failure from those that refuse the session.
 fn alert_code(alert: AlertDescription) -> Code {
     use AlertDescription as A;
     match alert {
@@ -147,36 +152,39 @@ fn alert_code(alert: AlertDescription) -> Code {
     }
 }
 
-/// An alert (RFC 8446 §6.2) by the name that people search for, and what it stands for.
-fn alert_words(alert: AlertDescription) -> String {
+/// An alert (RFC 8446 §6.2) by its name, and its likely cause.
+fn alert_text(alert: AlertDescription) -> String {
     use AlertDescription as A;
     let meaning = match alert {
         A::HandshakeFailure | A::InsufficientSecurity => {
-            ": no cipher suite or key exchange group in common (AES-GCM or ChaCha20; X25519, P-256, P-384 or P-521), or a client \
-             certificate is demanded, or the server's certificate has a key of an unsupported kind"
+            ": no cipher suite or key exchange group in common (AES-GCM or ChaCha20; X25519, P-256, \
+             P-384 or P-521), or the server requires a client certificate, or its certificate has a \
+             key of an unsupported type"
         }
-        A::ProtocolVersion => ": TLS 1.2 and 1.3 are not offered",
-        A::CertificateRequired | A::BadCertificate => ": a client certificate is demanded",
-        A::UnrecognisedName => ": it has no certificate for the host in dex_endpoint",
+        A::ProtocolVersion => ": the server supports neither TLS 1.2 nor TLS 1.3",
+        A::CertificateRequired | A::BadCertificate => ": the server requires a client certificate",
+        A::UnrecognisedName => ": the server has no certificate for the host in dex_endpoint",
         _ => "",
     };
     format!("received fatal alert: {alert:?}{meaning}")
 }
 
-fn unacceptable(host: &str, error: &CertificateError, obstacle: Option<Obstacle>) -> Failure {
+/// Maps a certificate error to a failure. A rejection is more precise than the error of webpki and
+/// takes precedence.
+fn certificate_failure(host: &str, error: &CertificateError, rejection: Option<Rejection>) -> Failure {
     use CertificateError as E;
-    if let Some(obstacle) = obstacle {
-        let (code, detail) = match obstacle {
-            Obstacle::Extension(detail) => (Code::CertificateExtensionUnsupported, detail),
-            Obstacle::Key(detail) => (Code::CertificateKeyUnsupported, detail),
-            Obstacle::Signature(detail) => (Code::CertificateSignatureUnsupported, detail),
-            Obstacle::Issuer(detail) => (Code::CertificateUntrusted, detail),
-            Obstacle::Purpose(detail) => (Code::CertificateInvalid, detail),
-            Obstacle::Dates { not_yet, detail } => {
+    if let Some(rejection) = rejection {
+        let (code, detail) = match rejection {
+            Rejection::Extension(detail) => (Code::CertificateExtensionUnsupported, detail),
+            Rejection::Key(detail) => (Code::CertificateKeyUnsupported, detail),
+            Rejection::Signature(detail) => (Code::CertificateSignatureUnsupported, detail),
+            Rejection::Issuer(detail) => (Code::CertificateUntrusted, detail),
+            Rejection::Purpose(detail) => (Code::CertificateInvalid, detail),
+            Rejection::Dates { not_yet, detail } => {
                 (if not_yet { Code::CertificateNotYetValid } else { Code::CertificateExpired }, detail)
             }
-            Obstacle::Possession => {
-                let detail = "the server does not hold the private key of the certificate that it sends";
+            Rejection::WrongKey => {
+                let detail = "the server does not have the private key of its certificate";
                 (Code::CertificateInvalid, detail.to_owned())
             }
         };
@@ -185,78 +193,84 @@ fn unacceptable(host: &str, error: &CertificateError, obstacle: Option<Obstacle>
     let (code, detail) = match error {
         E::UnknownIssuer | E::BadSignature => (Code::CertificateUntrusted, String::new()),
         E::Expired => (Code::CertificateExpired, String::new()),
-        E::ExpiredContext { time, not_after } => {
-            (Code::CertificateExpired, format!("on {}; here it is {}", date(*not_after), date(*time)))
-        }
+        E::ExpiredContext { time, not_after } => (
+            Code::CertificateExpired,
+            format!("not after {}; this node's clock: {}", date(*not_after), date(*time)),
+        ),
         E::NotValidYet => (Code::CertificateNotYetValid, String::new()),
         E::NotValidYetContext { time, not_before } => {
-            let dates = format!("before {}; here it is {}", date(*not_before), date(*time));
+            let dates = format!("not before {}; this node's clock: {}", date(*not_before), date(*time));
             (Code::CertificateNotYetValid, dates)
         }
-        E::NotValidForName => (Code::CertificateWrongName, format!("not {host}")),
+        E::NotValidForName => (Code::CertificateWrongName, format!("not valid for {host}")),
         E::NotValidForNameContext { presented, .. } => {
-            let names: Vec<String> = presented.iter().map(|name| bare(name)).collect();
-            let names = names.join(", ");
-            // A subject with a common name is what openssl makes unless it is asked for better.
-            let names = if names.is_empty() { "no name at all (a common name is none)" } else { &names };
-            // An IP address as a DNS name, which openssl writes where it is asked for "DNS:10.0.0.1".
-            let as_name = host.parse::<IpAddr>().is_ok()
+            let names: Vec<String> = presented.iter().map(|name| presented_name(name)).collect();
+            // By default openssl writes a common name only.
+            let names = if names.is_empty() {
+                "no subject alternative names (the common name is ignored)".to_owned()
+            } else {
+                format!("subject alternative names: {}", names.join(", "))
+            };
+            // An IP address as a DNS name, which openssl writes for "DNS:10.0.0.1".
+            let is_dns_entry = host.parse::<IpAddr>().is_ok()
                 && presented.iter().any(|name| *name == format!("DnsName(\"{host}\")"));
-            let why = if as_name { "; as a DNS name an address does not count" } else { "" };
-            (Code::CertificateWrongName, format!("not {host}, but {names}{why}"))
+            let why = if is_dns_entry { "; an address must be an IP entry, not a DNS entry" } else { "" };
+            (Code::CertificateWrongName, format!("not valid for {host}; {names}{why}"))
         }
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
-            (Code::CertificateInvalid, "it is not for servers (extended key usage)".to_owned())
+            (Code::CertificateInvalid, "not a server certificate (extended key usage)".to_owned())
         }
         E::UnhandledCriticalExtension => {
-            let detail = "a critical extension is not supported".to_owned();
+            let detail = "unsupported critical extension".to_owned();
             (Code::CertificateExtensionUnsupported, detail)
         }
         E::UnsupportedSignatureAlgorithmContext { .. }
         | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             let detail =
-                "its signature algorithm is not supported, or does not fit the signer's key".to_owned();
+                "its signature algorithm is unsupported, or does not match the issuer's key".to_owned();
             (Code::CertificateSignatureUnsupported, detail)
         }
-        E::Other(other) => other_fault(other.0.downcast_ref()),
-        E::BadEncoding => (Code::CertificateInvalid, "it is malformed, or not X.509 v3".to_owned()),
+        E::Other(other) => webpki_failure(other.0.downcast_ref()),
+        E::BadEncoding => (Code::CertificateInvalid, "malformed, or not X.509 v3".to_owned()),
         _ => (Code::CertificateInvalid, String::new()),
     };
     Failure::new(code, plain(&detail, 512))
 }
 
-/// Faults that rustls hands on from webpki without a name of its own.
-fn other_fault(error: Option<&webpki::Error>) -> (Code, String) {
+/// Maps an error of webpki for which rustls has no variant.
+fn webpki_failure(error: Option<&webpki::Error>) -> (Code, String) {
     use webpki::Error as W;
     let invalid = |detail: &str| (Code::CertificateInvalid, detail.to_owned());
     match error {
         Some(W::CaUsedAsEndEntity) => {
-            (Code::CertificateIsCa, "it is accepted only if it is itself in the CA file".to_owned())
+            (Code::CertificateIsCa, "accepted only if the certificate itself is in the CA file".to_owned())
         }
         Some(W::UnsupportedCriticalExtension) => {
-            (Code::CertificateExtensionUnsupported, "a critical extension is not supported".to_owned())
+            (Code::CertificateExtensionUnsupported, "unsupported critical extension".to_owned())
         }
-        Some(W::EndEntityUsedAsCa) => invalid("the certificate that signed it is not marked CA:TRUE"),
-        Some(W::PathLenConstraintViolated) => invalid("more intermediates than a CA in the chain allows"),
+        Some(W::EndEntityUsedAsCa) => invalid("its issuer is not marked CA:TRUE"),
+        Some(W::PathLenConstraintViolated) => {
+            invalid("more intermediates than the path length constraint of a CA in the chain allows")
+        }
         Some(W::NameConstraintViolation) => invalid(
-            "the name constraints of a CA in the chain do not permit it, or are not on DNS names and IP addresses, which \
-             is not supported",
+            "not permitted by the name constraints of a CA in the chain, or these constrain something \
+             other than DNS names and IP addresses, which is unsupported",
         ),
-        Some(W::UnsupportedCertVersion) => invalid("it is not X.509 v3"),
+        Some(W::UnsupportedCertVersion) => invalid("not X.509 v3"),
         Some(
             W::MaximumSignatureChecksExceeded
             | W::MaximumPathBuildCallsExceeded
             | W::MaximumPathDepthExceeded,
-        ) => invalid("its chain is too long or too tangled"),
-        _ => invalid("it is malformed"),
+        ) => invalid("its chain is too long, or allows too many paths"),
+        _ => invalid("malformed"),
     }
 }
 
-/// `dex.example` out of `DnsName("dex.example")`, and `10.0.0.1` out of `IpAddress(10.0.0.1)`.
-fn bare(presented: &str) -> String {
+/// Extracts `dex.example` from `DnsName("dex.example")`, and `10.0.0.1` from `IpAddress(10.0.0.1)`.
+fn presented_name(presented: &str) -> String {
     let inner = presented.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')'));
-    let bare = inner.unwrap_or(presented).trim_matches('"');
-    bare.parse::<IpAddr>().map_or_else(|_| bare.to_owned(), |ip| ip.to_string())
+    let name = inner.unwrap_or(presented).trim_matches('"');
+    name.parse::<IpAddr>().map_or_else(|_| name.to_owned(), |ip| ip.to_string())
 }
 
 fn date(time: UnixTime) -> impl fmt::Display {

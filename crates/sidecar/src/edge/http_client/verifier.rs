@@ -1,9 +1,11 @@
-//! Whether a server is trusted: webpki's rules, and one more. A server's certificate that itself is in the CA file, byte for
-//! byte, is accepted with its name, dates and purpose checked, as Go and curl accept it: self-signed or issued by a CA, marked
-//! CA:TRUE or not, whatever its extensions, and whatever else the server sends.
+//! Decides whether a server is trusted: webpki's rules, and one more. A server certificate that is
+//! itself in the CA file, byte for byte (a pinned certificate), is accepted if its name, dates and
+//! purpose are valid, as in Go and curl. Its issuer, CA:TRUE, its extensions and the rest of the
+//! chain do not matter.
 //!
-//! A certificate marked CA:TRUE that is only issued by a trusted CA is refused, though Go and curl take it, because webpki
-//! refuses it: building the path in this program would be a security risk. In the CA file such a certificate works.
+//! A server certificate marked CA:TRUE that is issued by a trusted CA is rejected, although Go and
+//! curl accept it, because webpki rejects it. Building the path in this program instead would be a
+//! security risk. Such a certificate is accepted if it is in the CA file.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,22 +19,25 @@ use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorit
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::certificate::{self, Certificate, Kind, Obstacle};
-use super::roots::{Known, Trusted};
+use super::certificate::{self, Certificate, Kind, Rejection};
+use super::roots::{PinnedCerts, Trusted};
 use super::signatures::ALGORITHMS;
 
-/// See the module.
+/// A verifier for one connection. It remembers the reason of a rejection.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    /// Missing where no trusted certificate may issue others.
+    /// webpki's verifier. Missing if no trusted certificate may issue others.
     inner: Option<Arc<WebPkiServerVerifier>>,
     store: Arc<RootCertStore>,
-    known: Known,
-    obstacle: Mutex<Option<Obstacle>>,
+    pinned: PinnedCerts,
+    rejection: Mutex<Option<Rejection>>,
 }
 
 impl Verifier {
-    /// A verifier that trusts these.
+    /// Creates a verifier that trusts these certificates.
+    ///
+    /// # Errors
+    /// The text of an error of rustls.
     pub(super) fn new(trusted: Trusted, provider: Arc<CryptoProvider>) -> Result<Self, String> {
         let store = Arc::new(trusted.store);
         let inner = if store.is_empty() {
@@ -41,38 +46,44 @@ impl Verifier {
             let builder = WebPkiServerVerifier::builder_with_provider(Arc::clone(&store), provider);
             Some(builder.build().map_err(|error| error.to_string())?)
         };
-        Ok(Self { inner, store, known: trusted.known, obstacle: Mutex::default() })
+        Ok(Self { inner, store, pinned: trusted.pinned, rejection: Mutex::default() })
     }
 
-    /// Why the chain was refused, if anything but its issuer, its name, its dates or its purpose was the reason.
-    pub(super) fn obstacle(&self) -> Option<Obstacle> {
-        self.obstacle.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Removes and returns the rejection, if one was found that is more precise than the error of
+    /// webpki.
+    pub(super) fn take_rejection(&self) -> Option<Rejection> {
+        self.rejection.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn note(&self, obstacle: Option<Obstacle>) {
-        *self.obstacle.lock().unwrap_or_else(PoisonError::into_inner) = obstacle;
+    fn set_rejection(&self, rejection: Option<Rejection>) {
+        *self.rejection.lock().unwrap_or_else(PoisonError::into_inner) = rejection;
     }
 
-    /// A handshake whose signature does not hold: because of the kind of key, or because the key is another.
-    fn refused(&self, der: &CertificateDer<'_>, error: Error) -> Error {
-        let key = certificate::obstacle(Kind::Key, std::slice::from_ref(der), &[]);
-        self.note(key.or(Some(Obstacle::Possession)));
+    /// Records why the signature of a handshake is invalid: an unsupported key, or a key other than
+    /// the certificate's.
+    fn signature_error(&self, der: &CertificateDer<'_>, error: Error) -> Error {
+        let key = certificate::find_rejection(Kind::Key, std::slice::from_ref(der), &[]);
+        self.set_rejection(key.or(Some(Rejection::WrongKey)));
         error
     }
 
-    /// The public key of a certificate that is trusted by itself and that webpki does not parse.
-    fn key_of_unparsed(
+    /// The public key of a pinned certificate that webpki cannot parse.
+    fn unparsed_pinned_key(
         &self,
         der: &CertificateDer<'_>,
     ) -> Option<rustls::pki_types::SubjectPublicKeyInfoDer<'static>> {
-        let is_unparsed = self.known.contains(der) && ParsedCertificate::try_from(der).is_err();
+        let is_unparsed = self.pinned.contains(der) && ParsedCertificate::try_from(der).is_err();
         let anchor = webpki::anchor_from_trusted_cert(der).ok().filter(|_| is_unparsed)?;
         Some(webpki::spki_for_anchor(&anchor))
     }
 }
 
-/// Name, dates and purpose of a certificate that is trusted by itself.
-fn accept_known(
+/// Verifies name, dates and purpose of a pinned certificate.
+///
+/// # Errors
+/// `NotValidYetContext`, `ExpiredContext`, `InvalidPurpose`, or `NotValidForNameContext` of
+/// [`CertificateError`].
+fn verify_pinned(
     der: &CertificateDer<'_>,
     certificate: &Certificate,
     host: &ServerName<'_>,
@@ -87,13 +98,13 @@ fn accept_known(
         let not_after = time(certificate.not_after);
         return Err(CertificateError::ExpiredContext { time: now, not_after }.into());
     }
-    if certificate.other_purposes().is_some() {
+    if certificate.non_server_purposes().is_some() {
         return Err(CertificateError::InvalidPurpose.into());
     }
     match ParsedCertificate::try_from(der) {
         Ok(parsed) => verify_server_name(&parsed, host),
-        // It has an extension that webpki does not take.
-        Err(_) if certificate.is_for(host) => Ok(()),
+        // The certificate has an extension that webpki does not support.
+        Err(_) if certificate.is_valid_for(host) => Ok(()),
         Err(_) => Err(CertificateError::NotValidForNameContext {
             expected: host.to_owned(),
             presented: certificate.names(),
@@ -111,31 +122,39 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if self.known.contains(end_entity)
-            && let Some(certificate) = Certificate::read(end_entity)
+        if self.pinned.contains(end_entity)
+            && let Some(certificate) = Certificate::parse(end_entity)
         {
-            if certificate.other_purposes().is_some() {
-                self.note(certificate::obstacle(Kind::Purpose, std::slice::from_ref(end_entity), &[]));
+            if certificate.non_server_purposes().is_some() {
+                self.set_rejection(certificate::find_rejection(
+                    Kind::Purpose,
+                    std::slice::from_ref(end_entity),
+                    &[],
+                ));
             }
-            accept_known(end_entity, &certificate, server_name, now)?;
+            verify_pinned(end_entity, &certificate, server_name, now)?;
             return Ok(ServerCertVerified::assertion());
         }
         let Some(inner) = &self.inner else {
-            self.note(certificate::issuer_of(std::slice::from_ref(end_entity), self.known.count()));
+            self.set_rejection(certificate::untrusted_issuer(
+                std::slice::from_ref(end_entity),
+                self.pinned.count(),
+            ));
             return Err(CertificateError::UnknownIssuer.into());
         };
         let verdict = inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         if let Err(Error::InvalidCertificate(error)) = &verdict {
             let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
-            let kinds = kinds_behind(error).iter();
-            let dates = is_date(error).then(|| certificate::dates(&chain, now)).flatten();
-            let other =
-                || kinds.copied().find_map(|kind| certificate::obstacle(kind, &chain, &self.store.roots));
+            let kinds = rejection_kinds(error).iter();
+            let dates = is_date_error(error).then(|| certificate::invalid_dates(&chain, now)).flatten();
+            let other = || {
+                kinds.copied().find_map(|kind| certificate::find_rejection(kind, &chain, &self.store.roots))
+            };
             let issuer = || {
                 let is_unknown = matches!(error, CertificateError::UnknownIssuer);
-                is_unknown.then(|| certificate::issuer_of(&chain, self.known.count())).flatten()
+                is_unknown.then(|| certificate::untrusted_issuer(&chain, self.pinned.count())).flatten()
             };
-            self.note(dates.or_else(other).or_else(issuer));
+            self.set_rejection(dates.or_else(other).or_else(issuer));
         }
         verdict
     }
@@ -146,18 +165,18 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let Some(key) = self.key_of_unparsed(cert) else {
+        let Some(key) = self.unparsed_pinned_key(cert) else {
             let verdict = verify_tls12_signature(message, cert, dss, &ALGORITHMS);
-            return verdict.map_err(|error| self.refused(cert, error));
+            return verdict.map_err(|error| self.signature_error(cert, error));
         };
-        let bad = || self.refused(cert, CertificateError::BadSignature.into());
-        let key = webpki::RawPublicKeyEntity::try_from(&key).map_err(|_| bad())?;
+        let bad_signature = || self.signature_error(cert, CertificateError::BadSignature.into());
+        let key = webpki::RawPublicKeyEntity::try_from(&key).map_err(|_| bad_signature())?;
         let algorithms = ALGORITHMS.mapping.iter().find(|(scheme, _)| *scheme == dss.scheme);
-        let (_, algorithms) = algorithms.ok_or_else(bad)?;
+        let (_, algorithms) = algorithms.ok_or_else(bad_signature)?;
         let is_valid = |algorithm: &&dyn SignatureVerificationAlgorithm| {
             key.verify_signature(*algorithm, message, dss.signature()).is_ok()
         };
-        algorithms.iter().any(is_valid).then(HandshakeSignatureValid::assertion).ok_or_else(bad)
+        algorithms.iter().any(is_valid).then(HandshakeSignatureValid::assertion).ok_or_else(bad_signature)
     }
 
     fn verify_tls13_signature(
@@ -166,11 +185,11 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let verdict = match self.key_of_unparsed(cert) {
+        let verdict = match self.unparsed_pinned_key(cert) {
             None => verify_tls13_signature(message, cert, dss, &ALGORITHMS),
             Some(key) => verify_tls13_signature_with_raw_key(message, &key, dss, &ALGORITHMS),
         };
-        verdict.map_err(|error| self.refused(cert, error))
+        verdict.map_err(|error| self.signature_error(cert, error))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -178,8 +197,8 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// The kinds of obstacle that can be the reason for an error of webpki.
-fn kinds_behind(error: &CertificateError) -> &'static [Kind] {
+/// The kinds of rejection that can cause this error of webpki.
+fn rejection_kinds(error: &CertificateError) -> &'static [Kind] {
     use CertificateError as E;
     match error {
         E::UnhandledCriticalExtension => &[Kind::Extension],
@@ -194,7 +213,7 @@ fn kinds_behind(error: &CertificateError) -> &'static [Kind] {
     }
 }
 
-fn is_date(error: &CertificateError) -> bool {
+fn is_date_error(error: &CertificateError) -> bool {
     use CertificateError as E;
     matches!(error, E::Expired | E::ExpiredContext { .. } | E::NotValidYet | E::NotValidYetContext { .. })
 }

@@ -1,9 +1,9 @@
-//! The fields of a certificate in DER (X.690), one after the other, on the `der` crate's reader.
+//! Iterates over DER values (X.690) with the reader of the `der` crate.
 
 use der::asn1::{GeneralizedTime, ObjectIdentifier, UtcTime};
 use der::{Decode as _, Header, Reader as _, SliceReader};
 
-// The identifier octets that occur (X.690 §8.1.2).
+// The identifier octets used in certificates (X.690 §8.1.2).
 pub(super) const BOOLEAN: u8 = 0x01;
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const BIT_STRING: u8 = 0x03;
@@ -14,7 +14,8 @@ pub(super) const EXTENSIONS: u8 = 0xa3;
 pub(super) const DNS_NAME: u8 = 0x82;
 pub(super) const IP_ADDRESS: u8 = 0x87;
 
-/// The values inside a constructed one, as identifier octet and content.
+/// The values inside a constructed value, as identifier octet and content. Ends at the first
+/// malformed value.
 pub(super) struct Fields<'a>(Option<SliceReader<'a>>);
 
 impl<'a> Fields<'a> {
@@ -30,7 +31,7 @@ impl<'a> Fields<'a> {
         Some((first[0], reader.read_slice(header.length()).ok()?))
     }
 
-    /// The next one, if it is of this kind.
+    /// The content of the next value, if it has this identifier octet.
     pub(super) fn next(&mut self, tag: u8) -> Option<&'a [u8]> {
         self.any().filter(|(found, _)| *found == tag).map(|(_, content)| content)
     }
@@ -48,7 +49,7 @@ pub(super) fn oid_in(algorithm: &[u8]) -> Option<ObjectIdentifier> {
     ObjectIdentifier::from_bytes(Fields::of(algorithm).next(OBJECT_IDENTIFIER)?).ok()
 }
 
-/// In seconds since 1970; nothing for a time before then.
+/// Reads a UTCTime or GeneralizedTime, in seconds since 1970. Returns `None` for earlier times.
 pub(super) fn time(times: &mut SliceReader<'_>) -> Option<u64> {
     let mut other = times.clone();
     let time = match UtcTime::decode(times) {

@@ -1,4 +1,4 @@
-//! The object identifiers that certificates use, and what people call them.
+//! The object identifiers in certificates, and their common names.
 
 use der::asn1::ObjectIdentifier;
 
@@ -19,8 +19,8 @@ pub(super) const EXTENDED_KEY_USAGE: ObjectIdentifier = oid("2.5.29.37");
 pub(super) const SERVER_AUTH: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.1");
 pub(super) const ANY_PURPOSE: ObjectIdentifier = oid("2.5.29.37.0");
 
-/// The critical extensions that webpki takes (its cert.rs): key usage, alternative names, basic constraints, name constraints,
-/// CRL distribution points, extended key usage.
+/// The critical extensions that webpki supports (its cert.rs): key usage, subject alternative
+/// names, basic constraints, name constraints, CRL distribution points, extended key usage.
 pub(super) const KNOWN_EXTENSIONS: [ObjectIdentifier; 6] = [
     oid("2.5.29.15"),
     SUBJECT_ALT_NAME,
@@ -30,7 +30,8 @@ pub(super) const KNOWN_EXTENSIONS: [ObjectIdentifier; 6] = [
     EXTENDED_KEY_USAGE,
 ];
 
-/// The algorithms of signatures that are verified: RSA (PKCS #1 and PSS) and ECDSA with SHA-256, SHA-384, SHA-512; Ed25519.
+/// The supported signature algorithms: RSA (PKCS #1 and PSS) and ECDSA with SHA-256, SHA-384 or
+/// SHA-512; Ed25519.
 pub(super) const SIGNATURES: [ObjectIdentifier; 8] = [
     oid("1.2.840.113549.1.1.11"),
     oid("1.2.840.113549.1.1.12"),
@@ -42,7 +43,7 @@ pub(super) const SIGNATURES: [ObjectIdentifier; 8] = [
     ED25519,
 ];
 
-/// What people call it, with the identifier behind where it helps to search.
+/// The common name with the identifier in parentheses, or the identifier alone if no name is known.
 pub(super) fn name_of(oid: ObjectIdentifier) -> String {
     const NAMES: [(&str, &str); 15] = [
         ("2.5.29.32", "certificatePolicies"),

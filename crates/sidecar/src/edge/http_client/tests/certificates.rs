@@ -1,4 +1,4 @@
-//! Certificates of every kind, good and bad.
+//! Certificates for tests, valid and invalid.
 
 use std::sync::Arc;
 
@@ -10,45 +10,45 @@ use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-/// An authority.
+/// A certificate authority.
 pub(crate) struct Ca(CertifiedIssuer<'static, KeyPair>);
 
-/// A certificate with its key, as a server has it.
+/// A server certificate with its key.
 pub(crate) struct Identity {
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
     pub(crate) pem: String,
 }
 
-/// What is to be in a certificate.
-pub(crate) struct Wanted(CertificateParams);
+/// The fields of a certificate to issue.
+pub(crate) struct CertSpec(CertificateParams);
 
-/// A private key as PEM.
-pub(crate) fn a_private_key() -> String {
+/// A new private key in PEM.
+pub(crate) fn private_key_pem() -> String {
     KeyPair::generate().unwrap().serialize_pem()
 }
 
 impl Ca {
     pub(crate) fn new(name: &str) -> Self {
-        let mut wanted = Wanted::with_names(&[]).marked_as_ca().0;
-        wanted.distinguished_name = DistinguishedName::new();
-        wanted.distinguished_name.push(DnType::CommonName, name);
-        Self(CertifiedIssuer::self_signed(wanted, KeyPair::generate().unwrap()).unwrap())
+        let mut params = CertSpec::with_names(&[]).marked_as_ca().0;
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// A server's certificate by this authority.
-    pub(crate) fn issues(&self, wanted: Wanted) -> Identity {
+    /// Issues a certificate.
+    pub(crate) fn issue(&self, spec: CertSpec) -> Identity {
         let key = KeyPair::generate().unwrap();
-        Identity::of(&wanted.0.signed_by(&key, &self.0).unwrap(), &key)
+        Identity::of(&spec.0.signed_by(&key, &self.0).unwrap(), &key)
     }
 }
 
-impl Wanted {
-    /// For these names and addresses.
+impl CertSpec {
+    /// A server certificate for these names and addresses.
     pub(crate) fn with_names(names: &[&str]) -> Self {
         let mut params =
             CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
@@ -58,22 +58,22 @@ impl Wanted {
         Self(params)
     }
 
-    /// As `openssl req -x509` does.
+    /// Marked CA:TRUE and without extended key usage, as by `openssl req -x509`.
     pub(crate) fn marked_as_ca(mut self) -> Self {
         self.0.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         self.0.extended_key_usages = vec![];
         self
     }
 
-    /// Good for the years from one to the other.
-    pub(crate) fn good_for(mut self, from: i32, to: i32) -> Self {
+    /// Valid from January 1 of one year to January 1 of another.
+    pub(crate) fn valid_between(mut self, from: i32, to: i32) -> Self {
         self.0.not_before = date_time_ymd(from, 1, 1);
         self.0.not_after = date_time_ymd(to, 1, 1);
         self
     }
 
-    /// For a client, not for a server.
-    pub(crate) fn for_a_client(mut self) -> Self {
+    /// A client certificate.
+    pub(crate) fn for_clients(mut self) -> Self {
         self.0.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self
     }
@@ -93,20 +93,21 @@ impl Identity {
         }
     }
 
-    /// A server with this certificate.
-    pub(crate) fn accepts(self) -> TlsAcceptor {
-        self.accepts_with(rustls::ALL_VERSIONS, None)
+    /// The TLS side of a server with this certificate.
+    pub(crate) fn acceptor(self) -> TlsAcceptor {
+        self.acceptor_with(rustls::ALL_VERSIONS, None)
     }
 
-    /// A server with this certificate that speaks this protocol within, by ALPN.
-    pub(crate) fn accepts_protocol(self, name: &str) -> TlsAcceptor {
-        let mut config = ServerConfig::clone(self.accepts().config());
+    /// The TLS side of a server with this certificate that offers this protocol by ALPN.
+    pub(crate) fn acceptor_with_alpn(self, name: &str) -> TlsAcceptor {
+        let mut config = ServerConfig::clone(self.acceptor().config());
         config.alpn_protocols = vec![name.as_bytes().to_vec()];
         TlsAcceptor::from(Arc::new(config))
     }
 
-    /// A server with this certificate, these versions, and an authority for the clients it wants to know.
-    pub(crate) fn accepts_with(
+    /// The TLS side of a server with this certificate and these versions. With `clients` it
+    /// requires client certificates of that CA.
+    pub(crate) fn acceptor_with(
         self,
         versions: &[&'static rustls::SupportedProtocolVersion],
         clients: Option<&Ca>,

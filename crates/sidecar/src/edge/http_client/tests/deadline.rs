@@ -1,4 +1,5 @@
-//! One deadline over everything, and words for where it struck. Only what must run into it has a short one.
+//! The deadline of an attempt, and the stage that a timeout names. Only tests that must time out
+//! have a short one.
 
 use std::time::Duration;
 
@@ -6,69 +7,69 @@ use dexsidecar_core::failure::Code;
 
 use super::certificates::Ca;
 use super::server::Server;
-use super::{Client, PATIENT};
+use super::{Client, LONG_TIMEOUT};
 
 #[tokio::test]
-async fn f003_a_server_that_never_answers() {
-    let server = Server::acts(|mut wire| async move { wire.waits().await }).await;
-    let failure = Client::hasty().fails(&server.http()).await;
+async fn f003_a_server_that_never_answers_times_out() {
+    let server = Server::start(|mut wire| async move { wire.wait_for_close().await }).await;
+    let failure = Client::with_short_timeout().post_failure(&server.http()).await;
     assert_eq!(failure.code, Code::TimedOut);
-    assert_eq!(failure.detail, format!("while waiting for the answer of {}", server.address));
+    assert_eq!(failure.detail, format!("while waiting for the response from {}", server.address));
 }
 
 #[tokio::test]
-async fn f003_a_server_that_never_shakes_hands() {
-    let server = Server::acts(|mut wire| async move { wire.waits().await }).await;
+async fn f003_a_server_that_never_completes_the_handshake_times_out() {
+    let server = Server::start(|mut wire| async move { wire.wait_for_close().await }).await;
     let ca = Ca::new("ca").pem();
     let client = Client::with(&ca, Duration::from_millis(300), &[]);
-    let failure = client.fails(&server.https()).await;
+    let failure = client.post_failure(&server.https()).await;
     assert_eq!(failure.code, Code::TimedOut);
-    assert_eq!(failure.detail, format!("in the TLS handshake with {}", server.address));
+    assert_eq!(failure.detail, format!("during the TLS handshake with {}", server.address));
 }
 
 #[tokio::test]
-async fn f004_a_server_that_drips() {
+async fn f004_a_server_that_sends_a_byte_at_a_time_times_out() {
     for start in ["HTTP/1.1 200 OK\r\nX: ", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"] {
-        let server = Server::acts(move |mut wire| async move {
-            wire.reads_request().await;
-            wire.writes(start.as_bytes()).await;
-            while wire.writes(b"x").await {
+        let server = Server::start(move |mut wire| async move {
+            wire.read_request().await;
+            wire.write(start.as_bytes()).await;
+            while wire.write(b"x").await {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         })
         .await;
-        let failure = Client::hasty().fails(&server.http()).await;
+        let failure = Client::with_short_timeout().post_failure(&server.http()).await;
         assert_eq!(failure.code, Code::TimedOut);
-        assert_eq!(failure.detail, format!("while waiting for the answer of {}", server.address));
+        assert_eq!(failure.detail, format!("while waiting for the response from {}", server.address));
     }
 }
 
 #[tokio::test]
-async fn f018_a_proxy_that_never_makes_a_tunnel() {
-    let proxy = Server::acts(|mut wire| async move { wire.waits().await }).await;
+async fn f018_a_proxy_that_never_opens_a_tunnel_times_out() {
+    let proxy = Server::start(|mut wire| async move { wire.wait_for_close().await }).await;
     let variables = [("HTTPS_PROXY", proxy.address.to_string())];
     let client = Client::with(&Ca::new("ca").pem(), Duration::from_millis(300), &variables);
-    let failure = client.fails("https://dex.example/token").await;
+    let failure = client.post_failure("https://dex.example/token").await;
     assert_eq!(failure.code, Code::TimedOut);
     assert_eq!(
         failure.detail,
-        format!("while the proxy http://{} (HTTPS_PROXY) was making a tunnel", proxy.address)
+        format!("while waiting for a tunnel through the proxy http://{} (HTTPS_PROXY)", proxy.address)
     );
 }
 
 #[tokio::test]
-async fn an_attempt_that_is_dropped_takes_its_connection_along() {
-    let (gone, wait) = tokio::sync::oneshot::channel();
-    let gone = std::sync::Mutex::new(Some(gone));
-    let server = Server::acts(move |mut wire| {
-        let gone = gone.lock().unwrap().take();
+async fn dropping_an_attempt_closes_its_connection() {
+    let (closed, wait) = tokio::sync::oneshot::channel();
+    let closed = std::sync::Mutex::new(Some(closed));
+    let server = Server::start(move |mut wire| {
+        let closed = closed.lock().unwrap().take();
         async move {
-            wire.waits().await;
-            gone.map(|gone| gone.send(()));
+            wire.wait_for_close().await;
+            closed.map(|closed| closed.send(()));
         }
     })
     .await;
-    let client = Client::hasty();
-    assert_eq!(client.fails(&server.http()).await.code, Code::TimedOut);
-    tokio::time::timeout(PATIENT, wait).await.unwrap().unwrap();
+    let client = Client::with_short_timeout();
+    assert_eq!(client.post_failure(&server.http()).await.code, Code::TimedOut);
+    tokio::time::timeout(LONG_TIMEOUT, wait).await.unwrap().unwrap();
 }

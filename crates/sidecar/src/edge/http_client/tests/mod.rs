@@ -1,4 +1,4 @@
-//! Whole exchanges over real sockets on loopback. What is said of a fault by code and words stands here.
+//! Exchanges over real sockets on loopback, with the code and the detail of every failure.
 
 pub(crate) mod certificates;
 mod deadline;
@@ -22,9 +22,9 @@ use super::{HttpEndpoint, Proxies, Roots};
 
 const SUBJECT: &str = "canary-of-the-subject-token";
 const BASIC: &str = "Basic Y2FuYXJ5LW9mLXRoZS1jbGllbnQ=";
-const PATIENT: Duration = Duration::from_secs(30);
+const LONG_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Our side of an exchange.
+/// The client of an exchange, with its CA file.
 struct Client {
     endpoint: HttpEndpoint,
     _dir: TempDir,
@@ -35,12 +35,12 @@ impl Client {
         Self::trusting("")
     }
 
-    /// What is in this PEM, and nothing else.
+    /// Trusts only the certificates in this PEM.
     fn trusting(pem: &str) -> Self {
-        Self::with(pem, PATIENT, &[])
+        Self::with(pem, LONG_TIMEOUT, &[])
     }
 
-    fn hasty() -> Self {
+    fn with_short_timeout() -> Self {
         Self::with("", Duration::from_millis(300), &[])
     }
 
@@ -54,24 +54,25 @@ impl Client {
         Self { endpoint: HttpEndpoint::new(timeout, Roots::File(path), proxies), _dir: dir }
     }
 
-    async fn posts(&self, url: &str) -> Result<Answer, Failure> {
-        let outcome = self.endpoint.send(&post(url), 0).await;
-        let told = match &outcome {
+    /// Posts a form. No failure may show a secret.
+    async fn post(&self, url: &str) -> Result<Answer, Failure> {
+        let outcome = self.endpoint.send(&post_request(url), 0).await;
+        let shown = match &outcome {
             Ok(_) => String::new(),
             Err(failure) => format!("{failure} {failure:?}"),
         };
-        assert!(!Secret::new(SUBJECT.to_owned()).appears_in(&told), "{told}");
-        assert!(!Secret::new(BASIC[6..].to_owned()).appears_in(&told), "{told}");
+        assert!(!Secret::new(SUBJECT.to_owned()).appears_in(&shown), "{shown}");
+        assert!(!Secret::new(BASIC[6..].to_owned()).appears_in(&shown), "{shown}");
         outcome
     }
 
-    /// Posts what cannot work, and tells why.
-    async fn fails(&self, url: &str) -> Failure {
-        self.posts(url).await.unwrap_err()
+    /// Posts a form, expects a failure, and returns it.
+    async fn post_failure(&self, url: &str) -> Failure {
+        self.post(url).await.unwrap_err()
     }
 }
 
-fn post(url: &str) -> Request {
+fn post_request(url: &str) -> Request {
     Request {
         url: EndpointUrl::parse(url).unwrap().0,
         authorization: Some(Secret::new(BASIC.to_owned())),

@@ -1,4 +1,4 @@
-//! The other side: servers on loopback that do exactly one thing to whoever connects.
+//! Fake servers on loopback that treat every connection in the same way.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -8,10 +8,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-/// A server; it ends with the value.
+/// A fake server. Dropping it stops it.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    seen: Arc<Mutex<Vec<u8>>>,
+    received: Arc<Mutex<Vec<u8>>>,
     task: JoinHandle<()>,
 }
 
@@ -22,57 +22,58 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Does `act` to each connection.
-    pub(crate) async fn acts<F>(act: impl Fn(Wire<TcpStream>) -> F + Send + 'static) -> Self
+    /// Starts a server that runs `handler` on each connection.
+    pub(crate) async fn start<F>(handler: impl Fn(Wire<TcpStream>) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let seen: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let noted = Arc::clone(&seen);
+        let received: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let shared = Arc::clone(&received);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                connections.spawn(act(Wire { stream, seen: Arc::clone(&noted) }));
+                connections.spawn(handler(Wire { stream, received: Arc::clone(&shared) }));
             }
         });
-        Self { address, seen, task }
+        Self { address, received, task }
     }
 
-    /// Reads a request and answers with these bytes.
-    pub(crate) async fn answers(bytes: impl Into<Vec<u8>>) -> Self {
+    /// Starts a server that reads a request and answers with these bytes.
+    pub(crate) async fn responding(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes: Arc<Vec<u8>> = Arc::new(bytes.into());
-        Self::acts(move |mut wire| {
+        Self::start(move |mut wire| {
             let bytes = Arc::clone(&bytes);
             async move {
-                wire.reads_request().await;
-                wire.writes(&bytes).await;
-                wire.ends().await;
+                wire.read_request().await;
+                wire.write(&bytes).await;
+                wire.finish().await;
             }
         })
         .await
     }
 
-    /// The same within TLS. Whoever breaks the handshake off is left alone.
-    pub(crate) async fn answers_within(acceptor: TlsAcceptor, bytes: impl Into<Vec<u8>>) -> Self {
+    /// Starts a server that reads a request over TLS and answers with these bytes. It ignores
+    /// failed handshakes.
+    pub(crate) async fn responding_over_tls(acceptor: TlsAcceptor, bytes: impl Into<Vec<u8>>) -> Self {
         let bytes: Arc<Vec<u8>> = Arc::new(bytes.into());
-        Self::acts(move |wire| {
+        Self::start(move |wire| {
             let (bytes, acceptor) = (Arc::clone(&bytes), acceptor.clone());
             async move {
-                let Some(mut wire) = wire.within(&acceptor).await else { return };
-                wire.reads_request().await;
-                wire.writes(&bytes).await;
-                wire.ends().await;
+                let Some(mut wire) = wire.accept_tls(&acceptor).await else { return };
+                wire.read_request().await;
+                wire.write(&bytes).await;
+                wire.finish().await;
             }
         })
         .await
     }
 
-    /// What was sent to it, all connections together, as it reads it.
-    pub(crate) fn seen(&self) -> String {
-        String::from_utf8_lossy(&self.seen.lock().unwrap()).into_owned()
+    /// The data received on all connections.
+    pub(crate) fn received(&self) -> String {
+        String::from_utf8_lossy(&self.received.lock().unwrap()).into_owned()
     }
 
     pub(crate) fn http(&self) -> String {
@@ -84,60 +85,60 @@ impl Server {
     }
 }
 
-/// One connection.
+/// A connection of a fake server.
 pub(crate) struct Wire<S> {
     pub(crate) stream: S,
-    pub(crate) seen: Arc<Mutex<Vec<u8>>>,
+    pub(crate) received: Arc<Mutex<Vec<u8>>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    /// Reads one request to its end, or what there is of it.
-    pub(crate) async fn reads_request(&mut self) -> String {
+    /// Reads one request to its end, or to the end of the connection.
+    pub(crate) async fn read_request(&mut self) -> String {
         let mut request = Vec::new();
-        while !whole(&request) {
+        while !is_complete(&request) {
             if self.stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
                 break;
             }
         }
-        self.seen.lock().unwrap().extend_from_slice(&request);
+        self.received.lock().unwrap().extend_from_slice(&request);
         String::from_utf8_lossy(&request).into_owned()
     }
 
-    /// Writes, for as long as somebody listens.
-    pub(crate) async fn writes(&mut self, bytes: &[u8]) -> bool {
+    /// Writes these bytes. Returns false if the connection is closed.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).await.is_ok() && self.stream.flush().await.is_ok()
     }
 
-    /// Says that there is no more, and waits until the other side has gone.
-    pub(crate) async fn ends(&mut self) {
+    /// Ends the stream, and waits until the client closes the connection.
+    pub(crate) async fn finish(&mut self) {
         let _ = self.stream.shutdown().await;
-        self.waits().await;
+        self.wait_for_close().await;
     }
 
-    /// Says nothing until the other side has gone.
-    pub(crate) async fn waits(&mut self) {
+    /// Sends nothing until the client closes the connection.
+    pub(crate) async fn wait_for_close(&mut self) {
         let mut rest = Vec::new();
         let _ = self.stream.read_to_end(&mut rest).await;
-        self.seen.lock().unwrap().extend_from_slice(&rest);
+        self.received.lock().unwrap().extend_from_slice(&rest);
     }
 
-    pub(crate) async fn within(
+    pub(crate) async fn accept_tls(
         self,
         acceptor: &TlsAcceptor,
     ) -> Option<Wire<tokio_rustls::server::TlsStream<S>>> {
         let stream = acceptor.accept(self.stream).await.ok()?;
-        Some(Wire { stream, seen: self.seen })
+        Some(Wire { stream, received: self.received })
     }
 }
 
 impl Wire<TcpStream> {
-    /// Breaks off with a reset.
-    pub(crate) fn resets(self) {
+    /// Closes the connection with a reset.
+    pub(crate) fn reset(self) {
         self.stream.set_zero_linger().unwrap();
     }
 }
 
-fn whole(request: &[u8]) -> bool {
+fn is_complete(request: &[u8]) -> bool {
     let text = String::from_utf8_lossy(request);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));

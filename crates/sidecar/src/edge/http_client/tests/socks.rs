@@ -1,4 +1,4 @@
-//! Exchanges through a SOCKS proxy.
+//! Exchanges through a fake SOCKS proxy.
 
 use std::net::SocketAddr;
 
@@ -6,21 +6,23 @@ use dexsidecar_core::failure::Code;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-use super::certificates::{Ca, Wanted};
+use super::certificates::{Ca, CertSpec};
 use super::server::{Server, Wire};
-use super::{Client, PATIENT, SUBJECT};
+use super::{Client, LONG_TIMEOUT, SUBJECT};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 const PASSWORD: &str = "canary-of-the-proxy";
 
-/// A SOCKS server: the method it chooses, its reply, and where it goes on to. Notes the destination as it was sent.
-async fn serves(mut wire: Wire<TcpStream>, method: u8, status: u8, reply: u8, to: SocketAddr) {
+/// A SOCKS server that chooses this authentication method, returns this authentication status and
+/// this reply, and connects to `to`. It records the methods, user, password and destination that it
+/// receives.
+async fn serve_socks(mut wire: Wire<TcpStream>, method: u8, status: u8, reply: u8, to: SocketAddr) {
     let mut head = [0; 2];
     wire.stream.read_exact(&mut head).await.unwrap();
     let mut methods = vec![0; usize::from(head[1])];
     wire.stream.read_exact(&mut methods).await.unwrap();
-    wire.seen.lock().unwrap().extend(format!("methods {methods:?};").bytes());
-    wire.writes(&[5, method]).await;
+    wire.received.lock().unwrap().extend(format!("methods {methods:?};").bytes());
+    wire.write(&[5, method]).await;
     if method == 2 {
         let mut text = vec![wire.stream.read_u8().await.unwrap()];
         for _ in 0..2 {
@@ -29,14 +31,14 @@ async fn serves(mut wire: Wire<TcpStream>, method: u8, status: u8, reply: u8, to
             text.push(b' ');
             text.extend(part);
         }
-        wire.seen.lock().unwrap().extend(&text[1..]);
-        wire.writes(&[1, status]).await;
+        wire.received.lock().unwrap().extend(&text[1..]);
+        wire.write(&[1, status]).await;
     }
     let mut request = [0; 4];
     if wire.stream.read_exact(&mut request).await.is_err() {
         return;
     }
-    let place = match request[3] {
+    let destination = match request[3] {
         1 => format!("{:?}", read(&mut wire, 6).await),
         4 => format!("{:?}", read(&mut wire, 18).await),
         _ => {
@@ -45,11 +47,11 @@ async fn serves(mut wire: Wire<TcpStream>, method: u8, status: u8, reply: u8, to
             format!("{}:{}", String::from_utf8(name).unwrap(), wire.stream.read_u16().await.unwrap())
         }
     };
-    wire.seen.lock().unwrap().extend(format!(";{place};").bytes());
-    wire.writes(&[5, reply, 0, 3, 1, b'x', 0, 0]).await;
+    wire.received.lock().unwrap().extend(format!(";{destination};").bytes());
+    wire.write(&[5, reply, 0, 3, 1, b'x', 0, 0]).await;
     if reply == 0 {
-        let mut onward = TcpStream::connect(to).await.unwrap();
-        let _ = tokio::io::copy_bidirectional(&mut wire.stream, &mut onward).await;
+        let mut upstream = TcpStream::connect(to).await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut wire.stream, &mut upstream).await;
     }
 }
 
@@ -60,92 +62,99 @@ async fn read(wire: &mut Wire<TcpStream>, length: usize) -> Vec<u8> {
 }
 
 async fn proxy(method: u8, status: u8, reply: u8, to: SocketAddr) -> Server {
-    Server::acts(move |wire| serves(wire, method, status, reply, to)).await
+    Server::start(move |wire| serve_socks(wire, method, status, reply, to)).await
 }
 
-fn through(scheme: &str, user: &str, proxy: &Server, trusted: &str) -> Client {
+fn client_via(scheme: &str, user: &str, proxy: &Server, trusted: &str) -> Client {
     let url = format!("{scheme}://{user}{}", proxy.address);
-    Client::with(trusted, PATIENT, &[("HTTPS_PROXY", url.clone()), ("HTTP_PROXY", url)])
+    Client::with(trusted, LONG_TIMEOUT, &[("HTTPS_PROXY", url.clone()), ("HTTP_PROXY", url)])
 }
 
 #[tokio::test]
-async fn f151_names_are_resolved_by_a_socks_proxy() {
+async fn f151_the_socks_proxy_resolves_names() {
     let ca = Ca::new("ca");
-    let dex = Server::answers_within(ca.issues(Wanted::with_names(&["dex.example"])).accepts(), OK).await;
+    let dex =
+        Server::responding_over_tls(ca.issue(CertSpec::with_names(&["dex.example"])).acceptor(), OK).await;
     let proxy = proxy(0, 0, 0, dex.address).await;
     for scheme in ["socks5", "socks5h", "SOCKS5"] {
-        let client = through(scheme, "", &proxy, &ca.pem());
-        assert_eq!(client.posts("https://dex.example:5556/token").await.unwrap().status, 200);
+        let client = client_via(scheme, "", &proxy, &ca.pem());
+        assert_eq!(client.post("https://dex.example:5556/token").await.unwrap().status, 200);
     }
-    assert_eq!(proxy.seen(), "methods [0];;dex.example:5556;".repeat(3));
-    assert!(dex.seen().contains(SUBJECT));
+    assert_eq!(proxy.received(), "methods [0];;dex.example:5556;".repeat(3));
+    assert!(dex.received().contains(SUBJECT));
 }
 
 #[tokio::test]
-async fn f151_plain_http_and_addresses_go_through_a_socks_proxy_too() {
-    let dex = Server::answers(OK).await;
+async fn f151_a_socks_proxy_carries_plain_http_and_addresses() {
+    let dex = Server::responding(OK).await;
     let proxy = proxy(0, 0, 0, dex.address).await;
-    let client = through("socks5", "", &proxy, "");
+    let client = client_via("socks5", "", &proxy, "");
     for url in ["http://dex.auth.svc./token", "http://10.0.0.7:5556/token", "http://[fd00::7]/token"] {
-        assert_eq!(client.posts(url).await.unwrap().status, 200);
+        assert_eq!(client.post(url).await.unwrap().status, 200);
     }
-    let seen = proxy.seen();
-    assert!(seen.contains(";dex.auth.svc.:80;") && seen.contains("[10, 0, 0, 7, 21, 180]"), "{seen}");
-    assert!(seen.contains("[253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 80]"), "{seen}");
-    assert!(dex.seen().contains("POST /token HTTP/1.1\r\nhost: dex.auth.svc\r\n"), "{}", dex.seen());
+    let received = proxy.received();
+    assert!(
+        received.contains(";dex.auth.svc.:80;") && received.contains("[10, 0, 0, 7, 21, 180]"),
+        "{received}"
+    );
+    assert!(received.contains("[253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 80]"), "{received}");
+    assert!(dex.received().contains("POST /token HTTP/1.1\r\nhost: dex.auth.svc\r\n"), "{}", dex.received());
 }
 
 #[tokio::test]
-async fn f151_a_user_and_a_password_are_sent_where_they_are_wanted() {
-    let dex = Server::answers(OK).await;
+async fn f151_user_and_password_are_sent_only_if_required() {
+    let dex = Server::responding(OK).await;
     let user = format!("me:{}@", PASSWORD.replace('-', "%2d"));
-    let wants = proxy(2, 0, 0, dex.address).await;
-    assert_eq!(through("socks5", &user, &wants, "").posts("http://dex/token").await.unwrap().status, 200);
-    assert_eq!(wants.seen(), format!("methods [0, 2]; me {PASSWORD};dex:80;"));
-    let odd = proxy(2, 0, 0, dex.address).await;
-    let client = through("socks5", "a%3Ab:c%3Ad@", &odd, "");
-    assert_eq!(client.posts("http://dex/token").await.unwrap().status, 200);
-    assert_eq!(odd.seen(), "methods [0, 2]; a:b c:d;dex:80;");
-    let free = proxy(0, 0, 0, dex.address).await;
-    assert_eq!(through("socks5", &user, &free, "").posts("http://dex/token").await.unwrap().status, 200);
-    assert!(!free.seen().contains("canary"));
+    let requires = proxy(2, 0, 0, dex.address).await;
+    assert_eq!(
+        client_via("socks5", &user, &requires, "").post("http://dex/token").await.unwrap().status,
+        200
+    );
+    assert_eq!(requires.received(), format!("methods [0, 2]; me {PASSWORD};dex:80;"));
+    let encoded = proxy(2, 0, 0, dex.address).await;
+    let client = client_via("socks5", "a%3Ab:c%3Ad@", &encoded, "");
+    assert_eq!(client.post("http://dex/token").await.unwrap().status, 200);
+    assert_eq!(encoded.received(), "methods [0, 2]; a:b c:d;dex:80;");
+    let open = proxy(0, 0, 0, dex.address).await;
+    assert_eq!(client_via("socks5", &user, &open, "").post("http://dex/token").await.unwrap().status, 200);
+    assert!(!open.received().contains("canary"));
 }
 
 #[tokio::test]
-async fn f151_a_refusal_of_a_socks_proxy_names_the_variable_and_the_reason() {
-    let to = Server::answers(OK).await.address;
+async fn f151_a_failure_of_a_socks_proxy_names_the_variable_and_the_reason() {
+    let to = Server::responding(OK).await.address;
     let user = format!("me:{PASSWORD}@");
     for (method, status, reply, user, why) in [
-        (0xff, 0, 0, "", "it wants a user and a password"),
-        (0xff, 0, 0, user.as_str(), "it accepts neither a user and password nor a client without"),
-        (1, 0, 0, "", "it wants the unsupported authentication method 1"),
-        (2, 1, 0, user.as_str(), "it does not accept the user and password"),
-        (0, 0, 2, "", "it cannot connect to dex: its rules do not allow it"),
-        (0, 0, 4, "", "it cannot connect to dex: host unreachable"),
-        (0, 0, 5, "", "it cannot connect to dex: connection refused"),
-        (0, 0, 77, "", "it cannot connect to dex: unknown reply code"),
+        (0xff, 0, 0, "", "user and password required"),
+        (0xff, 0, 0, user.as_str(), "accepts neither user and password nor a client without them"),
+        (1, 0, 0, "", "requires the unsupported authentication method 1"),
+        (2, 1, 0, user.as_str(), "rejected the user and password"),
+        (0, 0, 2, "", "cannot connect to dex: not allowed by its rules"),
+        (0, 0, 4, "", "cannot connect to dex: host unreachable"),
+        (0, 0, 5, "", "cannot connect to dex: connection refused"),
+        (0, 0, 77, "", "cannot connect to dex: unknown reply code"),
     ] {
         let proxy = proxy(method, status, reply, to).await;
-        let failure = through("socks5", user, &proxy, "").fails("http://dex/token").await;
+        let failure = client_via("socks5", user, &proxy, "").post_failure("http://dex/token").await;
         assert_eq!(failure.code, Code::ProxyFailed);
-        assert_eq!(failure.detail, format!("socks5://{} of HTTP_PROXY: {why}", proxy.address));
+        assert_eq!(failure.detail, format!("socks5://{} (HTTP_PROXY): {why}", proxy.address));
     }
-    for (answer, why) in [
-        ("HTTP/1.1 400 Bad Request\r\n\r\n", "it does not speak SOCKS version 5"),
-        ("", "it hung up"),
-        ("\x05", "it hung up"),
-        ("\x05\0\x05\0\0\x07", "its reply has an unknown kind of address"),
+    for (response, why) in [
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak SOCKS 5"),
+        ("", "closed the connection"),
+        ("\x05", "closed the connection"),
+        ("\x05\0\x05\0\0\x07", "unknown address type in its reply"),
     ] {
-        let proxy = Server::acts(move |mut wire| async move {
-            wire.writes(answer.as_bytes()).await;
-            wire.ends().await;
+        let proxy = Server::start(move |mut wire| async move {
+            wire.write(response.as_bytes()).await;
+            wire.finish().await;
         })
         .await;
-        let failure = through("socks5", "", &proxy, "").fails("http://dex/token").await;
-        assert_eq!(failure.detail, format!("socks5://{} of HTTP_PROXY: {why}", proxy.address), "{answer:?}");
+        let failure = client_via("socks5", "", &proxy, "").post_failure("http://dex/token").await;
+        assert_eq!(failure.detail, format!("socks5://{} (HTTP_PROXY): {why}", proxy.address), "{response:?}");
     }
     let long = format!("{}:x@", "u".repeat(256));
     let proxy = proxy(2, 0, 0, to).await;
-    let failure = through("socks5", &long, &proxy, "").fails("http://dex/token").await;
-    assert!(failure.detail.ends_with("its user or password is longer than 255 bytes"), "{failure}");
+    let failure = client_via("socks5", &long, &proxy, "").post_failure("http://dex/token").await;
+    assert!(failure.detail.ends_with(": user or password longer than 255 bytes"), "{failure}");
 }

@@ -1,4 +1,4 @@
-//! Exchanges through a proxy that writes down what it sees.
+//! Exchanges through a fake HTTP proxy that records the data it receives.
 
 use std::time::Duration;
 
@@ -8,27 +8,27 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::super::request;
-use super::certificates::{Ca, Wanted};
+use super::certificates::{Ca, CertSpec};
 use super::server::{Server, Wire};
-use super::{Client, PATIENT, SUBJECT, post};
+use super::{Client, LONG_TIMEOUT, SUBJECT, post_request};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 const PASSWORD: &str = "canary-of-the-proxy";
 
-/// Makes a tunnel to `to`, whatever it is asked for, and notes everything that comes in.
-async fn tunnels<S: AsyncRead + AsyncWrite + Unpin>(mut wire: Wire<S>, to: std::net::SocketAddr) {
-    wire.reads_request().await;
-    wire.writes(b"HTTP/1.1 200 Connection established\r\n\r\n").await;
-    let mut onward = TcpStream::connect(to).await.unwrap();
-    let (mut there, mut back) = ([0; 4096], [0; 4096]);
+/// Opens a tunnel to `to`, whatever target CONNECT names, and records all data from the client.
+async fn serve_tunnel<S: AsyncRead + AsyncWrite + Unpin>(mut wire: Wire<S>, to: std::net::SocketAddr) {
+    wire.read_request().await;
+    wire.write(b"HTTP/1.1 200 Connection established\r\n\r\n").await;
+    let mut upstream = TcpStream::connect(to).await.unwrap();
+    let (mut sent, mut returned) = ([0; 4096], [0; 4096]);
     loop {
         tokio::select! {
-            Ok(count @ 1..) = wire.stream.read(&mut there) => {
-                wire.seen.lock().unwrap().extend_from_slice(&there[..count]);
-                onward.write_all(&there[..count]).await.unwrap();
+            Ok(count @ 1..) = wire.stream.read(&mut sent) => {
+                wire.received.lock().unwrap().extend_from_slice(&sent[..count]);
+                upstream.write_all(&sent[..count]).await.unwrap();
             }
-            Ok(count @ 1..) = onward.read(&mut back) => {
-                if !wire.writes(&back[..count]).await {
+            Ok(count @ 1..) = upstream.read(&mut returned) => {
+                if !wire.write(&returned[..count]).await {
                     return;
                 }
             }
@@ -37,84 +37,91 @@ async fn tunnels<S: AsyncRead + AsyncWrite + Unpin>(mut wire: Wire<S>, to: std::
     }
 }
 
-fn through(proxy: &str, trusted: &str) -> Client {
+fn client_via(proxy: &str, trusted: &str) -> Client {
     let variables = [("HTTPS_PROXY", proxy.to_owned()), ("HTTP_PROXY", proxy.to_owned())];
-    Client::with(trusted, PATIENT, &variables)
+    Client::with(trusted, LONG_TIMEOUT, &variables)
 }
 
 #[tokio::test]
-async fn f018_f149_a_proxy_sees_where_to_and_who_asks_and_never_what() {
+async fn f018_f149_a_tunnelling_proxy_sees_target_and_user_agent_but_no_content() {
     let ca = Ca::new("ca");
-    let dex = Server::answers_within(ca.issues(Wanted::with_names(&["dex.example"])).accepts(), OK).await;
+    let dex =
+        Server::responding_over_tls(ca.issue(CertSpec::with_names(&["dex.example"])).acceptor(), OK).await;
     let to = dex.address;
-    let proxy = Server::acts(move |wire| tunnels(wire, to)).await;
-    let client = through(&format!("http://me:{PASSWORD}@{}", proxy.address), &ca.pem());
-    let answer = client.posts("https://dex.example:5556/token").await.unwrap();
-    assert_eq!(&answer.body[..], b"{}");
-    assert!(dex.seen().contains(SUBJECT));
-    assert!(!dex.seen().contains("proxy-authorization"));
-    let seen = proxy.seen();
+    let proxy = Server::start(move |wire| serve_tunnel(wire, to)).await;
+    let client = client_via(&format!("http://me:{PASSWORD}@{}", proxy.address), &ca.pem());
+    let response = client.post("https://dex.example:5556/token").await.unwrap();
+    assert_eq!(&response.body[..], b"{}");
+    assert!(dex.received().contains(SUBJECT));
+    assert!(!dex.received().contains("proxy-authorization"));
+    let received = proxy.received();
     let agent = request::USER_AGENT;
     let head = format!(
         "CONNECT dex.example:5556 HTTP/1.1\r\nhost: dex.example:5556\r\nuser-agent: {agent}\r\n\
          proxy-authorization: Basic bWU6Y2FuYXJ5LW9mLXRoZS1wcm94eQ==\r\n\r\n"
     );
-    assert!(seen.starts_with(&head), "{seen}");
-    assert!(!seen.contains("canary") && !seen.contains("POST"), "{seen}");
+    assert!(received.starts_with(&head), "{received}");
+    assert!(!received.contains("canary") && !received.contains("POST"), "{received}");
 }
 
-/// Many proxies, Squid by its defaults among them, allow CONNECT to port 443 only, so Go sends the request itself.
+/// Many proxies (Squid by default) allow CONNECT to port 443 only. Go sends such a request in
+/// absolute form too.
 #[tokio::test]
 async fn f150_plain_http_is_sent_to_a_proxy_in_absolute_form() {
-    let proxy = Server::answers(OK).await;
-    let client = through(&format!("http://me:{PASSWORD}@{}", proxy.address), "");
+    let proxy = Server::responding(OK).await;
+    let client = client_via(&format!("http://me:{PASSWORD}@{}", proxy.address), "");
     for (url, target, host) in [
         ("http://dex.auth.svc/token", "http://dex.auth.svc/token", "dex.auth.svc"),
         ("http://dex.:5556/a/token?x=1", "http://dex:5556/a/token?x=1", "dex:5556"),
         ("http://[fd00::1]/token", "http://[fd00::1]/token", "[fd00::1]"),
     ] {
-        assert_eq!(client.posts(url).await.unwrap().status, 200);
-        let seen = proxy.seen();
-        assert!(seen.contains(&format!("POST {target} HTTP/1.1\r\nhost: {host}\r\n")), "{seen}");
+        assert_eq!(client.post(url).await.unwrap().status, 200);
+        let received = proxy.received();
+        assert!(received.contains(&format!("POST {target} HTTP/1.1\r\nhost: {host}\r\n")), "{received}");
     }
-    let seen = proxy.seen();
-    assert!(!seen.contains("CONNECT") && seen.contains(SUBJECT), "{seen}");
-    assert_eq!(seen.matches("proxy-authorization: Basic bWU6Y2FuYXJ5LW9mLXRoZS1wcm94eQ==\r\n").count(), 3);
+    let received = proxy.received();
+    assert!(!received.contains("CONNECT") && received.contains(SUBJECT), "{received}");
+    assert_eq!(
+        received.matches("proxy-authorization: Basic bWU6Y2FuYXJ5LW9mLXRoZS1wcm94eQ==\r\n").count(),
+        3
+    );
 }
 
 #[tokio::test]
-async fn f150_a_proxy_that_forwards_may_refuse() {
-    let proxy = Server::answers("HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n").await;
-    let failure = through(&proxy.address.to_string(), "").fails("http://dex/token").await;
-    let detail =
-        format!("http://{} of HTTP_PROXY: it answers 407: it wants a user and a password", proxy.address);
+async fn f150_a_407_of_a_forwarding_proxy_is_a_proxy_failure() {
+    let proxy = Server::responding("HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n").await;
+    let failure = client_via(&proxy.address.to_string(), "").post_failure("http://dex/token").await;
+    let detail = format!("http://{} (HTTP_PROXY): answered 407: user and password required", proxy.address);
     assert_eq!((failure.code, failure.detail), (Code::ProxyFailed, detail));
-    // Whatever else it says might as well be Dex's.
-    let proxy = Server::answers("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n").await;
-    assert_eq!(through(&proxy.address.to_string(), "").posts("http://dex/token").await.unwrap().status, 403);
+    // Any other status may come from Dex.
+    let proxy = Server::responding("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(
+        client_via(&proxy.address.to_string(), "").post("http://dex/token").await.unwrap().status,
+        403
+    );
 }
 
-/// The secrets of a plain http request would be readable beyond the proxy.
+/// Secrets in plain HTTP would be readable between the proxy and the public address.
 #[tokio::test]
-async fn f154_a_proxy_is_not_asked_to_carry_plain_http_to_a_public_address() {
-    let proxy = Server::answers(OK).await;
-    let client = through(&proxy.address.to_string(), "");
+async fn f154_plain_http_to_a_public_address_is_not_sent_through_a_proxy() {
+    let proxy = Server::responding(OK).await;
+    let client = client_via(&proxy.address.to_string(), "");
     for url in ["http://192.0.2.7/token", "http://[2001:db8::1]/token"] {
-        let failure = client.fails(url).await;
+        let failure = client.post_failure(url).await;
         assert_eq!(failure.code, Code::PlainHttpRefused, "{failure}");
-        assert!(failure.detail.ends_with("beyond the proxy of HTTP_PROXY"), "{failure}");
+        assert!(failure.detail.ends_with(", through the proxy of HTTP_PROXY"), "{failure}");
     }
-    // Without an address nothing is known.
-    let failure = client.fails("http://dex.invalid.onion/token").await;
+    // A name that cannot be resolved might have a public address.
+    let failure = client.post_failure("http://dex.invalid.onion/token").await;
     assert_eq!(failure.code, Code::NameNotFound);
     assert!(
-        failure.detail.ends_with("plain http through the proxy of HTTP_PROXY needs its address"),
+        failure.detail.ends_with("plain http through the proxy of HTTP_PROXY requires a resolvable name"),
         "{failure}"
     );
-    assert_eq!(proxy.seen(), "");
+    assert_eq!(proxy.received(), "");
     let allowed = client.endpoint.allowing_insecure_http(true);
-    let answer = allowed.send(&post("http://192.0.2.7/token"), 0).await.unwrap();
-    assert_eq!(answer.status, 200);
+    let response = allowed.send(&post_request("http://192.0.2.7/token"), 0).await.unwrap();
+    assert_eq!(response.status, 200);
 }
 
 #[tokio::test]
@@ -122,107 +129,110 @@ async fn f154_plain_http_is_not_sent_to_a_proxy_at_a_public_address() {
     for (proxy, url, refused) in [
         ("http://192.0.2.9:9", "http://dex.auth.svc/token", true),
         ("socks5://192.0.2.9:9", "http://dex.auth.svc/token", true),
-        // These are readable to nobody on the way to it.
+        // Encrypted on the way to the proxy.
         ("https://192.0.2.9:9", "http://dex.auth.svc/token", false),
         ("http://192.0.2.9:9", "https://dex.auth.svc/token", false),
     ] {
         let variables = [("HTTPS_PROXY", proxy.to_owned()), ("HTTP_PROXY", proxy.to_owned())];
         let client = Client::with(&Ca::new("ca").pem(), Duration::from_millis(300), &variables);
-        let failure = client.fails(url).await;
+        let failure = client.post_failure(url).await;
         assert_eq!(failure.code == Code::PlainHttpRefused, refused, "{proxy}: {failure}");
         assert!(!refused || failure.detail == "192.0.2.9, the proxy of HTTP_PROXY", "{failure}");
     }
 }
 
 #[tokio::test]
-async fn f154_plain_http_is_never_spoken_to_a_public_address() {
+async fn f154_plain_http_is_not_sent_to_a_public_address() {
     for url in
         ["http://192.0.2.7:9/token", "http://[::ffff:192.0.2.7]:9/token", "http://[2001:db8::1]:9/token"]
     {
-        let failure = Client::new().fails(url).await;
+        let failure = Client::new().post_failure(url).await;
         assert_eq!(failure.code, Code::PlainHttpRefused, "{failure}");
     }
 }
 
 #[tokio::test]
-async fn f018_a_proxy_may_speak_tls_itself() {
+async fn f018_the_connection_to_a_proxy_may_use_tls() {
     let ca = Ca::new("ca");
-    let dex = Server::answers_within(ca.issues(Wanted::with_names(&["dex.example"])).accepts(), OK).await;
-    let (to, acceptor) = (dex.address, ca.issues(Wanted::with_names(&["127.0.0.1"])).accepts());
-    let proxy = Server::acts(move |wire| {
+    let dex =
+        Server::responding_over_tls(ca.issue(CertSpec::with_names(&["dex.example"])).acceptor(), OK).await;
+    let (to, acceptor) = (dex.address, ca.issue(CertSpec::with_names(&["127.0.0.1"])).acceptor());
+    let proxy = Server::start(move |wire| {
         let acceptor = acceptor.clone();
         async move {
-            let Some(wire) = wire.within(&acceptor).await else { return };
-            tunnels(wire, to).await;
+            let Some(wire) = wire.accept_tls(&acceptor).await else { return };
+            serve_tunnel(wire, to).await;
         }
     })
     .await;
     let address = proxy.address;
-    let client = through(&format!("https://me:{PASSWORD}@{address}"), &ca.pem());
-    assert_eq!(client.posts("https://dex.example/token").await.unwrap().status, 200);
-    assert!(proxy.seen().starts_with("CONNECT dex.example:443 ") && !proxy.seen().contains(SUBJECT));
+    let client = client_via(&format!("https://me:{PASSWORD}@{address}"), &ca.pem());
+    assert_eq!(client.post("https://dex.example/token").await.unwrap().status, 200);
+    assert!(proxy.received().starts_with("CONNECT dex.example:443 ") && !proxy.received().contains(SUBJECT));
 
-    // It is told apart from Dex when it is not trusted, and is sent nothing then.
-    let client = through(&format!("https://me:{PASSWORD}@{address}"), &Ca::new("ca").pem());
-    let failure = client.fails("https://dex.example/token").await;
+    // An untrusted proxy is distinguished from an untrusted Dex, and receives nothing.
+    let client = client_via(&format!("https://me:{PASSWORD}@{address}"), &Ca::new("ca").pem());
+    let failure = client.post_failure("https://dex.example/token").await;
     assert_eq!(failure.code, Code::ProxyFailed);
     assert_eq!(
         failure.detail,
-        format!("https://{address} of HTTPS_PROXY: the server's certificate is not signed by a trusted CA")
+        format!("https://{address} (HTTPS_PROXY): the server's certificate is not signed by a trusted CA")
     );
-    assert_eq!(proxy.seen().matches("CONNECT").count(), 1);
-    // A CA file of ours that is broken is not the proxy's fault.
-    let client = through(&format!("https://{address}"), "");
-    assert_eq!(client.fails("https://dex.example/token").await.code, Code::CaFileInvalid);
+    assert_eq!(proxy.received().matches("CONNECT").count(), 1);
+    // An invalid CA file is not a failure of the proxy.
+    let client = client_via(&format!("https://{address}"), "");
+    assert_eq!(client.post_failure("https://dex.example/token").await.code, Code::CaFileInvalid);
 }
 
 #[tokio::test]
-async fn f018_a_refusal_names_the_status_and_the_variable() {
-    for (answer, told) in [
+async fn f018_a_refused_tunnel_is_reported_with_status_and_variable() {
+    for (response, why) in [
         (
             "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 3\r\n\r\nno!",
-            "it answers 407: it wants a user and a password",
+            "answered 407: user and password required",
         ),
-        ("HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n", "it answers 403"),
-        ("HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\n\r\n", "it answers 302"),
-        ("HTTP/1.0 503 Unavailable\r\n\r\n", "it answers 503"),
+        ("HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n", "answered 403"),
+        ("HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\n\r\n", "answered 302"),
+        ("HTTP/1.0 503 Unavailable\r\n\r\n", "answered 503"),
         ("SSH-2.0-OpenSSH\r\n", "invalid HTTP version parsed"),
         ("", "connection closed before message completed"),
         (
             "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>log in</html>",
-            "it sends data where the tunnel should be",
+            "sent data instead of opening a tunnel",
         ),
     ] {
-        let proxy = Server::answers(answer).await;
-        let client = through(&format!("http://me:{PASSWORD}@{}", proxy.address), &Ca::new("ca").pem());
-        let failure = client.fails("https://dex.example/token").await;
-        assert_eq!(failure.code, Code::ProxyFailed, "{answer}: {failure}");
-        assert_eq!(failure.detail, format!("http://{} of HTTPS_PROXY: {told}", proxy.address));
-        assert!(!proxy.seen().contains("canary-of-the-subject-token"));
+        let proxy = Server::responding(response).await;
+        let client = client_via(&format!("http://me:{PASSWORD}@{}", proxy.address), &Ca::new("ca").pem());
+        let failure = client.post_failure("https://dex.example/token").await;
+        assert_eq!(failure.code, Code::ProxyFailed, "{response}: {failure}");
+        assert_eq!(failure.detail, format!("http://{} (HTTPS_PROXY): {why}", proxy.address));
+        assert!(!proxy.received().contains("canary-of-the-subject-token"));
     }
 }
 
 #[tokio::test]
-async fn f018_a_proxy_that_is_not_there() {
+async fn f018_an_unreachable_proxy_is_a_proxy_failure() {
     let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let client = through(&format!("http://me:{PASSWORD}@{nowhere}"), &Ca::new("ca").pem());
-    let failure = client.fails("https://dex.example/token").await;
+    let client = client_via(&format!("http://me:{PASSWORD}@{nowhere}"), &Ca::new("ca").pem());
+    let failure = client.post_failure("https://dex.example/token").await;
     assert_eq!(failure.code, Code::ProxyFailed);
     assert_eq!(
         failure.detail,
-        format!("http://{nowhere} of HTTPS_PROXY: connection refused: {nowhere}: connection refused")
+        format!("http://{nowhere} (HTTPS_PROXY): connection refused: {nowhere}: connection refused")
     );
     assert!(!format!("{client:?}", client = client.endpoint).contains("canary"));
 }
 
 #[tokio::test]
-async fn f015_dex_s_certificate_is_judged_through_a_tunnel_as_without() {
+async fn f015_the_certificate_of_dex_is_verified_through_a_tunnel() {
     let ca = Ca::new("ca");
-    let dex = Server::answers_within(ca.issues(Wanted::with_names(&["other.example"])).accepts(), OK).await;
+    let dex =
+        Server::responding_over_tls(ca.issue(CertSpec::with_names(&["other.example"])).acceptor(), OK).await;
     let to = dex.address;
-    let proxy = Server::acts(move |wire| tunnels(wire, to)).await;
-    let failure = through(&proxy.address.to_string(), &ca.pem()).fails("https://dex.example/token").await;
+    let proxy = Server::start(move |wire| serve_tunnel(wire, to)).await;
+    let failure =
+        client_via(&proxy.address.to_string(), &ca.pem()).post_failure("https://dex.example/token").await;
     assert_eq!(failure.code, Code::CertificateWrongName);
-    assert_eq!(failure.detail, "not dex.example, but other.example");
-    assert_eq!(dex.seen(), "");
+    assert_eq!(failure.detail, "not valid for dex.example; subject alternative names: other.example");
+    assert_eq!(dex.received(), "");
 }
