@@ -19,10 +19,10 @@ use dexsidecar_core::time::{BootTime, Jitter, UnixTime};
 use dexsidecar_core::token::{LARGEST_SUBJECT, SubjectToken};
 use dexsidecar_core::token_file::{EARLIEST_PLAUSIBLE_NOW, TokenFileState};
 
-use crate::edge::blocking::{Abandoned, aside};
+use crate::edge::blocking::{OnDrop, run_blocking};
 use crate::edge::clock::Clock;
 use crate::edge::output_file::{self, Written};
-use crate::edge::signal::Nudge;
+use crate::edge::signal::RefreshSignal;
 use crate::edge::{input_file, random};
 use crate::exchange::{self, Inputs, LastKnown};
 use crate::reporter::Reporter;
@@ -121,7 +121,7 @@ impl<E: TokenEndpoint> Agent<E> {
     }
 
     /// Keeps the token fresh until the future is dropped, at any point. A write that has begun is finished by its thread.
-    pub async fn run(&mut self, nudge: &mut Nudge) {
+    pub async fn run(&mut self, refresh_signal: &mut RefreshSignal) {
         self.adopt();
         loop {
             match self.refresher.step(self.clock.now(), random::jitter()) {
@@ -131,7 +131,7 @@ impl<E: TokenEndpoint> Agent<E> {
                 Action::Expire => self.expire(),
                 Action::Wait(until) => tokio::select! {
                     () = self.clock.sleep_until(until) => self.poll_files(),
-                    signal = nudge.wait() => self.refresh_requested(signal),
+                    signal = refresh_signal.requested() => self.refresh_requested(signal),
                 },
             }
         }
@@ -182,7 +182,7 @@ impl<E: TokenEndpoint> Agent<E> {
     /// Reports what will be wrong with the output before there is a token to write (F71).
     async fn try_output(&self) {
         let output = self.output.clone();
-        let trying = aside(Abandoned::Left, move || output_file::check_writable(&output));
+        let trying = run_blocking(OnDrop::Detach, move || output_file::check_writable(&output));
         if let Ok(Ok(Err(failure))) = tokio::time::timeout(OUTPUT_TRIAL, trying).await {
             self.output_not_writable(&failure);
         }
@@ -241,7 +241,7 @@ impl<E: TokenEndpoint> Agent<E> {
         let write = move || output_file::write(&output, &token);
         // On a thread of its own, since a disk may stall and signals must still be handled (F86). Where no thread can be
         // made, it is done here.
-        let mut writing = std::pin::pin!(aside(Abandoned::Finished, write.clone()));
+        let mut writing = std::pin::pin!(run_blocking(OnDrop::Join, write.clone()));
         let written = match tokio::time::timeout(SLOW_WRITE, &mut writing).await {
             Ok(written) => written,
             Err(_) => {

@@ -143,7 +143,7 @@ impl World {
 
     /// Runs the agent for this many seconds. `look` is called every ten seconds with the time and the state of the token file.
     async fn run(&mut self, seconds: f64, mut look: impl FnMut(f64, Option<TokenFileState>)) {
-        let mut nudge = Nudge::install().unwrap();
+        let mut refresh_signal = RefreshSignal::install().unwrap();
         let (clock, path, start) =
             (self.clock, self.folder.path().join("token"), tokio::time::Instant::now());
         let watching = async {
@@ -156,7 +156,7 @@ impl World {
             }
         };
         tokio::select! {
-            () = self.agent.run(&mut nudge) => panic!("the loop never ends"),
+            () = self.agent.run(&mut refresh_signal) => panic!("the loop never ends"),
             () = watching => {}
         }
     }

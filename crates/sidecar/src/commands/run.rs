@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use dexsidecar::edge::signal::{Nudge, Stop};
+use dexsidecar::edge::signal::{RefreshSignal, Stop};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::settings::Command;
 use tokio::runtime::Runtime;
@@ -13,13 +13,13 @@ use crate::environment::Environment;
 
 /// Runs it.
 pub(crate) fn run(environment: &Environment, runtime: &Runtime, mut stop: Stop) -> Done {
-    let mut nudge = install(runtime, Nudge::install)?;
+    let mut refresh_signal = install(runtime, RefreshSignal::install)?;
     let (mut agent, log) = agent(environment, Command::Run)?;
     runtime.block_on(async {
         tokio::select! {
             biased;
             signal = stop.wait() => log.emit(&Event::ShuttingDown { signal: &signal }),
-            () = agent.run(&mut nudge) => {}
+            () = agent.run(&mut refresh_signal) => {}
         }
     });
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,5 @@
-//! Work that may stall, on a thread of its own, so that signals are heard meanwhile. The thread ends with its work: an idle
-//! process has one.
+//! Runs blocking work on a separate thread, so that signals are handled meanwhile. The thread ends
+//! with its work: an idle process has one thread.
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
@@ -7,59 +7,60 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-/// Enough for a write, many times over, in bytes.
-const STACK: usize = 128 * 1024;
+/// The stack of the thread, in bytes. Writing a file needs a fraction of it.
+const STACK_BYTES: usize = 128 * 1024;
 
-/// How long work that must be finished may keep the process from ending.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// The longest wait for [`OnDrop::Join`].
+const JOIN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How often it is looked after.
-const PAUSE: Duration = Duration::from_micros(200);
+/// How often [`OnDrop::Join`] checks whether the thread has ended.
+const POLL_INTERVAL: Duration = Duration::from_micros(200);
 
-/// What becomes of the work when nobody waits for it any more.
+/// What happens to the work when the future of [`run_blocking`] is dropped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Abandoned {
-    /// It is left to itself.
-    Left,
-    /// It is finished, within half a second.
-    Finished,
+pub enum OnDrop {
+    /// It continues in the background.
+    Detach,
+    /// The drop waits for its end, up to 500 ms.
+    Join,
 }
 
-/// Does `work` aside, and gives what came of it.
+/// Runs `work` on a separate thread and returns its result.
 ///
 /// # Errors
-/// No thread can be made (F107), or it ended without a result.
-pub async fn aside<T: Send + 'static>(
-    abandoned: Abandoned,
+/// No thread can be created (F107), or it ended without a result.
+pub async fn run_blocking<T: Send + 'static>(
+    on_drop: OnDrop,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
     let (sender, receiver) = oneshot::channel();
-    let thread = Builder::new().stack_size(STACK).spawn(move || {
-        // Nobody may be waiting any more.
+    let thread = Builder::new().stack_size(STACK_BYTES).spawn(move || {
+        // Fails if the receiver was dropped.
         let _ = sender.send(work());
     })?;
-    let _finishing = (abandoned == Abandoned::Finished).then_some(Finishing(thread));
-    // Paused time stands still only for what tokio knows of.
+    let _joining = (on_drop == OnDrop::Join).then_some(JoinOnDrop(thread));
+    // Paused time does not advance while tokio runs a blocking task, which this makes of the wait.
     #[cfg(test)]
-    let receiver =
-        async { tokio::task::spawn_blocking(move || receiver.blocking_recv()).await.expect("it waits") };
+    let receiver = async {
+        tokio::task::spawn_blocking(move || receiver.blocking_recv()).await.expect("the blocking task runs")
+    };
     receiver.await.map_err(io::Error::other)
 }
 
-/// Waits for a thread when it is dropped, by polling: joining has no deadline.
-struct Finishing(JoinHandle<()>);
+/// Waits for a thread when dropped. It polls, because `JoinHandle::join` has no timeout.
+struct JoinOnDrop(JoinHandle<()>);
 
-impl Drop for Finishing {
+impl Drop for JoinOnDrop {
     #[expect(
         clippy::disallowed_methods,
-        reason = "the loop is over, or the thread is: this is about this very thread"
+        reason = "the process is shutting down, or the thread has ended: nothing else needs this thread"
     )]
     fn drop(&mut self) {
-        for _ in 0..LAST_WORDS.as_micros() / PAUSE.as_micros() {
+        for _ in 0..JOIN_TIMEOUT.as_micros() / POLL_INTERVAL.as_micros() {
             if self.0.is_finished() {
                 return;
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 }
@@ -72,32 +73,32 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn f101_work_that_must_be_finished_is_finished_even_when_nobody_waits() {
-        for (abandoned, finished) in [(Abandoned::Finished, true), (Abandoned::Left, false)] {
+    async fn f101_dropping_the_future_waits_for_the_work_only_with_join() {
+        for (on_drop, finished) in [(OnDrop::Join, true), (OnDrop::Detach, false)] {
             let done = Arc::new(AtomicBool::new(false));
-            let (go, gone) = std::sync::mpsc::channel();
-            let mine = Arc::clone(&done);
-            let work = aside(abandoned, move || {
-                let _ = gone.recv();
-                #[expect(clippy::disallowed_methods, reason = "something that takes its time")]
+            let (start, started) = std::sync::mpsc::channel();
+            let shared = Arc::clone(&done);
+            let work = run_blocking(on_drop, move || {
+                let _ = started.recv();
+                #[expect(clippy::disallowed_methods, reason = "work that takes 100 ms")]
                 std::thread::sleep(Duration::from_millis(100));
-                mine.store(true, Ordering::SeqCst);
+                shared.store(true, Ordering::SeqCst);
             });
-            let leaving = async {
+            let starting = async {
                 tokio::task::yield_now().await;
-                go.send(()).unwrap();
+                start.send(()).unwrap();
             };
             tokio::select! {
                 biased;
-                _ = work => panic!("it cannot be done before it may go on"),
-                () = leaving => {}
+                _ = work => panic!("the work has not started"),
+                () = starting => {}
             }
             assert_eq!(done.load(Ordering::SeqCst), finished);
         }
     }
 
     #[tokio::test]
-    async fn what_came_of_it_comes_back() {
-        assert_eq!(aside(Abandoned::Left, || 7).await.unwrap(), 7);
+    async fn the_result_is_returned() {
+        assert_eq!(run_blocking(OnDrop::Detach, || 7).await.unwrap(), 7);
     }
 }

@@ -1,4 +1,4 @@
-//! The only file that reads the time, and the only one that waits for it.
+//! The clock of the program. Only this file reads the time or waits for a point in time.
 
 use std::io;
 use std::time::Duration;
@@ -13,22 +13,23 @@ use tokio::io::unix::AsyncFd;
 
 #[cfg(test)]
 thread_local! {
-    /// By how much the wall clock of this thread's test was stepped.
+    /// The step of the wall clock in the test on this thread.
     pub static STEPPED: std::cell::Cell<Duration> = const { std::cell::Cell::new(Duration::ZERO) };
 }
 
-/// Where the time comes from. A value, so that tests of the loop can hand in one that moves as they like.
+/// A source of time. Tests of the loop pass one that they control.
 #[derive(Clone, Copy, Debug)]
 pub enum Clock {
-    /// The machine's clocks.
+    /// The clocks of this machine.
     System,
-    /// A clock that shows this at the given instant of tokio's, and moves with it: paused time in tests.
+    /// A clock that shows this time at the given instant of tokio and advances with tokio's clock,
+    /// which is paused in tests.
     #[cfg(test)]
     Paused(Now, tokio::time::Instant),
 }
 
 impl Clock {
-    /// Both clocks, read now.
+    /// Reads the boot clock and the wall clock.
     #[must_use]
     pub fn now(&self) -> Now {
         match self {
@@ -44,11 +45,12 @@ impl Clock {
         }
     }
 
-    /// Waits until then, by the boot clock: a suspended machine does not make it longer.
+    /// Waits until a time of the boot clock, which advances while the machine is suspended.
     ///
-    /// A timer of the kernel's own, since tokio's wheel wakes the process twice more on the way to half a minute. Where
-    /// there is none to be had, tokio's; it stands still during a suspension, so a caller that counts in hours waits in
-    /// slices and looks at the clock in between.
+    /// The wait uses a timer of the kernel (timerfd), because tokio's timer wheel wakes the process
+    /// two more times within 30 s. If no timerfd is available, it uses tokio's timer, which stops
+    /// while the machine is suspended. So a caller that waits for hours must wait in intervals and
+    /// check the clock after each.
     pub async fn sleep_until(&self, then: BootTime) {
         let left = self.now().boot.until(then);
         let waited = match self {
@@ -63,10 +65,7 @@ impl Clock {
     }
 }
 
-#[expect(
-    deprecated,
-    reason = "sound for an OwnedFd, which stays what it is; its successor is unsafe, which is forbidden here"
-)]
+#[expect(deprecated, reason = "sound for an OwnedFd; the replacement is unsafe, which is forbidden here")]
 async fn kernel_timer(then: BootTime) -> io::Result<()> {
     let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
     let then = then.since_start();
@@ -81,7 +80,7 @@ async fn kernel_timer(then: BootTime) -> io::Result<()> {
 }
 
 fn duration(time: Timespec) -> Duration {
-    // Before 1970 there is nothing to be told from 1970.
+    // Times before 1970 count as 1970.
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }

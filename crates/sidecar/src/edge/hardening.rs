@@ -1,35 +1,38 @@
-//! What the process denies itself: core files, being looked into by others of its uid, new privileges, and what a sidecar
-//! has no business doing.
+//! Process hardening: no core files, no access to the memory for other processes of the same uid,
+//! no new privileges, and a Landlock sandbox.
 
 use landlock::{AccessFs, AccessNet, Ruleset, RulesetAttr as _, Scope};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
-/// Closes the memory of this process to its peers: no `ptrace`, no `/proc/PID/environ`, no core (F123).
+/// Denies other processes of the same uid access to this process: no `ptrace`, no
+/// `/proc/PID/environ`, no core file (F123).
 ///
-/// A kernel that refuses any of this leaves the process as it was: that is no reason not to do the work.
+/// Errors are ignored in this module: the program works without hardening.
 pub fn hide() {
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
-/// The same, and what would be inherited by a program that it becomes: no core files, no new privileges.
+/// Hides the process as [`hide`] does. Also forbids core files and new privileges, for this process
+/// and for a program that it executes.
 pub fn harden() {
     hide();
     let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let _ = rustix::thread::set_no_new_privs(true);
 }
 
-/// Takes away for good, from this thread and all that it starts, what keeping a token fresh never needs: to execute a file,
-/// to bind a TCP port, to make folders, symbolic links, sockets, pipes or devices, to signal other processes. By Landlock,
-/// where the kernel has it; whatever it does not know is left out.
+/// Removes rights that are not needed to keep a token fresh, permanently, from this thread and all
+/// threads that it starts: executing files, binding TCP ports, creating or removing directories,
+/// creating symbolic links, sockets, pipes or devices, and signalling other processes. Uses
+/// Landlock. Rights that the kernel does not know are left out.
 ///
-/// No rule names a path: one would be tied to the folder that is there now, and a volume that is taken away and comes back
-/// could not be written to any more.
+/// No rule names a path. Such a rule applies to the directory that exists now: after its volume is
+/// unmounted and mounted again, the token file could not be written.
 pub fn confine() {
     let _ = confined();
 }
 
 fn confined() -> Result<landlock::RestrictionStatus, landlock::RulesetError> {
-    let never = AccessFs::Execute
+    let denied = AccessFs::Execute
         | AccessFs::MakeDir
         | AccessFs::RemoveDir
         | AccessFs::MakeSym
@@ -38,7 +41,7 @@ fn confined() -> Result<landlock::RestrictionStatus, landlock::RulesetError> {
         | AccessFs::MakeChar
         | AccessFs::MakeBlock;
     Ruleset::default()
-        .handle_access(never)?
+        .handle_access(denied)?
         .handle_access(AccessNet::BindTcp)?
         .scope(Scope::AbstractUnixSocket | Scope::Signal)?
         .create()?
@@ -55,28 +58,28 @@ mod tests {
 
     use super::*;
 
-    /// In a thread of its own, since nobody gets back what was taken away.
+    /// In a separate thread, because the restrictions are permanent.
     #[test]
-    fn what_a_sidecar_never_does_is_denied_and_what_it_does_is_not() {
-        let folder = tempfile::tempdir().unwrap();
+    fn unneeded_rights_are_denied_and_files_and_connections_work() {
+        let directory = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let path = folder.path().to_owned();
+        let path = directory.path().to_owned();
         std::thread::spawn(move || {
             let status = confined().unwrap();
             if status.ruleset == RulesetStatus::NotEnforced {
-                // A kernel without Landlock: nothing is denied, and nothing is broken.
+                // A kernel without Landlock denies nothing.
                 Command::new("/bin/true").status().unwrap();
                 return;
             }
             assert!(status.no_new_privs);
-            assert!(Command::new("/bin/true").spawn().is_err(), "executed");
-            assert!(fs::create_dir(path.join("folder")).is_err(), "made a folder");
-            assert!(std::os::unix::fs::symlink("a", path.join("link")).is_err(), "made a link");
+            assert!(Command::new("/bin/true").spawn().is_err(), "execute");
+            assert!(fs::create_dir(path.join("directory")).is_err(), "create a directory");
+            assert!(std::os::unix::fs::symlink("a", path.join("link")).is_err(), "create a symbolic link");
             if status.ruleset == RulesetStatus::FullyEnforced {
-                assert!(TcpListener::bind("127.0.0.1:0").is_err(), "bound a port");
+                assert!(TcpListener::bind("127.0.0.1:0").is_err(), "bind a port");
                 let parent = rustix::process::getppid().unwrap();
-                assert!(rustix::process::test_kill_process(parent).is_err(), "signals others");
+                assert!(rustix::process::test_kill_process(parent).is_err(), "signal another process");
             }
             fs::write(path.join("token.tmp"), "token").unwrap();
             fs::rename(path.join("token.tmp"), path.join("token")).unwrap();

@@ -1,4 +1,5 @@
-//! What lets the decisions of [`dexsidecar_core`] touch the world. An edge does; it never decides.
+//! The I/O of the program: files, DNS, HTTP, clocks, signals, logs. The decisions are in
+//! [`dexsidecar_core`].
 
 pub mod blocking;
 pub mod clock;

@@ -1,4 +1,5 @@
-//! Signals as futures. As PID 1 a signal without a handler is not delivered at all, hence all are installed first.
+//! Signals as futures. The kernel does not deliver a signal without a handler to PID 1, so all
+//! handlers are installed at startup.
 
 use std::io;
 
@@ -7,29 +8,30 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// SIGXFSZ, by its number on Linux.
 const XFSZ: i32 = 25;
 
-/// SIGTERM and SIGINT: the end.
+/// SIGTERM and SIGINT, which request shutdown.
 #[derive(Debug)]
 pub struct Stop {
     term: Signal,
     int: Signal,
-    /// A file that may not become longer (`ulimit -f`) is a write that fails, and not the end.
-    _too_long: Signal,
+    /// With a handler for SIGXFSZ, a write beyond `ulimit -f` fails with EFBIG instead of ending
+    /// the process.
+    _file_size: Signal,
 }
 
 impl Stop {
     /// Installs the handlers.
     ///
     /// # Errors
-    /// What the kernel says against it.
+    /// An error of `sigaction` or of the pipe that tokio uses.
     pub fn install() -> io::Result<Self> {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
-            _too_long: signal(SignalKind::from_raw(XFSZ))?,
+            _file_size: signal(SignalKind::from_raw(XFSZ))?,
         })
     }
 
-    /// Waits for one; gives its name.
+    /// Waits for one of the two and returns its name.
     pub async fn wait(&mut self) -> &'static str {
         tokio::select! {
             _ = self.term.recv() => "SIGTERM",
@@ -38,24 +40,24 @@ impl Stop {
     }
 }
 
-/// SIGHUP and SIGUSR1: exchange now.
+/// SIGHUP and SIGUSR1, which request a refresh.
 #[derive(Debug)]
-pub struct Nudge {
+pub struct RefreshSignal {
     hup: Signal,
     usr1: Signal,
 }
 
-impl Nudge {
+impl RefreshSignal {
     /// Installs the handlers.
     ///
     /// # Errors
-    /// What the kernel says against it.
+    /// An error of `sigaction` or of the pipe that tokio uses.
     pub fn install() -> io::Result<Self> {
         Ok(Self { hup: signal(SignalKind::hangup())?, usr1: signal(SignalKind::user_defined1())? })
     }
 
-    /// Waits for one; gives its name.
-    pub async fn wait(&mut self) -> &'static str {
+    /// Waits until one of the two requests a refresh, and returns its name.
+    pub async fn requested(&mut self) -> &'static str {
         tokio::select! {
             _ = self.hup.recv() => "SIGHUP",
             _ = self.usr1.recv() => "SIGUSR1",
