@@ -51,7 +51,7 @@ fn assert_report(case: &Case) {
         (r"(expired|lives) [0-9hms.]+ ", "$1 DURATION "),
         (r" +\d+ ms", "  N ms"),
         (r"\d{4,6} days left", "N days left"),
-        (r"here it is \S+", "here it is NOW"),
+        (r"this node's clock: \S+", "this node's clock: NOW"),
         (r#""duration_ms": ?\d+"#, r#""duration_ms":N"#),
     ]}, {
         let text = case.setup.done(&["check"]);
@@ -198,7 +198,7 @@ fn check_prints_a_step_before_the_next_one_is_done() {
 fn wait_shows_why_it_waits() {
     let setup = Setup::new();
     let shown = on_a_terminal(&setup, "wait --timeout 300ms");
-    assert!(shown.contains("\r\x1b[Kwaiting for 0s: ") && shown.contains("does not exist"), "{shown:?}");
+    assert!(shown.contains("\r\x1b[Kwaiting for 0s: ") && shown.contains("no such file"), "{shown:?}");
     let mut waiting = Setup::new().arguments("wait --timeout 60s").run();
     waiting.process.until_said("waiting for 1s: ", 1);
 }

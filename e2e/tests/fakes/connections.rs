@@ -61,7 +61,7 @@ fn f020_a_path_that_swallows_the_server_s_certificates_is_told_as_the_handshake(
                 let told = failed_step(&report(&setup));
                 assert_eq!(told["code"], "timed_out", "{lets_back} bytes: {told:#}");
                 let words = told["message"].as_str().unwrap_or_default();
-                assert!(words.contains("in the TLS handshake with"), "{lets_back} bytes: {told:#}");
+                assert!(words.contains("during the TLS handshake with"), "{lets_back} bytes: {told:#}");
             });
         }
     });

@@ -283,7 +283,7 @@ fn f073_a_folder_of_another_owner_is_explained() {
             .expect("setpriv is there (util-linux)");
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
-            text.contains("code=output_not_permitted") && text.contains("this process is 65532:65532"),
+            text.contains("code=output_not_permitted") && text.contains("this process runs as 65532:65532"),
             "{text}"
         );
         assert!(text.contains("the original's ran as root"), "{text}");

@@ -98,8 +98,8 @@ fn f064_one_that_this_uid_may_not_read_is_explained() {
     let mut process = Process::start("dexsidecar", command);
     process.until_logged("code=subject_token_unreadable", 1);
     let said = process.output();
-    assert!(said.contains("this process is ") && said.contains("fsGroup"), "{said}");
-    assert!(!root || said.contains("this process is 65532:65532, the file 0:0 0600"), "{said}");
+    assert!(said.contains("this process runs as ") && said.contains("fsGroup"), "{said}");
+    assert!(!root || said.contains("this process runs as 65532:65532; file owner 0:0, mode 0600"), "{said}");
     assert!(endpoint.heard().is_empty());
     // The operator mends it, and nothing needs a restart.
     fs::set_permissions(&subject, fs::Permissions::from_mode(0o644)).unwrap();
