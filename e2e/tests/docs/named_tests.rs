@@ -7,18 +7,18 @@ use std::path::Path;
 
 use dexsidecar_e2e::pages;
 
-/// The names of all tests in the sources.
+/// The names of all tests in the sources; each also with the file that it is in: `settings_page::name`.
 fn tests() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for directory in ["crates", "e2e", "fetch", "fuzz", "xtask"] {
-        walk(&pages::root().join(directory), &mut |text| {
+        walk(&pages::root().join(directory), &mut |module, text| {
             let mut marked = false;
             for line in text.lines().map(str::trim) {
                 marked |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
                 let function = line.trim_start_matches("async ").strip_prefix("fn ");
                 if let Some(name) = function.and_then(|rest| rest.split('(').next()) {
                     if marked {
-                        names.insert(name.to_owned());
+                        names.extend([name.to_owned(), format!("{module}::{name}")]);
                     }
                     marked = false;
                 }
@@ -28,14 +28,15 @@ fn tests() -> BTreeSet<String> {
     names
 }
 
-/// Hands over the text of every Rust file below a directory.
-fn walk(directory: &Path, found: &mut dyn FnMut(&str)) {
+/// Hands over the name, without its extension, and the text of every Rust file below a directory.
+fn walk(directory: &Path, found: &mut dyn FnMut(&str, &str)) {
     for path in fs::read_dir(directory).expect("a directory").filter_map(Result::ok).map(|entry| entry.path())
     {
         if path.is_dir() {
             walk(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found(&fs::read_to_string(path).expect("a source file"));
+            let text = fs::read_to_string(&path).expect("a source file");
+            found(&path.file_stem().unwrap_or_default().to_string_lossy(), &text);
         }
     }
 }
