@@ -9,5 +9,5 @@ mod kubernetes_page;
 mod links;
 mod migration;
 mod named_tests;
-mod settings_page;
 mod readme;
+mod settings_page;
