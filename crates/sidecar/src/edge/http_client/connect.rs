@@ -141,9 +141,11 @@ async fn connect_one(address: SocketAddr) -> (SocketAddr, io::Result<TcpStream>)
 fn all_failed(failed: &[(SocketAddr, io::Error)]) -> Failure {
     let refused = failed.iter().all(|(_, error)| error.kind() == io::ErrorKind::ConnectionRefused);
     let code = if refused { Code::ConnectRefused } else { Code::ConnectFailed };
-    let each: Vec<_> =
-        failed.iter().map(|(address, error)| format!("{address}: {}", io_error_text(error))).collect();
-    Failure::new(code, each.join(", "))
+    let each = failed.iter().map(|(address, error)| {
+        // The code says already that the connection was refused.
+        if refused { address.to_string() } else { format!("{address}: {}", io_error_text(error)) }
+    });
+    Failure::new(code, each.collect::<Vec<_>>().join(", "))
 }
 
 /// The text of an error of the system or of rustls in lower case, without "(os error 111)" and
@@ -227,7 +229,7 @@ mod tests {
         let (v4, v6) = (closed("127.0.0.1"), closed("::1"));
         let failure = race(vec![v4, v6]).await.unwrap_err();
         assert_eq!(failure.code, Code::ConnectRefused);
-        assert_eq!(failure.detail, format!("{v4}: connection refused, {v6}: connection refused"));
+        assert_eq!(failure.detail, format!("{v4}, {v6}"));
         // One address refuses and one does not answer: the cause is not only Dex.
         let (_full, stuck) = stuck().await;
         let failure = race(vec![v4, stuck]).await.unwrap_err();

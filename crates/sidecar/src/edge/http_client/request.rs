@@ -77,7 +77,8 @@ pub(super) async fn send(connection: Connection, request: &Request) -> Result<An
             proxy.as_ref().filter(|_| head.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED)
         {
             let why = tunnel::status_text(head.status.as_u16());
-            return Err(Failure::new(Code::ProxyFailed, format!("{proxy}: {why}")));
+            let failure = Failure::new(Code::ProxyFailed, format!("{proxy}: {why}"));
+            return Err(failure.with_fix(tunnel::FIX_CREDENTIALS));
         }
         let framed = head.headers.contains_key(header::TRANSFER_ENCODING);
         let body = read_body(body, framed, &peer).await?;

@@ -16,6 +16,27 @@ use super::proxy::{Kind, Proxy};
 use super::request::{self, Message};
 use super::{Connection, Forwarding, Progress, Roots, Stage, connect, socks, tls};
 
+/// What to do when the proxy cannot be reached.
+const FIX_UNREACHABLE: &str = "check that the proxy is running, and its host and port in the named variable; list \
+                               Dex's host in NO_PROXY to reach it without the proxy";
+/// What to do when the proxy refuses to connect to Dex.
+const FIX_REFUSED: &str = "allow Dex's host and port in the proxy's rules, or list Dex's host in NO_PROXY to reach it \
+                           without the proxy";
+/// What to do when the proxy answers 407.
+pub(super) const FIX_CREDENTIALS: &str = "put the user and the password of the proxy into the URL in the named variable: http://USER:PASSWORD@HOST:PORT";
+
+/// Why the proxy opened no tunnel.
+struct NoTunnel {
+    text: String,
+    fix: &'static str,
+}
+
+impl From<hyper::Error> for NoTunnel {
+    fn from(error: hyper::Error) -> Self {
+        Self { text: error.to_string(), fix: FIX_UNREACHABLE }
+    }
+}
+
 /// Connects to the endpoint through this proxy.
 ///
 /// # Errors
@@ -41,13 +62,13 @@ pub(super) async fn open(
             let detail = format!("{}, the proxy of {}", why.detail, proxy.variable);
             return Failure::new(why.code, detail);
         }
-        failed(&why)
+        failed(&why).with_fix(FIX_UNREACHABLE)
     })?;
     progress.enter(Stage::Tunnelling(format!("{origin} ({})", proxy.variable)));
     if let Some(trusted) = trusted {
         (connection, _) = tls::handshake(trusted, proxy.url.server_name(), connection)
             .await
-            .map_err(|failure| failed(&failure))?;
+            .map_err(|failure| failed(&failure).with_fix(failure.fix()))?;
     }
     let host = if to.host().contains(':') { format!("[{}]", to.host()) } else { to.server_name().to_owned() };
     let target = format!("{host}:{}", to.port());
@@ -56,13 +77,13 @@ pub(super) async fn open(
         Kind::Socks5 => {
             socks::connect_through(&mut *connection.stream, to, proxy.credentials.as_ref())
                 .await
-                .map_err(|why| failed(&why))?;
+                .map_err(|why| failed(&why).with_fix(FIX_REFUSED))?;
             connection.stream
         }
         Kind::Http | Kind::Https if to.is_tls() => {
             let message =
                 message(proxy, &target).ok_or_else(|| failed(&"the CONNECT request is not valid HTTP"))?;
-            connect_tunnel(connection, message).await.map_err(|why| failed(&why))?
+            connect_tunnel(connection, message).await.map_err(|why| failed(&why.text).with_fix(why.fix))?
         }
         Kind::Http | Kind::Https => {
             let forwarding = Forwarding {
@@ -86,8 +107,11 @@ pub(super) fn failure(proxy: &Proxy, why: &dyn Display) -> Failure {
 /// # Errors
 /// The reason in words: an error of hyper, a status other than 2xx, or data before the tunnel is
 /// used.
-async fn connect_tunnel(connection: Connection, message: Message) -> Result<Box<dyn super::Stream>, String> {
-    let (mut sender, driver) = request::client(connection.stream).await.map_err(|error| error.to_string())?;
+async fn connect_tunnel(
+    connection: Connection,
+    message: Message,
+) -> Result<Box<dyn super::Stream>, NoTunnel> {
+    let (mut sender, driver) = request::client(connection.stream).await?;
     let mut driver = pin!(driver.without_shutdown());
     let mut response = pin!(sender.send_request(message));
     let mut ended = None;
@@ -99,18 +123,20 @@ async fn connect_tunnel(connection: Connection, message: Message) -> Result<Box<
             response.await
         }
     };
-    let status = response.map_err(|error| error.to_string())?.status();
-    if !status.is_success() {
-        return Err(status_text(status.as_u16()));
+    let status = response?.status().as_u16();
+    if !(200..300).contains(&status) {
+        let fix = if status == 407 { FIX_CREDENTIALS } else { FIX_REFUSED };
+        return Err(NoTunnel { text: status_text(status), fix });
     }
     let ended = match ended {
         Some(ended) => ended,
         None => driver.await,
     };
-    let parts = ended.map_err(|error| error.to_string())?;
+    let parts = ended?;
     // A TLS server sends nothing before the client does, so these bytes come from the proxy.
     if !parts.read_buf.is_empty() {
-        return Err("sent data instead of opening a tunnel".to_owned());
+        let text = "sent data instead of opening a tunnel".to_owned();
+        return Err(NoTunnel { text, fix: FIX_REFUSED });
     }
     Ok(parts.io.into_inner())
 }
