@@ -75,11 +75,11 @@ parts! {
 }
 
 macro_rules! promises {
-    ($($promise:ident = $text:literal;)*) => {
-        /// What the program promises, whatever happens around it.
+    ($($promise:ident),*) => {
+        /// What the program promises. docs/promises.md says what each of them means.
         #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
         pub enum Promise {
-            $(#[doc = $text] $promise,)*
+            $(#[doc = concat!("**", stringify!($promise), "** of docs/promises.md.")] $promise,)*
         }
 
         impl Promise {
@@ -93,43 +93,11 @@ macro_rules! promises {
                     $(Self::$promise => stringify!($promise),)*
                 }
             }
-
-            /// The promise itself.
-            #[must_use]
-            pub const fn text(self) -> &'static str {
-                match self {
-                    $(Self::$promise => $text,)*
-                }
-            }
         }
     };
 }
 
-promises! {
-    P1 = "A reader sees no file (before the first success) or one complete token that Dex issued.";
-    P2 = "While Dex can be reached once within each refresh margin, for as long as the maximum delay \
-          between two attempts, the token on disk is never expired.";
-    P3 = "After Dex returns, there is a new token: within 30 s if there was none or an expired one, \
-          otherwise within a tenth of the remaining validity (30 s to 5 min). If Dex had refused, the \
-          maximum delay of that refusal counts ([failures.md](failures.md)).";
-    P4 = "No input makes the program panic, exit, hang, loop without a delay, or grow.";
-    P5 = "At most one attempt is in flight. At most 20 attempts start in any 60 s, and 3 a minute while \
-          attempts keep failing.";
-    P6 = "An attempt ends within its time-out (15 s by default).";
-    P7 = "SIGTERM ends the program with exit code 0 within 1 s, from any state, also as PID 1.";
-    P8 = "SIGKILL at any instruction leaves the old or the new token, and the next start cleans up.";
-    P9 = "No byte of a secret stands in logs, errors, arguments, core files or a peer's view of /proc.";
-    P10 = "Credentials leave only to the configured endpoint: over verified TLS, to an address that is not \
-           public, or where plain http is explicitly allowed.";
-    P11 = "Every failure is visible: one log line for each change of state, the termination message, \
-           readiness.";
-    P12 = "A wrong, stepped, suspended or frozen clock never makes an expired token trusted for more than \
-           30 s longer.";
-    P13 = "After Dex lost its signing keys, a token that its present keys verify is on disk within the key \
-           check's period and a minute.";
-    P14 = "Trouble with one token, output or action delays no other. Today there is one token with one \
-           output, and no fault names this promise.";
-}
+promises! { P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P11, P12, P13, P14 }
 
 /// The number of an id such as `F42`. An id of another form does not compile.
 const fn number(id: &str) -> usize {

@@ -172,7 +172,7 @@ fn capitalised(words: &str) -> String {
 }
 
 #[test]
-fn the_page_is_generated() {
+fn the_failures_page_is_up_to_date() {
     generated::page(PAGE, &page());
 }
 

@@ -92,6 +92,6 @@ fn page() -> String {
 }
 
 #[test]
-fn the_page_is_generated() {
+fn the_settings_page_is_up_to_date() {
     generated::page(PAGE, &page());
 }

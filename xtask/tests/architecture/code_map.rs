@@ -76,7 +76,7 @@ fn walk(directory: &Path, found: &mut dyn FnMut(&Path)) {
 }
 
 #[test]
-fn the_page_has_every_file() {
+fn the_code_map_is_up_to_date() {
     let mut text = HEAD.to_owned();
     let mut silent = vec![];
     for of_workspace in CRATES {
