@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dexsidecar_fetch::debian::Packages;
+use dexsidecar_fetch::counterparts;
 use ring::digest::{SHA256, digest};
 use serde_json::json;
 
@@ -13,50 +13,13 @@ use crate::counterpart;
 /// The app's name on the node.
 pub const APP: &str = "localhost/app:1";
 
-/// curl and every library it is linked with, in Debian 12.
-const PACKAGES: Packages = Packages {
-    name: "app-12",
-    packages: &[
-        "busybox-static",
-        "curl",
-        "libbrotli1",
-        "libc6",
-        "libcom-err2",
-        "libcurl4",
-        "libffi8",
-        "libgmp10",
-        "libgnutls30",
-        "libgssapi-krb5-2",
-        "libhogweed6",
-        "libidn2-0",
-        "libk5crypto3",
-        "libkeyutils1",
-        "libkrb5-3",
-        "libkrb5support0",
-        "libldap-2.5-0",
-        "libnettle8",
-        "libnghttp2-14",
-        "libp11-kit0",
-        "libpsl5",
-        "librtmp1",
-        "libsasl2-2",
-        "libssh2-1",
-        "libssl3",
-        "libtasn1-6",
-        "libunistring2",
-        "libzstd1",
-        "zlib1g",
-    ],
-    backports: false,
-};
-
 /// The app's root folder, in the cache.
 ///
 /// # Panics
 /// Where Debian's packages cannot be had.
 #[must_use]
 pub fn root() -> PathBuf {
-    counterpart::packages(&PACKAGES)
+    counterpart::packages(&counterparts::APP)
 }
 
 /// Writes the app's image into a folder. Its entrypoint sleeps: pods say what else it is to do.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use dexsidecar_fetch::go::Program;
+use dexsidecar_fetch::counterparts::{API_SERVER, CONTROLLER_MANAGER, ETCD, KUBECTL, SCHEDULER};
 use rcgen::KeyPair;
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -17,41 +17,6 @@ use crate::counterpart;
 use crate::dex::free_port;
 use crate::issuer::{ClusterIssuer, ISSUER};
 use crate::process::{PATIENCE, Process, tied};
-
-/// So that `kubectl version` can be parsed.
-pub(crate) const VERSION: &str = "-X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 \
-                       -X k8s.io/component-base/version.gitMinor=36";
-
-const ETCD: Program =
-    Program { name: "etcd", module: "e2e/etcd", package: "go.etcd.io/etcd/server/v3", link: "", cgo: false };
-const API_SERVER: Program = Program {
-    name: "kube-apiserver",
-    module: "e2e/kubernetes",
-    package: "k8s.io/kubernetes/cmd/kube-apiserver",
-    link: VERSION,
-    cgo: false,
-};
-const CONTROLLERS: Program = Program {
-    name: "kube-controller-manager",
-    module: "e2e/kubernetes",
-    package: "k8s.io/kubernetes/cmd/kube-controller-manager",
-    link: VERSION,
-    cgo: false,
-};
-const SCHEDULER: Program = Program {
-    name: "kube-scheduler",
-    module: "e2e/kubernetes",
-    package: "k8s.io/kubernetes/cmd/kube-scheduler",
-    link: VERSION,
-    cgo: false,
-};
-const KUBECTL: Program = Program {
-    name: "kubectl",
-    module: "e2e/kubernetes",
-    package: "k8s.io/kubernetes/cmd/kubectl",
-    link: VERSION,
-    cgo: false,
-};
 
 /// The token of the cluster's administrator, and of the node's kubelet.
 const ADMIN: &str = "canary-admin";
@@ -90,7 +55,7 @@ impl ControlPlane {
     /// # Panics
     /// Without Go.
     pub fn prepare() {
-        for program in [ETCD, API_SERVER, CONTROLLERS, SCHEDULER, KUBECTL] {
+        for program in [ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBECTL] {
             let _ = counterpart::program(&program);
         }
     }
@@ -223,7 +188,7 @@ impl ControlPlane {
 
     /// Starts the scheduler and the controllers that pods, Jobs and Deployments need.
     pub fn start_controllers(&mut self) {
-        let mut controllers = tied(&counterpart::program(&CONTROLLERS));
+        let mut controllers = tied(&counterpart::program(&CONTROLLER_MANAGER));
         controllers
             .args(["--leader-elect=false", "--bind-address=127.0.0.1", "--secure-port=0"])
             .arg(format!("--controllers={CONTROLLERS_USED}"))

@@ -6,19 +6,11 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 
-use dexsidecar_fetch::go::Program;
+use dexsidecar_fetch::counterparts::COREDNS;
 use tempfile::TempDir;
 
 use crate::counterpart;
 use crate::process::{Process, tied};
-
-const COREDNS: Program = Program {
-    name: "coredns",
-    module: "e2e/coredns",
-    package: "github.com/coredns/coredns",
-    link: "",
-    cgo: false,
-};
 
 /// How many addresses `many.auth.svc.cluster.local` has: more than 512 and less than 1,232 bytes.
 pub const MANY: u8 = 60;

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::Command;
 
 use dexsidecar_fetch::debian::Packages;
 use dexsidecar_fetch::go::Program;
@@ -22,6 +23,15 @@ pub fn program(wanted: &Program) -> PathBuf {
 #[must_use]
 pub fn packages(wanted: &Packages) -> PathBuf {
     wanted.unpacked().unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// The cargo that built this program, in the workspace.
+#[must_use]
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // `cargo xtask test` sets it, so that libtest reports times. A build with it shares nothing with one without.
+    command.current_dir(crate::pages::root()).env_remove("RUSTC_BOOTSTRAP");
+    command
 }
 
 /// Says that a test has nothing to say on this machine, and why. `cargo xtask test` counts it as skipped.

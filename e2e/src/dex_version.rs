@@ -1,5 +1,6 @@
 //! The versions of Dex that tests run against, and what Dex itself does differently in each.
 
+use dexsidecar_fetch::counterparts::{DEX, DEX_2_38, DEX_2_41, DEX_2_44};
 use dexsidecar_fetch::go::Program;
 
 /// A version of Dex, built from a Go module of this repository.
@@ -15,39 +16,27 @@ pub struct Version {
     pub starts_with_failed_connectors: bool,
 }
 
-const PACKAGE: &str = "github.com/dexidp/dex/cmd/dex";
-
-const fn program(name: &'static str, module: &'static str, cgo: bool) -> Program {
-    Program { name, module, package: PACKAGE, link: "", cgo }
-}
-
 /// The version of all tests that name none.
-pub const PINNED: Version = Version {
-    number: "2.45.1",
-    program: program("dex", "e2e/dex", false),
-    issuer_alias: true,
-    starts_with_failed_connectors: true,
-};
+pub const PINNED: Version =
+    Version { number: "2.45.1", program: DEX, issuer_alias: true, starts_with_failed_connectors: true };
 
 /// Each of the older versions, the oldest first. 2.38 is the first one with token exchange.
-///
-/// Up to 2.41 the SQLite storage does not compile without cgo (storage/sql/sqlite.go).
 pub const OLDER: [Version; 3] = [
     Version {
         number: "2.38.0",
-        program: program("dex-2.38", "e2e/dex-2.38", true),
+        program: DEX_2_38,
         issuer_alias: false,
         starts_with_failed_connectors: false,
     },
     Version {
         number: "2.41.1",
-        program: program("dex-2.41", "e2e/dex-2.41", true),
+        program: DEX_2_41,
         issuer_alias: false,
         starts_with_failed_connectors: false,
     },
     Version {
         number: "2.44.0",
-        program: program("dex-2.44", "e2e/dex-2.44", false),
+        program: DEX_2_44,
         issuer_alias: true,
         // It has the feature flag `DEX_CONTINUE_ON_CONNECTOR_FAILURE`, which is off by default.
         starts_with_failed_connectors: false,

@@ -1,53 +1,31 @@
-//! Go itself, asked what it makes of something: the original is written in it, and so is Dex.
+//! Go itself, as a reference: the original is written in Go, and so is Dex.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Puts lines to a program of `fixtures/go`, and gives the line that it prints for each.
+use dexsidecar_fetch::go::Program;
+
+use crate::counterpart;
+
+/// Writes lines to a program of `fixtures/go`. Gives the line that it prints for each.
 ///
 /// # Panics
-/// Without Go, or when the program does not answer each.
+/// Without Go, and when the program does not answer each line.
 #[must_use]
-pub fn said(program: &str, lines: &[String]) -> Vec<String> {
-    dexsidecar_fetch::go::look().expect("Go is there");
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/go/{program}.go"));
-    let mut child = Command::new("go")
-        .arg("run")
-        .arg(&program)
-        .env("CGO_ENABLED", "0")
-        .env("GOWORK", "off")
+pub fn said(program: &Program, lines: &[String]) -> Vec<String> {
+    let mut child = Command::new(counterpart::program(program))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("Go can be started");
+        .expect("the program can be started");
     let text: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
-    let mut stdin = child.stdin.take().expect("it is piped");
-    // From a thread, since Go answers meanwhile.
+    let mut stdin = child.stdin.take().expect("standard input is a pipe");
+    // In a thread, since the program answers meanwhile.
     let writing = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
-    let output = child.wait_with_output().expect("it ends");
-    writing.join().expect("no thread falls").expect("it listens");
-    assert!(output.status.success(), "{}", program.display());
+    let output = child.wait_with_output().expect("the program exits");
+    writing.join().expect("the thread does not panic").expect("the program reads its input");
+    assert!(output.status.success(), "{}", program.label());
     let said: Vec<_> = String::from_utf8(output.stdout).expect("UTF-8").lines().map(str::to_owned).collect();
-    assert_eq!(said.len(), lines.len(), "a line for each");
+    assert_eq!(said.len(), lines.len(), "one line for each");
     said
-}
-
-/// Builds a program of `fixtures/go`, without cgo, and gives its path in this directory.
-///
-/// # Panics
-/// Without Go, or when it does not build.
-#[must_use]
-pub fn built(program: &str, directory: &Path) -> PathBuf {
-    dexsidecar_fetch::go::look().expect("Go is there");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/go/{program}.go"));
-    let built = directory.join(program);
-    let status = Command::new("go")
-        .args(["build", "-o"])
-        .args([&built, &source])
-        .env("CGO_ENABLED", "0")
-        .env("GOWORK", "off")
-        .status();
-    assert!(status.is_ok_and(|status| status.success()), "{} does not build", source.display());
-    built
 }

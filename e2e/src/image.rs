@@ -2,10 +2,11 @@
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
+
+use crate::counterpart;
 
 /// An archive of an OCI layout, open.
 pub struct Image {
@@ -33,8 +34,7 @@ impl Image {
     /// When it cannot be made: with what the command said.
     #[must_use]
     pub fn of(sources: &Path, target: Option<&Path>, flags: &[&str]) -> Self {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
+        let mut command = counterpart::cargo();
         command.current_dir(sources).args(["xtask", "image"]).args(flags);
         if let Some(target) = target {
             command.env("CARGO_TARGET_DIR", target);

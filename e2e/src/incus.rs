@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use dexsidecar_fetch::debian::Packages;
+use dexsidecar_fetch::counterparts::INCUS;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -14,23 +14,6 @@ use crate::dex::{Dex, free_port};
 use crate::namespaces::ADDRESS;
 use crate::pod::Pod;
 use crate::process::{PATIENCE, Process, tied};
-
-const PACKAGES: Packages = Packages {
-    name: "incus-6",
-    packages: &[
-        "incus-base",
-        "incus-client",
-        "libcowsql0",
-        "libraft0",
-        "liblxc1",
-        "attr",
-        "rsync",
-        "squashfs-tools",
-        "libpopt0",
-        "liblzo2-2",
-    ],
-    backports: true,
-};
 
 /// A server that runs, or is to run again.
 pub struct Incus {
@@ -48,7 +31,7 @@ impl Incus {
     /// # Errors
     /// What is missing.
     pub fn prepare() -> Result<(), String> {
-        PACKAGES.unpacked().map(|_| ())
+        INCUS.unpacked().map(|_| ())
     }
 
     /// Starts it inside, on the address that pods reach, trusting tokens of this Dex for client and audience `incus`.
@@ -59,7 +42,7 @@ impl Incus {
     pub fn start(dex: &Dex) -> Self {
         // Its socket's path has a limit, and it keeps its state there.
         let folder = tempfile::Builder::new().prefix("i").tempdir().expect("a temporary folder");
-        let root = counterpart::packages(&PACKAGES);
+        let root = counterpart::packages(&INCUS);
         let mut incus = Self { root, folder, port: free_port(), dex_ca: dex.ca_file(), process: None };
         incus.resume();
         let issuer = dex.issuer();

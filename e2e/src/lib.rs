@@ -30,5 +30,6 @@ pub mod scenes;
 pub mod sidecar;
 pub mod signing_key;
 pub mod strace;
+pub mod trial_time;
 pub mod volume;
 pub mod wire;

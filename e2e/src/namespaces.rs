@@ -4,12 +4,13 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use dexsidecar_fetch::machine::{UNSHARE_NODE, cgroup_hierarchies};
 use rustix::mount::{MountFlags, mount, mount_bind};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -34,46 +35,10 @@ const FLAGS: [(&str, &str); 3] = [
     ("/proc/sys/kernel/panic_on_oops", "1\n"),
 ];
 
-/// What is missing for such a machine.
-///
-/// # Errors
-/// One sentence for a person.
-pub fn look() -> Result<(), String> {
-    if !rustix::process::geteuid().is_root() {
-        return Err("a node of its own needs root: run it with sudo -E".to_owned());
-    }
-    for tool in ["unshare", "setpriv", "ip", "mount", "dpkg"] {
-        if Command::new(tool).arg("--version").output().is_err()
-            && Command::new(tool).arg("-V").output().is_err()
-        {
-            return Err(format!("{tool} is missing: it is in util-linux, iproute2 or dpkg"));
-        }
-    }
-    let tried = unshare().arg("true").output().map_err(|error| format!("unshare: {error}"))?;
-    if !tried.status.success() {
-        let error = String::from_utf8_lossy(&tried.stderr);
-        return Err(format!("this machine gives no namespaces of its own: {}", error.trim()));
-    }
-    if hierarchies().is_empty() {
-        return Err("there is no cgroup file system at /sys/fs/cgroup that can be written to".to_owned());
-    }
-    Ok(())
-}
-
 fn unshare() -> Command {
     // Dies with whoever starts it, and takes everything inside with it.
     let mut command = tied(Path::new("/usr/bin/unshare"));
-    command.args([
-        "--mount",
-        "--net",
-        "--pid",
-        "--uts",
-        "--ipc",
-        "--fork",
-        "--kill-child=KILL",
-        "--mount-proc",
-    ]);
-    command.args(["--propagation", "private", "--"]);
+    command.args(UNSHARE_NODE);
     command
 }
 
@@ -95,7 +60,7 @@ pub fn cgroup() -> String {
 /// Runs this program again, inside, with these arguments and variables, and hands its exit code on.
 ///
 /// # Panics
-/// When the program cannot be started; [`look`] says beforehand what is missing.
+/// When the program cannot be started; [`dexsidecar_fetch::machine::look_for_node`] says beforehand what is missing.
 #[must_use]
 pub fn run_inside(arguments: &[String], variables: &[(&str, &Path)]) -> ExitCode {
     sweep();
@@ -123,7 +88,7 @@ pub fn run_inside(arguments: &[String], variables: &[(&str, &Path)]) -> ExitCode
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    for hierarchy in hierarchies() {
+    for hierarchy in cgroup_hierarchies() {
         remove(&hierarchy.join(&cgroup));
     }
     code(status)
@@ -165,7 +130,7 @@ pub fn set_up() {
     }
     rustix::system::sethostname(b"node").expect("the name is this namespace's own");
     let cgroup = cgroup();
-    for hierarchy in hierarchies() {
+    for hierarchy in cgroup_hierarchies() {
         let own = hierarchy.join(&cgroup[1..]);
         fs::create_dir_all(&own).expect("a cgroup folder can be made");
         // A new cpuset is empty, and nothing can run in it.
@@ -177,22 +142,9 @@ pub fn set_up() {
     }
 }
 
-/// Each hierarchy of version 1, or the one of version 2.
-fn hierarchies() -> Vec<PathBuf> {
-    let root = Path::new("/sys/fs/cgroup");
-    if root.join("cgroup.controllers").exists() {
-        return vec![root.to_owned()];
-    }
-    let entries = fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
-    entries
-        .map(|entry| entry.path())
-        .filter(|path| path.join("cgroup.procs").exists() && !path.is_symlink())
-        .collect()
-}
-
 /// Removes what machines left whose process was killed.
 pub fn sweep() {
-    for hierarchy in hierarchies() {
+    for hierarchy in cgroup_hierarchies() {
         for entry in fs::read_dir(hierarchy).into_iter().flatten().filter_map(Result::ok) {
             let name = entry.file_name().to_string_lossy().into_owned();
             let pid = name.strip_prefix("dexsidecar-").filter(|pid| pid.parse::<u32>().is_ok());

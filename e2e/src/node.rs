@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use dexsidecar_fetch::debian::Packages;
-use dexsidecar_fetch::go::Program;
+use dexsidecar_fetch::counterparts::{CONTAINERD, KUBELET};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::app_image;
-use crate::control_plane::{ControlPlane, VERSION};
+use crate::control_plane::ControlPlane;
 use crate::counterpart;
 use crate::dex::{Dex, free_port};
 use crate::image::Image;
@@ -21,20 +20,6 @@ use crate::issuer::ClusterIssuer as _;
 use crate::namespaces::{self, ADDRESS, BRIDGE};
 use crate::process::{PATIENCE, Process, tied};
 use crate::wire;
-
-const KUBELET: Program = Program {
-    name: "kubelet",
-    module: "e2e/kubernetes",
-    package: "k8s.io/kubernetes/cmd/kubelet",
-    link: VERSION,
-    cgo: false,
-};
-
-const RUNTIME: Packages = Packages {
-    name: "containerd",
-    packages: &["containerd", "runc", "containernetworking-plugins", "libseccomp2"],
-    backports: false,
-};
 
 /// Says inside where the sidecar's image is.
 pub const IMAGE: &str = "DEXSIDECAR_E2E_IMAGE";
@@ -68,7 +53,7 @@ impl Node {
     /// # Errors
     /// What is missing.
     pub fn prepare() -> Result<PathBuf, String> {
-        RUNTIME.unpacked()?;
+        CONTAINERD.unpacked()?;
         KUBELET.built()?;
         Dex::prepare()?;
         ControlPlane::prepare();
@@ -85,7 +70,7 @@ impl Node {
         let mut plane = ControlPlane::start_at(ADDRESS);
         plane.start_controllers();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let runtime = counterpart::packages(&RUNTIME);
+        let runtime = counterpart::packages(&CONTAINERD);
         let proxy = proxy(&plane);
         let mut node = Self { plane, folder, runtime, kubelet: None, containerd: None, proxy };
         node.start_containerd();

@@ -11,9 +11,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::check_schema;
+use crate::counterpart;
 use crate::dex::Dex;
 use crate::endpoint::Endpoint;
-use crate::pages;
 use crate::process::{Process, tied};
 use crate::volume::Volume;
 
@@ -36,14 +36,8 @@ pub fn program() -> PathBuf {
             let this = std::env::current_exe().expect("a program knows where it is");
             let folder = this.parent().expect("it is in a folder");
             let folder = if folder.ends_with("deps") { folder.parent().expect("a profile") } else { folder };
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let mut build = Command::new(cargo);
-            build.current_dir(env!("CARGO_MANIFEST_DIR")).args([
-                "build",
-                "--quiet",
-                "--package",
-                "dexsidecar",
-            ]);
+            let mut build = counterpart::cargo();
+            build.args(["build", "--quiet", "--package", "dexsidecar"]);
             if folder.ends_with("release") {
                 build.arg("--release");
             }
@@ -67,10 +61,7 @@ pub fn shipped() -> PathBuf {
             if let Some(given) = std::env::var_os("SIDECAR_BIN") {
                 return given.into();
             }
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let mut build = Command::new(cargo);
-            let built =
-                build.current_dir(pages::root()).args(["xtask", "build"]).output().expect("cargo runs");
+            let built = counterpart::cargo().args(["xtask", "build"]).output().expect("cargo runs");
             assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
             let said = String::from_utf8_lossy(&built.stdout).into_owned();
             said.lines().last().expect("it says where it is").into()

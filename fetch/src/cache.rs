@@ -1,42 +1,57 @@
-//! Where it is kept, and how several processes come by one thing that is made once.
+//! The cache directory. Each entry is made once, by one process, and appears atomically.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// `$XDG_CACHE_HOME/dexsidecar`, else `$HOME/.cache/dexsidecar`; made if it is not there.
+/// `$XDG_CACHE_HOME/dexsidecar`, or `$HOME/.cache/dexsidecar`. It is created if it is missing.
 ///
 /// # Errors
-/// Without either variable, and where the folder cannot be made.
-pub fn folder() -> Result<PathBuf, String> {
+/// If neither variable is set, and if the directory cannot be created.
+pub fn directory() -> Result<PathBuf, String> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    let folder =
-        base.ok_or("set HOME or XDG_CACHE_HOME, so that there is a place for the cache")?.join("dexsidecar");
-    fs::create_dir_all(&folder).map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
-    Ok(folder)
+    let directory = base
+        .ok_or("there is no place for the cache: set HOME or XDG_CACHE_HOME to a writable directory")?
+        .join("dexsidecar");
+    fs::create_dir_all(&directory)
+        .map_err(|error| format!("{} cannot be created: {error}", directory.display()))?;
+    Ok(directory)
 }
 
-/// Gives what is in the cache under this name. If it is not there, `make` makes it at the path it is given, in one
-/// process, while others wait; it comes into its place whole or not at all.
+/// The path of an entry, if it exists.
+#[must_use]
+pub fn existing(name: &str) -> Option<PathBuf> {
+    directory().ok().map(|directory| directory.join(name)).filter(|entry| entry.exists())
+}
+
+/// Gives the path of an entry. If it does not exist, `make` creates it at another path, which is then renamed. Other processes
+/// that want the entry wait.
 ///
 /// # Errors
-/// Those of `make`, and of a cache that cannot be written to.
+/// Those of `make`, and if the cache cannot be written to.
 pub fn once(name: &str, make: impl FnOnce(&Path) -> Result<(), String>) -> Result<PathBuf, String> {
-    let folder = folder()?;
-    let place = folder.join(name);
-    if place.exists() {
-        return Ok(place);
+    if let Some(entry) = existing(name) {
+        return Ok(entry);
     }
-    let told = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
-    let lock = folder.join(format!("{name}.lock"));
-    let file = File::create(&lock).map_err(|error| told(&lock, error))?;
-    file.lock().map_err(|error| told(&lock, error))?;
-    if place.exists() {
-        return Ok(place);
+    let directory = directory()?;
+    let entry = directory.join(name);
+    let _lock = locked(name)?;
+    if entry.exists() {
+        return Ok(entry);
     }
-    let unfinished = folder.join(format!("{name}.unfinished"));
+    let unfinished = directory.join(format!("{name}.unfinished"));
     let _ = fs::remove_dir_all(&unfinished).or_else(|_| fs::remove_file(&unfinished));
     make(&unfinished)?;
-    fs::rename(&unfinished, &place).map_err(|error| told(&place, error))?;
-    Ok(place)
+    fs::rename(&unfinished, &entry).map_err(|error| format!("{}: {error}", entry.display()))?;
+    Ok(entry)
+}
+
+/// Waits until no other process has the lock of this name. The lock is released when the value is dropped.
+///
+/// # Errors
+/// If the cache cannot be written to.
+pub fn locked(name: &str) -> Result<File, String> {
+    let path = directory()?.join(format!("{name}.lock"));
+    let file = File::create(&path).and_then(|file| file.lock().map(|()| file));
+    file.map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -1,88 +1,170 @@
-//! Packages of Debian, unpacked and not installed.
+//! Packages of Debian, unpacked into the cache and not installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
-use crate::cache;
+use crate::{Progress, cache};
 
-/// Packages that are needed together.
+/// Package lists that are older than this are downloaded again.
+const LISTS_ARE_FRESH_FOR: Duration = Duration::from_secs(3_600);
+
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// A set of packages. [`crate::counterparts`] has all of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Packages {
-    /// The folder's name in the cache; another set of packages is another name.
-    pub name: &'static str,
-    /// The packages, and of each what it needs: nothing is resolved here.
-    pub packages: &'static [&'static str],
-    /// Whether the release's backports are looked at too, and preferred.
-    pub backports: bool,
+    /// For a person.
+    pub(crate) label: &'static str,
+    /// The name of the directory in the cache. Another set of packages is another name.
+    pub(crate) name: &'static str,
+    /// The packages with all their dependencies: nothing is resolved here.
+    pub(crate) packages: &'static [&'static str],
+    /// Whether the release's backports are preferred.
+    pub(crate) backports: bool,
 }
 
 impl Packages {
-    /// Fetches and unpacks them if they are not in the cache yet, and gives the folder that is their root.
+    /// What it is, for a person.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        self.label
+    }
+
+    /// Whether the release's backports are preferred.
+    #[must_use]
+    pub const fn has_backports(&self) -> bool {
+        self.backports
+    }
+
+    /// Whether it is in the cache.
+    #[must_use]
+    pub fn is_cached(&self) -> bool {
+        cache::existing(self.name).is_some()
+    }
+
+    /// Fetches and unpacks the packages unless they are in the cache. Gives the directory that is their root.
     ///
     /// # Errors
-    /// One sentence for a person: without apt, without Debian's mirror, or when a package is not to be had.
+    /// Without apt, if Debian's mirror is unreachable, and if a package does not exist: one line for a person.
     pub fn unpacked(&self) -> Result<PathBuf, String> {
+        self.unpacked_with(&mut |_| ())
+    }
+
+    /// The same, and reports progress.
+    ///
+    /// # Errors
+    /// Those of [`Self::unpacked`].
+    pub fn unpacked_with(&self, progress: Progress<'_>) -> Result<PathBuf, String> {
         cache::once(self.name, |root| {
-            let work = cache::folder()?.join(format!("{}.work", self.name));
+            let work = cache::directory()?.join(format!("{}.work", self.name));
             let _ = fs::remove_dir_all(&work);
-            let fetched = self.fetch(&work).and_then(|debs| unpack(&debs, root));
+            let fetched = self.fetch(&work, progress).and_then(|debs| unpack(&debs, root));
             let _ = fs::remove_dir_all(&work);
             fetched
         })
     }
 
-    fn fetch(&self, work: &Path) -> Result<Vec<PathBuf>, String> {
-        let (lists, debs) = (work.join("lists"), work.join("debs"));
-        for folder in [lists.join("partial"), debs.join("partial"), work.join("archives/partial")] {
-            fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    fn fetch(&self, work: &Path, progress: Progress<'_>) -> Result<Vec<PathBuf>, String> {
+        update(self.backports)?;
+        let debs = work.join("debs");
+        for directory in [debs.join("partial"), work.join("archives/partial")] {
+            fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
         }
-        let apt = |arguments: &[&str]| {
-            let mut command = Command::new("apt-get");
-            command.current_dir(&debs).arg("-q");
-            // A state of its own; who may write is asked of the cache's owner and not of the system's.
-            for (option, value) in [("Dir::State::lists", &lists), ("Dir::Cache", &work.to_path_buf())] {
-                command.arg("-o").arg(format!("{option}={}", value.display()));
-            }
-            if self.backports {
-                command.arg("-o").arg(format!("Dir::Etc::sourceparts={}", work.join("sources").display()));
-                command.args(["-o", "Dir::Etc::sourcelist=-"]);
-            }
-            command.args(["-o", "APT::Sandbox::User=", "-o", "Debug::NoLocking=1"]).args(arguments);
-            command
-        };
-        if Command::new("apt-get").arg("--version").output().is_err() {
-            return Err(format!("this machine has no apt-get; {} are Debian's", self.packages.join(", ")));
-        }
-        let mut download = vec!["download".to_owned()];
+        let mut download = apt(self.backports)?;
+        download.current_dir(&debs).arg("-o").arg(format!("Dir::Cache={}", work.display())).arg("download");
         if self.backports {
-            let (mirror, release) = mirror()?;
-            let backports = format!("{release}-backports");
-            let source = format!(
-                "Types: deb\nURIs: {mirror}\nSuites: {release} {backports}\nComponents: main\nSigned-By: {KEYRING}\n"
-            );
-            let sources = work.join("sources");
-            fs::create_dir_all(&sources)
-                .and_then(|()| fs::write(sources.join("debian.sources"), source))
-                .map_err(|error| format!("{}: {error}", sources.display()))?;
-            download.extend(["-t".to_owned(), backports]);
+            let (_, release) = mirror()?;
+            download.args(["-t", &format!("{release}-backports")]);
         }
-        download.extend(self.packages.iter().map(|&package| package.to_owned()));
-        said(&mut apt(&["update"]), "Debian's package lists cannot be read")?;
-        let download: Vec<&str> = download.iter().map(String::as_str).collect();
-        said(
-            &mut apt(&download),
-            &format!("Debian's packages cannot be fetched: {}", self.packages.join(" ")),
-        )?;
+        for package in self.packages {
+            progress(package);
+        }
+        success(download.args(self.packages), "packages of Debian cannot be downloaded")?;
         let entries = fs::read_dir(&debs).map_err(|error| error.to_string())?;
         let files = entries.filter_map(Result::ok).map(|entry| entry.path());
         Ok(files.filter(|file| file.extension().is_some_and(|ending| ending == "deb")).collect())
     }
 }
 
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// Fails unless this machine has Debian's tools.
+///
+/// # Errors
+/// One line for a person: what is missing and how to get it.
+pub fn look() -> Result<(), String> {
+    let missing = ["apt-get", "dpkg"].into_iter().find(|tool| {
+        !Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success())
+    });
+    missing.map_or(Ok(()), |tool| {
+        Err(format!(
+            "{tool} is missing, and these are packages of Debian: use a machine or container with Debian 12"
+        ))
+    })
+}
 
-/// The mirror of this machine's sources, and the release.
+/// Downloads Debian's package lists into the cache, unless they are fresh. So it fails early if the mirror is unreachable.
+///
+/// # Errors
+/// Without apt, and if the mirror is unreachable: one line for a person.
+pub fn update(backports: bool) -> Result<(), String> {
+    look()?;
+    let _lock = cache::locked(lists_name(backports))?;
+    let lists = lists(backports)?;
+    let stamp = lists.join("dexsidecar-updated");
+    let age = |time: SystemTime| SystemTime::now().duration_since(time).unwrap_or(Duration::MAX);
+    let updated = fs::metadata(&stamp).and_then(|file| file.modified());
+    if updated.is_ok_and(|time| age(time) < LISTS_ARE_FRESH_FOR) {
+        return Ok(());
+    }
+    fs::create_dir_all(lists.join("partial")).map_err(|error| format!("{}: {error}", lists.display()))?;
+    if backports {
+        let (mirror, release) = mirror()?;
+        let source = format!(
+            "Types: deb\nURIs: {mirror}\nSuites: {release} {release}-backports\nComponents: main\nSigned-By: {KEYRING}\n"
+        );
+        let sources = sources()?;
+        fs::create_dir_all(&sources)
+            .and_then(|()| fs::write(sources.join("debian.sources"), source))
+            .map_err(|error| format!("{}: {error}", sources.display()))?;
+    }
+    let wrong = "Debian's package lists cannot be downloaded: check the network and the sources in /etc/apt";
+    let options = ["-o", "Acquire::http::Timeout=15", "-o", "Acquire::Retries=1"];
+    success(apt(backports)?.args(options).arg("update"), wrong)?;
+    // apt-get exits with 0 if it reaches no mirror. A single source that fails does not matter.
+    let is_list = |entry: fs::DirEntry| entry.file_name().to_string_lossy().contains("_Packages");
+    if !fs::read_dir(&lists).into_iter().flatten().filter_map(Result::ok).any(is_list) {
+        return Err(wrong.to_owned());
+    }
+    fs::write(&stamp, "").map_err(|error| format!("{}: {error}", stamp.display()))
+}
+
+const fn lists_name(backports: bool) -> &'static str {
+    if backports { "debian-lists-backports" } else { "debian-lists" }
+}
+
+fn lists(backports: bool) -> Result<PathBuf, String> {
+    Ok(cache::directory()?.join(lists_name(backports)))
+}
+
+/// The directory with the source of the backports.
+fn sources() -> Result<PathBuf, String> {
+    Ok(cache::directory()?.join("debian-sources"))
+}
+
+/// apt-get with package lists of its own, so that it needs no right on the system's.
+fn apt(backports: bool) -> Result<Command, String> {
+    let mut command = Command::new("apt-get");
+    command.arg("-q").arg("-o").arg(format!("Dir::State::lists={}", lists(backports)?.display()));
+    if backports {
+        command.arg("-o").arg(format!("Dir::Etc::sourceparts={}", sources()?.display()));
+        command.args(["-o", "Dir::Etc::sourcelist=-"]);
+    }
+    command.args(["-o", "APT::Sandbox::User=", "-o", "Debug::NoLocking=1"]);
+    Ok(command)
+}
+
+/// The mirror in this machine's sources, and the name of the release.
 fn mirror() -> Result<(String, String), String> {
     let format =
         ["indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Origin: Debian", "Created-By: Packages"];
@@ -92,20 +174,20 @@ fn mirror() -> Result<(String, String), String> {
         text.lines().filter_map(|line| line.split_once(' ')).find(|(_, release)| !release.contains('-'));
     first
         .map(|(mirror, release)| (mirror.to_owned(), release.to_owned()))
-        .ok_or_else(|| "this machine has apt-get, but no sources of a Debian release".to_owned())
+        .ok_or_else(|| "there is no source of a Debian release in /etc/apt".to_owned())
 }
 
 fn unpack(debs: &[PathBuf], root: &Path) -> Result<(), String> {
     fs::create_dir_all(root).map_err(|error| format!("{}: {error}", root.display()))?;
     debs.iter().try_for_each(|deb| {
-        said(
+        success(
             Command::new("dpkg").arg("-x").arg(deb).arg(root),
             &format!("{} cannot be unpacked", deb.display()),
         )
     })
 }
 
-fn said(command: &mut Command, wrong: &str) -> Result<(), String> {
+fn success(command: &mut Command, wrong: &str) -> Result<(), String> {
     let output = command.output().map_err(|error| format!("{wrong}: {error}"))?;
     let error = String::from_utf8_lossy(&output.stderr);
     if output.status.success() { Ok(()) } else { Err(format!("{wrong}: {}", error.trim())) }

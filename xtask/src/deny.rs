@@ -1,20 +1,27 @@
-//! Licences, sources, duplicates and bans by cargo-deny.
+//! Licences, sources, duplicates, bans and advisories, by cargo-deny.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::{root, step, tool};
 
+const NAME: &str = "cargo-deny";
 const VERSION: &str = "0.20.2";
 
-/// What the check came to.
+/// The result of the checks.
 pub(crate) struct Checked {
     pub(crate) good: bool,
     pub(crate) note: Option<String>,
 }
 
-/// Runs the checks. Advisories are looked at where their database can be had.
+/// Builds cargo-deny unless it is there.
+pub(crate) fn install() -> Result<PathBuf, String> {
+    tool::installed(NAME, VERSION)
+}
+
+/// Runs the checks. Advisories are checked if their database can be fetched.
 pub(crate) fn check() -> Result<Checked, String> {
-    let program = tool::installed("cargo-deny", VERSION)?;
+    let program = install()?;
     let deny = |arguments: &[&str]| {
         let mut command = Command::new(&program);
         command.current_dir(root()).args(arguments);
@@ -31,13 +38,13 @@ pub(crate) fn check() -> Result<Checked, String> {
         "check",
         "bans",
     ];
-    good &= step::run("what the shipped binary may link: cargo deny", &mut deny(&shipped)).good;
+    good &= step::run("crates in the shipped binary: cargo deny", &mut deny(&shipped)).good;
     let fetched = deny(&["fetch", "db"]).output().is_ok_and(|output| output.status.success());
     let note = if fetched {
         good &= step::run("advisories: cargo deny", &mut deny(&["--workspace", "check", "advisories"])).good;
         None
     } else {
-        Some("advisories were not checked: their database cannot be fetched here".to_owned())
+        Some("advisories were not checked: their database cannot be fetched".to_owned())
     };
     Ok(Checked { good, note })
 }

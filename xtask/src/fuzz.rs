@@ -1,5 +1,5 @@
-//! A search for bytes that break what must hold (`fuzz/`), by libFuzzer through cargo-fuzz. Both, and the nightly
-//! toolchain that libFuzzer needs, are put into the cache.
+//! A search for input that breaks an invariant (`fuzz/`), by libFuzzer through cargo-fuzz. cargo-fuzz, and the nightly toolchain
+//! that libFuzzer needs, are installed into the cache.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -9,30 +9,27 @@ use dexsidecar_fetch::cache;
 use crate::{root, step, tool};
 
 const CARGO_FUZZ: &str = "0.13.2";
-/// Pinned, so that a search can be repeated; any newer one will do too.
+/// Pinned, so that a search can be repeated. Any newer one will do.
 const TOOLCHAIN: &str = "nightly-2026-10-30";
 
-/// Searches every target, or the one named, for so many minutes of processor time each.
+/// Searches every target, or one, for this many minutes of processor time each.
 pub(crate) fn search(minutes: u64, only: Option<&str>) -> Result<ExitCode, String> {
-    if minutes == 0 {
-        return Err("a search takes a minute at least: --minutes 1".to_owned());
-    }
     let program = tool::installed("cargo-fuzz", CARGO_FUZZ)?;
     let rustup = toolchain()?;
-    let folder = cache::folder()?.join("fuzz");
+    let cache = cache::directory()?.join("fuzz");
     let targets = targets()?;
     if let Some(only) = only.filter(|only| !targets.iter().any(|target| target == only)) {
-        return Err(format!("{only} is no target; there are {}", targets.join(", ")));
+        return Err(format!("\"{only}\" is not a target. One of: {}", targets.join(", ")));
     }
     let jobs = std::thread::available_parallelism().map_or(1, |jobs| u64::try_from(jobs.get()).unwrap_or(1));
     let mut good = true;
     let mut table = String::new();
     for target in targets.iter().filter(|target| only.is_none_or(|only| only == *target)) {
-        let mine = folder.join("corpus").join(target);
-        let finds = folder.join("artifacts").join(target);
-        for folder in [&mine, &finds] {
-            std::fs::create_dir_all(folder)
-                .map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
+        let mine = cache.join("corpus").join(target);
+        let finds = cache.join("artifacts").join(target);
+        for directory in [&mine, &finds] {
+            std::fs::create_dir_all(directory)
+                .map_err(|error| format!("{} cannot be created: {error}", directory.display()))?;
         }
         let cargo_fuzz = |what: &str| {
             let mut command = Command::new(&program);
@@ -40,8 +37,8 @@ pub(crate) fn search(minutes: u64, only: Option<&str>) -> Result<ExitCode, Strin
                 .current_dir(root())
                 .env("RUSTUP_HOME", &rustup)
                 .env("RUSTUP_TOOLCHAIN", TOOLCHAIN)
-                .env("CARGO_TARGET_DIR", folder.join("target"))
-                // What ships is made small; this is made fast, and with line numbers.
+                .env("CARGO_TARGET_DIR", cache.join("target"))
+                // The release profile is for size; a search needs speed, and line numbers.
                 .env("CARGO_PROFILE_RELEASE_LTO", "off")
                 .env("CARGO_PROFILE_RELEASE_STRIP", "none")
                 .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2")
@@ -50,8 +47,8 @@ pub(crate) fn search(minutes: u64, only: Option<&str>) -> Result<ExitCode, Strin
                 .args(["fuzz", what, "--fuzz-dir", "fuzz", "--features", "libfuzzer", target]);
             command
         };
-        // Building is no searching: it is not counted.
-        let built = step::run(&format!("{target}: building"), &mut cargo_fuzz("build"));
+        // The build takes none of the minutes.
+        let built = step::run(&format!("build the target {target}"), &mut cargo_fuzz("build"));
         if !built.good {
             return Err(format!("{target} cannot be built"));
         }
@@ -63,7 +60,7 @@ pub(crate) fn search(minutes: u64, only: Option<&str>) -> Result<ExitCode, Strin
             .arg(format!("-max_total_time={}", minutes.saturating_mul(60).div_ceil(jobs)))
             .arg(format!("-artifact_prefix={}/", finds.display()))
             .args(["-max_len=65536", "-len_control=200", "-timeout=60", "-rss_limit_mb=2048"])
-            // By itself it goes on after these, and calls it success.
+            // By default it goes on after these, and exits with 0.
             .args(["-ignore_timeouts=0", "-ignore_ooms=0"]);
         let dictionary = root().join("fuzz/dictionaries").join(target);
         if dictionary.is_file() {
@@ -75,7 +72,7 @@ pub(crate) fn search(minutes: u64, only: Option<&str>) -> Result<ExitCode, Strin
         table.push_str(&row(target, processor_minutes() - before, &done.output, done.good));
         if !done.good {
             println!(
-                "   what was found lies in {}: mend it, and put it into fuzz/corpus/{target}",
+                "   the input that was found is in {}: correct the program, and add the input to fuzz/corpus/{target}",
                 finds.display()
             );
         }
@@ -87,10 +84,11 @@ pub(crate) fn search(minutes: u64, only: Option<&str>) -> Result<ExitCode, Strin
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Each is a file in `fuzz_targets`.
+/// The names of the files in `fuzz_targets`.
 fn targets() -> Result<Vec<String>, String> {
-    let folder = root().join("fuzz/fuzz_targets");
-    let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let directory = root().join("fuzz/fuzz_targets");
+    let entries =
+        std::fs::read_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let name = |entry: std::io::Result<std::fs::DirEntry>| {
         Some(entry.ok()?.path().file_stem()?.to_str()?.to_owned())
     };
@@ -99,9 +97,9 @@ fn targets() -> Result<Vec<String>, String> {
     Ok(targets)
 }
 
-/// The home of a rustup with the nightly toolchain in it, so that the user's own is not changed.
+/// The home of a rustup with the nightly toolchain: the user's own rustup stays as it is.
 fn toolchain() -> Result<PathBuf, String> {
-    let home = cache::folder()?.join("rustup");
+    let home = cache::directory()?.join("rustup");
     let there = Command::new("rustc")
         .arg("--version")
         .env("RUSTUP_HOME", &home)
@@ -109,7 +107,7 @@ fn toolchain() -> Result<PathBuf, String> {
         .env("RUSTUP_AUTO_INSTALL", "0")
         .current_dir(Path::new("/"))
         .output()
-        // The rustc of a distribution does not look at any of this.
+        // The rustc of a distribution ignores these variables.
         .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("-nightly"));
     if there {
         return Ok(home);
@@ -123,14 +121,16 @@ fn toolchain() -> Result<PathBuf, String> {
         "minimal",
         "--no-self-update",
     ]);
-    if step::run(&format!("installing Rust {TOOLCHAIN} into the cache"), &mut install).good {
+    if step::run(&format!("install Rust {TOOLCHAIN} into the cache"), &mut install).good {
         Ok(home)
     } else {
-        Err(format!("libFuzzer needs the toolchain {TOOLCHAIN}, which rustup (https://rustup.rs) installs"))
+        Err(format!(
+            "the toolchain {TOOLCHAIN} is missing, which libFuzzer needs: get rustup from https://rustup.rs"
+        ))
     }
 }
 
-/// What all processes that were started from here and have ended used (`cutime` and `cstime` of proc_pid_stat(5), in
+/// The processor time of all child processes that have ended, in minutes (`cutime` and `cstime` of proc_pid_stat(5), which are in
 /// hundredths of a second).
 fn processor_minutes() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -139,7 +139,7 @@ fn processor_minutes() -> f64 {
     ticks / 6_000.0
 }
 
-/// The last of libFuzzer's lines, such as
+/// A row of the table, from the last of libFuzzer's status lines:
 /// `#524288: cov: 812 ft: 2215 corp: 301 exec/s: 5120 oom/timeout/crash: 0/0/0 time: 60s job: 9 dft_time: 0`.
 fn row(target: &str, minutes: f64, output: &str, good: bool) -> String {
     let last = output.lines().rev().find(|line| line.starts_with('#') && line.contains(" cov: "));
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_line_is_what_counts() {
+    fn the_figures_are_those_of_the_last_status_line() {
         let output = "#2: cov: 1 ft: 1 corp: 1 exec/s: 0\n#524288: cov: 812 ft: 2215 corp: 301 exec/s: 5120 oom/timeout/crash: 0/0/0 time: 60s\nINFO: done\n";
         assert_eq!(row("keys", 1.0, output, true), "| keys | 1.0 | 524288 | 812 | 301 | nothing |\n");
         assert_eq!(row("keys", 0.0, "", false), "| keys | 0.0 | ? | ? | ? | something |\n");

@@ -1,5 +1,5 @@
-//! The image, without a daemon: `FROM scratch`, the binary, the public CAs and the licences. Put together by crane
-//! (go-containerregistry) in a registry of its own on loopback; the same input gives the same digest.
+//! The image, without a daemon: the binary, the public CAs and the licences. crane (go-containerregistry) puts it together in a
+//! registry of its own on loopback. The same input gives the same digest.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
@@ -8,30 +8,22 @@ use std::process::{Child, Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dexsidecar_fetch::go::Program;
+use dexsidecar_fetch::counterparts::CRANE;
 use flate2::{Compression, GzBuilder};
 
-use crate::release::{self, Target};
+use crate::release::{self, Error, Target};
 use crate::{licences, root};
-
-const CRANE: Program = Program {
-    name: "crane",
-    module: "xtask/crane",
-    package: "github.com/google/go-containerregistry/cmd/crane",
-    link: "",
-    cgo: false,
-};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Where each thing lies in the image.
+// The paths in the image.
 const BINARY: &str = "bin/dexsidecar";
 const CAS: &str = "etc/ssl/certs/ca-certificates.crt";
 const LICENCES: &str = "usr/share/licenses/dexsidecar";
 
-/// Makes the archive of an OCI layout that holds an index of these machines, and prints its digest and sizes.
-pub(crate) fn archive(targets: &[Target]) -> Result<PathBuf, String> {
-    let work = crate::target_folder().join("image");
+/// Writes the archive of an OCI layout with an index of these platforms. Prints the digest and the sizes.
+pub(crate) fn archive(targets: &[Target]) -> Result<PathBuf, Error> {
+    let work = crate::target_directory().join("image");
     let _ = fs::remove_dir_all(&work);
     let told = |error: io::Error| format!("{}: {error}", work.display());
     let crane = CRANE.built()?;
@@ -55,8 +47,8 @@ pub(crate) fn archive(targets: &[Target]) -> Result<PathBuf, String> {
     Ok(archive)
 }
 
-/// Fills a folder with what is in the image.
-pub(crate) fn fill(rootfs: &Path, target: Target) -> Result<(), String> {
+/// Writes the content of the image into a directory.
+pub(crate) fn fill(rootfs: &Path, target: Target) -> Result<(), Error> {
     let binary = release::build(target)?;
     let put = |name: &str, content: &[u8]| {
         let path = rootfs.join(name);
@@ -71,10 +63,10 @@ pub(crate) fn fill(rootfs: &Path, target: Target) -> Result<(), String> {
         // Copied, so that it stays executable.
         .and_then(|()| fs::create_dir_all(rootfs.join("bin")))
         .and_then(|()| fs::copy(binary, rootfs.join(BINARY)));
-    filled.map(|_| ()).map_err(|error| format!("{}: {error}", rootfs.display()))
+    filled.map(|_| ()).map_err(|error| Error::Failed(format!("{}: {error}", rootfs.display())))
 }
 
-/// What Mozilla trusts, by the crate that Cargo.lock pins.
+/// The CAs that Mozilla trusts, at the version in Cargo.lock.
 fn public_cas() -> String {
     let mut text = String::new();
     for certificate in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
@@ -89,14 +81,14 @@ fn public_cas() -> String {
     text
 }
 
-/// The layer; its size.
+/// Writes the layer. Gives its size in bytes.
 fn pack(rootfs: &Path, layer: &Path) -> io::Result<u64> {
     let compressed = GzBuilder::new().write(File::create(layer)?, Compression::best());
     tar(rootfs, compressed)?.finish()?;
     Ok(fs::metadata(layer)?.len())
 }
 
-/// A folder's content in the order of the names, with neither times nor owners.
+/// Writes the content of a directory in the order of the names, without times and owners.
 fn tar<W: io::Write>(folder: &Path, to: W) -> io::Result<W> {
     let mut builder = tar::Builder::new(to);
     builder.mode(tar::HeaderMode::Deterministic);
@@ -111,7 +103,7 @@ fn tar<W: io::Write>(folder: &Path, to: W) -> io::Result<W> {
     builder.into_inner()
 }
 
-/// Everything below a folder, in the order of the names.
+/// Everything below a directory, in the order of the names.
 fn all(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
@@ -129,7 +121,7 @@ fn size_of(folder: &Path) -> io::Result<u64> {
     all(folder)?.iter().filter(|path| path.is_file()).map(|path| Ok(fs::metadata(path)?.len())).sum()
 }
 
-/// The name under which `ctr`, `docker load` and the like know it, as `docker buildx` writes it.
+/// Adds the name that `ctr` and `docker load` give the image, as `docker buildx` does.
 fn name_it(layout: &Path) -> Result<(), String> {
     let path = layout.join("index.json");
     let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
@@ -164,12 +156,12 @@ impl Registry {
         // "… serving on port 43571"
         let port = lines.find_map(|line| line.split("serving on port ").nth(1).map(str::to_owned));
         registry.address = format!("127.0.0.1:{}", port.ok_or("crane's registry does not start")?.trim());
-        // It goes on talking; nobody listening must not stop it.
+        // It goes on logging, and stops if its pipe is full.
         std::thread::spawn(move || lines.for_each(drop));
         Ok(registry)
     }
 
-    /// One machine's image; gives its name.
+    /// Pushes the image of one platform. Gives its name.
     fn image(&self, target: Target, layer: &Path) -> Result<String, String> {
         let name = format!("{}/dexsidecar:{}", self.address, target.arch());
         let layer = layer.display().to_string();
@@ -188,7 +180,7 @@ impl Registry {
         Ok(name)
     }
 
-    /// All of them under one name, as an OCI layout in a folder; its digest.
+    /// Writes all images under one name as an OCI layout into a directory. Gives the digest.
     fn index(&self, names: &[String], layout: &Path) -> Result<(PathBuf, String), String> {
         let name = format!("{}/dexsidecar:{VERSION}", self.address);
         let mut arguments = vec!["index", "append", "-t", &name];

@@ -1,4 +1,4 @@
-//! The licences of what is linked into the binary: their texts must go with it.
+//! The licences of the crates in the binary: their texts must be shipped with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::cargo;
 
-/// Every crate that is linked for a machine, with its licence, and below each text that they came with.
+/// Every crate in the binary for a platform with its licence, followed by the texts of the licences.
 pub(crate) fn third_party(triple: &str) -> Result<String, String> {
     let linked = linked(triple)?;
     let mut text = String::from(
@@ -25,8 +25,8 @@ pub(crate) fn third_party(triple: &str) -> Result<String, String> {
         }
         text.push_str(&format!("{name}: {}\n", field("license")));
         let manifest = field("manifest_path");
-        let folder = Path::new(&manifest).parent().ok_or("a manifest lies in a folder")?;
-        let found = licence_texts(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let directory = Path::new(&manifest).parent().ok_or("a manifest is in a directory")?;
+        let found = licence_texts(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
         for found in found {
             texts.entry(found).or_default().insert(name.clone());
         }
@@ -38,7 +38,7 @@ pub(crate) fn third_party(triple: &str) -> Result<String, String> {
     Ok(text)
 }
 
-/// Name and version of each.
+/// The names and versions of the crates in the binary.
 fn linked(triple: &str) -> Result<BTreeSet<String>, String> {
     let arguments = [
         "tree",
@@ -65,10 +65,10 @@ fn packages(triple: &str) -> Result<Vec<Value>, String> {
     Ok(metadata["packages"].as_array().cloned().unwrap_or_default())
 }
 
-/// Texts that are the same but for white space are one text.
-fn licence_texts(folder: &Path) -> std::io::Result<Vec<String>> {
+/// The licence files of a crate. White space at the ends of lines is removed, so that equal texts are one.
+fn licence_texts(directory: &Path) -> std::io::Result<Vec<String>> {
     let mut texts = Vec::new();
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().to_uppercase();
         if entry.file_type()?.is_file()

@@ -1,22 +1,45 @@
-//! The binary as it ships: static, musl, linked by the linker that comes with Rust. Only ring's C needs a C compiler.
+//! The binary as it ships: static, with musl, linked by the linker that comes with Rust. Only ring's C needs a C compiler.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use dexsidecar_fetch::debian::Packages;
+use dexsidecar_fetch::counterparts::GCC_AARCH64;
 
-use crate::{cargo, root, step, target_folder};
+use crate::{cargo, root, step, target_directory};
 
-/// A machine to build for.
+/// A platform to build for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Target {
     X86_64,
     Aarch64,
 }
 
-/// What makes the binary small without making it another one: relative relocations packed, equal functions folded, and no
-/// index for unwinding, which a program that aborts on panic never does. See docs/footprint.md for what each saves.
+/// Why there is no binary.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum Error {
+    /// This machine cannot have a C compiler for the target. Nothing is wrong with the sources.
+    NoCrossCompiler(String),
+    /// Anything else: the sources do not compile, the target is not installed.
+    Failed(String),
+}
+
+impl From<String> for Error {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
+impl From<Error> for String {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NoCrossCompiler(why) | Error::Failed(why) => why,
+        }
+    }
+}
+
+/// Makes the binary smaller and changes nothing else: packs relative relocations, folds equal functions, and leaves out the
+/// index for unwinding, which a program that aborts on panic never uses. docs/footprint.md has what each saves.
 const LINK: [&str; 4] = [
     "-Clink-arg=-zpack-relative-relocs",
     "-Clink-arg=--icf=all",
@@ -24,29 +47,11 @@ const LINK: [&str; 4] = [
     "-Clink-arg=--build-id=none",
 ];
 
-/// A gcc for aarch64.
-const CROSS_COMPILER: Packages = Packages {
-    name: "gcc-aarch64",
-    packages: &[
-        "gcc-12-aarch64-linux-gnu",
-        "cpp-12-aarch64-linux-gnu",
-        "binutils-aarch64-linux-gnu",
-        "libgcc-12-dev-arm64-cross",
-        "libc6-dev-arm64-cross",
-        "linux-libc-dev-arm64-cross",
-        "libmpc3",
-        "libmpfr6",
-        "libgmp10",
-        "libisl23",
-    ],
-    backports: false,
-};
-
-/// ring's C is compiled without tables for unwinding too.
+/// ring's C is compiled without tables for unwinding, too.
 const C_FLAGS: &str = "-fno-asynchronous-unwind-tables -fno-unwind-tables";
 
 impl Target {
-    /// Rust's name for it.
+    /// The target triple of Rust.
     pub(crate) const fn triple(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64-unknown-linux-musl",
@@ -54,7 +59,7 @@ impl Target {
         }
     }
 
-    /// OCI's name for it.
+    /// The platform of OCI.
     pub(crate) const fn platform(self) -> &'static str {
         match self {
             Self::X86_64 => "linux/amd64",
@@ -62,7 +67,7 @@ impl Target {
         }
     }
 
-    /// OCI's name for its architecture.
+    /// The architecture of OCI.
     pub(crate) const fn arch(self) -> &'static str {
         match self {
             Self::X86_64 => "amd64",
@@ -70,30 +75,38 @@ impl Target {
         }
     }
 
-    /// A compiler for ring's C, and where its own libraries are if they are not the system's. It is free-standing code:
-    /// any gcc of the architecture does, whatever its libc.
-    fn compiler(self) -> Result<(PathBuf, Option<PathBuf>), String> {
-        if self == Self::X86_64 && cfg!(target_arch = "x86_64")
-            || self == Self::Aarch64 && cfg!(target_arch = "aarch64")
-        {
-            let have = |name: &str| Command::new(name).arg("--version").output().is_ok();
-            return ["gcc", "clang", "cc"]
-                .into_iter()
-                .find(|name| have(name))
-                .map(|name| (name.into(), None))
-                .ok_or_else(|| "a C compiler is needed for ring: install gcc or clang".to_owned());
+    const fn is_native(self) -> bool {
+        match self {
+            Self::X86_64 => cfg!(target_arch = "x86_64"),
+            Self::Aarch64 => cfg!(target_arch = "aarch64"),
+        }
+    }
+
+    /// A compiler for ring's C, and the directory of its own libraries if they are not the system's. The C is free-standing:
+    /// any gcc for the architecture will do, with any libc.
+    fn compiler(self) -> Result<(PathBuf, Option<PathBuf>), Error> {
+        if self.is_native() {
+            return native_compiler().map(|name| (name.into(), None)).map_err(Error::Failed);
         }
         let Self::Aarch64 = self else {
-            return Err("building for x86_64 needs an x86_64 machine".to_owned());
+            return Err(Error::Failed("building for x86_64 needs an x86_64 machine".to_owned()));
         };
-        let folder = CROSS_COMPILER.unpacked()?;
-        Ok((folder.join("usr/bin/aarch64-linux-gnu-gcc-12"), Some(folder)))
+        let directory = GCC_AARCH64.unpacked().map_err(Error::NoCrossCompiler)?;
+        Ok((directory.join("usr/bin/aarch64-linux-gnu-gcc-12"), Some(directory)))
     }
 }
 
-/// Builds it. Gives where it is.
-pub(crate) fn build(target: Target) -> Result<PathBuf, String> {
-    add_target(target)?;
+/// The name of a C compiler for this machine.
+pub(crate) fn native_compiler() -> Result<&'static str, String> {
+    let starts = |name: &&str| Command::new(name).arg("--version").output().is_ok();
+    let compiler = ["gcc", "clang", "cc"].into_iter().find(starts);
+    compiler
+        .ok_or_else(|| "a C compiler is missing, and parts of ring are C: install gcc or clang".to_owned())
+}
+
+/// Builds the binary. Gives its path.
+pub(crate) fn build(target: Target) -> Result<PathBuf, Error> {
+    add_target(target).map_err(Error::Failed)?;
     let (compiler, tools) = target.compiler()?;
     let triple = target.triple();
     let variable = triple.to_uppercase().replace('-', "_");
@@ -113,15 +126,16 @@ pub(crate) fn build(target: Target) -> Result<PathBuf, String> {
             .env("PATH", format!("{}:{path}", tools.join("usr/bin").display()));
     }
     if !step::run(&format!("the static binary: cargo build --release --target {triple}"), &mut command).good {
-        return Err(format!("dexsidecar cannot be built for {triple}"));
+        return Err(Error::Failed(format!("dexsidecar cannot be built for {triple}")));
     }
-    let binary = target_folder().join(triple).join("release/dexsidecar");
-    let size = fs::metadata(&binary).map_err(|error| format!("{}: {error}", binary.display()))?.len();
-    println!("   {triple}: {size} bytes");
+    let binary = target_directory().join(triple).join("release/dexsidecar");
+    let size =
+        fs::metadata(&binary).map_err(|error| Error::Failed(format!("{}: {error}", binary.display())))?;
+    println!("   {triple}: {} bytes", size.len());
     Ok(binary)
 }
 
-/// How to link, and no path of this machine: the same sources give the same binary everywhere.
+/// Options of the linker, and no path of this machine: the same sources give the same binary everywhere.
 fn rust_flags() -> Vec<String> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
@@ -131,25 +145,29 @@ fn rust_flags() -> Vec<String> {
     flags
 }
 
-/// The standard library for the target, of the toolchain that is pinned. rustup adds it for this user only.
-fn add_target(target: Target) -> Result<(), String> {
-    let triple = target.triple();
-    let sysroot = Command::new("rustc")
+/// Whether Rust's standard library for a target is installed, for the toolchain that rust-toolchain.toml names.
+pub(crate) fn has_target(target: Target) -> bool {
+    let libraries = Command::new("rustc")
         .current_dir(root())
-        .args(["--print", "target-libdir", "--target", triple])
+        .args(["--print", "target-libdir", "--target", target.triple()])
         .output();
-    let there = sysroot.is_ok_and(|output| {
-        let folder = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        fs::read_dir(folder).is_ok_and(|entries| entries.count() > 0)
-    });
-    if there {
+    libraries.is_ok_and(|output| {
+        let directory = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        fs::read_dir(directory).is_ok_and(|entries| entries.count() > 0)
+    })
+}
+
+/// Installs Rust's standard library for a target unless it is there, for this user only.
+pub(crate) fn add_target(target: Target) -> Result<(), String> {
+    if has_target(target) {
         return Ok(());
     }
+    let triple = target.triple();
     let mut rustup = Command::new("rustup");
     rustup.current_dir(root()).args(["target", "add", triple]);
     if step::run(&format!("rustup target add {triple}"), &mut rustup).good {
         Ok(())
     } else {
-        Err(format!("Rust's standard library for {triple} is missing: type rustup target add {triple}"))
+        Err(format!("Rust's standard library for {triple} is missing: run rustup target add {triple}"))
     }
 }

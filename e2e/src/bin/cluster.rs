@@ -18,6 +18,7 @@ use dexsidecar_e2e::namespaces::{self, ADDRESS};
 use dexsidecar_e2e::node::{IMAGE, Node};
 use dexsidecar_e2e::pod::{Manifest, Pod, app, sidecar};
 use dexsidecar_e2e::signing_key::claims;
+use dexsidecar_fetch::machine;
 use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
         story(given.iter().any(|argument| argument == "--once-around"));
         return ExitCode::SUCCESS;
     }
-    if let Err(why) = namespaces::look() {
+    if let Err(why) = machine::look_for_node() {
         eprintln!("this demo needs a machine that it can make namespaces on: {why}");
         return ExitCode::FAILURE;
     }

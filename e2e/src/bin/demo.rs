@@ -15,6 +15,8 @@ use dexsidecar_e2e::issuer::Issuer;
 use dexsidecar_e2e::sidecar::{Setup, Sidecar, program};
 use dexsidecar_e2e::signing_key::{claims, now};
 use dexsidecar_e2e::volume::Volume;
+use dexsidecar_fetch::counterparts::DEX;
+use dexsidecar_fetch::go;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Short, so that something is to be seen.
@@ -56,7 +58,8 @@ fn main() -> ExitCode {
 
 /// A real Dex where Go can build it, else the stand-in, plainly said.
 fn issuing(issuer: &Issuer) -> (Issuing, Setup) {
-    match dexsidecar_fetch::go::look() {
+    let buildable = if DEX.is_cached() { Ok(()) } else { DEX.required_go().and_then(go::look) };
+    match buildable {
         Ok(()) => {
             println!(
                 "4. a real Dex, with tokens of {LIFETIME} seconds (built from its Go module the first time)"

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use dexsidecar_core::duration;
 use dexsidecar_e2e::go;
+use dexsidecar_fetch::counterparts::GO_DURATIONS;
 
 #[test]
 fn go_reads_every_duration_alike() {
@@ -90,5 +91,5 @@ fn said_by_go(texts: &[String]) -> Vec<String> {
         });
         format!("\"{quoted}\"")
     };
-    go::said("durations", &texts.iter().map(quoted).collect::<Vec<_>>())
+    go::said(&GO_DURATIONS, &texts.iter().map(quoted).collect::<Vec<_>>())
 }

@@ -4,12 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 
+use dexsidecar_e2e::counterpart;
 use dexsidecar_e2e::process::tied;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, report, shipped};
 use dexsidecar_e2e::volume::Volume;
+use dexsidecar_fetch::counterparts::GO_TLS_SERVER;
 
 /// Go's server, which ends with the value.
 struct Server {
@@ -29,17 +30,8 @@ struct Served {
 
 impl Server {
     fn start() -> Self {
-        dexsidecar_fetch::go::look().expect("Go is there");
         let folder = tempfile::tempdir().unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/go/tls_server.go");
-        let program = folder.path().join("tls_server");
-        let built = Command::new("go")
-            .args(["build", "-o"])
-            .args([&program, &source])
-            .envs([("CGO_ENABLED", "0"), ("GOWORK", "off")])
-            .status()
-            .unwrap();
-        assert!(built.success(), "the server cannot be built");
+        let program = counterpart::program(&GO_TLS_SERVER);
         let mut child =
             tied(&program).arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdin = child.stdin.take().unwrap();

@@ -18,9 +18,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use dexsidecar_e2e::go;
+use dexsidecar_e2e::counterpart;
 use dexsidecar_e2e::names::{CLOSED, Edns, FIRST, Family, Lie, Over, Reply, Rule, SECOND, THIRD};
 use dexsidecar_e2e::sidecar::program;
+use dexsidecar_fetch::counterparts::GO_RESOLVE;
 
 use super::{Dex, Etc, LONG, Test, looked_up, names, tests};
 
@@ -344,8 +345,7 @@ fn judge(may_find_more: bool, go: &Outcome, ours: &Outcome) -> Result<&'static s
 }
 
 fn f124_to_f131_names_resolve_as_in_go() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let go = go::built("resolve", directory.path());
+    let go = counterpart::program(&GO_RESOLVE);
     let dex = Dex::start();
     let cases = CASES[usize::from(std::env::var_os(LONG).is_some())];
     let next = AtomicUsize::new(0);

@@ -24,6 +24,7 @@ use dexsidecar_e2e::endpoint::Endpoint;
 use dexsidecar_e2e::names::NameServer;
 use dexsidecar_e2e::process::tied;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, program, report, shipped};
+use dexsidecar_e2e::trial_time::timed;
 use dexsidecar_e2e::volume::Volume;
 use libtest_mimic::{Arguments, Trial};
 use tempfile::TempDir;
@@ -89,7 +90,7 @@ fn main() -> ExitCode {
     ];
     let trial = |(name, test): Test| {
         Trial::test(name, move || {
-            test();
+            timed(name, test);
             Ok(())
         })
     };

@@ -5,16 +5,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use dexsidecar_e2e::incus::Incus;
+use dexsidecar_e2e::node::Node;
 use dexsidecar_e2e::process::Process;
 use dexsidecar_e2e::{counterpart, namespaces};
+use dexsidecar_fetch::machine;
 use rustix::process::Signal;
 
 use crate::{Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![it_tells_the_story_and_leaves_nothing];
 
-/// The first build of everything takes longer than anything else here.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// A cluster that starts, and the whole story on it.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn demo(arguments: &[&str]) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cluster"));
@@ -61,9 +64,11 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 
 /// One test, since what is left is looked for on the whole machine.
 fn it_tells_the_story_and_leaves_nothing() {
-    if let Err(why) = namespaces::look() {
+    if let Err(why) = machine::look_for_node() {
         return counterpart::skip("it_tells_the_story_and_leaves_nothing", &why);
     }
+    // Whatever is built or fetched takes none of the patience.
+    Incus::prepare().and_then(|()| Node::prepare()).unwrap_or_else(|why| panic!("{why}"));
     let before = seen_by_the_machine();
 
     let mut whole = demo(&["--once-around"]);

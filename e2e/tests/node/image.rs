@@ -11,7 +11,8 @@ use dexsidecar_e2e::endpoint::Endpoint;
 use dexsidecar_e2e::image::Image;
 use dexsidecar_e2e::sidecar::Setup;
 use dexsidecar_e2e::volume::Volume;
-use dexsidecar_fetch::debian::Packages;
+use dexsidecar_fetch::NO_CROSS_COMPILER;
+use dexsidecar_fetch::counterparts::QEMU;
 use serde_json::{Value, json};
 
 use crate::{Test, tests};
@@ -20,10 +21,6 @@ pub(crate) const TESTS: &[Test] = tests![
     what_is_in_it_and_that_it_is_the_same_from_other_sources_of_the_same_content,
     the_arm64_binary_does_an_exchange
 ];
-
-/// Runs programs of other machines.
-const EMULATOR: Packages =
-    Packages { name: "qemu-user-static", packages: &["qemu-user-static"], backports: false };
 
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e is in the workspace's folder")
@@ -75,18 +72,18 @@ fn what_is_in_it_and_that_it_is_the_same_from_other_sources_of_the_same_content(
 
 fn the_arm64_binary_does_an_exchange() {
     const NAME: &str = "the_arm64_binary_does_an_exchange";
-    let emulator = match EMULATOR.unpacked() {
+    let emulator = match QEMU.unpacked() {
         Ok(root) => root.join("usr/bin/qemu-aarch64-static"),
         Err(why) => return counterpart::skip(NAME, &why),
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut rootfs = Command::new(cargo);
-    rootfs.current_dir(workspace()).args(["xtask", "rootfs", "--aarch64"]).arg(folder.path());
-    let output = rootfs.output().expect("cargo runs");
-    if !output.status.success() {
-        return counterpart::skip(NAME, &String::from_utf8_lossy(&output.stderr));
+    let rootfs = counterpart::cargo().args(["xtask", "rootfs", "--aarch64"]).arg(folder.path()).output();
+    let rootfs = rootfs.expect("cargo runs");
+    let error = String::from_utf8_lossy(&rootfs.stderr);
+    if rootfs.status.code() == Some(NO_CROSS_COMPILER.into()) {
+        return counterpart::skip(NAME, &error);
     }
+    assert!(rootfs.status.success(), "{}{error}", String::from_utf8_lossy(&rootfs.stdout));
     let binary = folder.path().join("bin/dexsidecar");
     assert_eq!(fs::metadata(&binary).expect("the binary").permissions().mode() & 0o777, 0o755);
 

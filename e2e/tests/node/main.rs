@@ -23,6 +23,8 @@ use dexsidecar_e2e::dex::{Dex, Setup};
 use dexsidecar_e2e::incus::Incus;
 use dexsidecar_e2e::namespaces::{self, ADDRESS};
 use dexsidecar_e2e::node::{IMAGE, Node};
+use dexsidecar_e2e::trial_time::timed;
+use dexsidecar_fetch::machine;
 use libtest_mimic::{Arguments, Trial};
 
 /// The stories that wait for the kubelet for minutes are played when this is set.
@@ -62,7 +64,7 @@ fn main() -> ExitCode {
         return run(&arguments, 4, on_the_node(false));
     }
     if arguments.list {
-        let missing = namespaces::look().is_err();
+        let missing = machine::look_for_node().is_err();
         return run(&arguments, 1, outside().into_iter().chain(on_the_node(missing)).collect());
     }
     let selected = |trials: &[Trial]| trials.iter().any(|trial| is_selected(&arguments, trial.name()));
@@ -80,7 +82,7 @@ fn main() -> ExitCode {
                 namespaces::run_inside(&given, &[(IMAGE, &image)]) == ExitCode::SUCCESS
             }
             Err(why) => {
-                let _ = writeln!(std::io::stderr(), "no node on this machine: {why}");
+                let _ = writeln!(std::io::stderr(), "note: there is no node on this machine: {why}");
                 run(&arguments, 1, on_the_node(true)) == ExitCode::SUCCESS
             }
         };
@@ -103,7 +105,7 @@ fn is_selected(arguments: &Arguments, name: &str) -> bool {
 fn outside() -> Vec<Trial> {
     let trial = |(name, test): Test| {
         Trial::test(name, move || {
-            test();
+            timed(name, test);
             Ok(())
         })
     };
@@ -124,7 +126,7 @@ fn on_the_node(missing: bool) -> Vec<Trial> {
     ];
     let trial = |(name, story, takes_long): Story| {
         let trial = Trial::test(name, move || {
-            story(node());
+            timed(name, || story(node()));
             Ok(())
         });
         trial.with_ignored_flag(missing || takes_long && !long)
@@ -134,7 +136,7 @@ fn on_the_node(missing: bool) -> Vec<Trial> {
 
 /// Everything that needs the network or cargo, before there is neither. Gives the sidecar's image.
 fn prepare() -> Result<PathBuf, String> {
-    namespaces::look()?;
+    machine::look_for_node()?;
     Incus::prepare()?;
     Node::prepare()
 }

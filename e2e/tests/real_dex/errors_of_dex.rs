@@ -7,7 +7,7 @@ use dexsidecar_e2e::dex_answers::{REFUSALS, Refusal};
 use dexsidecar_e2e::issuer::{Flaw, Issuer};
 use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::volume::Volume;
-use dexsidecar_fetch::debian::Packages;
+use dexsidecar_fetch::counterparts::FAKETIME;
 use serde_json::Value;
 
 /// A sidecar that provokes a row, and the volume it reads.
@@ -240,7 +240,6 @@ fn certificates_are_judged_as_go_and_curl_judge_them() {
 /// A node that boots in 1970: every certificate is of the future, and the hint says where to look.
 #[test]
 fn f016_a_wrong_clock_of_this_node_is_suspected() {
-    const FAKETIME: Packages = Packages { name: "faketime", packages: &["libfaketime"], backports: false };
     let issuer = Issuer::start();
     let authority = Authority::new();
     let dex = Dex::start(&issuer, &DexSetup { certificate: Some(authority.dated()), ..DexSetup::default() });

@@ -21,7 +21,7 @@ use dexsidecar_e2e::process::tied;
 use dexsidecar_e2e::sidecar::{Setup, assert_no_secret, failed_step, program, report};
 use dexsidecar_e2e::volume::Volume;
 use dexsidecar_e2e::wire::{Heard, Line, Wire, answer};
-use dexsidecar_fetch::debian::Packages;
+use dexsidecar_fetch::counterparts::PROXIES;
 use tempfile::TempDir;
 
 /// What a proxy heard, one each connection.
@@ -98,10 +98,6 @@ fn f018_a_proxy_that_refuses_is_told_and_hears_nothing_of_the_exchange() {
     assert!(heads.starts_with("CONNECT dex.beyond.test:443 "), "{heads}");
     assert_no_secret(&heads);
 }
-
-/// Programs that people run as proxies, from Debian.
-const PROXIES: Packages =
-    Packages { name: "proxies", packages: &["tinyproxy-bin", "microsocks"], backports: false };
 
 /// A real proxy on this machine, in a mount namespace in which `dex.inside.test` is this machine; and a way to start
 /// something else there.

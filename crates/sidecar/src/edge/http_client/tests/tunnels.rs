@@ -216,10 +216,7 @@ async fn f018_an_unreachable_proxy_is_a_proxy_failure() {
     let client = client_via(&format!("http://me:{PASSWORD}@{nowhere}"), &Ca::new("ca").pem());
     let failure = client.post_failure("https://dex.example/token").await;
     assert_eq!(failure.code, Code::ProxyFailed);
-    assert_eq!(
-        failure.detail,
-        format!("http://{nowhere} (HTTPS_PROXY): connection refused: {nowhere}")
-    );
+    assert_eq!(failure.detail, format!("http://{nowhere} (HTTPS_PROXY): connection refused: {nowhere}"));
     assert!(!format!("{client:?}", client = client.endpoint).contains("canary"));
 }
 

@@ -1,0 +1,241 @@
+//! The table of everything that is built or fetched besides this workspace, and what uses it.
+//!
+//! `cargo xtask prefetch` gets all of it before the tests start; the tests name the constants. The table is complete: only this
+//! crate can make a [`Program`] or [`Packages`], and each constant is a row.
+
+use crate::Progress;
+use crate::debian::Packages;
+use crate::go::Program;
+
+/// What a counterpart is used for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Use {
+    /// The tests against fakes.
+    Fakes,
+    /// The tests of name resolution.
+    Names,
+    /// The tests against a real Dex.
+    RealDex,
+    /// The demo.
+    Demo,
+    /// The tests of what users copy from the pages.
+    Docs,
+    /// The tests and the demo on a real node, which need root.
+    Node,
+    /// The image.
+    Image,
+    /// The binary for aarch64. Where it cannot be had, the tests of that binary are skipped.
+    Aarch64,
+}
+
+/// Where a counterpart comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Source {
+    /// It is built from a Go module.
+    Go(Program),
+    /// It is unpacked from packages of Debian.
+    Debian(Packages),
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Counterpart {
+    /// Where it comes from.
+    pub source: Source,
+    /// What it is used for.
+    pub uses: &'static [Use],
+    /// Whether only the long form of the tests uses it.
+    pub long: bool,
+}
+
+impl Counterpart {
+    /// What it is, for a person.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match &self.source {
+            Source::Go(program) => program.label(),
+            Source::Debian(packages) => packages.label(),
+        }
+    }
+
+    /// Whether it is in the cache.
+    #[must_use]
+    pub fn is_cached(&self) -> bool {
+        match &self.source {
+            Source::Go(program) => program.is_cached(),
+            Source::Debian(packages) => packages.is_cached(),
+        }
+    }
+
+    /// Builds or fetches it unless it is in the cache.
+    ///
+    /// # Errors
+    /// What is missing, or why the build failed.
+    pub fn get(&self, progress: Progress<'_>) -> Result<(), String> {
+        match &self.source {
+            Source::Go(program) => program.built_with(progress).map(drop),
+            Source::Debian(packages) => packages.unpacked_with(progress).map(drop),
+        }
+    }
+}
+
+/// Makes a constant and a row of the table from each line.
+macro_rules! counterparts {
+    ($($(#[$doc:meta])* $name:ident: $kind:ident, for [$($use:ident),+] $(in the $long:ident form)?, $value:expr;)*) => {
+        $($(#[$doc])* pub const $name: $kind = $value;)*
+
+        /// Every counterpart, in the order in which they are fetched.
+        pub const ALL: &[Counterpart] = &[$(Counterpart {
+            source: source!($kind, $name),
+            uses: &[$(Use::$use),+],
+            long: false $(|| is_long!($long))?,
+        }),*];
+    };
+}
+
+macro_rules! source {
+    (Program, $name:ident) => {
+        Source::Go($name)
+    };
+    (Packages, $name:ident) => {
+        Source::Debian($name)
+    };
+}
+
+macro_rules! is_long {
+    (long) => {
+        true
+    };
+}
+
+const fn go(label: &'static str, name: &'static str, module: &'static str, package: &'static str) -> Program {
+    Program { label, name, module, package, link: "", cgo: false }
+}
+
+const fn kubernetes(label: &'static str, name: &'static str, package: &'static str) -> Program {
+    Program { link: KUBERNETES_VERSION, ..go(label, name, "e2e/kubernetes", package) }
+}
+
+/// A program of a single file, which asks Go's standard library.
+const fn fixture(label: &'static str, name: &'static str, file: &'static str) -> Program {
+    go(label, name, "e2e/fixtures/go", file)
+}
+
+const fn debian(label: &'static str, name: &'static str, packages: &'static [&'static str]) -> Packages {
+    Packages { label, name, packages, backports: false }
+}
+
+const DEX_PACKAGE: &str = "github.com/dexidp/dex/cmd/dex";
+
+/// The version that Kubernetes reports. `kubectl version` fails without one.
+const KUBERNETES_VERSION: &str = "-X k8s.io/component-base/version.gitVersion=v1.36.3 \
+    -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36";
+
+counterparts! {
+    /// System calls are traced and made to fail with it.
+    STRACE: Packages, for [Fakes], debian("strace", "strace", &["strace", "libunwind8"]);
+
+    /// Sets the clock of a program.
+    FAKETIME: Packages, for [RealDex], debian("faketime", "faketime", &["libfaketime"]);
+
+    /// An HTTP proxy and a SOCKS proxy.
+    PROXIES: Packages, for [RealDex],
+        debian("tinyproxy, microsocks", "proxies", &["tinyproxy-bin", "microsocks"]);
+
+    /// containerd, and what it needs to run pods.
+    CONTAINERD: Packages, for [Node], debian(
+        "containerd, runc, CNI plugins",
+        "containerd",
+        &["containerd", "runc", "containernetworking-plugins", "libseccomp2"],
+    );
+
+    /// A shell and curl with every library that it is linked with, in Debian 12: the app in the pods.
+    APP: Packages, for [Node], debian("an app: busybox, curl", "app-12", &["busybox-static", "curl", "libbrotli1", "libc6", "libcom-err2", "libcurl4", "libffi8", "libgmp10", "libgnutls30", "libgssapi-krb5-2", "libhogweed6", "libidn2-0", "libk5crypto3", "libkeyutils1", "libkrb5-3", "libkrb5support0", "libldap-2.5-0", "libnettle8", "libnghttp2-14", "libp11-kit0", "libpsl5", "librtmp1", "libsasl2-2", "libssh2-1", "libssl3", "libtasn1-6", "libunistring2", "libzstd1", "zlib1g"]);
+
+    /// Incus.
+    INCUS: Packages, for [Node], Packages {
+        backports: true,
+        ..debian("Incus 6", "incus-6", &["incus-base", "incus-client", "libcowsql0", "libraft0", "liblxc1", "attr", "rsync", "squashfs-tools", "libpopt0", "liblzo2-2"])
+    };
+
+    /// Runs programs of aarch64.
+    QEMU: Packages, for [Aarch64], debian("qemu for aarch64", "qemu-user-static", &["qemu-user-static"]);
+
+    /// A C compiler for aarch64: parts of ring are C.
+    GCC_AARCH64: Packages, for [Aarch64], debian("gcc for aarch64", "gcc-aarch64", &["gcc-12-aarch64-linux-gnu", "cpp-12-aarch64-linux-gnu", "binutils-aarch64-linux-gnu", "libgcc-12-dev-arm64-cross", "libc6-dev-arm64-cross", "linux-libc-dev-arm64-cross", "libmpc3", "libmpfr6", "libgmp10", "libisl23"]);
+
+    /// Splits a `Basic` authorization as Dex does.
+    GO_BASIC: Program, for [Fakes], fixture("Go's net/http", "go-basic", "basic.go");
+
+    /// Reads durations.
+    GO_DURATIONS: Program, for [Fakes], fixture("Go's time.ParseDuration", "go-durations", "durations.go");
+
+    /// Serves certificates of many kinds.
+    GO_TLS_SERVER: Program, for [Fakes], fixture("Go's crypto/tls", "go-tls-server", "tls_server.go");
+
+    /// Resolves names.
+    GO_RESOLVE: Program, for [Names], fixture("Go's resolver", "go-resolve", "resolve.go");
+
+    /// Puts the image together.
+    CRANE: Program, for [Node, Image],
+        go("crane", "crane", "xtask/crane", "github.com/google/go-containerregistry/cmd/crane");
+
+    /// The Dex of all tests that name no other version.
+    DEX: Program, for [RealDex, Demo, Docs, Node], go("Dex 2.45.1", "dex", "e2e/dex", DEX_PACKAGE);
+
+    /// etcd, for the API server.
+    ETCD: Program, for [RealDex, Docs, Node], go("etcd", "etcd", "e2e/etcd", "go.etcd.io/etcd/server/v3");
+
+    /// kubectl.
+    KUBECTL: Program, for [RealDex, Docs, Node],
+        kubernetes("kubectl 1.36", "kubectl", "k8s.io/kubernetes/cmd/kubectl");
+
+    /// The API server.
+    API_SERVER: Program, for [RealDex, Docs, Node],
+        kubernetes("kube-apiserver 1.36", "kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver");
+
+    /// The kubelet.
+    KUBELET: Program, for [Node], kubernetes("kubelet 1.36", "kubelet", "k8s.io/kubernetes/cmd/kubelet");
+
+    /// The controllers.
+    CONTROLLER_MANAGER: Program, for [Node], kubernetes(
+        "kube-controller-manager 1.36",
+        "kube-controller-manager",
+        "k8s.io/kubernetes/cmd/kube-controller-manager",
+    );
+
+    /// The scheduler.
+    SCHEDULER: Program, for [Node],
+        kubernetes("kube-scheduler 1.36", "kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler");
+
+    /// CoreDNS.
+    COREDNS: Program, for [Names] in the long form, go("CoreDNS", "coredns", "e2e/coredns", "github.com/coredns/coredns");
+
+    /// The first Dex with token exchange. Up to 2.41 the SQLite storage is C (storage/sql/sqlite.go).
+    DEX_2_38: Program, for [RealDex] in the long form,
+        Program { cgo: true, ..go("Dex 2.38.0", "dex-2.38", "e2e/dex-2.38", DEX_PACKAGE) };
+
+    /// The last Dex without `issuerAlias` that is tested.
+    DEX_2_41: Program, for [RealDex] in the long form,
+        Program { cgo: true, ..go("Dex 2.41.1", "dex-2.41", "e2e/dex-2.41", DEX_PACKAGE) };
+
+    /// The Dex before failed connectors were tolerated.
+    DEX_2_44: Program, for [RealDex] in the long form, go("Dex 2.44.0", "dex-2.44", "e2e/dex-2.44", DEX_PACKAGE);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn labels_and_names_in_the_cache_are_unique() {
+        let name = |counterpart: &Counterpart| match counterpart.source {
+            Source::Go(program) => program.name,
+            Source::Debian(packages) => packages.name,
+        };
+        assert_eq!(ALL.iter().map(Counterpart::label).collect::<BTreeSet<_>>().len(), ALL.len());
+        assert_eq!(ALL.iter().map(name).collect::<BTreeSet<_>>().len(), ALL.len());
+    }
+}

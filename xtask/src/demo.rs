@@ -1,0 +1,51 @@
+//! The demos, and the measurements of the shipped binary: programs of `e2e`.
+
+use std::process::{Command, ExitCode};
+
+use crate::prefetch::{self, Wanted};
+use crate::release::{self, Error, Target};
+use crate::{cargo, step};
+
+/// Shows a token that is kept fresh by a real Dex, or a pod on a real node.
+pub(crate) fn run(kubernetes: bool, once_around: bool) -> Result<ExitCode, Error> {
+    match prefetch::run(Wanted::for_demo(kubernetes)) {
+        Ok(notes) => notes.iter().for_each(|note| println!("note: {note}")),
+        Err(why) if kubernetes => return Err(Error::Failed(why)),
+        // The demo shows a fake Dex then, and says so.
+        Err(why) => println!("note: {why}"),
+    }
+    let mut command = program(if kubernetes { "cluster" } else { "demo" }, false);
+    if once_around {
+        command.arg("--once-around");
+    }
+    if !kubernetes {
+        match release::build(Target::X86_64) {
+            Ok(binary) => {
+                command.env("SIDECAR_BIN", binary);
+            }
+            Err(error) => {
+                println!(
+                    "note: the demo runs a debug build, larger than what ships: {}",
+                    String::from(error)
+                );
+            }
+        }
+    }
+    Ok(step::plain(&mut command)?)
+}
+
+/// Runs a program of `e2e` that measures the binary as it ships.
+pub(crate) fn measured(name: &str, arguments: &[String]) -> Result<ExitCode, Error> {
+    let binary = release::build(Target::X86_64)?;
+    Ok(step::plain(program(name, true).args(arguments).env("SIDECAR_BIN", binary))?)
+}
+
+fn program(name: &str, optimized: bool) -> Command {
+    let mut command = cargo();
+    command.args(["run", "--quiet"]);
+    if optimized {
+        command.arg("--release");
+    }
+    command.args(["--package", "dexsidecar-e2e", "--bin", name, "--"]);
+    command
+}

@@ -1,0 +1,159 @@
+//! `cargo xtask prefetch`: everything that tests need besides this workspace is fetched or built, so that no test's time limit
+//! includes it. What the machine lacks is reported before anything long starts.
+
+mod missing;
+
+use std::time::Duration;
+
+use dexsidecar_fetch::counterparts::{ALL, Counterpart, Source, Use};
+use dexsidecar_fetch::{cache, machine};
+
+use crate::deny;
+use crate::progress::{Progress, seconds};
+use crate::release::{self, Target};
+use crate::suite::Suite;
+
+/// What is to be there.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    uses: Vec<Use>,
+    long: bool,
+    /// cargo-deny.
+    lints: bool,
+    /// The targets that the binary is built for as it ships.
+    targets: Vec<Target>,
+}
+
+impl Wanted {
+    /// For one suite.
+    pub(crate) fn for_suite(suite: Suite, long: bool) -> Self {
+        let mut wanted = Self { uses: suite.uses().to_vec(), long, ..Self::default() };
+        if suite.runs_the_shipped_binary() {
+            wanted.targets.push(Target::X86_64);
+        }
+        if wanted.uses.contains(&Use::Aarch64) {
+            wanted.targets.push(Target::Aarch64);
+        }
+        wanted
+    }
+
+    /// For everything that `cargo xtask test` does.
+    pub(crate) fn for_all(long: bool) -> Self {
+        let uses = vec![Use::Fakes, Use::Names, Use::RealDex, Use::Docs, Use::Node, Use::Image, Use::Aarch64];
+        Self { uses, long, lints: true, targets: vec![Target::X86_64, Target::Aarch64] }
+    }
+
+    /// For a demo.
+    pub(crate) fn for_demo(kubernetes: bool) -> Self {
+        let uses = if kubernetes { vec![Use::Node, Use::Image] } else { vec![Use::Demo] };
+        Self { uses, targets: vec![Target::X86_64], ..Self::default() }
+    }
+
+    fn counterparts(&self) -> impl Iterator<Item = &'static Counterpart> {
+        let used = |counterpart: &&Counterpart| counterpart.uses.iter().any(|one| self.uses.contains(one));
+        ALL.iter().filter(used).filter(|counterpart| self.long || !counterpart.long)
+    }
+}
+
+/// Fetches and builds everything that is wanted. Gives what cannot be had, and what is skipped without it.
+///
+/// # Errors
+/// If something is missing without which tests fail. It was printed, one line each.
+pub(crate) fn run(mut wanted: Wanted) -> Result<Vec<String>, String> {
+    println!("-- prefetch: what tests need besides this workspace, into {}", cache::directory()?.display());
+    let mut notes = Vec::new();
+    if wanted.uses.contains(&Use::Node)
+        && let Err(why) = machine::look_for_node()
+    {
+        wanted.uses.retain(|one| *one != Use::Node);
+        notes.push(format!("the tests on a node are skipped: {why}"));
+    }
+    let progress = Progress::start("looking for what is missing");
+    let missing = missing::look(&wanted);
+    progress.end();
+    if !missing.is_empty() {
+        missing.iter().for_each(|line| println!("   MISSING  {line}"));
+        return Err(format!("{} missing, see above; nothing was started", things(missing.len())));
+    }
+    line("crates of Cargo.lock", "downloaded");
+    for target in &wanted.targets {
+        release::add_target(*target)?;
+        line(&format!("Rust's standard library for {}", target.triple()), "installed");
+    }
+    if wanted.lints {
+        deny::install()?;
+        line("cargo-deny", "installed");
+    }
+    for counterpart in wanted.counterparts() {
+        if counterpart.is_cached() {
+            line(counterpart.label(), "cached");
+            continue;
+        }
+        let progress = Progress::start(counterpart.label());
+        let mut count = 0_usize;
+        let got = counterpart.get(&mut |news| {
+            count += 1;
+            progress.news(&format!("{count}: {news}"));
+        });
+        let time = progress.end();
+        match got {
+            Ok(()) => line(counterpart.label(), &done(counterpart, time)),
+            Err(why) if is_optional(counterpart) => {
+                line(counterpart.label(), "not available");
+                notes.push(format!("{}: {why}", counterpart.label()));
+            }
+            Err(why) => {
+                line(counterpart.label(), &format!("FAILED after {}", seconds(time)));
+                return Err(why);
+            }
+        }
+    }
+    Ok(notes)
+}
+
+/// Whether the tests that use it are skipped where it cannot be had: Debian's packages for the node, the cross compiler.
+fn is_optional(counterpart: &Counterpart) -> bool {
+    let optional = |one: &Use| matches!(one, Use::Node | Use::Aarch64);
+    matches!(counterpart.source, Source::Debian(_)) && counterpart.uses.iter().all(optional)
+}
+
+fn done(counterpart: &Counterpart, time: Duration) -> String {
+    let verb = match counterpart.source {
+        Source::Go(_) => "built",
+        Source::Debian(_) => "fetched",
+    };
+    format!("{verb} in {}", seconds(time))
+}
+
+fn line(label: &str, state: &str) {
+    println!("   {label:<58}  {state}");
+}
+
+fn things(count: usize) -> String {
+    if count == 1 { "one thing is".to_owned() } else { format!("{count} things are") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(wanted: &Wanted) -> Vec<&'static str> {
+        wanted.counterparts().map(Counterpart::label).collect()
+    }
+
+    #[test]
+    fn each_suite_fetches_only_what_it_uses() {
+        assert_eq!(labels(&Wanted::for_suite(Suite::Unit, true)), [""; 0]);
+        assert_eq!(labels(&Wanted::for_suite(Suite::Names, false)), ["Go's resolver"]);
+        assert_eq!(labels(&Wanted::for_demo(false)), ["Dex 2.45.1"]);
+        assert!(labels(&Wanted::for_suite(Suite::Node, false)).contains(&"Incus 6"));
+    }
+
+    #[test]
+    fn the_long_form_fetches_the_older_versions_and_coredns() {
+        let (short, long) = (labels(&Wanted::for_all(false)), labels(&Wanted::for_all(true)));
+        assert_eq!(long.len(), ALL.len());
+        let only_long: Vec<_> = long.into_iter().filter(|label| !short.contains(label)).collect();
+        assert_eq!(only_long, ["CoreDNS", "Dex 2.38.0", "Dex 2.41.1", "Dex 2.44.0"]);
+    }
+}

@@ -1,0 +1,273 @@
+//! Test binaries, run one after the other: what they report becomes counts and times.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Sender};
+
+use super::build::Binary;
+use super::events::{self, Event};
+use super::report::{self, Report};
+use crate::progress::Progress;
+use crate::suite::Suite;
+use crate::{cargo, root};
+
+/// What is run of a suite, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options<'a> {
+    /// Only tests whose names contain this.
+    pub(super) filter: Option<&'a str>,
+    /// The long form.
+    pub(super) long: bool,
+}
+
+/// Set for tests in their long form.
+const LONG: [(&str, &str); 2] = [("DEXSIDECAR_E2E_LONG", "1"), ("PROPTEST_CASES", "100000")];
+
+/// Runs the binaries of a suite and, for the unit tests, the documentation tests of the packages.
+pub(super) fn suite(suite: Suite, binaries: &[Binary], options: &Options<'_>, report: &mut Report) {
+    let name = suite.name();
+    println!("-- {name}");
+    let mut result = report::Suite { name: name.clone(), ..report::Suite::default() };
+    let progress = Progress::start(&name);
+    let mine: Vec<&Binary> = binaries.iter().filter(|binary| binary.suite() == suite).collect();
+    for binary in &mine {
+        run(&mut command(suite, binary, options), &binary.target, &mut result, &progress);
+    }
+    if suite == Suite::Unit {
+        documentation(&mine, options, &mut result, &progress);
+    }
+    result.time = progress.end();
+    result.ignored.iter().for_each(|(why, count)| println!("   ignored: {count} tests: {why}"));
+    println!("   {}", result.line());
+    report.add(result);
+}
+
+fn command(suite: Suite, binary: &Binary, options: &Options<'_>) -> Command {
+    let mut command = Command::new(&binary.executable);
+    command
+        .current_dir(&binary.directory)
+        .arg("--format=json")
+        .args(options.filter)
+        // As cargo sets them.
+        .env("CARGO", cargo().get_program())
+        .env("CARGO_MANIFEST_DIR", &binary.directory)
+        // Else insta runs cargo to find it.
+        .env("INSTA_WORKSPACE_ROOT", root())
+        .env("DEXSIDECAR_E2E_TIMES", "1");
+    if suite.is_libtest() {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        // The format and the times are libtest's unstable options. The tests remove the variable for every cargo that they run.
+        command
+            .env("RUSTC_BOOTSTRAP", "1")
+            .args(["-Zunstable-options", "--report-time"])
+            .arg(format!("--test-threads={}", cores * suite.threads_per_core()));
+        if options.long {
+            command.arg("--include-ignored");
+        }
+    }
+    if options.long {
+        command.envs(LONG);
+    }
+    command
+}
+
+/// Where a line came from.
+enum Line {
+    Output(String),
+    Error(String),
+}
+
+/// Runs one binary to its end. A failure is printed at once.
+fn run(command: &mut Command, target: &str, result: &mut report::Suite, progress: &Progress) {
+    let before = result.failed.len();
+    let mut state =
+        State { target, result, progress, ended: 0, started: 0, passed_by_skipping: 0, error: String::new() };
+    let good = match lines(command, |line| state.read(line)) {
+        Ok(good) => good,
+        Err(error) => {
+            state.error = error.to_string();
+            false
+        }
+    };
+    // It was killed, or exited before its tests had ended.
+    if state.ended < state.started || !good && state.result.failed.len() == before {
+        state.fail("the test binary itself", "");
+    }
+    state.result.passed = state.result.passed.saturating_sub(state.passed_by_skipping);
+    let (failed, error) = (state.result.failed.len() > before, state.error);
+    if failed && !error.trim().is_empty() {
+        progress.print(&format!("   standard error of {target}:\n{error}"));
+    }
+}
+
+/// Passes on each line as it is printed. Gives whether the command succeeded.
+fn lines(command: &mut Command, mut each: impl FnMut(Line)) -> std::io::Result<bool> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (sender, received) = mpsc::channel();
+    let read = [
+        child.stdout.take().map(|stream| read(stream, Line::Output, sender.clone())),
+        child.stderr.take().map(|stream| read(stream, Line::Error, sender)),
+    ];
+    received.into_iter().for_each(&mut each);
+    for thread in read.into_iter().flatten() {
+        let _ = thread.join();
+    }
+    Ok(child.wait()?.success())
+}
+
+fn read(
+    stream: impl Read + Send + 'static,
+    wrap: fn(String) -> Line,
+    sender: Sender<Line>,
+) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+            let _ = sender.send(wrap(String::from_utf8_lossy(&line).into_owned()));
+        }
+    })
+}
+
+/// A binary that runs.
+struct State<'a> {
+    target: &'a str,
+    result: &'a mut report::Suite,
+    progress: &'a Progress,
+    /// A binary may report more than one set of tests: those of `node` run outside of the node, and on it.
+    started: usize,
+    ended: usize,
+    /// How many tests passed that had nothing to test.
+    passed_by_skipping: usize,
+    /// Standard error, for the case of a failure.
+    error: String,
+}
+
+impl State<'_> {
+    fn read(&mut self, line: Line) {
+        match line {
+            Line::Output(line) => events::of_output(&line).into_iter().for_each(|event| self.apply(event)),
+            Line::Error(line) => self.apply(events::of_error(&line)),
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::Started(_) => self.started += 1,
+            Event::Ended => self.ended += 1,
+            Event::Passed(name) => {
+                self.result.passed += 1;
+                self.progress.news(&format!("{} passed, the last is {name}", self.result.passed));
+            }
+            Event::Failed(name, output) => self.fail(&name, &output),
+            Event::Ignored(why) => {
+                self.result.skipped += 1;
+                if !why.is_empty() {
+                    *self.result.ignored.entry(why).or_default() += 1;
+                }
+            }
+            Event::Skipped(why) => {
+                // The harness reports it as passed, before this line or after it.
+                self.result.skipped += 1;
+                self.passed_by_skipping += 1;
+                self.progress.print(&format!("   skipped: {why}"));
+            }
+            Event::Time(name, time) => self.result.times.push((name, time)),
+            Event::Note(note) => self.progress.print(&format!("   note: {note}")),
+            Event::Text(text) => {
+                self.error.push_str(&text);
+                self.error.push('\n');
+            }
+        }
+    }
+
+    fn fail(&mut self, name: &str, output: &str) {
+        let name = if self.target == self.result.name {
+            name.to_owned()
+        } else {
+            format!("{}: {name}", self.target)
+        };
+        self.progress.print(&format!("   FAILED {name}\n{output}"));
+        self.result.failed.push(name);
+    }
+}
+
+/// The documentation tests of the libraries: rustdoc builds and runs them.
+fn documentation(
+    binaries: &[&Binary],
+    options: &Options<'_>,
+    result: &mut report::Suite,
+    progress: &Progress,
+) {
+    let packages: BTreeSet<&str> = binaries
+        .iter()
+        .filter(|binary| binary.directory.join("src/lib.rs").exists())
+        .map(|binary| binary.package.as_str())
+        .collect();
+    let mut command = cargo();
+    command.args(["test", "--doc", "--locked", "--no-fail-fast"]);
+    command.args(packages.iter().flat_map(|package| ["--package", package]));
+    command.arg("--").args(options.filter);
+    let (mut output, mut failed) = (String::new(), 0);
+    let done = lines(&mut command, |line| {
+        let (Line::Output(line) | Line::Error(line)) = line;
+        progress.news(line.trim());
+        let counts = counts(&line);
+        result.passed += counts[0];
+        failed += counts[1];
+        result.skipped += counts[2];
+        output.push_str(&line);
+        output.push('\n');
+    });
+    if !done.unwrap_or(false) {
+        progress.print(&output);
+        result.failed.extend((0..failed.max(1)).map(|_| "a documentation test".to_owned()));
+    }
+}
+
+/// Reads `test result: ok. 7 passed; 0 failed; 1 ignored; …`: passed, failed, ignored.
+fn counts(line: &str) -> [usize; 3] {
+    let Some((_, numbers)) = line.split_once("test result: ") else { return [0; 3] };
+    let part = |name: &str| {
+        let part = numbers.split([';', '.']).find_map(|part| part.trim().strip_suffix(name));
+        part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+    };
+    ["passed", "failed", "ignored"].map(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result_of(script: &str) -> report::Suite {
+        let mut result = report::Suite { name: "fakes".to_owned(), ..report::Suite::default() };
+        let progress = Progress::start("fakes");
+        run(Command::new("sh").args(["-c", script]), "fakes", &mut result, &progress);
+        result
+    }
+
+    const STARTED: &str = r#"echo '{"type":"suite","event":"started","test_count":2}'"#;
+    const PASSED: &str = r#"echo '{"type":"test","event":"ok","name":"a","exec_time":0.5}'"#;
+    const ENDED: &str = r#"echo '{"type":"suite","event":"ok"}'"#;
+
+    #[test]
+    fn counts_and_times_are_those_that_the_binary_reports() {
+        let skipped = "echo 'skipped: a: no root' >&2";
+        let result = result_of(&[STARTED, PASSED, PASSED, skipped, ENDED].join("; "));
+        assert_eq!((result.passed, result.failed.len(), result.skipped), (1, 0, 1));
+        assert_eq!(result.times, [("a".to_owned(), 0.5), ("a".to_owned(), 0.5)]);
+    }
+
+    #[test]
+    fn a_binary_that_is_killed_has_failed() {
+        assert_eq!(result_of(&[STARTED, PASSED, "kill -9 $$"].join("; ")).failed, ["the test binary itself"]);
+        assert_eq!(result_of(&[STARTED, "exit 0"].join("; ")).failed, ["the test binary itself"]);
+        assert_eq!(result_of("exit 1").failed, ["the test binary itself"]);
+    }
+
+    #[test]
+    fn the_counts_of_documentation_tests_are_read_from_their_last_line() {
+        let line = "test result: FAILED. 7 passed; 1 failed; 2 ignored; 0 measured; 3 filtered out; finished in 0.10s";
+        assert_eq!(counts(line), [7, 1, 2]);
+        assert_eq!(counts("running 3 tests"), [0; 3]);
+    }
+}
