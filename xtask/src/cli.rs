@@ -12,7 +12,6 @@ use crate::suite::Suite;
 #[derive(Debug, Parser)]
 #[command(
     bin_name = "cargo xtask",
-    disable_help_subcommand = true,
     after_help = "cargo xtask COMMAND --help has the options and examples of a command.\n\
                   What is built or fetched besides the workspace goes to $XDG_CACHE_HOME/dexsidecar or ~/.cache/dexsidecar."
 )]
