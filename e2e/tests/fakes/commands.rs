@@ -121,7 +121,7 @@ fn wait_blocks_until_the_token_is_there_and_becomes_the_command() {
     assert_eq!((done.code, done.stdout.as_str()), (Some(7), "became it\n"));
     let gone = Setup::new().done(&["wait", "--timeout", "100ms"]);
     assert_eq!(gone.code, Some(1));
-    assert!(gone.stderr.contains("does not exist"), "{}", gone.stderr);
+    assert!(gone.stderr.contains("no such file"), "{}", gone.stderr);
     let missing = setup.done(&["wait", "--", "/does/not/exist"]);
     assert_eq!(missing.code, Some(1));
 }

@@ -59,7 +59,8 @@ impl AddressPolicy {
 ///
 /// # Errors
 /// [`Code::NameNotFound`], [`Code::NameLookupFailed`], [`Code::PlainHttpRefused`],
-/// [`Code::ConnectRefused`], [`Code::ConnectFailed`]. The detail names every address and its error.
+/// [`Code::ConnectRefused`], [`Code::ConnectFailed`]. The detail of the last two names every
+/// address, for [`Code::ConnectFailed`] with its error.
 pub(super) async fn connect(
     host: &str,
     port: u16,
@@ -142,7 +143,7 @@ fn all_failed(failed: &[(SocketAddr, io::Error)]) -> Failure {
     let refused = failed.iter().all(|(_, error)| error.kind() == io::ErrorKind::ConnectionRefused);
     let code = if refused { Code::ConnectRefused } else { Code::ConnectFailed };
     let each = failed.iter().map(|(address, error)| {
-        // The code says already that the connection was refused.
+        // The code already says that the connection was refused.
         if refused { address.to_string() } else { format!("{address}: {}", io_error_text(error)) }
     });
     Failure::new(code, each.collect::<Vec<_>>().join(", "))
