@@ -141,7 +141,7 @@ pub(crate) enum Command {
     /// Change the core in thousands of places, one at a time, and check that its tests notice each
     Mutants,
 
-    /// Write the generated pages: docs/{settings,failures,faults,code-map}.md
+    /// Write the generated pages: docs/{settings,failures,events,faults,code-map}.md
     Docs,
 }
 

@@ -1,6 +1,7 @@
 //! The pages: those that are generated are up to date, and what users copy from them works.
 
 mod docs;
+mod events_page;
 mod failures_page;
 mod fault_tests;
 mod faults_page;

@@ -1,0 +1,51 @@
+//! docs/events.md is up to date with the table of events.
+
+use dexsidecar_core::event::Event;
+
+use crate::generated;
+
+const INTRODUCTION: &str = "\
+# Events
+
+Generated from the table of events: `cargo xtask docs`.
+
+Each log line is one event on standard error. In text it has a time, a level, a message and fields:
+
+```
+2026-11-18T11:06:40.123Z info  token written file=/var/run/secrets/dex/token expires_in=24h refresh_in=15h36m
+```
+
+With `DEXSIDECAR_LOG_FORMAT=json` it is a JSON object. `event` is a stable name; `message` may change between versions.
+Numbers are numbers, and durations are seconds:
+
+```json
+{\"time\":\"2026-11-18T11:06:40.123Z\",\"level\":\"info\",\"event\":\"token_written\",\"message\":\"token written\",\
+\"file\":\"/var/run/secrets/dex/token\",\"expires_in\":86400,\"refresh_in\":56160}
+```
+
+No event holds a token, a client secret or the value of a form field.
+
+| event | level | message | fields | when |
+|---|---|---|---|---|
+";
+
+fn page() -> String {
+    let mut text = INTRODUCTION.to_owned();
+    for entry in Event::TABLE {
+        let fields: Vec<_> = entry.fields.iter().map(|field| format!("`{field}`")).collect();
+        text += &format!(
+            "| `{}` | {} | {} | {} | {} |\n",
+            entry.name,
+            entry.level.name(),
+            entry.message,
+            fields.join(", "),
+            entry.meaning
+        );
+    }
+    text
+}
+
+#[test]
+fn the_events_page_is_up_to_date() {
+    generated::page("docs/events.md", &page());
+}
