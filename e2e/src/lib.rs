@@ -18,6 +18,7 @@ pub mod how_to_see;
 pub mod image;
 pub mod incus;
 pub mod issuer;
+pub mod log_events;
 pub mod names;
 pub mod namespaces;
 pub mod node;

@@ -171,12 +171,12 @@ fn looked_up(setup: &Setup) -> Result<BTreeSet<IpAddr>, (String, String)> {
 fn found(report: &serde_json::Value) -> Result<BTreeSet<IpAddr>, (String, String)> {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let failed = failed_step(report);
-    if failed["step"] == "name" {
+    if failed["step"] == "dns" {
         return Err((text(&failed["code"]), text(&failed["message"])));
     }
     let steps = report["steps"].as_array().cloned().unwrap_or_default();
     let step = steps.iter().find(|step| step["step"] == "dns").map(|step| text(&step["message"]));
-    let step = step.unwrap_or_else(|| panic!("there is a name step: {report:#}"));
+    let step = step.unwrap_or_else(|| panic!("there is a DNS step: {report:#}"));
     // Where they come from stands in brackets.
     let list = step.split(" (").next().unwrap_or_default();
     Ok(list.split([' ', ',']).filter_map(|word| word.parse().ok()).collect())

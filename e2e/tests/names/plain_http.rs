@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use dexsidecar_e2e::log_events::events;
 use dexsidecar_e2e::names::Reply;
 use dexsidecar_e2e::sidecar::{failed_step, report};
 
@@ -33,7 +34,10 @@ fn f154_plain_http_to_a_name_is_accepted_where_its_address_is_not_public() {
         names().set(name, Reply::Address(Ipv4Addr::LOCALHOST));
         let done = dex.under(name).unset("DEXSIDECAR_ALLOW_INSECURE_HTTP").done(&["once"]);
         assert_eq!(done.code, Some(0), "{name}: {}", done.stderr);
-        assert_eq!(done.stderr.matches("is plain http").count(), 1, "{}", done.stderr);
+        let warnings = events(&done.stderr, "setting_warning");
+        assert_eq!(warnings.len(), 1, "{}", done.stderr);
+        let warning = warnings[0]["warning"].as_str().unwrap_or_default();
+        assert!(warning.starts_with("dex_endpoint is plain http"), "{warning}");
     }
 }
 

@@ -145,7 +145,7 @@ fn f130_dns_over_tcp_is_used_where_udp_is_closed_or_dropped() {
     let etc = Etc::with("nameserver 127.0.0.1\n");
     let mut sidecar = etc.around(dex.under("udp-dropped.test")).run();
     sidecar.until_token();
-    assert_eq!(sidecar.process.logged("code="), 0, "{}", sidecar.process.timeline());
+    assert_eq!(sidecar.process.logged("attempt_failed"), 0, "{}", sidecar.process.timeline());
 }
 
 fn f130_closed_tcp_is_reported_and_heals() {

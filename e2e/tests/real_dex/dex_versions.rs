@@ -161,7 +161,7 @@ fn short_tokens(version: Version) {
         assert!(is_signed(&next, &dex.get("/dex/keys").unwrap().json()));
         token = next;
     }
-    assert_eq!(sidecar.process.logged("code="), 0, "{}", sidecar.process.timeline());
+    assert_eq!(sidecar.process.logged("attempt_failed"), 0, "{}", sidecar.process.timeline());
 }
 
 fn dex_restarted(version: Version) {
@@ -293,7 +293,8 @@ fn unknown_connector(version: Version) {
     let volume = Volume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).set("dex_connector_id", "kubernets").run();
     sidecar.process.until_logged("code=connector_unknown", 3);
-    assert_eq!(sidecar.process.said("hint="), 1, "explained once\n{}", sidecar.process.output());
+    let reported = sidecar.process.logged("attempt_failed level=error code=connector_unknown");
+    assert_eq!(reported, 1, "reported once\n{}", sidecar.process.output());
     assert!(sidecar.process.runs() && sidecar.token().is_none());
     dex.until_logged("failed to get connector object from storage: not found");
 }

@@ -5,6 +5,7 @@ use dexsidecar_e2e::counterpart;
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::dex_answers::{REFUSALS, Refusal};
 use dexsidecar_e2e::issuer::{Flaw, Issuer};
+use dexsidecar_e2e::log_events::events;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::volume::Volume;
 use dexsidecar_fetch::counterparts::FAKETIME;
@@ -61,14 +62,14 @@ fn run_goes_on_whatever_dex_answers() {
         })
         .collect();
     for (row, sidecar, _volume) in &mut sidecars {
-        sidecar.process.until_logged(&format!("code={}", row.code), 3);
-        assert_eq!(
-            sidecar.process.said("hint="),
-            1,
-            "{}: explained once\n{}",
-            row.name,
-            sidecar.process.output()
-        );
+        let failed = format!("attempt_failed step=exchange code={}", row.code);
+        sidecar.process.until_logged(&failed, 3);
+        let log = sidecar.process.output();
+        assert_eq!(sidecar.process.logged("attempt_failed level=error"), 1, "{}: once\n{log}", row.name);
+        assert_eq!(sidecar.process.logged(&format!("{failed} level=error")), 1, "{}\n{log}", row.name);
+        let first = &events(&log, "attempt_failed")[0];
+        assert_eq!(first["level"], "error", "{}: {first:#}", row.name);
+        assert!(!text(&first["owner"]).is_empty() && !text(&first["fix"]).is_empty(), "{first:#}");
         assert!(sidecar.process.runs() && sidecar.token().is_none(), "{}", row.name);
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::endpoint::Endpoint;
 use dexsidecar_e2e::issuer::Issuer;
+use dexsidecar_e2e::log_events::events;
 use dexsidecar_e2e::pages;
 use dexsidecar_e2e::sidecar::Setup;
 use dexsidecar_e2e::signing_key::claims;
@@ -41,7 +42,9 @@ fn brings_a_token_from_a_real_dex() {
     assert!(!token.ends_with('\n'), "the bare token");
     assert_eq!(claims(&token)["aud"], "user");
     sidecar.process.until_logged("token_written", 1);
-    assert_eq!(sidecar.process.logged("setting_warning"), 1, "{}", sidecar.process.output());
+    let warnings = events(&sidecar.process.output(), "setting_warning");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0]["warning"].to_string().contains("did you mean federated:id?"), "{warnings:?}");
     // The original ends with 2 here.
     assert_eq!(sidecar.terminate(), Some(0));
     assert_eq!(fs::read_to_string(sidecar.output()).unwrap(), token, "the file outlives the program");

@@ -17,11 +17,13 @@ use dexsidecar_e2e::counterpart::packages;
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup, free_port};
 use dexsidecar_e2e::endpoint::Endpoint;
 use dexsidecar_e2e::issuer::Issuer;
+use dexsidecar_e2e::log_events::events;
 use dexsidecar_e2e::process::tied;
 use dexsidecar_e2e::sidecar::{Setup, assert_no_secret, failed_step, program, report};
 use dexsidecar_e2e::volume::Volume;
 use dexsidecar_e2e::wire::{Heard, Line, Wire, answer};
 use dexsidecar_fetch::counterparts::PROXIES;
+use serde_json::json;
 use tempfile::TempDir;
 
 /// What a proxy heard, one each connection.
@@ -91,9 +93,11 @@ fn f018_a_proxy_that_refuses_is_told_and_hears_nothing_of_the_exchange() {
         .set("dex_endpoint", "https://dex.beyond.test/token")
         .set("dex_basic_auth", "user:canary-secret")
         .set("HTTPS_PROXY", format!("http://{}", refuses.address()));
-    let done = setup.done(&["once", "--timeout", "1s"]);
+    let done = setup.done(&["once", "--timeout", "3s"]);
     assert_eq!(done.code, Some(1), "{}", done.stderr);
-    assert!(done.stderr.contains("code=proxy_failed") && done.stderr.contains("407"), "{}", done.stderr);
+    let failed = &events(&done.stderr, "attempt_failed")[0];
+    assert_eq!((&failed["code"], &failed["step"]), (&json!("proxy_failed"), &json!("tcp")), "{failed:#}");
+    assert!(failed["error"].as_str().is_some_and(|error| error.contains("407")), "{failed:#}");
     let heads = heads.lock().expect("no thread has fallen").join("\n");
     assert!(heads.starts_with("CONNECT dex.beyond.test:443 "), "{heads}");
     assert_no_secret(&heads);
@@ -221,8 +225,8 @@ fn f018_f151_real_proxies_carry_an_exchange_with_a_real_dex() {
         assert_eq!(done.code, Some(0), "{scheme} {user}: {}", done.stderr);
         let report = report(&setup);
         let connect = report["steps"].as_array().unwrap().iter().find(|step| step["step"] == "tcp").unwrap();
-        assert!(connect.to_string().contains("through the proxy"), "{connect}");
-        assert!(connect.to_string().contains("(HTTPS_PROXY)"), "{connect}");
+        let message = connect["message"].as_str().unwrap();
+        assert!(message.contains("through the proxy") && message.contains("HTTPS_PROXY"), "{connect:#}");
     }
     // A wrong password is refused by name.
     let proxy = socks(WITH_USER);
@@ -256,6 +260,9 @@ fn f149_a_proxy_that_wants_to_know_who_asks_is_told() {
         .subject(&volume)
         .set("dex_endpoint", "https://dex.beyond.test/token")
         .set("HTTPS_PROXY", format!("http://{}", picky.address()));
-    let done = setup.done(&["once", "--timeout", "1s"]);
-    assert!(done.stderr.contains("answered 502") && done.stderr.contains("(HTTPS_PROXY)"), "{}", done.stderr);
+    let mut sidecar = setup.run();
+    sidecar.process.until_logged("attempt_failed code=proxy_failed", 1);
+    let failed = &events(&sidecar.process.output(), "attempt_failed")[0];
+    let error = failed["error"].as_str().unwrap();
+    assert!(error.contains("502") && error.contains("(HTTPS_PROXY)"), "{failed:#}");
 }

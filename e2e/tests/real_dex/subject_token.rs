@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::issuer::{Flaw, Issuer};
+use dexsidecar_e2e::log_events::events;
 use dexsidecar_e2e::process::{Process, tied};
 use dexsidecar_e2e::sidecar::{Setup, failed_step, in_namespace, program, report};
 use dexsidecar_e2e::volume::Volume;
@@ -173,8 +174,9 @@ fn f067_check_says_that_it_is_not_valid_yet() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.flawed(Flaw::NotYetValid));
-    let report = report(&Setup::new().subject(&volume).at(&dex)).to_string();
-    assert!(report.contains("by this node's clock the subject token is not valid for another "), "{report}");
+    let failed = failed_step(&report(&Setup::new().subject(&volume).at(&dex)));
+    let begins = "by this node's clock the subject token becomes valid in ";
+    assert!(failed["notes"].to_string().contains(begins), "{failed:#}");
 }
 
 /// A subPath mount stays on the file that was there first: what expires there is said, and what is written into it is seen.
@@ -196,7 +198,9 @@ fn f068_one_that_is_never_replaced_is_told_when_it_has_expired() {
         program = program().display(),
     );
     let said = in_namespace(&script);
-    assert!(said.contains("subject_token_expired") && said.contains("expired"), "{said}");
+    let failed = events(&said, "attempt_failed");
+    assert!(!failed.is_empty(), "{said}");
+    assert!(failed.iter().all(|failed| failed["code"] == "subject_token_expired"), "{said}");
     assert!(endpoint.heard().is_empty(), "it is not sent");
 }
 
