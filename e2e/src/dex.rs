@@ -78,6 +78,8 @@ pub struct Dex {
     authority: Authority,
     address: Ipv4Addr,
     ports: (u16, u16),
+    /// The port of Dex's Prometheus metrics.
+    metrics_port: u16,
     process: Option<Process>,
     /// What earlier processes printed.
     before: String,
@@ -125,6 +127,7 @@ impl Dex {
             authority: Authority::new(),
             address: setup.address,
             ports: (free_port(), free_port()),
+            metrics_port: free_port(),
             process: None,
             before: String::new(),
         };
@@ -271,6 +274,7 @@ impl Dex {
                 "tlsCert": certificate.certificate,
                 "tlsKey": certificate.key
             },
+            "telemetry": {"http": format!("{address}:{}", self.metrics_port)},
             "oauth2": {"grantTypes": grants},
             "expiry": {"idTokens": setup.lifetime},
             "connectors": [
@@ -318,6 +322,22 @@ impl Dex {
     pub fn get(&self, target: &str) -> Option<Reply> {
         let request = format!("GET {target} HTTP/1.1\r\nHost: dex\r\nConnection: close\r\n\r\n");
         wire::ask(self.plain_address(), &request)
+    }
+
+    /// How many requests for a path below the issuer this process has answered, as `/keys`, by its own metrics.
+    ///
+    /// # Panics
+    /// When Dex does not answer.
+    #[must_use]
+    pub fn answered(&self, path: &str) -> u64 {
+        let request = "GET /metrics HTTP/1.0\r\nHost: dex\r\n\r\n";
+        let metrics = wire::ask((self.address, self.metrics_port).into(), request).expect("Dex answers").body;
+        let label = format!("handler=\"{path}\"");
+        let counts = metrics
+            .lines()
+            .filter(|line| line.starts_with("http_requests_total{") && line.contains(&label))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        counts.sum()
     }
 
     fn plain_address(&self) -> SocketAddr {

@@ -1,6 +1,6 @@
 //! The real Dex changes under a running sidecar: its keys, its lifetimes, its certificate. Nothing is restarted but Dex.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::issuer::Issuer;
@@ -21,8 +21,9 @@ fn f049_a_key_that_dex_rotates_is_no_event() {
     let keys = || dex.get("/dex/keys").unwrap().json()["keys"].as_array().unwrap().clone();
     let key_id = |token: &str| header(token)["kid"].clone();
     sidecar.process.until_within(PATIENCE * 2, "Dex has another key", |_| keys().len() == 2);
-    // Nothing is to happen over some looks at the keys, and only time can show that.
-    std::thread::sleep(Duration::from_secs(3));
+    // The sidecar has judged three answers with both keys once it has asked a fourth time.
+    let before = dex.answered("/keys");
+    sidecar.process.until("the key check has run", |_| dex.answered("/keys") >= before + 4);
     assert_eq!(sidecar.process.logged("signing_key_not_published"), 0, "{}", sidecar.process.timeline());
     assert_eq!((sidecar.process.logged("token_written"), sidecar.token()), (1, Some(first.clone())));
     sidecar.process.signal(Signal::HUP);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
 use dexsidecar_e2e::issuer::{Issuer, Mood};
 use dexsidecar_e2e::sidecar::Setup;
+use dexsidecar_e2e::signing_key::{claims, now};
 use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
 
@@ -81,8 +82,9 @@ fn f110_f113_dex_is_away_until_the_token_has_expired() {
     sidecar.process.until_logged("token_written", 1);
     dex.stop();
     sidecar.process.until_logged("health=expired", 1);
-    // Dex cuts `expires_in` down to whole seconds, so this process counts up to one less than `exp` says.
-    std::thread::sleep(Duration::from_secs(1));
+    // Dex truncates `expires_in` to whole seconds, so for the sidecar the token expires up to a second before `exp`.
+    let expires = claims(&first)["exp"].as_u64().unwrap();
+    sidecar.process.until("the time of exp has come", |_| now() >= expires);
     assert_eq!(sidecar.setup().done(&["ready"]).code, Some(1));
     assert_eq!(sidecar.token().as_ref(), Some(&first), "kept, unless asked otherwise");
     dex.resume();
