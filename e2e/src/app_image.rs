@@ -8,7 +8,7 @@ use dexsidecar_fetch::counterparts;
 use ring::digest::{SHA256, digest};
 use serde_json::json;
 
-use crate::counterpart;
+use crate::prebuilt;
 
 /// The app's name on the node.
 pub const APP: &str = "localhost/app:1";
@@ -19,7 +19,7 @@ pub const APP: &str = "localhost/app:1";
 /// Where Debian's packages cannot be had.
 #[must_use]
 pub fn root() -> PathBuf {
-    counterpart::packages(&counterparts::APP)
+    prebuilt::packages(&counterparts::APP)
 }
 
 /// Writes the app's image into a folder. Its entrypoint sleeps: pods say what else it is to do.

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
-use crate::pages;
+use crate::doc_manifests;
 
 /// Where the schema is.
 pub const PAGE: &str = "docs/check.schema.json";
@@ -20,7 +20,7 @@ pub const PAGE: &str = "docs/check.schema.json";
 #[must_use]
 pub fn schema() -> &'static Value {
     static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-        let text = fs::read_to_string(pages::root().join(PAGE)).expect("the schema can be read");
+        let text = fs::read_to_string(doc_manifests::root().join(PAGE)).expect("the schema can be read");
         serde_json::from_str(&text).expect("the schema is JSON")
     });
     &SCHEMA

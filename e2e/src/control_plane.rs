@@ -13,9 +13,9 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::certificates::Authority;
-use crate::counterpart;
 use crate::dex::free_port;
 use crate::issuer::{ClusterIssuer, ISSUER};
+use crate::prebuilt;
 use crate::process::{PATIENCE, Process, tied};
 
 /// The token of the cluster's administrator, and of the node's kubelet.
@@ -56,15 +56,15 @@ impl ControlPlane {
     /// Without Go.
     pub fn prepare() {
         for program in [ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBECTL] {
-            let _ = counterpart::program(&program);
+            let _ = prebuilt::program(&program);
         }
     }
 
     /// The same at an address that pods can reach.
     #[must_use]
     pub fn start_at(address: Ipv4Addr) -> Self {
-        let (etcd, kubectl) = (counterpart::program(&ETCD), counterpart::program(&KUBECTL));
-        let _ = counterpart::program(&API_SERVER);
+        let (etcd, kubectl) = (prebuilt::program(&ETCD), prebuilt::program(&KUBECTL));
+        let _ = prebuilt::program(&API_SERVER);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (etcd_port, peer_port) = (free_port(), free_port());
         let mut command = tied(&etcd);
@@ -150,7 +150,7 @@ impl ControlPlane {
     /// # Panics
     /// When it does not come up.
     pub fn resume(&mut self) {
-        let mut command = tied(&counterpart::program(&API_SERVER));
+        let mut command = tied(&prebuilt::program(&API_SERVER));
         let address = self.address.to_string();
         let serving = self.authority.server(&["kubernetes.default.svc", &address]);
         let (url, client) = (self.url(), self.authority.client("kube-apiserver"));
@@ -188,13 +188,13 @@ impl ControlPlane {
 
     /// Starts the scheduler and the controllers that pods, Jobs and Deployments need.
     pub fn start_controllers(&mut self) {
-        let mut controllers = tied(&counterpart::program(&CONTROLLER_MANAGER));
+        let mut controllers = tied(&prebuilt::program(&CONTROLLER_MANAGER));
         controllers
             .args(["--leader-elect=false", "--bind-address=127.0.0.1", "--secure-port=0"])
             .arg(format!("--controllers={CONTROLLERS_USED}"))
             .arg("--root-ca-file")
             .arg(self.authority.file());
-        let mut scheduler = tied(&counterpart::program(&SCHEDULER));
+        let mut scheduler = tied(&prebuilt::program(&SCHEDULER));
         scheduler.args(["--leader-elect=false", "--bind-address=127.0.0.1", "--secure-port=0"]);
         for (name, mut command) in [("kube-controller-manager", controllers), ("kube-scheduler", scheduler)] {
             command.arg("--kubeconfig").arg(self.path("kubeconfig"));

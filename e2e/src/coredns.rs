@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use dexsidecar_fetch::counterparts::COREDNS;
 use tempfile::TempDir;
 
-use crate::counterpart;
+use crate::prebuilt;
 use crate::process::{Process, tied};
 
 /// How many addresses `many.auth.svc.cluster.local` has: more than 512 and less than 1,232 bytes.
@@ -23,7 +23,7 @@ pub const MORE: u8 = 120;
 /// Without Go, and when it does not build.
 #[must_use]
 pub fn prepare() -> PathBuf {
-    counterpart::program(&COREDNS)
+    prebuilt::program(&COREDNS)
 }
 
 /// A running CoreDNS on port 53 of one address. It ends with the value.

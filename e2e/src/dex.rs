@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::certificates::{Authority, Certificate};
-use crate::counterpart;
-use crate::dex_answers::Question;
+use crate::dex_error_table::Question;
 use crate::dex_version::{PINNED, Version};
 use crate::issuer::{ClusterIssuer, ISSUER};
+use crate::prebuilt;
 use crate::process::{PATIENCE, Process, tied};
 use crate::wire::{self, Reply};
 
@@ -121,7 +121,7 @@ impl Dex {
 
     fn configured(issuer: &impl ClusterIssuer, setup: &Setup) -> Self {
         let dex = Self {
-            program: counterpart::program(&setup.version.program),
+            program: prebuilt::program(&setup.version.program),
             environment: setup.environment.clone(),
             folder: tempfile::tempdir().expect("a temporary folder"),
             authority: Authority::new(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
-use crate::counterpart;
+use crate::prebuilt;
 
 /// An archive of an OCI layout, open.
 pub struct Image {
@@ -34,7 +34,7 @@ impl Image {
     /// When it cannot be made: with what the command said.
     #[must_use]
     pub fn of(sources: &Path, target: Option<&Path>, flags: &[&str]) -> Self {
-        let mut command = counterpart::cargo();
+        let mut command = prebuilt::cargo();
         command.current_dir(sources).args(["xtask", "image"]).args(flags);
         if let Some(target) = target {
             command.env("CARGO_TARGET_DIR", target);

@@ -9,11 +9,11 @@ use dexsidecar_fetch::counterparts::INCUS;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::counterpart;
 use crate::dex::{Dex, free_port};
-use crate::namespaces::ADDRESS;
 use crate::pod::Pod;
+use crate::prebuilt;
 use crate::process::{PATIENCE, Process, tied};
+use crate::sandbox::ADDRESS;
 
 /// A server that runs, or is to run again.
 pub struct Incus {
@@ -42,7 +42,7 @@ impl Incus {
     pub fn start(dex: &Dex) -> Self {
         // Its socket's path has a limit, and it keeps its state there.
         let folder = tempfile::Builder::new().prefix("i").tempdir().expect("a temporary folder");
-        let root = counterpart::packages(&INCUS);
+        let root = prebuilt::packages(&INCUS);
         let mut incus = Self { root, folder, port: free_port(), dex_ca: dex.ca_file(), process: None };
         incus.resume();
         let issuer = dex.issuer();

@@ -13,12 +13,12 @@ use tempfile::TempDir;
 
 use crate::app_image;
 use crate::control_plane::ControlPlane;
-use crate::counterpart;
 use crate::dex::{Dex, free_port};
 use crate::image::Image;
 use crate::issuer::ClusterIssuer as _;
-use crate::namespaces::{self, ADDRESS, BRIDGE};
+use crate::prebuilt;
 use crate::process::{PATIENCE, Process, tied};
+use crate::sandbox::{self, ADDRESS, BRIDGE};
 use crate::wire;
 
 /// Says inside where the sidecar's image is.
@@ -70,7 +70,7 @@ impl Node {
         let mut plane = ControlPlane::start_at(ADDRESS);
         plane.start_controllers();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let runtime = counterpart::packages(&CONTAINERD);
+        let runtime = prebuilt::packages(&CONTAINERD);
         let proxy = proxy(&plane);
         let mut node = Self { plane, folder, runtime, kubelet: None, containerd: None, proxy };
         node.start_containerd();
@@ -160,7 +160,7 @@ impl Node {
     /// The folder of a container's memory cgroup.
     #[must_use]
     pub fn cgroup_of(&self, container: &str) -> Option<PathBuf> {
-        let own = namespaces::cgroup();
+        let own = sandbox::cgroup();
         let version_1 = Path::new("/sys/fs/cgroup/memory").join(&own[1..]);
         let version_2 = Path::new("/sys/fs/cgroup").join(&own[1..]);
         find(if version_1.exists() { &version_1 } else { &version_2 }, container)
@@ -241,7 +241,7 @@ disabled_plugins = [
             },
             "authorization": {"mode": "Webhook"},
             "cgroupDriver": "cgroupfs",
-            "cgroupRoot": namespaces::cgroup(),
+            "cgroupRoot": sandbox::cgroup(),
             "containerRuntimeEndpoint": format!("unix://{}", self.socket().display()),
             "enableServer": true,
             "evictionHard": {
@@ -265,7 +265,7 @@ disabled_plugins = [
         self.write("kubelet.json", &config.to_string());
         let role = "--clusterrole=system:kubelet-api-admin";
         self.plane.kubectl(&["create", "clusterrolebinding", "kubelet-api", role, "--user=kube-apiserver"]);
-        let mut command = tied(&counterpart::program(&KUBELET));
+        let mut command = tied(&prebuilt::program(&KUBELET));
         self.with_tools(&mut command)
             .arg("--config")
             .arg(self.folder.path().join("kubelet.json"))

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::app_image::APP;
 use crate::dex::Dex;
+use crate::doc_manifests;
 use crate::node::Node;
-use crate::pages;
 use crate::sidecar::assert_no_secret;
 
 /// Nothing that a pod does takes longer, unless it never happens.
@@ -23,13 +23,13 @@ impl Manifest {
     /// The pod of docs/kubernetes.md, with this name, the app's image, and this Dex and its CA.
     #[must_use]
     pub fn hardened(name: &str, dex: &Dex) -> Self {
-        Self::of(pages::hardened_pod(), name, dex)
+        Self::of(doc_manifests::hardened_pod(), name, dex)
     }
 
     /// The same with the README's pod.
     #[must_use]
     pub fn of_the_readme(name: &str, dex: &Dex) -> Self {
-        Self::of(pages::readme_pod(), name, dex)
+        Self::of(doc_manifests::readme_pod(), name, dex)
     }
 
     fn of(mut pod: Value, name: &str, dex: &Dex) -> Self {

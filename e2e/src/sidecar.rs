@@ -11,9 +11,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::check_schema;
-use crate::counterpart;
 use crate::dex::Dex;
 use crate::endpoint::Endpoint;
+use crate::prebuilt;
 use crate::process::{Process, tied};
 use crate::volume::Volume;
 
@@ -36,7 +36,7 @@ pub fn program() -> PathBuf {
             let this = std::env::current_exe().expect("a program knows where it is");
             let folder = this.parent().expect("it is in a folder");
             let folder = if folder.ends_with("deps") { folder.parent().expect("a profile") } else { folder };
-            let mut build = counterpart::cargo();
+            let mut build = prebuilt::cargo();
             build.args(["build", "--quiet", "--package", "dexsidecar"]);
             if folder.ends_with("release") {
                 build.arg("--release");
@@ -61,7 +61,7 @@ pub fn shipped() -> PathBuf {
             if let Some(given) = std::env::var_os("SIDECAR_BIN") {
                 return given.into();
             }
-            let built = counterpart::cargo().args(["xtask", "build"]).output().expect("cargo runs");
+            let built = prebuilt::cargo().args(["xtask", "build"]).output().expect("cargo runs");
             assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
             let said = String::from_utf8_lossy(&built.stdout).into_owned();
             said.lines().last().expect("it says where it is").into()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use dexsidecar_fetch::counterparts::STRACE;
 use tempfile::TempDir;
 
-use crate::counterpart;
+use crate::prebuilt;
 use crate::sidecar::{Setup, program};
 
 /// A trace that is being written.
@@ -31,7 +31,7 @@ impl Trace {
     /// Without strace.
     #[must_use]
     pub fn of_program(program: PathBuf, setup: Setup, arguments: &str) -> (Self, Setup) {
-        let root = counterpart::packages(&STRACE);
+        let root = prebuilt::packages(&STRACE);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (strace, file) = (root.join("usr/bin/strace"), folder.path().join("trace"));
         let mut words: Vec<PathBuf> = vec![strace, "-f".into(), "-qq".into(), "-o".into(), file];

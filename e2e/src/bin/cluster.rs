@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use dexsidecar_e2e::dex::{Dex, Setup};
 use dexsidecar_e2e::incus::Incus;
-use dexsidecar_e2e::namespaces::{self, ADDRESS};
 use dexsidecar_e2e::node::{IMAGE, Node};
 use dexsidecar_e2e::pod::{Manifest, Pod, app, sidecar};
+use dexsidecar_e2e::sandbox::{self, ADDRESS};
 use dexsidecar_e2e::signing_key::claims;
 use dexsidecar_fetch::machine;
 use serde_json::Value;
@@ -27,8 +27,8 @@ const LIFETIME: &str = "60s";
 
 fn main() -> ExitCode {
     let given: Vec<String> = std::env::args().skip(1).collect();
-    if namespaces::inside() {
-        namespaces::set_up();
+    if sandbox::inside() {
+        sandbox::set_up();
         story(given.iter().any(|argument| argument == "--once-around"));
         return ExitCode::SUCCESS;
     }
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     }
     println!("building and fetching what is not in the cache yet; the first time this takes minutes");
     match Incus::prepare().and_then(|()| Node::prepare()) {
-        Ok(image) => namespaces::run_inside(&given, &[(IMAGE, &image)]),
+        Ok(image) => sandbox::run_inside(&given, &[(IMAGE, &image)]),
         Err(why) => {
             eprintln!("{why}");
             ExitCode::FAILURE

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use dexsidecar_core::config::{Config, Probe, RawSettings};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_e2e::dex_version::{OLDER, PINNED, Version};
-use dexsidecar_e2e::pages;
+use dexsidecar_e2e::doc_manifests;
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -31,7 +31,7 @@ fn sidecars(manifest: &Value) -> Vec<Value> {
 fn every_manifest_is_accepted_and_its_volumes_fit() {
     let mut seen = vec![];
     for page in ["README.md", "docs/kubernetes.md"] {
-        let manifests = pages::manifests(page);
+        let manifests = doc_manifests::manifests(page);
         for sidecar in
             manifests.iter().filter(|manifest| manifest["apiVersion"].is_string()).flat_map(sidecars)
         {

@@ -7,7 +7,7 @@ use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::failure::{Code, RetryClass, Step, WRONG_SETTINGS};
 use dexsidecar_core::schedule::{SHORT_POLL_INTERVAL, Schedule};
 use dexsidecar_core::time::Jitter;
-use dexsidecar_e2e::dex_answers::{MALFORMED, REFUSALS, Told};
+use dexsidecar_e2e::dex_error_table::{MALFORMED, REFUSALS, Told};
 use dexsidecar_e2e::how_to_see::{self, HowToSee, how_to_see};
 
 use crate::generated;

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use dexsidecar_e2e::pages;
+use dexsidecar_e2e::doc_manifests;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens as _;
 use syn::{Attribute, Item};
@@ -33,9 +33,9 @@ pub(crate) fn by_fault() -> &'static BTreeMap<usize, Vec<String>> {
 fn find() -> BTreeMap<usize, Vec<String>> {
     let mut found: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     for root in ROOTS {
-        walk(&pages::root().join(root), &mut |path| {
+        walk(&doc_manifests::root().join(root), &mut |path| {
             let text = fs::read_to_string(path).expect("a source file");
-            let file = path.strip_prefix(pages::root()).expect("it is below").display().to_string();
+            let file = path.strip_prefix(doc_manifests::root()).expect("it is below").display().to_string();
             for test in tests(&file, &text) {
                 for number in numbers(&test) {
                     found.entry(number).or_default().push(format!("{file}: `{test}`"));

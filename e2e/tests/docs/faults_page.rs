@@ -3,8 +3,8 @@
 
 use std::fs;
 
+use dexsidecar_e2e::doc_manifests;
 use dexsidecar_e2e::faults::{FAULTS, Fault, Part, Promise};
-use dexsidecar_e2e::pages;
 
 use crate::{fault_tests, generated};
 
@@ -53,7 +53,8 @@ fn the_faults_page_is_up_to_date() {
 /// The promises are stated there and nowhere else.
 #[test]
 fn every_promise_of_the_catalogue_is_stated_on_its_page() {
-    let page = fs::read_to_string(pages::root().join("docs/promises.md")).expect("the page can be read");
+    let page =
+        fs::read_to_string(doc_manifests::root().join("docs/promises.md")).expect("the page can be read");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| **")?.split_once("** | "));
     let stated: Vec<&str> = rows.map(|(name, _)| name).collect();
     let known: Vec<&str> = Promise::ALL.iter().map(|promise| promise.name()).collect();

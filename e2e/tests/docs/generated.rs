@@ -3,14 +3,14 @@
 
 use std::fs;
 
-use dexsidecar_e2e::pages;
+use dexsidecar_e2e::doc_manifests;
 
 /// Compares a page, whose path starts at the workspace, with its text; or writes it.
 ///
 /// # Panics
 /// When the page is not up to date, or cannot be written.
 pub(crate) fn page(path: &str, text: &str) {
-    let file = pages::root().join(path);
+    let file = doc_manifests::root().join(path);
     if std::env::var_os("UPDATE").is_some() {
         fs::write(file, text).expect("the page can be written");
         return;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use dexsidecar_e2e::control_plane::ControlPlane;
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
+use dexsidecar_e2e::doc_manifests::{self, Executor};
 use dexsidecar_e2e::issuer::ClusterIssuer as _;
-use dexsidecar_e2e::pages::{self, Executor};
 use dexsidecar_e2e::process::PATIENCE;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::volume::Volume;
@@ -43,7 +43,7 @@ const RBAC: &str = "Dex may not read the cluster's discovery document (RBAC)";
 
 /// A row of the page's table: what check says, and what Dex's log says.
 fn row(mistake: &str) -> (String, String) {
-    let page = fs::read_to_string(pages::root().join(PAGE)).expect("the page");
+    let page = fs::read_to_string(doc_manifests::root().join(PAGE)).expect("the page");
     let start = format!("| {mistake} | `");
     let line = page.lines().find_map(|line| line.strip_prefix(&start));
     let line = line.unwrap_or_else(|| panic!("{PAGE} has no row: {mistake}"));
@@ -88,7 +88,7 @@ fn what_it_says_of_mistakes_is_what_people_see() {
     cluster.kubectl(&["delete", "clusterrolebinding", "dex-discovery"]);
     let dex = Dex::start(&cluster, &DexSetup::default());
     assert_row(RBAC, &Setup::new().subject(&volume).at(&dex), &dex);
-    let page = fs::read_to_string(pages::root().join(PAGE)).expect("the page");
+    let page = fs::read_to_string(doc_manifests::root().join(PAGE)).expect("the page");
     let section = page.split("\n## Troubleshooting\n").nth(1).expect("the section with the table");
     let rows = section.lines().filter(|line| line.starts_with("| ") && line.matches(" | ").count() == 2);
     assert_eq!(rows.count(), 1 + IN_DEX.len() + IN_THE_POD.len() + 1, "every row is held to it");
@@ -100,7 +100,7 @@ fn the_quick_start_of_the_readme_works_as_it_is() {
     let cluster = ControlPlane::start();
     cluster.kubectl(&["delete", "clusterrolebinding", "dex-discovery"]);
     cluster.kubectl(&["delete", "serviceaccount", "app"]);
-    let commands = pages::commands(&pages::readme(Executor::ApiServer));
+    let commands = doc_manifests::commands(&doc_manifests::readme(Executor::ApiServer));
     for command in &commands {
         let words: Vec<&str> = command.iter().map(String::as_str).collect();
         assert_eq!(words[0], "kubectl", "{words:?}");
@@ -109,11 +109,12 @@ fn the_quick_start_of_the_readme_works_as_it_is() {
     }
     assert_eq!(commands.len(), 2, "a ServiceAccount and a binding: {commands:?}");
 
-    let said = cluster.apply(&pages::readme(Executor::Node), &["--dry-run=server", "--validate=strict"]);
+    let said =
+        cluster.apply(&doc_manifests::readme(Executor::Node), &["--dry-run=server", "--validate=strict"]);
     let said = said.unwrap_or_else(|why| panic!("{why}"));
     assert!(said.starts_with("pod/app created") && !said.contains("Warning"), "{said}");
 
-    let readme = pages::yaml(&pages::readme(Executor::Dex)).expect("it is YAML");
+    let readme = doc_manifests::yaml(&doc_manifests::readme(Executor::Dex)).expect("it is YAML");
     let own = json!([{"id": "incus", "name": "Incus", "public": true}]);
     assert_eq!(readme["staticClients"], own, "the client that the pod names and this Dex has");
     assert_dex_takes(&readme, &cluster);
@@ -150,7 +151,7 @@ fn what_users_copy_from_the_page_works_as_it_is() {
     }
     cluster.kubectl(&["delete", "clusterrolebinding", "dex-discovery"]);
     let mut kinds = vec![];
-    for (block, manifest) in pages::blocks(PAGE).iter().zip(pages::manifests(PAGE)) {
+    for (block, manifest) in doc_manifests::blocks(PAGE).iter().zip(doc_manifests::manifests(PAGE)) {
         if let Some(kind) = manifest["kind"].as_str() {
             let said = cluster.apply(block, &["--dry-run=server", "--validate=strict"]);
             let said = said.unwrap_or_else(|why| panic!("{PAGE}: {why}\n{block}"));
@@ -164,7 +165,7 @@ fn what_users_copy_from_the_page_works_as_it_is() {
     }
     assert_eq!(kinds, ["ClusterRoleBinding", "Pod", "Job"]);
 
-    let manifests = pages::manifests(PAGE);
+    let manifests = doc_manifests::manifests(PAGE);
     let shown = manifests.iter().find(|manifest| manifest["connectors"].is_array()).expect("a connector");
     assert_dex_takes(shown, &cluster);
 }

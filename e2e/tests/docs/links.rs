@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use dexsidecar_e2e::pages;
+use dexsidecar_e2e::doc_manifests;
 
 /// The pages, as paths below the workspace's directory.
 fn pages() -> Vec<String> {
     let mut pages = vec![];
     for directory in ["", "docs", ".github"] {
         let entries =
-            fs::read_dir(pages::root().join(directory)).into_iter().flatten().filter_map(Result::ok);
+            fs::read_dir(doc_manifests::root().join(directory)).into_iter().flatten().filter_map(Result::ok);
         pages.extend(entries.map(|entry| Path::new(directory).join(entry.file_name()).display().to_string()));
     }
     pages.retain(|page| page.ends_with(".md"));
@@ -23,7 +23,7 @@ fn pages() -> Vec<String> {
 fn prose(page: &str) -> String {
     let mut code = false;
     let mut text = String::new();
-    for line in pages::text(page).lines() {
+    for line in doc_manifests::text(page).lines() {
         let fence = line.trim_start().starts_with("```");
         code ^= fence;
         if !code && !fence {
@@ -99,7 +99,7 @@ fn every_relative_link_and_anchor_resolves() {
             let (file, fragment) = target.split_once('#').unwrap_or((&target, ""));
             let directory = Path::new(&page).parent().expect("a page has a directory");
             let path = if file.is_empty() { PathBuf::from(&page) } else { normal(&directory.join(file)) };
-            if !pages::root().join(&path).exists() {
+            if !doc_manifests::root().join(&path).exists() {
                 wrong.push(format!("{page}: {target}: there is no such file"));
             } else if !fragment.is_empty()
                 && !anchors(&path.display().to_string()).iter().any(|a| a == fragment)

@@ -3,7 +3,7 @@
 
 use dexsidecar_core::config::{Config, RawSettings};
 use dexsidecar_core::secret::Secret;
-use dexsidecar_e2e::pages;
+use dexsidecar_e2e::doc_manifests;
 use serde_json::{Value, json};
 
 /// Applies a unified diff without line numbers: `@@` stands for any lines.
@@ -40,13 +40,14 @@ fn apply(diff: &str, text: &str) -> String {
 
 #[test]
 fn the_manifest_diff_applies_and_its_result_is_accepted_without_a_warning() {
-    let blocks = pages::fenced("docs/migration.md");
+    let blocks = doc_manifests::fenced("docs/migration.md");
     let mut diffs = blocks.iter().filter(|block| block.language == "diff");
     let diff = &diffs.next().expect("a diff").text;
-    let manifest = pages::yaml(&apply(diff, pages::ORIGINAL)).unwrap_or_else(|why| panic!("{why}"));
+    let manifest =
+        doc_manifests::yaml(&apply(diff, doc_manifests::ORIGINAL)).unwrap_or_else(|why| panic!("{why}"));
     let pod = &manifest["spec"]["template"]["spec"];
     let sidecar = &pod["initContainers"][0];
-    assert_eq!(sidecar["image"], pages::readme_pod()["spec"]["initContainers"][0]["image"]);
+    assert_eq!(sidecar["image"], doc_manifests::readme_pod()["spec"]["initContainers"][0]["image"]);
     assert_eq!(sidecar["startupProbe"]["exec"]["command"], json!(["dexsidecar", "ready"]));
     assert_eq!(pod["volumes"][0]["emptyDir"]["medium"], "Memory");
     let text = |value: &Value| value.as_str().expect("a string").to_owned();

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use dexsidecar_e2e::pages;
+use dexsidecar_e2e::doc_manifests;
 
 /// The names of all tests in the sources; each also with the file that it is in: `settings_page::name`.
 fn tests() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for directory in ["crates", "e2e", "fetch", "fuzz", "xtask"] {
-        walk(&pages::root().join(directory), &mut |module, text| {
+        walk(&doc_manifests::root().join(directory), &mut |module, text| {
             let mut marked = false;
             for line in text.lines().map(str::trim) {
                 marked |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
@@ -47,7 +47,7 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn page(name: &str) -> String {
-    fs::read_to_string(pages::root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    fs::read_to_string(doc_manifests::root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// The part of a page below a heading, up to the next one of the same level.
@@ -69,8 +69,9 @@ fn every_invariant_of_the_architecture_names_what_holds_it() {
         if names.is_empty() {
             wrong.push(format!("nothing holds: {invariant}"));
         }
-        let holds =
-            |name: &str| tests.contains(name) || pages::root().join(name).is_file() || name.starts_with('[');
+        let holds = |name: &str| {
+            tests.contains(name) || doc_manifests::root().join(name).is_file() || name.starts_with('[')
+        };
         wrong.extend(names.iter().filter(|name| !holds(name)).map(|name| format!("there is no {name}")));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use dexsidecar_core::settings::{FIELD_PREFIX, KNOWN_FIELDS, ORIGINAL, SETTINGS};
-use dexsidecar_e2e::pages::{self, Executor};
+use dexsidecar_e2e::doc_manifests::{self, Executor};
 use dexsidecar_e2e::sidecar::program;
 
 const README: &str = "README.md";
@@ -18,7 +18,7 @@ const LONGEST_LINE: usize = 120;
 
 #[test]
 fn the_readme_has_at_most_150_lines_and_none_of_its_prose_is_wider_than_120() {
-    let text = pages::text(README);
+    let text = doc_manifests::text(README);
     assert!(text.lines().count() <= MOST_LINES, "{} lines", text.lines().count());
     let mut code = false;
     for (number, line) in (1..).zip(text.lines()) {
@@ -31,19 +31,20 @@ fn the_readme_has_at_most_150_lines_and_none_of_its_prose_is_wider_than_120() {
 #[test]
 fn each_block_of_the_readme_has_an_executor() {
     for executor in [Executor::Dex, Executor::ApiServer, Executor::Node, Executor::Pod, Executor::Xtask] {
-        assert!(!pages::readme(executor).is_empty());
+        assert!(!doc_manifests::readme(executor).is_empty());
     }
 }
 
 #[test]
 fn the_commands_of_xtask_in_the_readme_exist() {
     let mut help = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let output = help.current_dir(pages::root()).args(["xtask", "help"]).output().expect("cargo runs");
+    let output =
+        help.current_dir(doc_manifests::root()).args(["xtask", "help"]).output().expect("cargo runs");
     let help = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && !help.is_empty(), "{output:?}");
     let explained =
         |wanted: &str| help.lines().any(|line| line.split_ascii_whitespace().next() == Some(wanted));
-    let mut commands: Vec<String> = pages::commands(&pages::readme(Executor::Xtask))
+    let mut commands: Vec<String> = doc_manifests::commands(&doc_manifests::readme(Executor::Xtask))
         .iter()
         .map(|words| {
             assert_eq!((words.len(), &*words[0], &*words[1]), (3, "cargo", "xtask"), "{words:?}");
@@ -51,7 +52,7 @@ fn the_commands_of_xtask_in_the_readme_exist() {
         })
         .collect();
     // Those in the prose.
-    let text = pages::text(README);
+    let text = doc_manifests::text(README);
     commands.extend(text.split("`cargo xtask ").skip(1).filter_map(|rest| {
         rest.split_once('`').and_then(|(words, _)| words.split(' ').next()).map(str::to_owned)
     }));
@@ -63,7 +64,7 @@ fn the_commands_of_xtask_in_the_readme_exist() {
 
 /// The cells of the rows of the table in a section.
 fn rows(title: &str) -> Vec<[String; 2]> {
-    let text = pages::text(README);
+    let text = doc_manifests::text(README);
     let section = text.split(&format!("\n## {title}\n")).nth(1).expect("the section");
     let section = section.split("\n## ").next().unwrap_or_default();
     let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
@@ -104,7 +105,7 @@ fn the_settings_in_the_readme_exist() {
 
 /// A row of the table in docs/footprint.md: what was measured, without its unit.
 fn measured(figure: &str) -> f64 {
-    let page = pages::text("docs/footprint.md");
+    let page = doc_manifests::text("docs/footprint.md");
     let row = page.lines().find_map(|line| line.strip_prefix(&format!("| {figure} | ")));
     let row = row.unwrap_or_else(|| panic!("docs/footprint.md has no row: {figure}"));
     let number = row.split([' ', '|']).next().unwrap_or_default();
@@ -113,7 +114,7 @@ fn measured(figure: &str) -> f64 {
 
 #[test]
 fn the_figures_of_the_readme_are_those_that_were_measured() {
-    let text = pages::text(README);
+    let text = doc_manifests::text(README);
     let start = text.find("- **Small.**").expect("the bullet");
     let bullet = text[start..].split("\n- ").next().unwrap_or_default().replace("\n  ", " ");
     let private = measured("Private_Dirty after the first exchange over TLS, idle");
@@ -143,7 +144,7 @@ fn luminance(colour: &str) -> f64 {
 /// A page may show it on a light or on a dark background, whatever the reader's system prefers.
 #[test]
 fn the_picture_is_xml_and_legible_on_light_and_on_dark() {
-    let text = pages::text("docs/data-flow.svg");
+    let text = doc_manifests::text("docs/data-flow.svg");
     let picture = roxmltree::Document::parse(&text).unwrap_or_else(|error| panic!("{error}"));
     let root = picture.root_element();
     assert_eq!(root.tag_name().name(), "svg");

@@ -2,7 +2,7 @@
 
 use dexsidecar_core::exchange::basic_authorization;
 use dexsidecar_core::secret::Secret;
-use dexsidecar_e2e::go;
+use dexsidecar_e2e::go_reference;
 use dexsidecar_fetch::counterparts::GO_BASIC;
 
 #[test]
@@ -24,7 +24,7 @@ fn dex_reads_every_id_and_secret_as_it_was_written() {
         .map(|(id, secret)| basic_authorization(&Secret::new(format!("{id}:{secret}"))).expect("a client"))
         .map(|header| header.expose().to_owned())
         .collect();
-    for ((id, secret), read) in pairs.iter().zip(go::said(&GO_BASIC, &headers)) {
+    for ((id, secret), read) in pairs.iter().zip(go_reference::said(&GO_BASIC, &headers)) {
         assert_eq!(read, format!("{}:{}", hex(id), hex(secret)), "{id:?} and {secret:?}");
     }
 }
@@ -34,7 +34,7 @@ fn dex_reads_every_id_and_secret_as_it_was_written() {
 fn dex_reads_what_was_encoded_by_hand_as_it_was_meant() {
     for (written, meant) in [("a%2Bb", "a+b"), ("%25", "%"), ("a%20b+c", "a b c"), ("%C3%A9", "\u{e9}")] {
         let header = basic_authorization(&Secret::new(format!("incus:{written}"))).expect("a client");
-        let read = go::said(&GO_BASIC, &[header.expose().to_owned()]);
+        let read = go_reference::said(&GO_BASIC, &[header.expose().to_owned()]);
         assert_eq!(read, [format!("{}:{}", hex("incus"), hex(meant))], "{written}");
     }
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use dexsidecar_core::duration;
-use dexsidecar_e2e::go;
+use dexsidecar_e2e::go_reference;
 use dexsidecar_fetch::counterparts::GO_DURATIONS;
 
 #[test]
@@ -91,5 +91,5 @@ fn said_by_go(texts: &[String]) -> Vec<String> {
         });
         format!("\"{quoted}\"")
     };
-    go::said(&GO_DURATIONS, &texts.iter().map(quoted).collect::<Vec<_>>())
+    go_reference::said(&GO_DURATIONS, &texts.iter().map(quoted).collect::<Vec<_>>())
 }

@@ -165,7 +165,7 @@ fn f082_the_mode_follows_the_kubelet_s_rule_or_the_setting_whatever_the_umask() 
 fn f082_the_group_is_the_one_that_is_set() {
     let name = "f082_the_group_is_the_one_that_is_set";
     if !rustix::process::geteuid().is_root() {
-        return dexsidecar_e2e::counterpart::skip(name, "to give a file to another group needs root");
+        return dexsidecar_e2e::prebuilt::skip(name, "to give a file to another group needs root");
     }
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");

@@ -56,7 +56,7 @@ fn f107_without_threads_it_goes_on() {
     let setup = setup(&endpoint, &volume);
     // A uid of its own, so that the limit counts nobody else.
     if !rustix::process::geteuid().is_root() {
-        return dexsidecar_e2e::counterpart::skip(
+        return dexsidecar_e2e::prebuilt::skip(
             "f107_without_threads_it_goes_on",
             "a uid of its own needs root",
         );

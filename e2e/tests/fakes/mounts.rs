@@ -5,9 +5,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dexsidecar_e2e::counterpart;
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::issuer::Issuer;
+use dexsidecar_e2e::prebuilt;
 use dexsidecar_e2e::sidecar::{Setup, assert_no_secret, in_namespace, program};
 use dexsidecar_e2e::volume::Volume;
 use dexsidecar_e2e::wire::answer;
@@ -77,7 +77,7 @@ fn f074_f080_overwriting_in_place_on_a_full_volume_keeps_the_old_token() {
 #[test]
 fn f080_a_mounted_file_in_a_folder_of_root_is_overwritten_in_place_by_whom_it_belongs_to() {
     if !rustix::process::geteuid().is_root() {
-        return counterpart::skip(
+        return prebuilt::skip(
             "f080_a_mounted_file_in_a_folder_of_root_is_overwritten_in_place_by_whom_it_belongs_to",
             "a mount for another uid needs root",
         );
@@ -195,7 +195,7 @@ impl Mounted {
 fn f159_a_mounted_file_whose_mode_forbids_its_owner_to_write_is_written_again_and_again() {
     let name = "f159_a_mounted_file_whose_mode_forbids_its_owner_to_write_is_written_again_and_again";
     if !rustix::process::geteuid().is_root() {
-        return counterpart::skip(name, "a mount for another uid needs root");
+        return prebuilt::skip(name, "a mount for another uid needs root");
     }
     let (endpoint, volume) = (Endpoint::start("127.0.0.1:0", None), Volume::with("eyJh.eyJi.canary"));
     for mode in ["0400", "0440", "0444", "0600"] {
@@ -216,7 +216,7 @@ fn f159_a_mounted_file_whose_mode_forbids_its_owner_to_write_is_written_again_an
 fn f159_a_mounted_file_of_another_owner_that_cannot_be_written_is_a_failure_that_names_the_call() {
     let name = "f159_a_mounted_file_of_another_owner_that_cannot_be_written_is_a_failure_that_names_the_call";
     if !rustix::process::geteuid().is_root() {
-        return counterpart::skip(name, "a mount for another uid needs root");
+        return prebuilt::skip(name, "a mount for another uid needs root");
     }
     let (endpoint, volume) = (Endpoint::start("127.0.0.1:0", None), Volume::with("eyJh.eyJi.canary"));
     let mounted = Mounted::new(&endpoint, &volume);
@@ -230,7 +230,7 @@ fn f159_a_mounted_file_of_another_owner_that_cannot_be_written_is_a_failure_that
 fn f158_a_file_of_another_owner_in_a_sticky_directory_is_never_overwritten_in_place() {
     let name = "f158_a_file_of_another_owner_in_a_sticky_directory_is_never_overwritten_in_place";
     if !rustix::process::geteuid().is_root() {
-        return counterpart::skip(name, "files of two owners need root");
+        return prebuilt::skip(name, "files of two owners need root");
     }
     let (endpoint, volume) = (Endpoint::start("127.0.0.1:0", None), Volume::with("eyJh.eyJi.canary"));
     let planted = Mounted::new(&endpoint, &volume);

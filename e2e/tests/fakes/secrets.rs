@@ -9,7 +9,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dexsidecar_e2e::dex_answers::{REFUSALS, Told};
+use dexsidecar_e2e::dex_error_table::{REFUSALS, Told};
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::sidecar::{CANARY, Setup, assert_no_secret, failed_step};
 use dexsidecar_e2e::volume::Volume;

@@ -6,7 +6,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Stdio};
 
-use dexsidecar_e2e::counterpart;
+use dexsidecar_e2e::prebuilt;
 use dexsidecar_e2e::process::tied;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, report, shipped};
 use dexsidecar_e2e::volume::Volume;
@@ -31,7 +31,7 @@ struct Served {
 impl Server {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let program = counterpart::program(&GO_TLS_SERVER);
+        let program = prebuilt::program(&GO_TLS_SERVER);
         let mut child =
             tied(&program).arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdin = child.stdin.take().unwrap();

@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
 use std::time::Duration;
 
+use dexsidecar_e2e::dns_server::Reply;
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
-use dexsidecar_e2e::names::Reply;
 use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
 

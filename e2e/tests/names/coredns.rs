@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use dexsidecar_e2e::coredns::CoreDns;
-use dexsidecar_e2e::names::{FIRST, Family, Reply};
+use dexsidecar_e2e::dns_server::{FIRST, Family, Reply};
 use rustix::process::Signal;
 
 use super::{COREDNS, Dex, Etc, Test, names, only, tests};

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use dexsidecar_e2e::dns_server::{Family, Lie, Reply, Rule};
 use dexsidecar_e2e::log_events::events;
-use dexsidecar_e2e::names::{Family, Lie, Reply, Rule};
 
 use super::{Dex, Etc, ONCE, Test, names, only, tests};
 

@@ -4,9 +4,9 @@
 
 mod changes;
 mod coredns;
+mod etc_files;
 mod families;
-mod files;
-mod go;
+mod go_resolver;
 mod messages;
 mod plain_http;
 mod search;
@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
 
+use dexsidecar_e2e::dns_server::NameServer;
 use dexsidecar_e2e::endpoint::Endpoint;
-use dexsidecar_e2e::names::NameServer;
 use dexsidecar_e2e::process::tied;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, program, report, shipped};
 use dexsidecar_e2e::trial_time::timed;
@@ -81,8 +81,8 @@ fn main() -> ExitCode {
     let all = [
         changes::TESTS,
         families::TESTS,
-        files::TESTS,
-        go::TESTS,
+        etc_files::TESTS,
+        go_resolver::TESTS,
         messages::TESTS,
         plain_http::TESTS,
         search::TESTS,

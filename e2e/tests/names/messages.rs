@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use dexsidecar_e2e::dns_server::{Edns, Family, Lie, Over, Reply, Rule, UDP_ONLY};
 use dexsidecar_e2e::endpoint::Endpoint;
-use dexsidecar_e2e::names::{Edns, Family, Lie, Over, Reply, Rule, UDP_ONLY};
 use dexsidecar_e2e::volume::Volume;
 
 use super::{Dex, Etc, ONCE, Test, names, only, setup, tests};

@@ -2,8 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use dexsidecar_e2e::dns_server::Reply;
 use dexsidecar_e2e::log_events::events;
-use dexsidecar_e2e::names::Reply;
 use dexsidecar_e2e::sidecar::{failed_step, report};
 
 use super::{Dex, Test, names, tests};

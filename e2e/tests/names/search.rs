@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use dexsidecar_e2e::dns_server::Reply;
 use dexsidecar_e2e::endpoint::Endpoint;
-use dexsidecar_e2e::names::Reply;
 use dexsidecar_e2e::volume::Volume;
 
 use super::{Dex, Etc, SEARCHED, Test, names, only, setup, tests};

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use dexsidecar_e2e::names::{FIRST, Lie, Over, Reply, Rule, SECOND, TCP_ONLY, THIRD};
+use dexsidecar_e2e::dns_server::{FIRST, Lie, Over, Reply, Rule, SECOND, TCP_ONLY, THIRD};
 
 use super::{Dex, Etc, ONCE, Test, names, only, tests};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use dexsidecar_e2e::incus::Incus;
 use dexsidecar_e2e::node::Node;
 use dexsidecar_e2e::process::Process;
-use dexsidecar_e2e::{counterpart, namespaces};
+use dexsidecar_e2e::{prebuilt, sandbox};
 use dexsidecar_fetch::machine;
 use rustix::process::Signal;
 
@@ -65,7 +65,7 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 /// One test, since what is left is looked for on the whole machine.
 fn it_tells_the_story_and_leaves_nothing() {
     if let Err(why) = machine::look_for_node() {
-        return counterpart::skip("it_tells_the_story_and_leaves_nothing", &why);
+        return prebuilt::skip("it_tells_the_story_and_leaves_nothing", &why);
     }
     // Whatever is built or fetched takes none of the patience.
     Incus::prepare().and_then(|()| Node::prepare()).unwrap_or_else(|why| panic!("{why}"));
@@ -97,7 +97,7 @@ fn it_tells_the_story_and_leaves_nothing() {
     killed.kill();
     until("every process has ended", || !folders(killed.pid()).iter().any(|folder| is_inhabited(folder)));
     // Only empty folders are left, and the next start sweeps them.
-    namespaces::sweep();
+    sandbox::sweep();
     assert!(folders(killed.pid()).is_empty(), "after SIGKILL and a sweep");
     assert_eq!(seen_by_the_machine(), before);
 }

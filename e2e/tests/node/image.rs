@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use dexsidecar_e2e::certificates::Authority;
-use dexsidecar_e2e::counterpart;
 use dexsidecar_e2e::endpoint::Endpoint;
 use dexsidecar_e2e::image::Image;
+use dexsidecar_e2e::prebuilt;
 use dexsidecar_e2e::sidecar::Setup;
 use dexsidecar_e2e::volume::Volume;
 use dexsidecar_fetch::NO_CROSS_COMPILER;
@@ -74,14 +74,14 @@ fn the_arm64_binary_does_an_exchange() {
     const NAME: &str = "the_arm64_binary_does_an_exchange";
     let emulator = match QEMU.unpacked() {
         Ok(root) => root.join("usr/bin/qemu-aarch64-static"),
-        Err(why) => return counterpart::skip(NAME, &why),
+        Err(why) => return prebuilt::skip(NAME, &why),
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let rootfs = counterpart::cargo().args(["xtask", "rootfs", "--aarch64"]).arg(folder.path()).output();
+    let rootfs = prebuilt::cargo().args(["xtask", "rootfs", "--aarch64"]).arg(folder.path()).output();
     let rootfs = rootfs.expect("cargo runs");
     let error = String::from_utf8_lossy(&rootfs.stderr);
     if rootfs.status.code() == Some(NO_CROSS_COMPILER.into()) {
-        return counterpart::skip(NAME, &error);
+        return prebuilt::skip(NAME, &error);
     }
     assert!(rootfs.status.success(), "{}{error}", String::from_utf8_lossy(&rootfs.stdout));
     let binary = folder.path().join("bin/dexsidecar");

@@ -6,13 +6,13 @@
 
 mod certificates;
 mod cluster_demo;
-mod files;
 mod image;
 mod incus;
-mod life;
-mod mistakes;
-mod original;
+mod lifecycle;
+mod manifest_mistakes;
+mod original_manifest;
 mod quick_start;
+mod token_file_access;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -21,8 +21,8 @@ use std::sync::OnceLock;
 
 use dexsidecar_e2e::dex::{Dex, Setup};
 use dexsidecar_e2e::incus::Incus;
-use dexsidecar_e2e::namespaces::{self, ADDRESS};
 use dexsidecar_e2e::node::{IMAGE, Node};
+use dexsidecar_e2e::sandbox::{self, ADDRESS};
 use dexsidecar_e2e::trial_time::timed;
 use dexsidecar_fetch::machine;
 use libtest_mimic::{Arguments, Trial};
@@ -58,8 +58,8 @@ use tests;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    if namespaces::inside() {
-        namespaces::set_up();
+    if sandbox::inside() {
+        sandbox::set_up();
         assert!(NODE.set(Node::start()).is_ok(), "it is started once");
         return run(&arguments, 4, on_the_node(false));
     }
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
         good &= match prepare() {
             Ok(image) => {
                 let given: Vec<String> = std::env::args().skip(1).collect();
-                namespaces::run_inside(&given, &[(IMAGE, &image)]) == ExitCode::SUCCESS
+                sandbox::run_inside(&given, &[(IMAGE, &image)]) == ExitCode::SUCCESS
             }
             Err(why) => {
                 let _ = writeln!(std::io::stderr(), "note: there is no node on this machine: {why}");
@@ -117,10 +117,10 @@ fn on_the_node(missing: bool) -> Vec<Trial> {
     let long = std::env::var_os(LONG).is_some();
     let stories = [
         quick_start::STORIES,
-        life::STORIES,
-        files::STORIES,
-        mistakes::STORIES,
-        original::STORIES,
+        lifecycle::STORIES,
+        token_file_access::STORIES,
+        manifest_mistakes::STORIES,
+        original_manifest::STORIES,
         certificates::STORIES,
         incus::STORIES,
     ];

@@ -1,8 +1,8 @@
 //! The README's quick start as it is: its pod gets a token, and its command explains a mistake.
 
 use dexsidecar_e2e::dex::{Dex, Setup};
+use dexsidecar_e2e::doc_manifests::{self, Executor};
 use dexsidecar_e2e::node::Node;
-use dexsidecar_e2e::pages::{self, Executor};
 use dexsidecar_e2e::pod::{Manifest, Pod, app, sidecar};
 use dexsidecar_e2e::signing_key::claims;
 
@@ -42,13 +42,13 @@ fn the_readme_s_command_explains_a_mistake(node: &Node) {
 
 /// The lines of the README's block after its command.
 fn example() -> String {
-    let block = pages::readme(Executor::Pod);
+    let block = doc_manifests::readme(Executor::Pod);
     block.split_once('\n').expect("a command, then its output").1.to_owned()
 }
 
 /// Runs the README's command. Gives its output, with the README's endpoint in place of this Dex's.
 fn check(pod: &Pod<'_>, dex: &Dex) -> (String, Option<i32>) {
-    let block = pages::readme(Executor::Pod);
+    let block = doc_manifests::readme(Executor::Pod);
     let command = block.lines().next().and_then(|line| line.strip_prefix("$ kubectl ")).expect("a command");
     let arguments: Vec<String> = command.split_ascii_whitespace().map(str::to_owned).collect();
     let (report, code) = pod.kubectl_run(&arguments);

@@ -81,7 +81,8 @@ fn f052_a_lifetime_that_is_cut_and_raised_is_followed() {
         }
         sidecar.process.until("a token of the new length is told", |process| {
             let seconds = f64::from(seconds);
-            written(process).is_some_and(|(expires_in, _)| (seconds * 5.0 / 6.0..=seconds).contains(&expires_in))
+            written(process)
+                .is_some_and(|(expires_in, _)| (seconds * 5.0 / 6.0..=seconds).contains(&expires_in))
         });
         let claims = claims(&sidecar.token().unwrap());
         assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), u64::from(seconds));

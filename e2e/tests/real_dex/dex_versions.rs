@@ -13,10 +13,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dexsidecar_e2e::certificates::Authority;
 use dexsidecar_e2e::dex::{Dex, SECRET, Setup as DexSetup};
-use dexsidecar_e2e::dex_answers::{MALFORMED, Question, REFUSALS, Told};
+use dexsidecar_e2e::dex_error_table::{MALFORMED, Question, REFUSALS, Told};
 use dexsidecar_e2e::dex_version::{OLDER, Version};
+use dexsidecar_e2e::doc_manifests;
 use dexsidecar_e2e::issuer::{Flaw, ISSUER, Issuer, Mood};
-use dexsidecar_e2e::pages;
 use dexsidecar_e2e::process::PATIENCE;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::signing_key::{claims, header, is_signed};
@@ -107,7 +107,7 @@ fn original_manifest(version: Version) {
     let issuer = issuer(version);
     let dex = Dex::start(&issuer, &DexSetup { as_printed: true, ..of(version) });
     let volume = Volume::with(&issuer.token(3_600));
-    let manifest = pages::original_deployment();
+    let manifest = doc_manifests::original_deployment();
     let sidecar = &manifest["spec"]["template"]["spec"]["initContainers"][0];
     let mut setup = Setup::new();
     for entry in sidecar["env"].as_array().unwrap() {

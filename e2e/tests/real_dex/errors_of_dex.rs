@@ -1,11 +1,11 @@
 //! Every refusal of Dex, through the program: `check` names it, its cause and its cure; `run` never ends for it.
 
 use dexsidecar_e2e::certificates::{Authority, self_signed};
-use dexsidecar_e2e::counterpart;
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
-use dexsidecar_e2e::dex_answers::{REFUSALS, Refusal};
+use dexsidecar_e2e::dex_error_table::{REFUSALS, Refusal};
 use dexsidecar_e2e::issuer::{Flaw, Issuer};
 use dexsidecar_e2e::log_events::events;
+use dexsidecar_e2e::prebuilt;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::volume::Volume;
 use dexsidecar_fetch::counterparts::FAKETIME;
@@ -245,7 +245,7 @@ fn f016_a_wrong_clock_of_this_node_is_suspected() {
     let authority = Authority::new();
     let dex = Dex::start(&issuer, &DexSetup { certificate: Some(authority.dated()), ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(600));
-    let library = counterpart::packages(&FAKETIME).join("usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1");
+    let library = prebuilt::packages(&FAKETIME).join("usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1");
     let setup = Setup::new()
         .subject(&volume)
         .at(&dex)

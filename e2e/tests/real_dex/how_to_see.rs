@@ -4,7 +4,7 @@ use dexsidecar_core::failure::Code;
 use dexsidecar_e2e::certificates::Authority;
 use dexsidecar_e2e::control_plane::ControlPlane;
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
-use dexsidecar_e2e::dex_answers::{MALFORMED, Question, REFUSALS};
+use dexsidecar_e2e::dex_error_table::{MALFORMED, Question, REFUSALS};
 use dexsidecar_e2e::how_to_see::how_to_see;
 use dexsidecar_e2e::issuer::{Issuer, Mood};
 use dexsidecar_e2e::sidecar::{Setup, report};

@@ -2,10 +2,10 @@
 
 mod clients;
 mod control_plane;
+mod dex_behaviour;
 mod dex_changes;
 mod dex_versions;
 mod errors_of_dex;
-mod facts;
 mod how_to_see;
 mod issuer_alias;
 mod original_manifest;

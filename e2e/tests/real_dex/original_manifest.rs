@@ -3,10 +3,10 @@
 use std::fs;
 
 use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
+use dexsidecar_e2e::doc_manifests;
 use dexsidecar_e2e::endpoint::Endpoint;
 use dexsidecar_e2e::issuer::Issuer;
 use dexsidecar_e2e::log_events::events;
-use dexsidecar_e2e::pages;
 use dexsidecar_e2e::sidecar::Setup;
 use dexsidecar_e2e::signing_key::claims;
 use dexsidecar_e2e::volume::Volume;
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 /// The variables of the sidecar in the original's manifest, in their order.
 fn variables() -> Vec<(String, String)> {
-    let manifest = pages::original_deployment();
+    let manifest = doc_manifests::original_deployment();
     let sidecar = &manifest["spec"]["template"]["spec"]["initContainers"][0];
     let text = |value: &Value| value.as_str().expect("a string").to_owned();
     let env = sidecar["env"].as_array().expect("a list");

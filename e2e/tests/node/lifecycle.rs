@@ -2,8 +2,8 @@
 
 use dexsidecar_e2e::app_image::APP;
 use dexsidecar_e2e::dex::{Dex, Setup};
+use dexsidecar_e2e::doc_manifests;
 use dexsidecar_e2e::node::Node;
-use dexsidecar_e2e::pages;
 use dexsidecar_e2e::pod::{Manifest, Pod, app, sidecar};
 use dexsidecar_e2e::signing_key::claims;
 use rustix::process::{Pid, Signal, kill_process};
@@ -78,7 +78,8 @@ fn a_job_completes(node: &Node) {
 /// With `once` as a plain init container, as docs/kubernetes.md has it.
 fn the_page_s_job_completes(node: &Node) {
     let dex = dex(node, "life-once", true, Setup::default());
-    let job = pages::manifests("docs/kubernetes.md").into_iter().find(|manifest| manifest["kind"] == "Job");
+    let job =
+        doc_manifests::manifests("docs/kubernetes.md").into_iter().find(|manifest| manifest["kind"] == "Job");
     let mut job = job.expect("the page has a Job");
     let pod = Manifest(json!({"spec": job["spec"]["template"]["spec"]}))
         .env("dex_endpoint", &dex.endpoint())

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 
-use dexsidecar_e2e::names::Reply;
+use dexsidecar_e2e::dns_server::Reply;
 
 use super::{Dex, Etc, ONCE, Test, looked_up, names, only, tests};
 

@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dexsidecar_e2e::dex::{Dex, SECRET, Setup};
-use dexsidecar_e2e::dex_answers::{MALFORMED, Question, REFUSALS, Told};
+use dexsidecar_e2e::dex_error_table::{MALFORMED, Question, REFUSALS, Told};
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::issuer::{Flaw, Issuer, Mood};
 use dexsidecar_e2e::signing_key::{claims, header, now};

@@ -30,7 +30,7 @@ pub fn packages(wanted: &Packages) -> PathBuf {
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // `cargo xtask test` sets it, so that libtest reports times. A build with it shares nothing with one without.
-    command.current_dir(crate::pages::root()).env_remove("RUSTC_BOOTSTRAP");
+    command.current_dir(crate::doc_manifests::root()).env_remove("RUSTC_BOOTSTRAP");
     command
 }
 

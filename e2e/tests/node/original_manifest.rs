@@ -2,9 +2,9 @@
 
 use dexsidecar_e2e::app_image::{self, APP};
 use dexsidecar_e2e::dex::Setup;
+use dexsidecar_e2e::doc_manifests;
 use dexsidecar_e2e::image::Image;
 use dexsidecar_e2e::node::{Node, image};
-use dexsidecar_e2e::pages;
 use dexsidecar_e2e::pod::{Pod, status};
 use dexsidecar_e2e::signing_key::claims;
 
@@ -27,7 +27,7 @@ fn the_original_s_manifest_works(node: &Node) {
     }
     let name = "localhost/dexsidecar-that-trusts-dex:1";
     node.import(&app_image::of_files(folder.path(), name, &["/bin/dexsidecar"], &part.files));
-    let mut deployment = pages::original_deployment();
+    let mut deployment = doc_manifests::original_deployment();
     let pod = &mut deployment["spec"]["template"]["spec"];
     pod["initContainers"][0]["image"] = name.into();
     pod["containers"][0]["image"] = APP.into();

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use dexsidecar_fetch::go::Program;
 
-use crate::counterpart;
+use crate::prebuilt;
 
 /// Writes lines to a program of `fixtures/go`. Gives the line that it prints for each.
 ///
@@ -13,7 +13,7 @@ use crate::counterpart;
 /// Without Go, and when the program does not answer each line.
 #[must_use]
 pub fn said(program: &Program, lines: &[String]) -> Vec<String> {
-    let mut child = Command::new(counterpart::program(program))
+    let mut child = Command::new(prebuilt::program(program))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

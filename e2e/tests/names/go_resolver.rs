@@ -18,8 +18,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use dexsidecar_e2e::counterpart;
-use dexsidecar_e2e::names::{CLOSED, Edns, FIRST, Family, Lie, Over, Reply, Rule, SECOND, THIRD};
+use dexsidecar_e2e::dns_server::{CLOSED, Edns, FIRST, Family, Lie, Over, Reply, Rule, SECOND, THIRD};
+use dexsidecar_e2e::prebuilt;
 use dexsidecar_e2e::sidecar::program;
 use dexsidecar_fetch::counterparts::GO_RESOLVE;
 
@@ -345,7 +345,7 @@ fn judge(may_find_more: bool, go: &Outcome, ours: &Outcome) -> Result<&'static s
 }
 
 fn f124_to_f131_names_resolve_as_in_go() {
-    let go = counterpart::program(&GO_RESOLVE);
+    let go = prebuilt::program(&GO_RESOLVE);
     let dex = Dex::start();
     let cases = CASES[usize::from(std::env::var_os(LONG).is_some())];
     let next = AtomicUsize::new(0);
