@@ -1,4 +1,5 @@
-//! An app for pods: a shell, its tools and curl, from Debian. And images of other content, as `ctr` imports them.
+//! The image of the pods' app: a shell, its tools and curl from Debian. It also writes images of
+//! other files, in the format that `ctr` imports.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,26 +11,26 @@ use serde_json::json;
 
 use crate::prebuilt;
 
-/// The app's name on the node.
+/// The name of the app's image on the node.
 pub const APP: &str = "localhost/app:1";
 
-/// The app's root folder, in the cache.
+/// The app's root directory, in the cache.
 ///
 /// # Panics
-/// Where Debian's packages cannot be had.
+/// If the Debian packages cannot be fetched.
 #[must_use]
 pub fn root() -> PathBuf {
     prebuilt::packages(&counterparts::APP)
 }
 
-/// Writes the app's image into a folder. Its entrypoint sleeps: pods say what else it is to do.
+/// Writes the app's image into a directory. Its entrypoint sleeps, unless the pod sets a command.
 ///
 /// # Panics
-/// When the folder cannot be written to.
+/// If the directory is not writable.
 #[must_use]
-pub fn app(folder: &Path) -> PathBuf {
+pub fn write_app(directory: &Path) -> PathBuf {
     let root = root();
-    write(folder, APP, &["/bin/busybox", "sleep", "infinity"], |layer| {
+    write(directory, APP, &["/bin/busybox", "sleep", "infinity"], |layer| {
         for part in ["bin/busybox", "usr/bin/curl", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"] {
             append(layer, &root.join(part), Path::new(part))?;
         }
@@ -44,13 +45,18 @@ pub fn app(folder: &Path) -> PathBuf {
     })
 }
 
-/// Writes an image with these files into a folder.
+/// Writes an image with these files (path, mode, content) into a directory.
 ///
 /// # Panics
-/// When the folder cannot be written to.
+/// If the directory is not writable.
 #[must_use]
-pub fn of_files(folder: &Path, name: &str, entrypoint: &[&str], files: &[(String, u32, Vec<u8>)]) -> PathBuf {
-    write(folder, name, entrypoint, |layer| {
+pub fn write_files(
+    directory: &Path,
+    name: &str,
+    entrypoint: &[&str],
+    files: &[(String, u32, Vec<u8>)],
+) -> PathBuf {
+    write(directory, name, entrypoint, |layer| {
         for (path, mode, content) in files {
             let mut header = tar::Header::new_gnu();
             header.set_size(content.len() as u64);
@@ -61,9 +67,9 @@ pub fn of_files(folder: &Path, name: &str, entrypoint: &[&str], files: &[(String
     })
 }
 
-/// The format of `docker save`.
+/// Writes an image in the format of `docker save`.
 fn write(
-    folder: &Path,
+    directory: &Path,
     name: &str,
     entrypoint: &[&str],
     fill: impl FnOnce(&mut tar::Builder<Vec<u8>>) -> io::Result<()>,
@@ -72,7 +78,7 @@ fn write(
     layer.mode(tar::HeaderMode::Deterministic);
     layer.follow_symlinks(false);
     fill(&mut layer).expect("the files can be read");
-    let layer = layer.into_inner().expect("memory can be written to");
+    let layer = layer.into_inner().expect("memory is writable");
     let sum: String = digest(&SHA256, &layer).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let config = json!({
         "architecture": "amd64",
@@ -81,8 +87,8 @@ fn write(
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{sum}")]}
     });
     let manifest = json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
-    let path = folder.join(format!("{}.tar", name.replace(['/', ':'], "-")));
-    let mut archive = tar::Builder::new(File::create(&path).expect("the folder can be written to"));
+    let path = directory.join(format!("{}.tar", name.replace(['/', ':'], "-")));
+    let mut archive = tar::Builder::new(File::create(&path).expect("the directory is writable"));
     for (name, content) in [
         ("config.json", config.to_string().into_bytes()),
         ("layer.tar", layer),
@@ -91,9 +97,9 @@ fn write(
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
-        archive.append_data(&mut header, name, &content[..]).expect("the folder can be written to");
+        archive.append_data(&mut header, name, &content[..]).expect("the directory is writable");
     }
-    archive.finish().expect("the folder can be written to");
+    archive.finish().expect("the directory is writable");
     path
 }
 

@@ -1,5 +1,5 @@
-//! A real control plane: etcd and kube-apiserver, with real ServiceAccount tokens by TokenRequest, and the kubectl to
-//! speak to it. The recipe is what the README tells users to set up in their cluster.
+//! A real control plane: etcd and kube-apiserver, which issues ServiceAccount tokens
+//! (TokenRequest), and kubectl. It is set up as the README describes.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -18,66 +18,69 @@ use crate::issuer::{ClusterIssuer, ISSUER};
 use crate::prebuilt;
 use crate::process::{PATIENCE, Process, tied};
 
-/// The token of the cluster's administrator, and of the node's kubelet.
+/// The token of the cluster's administrator.
 const ADMIN: &str = "canary-admin";
+/// The token of the node's kubelet.
 const KUBELET: &str = "canary-kubelet";
 
-/// What a node with pods, Jobs and Deployments needs of the controllers.
+/// The controllers that pods, Jobs and Deployments need.
 const CONTROLLERS_USED: &str = "deployment-controller,job-controller,node-lifecycle-controller,replicaset-controller,\
                                 root-ca-certificate-publisher-controller,serviceaccount-controller";
 
-/// A control plane that runs.
+/// A running control plane.
 pub struct ControlPlane {
-    folder: TempDir,
+    directory: TempDir,
     authority: Authority,
     address: Ipv4Addr,
     port: u16,
     etcd_port: u16,
     kubectl: PathBuf,
-    // Those who ask end before those who answer.
+    // Fields are dropped in this order: clients stop before their servers.
     controllers: Vec<Process>,
     api_server: Option<Process>,
     _etcd: Process,
 }
 
 impl ControlPlane {
-    /// Builds it if need be, starts it on loopback, and lets everybody read the issuer's keys, as Dex needs it.
+    /// Builds it unless it is in the cache, starts it on loopback and allows anonymous access to
+    /// the issuer's keys, which Dex needs.
     ///
     /// # Panics
-    /// Without Go; when it does not come up.
+    /// If Go is missing or it does not start.
     #[must_use]
     pub fn start() -> Self {
         Self::start_at(Ipv4Addr::LOCALHOST)
     }
 
-    /// Builds what it needs, so that [`Self::start`] and [`Self::start_controllers`] work without the network.
+    /// Builds its programs, so that [`Self::start`] and [`Self::start_controllers`] need no
+    /// network.
     ///
     /// # Panics
-    /// Without Go.
+    /// If Go is missing.
     pub fn prepare() {
         for program in [ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBECTL] {
             let _ = prebuilt::program(&program);
         }
     }
 
-    /// The same at an address that pods can reach.
+    /// As [`Self::start`], at an address that pods can reach.
     #[must_use]
     pub fn start_at(address: Ipv4Addr) -> Self {
         let (etcd, kubectl) = (prebuilt::program(&ETCD), prebuilt::program(&KUBECTL));
         let _ = prebuilt::program(&API_SERVER);
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let directory = tempfile::tempdir().expect("a temporary directory");
         let (etcd_port, peer_port) = (free_port(), free_port());
         let mut command = tied(&etcd);
         let [client, peer] = [etcd_port, peer_port].map(|port| format!("http://127.0.0.1:{port}"));
         command
             .arg("--data-dir")
-            .arg(folder.path().join("etcd"))
+            .arg(directory.path().join("etcd"))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("default={peer}"), "--unsafe-no-fsync"]);
         let etcd = Process::start("etcd", command);
         let mut plane = Self {
-            folder,
+            directory,
             authority: Authority::new(),
             address,
             port: free_port(),
@@ -102,10 +105,10 @@ impl ControlPlane {
         plane
     }
 
-    /// Runs kubectl as the administrator; gives what it printed.
+    /// Runs kubectl as the administrator and gives its standard output.
     ///
     /// # Panics
-    /// When kubectl says no: with what it said.
+    /// If kubectl fails: with its standard error.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
         let output = self.kubectl_command().args(arguments).output().expect("kubectl was built");
         let error = String::from_utf8_lossy(&output.stderr);
@@ -113,7 +116,7 @@ impl ControlPlane {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// A kubectl that knows this cluster.
+    /// A kubectl command with this cluster's kubeconfig.
     #[must_use]
     pub fn kubectl_command(&self) -> Command {
         let mut command = Command::new(&self.kubectl);
@@ -121,7 +124,8 @@ impl ControlPlane {
         command
     }
 
-    /// A real token of ServiceAccount `app`, for Dex, good for so long: ten minutes at least.
+    /// A token of the ServiceAccount `app` with the audience `dex`. Its lifetime is at least ten
+    /// minutes.
     #[must_use]
     pub fn token(&self, seconds: u64) -> String {
         let duration = format!("{seconds}s");
@@ -130,25 +134,26 @@ impl ControlPlane {
             .to_owned()
     }
 
-    /// Signs with a new key from the next start on; the old one's tokens are no longer accepted, nor is it published.
+    /// Replaces the signing key; the API server uses the new one when it is started again. The old
+    /// key is not published then and its tokens are not accepted.
     ///
     /// # Panics
-    /// When the folder cannot be written to.
+    /// If the files cannot be written.
     pub fn rotate_key(&self) {
         let key = KeyPair::generate().expect("ring makes keys");
-        fs::write(self.path("sa.key"), key.serialize_pem()).expect("the folder can be written to");
-        fs::write(self.path("sa.pub"), key.public_key_pem()).expect("the folder can be written to");
+        fs::write(self.path("sa.key"), key.serialize_pem()).expect("the temporary directory is writable");
+        fs::write(self.path("sa.pub"), key.public_key_pem()).expect("the temporary directory is writable");
     }
 
-    /// Ends the API server; etcd stays.
+    /// Stops the API server. etcd keeps running.
     pub fn stop(&mut self) {
         self.api_server = None;
     }
 
-    /// Starts the API server (again), and waits until it is ready.
+    /// Starts the API server (again) and waits until it is ready.
     ///
     /// # Panics
-    /// When it does not come up.
+    /// If it does not become ready.
     pub fn resume(&mut self) {
         let mut command = tied(&prebuilt::program(&API_SERVER));
         let address = self.address.to_string();
@@ -202,7 +207,7 @@ impl ControlPlane {
         }
     }
 
-    /// What the scheduler and the controllers have printed.
+    /// The output of the scheduler and of the controllers.
     #[must_use]
     pub fn controllers_output(&self) -> String {
         self.controllers.iter().map(Process::output).collect()
@@ -214,45 +219,45 @@ impl ControlPlane {
         self.path("kubeconfig")
     }
 
-    /// The kubelet's kubeconfig: it is `system:node:node`.
+    /// The kubelet's kubeconfig, for the user `system:node:node`.
     ///
     /// # Panics
-    /// When the folder cannot be written to.
+    /// If the file cannot be written.
     #[must_use]
     pub fn kubelet_kubeconfig(&self) -> PathBuf {
         let path = self.path("kubelet.kubeconfig");
-        fs::write(&path, self.config_of(KUBELET)).expect("the folder can be written to");
+        fs::write(&path, self.config_of(KUBELET)).expect("the temporary directory is writable");
         path
     }
 
-    /// The CA of everything here.
+    /// The CA of this control plane.
     #[must_use]
     pub const fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// Where kubectl is.
+    /// The path of kubectl.
     #[must_use]
     pub fn kubectl_program(&self) -> &Path {
         &self.kubectl
     }
 
-    /// Applies a manifest; gives what kubectl printed, warnings included, or why it would not.
+    /// Applies a manifest and gives the output of kubectl, with warnings.
     ///
     /// # Errors
-    /// What the API server said.
+    /// The output of kubectl, if the API server refuses the manifest.
     ///
     /// # Panics
-    /// When kubectl cannot be started.
+    /// If kubectl cannot be started.
     pub fn apply(&self, manifest: &str, flags: &[&str]) -> Result<String, String> {
-        let path = tempfile::NamedTempFile::new().expect("a temporary folder");
-        fs::write(path.path(), manifest).expect("a temporary file can be written to");
+        let path = tempfile::NamedTempFile::new().expect("a temporary directory");
+        fs::write(path.path(), manifest).expect("the temporary file is writable");
         let mut command = self.kubectl_command();
         let output =
             command.args(["apply", "-f"]).arg(path.path()).args(flags).output().expect("kubectl was built");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let said = text(output.stdout) + &text(output.stderr);
-        if output.status.success() { Ok(said) } else { Err(said) }
+        let printed = text(output.stdout) + &text(output.stderr);
+        if output.status.success() { Ok(printed) } else { Err(printed) }
     }
 
     /// Sends the API server a signal.
@@ -264,7 +269,7 @@ impl ControlPlane {
 
     fn is_ready(&self) -> bool {
         let asked = self.kubectl_command().args(["get", "--raw", "/readyz", "--request-timeout=2s"]).output();
-        // RBAC's own roles are made after the first answer.
+        // The API server is ready before it has created the default roles.
         let role = ["get", "clusterrole", "system:service-account-issuer-discovery", "--request-timeout=2s"];
         asked.is_ok_and(|output| output.status.success())
             && self.kubectl_command().args(role).output().is_ok_and(|output| output.status.success())
@@ -283,14 +288,15 @@ impl ControlPlane {
     }
 
     fn write_kubeconfig(&self) {
-        fs::write(self.path("kubeconfig"), self.config_of(ADMIN)).expect("the folder can be written to");
+        fs::write(self.path("kubeconfig"), self.config_of(ADMIN))
+            .expect("the temporary directory is writable");
         let lines =
             format!("{ADMIN},admin,1,\"system:masters\"\n{KUBELET},system:node:node,2,\"system:nodes\"\n");
-        fs::write(self.path("tokens.csv"), lines).expect("the folder can be written to");
+        fs::write(self.path("tokens.csv"), lines).expect("the temporary directory is writable");
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        Path::new(self.folder.path()).join(name)
+        Path::new(self.directory.path()).join(name)
     }
 
     fn file(&self, flag: &str, name: &str) -> [String; 2] {

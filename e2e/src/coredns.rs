@@ -1,5 +1,5 @@
-//! A real CoreDNS, with the Corefile that Kubernetes ships. The `kubernetes` plugin is replaced by a zone file, since there is no
-//! API server. For programs in a network namespace of their own.
+//! A real CoreDNS with Kubernetes' Corefile, for tests in their own network namespace. A zone file
+//! replaces the `kubernetes` plugin, since there is no API server.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,21 +12,21 @@ use tempfile::TempDir;
 use crate::prebuilt;
 use crate::process::{Process, tied};
 
-/// How many addresses `many.auth.svc.cluster.local` has: more than 512 and less than 1,232 bytes.
+/// The number of addresses of `many.auth.svc.cluster.local`: between 512 and 1,232 bytes.
 pub const MANY: u8 = 60;
-/// How many addresses `more.auth.svc.cluster.local` has: more than 1,232 bytes.
+/// The number of addresses of `more.auth.svc.cluster.local`: more than 1,232 bytes.
 pub const MORE: u8 = 120;
 
-/// Builds it. Needs the network where it is not in the cache.
+/// Builds it. This needs the network unless it is in the cache.
 ///
 /// # Panics
-/// Without Go, and when it does not build.
+/// If Go is missing or the build fails.
 #[must_use]
 pub fn prepare() -> PathBuf {
     prebuilt::program(&COREDNS)
 }
 
-/// A running CoreDNS on port 53 of one address. It ends with the value.
+/// A running CoreDNS on port 53 of one address. It stops when the value is dropped.
 #[derive(Debug)]
 pub struct CoreDns {
     process: Process,
@@ -36,10 +36,11 @@ pub struct CoreDns {
 }
 
 impl CoreDns {
-    /// Starts it. It knows `dex.auth.svc.cluster.local` at 127.0.0.1, and forwards what is not in cluster.local to `upstream`.
+    /// Starts it. `dex.auth.svc.cluster.local` is 127.0.0.1, and queries outside cluster.local are
+    /// forwarded to `upstream`.
     ///
     /// # Panics
-    /// When it does not start.
+    /// If it does not start.
     #[must_use]
     pub fn start(binary: &Path, address: Ipv4Addr, upstream: Ipv4Addr) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -81,20 +82,20 @@ impl CoreDns {
         Self { process, address, binary: binary.to_owned(), directory }
     }
 
-    /// Ends it as a node that fails does.
+    /// Kills it, as when its node fails.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Starts it again after [`Self::kill`].
+    /// Starts it after [`Self::kill`].
     ///
     /// # Panics
-    /// When it does not start.
-    pub fn start_again(&mut self) {
+    /// If it does not start.
+    pub fn restart(&mut self) {
         self.process = Self::process(&self.binary, &self.directory, self.address);
     }
 
-    /// Waits until it takes connections.
+    /// Starts the process and waits until it accepts connections.
     fn process(binary: &Path, directory: &TempDir, address: Ipv4Addr) -> Process {
         let mut command = tied(binary);
         command.arg("-conf").arg(directory.path().join("Corefile"));
@@ -104,7 +105,7 @@ impl CoreDns {
     }
 }
 
-/// The zone, as the `kubernetes` plugin would answer: Services without IPv6 have no AAAA record.
+/// The zone file. As with the `kubernetes` plugin, Services without IPv6 have no AAAA record.
 fn zone() -> String {
     let mut zone = "\
 $ORIGIN cluster.local.

@@ -1,4 +1,4 @@
-//! A real Dex, with the connector that the README tells users to set up and clients of every kind.
+//! A real Dex with the connector of the README and with clients of every kind.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -12,124 +12,128 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::certificates::{Authority, Certificate};
-use crate::dex_error_table::Question;
+use crate::dex_error_table::TokenRequest;
 use crate::dex_version::{PINNED, Version};
 use crate::issuer::{ClusterIssuer, ISSUER};
 use crate::prebuilt;
 use crate::process::{PATIENCE, Process, tied};
 use crate::wire::{self, Reply};
 
-/// The secret of the confidential client `private+app`: everything that encoding can get wrong.
+/// The secret of the confidential client `private+app`. It has each character that encoding may
+/// change.
 pub const SECRET: &str = "a%b c+d:canary";
 
-/// Dex's configuration, to be varied before it starts.
+/// The parts of Dex's configuration that tests vary.
 #[derive(Clone, Debug)]
-pub struct Setup {
-    /// The version that is started.
+pub struct DexSetup {
+    /// The version to start.
     pub version: Version,
-    /// Environment variables of the process: Dex's feature flags.
+    /// Environment variables of the process, such as Dex's feature flags.
     pub environment: Vec<(&'static str, &'static str)>,
-    /// `expiry.idTokens`.
+    /// `expiry.idTokens`, the lifetime of issued tokens.
     pub lifetime: String,
-    /// `issuerAlias` of the connector; without it Dex expects the issuer's own URL in tokens.
-    pub alias: bool,
-    /// Two mock connectors beside those of the cluster. They can always be opened.
-    pub mocks: bool,
+    /// The connector has `issuerAlias`. Without it Dex expects the issuer's own URL in tokens.
+    pub issuer_alias: bool,
+    /// There are two mock connectors, which Dex can always open.
+    pub mock_connectors: bool,
     /// `oauth2.grantTypes` lists token exchange.
-    pub exchange: bool,
-    /// A certificate for https other than a good one of the own CA.
+    pub token_exchange: bool,
+    /// The certificate for https. By default it is a valid one of this Dex's CA.
     pub certificate: Option<Certificate>,
-    /// The connector `k3s` as the original's README prints it, certificate unchecked and all.
-    pub as_printed: bool,
-    /// Where it listens.
+    /// The connector `k3s` is the one in the original's README, with `insecureSkipVerify`.
+    pub connector_of_the_original: bool,
+    /// The address to listen on.
     pub address: Ipv4Addr,
-    /// Clients besides the usual ones, as `staticClients` has them.
+    /// Further entries of `staticClients`.
     pub clients: Vec<Value>,
-    /// `expiry.signingKeys`, if it is not Dex's own six hours. Dex looks each half minute.
-    pub rotation: Option<String>,
-    /// Settings of the connector, put over the usual ones; null takes one away.
+    /// `expiry.signingKeys`, by default Dex's own six hours. Dex checks every 30 s whether a
+    /// rotation is due.
+    pub key_rotation: Option<String>,
+    /// Settings of the connector that replace the usual ones. Null removes a setting.
     pub connector: Value,
 }
 
-impl Default for Setup {
+impl Default for DexSetup {
     fn default() -> Self {
         Self {
             version: PINNED,
             environment: vec![],
             lifetime: "24h".to_owned(),
-            alias: true,
-            mocks: true,
-            exchange: true,
+            issuer_alias: true,
+            mock_connectors: true,
+            token_exchange: true,
             certificate: None,
-            as_printed: false,
+            connector_of_the_original: false,
             address: Ipv4Addr::LOCALHOST,
             clients: vec![],
-            rotation: None,
+            key_rotation: None,
             connector: json!({}),
         }
     }
 }
 
-/// A Dex that runs, or is to run again.
+/// A Dex that runs, or is stopped for now.
 pub struct Dex {
     program: PathBuf,
     environment: Vec<(&'static str, &'static str)>,
-    folder: TempDir,
+    directory: TempDir,
     authority: Authority,
     address: Ipv4Addr,
     ports: (u16, u16),
     /// The port of Dex's Prometheus metrics.
     metrics_port: u16,
     process: Option<Process>,
-    /// What earlier processes printed.
-    before: String,
+    /// The log of earlier processes.
+    earlier_log: String,
 }
 
 impl Dex {
-    /// Builds it, so that [`Self::start`] works without the network.
+    /// Builds it, so that [`Self::start`] needs no network.
     ///
     /// # Errors
-    /// Without Go; when the build fails.
+    /// If Go is missing or the build fails.
     pub fn prepare() -> Result<(), String> {
         PINNED.program.built().map(|_| ())
     }
 
-    /// Builds it if need be, and starts it with https and, for the tests' own questions, http.
+    /// Builds it unless it is in the cache, and starts it. It serves https, and http for the
+    /// requests of the tests themselves.
     ///
     /// # Panics
-    /// Without Go; when Dex does not come up.
+    /// If Go is missing or Dex does not start.
     #[must_use]
-    pub fn start(issuer: &impl ClusterIssuer, setup: &Setup) -> Self {
+    pub fn start(issuer: &impl ClusterIssuer, setup: &DexSetup) -> Self {
         let mut dex = Self::configured(issuer, setup);
         dex.resume();
         dex
     }
 
-    /// Starts it with a configuration with which it exits. It can be configured anew and resumed.
+    /// Starts it with a configuration with which it exits. It can be configured and resumed
+    /// afterwards.
     ///
     /// # Panics
-    /// Without Go; when Dex does not exit by itself, or exits with 0.
+    /// If Go is missing, and if Dex does not exit, or exits with 0.
     #[must_use]
-    pub fn start_expecting_exit(issuer: &impl ClusterIssuer, setup: &Setup) -> Self {
+    pub fn start_expecting_exit(issuer: &impl ClusterIssuer, setup: &DexSetup) -> Self {
         let mut dex = Self::configured(issuer, setup);
         let mut process = Process::start("dex", dex.command());
         let status = process.ended();
         assert!(!status.success(), "Dex exits with {status}\n{}", process.output());
-        dex.before = process.output();
+        dex.earlier_log = process.output();
         dex
     }
 
-    fn configured(issuer: &impl ClusterIssuer, setup: &Setup) -> Self {
+    fn configured(issuer: &impl ClusterIssuer, setup: &DexSetup) -> Self {
         let dex = Self {
             program: prebuilt::program(&setup.version.program),
             environment: setup.environment.clone(),
-            folder: tempfile::tempdir().expect("a temporary folder"),
+            directory: tempfile::tempdir().expect("a temporary directory"),
             authority: Authority::new(),
             address: setup.address,
             ports: (free_port(), free_port()),
             metrics_port: free_port(),
             process: None,
-            before: String::new(),
+            earlier_log: String::new(),
         };
         dex.configure(issuer, setup);
         dex
@@ -137,11 +141,14 @@ impl Dex {
 
     fn command(&self) -> Command {
         let mut command = tied(&self.program);
-        command.arg("serve").arg(self.folder.path().join("dex.yaml")).envs(self.environment.iter().copied());
+        command
+            .arg("serve")
+            .arg(self.directory.path().join("dex.yaml"))
+            .envs(self.environment.iter().copied());
         command
     }
 
-    /// What it calls itself.
+    /// Its issuer URL.
     #[must_use]
     pub fn issuer(&self) -> String {
         format!("https://{}:{}/dex", self.address, self.ports.0)
@@ -153,71 +160,68 @@ impl Dex {
         format!("{}/token", self.issuer())
     }
 
-    /// The token endpoint in plain http.
+    /// The token endpoint over plain http.
     #[must_use]
-    pub fn plain_endpoint(&self) -> String {
+    pub fn http_endpoint(&self) -> String {
         format!("http://{}:{}/dex/token", self.address, self.ports.1)
     }
 
-    /// The CA to trust for https.
+    /// The file of the CA that signs its certificate.
     #[must_use]
     pub fn ca_file(&self) -> PathBuf {
         self.authority.file()
     }
 
-    /// The CA itself, to make certificates of.
+    /// The CA that signs its certificate.
     #[must_use]
     pub const fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// Puts another CA and a certificate of it over the files of the first, and has Dex read them: the process stays.
+    /// Replaces the files of CA and certificate by others, and lets the running Dex reload them.
     ///
     /// # Panics
-    /// When the temporary folder is gone.
+    /// If the files cannot be written.
     pub fn renew_authority(&mut self) {
         self.authority.renew();
         let _ = self.authority.server(&[&self.address.to_string()]);
         self.signal(Signal::HUP);
     }
 
-    /// What Dex has printed in its life, all processes together.
+    /// The log of this Dex, with that of its earlier processes.
     #[must_use]
     pub fn log(&self) -> String {
-        format!("{}{}", self.before, self.process.as_ref().map_or_else(String::new, Process::output))
+        format!("{}{}", self.earlier_log, self.process.as_ref().map_or_else(String::new, Process::output))
     }
 
-    /// Waits until its log has these words. Dex logs a refusal before it answers, but its output is read by another thread.
+    /// Waits until its log contains a text. Dex logs a refusal before it responds, but another
+    /// thread reads its output.
     ///
     /// # Panics
-    /// When it never has them.
-    pub fn until_logged(&self, words: &str) {
+    /// If that does not happen.
+    pub fn until_logged(&self, text: &str) {
         let start = Instant::now();
-        while !self.log().contains(words) {
-            assert!(start.elapsed() < PATIENCE, "Dex's log does not have {words:?}\n{}", self.log());
+        while !self.log().contains(text) {
+            assert!(start.elapsed() < PATIENCE, "Dex does not log {text:?}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// Ends the process at once. With memory storage its keys are lost.
+    /// Kills the process. Its storage is memory, so its keys are lost.
     pub fn stop(&mut self) {
-        self.before = self.log();
+        self.earlier_log = self.log();
         self.process = None;
     }
 
-    /// Starts it (again), on the same ports and with the configuration there is.
+    /// Starts it (again), on the same ports and with the configuration on disk.
     ///
     /// # Panics
-    /// When it does not come up.
+    /// If it does not start.
     pub fn resume(&mut self) {
         let mut process = Process::start("dex", self.command());
         let start = Instant::now();
         while self.get("/dex/healthz").is_none_or(|reply| reply.status != 200) {
-            assert!(
-                process.runs() && start.elapsed() < PATIENCE,
-                "Dex does not come up\n{}",
-                process.output()
-            );
+            assert!(process.runs() && start.elapsed() < PATIENCE, "Dex does not start\n{}", process.output());
             std::thread::sleep(Duration::from_millis(10));
         }
         self.process = Some(process);
@@ -230,11 +234,11 @@ impl Dex {
         }
     }
 
-    /// Writes the configuration; it holds from the next start.
+    /// Writes the configuration. It takes effect when Dex is started.
     ///
     /// # Panics
-    /// When the temporary folder is gone.
-    pub fn configure(&self, issuer: &impl ClusterIssuer, setup: &Setup) {
+    /// If the file cannot be written.
+    pub fn configure(&self, issuer: &impl ClusterIssuer, setup: &DexSetup) {
         let certificate =
             setup.certificate.clone().unwrap_or_else(|| self.authority.server(&[&setup.address.to_string()]));
         let mut connector = json!({
@@ -244,7 +248,7 @@ impl Dex {
             "userNameKey": "sub",
             "getUserInfo": false
         });
-        if setup.alias {
+        if setup.issuer_alias {
             connector["issuerAlias"] = ISSUER.into();
         }
         if let (Some(connector), Some(more)) = (connector.as_object_mut(), setup.connector.as_object()) {
@@ -252,8 +256,8 @@ impl Dex {
             connector.retain(|_, value| !value.is_null());
         }
         let exchange = "urn:ietf:params:oauth:grant-type:token-exchange";
-        let grants = if setup.exchange { json!([exchange]) } else { json!(["authorization_code"]) };
-        let as_printed = json!({
+        let grants = if setup.token_exchange { json!([exchange]) } else { json!(["authorization_code"]) };
+        let of_the_original = json!({
             "issuer": issuer.url(),
             "clientID": "dex",
             "scopes": ["openid", "federated:id"],
@@ -262,7 +266,7 @@ impl Dex {
             "issuerAlias": ISSUER,
             "insecureSkipVerify": true
         });
-        let k3s = if setup.as_printed { &as_printed } else { &connector };
+        let k3s = if setup.connector_of_the_original { &of_the_original } else { &connector };
         let (https, http) = self.ports;
         let address = self.address;
         let mut config = json!({
@@ -279,7 +283,7 @@ impl Dex {
             "expiry": {"idTokens": setup.lifetime},
             "connectors": [
                 {"type": "oidc", "id": "k3s", "name": "kubernetes", "config": k3s},
-                {"type": "oidc", "id": "kubernetes", "name": "as our README has it", "config": connector}
+                {"type": "oidc", "id": "kubernetes", "name": "the connector of the README", "config": connector}
             ],
             "staticClients": [
                 {"id": "user", "name": "the client of the original's README", "public": true},
@@ -288,7 +292,7 @@ impl Dex {
                 {"id": "target", "name": "trusts user", "secret": "canary-target", "trustedPeers": ["user"]}
             ]
         });
-        if let Some(connectors) = config["connectors"].as_array_mut().filter(|_| setup.mocks) {
+        if let Some(connectors) = config["connectors"].as_array_mut().filter(|_| setup.mock_connectors) {
             connectors.push(json!({"type": "mockCallback", "id": "mock", "name": "mock", "config": {}}));
             connectors.push(json!({
                 "type": "mockPassword",
@@ -300,38 +304,40 @@ impl Dex {
         if let Some(clients) = config["staticClients"].as_array_mut() {
             clients.extend(setup.clients.clone());
         }
-        if let Some(rotation) = &setup.rotation {
+        if let Some(rotation) = &setup.key_rotation {
             config["expiry"]["signingKeys"] = rotation.as_str().into();
         }
         // JSON is YAML.
-        fs::write(self.folder.path().join("dex.yaml"), config.to_string())
-            .expect("the folder can be written to");
+        fs::write(self.directory.path().join("dex.yaml"), config.to_string())
+            .expect("the temporary directory is writable");
     }
 
-    /// Asks a question in plain http.
+    /// Sends a request to the token endpoint over plain http.
     ///
     /// # Panics
-    /// When Dex does not answer.
+    /// If Dex does not respond.
     #[must_use]
-    pub fn ask(&self, question: &Question<'_>) -> Reply {
-        wire::ask(self.plain_address(), &question.request()).expect("Dex answers")
+    pub fn request_token(&self, request: &TokenRequest<'_>) -> Reply {
+        wire::ask(self.http_address(), &request.to_http()).expect("Dex responds")
     }
 
-    /// A document, in plain http; nothing when Dex is not there.
+    /// Fetches a document over plain http; nothing if Dex is not running.
     #[must_use]
     pub fn get(&self, target: &str) -> Option<Reply> {
         let request = format!("GET {target} HTTP/1.1\r\nHost: dex\r\nConnection: close\r\n\r\n");
-        wire::ask(self.plain_address(), &request)
+        wire::ask(self.http_address(), &request)
     }
 
-    /// How many requests for a path below the issuer this process has answered, as `/keys`, by its own metrics.
+    /// The number of requests for a path below the issuer, such as `/keys`, that this process has
+    /// served, by its own metrics.
     ///
     /// # Panics
-    /// When Dex does not answer.
+    /// If Dex does not respond.
     #[must_use]
-    pub fn answered(&self, path: &str) -> u64 {
+    pub fn requests_served(&self, path: &str) -> u64 {
         let request = "GET /metrics HTTP/1.0\r\nHost: dex\r\n\r\n";
-        let metrics = wire::ask((self.address, self.metrics_port).into(), request).expect("Dex answers").body;
+        let metrics =
+            wire::ask((self.address, self.metrics_port).into(), request).expect("Dex responds").body;
         let label = format!("handler=\"{path}\"");
         let counts = metrics
             .lines()
@@ -340,25 +346,25 @@ impl Dex {
         counts.sum()
     }
 
-    fn plain_address(&self) -> SocketAddr {
+    fn http_address(&self) -> SocketAddr {
         (self.address, self.ports.1).into()
     }
 }
 
-/// A port that was free a moment ago on every address, below those that the kernel gives to whoever asks for any: a connection
-/// that begins in the next moment does not take it.
+/// A port that was free a moment ago on every address. It lies below the kernel's ephemeral ports,
+/// so that no outgoing connection takes it.
 ///
 /// # Panics
-/// When there is none.
+/// If no port is free.
 #[must_use]
 pub fn free_port() -> u16 {
-    static TURN: AtomicU32 = AtomicU32::new(0);
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     const PORTS: std::ops::Range<u32> = 21_000..30_000;
     let count = PORTS.end - PORTS.start;
-    // Programs that run side by side begin at different places.
+    // Programs that run at the same time start at different ports.
     let begin = std::process::id().wrapping_mul(97) % count;
     (0..count)
-        .map(|_| PORTS.start + (begin + TURN.fetch_add(1, Ordering::Relaxed)) % count)
+        .map(|_| PORTS.start + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % count)
         .filter_map(|port| u16::try_from(port).ok())
         .find(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok())
         .expect("a free port")

@@ -1,5 +1,5 @@
-//! Questions to Dex's token endpoint, and its refusals as Dex 2.45.1 words them (server/handlers.go): what provokes each,
-//! what Dex answers, and what dexsidecar makes of it. A test asks the real Dex for every row.
+//! The table of Dex's errors: what causes each, what Dex 2.45.1 responds (server/handlers.go), and
+//! the code that dexsidecar reports. A test sends every row to the real Dex.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,25 +8,25 @@ use serde_json::json;
 use crate::issuer::{Flaw, Issuer};
 use crate::wire;
 
-/// A request to the token endpoint, put together by hand.
+/// A request to the token endpoint.
 #[derive(Clone, Debug)]
-pub struct Question<'a> {
-    /// `POST`, unless that is what is wrong.
+pub struct TokenRequest<'a> {
+    /// The method, usually `POST`.
     pub method: &'a str,
-    /// `application/x-www-form-urlencoded`, unless that is what is wrong.
+    /// The content type, usually `application/x-www-form-urlencoded`.
     pub content_type: &'a str,
-    /// What Basic carries, as it is; empty for no header.
+    /// The credentials of the Basic header before Base64; empty for no header.
     pub client: &'a str,
-    /// The form.
+    /// The fields of the form.
     pub fields: Vec<(&'a str, &'a str)>,
-    /// What follows the form, as it is.
+    /// Bytes after the form.
     pub appended: &'a str,
 }
 
-impl<'a> Question<'a> {
-    /// A good exchange of this subject token, by the public client `user`.
+impl<'a> TokenRequest<'a> {
+    /// A valid exchange of this subject token by the public client `user`.
     #[must_use]
-    pub fn about(subject: &'a str) -> Self {
+    pub fn exchange_of(subject: &'a str) -> Self {
         Self {
             method: "POST",
             content_type: "application/x-www-form-urlencoded",
@@ -43,14 +43,14 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// The same by another client.
+    /// Sets the credentials of the client.
     #[must_use]
     pub const fn by(mut self, client: &'a str) -> Self {
         self.client = client;
         self
     }
 
-    /// The same with these fields in place of their namesakes.
+    /// Sets fields of the form.
     #[must_use]
     pub fn with(mut self, fields: &[(&'a str, &'a str)]) -> Self {
         for field in fields {
@@ -60,16 +60,16 @@ impl<'a> Question<'a> {
         self
     }
 
-    /// The same without a field.
+    /// Removes a field of the form.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
         self.fields.retain(|field| field.0 != name);
         self
     }
 
-    /// What goes over the wire.
+    /// The bytes of the HTTP request.
     #[must_use]
-    pub fn request(&self) -> String {
+    pub fn to_http(&self) -> String {
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.fields).finish();
         let client = match self.client {
             "" => String::new(),
@@ -86,21 +86,21 @@ impl<'a> Question<'a> {
     }
 }
 
-/// A refusal as Dex sends it.
+/// An error response of Dex.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Told {
-    /// The status.
+pub struct ErrorResponse {
+    /// The HTTP status.
     pub status: u16,
     /// `error`.
     pub error: &'static str,
-    /// `error_description`; empty where Dex gives none.
+    /// `error_description`; empty if Dex sends none.
     pub description: &'static str,
 }
 
-impl Told {
-    /// What goes over the wire, for the stand-in.
+impl ErrorResponse {
+    /// The bytes of the HTTP response, for the fake Dex.
     #[must_use]
-    pub fn answer(&self) -> Vec<u8> {
+    pub fn to_http(&self) -> Vec<u8> {
         let body = match self.description {
             "" => json!({"error": self.error}),
             description => json!({"error": self.error, "error_description": description}),
@@ -114,32 +114,33 @@ impl Told {
     }
 }
 
-/// A refusal of something that dexsidecar can be made to ask.
+/// An error that a request of dexsidecar can cause.
 #[derive(Clone, Copy, Debug)]
 pub struct Refusal {
     /// What is wrong.
     pub name: &'static str,
-    /// The fields that provoke it, put over those of a good exchange.
+    /// The fields that cause it. They replace those of a valid exchange.
     pub fields: &'static [(&'static str, &'static str)],
-    /// The client that provokes it, as `id:secret`, or empty for none; nothing for a good one.
+    /// The credentials that cause it, as `id:secret`; empty for no credentials, `None` for valid
+    /// ones.
     pub client: Option<&'static str>,
-    /// What is wrong with the subject token.
+    /// The flaw of the subject token.
     pub flaw: Option<Flaw>,
-    /// What Dex answers.
-    pub told: Told,
-    /// The code under which dexsidecar reports it.
+    /// The response of Dex.
+    pub response: ErrorResponse,
+    /// The code that dexsidecar reports.
     pub code: &'static str,
 }
 
 impl Refusal {
-    /// The subject token that goes with it.
+    /// The subject token of the request.
     #[must_use]
     pub fn subject(&self, issuer: &Issuer) -> String {
         self.flaw.map_or_else(|| issuer.token(3_600), |flaw| issuer.flawed(flaw))
     }
 }
 
-/// A refusal of something that dexsidecar never asks.
+/// An error that no request of dexsidecar causes.
 #[derive(Clone, Copy, Debug)]
 pub struct Malformed {
     /// What is wrong.
@@ -148,133 +149,135 @@ pub struct Malformed {
     pub method: &'static str,
     /// The content type.
     pub content_type: &'static str,
-    /// What Basic carries.
+    /// The credentials of the Basic header.
     pub client: &'static str,
-    /// What follows a good form.
+    /// Bytes after a valid form.
     pub appended: &'static str,
-    /// What Dex answers.
-    pub told: Told,
+    /// The response of Dex.
+    pub response: ErrorResponse,
 }
 
-const UNSUPPORTED_GRANT: Told = Told { status: 400, error: "unsupported_grant_type", description: "" };
-const INVALID_CLIENT: Told =
-    Told { status: 401, error: "invalid_client", description: "Invalid client credentials." };
-const NO_CONNECTOR: Told =
-    Told { status: 400, error: "invalid_request", description: "Requested connector does not exist." };
-const SUBJECT_TYPE: Told =
-    Told { status: 400, error: "request_not_supported", description: "Invalid subject_token_type." };
-const DENIED: Told = Told { status: 401, error: "access_denied", description: "" };
-const SERVER_ERROR: Told = Told { status: 500, error: "server_error", description: "" };
+const UNSUPPORTED_GRANT: ErrorResponse =
+    ErrorResponse { status: 400, error: "unsupported_grant_type", description: "" };
+const INVALID_CLIENT: ErrorResponse =
+    ErrorResponse { status: 401, error: "invalid_client", description: "Invalid client credentials." };
+const NO_CONNECTOR: ErrorResponse = ErrorResponse {
+    status: 400,
+    error: "invalid_request",
+    description: "Requested connector does not exist.",
+};
+const SUBJECT_TYPE: ErrorResponse =
+    ErrorResponse { status: 400, error: "request_not_supported", description: "Invalid subject_token_type." };
+const DENIED: ErrorResponse = ErrorResponse { status: 401, error: "access_denied", description: "" };
+const SERVER_ERROR: ErrorResponse = ErrorResponse { status: 500, error: "server_error", description: "" };
 
-/// With nothing wrong.
+/// A valid exchange.
 const BASE: Refusal =
-    Refusal { name: "", fields: &[], client: None, flaw: None, told: DENIED, code: "access_denied" };
+    Refusal { name: "", fields: &[], client: None, flaw: None, response: DENIED, code: "access_denied" };
 
-/// Every row that a running Dex can be made to show by what dexsidecar sends, in the order in which Dex looks.
+/// Every error that a request of dexsidecar can cause, in the order in which Dex checks for them.
 pub const REFUSALS: &[Refusal] = &[
     Refusal {
         name: "no grant type",
         fields: &[("grant_type", "")],
-        told: UNSUPPORTED_GRANT,
+        response: UNSUPPORTED_GRANT,
         code: "unsupported_grant_type",
         ..BASE
     },
     Refusal {
         name: "an unknown grant type",
         fields: &[("grant_type", "urn:x:unknown")],
-        told: UNSUPPORTED_GRANT,
+        response: UNSUPPORTED_GRANT,
         code: "unsupported_grant_type",
         ..BASE
     },
     Refusal {
-        name: "a grant type that is switched off",
+        name: "a disabled grant type",
         fields: &[("grant_type", "authorization_code")],
-        told: UNSUPPORTED_GRANT,
+        response: UNSUPPORTED_GRANT,
         code: "unsupported_grant_type",
         ..BASE
     },
-    Refusal {
-        name: "no client at all",
-        client: Some(""),
-        told: INVALID_CLIENT,
-        code: "invalid_client",
-        ..BASE
-    },
+    Refusal { name: "no client", client: Some(""), response: INVALID_CLIENT, code: "invalid_client", ..BASE },
     Refusal {
         name: "an unknown client",
         client: Some("nobody:canary"),
-        told: INVALID_CLIENT,
+        response: INVALID_CLIENT,
         code: "invalid_client",
         ..BASE
     },
     Refusal {
         name: "a wrong secret",
         client: Some("private+app:canary"),
-        told: INVALID_CLIENT,
+        response: INVALID_CLIENT,
         code: "invalid_client",
         ..BASE
     },
     Refusal {
         name: "a missing secret",
         client: Some("private+app"),
-        told: INVALID_CLIENT,
+        response: INVALID_CLIENT,
         code: "invalid_client",
         ..BASE
     },
     Refusal {
-        name: "a secret where there is none",
+        name: "a secret for a public client",
         client: Some("user:canary"),
-        told: INVALID_CLIENT,
+        response: INVALID_CLIENT,
         code: "invalid_client",
         ..BASE
     },
     Refusal {
         name: "no type of subject token",
         fields: &[("subject_token_type", "")],
-        told: SUBJECT_TYPE,
+        response: SUBJECT_TYPE,
         code: "request_not_supported",
         ..BASE
     },
     Refusal {
         name: "an unknown type of subject token",
         fields: &[("subject_token_type", "urn:ietf:params:oauth:token-type:jwt")],
-        told: SUBJECT_TYPE,
+        response: SUBJECT_TYPE,
         code: "request_not_supported",
         ..BASE
     },
     Refusal {
         name: "an empty subject token",
         fields: &[("subject_token", "")],
-        told: Told { status: 400, error: "invalid_request", description: "Missing subject_token" },
+        response: ErrorResponse {
+            status: 400,
+            error: "invalid_request",
+            description: "Missing subject_token",
+        },
         code: "invalid_request",
         ..BASE
     },
     Refusal {
         name: "no connector",
         fields: &[("connector_id", "")],
-        told: NO_CONNECTOR,
+        response: NO_CONNECTOR,
         code: "connector_unknown",
         ..BASE
     },
     Refusal {
         name: "an unknown connector",
         fields: &[("connector_id", "k3ss")],
-        told: NO_CONNECTOR,
+        response: NO_CONNECTOR,
         code: "connector_unknown",
         ..BASE
     },
     Refusal {
         name: "a connector without token exchange",
         fields: &[("connector_id", "password")],
-        told: NO_CONNECTOR,
+        response: NO_CONNECTOR,
         code: "connector_unknown",
         ..BASE
     },
     Refusal { name: "a malformed subject token", fields: &[("subject_token", "not.a.canary")], ..BASE },
     Refusal { name: "an expired subject token", flaw: Some(Flaw::Expired), ..BASE },
-    Refusal { name: "a subject token from the future", flaw: Some(Flaw::NotYetValid), ..BASE },
-    Refusal { name: "another cluster's subject token", flaw: Some(Flaw::OtherIssuer), ..BASE },
-    Refusal { name: "a subject token of an unknown key", flaw: Some(Flaw::UnknownKey), ..BASE },
+    Refusal { name: "a subject token that is not valid yet", flaw: Some(Flaw::NotYetValid), ..BASE },
+    Refusal { name: "a subject token of another cluster", flaw: Some(Flaw::OtherIssuer), ..BASE },
+    Refusal { name: "a subject token with an unknown signing key", flaw: Some(Flaw::UnknownKey), ..BASE },
     Refusal { name: "a forged subject token", flaw: Some(Flaw::Forged), ..BASE },
     Refusal {
         name: "a subject token without the claim that names the user",
@@ -282,14 +285,14 @@ pub const REFUSALS: &[Refusal] = &[
         ..BASE
     },
     Refusal {
-        name: "an access token, which the connector has no userinfo for",
+        name: "an access token, but the connector has no userinfo endpoint",
         fields: &[("subject_token_type", "urn:ietf:params:oauth:token-type:access_token")],
         ..BASE
     },
     Refusal {
         name: "an unknown type of requested token",
         fields: &[("requested_token_type", "urn:ietf:params:oauth:token-type:jwt")],
-        told: Told {
+        response: ErrorResponse {
             status: 400,
             error: "request_not_supported",
             description: "Invalid requested_token_type.",
@@ -300,68 +303,76 @@ pub const REFUSALS: &[Refusal] = &[
     Refusal {
         name: "the audience of a client that does not trust this one",
         fields: &[("scope", "openid audience:server:client_id:private+app")],
-        told: SERVER_ERROR,
+        response: SERVER_ERROR,
         code: "server_error",
         ..BASE
     },
     Refusal {
         name: "the audience of a client that does not exist",
         fields: &[("scope", "openid audience:server:client_id:nobody")],
-        told: SERVER_ERROR,
+        response: SERVER_ERROR,
         code: "server_error",
         ..BASE
     },
 ];
 
-/// As dexsidecar asks.
+/// A request as dexsidecar sends it.
 const WELL_FORMED: Malformed = Malformed {
     name: "",
     method: "POST",
     content_type: "application/x-www-form-urlencoded",
     client: "user:",
     appended: "",
-    told: Told { status: 400, error: "invalid_request", description: "" },
+    response: ErrorResponse { status: 400, error: "invalid_request", description: "" },
 };
 
-/// The rows that take a client which asks badly.
+/// Every error that a malformed request causes.
 pub const MALFORMED: &[Malformed] = &[
     Malformed {
         name: "another method",
         method: "GET",
-        told: Told { status: 400, error: "invalid_request", description: "method not allowed" },
+        response: ErrorResponse { status: 400, error: "invalid_request", description: "method not allowed" },
         ..WELL_FORMED
     },
     Malformed { name: "a body that cannot be parsed", appended: "&x=%zz", ..WELL_FORMED },
     Malformed {
-        name: "a body that is no form",
+        name: "a body that is not a form",
         content_type: "application/json",
-        told: UNSUPPORTED_GRANT,
+        response: UNSUPPORTED_GRANT,
         ..WELL_FORMED
     },
     Malformed {
-        name: "an id that is badly encoded",
+        name: "a client id with invalid percent-encoding",
         client: "a%zz:x",
-        told: Told { status: 400, error: "invalid_request", description: "client_id improperly encoded" },
+        response: ErrorResponse {
+            status: 400,
+            error: "invalid_request",
+            description: "client_id improperly encoded",
+        },
         ..WELL_FORMED
     },
     Malformed {
-        name: "a secret that is badly encoded",
+        name: "a client secret with invalid percent-encoding",
         client: "user:%zz",
-        told: Told { status: 400, error: "invalid_request", description: "client_secret improperly encoded" },
+        response: ErrorResponse {
+            status: 400,
+            error: "invalid_request",
+            description: "client_secret improperly encoded",
+        },
         ..WELL_FORMED
     },
 ];
 
 impl Malformed {
-    /// The question that provokes it.
+    /// The request that causes it.
     #[must_use]
-    pub fn question<'a>(&self, subject: &'a str) -> Question<'a> {
-        Question {
+    pub fn request<'a>(&self, subject: &'a str) -> TokenRequest<'a> {
+        TokenRequest {
             method: self.method,
             content_type: self.content_type,
             client: self.client,
             appended: self.appended,
-            ..Question::about(subject)
+            ..TokenRequest::exchange_of(subject)
         }
     }
 }

@@ -12,7 +12,8 @@ pub struct Version {
     pub program: Program,
     /// The oidc connector knows `issuerAlias` (since 2.42). Older versions ignore it.
     pub issuer_alias: bool,
-    /// Dex starts although some of its connectors cannot be opened. Otherwise it exits when one of them fails.
+    /// Dex starts although some of its connectors cannot be opened. Otherwise it exits when one of
+    /// them fails.
     pub starts_with_failed_connectors: bool,
 }
 

@@ -1,5 +1,6 @@
-//! A fake name server on port 53 of several loopback addresses. What a query gets is set per name, family and server:
-//! an answer, an error, nothing, a late, truncated or malformed message. For programs in a network namespace of their own.
+//! A fake DNS server on port 53 of several loopback addresses, for tests in their own network
+//! namespace. The reply is set for each name, family and server: an answer, an error, nothing, or a
+//! late, truncated or malformed message.
 
 mod message;
 mod rule;
@@ -11,71 +12,73 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use message::Question;
-pub use rule::{Edns, Family, Lie, Over, Reply, Rule};
+pub use rule::{Edns, Family, Lie, Reply, Rule, Transport};
 
-/// Answers over UDP and TCP.
+/// A server over UDP and TCP.
 pub const FIRST: Ipv4Addr = Ipv4Addr::LOCALHOST;
-/// The same, at another address.
+/// A second server over UDP and TCP.
 pub const SECOND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// The same, at another address.
+/// A third server over UDP and TCP.
 pub const THIRD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
-/// The UDP port is closed.
+/// A server over TCP only: its UDP port is closed.
 pub const TCP_ONLY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 4);
-/// The TCP port is closed.
+/// A server over UDP only: its TCP port is closed.
 pub const UDP_ONLY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 5);
-/// Both ports are closed: no name server is there.
+/// An address without a server: both ports are closed.
 pub const CLOSED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
-/// The address in forged answers, and the one that they come from where their source is forged too.
+/// The address in forged answers, and their source address if that is forged too.
 pub const FORGED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 
-/// How many datagrams a flood has. A resolver that reads them all has read enough.
-const FLOOD: usize = 20_000;
-/// How long a message over TCP is dripped at most.
+/// The number of datagrams of a flood; more than any resolver should read.
+const FLOOD_DATAGRAMS: usize = 20_000;
+/// The longest time over which a TCP message is sent byte by byte.
 const LONGEST_DRIP: Duration = Duration::from_secs(60);
 
-/// A query that came in.
+/// A query that was received.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Asked {
-    /// The server that was asked.
+pub struct Query {
+    /// The server that received it.
     pub server: Ipv4Addr,
     /// The name, in lower case, without a final dot.
     pub name: String,
-    /// The family.
+    /// The address family that it asks for.
     pub family: Family,
-    /// Whether it came over TCP.
+    /// True over TCP, false over UDP.
     pub tcp: bool,
-    /// Whether it had an OPT record.
+    /// True with an OPT record (EDNS0).
     pub edns: bool,
 }
 
-/// A name, and the server and the family for which something is set; nothing stands for all of them.
+/// A name, a server and a family for which a rule is set. `None` means every server or both
+/// families.
 type Key = (String, Option<Ipv4Addr>, Option<Family>);
 
 #[derive(Debug, Default)]
 struct State {
+    /// Each rule, with the number of queries that it has matched.
     rules: BTreeMap<Key, (Rule, usize)>,
-    asked: Vec<Asked>,
+    queries: Vec<Query>,
 }
 
-/// A running name server. It ends with the process.
+/// A running DNS server. It stops when the process exits.
 #[derive(Clone, Debug)]
-pub struct NameServer(Arc<Mutex<State>>);
+pub struct DnsServer(Arc<Mutex<State>>);
 
-impl NameServer {
-    /// Starts it on all its addresses. A name for which nothing is set does not exist.
+impl DnsServer {
+    /// Starts it on all its addresses. A name without a rule does not exist.
     ///
     /// # Panics
-    /// Where the process may not listen on port 53.
+    /// If the process may not listen on port 53.
     #[must_use]
     pub fn start() -> Self {
         let server = Self(Arc::default());
         for address in [FIRST, SECOND, THIRD, UDP_ONLY] {
-            let udp = UdpSocket::bind((address, 53)).expect("a network namespace of its own");
+            let udp = UdpSocket::bind((address, 53)).expect("this process has its own network namespace");
             let known = server.clone();
             std::thread::spawn(move || known.serve_udp(address, &udp));
         }
         for address in [FIRST, SECOND, THIRD, TCP_ONLY] {
-            let tcp = TcpListener::bind((address, 53)).expect("a network namespace of its own");
+            let tcp = TcpListener::bind((address, 53)).expect("this process has its own network namespace");
             let known = server.clone();
             std::thread::spawn(move || {
                 for stream in tcp.incoming().map_while(Result::ok) {
@@ -87,33 +90,34 @@ impl NameServer {
         server
     }
 
-    /// Sets what a name gets from all servers for both families. Whatever was set for the name before is forgotten.
+    /// Sets the reply of all servers for a name and both families. Earlier rules for the name are
+    /// removed.
     pub fn set(&self, name: &str, rule: impl Into<Rule>) {
         let mut state = self.state();
         state.rules.retain(|(set, _, _), _| set != name);
         state.rules.insert((name.to_owned(), None, None), (rule.into(), 0));
     }
 
-    /// Sets what a name gets from all servers for one family.
+    /// Sets the reply of all servers for a name and one family.
     pub fn set_family(&self, name: &str, family: Family, rule: impl Into<Rule>) {
         self.state().rules.insert((name.to_owned(), None, Some(family)), (rule.into(), 0));
     }
 
-    /// Sets what a name gets from one server for both families.
+    /// Sets the reply of one server for a name and both families.
     pub fn set_at(&self, server: Ipv4Addr, name: &str, rule: impl Into<Rule>) {
         self.state().rules.insert((name.to_owned(), Some(server), None), (rule.into(), 0));
     }
 
-    /// Every name that was asked for, in order.
+    /// The names of all queries, in order.
     #[must_use]
-    pub fn asked(&self) -> Vec<String> {
-        self.state().asked.iter().map(|asked| asked.name.clone()).collect()
+    pub fn queried_names(&self) -> Vec<String> {
+        self.state().queries.iter().map(|query| query.name.clone()).collect()
     }
 
-    /// Every query for names that begin like this, in order.
+    /// The queries for names with this prefix, in order.
     #[must_use]
-    pub fn queries(&self, begin: &str) -> Vec<Asked> {
-        self.state().asked.iter().filter(|asked| asked.name.starts_with(begin)).cloned().collect()
+    pub fn queries(&self, prefix: &str) -> Vec<Query> {
+        self.state().queries.iter().filter(|query| query.name.starts_with(prefix)).cloned().collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -141,7 +145,7 @@ impl NameServer {
         }
     }
 
-    /// One query a connection, as the resolvers under test send it.
+    /// Serves one query, since the resolvers under test send one per connection.
     fn serve_tcp(&self, address: Ipv4Addr, mut stream: TcpStream) {
         let mut length = [0; 2];
         if stream.read_exact(&mut length).is_err() {
@@ -154,7 +158,7 @@ impl NameServer {
         let Some(question) = Question::parse(&query) else { return };
         let rule = self.rule(address, &question, true);
         let Some(rule) = rule.filter(|rule| rule.reply != Reply::Silence) else {
-            // Open and silent, until the client leaves.
+            // The connection stays open and silent until the client closes it.
             let _ = stream.read(&mut [0; 1]);
             return;
         };
@@ -162,12 +166,12 @@ impl NameServer {
         answer_tcp(&mut stream, &question, rule);
     }
 
-    /// What this query gets; nothing where it is lost.
+    /// The rule for this query; nothing if the query is lost.
     fn rule(&self, server: Ipv4Addr, question: &Question, tcp: bool) -> Option<Rule> {
         let family = question.family?;
         let name = question.name.clone();
         let mut state = self.state();
-        state.asked.push(Asked { server, name: name.clone(), family, tcp, edns: question.edns.is_some() });
+        state.queries.push(Query { server, name: name.clone(), family, tcp, edns: question.edns.is_some() });
         let keys = [(Some(server), Some(family)), (Some(server), None), (None, Some(family)), (None, None)];
         let key = keys.map(|(server, family)| (name.clone(), server, family));
         let key = key.iter().find(|key| state.rules.contains_key(key));
@@ -179,10 +183,10 @@ impl NameServer {
             None => (Reply::Absent.into(), 1),
         };
         drop(state);
-        let is_served = match rule.over {
-            Over::Both => true,
-            Over::Tcp => tcp,
-            Over::Udp => !tcp,
+        let is_served = match rule.transport {
+            Transport::Both => true,
+            Transport::Tcp => tcp,
+            Transport::Udp => !tcp,
         };
         let is_lost = seen <= rule.lost || question.edns.is_some() && rule.edns == Edns::Lost;
         (is_served && !is_lost).then_some(rule)
@@ -194,16 +198,16 @@ fn answer_udp(socket: &UdpSocket, from: SocketAddr, question: &Question, rule: R
         for forged in question.forgeries(FORGED) {
             let _ = socket.send_to(&forged, from);
         }
-        let true_in_form = question.answer(Reply::Address(FORGED), rule.edns, false);
+        let well_formed = question.answer(Reply::Address(FORGED), rule.edns, false);
         for source in [FIRST, FORGED] {
-            let other = UdpSocket::bind((source, 0)).expect("any port");
-            if let Some(bytes) = &true_in_form {
+            let other = UdpSocket::bind((source, 0)).expect("a free port");
+            if let Some(bytes) = &well_formed {
                 let _ = other.send_to(bytes, from);
             }
         }
     }
     let Some(answer) = question.answer(rule.reply, rule.edns, false) else { return };
-    let times = if rule.reply == Reply::Lie(Lie::Flood) { FLOOD } else { 1 };
+    let times = if rule.reply == Reply::Lie(Lie::Flood) { FLOOD_DATAGRAMS } else { 1 };
     for _ in 0..times {
         if socket.send_to(&answer, from).is_err() {
             return;

@@ -1,14 +1,14 @@
-//! The manifests that the pages show: what users copy is what the tests apply.
+//! The manifests in README and docs, so that tests apply what users copy.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
-/// The workspace's folder.
+/// The root directory of the workspace.
 ///
 /// # Panics
-/// Never: this crate lies in it.
+/// Never: this crate is in the workspace.
 #[must_use]
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e is in the workspace's folder")
@@ -56,7 +56,7 @@ pub fn fenced(page: &str) -> Vec<Block> {
     blocks
 }
 
-/// Every YAML block of a page, its documents one by one.
+/// The YAML documents in the blocks of a page.
 ///
 /// # Panics
 /// If the page cannot be read.
@@ -66,7 +66,7 @@ pub fn blocks(page: &str) -> Vec<String> {
     yaml.flat_map(|block| block.text.split("\n---\n").map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
-/// The same, parsed.
+/// The YAML documents of a page's code blocks, parsed.
 ///
 /// # Panics
 /// If one is not valid YAML.
@@ -127,7 +127,7 @@ pub fn commands(block: &str) -> Vec<Vec<String>> {
     joined.lines().map(code).map(words).filter(|words| !words.is_empty()).collect()
 }
 
-/// The README's pod: as small as it can be.
+/// The pod in the README, without hardening.
 ///
 /// # Panics
 /// If there is none.
@@ -148,10 +148,10 @@ pub fn hardened_pod() -> Value {
         .expect("docs/kubernetes.md has a pod")
 }
 
-/// The text of the Deployment of the original's README.
+/// The Deployment in the README of the original (miscord-dev/dexsidecar), as text.
 pub const ORIGINAL: &str = include_str!("../fixtures/original-deployment.yaml");
 
-/// The Deployment of the original's README.
+/// The Deployment in the README of the original (miscord-dev/dexsidecar).
 ///
 /// # Panics
 /// Never: the file is in this crate.

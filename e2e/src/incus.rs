@@ -1,4 +1,4 @@
-//! A real Incus that trusts Dex: a server that nobody has to install.
+//! A real Incus server that trusts Dex. It is unpacked from Debian packages, not installed.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,10 +15,10 @@ use crate::prebuilt;
 use crate::process::{PATIENCE, Process, tied};
 use crate::sandbox::ADDRESS;
 
-/// A server that runs, or is to run again.
+/// A server that runs, or is stopped for now.
 pub struct Incus {
     root: PathBuf,
-    folder: TempDir,
+    directory: TempDir,
     port: u16,
     /// The CA of the Dex that it trusts.
     dex_ca: PathBuf,
@@ -26,24 +26,25 @@ pub struct Incus {
 }
 
 impl Incus {
-    /// Fetches it, so that [`Self::start`] works without the network.
+    /// Fetches it, so that [`Self::start`] needs no network.
     ///
     /// # Errors
-    /// What is missing.
+    /// Names what is missing.
     pub fn prepare() -> Result<(), String> {
         INCUS.unpacked().map(|_| ())
     }
 
-    /// Starts it inside, on the address that pods reach, trusting tokens of this Dex for client and audience `incus`.
+    /// Starts it inside the sandbox, on the address that pods reach. It trusts tokens of this Dex
+    /// for the client and audience `incus`.
     ///
     /// # Panics
-    /// When it does not come up.
+    /// If it does not start.
     #[must_use]
     pub fn start(dex: &Dex) -> Self {
-        // Its socket's path has a limit, and it keeps its state there.
-        let folder = tempfile::Builder::new().prefix("i").tempdir().expect("a temporary folder");
+        // A short prefix, since the path of the socket in it must be short.
+        let directory = tempfile::Builder::new().prefix("i").tempdir().expect("a temporary directory");
         let root = prebuilt::packages(&INCUS);
-        let mut incus = Self { root, folder, port: free_port(), dex_ca: dex.ca_file(), process: None };
+        let mut incus = Self { root, directory, port: free_port(), dex_ca: dex.ca_file(), process: None };
         incus.resume();
         let issuer = dex.issuer();
         let address = format!("core.https_address={ADDRESS}:{}", incus.port);
@@ -59,19 +60,19 @@ impl Incus {
         incus
     }
 
-    /// Where its API is.
+    /// The URL of its API.
     #[must_use]
     pub fn url(&self) -> String {
         format!("https://{ADDRESS}:{}", self.port)
     }
 
-    /// Its certificate, which it signed itself.
+    /// The file of its self-signed certificate.
     #[must_use]
     pub fn certificate(&self) -> PathBuf {
-        self.folder.path().join("server.crt")
+        self.directory.path().join("server.crt")
     }
 
-    /// Ends it; its state stays.
+    /// Stops it. Its state is kept.
     pub fn stop(&mut self) {
         self.process = None;
     }
@@ -79,7 +80,7 @@ impl Incus {
     /// Starts it (again).
     ///
     /// # Panics
-    /// When it does not come up.
+    /// If it does not start.
     pub fn resume(&mut self) {
         let mut command = tied(&self.root.join("usr/libexec/incus/incusd"));
         self.environment(&mut command).arg("--verbose");
@@ -90,17 +91,17 @@ impl Incus {
         let ready = ready.output().expect("it was unpacked");
         assert!(
             ready.status.success() && process.runs() && start.elapsed() < PATIENCE,
-            "Incus does not come up: {}\n{}",
+            "Incus does not start: {}\n{}",
             String::from_utf8_lossy(&ready.stderr),
             process.output()
         );
         self.process = Some(process);
     }
 
-    /// What it says of a pod's app that asks who it is, with its token or without one: `auth`, and the user's name. It answers
-    /// 200 to anybody; this is what counts.
+    /// How it authenticates the app of a pod, with its token or without one: `auth` and the user's
+    /// name. It responds with 200 in both cases.
     #[must_use]
-    pub fn asked_by(&self, pod: &Pod<'_>, with_token: bool) -> String {
+    pub fn authentication_of(&self, pod: &Pod<'_>, with_token: bool) -> String {
         let token = "-H \"Authorization: Bearer $(cat /var/run/secrets/dex/token)\"";
         let token = if with_token { token } else { "" };
         let script = format!("curl -sS -k --max-time 10 {token} {}/1.0", self.url());
@@ -109,8 +110,8 @@ impl Incus {
             Err(why) => return why,
         };
         let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
-        let said = |name: &str| answer["metadata"][name].as_str().unwrap_or("nothing").to_owned();
-        format!("auth: {}\nauth_user_name: {}\n", said("auth"), said("auth_user_name"))
+        let member = |name: &str| answer["metadata"][name].as_str().unwrap_or("none").to_owned();
+        format!("auth: {}\nauth_user_name: {}\n", member("auth"), member("auth_user_name"))
     }
 
     fn client(&self, arguments: &[&str]) {
@@ -123,7 +124,7 @@ impl Incus {
     fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         let at = |path: &str| self.root.join(path).display().to_string();
         let path = std::env::var("PATH").unwrap_or_default();
-        let conf = self.folder.path().join("conf");
+        let conf = self.directory.path().join("conf");
         let _ = fs::create_dir(&conf);
         command
             .env(
@@ -131,7 +132,7 @@ impl Incus {
                 format!("{}:{}", at("usr/lib/x86_64-linux-gnu"), at("lib/x86_64-linux-gnu")),
             )
             .env("PATH", format!("{path}:{}:{}", at("usr/bin"), at("bin")))
-            .env("INCUS_DIR", self.folder.path())
+            .env("INCUS_DIR", self.directory.path())
             .env("INCUS_CONF", conf)
             .env("INCUS_SKIP_INSTANCE_TYPES", "1")
             .env("SSL_CERT_FILE", &self.dex_ca)

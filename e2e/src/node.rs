@@ -1,5 +1,5 @@
-//! A real node: kubelet, containerd and runc, in namespaces of their own, with images and no registry. Each trap that this
-//! avoids was fallen into once.
+//! A real node: kubelet, containerd and runc in their own namespaces. Images are imported, since
+//! there is no registry.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -21,62 +21,64 @@ use crate::process::{PATIENCE, Process, tied};
 use crate::sandbox::{self, ADDRESS, BRIDGE};
 use crate::wire;
 
-/// Says inside where the sidecar's image is.
+/// The environment variable with the path of the sidecar's image, set inside the sandbox.
 pub const IMAGE: &str = "DEXSIDECAR_E2E_IMAGE";
 
-/// The sidecar's image, inside.
+/// The path of the sidecar's image, inside the sandbox.
 ///
 /// # Panics
-/// Outside.
+/// Outside the sandbox.
 #[must_use]
-pub fn image() -> PathBuf {
-    std::env::var_os(IMAGE).expect("it was made outside, and is named inside").into()
+pub fn sidecar_image() -> PathBuf {
+    std::env::var_os(IMAGE).expect("it is set inside the sandbox").into()
 }
 
 /// A cluster of one node.
 pub struct Node {
-    /// Its control plane.
+    /// The control plane.
     pub plane: ControlPlane,
-    folder: TempDir,
+    directory: TempDir,
     runtime: PathBuf,
-    // The kubelet ends before containerd does.
+    // Fields are dropped in this order: the kubelet stops before containerd.
     kubelet: Option<Process>,
     containerd: Option<Process>,
-    /// `kubectl proxy`, to ask often and cheaply.
+    /// The port and the process of `kubectl proxy`, through which objects are read without starting
+    /// a kubectl for each.
     proxy: (u16, Process),
 }
 
 impl Node {
-    /// Builds and fetches what it and a Dex need, so that both start without the network and without cargo. Gives the
-    /// sidecar's image, which [`IMAGE`] is to name inside.
+    /// Builds and fetches what a node and a Dex need, so that both start without network and cargo.
+    /// Gives the path of the sidecar's image, for [`IMAGE`].
     ///
     /// # Errors
-    /// What is missing.
+    /// Names what is missing.
     pub fn prepare() -> Result<PathBuf, String> {
         CONTAINERD.unpacked()?;
         KUBELET.built()?;
         Dex::prepare()?;
         ControlPlane::prepare();
         let _ = app_image::root();
-        Ok(Image::of_this_workspace(&["--amd64"]).archive)
+        Ok(Image::build_workspace(&["--amd64"]).archive)
     }
 
-    /// Starts all of it, inside; the node is ready then, and knows the images of the app and of the sidecar.
+    /// Starts control plane and node inside the sandbox, waits until the node is ready, and imports
+    /// the images of app and sidecar.
     ///
     /// # Panics
-    /// When something does not come up: with what it said.
+    /// If something does not start: with its output.
     #[must_use]
     pub fn start() -> Self {
         let mut plane = ControlPlane::start_at(ADDRESS);
         plane.start_controllers();
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let directory = tempfile::tempdir().expect("a temporary directory");
         let runtime = prebuilt::packages(&CONTAINERD);
         let proxy = proxy(&plane);
-        let mut node = Self { plane, folder, runtime, kubelet: None, containerd: None, proxy };
+        let mut node = Self { plane, directory, runtime, kubelet: None, containerd: None, proxy };
         node.start_containerd();
-        let app = app_image::app(node.folder.path());
+        let app = app_image::write_app(node.directory.path());
         node.import(&app);
-        node.import(&image());
+        node.import(&sidecar_image());
         node.start_kubelet();
         node
     }
@@ -84,14 +86,14 @@ impl Node {
     /// Imports the images of an archive.
     ///
     /// # Panics
-    /// When containerd refuses it.
+    /// If containerd does not accept it.
     pub fn import(&self, archive: &Path) {
         let output = self.ctr(&["images", "import", &archive.display().to_string()]).output();
         let output = output.expect("ctr was unpacked");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// containerd's own client.
+    /// A command of `ctr`, the client of containerd.
     #[must_use]
     pub fn ctr(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.runtime.join("usr/bin/ctr"));
@@ -99,25 +101,25 @@ impl Node {
         command
     }
 
-    /// What the kubelet, containerd and the controllers have printed.
+    /// The output of kubelet, containerd and the controllers.
     #[must_use]
     pub fn output(&self) -> String {
-        let said = |process: &Option<Process>| process.as_ref().map_or_else(String::new, Process::output);
+        let output = |process: &Option<Process>| process.as_ref().map_or_else(String::new, Process::output);
         format!(
             "-- kubelet\n{}-- containerd\n{}-- controllers\n{}",
-            said(&self.kubelet),
-            said(&self.containerd),
+            output(&self.kubelet),
+            output(&self.containerd),
             self.plane.controllers_output()
         )
     }
 
-    /// An object by its path; null when it is not there.
+    /// The object at a path of the API; null if there is none.
     #[must_use]
     pub fn get(&self, path: &str) -> Value {
         self.text(path).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
-    /// What the API server says at a path; nothing when it is not there.
+    /// The text at a path of the API; nothing if there is none.
     #[must_use]
     pub fn text(&self, path: &str) -> Option<String> {
         let address = (Ipv4Addr::LOCALHOST, self.proxy.0).into();
@@ -125,10 +127,10 @@ impl Node {
         (reply.status == 200).then_some(reply.body)
     }
 
-    /// Waits until something holds.
+    /// Waits until a condition holds.
     ///
     /// # Panics
-    /// When it does not happen.
+    /// If it does not hold in time.
     pub fn until(&self, what: &str, holds: impl Fn() -> bool) {
         let start = Instant::now();
         while !holds() {
@@ -140,13 +142,13 @@ impl Node {
     /// Applies an object in a namespace.
     ///
     /// # Errors
-    /// What the API server said.
+    /// The output of kubectl, if the API server refuses the object.
     pub fn apply(&self, namespace: &str, object: &Value) -> Result<String, String> {
         self.plane.apply(&object.to_string(), &["--namespace", namespace])
     }
 
-    /// Makes a namespace with the ServiceAccount `app` and the CA of a Dex as config map `dex-ca`. Pods in it are held to the
-    /// restricted Pod Security Standard, or to none.
+    /// Creates a namespace with the ServiceAccount `app` and with a Dex's CA in the ConfigMap
+    /// `dex-ca`. It enforces the Pod Security Standard `restricted` or `privileged`.
     pub fn namespace(&self, name: &str, restricted: bool, dex: &Dex) {
         let standard = if restricted { "restricted" } else { "privileged" };
         self.plane.kubectl(&["create", "namespace", name]);
@@ -157,7 +159,7 @@ impl Node {
         self.plane.kubectl(&["--namespace", name, "create", "configmap", "dex-ca", &file]);
     }
 
-    /// The folder of a container's memory cgroup.
+    /// The directory of a container's memory cgroup.
     #[must_use]
     pub fn cgroup_of(&self, container: &str) -> Option<PathBuf> {
         let own = sandbox::cgroup();
@@ -167,7 +169,7 @@ impl Node {
     }
 
     fn start_containerd(&mut self) {
-        let (runtime, folder) = (self.runtime.display(), self.folder.path().display());
+        let (runtime, directory) = (self.runtime.display(), self.directory.path().display());
         let config = format!(
             r#"
 version = 2
@@ -193,7 +195,7 @@ disabled_plugins = [
         SystemdCgroup = false
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{runtime}/usr/lib/cni"
-    conf_dir = "{folder}/cni"
+    conf_dir = "{directory}/cni"
 "#,
             socket = self.socket().display(),
             app = app_image::APP,
@@ -214,10 +216,10 @@ disabled_plugins = [
             }]
         });
         self.write("containerd.toml", &config);
-        fs::create_dir(self.folder.path().join("cni")).expect("the folder can be written to");
+        fs::create_dir(self.directory.path().join("cni")).expect("the temporary directory is writable");
         self.write("cni/10-pods.conflist", &network.to_string());
         let mut command = tied(&self.runtime.join("usr/bin/containerd"));
-        self.with_tools(&mut command).arg("--config").arg(self.folder.path().join("containerd.toml"));
+        self.with_tools(&mut command).arg("--config").arg(self.directory.path().join("containerd.toml"));
         let mut process = Process::start("containerd", command);
         let up = || self.ctr(&["version"]).output().is_ok_and(|output| output.status.success());
         process.until("containerd answers", |_| up());
@@ -226,8 +228,8 @@ disabled_plugins = [
 
     fn start_kubelet(&mut self) {
         let serving = self.plane.authority().server(&["node", &ADDRESS.to_string()]);
-        for folder in ["plugins", "kubelet"] {
-            fs::create_dir(self.folder.path().join(folder)).expect("the folder can be written to");
+        for name in ["plugins", "kubelet"] {
+            fs::create_dir(self.directory.path().join(name)).expect("the temporary directory is writable");
         }
         self.write("resolv.conf", "");
         let config = json!({
@@ -256,11 +258,11 @@ disabled_plugins = [
             "nodeStatusUpdateFrequency": "2s",
             "podLogsDir": "/var/log/pods",
             "protectKernelDefaults": true,
-            "resolvConf": self.folder.path().join("resolv.conf"),
+            "resolvConf": self.directory.path().join("resolv.conf"),
             "seccompDefault": true,
             "tlsCertFile": serving.certificate,
             "tlsPrivateKeyFile": serving.key,
-            "volumePluginDir": self.folder.path().join("plugins")
+            "volumePluginDir": self.directory.path().join("plugins")
         });
         self.write("kubelet.json", &config.to_string());
         let role = "--clusterrole=system:kubelet-api-admin";
@@ -268,7 +270,7 @@ disabled_plugins = [
         let mut command = tied(&prebuilt::program(&KUBELET));
         self.with_tools(&mut command)
             .arg("--config")
-            .arg(self.folder.path().join("kubelet.json"))
+            .arg(self.directory.path().join("kubelet.json"))
             .arg("--kubeconfig")
             .arg(self.plane.kubelet_kubeconfig())
             .args(["--root-dir=/var/lib/kubelet", "--hostname-override=node"])
@@ -291,13 +293,13 @@ disabled_plugins = [
     fn is_ready(&self) -> bool {
         let node = self.get("/api/v1/nodes/node");
         let ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
-        // Until the controllers have taken the taints away nothing is scheduled.
+        // Nothing is scheduled until the controllers have removed the taints.
         node["spec"].is_object()
             && node["spec"]["taints"].is_null()
             && node["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(ready))
     }
 
-    /// Programs and libraries of the unpacked packages, before the system's.
+    /// Lets a command prefer the programs and libraries of the unpacked packages to the system's.
     fn with_tools<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         let path = std::env::var("PATH").unwrap_or_default();
         let path = format!("{0}/usr/bin:{0}/usr/sbin:{path}", self.runtime.display());
@@ -310,7 +312,7 @@ disabled_plugins = [
     }
 
     fn write(&self, name: &str, content: &str) {
-        fs::write(self.folder.path().join(name), content).expect("the folder can be written to");
+        fs::write(self.directory.path().join(name), content).expect("the temporary directory is writable");
     }
 }
 
@@ -323,12 +325,12 @@ fn proxy(plane: &ControlPlane) -> (u16, Process) {
     (port, process)
 }
 
-/// The folder of this name, at any depth.
-fn find(folder: &Path, name: &str) -> Option<PathBuf> {
-    let folders = fs::read_dir(folder)
+/// The directory with this name, at any depth.
+fn find(directory: &Path, name: &str) -> Option<PathBuf> {
+    let directories = fs::read_dir(directory)
         .ok()?
         .filter_map(Result::ok)
         .map(|entry| entry.path())
         .filter(|path| path.is_dir());
-    folders.into_iter().find_map(|path| if path.ends_with(name) { Some(path) } else { find(&path, name) })
+    directories.into_iter().find_map(|path| if path.ends_with(name) { Some(path) } else { find(&path, name) })
 }

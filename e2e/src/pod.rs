@@ -1,9 +1,10 @@
-//! Pods on the node: a manifest to be varied, and what becomes of it.
+//! Pods on the node: manifests that tests vary, and the pods that they create.
 
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use dexsidecar_core::event::Event;
 use serde_json::{Value, json};
 
 use crate::app_image::APP;
@@ -12,7 +13,7 @@ use crate::doc_manifests;
 use crate::node::Node;
 use crate::sidecar::assert_no_secret;
 
-/// Nothing that a pod does takes longer, unless it never happens.
+/// The time after which a condition of a pod counts as never met.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A pod's manifest.
@@ -20,34 +21,34 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub struct Manifest(pub Value);
 
 impl Manifest {
-    /// The pod of docs/kubernetes.md, with this name, the app's image, and this Dex and its CA.
+    /// The pod of docs/kubernetes.md, with this name, the app's image, this Dex and its CA.
     #[must_use]
     pub fn hardened(name: &str, dex: &Dex) -> Self {
         Self::of(doc_manifests::hardened_pod(), name, dex)
     }
 
-    /// The same with the README's pod.
+    /// The pod in the README, with this name, the app's image, this Dex and its CA.
     #[must_use]
-    pub fn of_the_readme(name: &str, dex: &Dex) -> Self {
+    pub fn from_readme(name: &str, dex: &Dex) -> Self {
         Self::of(doc_manifests::readme_pod(), name, dex)
     }
 
     fn of(mut pod: Value, name: &str, dex: &Dex) -> Self {
         pod["metadata"]["name"] = name.into();
         pod["spec"]["containers"][0]["image"] = APP.into();
-        // A container that is told to end does not need the half minute that it may have.
+        // The app does not handle SIGTERM, so the pod's end would take the whole default of 30 s.
         pod["spec"]["terminationGracePeriodSeconds"] = 1.into();
         Self(pod).env("dex_endpoint", &dex.endpoint()).with_ca()
     }
 
-    /// The CA of Dex, from the config map `dex-ca`, and the setting that names it.
+    /// Mounts the CA of Dex from the ConfigMap `dex-ca`, and sets its path.
     #[must_use]
     pub fn with_ca(mut self) -> Self {
         self.mount("dex-ca", json!({"configMap": {"name": "dex-ca"}}), "/etc/dex");
         self.env("DEXSIDECAR_CA_FILE", "/etc/dex/ca.pem")
     }
 
-    /// Sets a variable of the sidecar.
+    /// Sets an environment variable of the sidecar.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         let variables = self.sidecar()["env"].as_array_mut().expect("a list of variables");
@@ -56,14 +57,14 @@ impl Manifest {
         self
     }
 
-    /// What the app does, by its shell.
+    /// Sets the shell script that the app runs.
     #[must_use]
     pub fn app(mut self, script: &str) -> Self {
         self.0["spec"]["containers"][0]["command"] = json!(["sh", "-c", script]);
         self
     }
 
-    /// Whatever else.
+    /// Changes anything else.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut Value)) -> Self {
         change(&mut self.0);
@@ -73,7 +74,7 @@ impl Manifest {
     /// The sidecar's container.
     ///
     /// # Panics
-    /// When the pod has no init container.
+    /// If the pod has no init container.
     pub fn sidecar(&mut self) -> &mut Value {
         &mut self.0["spec"]["initContainers"][0]
     }
@@ -81,7 +82,7 @@ impl Manifest {
     /// Mounts a volume into the sidecar.
     ///
     /// # Panics
-    /// When the manifest has neither volumes nor mounts.
+    /// If the manifest has no volumes or no mounts.
     pub fn mount(&mut self, name: &str, volume: Value, path: &str) {
         let mut volume = volume;
         volume["name"] = name.into();
@@ -91,7 +92,7 @@ impl Manifest {
     }
 }
 
-/// A pod that was applied; removed when dropped.
+/// A pod on the node. It is deleted when this is dropped.
 pub struct Pod<'a> {
     node: &'a Node,
     namespace: String,
@@ -102,29 +103,29 @@ impl<'a> Pod<'a> {
     /// Applies a manifest.
     ///
     /// # Panics
-    /// When the API server refuses it.
+    /// If the API server refuses it.
     #[must_use]
     pub fn apply(node: &'a Node, namespace: &str, manifest: &Manifest) -> Self {
         node.apply(namespace, &manifest.0).unwrap_or_else(|why| panic!("{why}"));
         Self::named(node, namespace, manifest.0["metadata"]["name"].as_str().expect("a name"))
     }
 
-    /// One that something else made, a Job say.
+    /// A pod that something else created, such as a Job.
     #[must_use]
     pub fn named(node: &'a Node, namespace: &str, name: &str) -> Self {
         Self { node, namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
-    /// The pod as the API server has it; null when it is gone.
+    /// The pod as the API server reports it; null if it is gone.
     #[must_use]
     pub fn now(&self) -> Value {
         self.node.get(&format!("/api/v1/namespaces/{}/pods/{}", self.namespace, self.name))
     }
 
-    /// Waits until something holds of it, and gives it as it is then.
+    /// Waits until a condition holds, and gives the pod at that moment.
     ///
     /// # Panics
-    /// When that does not happen: with all that is known.
+    /// If it does not hold in time: with [`Self::diagnostics`].
     pub fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();
         loop {
@@ -132,7 +133,7 @@ impl<'a> Pod<'a> {
             if holds(&pod) {
                 return pod;
             }
-            assert!(start.elapsed() < PATIENCE, "this never happened: {what}\n{}", self.told());
+            assert!(start.elapsed() < PATIENCE, "this never happened: {what}\n{}", self.diagnostics());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -142,23 +143,32 @@ impl<'a> Pod<'a> {
         self.until("the app runs", |pod| app(pod)["state"]["running"].is_object())
     }
 
-    /// Waits until a container has said something.
+    /// Waits until the log of a container has this text, and gives the log.
     ///
     /// # Panics
-    /// When it does not.
-    pub fn until_said(&self, container: &str, words: &str) -> String {
+    /// If it does not have it in time.
+    pub fn until_said(&self, container: &str, text: &str) -> String {
         let start = Instant::now();
         loop {
             let log = self.log(container);
-            if log.contains(words) {
+            if log.contains(text) {
                 return log;
             }
-            assert!(start.elapsed() < PATIENCE, "{container} never says {words:?}\n{}", self.told());
+            assert!(start.elapsed() < PATIENCE, "{container} does not log {text:?}\n{}", self.diagnostics());
             std::thread::sleep(Duration::from_millis(100));
         }
     }
 
-    /// What a container has printed; and before its last restart, if it has been restarted.
+    /// Waits until the text log of a sidecar has an event, and gives the log.
+    ///
+    /// # Panics
+    /// If there is no event of this name, and if the log does not have it in time.
+    pub fn until_event(&self, container: &str, name: &str) -> String {
+        let event = Event::TABLE.iter().find(|event| event.name == name).expect("an event of this name");
+        self.until_said(container, event.message)
+    }
+
+    /// The log of a container, preceded by the log before its last restart.
     #[must_use]
     pub fn log(&self, container: &str) -> String {
         let path =
@@ -171,22 +181,22 @@ impl<'a> Pod<'a> {
         log
     }
 
-    /// Runs a command of kubectl in the pod's namespace; gives standard output and the exit code.
+    /// Runs kubectl in the pod's namespace and gives its standard output and exit code.
     ///
     /// # Panics
-    /// When kubectl cannot be started.
+    /// If kubectl cannot be started.
     pub fn kubectl_run(&self, arguments: &[String]) -> (String, Option<i32>) {
         let output = self.kubectl().args(arguments).output().expect("kubectl was built");
         (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
     }
 
-    /// Runs a command in a container; gives what it printed, or standard error with its exit code.
+    /// Runs a command in a container and gives its standard output.
     ///
     /// # Errors
-    /// When the command ends with another code than 0.
+    /// Standard output and standard error, if the exit code is not 0.
     ///
     /// # Panics
-    /// When kubectl cannot be started.
+    /// If kubectl cannot be started.
     pub fn exec(&self, container: &str, command: &[&str]) -> Result<String, String> {
         let mut kubectl = self.kubectl();
         kubectl.args(["exec", &self.name, "--container", container, "--"]).args(command);
@@ -202,52 +212,52 @@ impl<'a> Pod<'a> {
     /// The token, as the app reads it.
     ///
     /// # Panics
-    /// When it cannot.
+    /// If the app cannot read it.
     #[must_use]
     pub fn token(&self) -> String {
         self.exec("app", &["cat", "/var/run/secrets/dex/token"])
-            .unwrap_or_else(|why| panic!("{why}\n{}", self.told()))
+            .unwrap_or_else(|why| panic!("{why}\n{}", self.diagnostics()))
     }
 
-    /// `kubectl describe pod`.
+    /// The output of `kubectl describe pod`.
     ///
     /// # Panics
-    /// When kubectl cannot be started.
+    /// If kubectl cannot be started.
     #[must_use]
-    pub fn described(&self) -> String {
+    pub fn describe(&self) -> String {
         let output =
             self.kubectl().args(["describe", "pod", &self.name]).output().expect("kubectl was built");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Everything that helps to understand what went wrong.
+    /// `kubectl describe pod` and the logs, for the message of a failed test.
     #[must_use]
-    pub fn told(&self) -> String {
+    pub fn diagnostics(&self) -> String {
         let logs = self.log("dexsidecar") + &self.log("app");
-        format!("{}-- logs\n{logs}", self.described())
+        format!("{}-- logs\n{logs}", self.describe())
     }
 
-    /// A number from the pod's memory cgroup; nothing where it cannot be read.
+    /// A number from the container's memory cgroup; nothing if it cannot be read.
     #[must_use]
     pub fn memory(&self, container: &str, file: &str) -> Option<u64> {
         let pod = self.now();
         let id = status(&pod, container)["containerID"].as_str()?.strip_prefix("containerd://")?.to_owned();
-        let folder = self.node.cgroup_of(&id)?;
-        fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok()
+        let cgroup = self.node.cgroup_of(&id)?;
+        fs::read_to_string(cgroup.join(file)).ok()?.trim().parse().ok()
     }
 
-    /// The pid of a container's process.
+    /// The process id of a container.
     ///
     /// # Panics
-    /// When it does not run.
+    /// If it is not running.
     #[must_use]
     pub fn pid(&self, container: &str) -> u32 {
         let pod = self.now();
-        let id = status(&pod, container)["containerID"].as_str().expect("it runs").to_owned();
+        let id = status(&pod, container)["containerID"].as_str().expect("it is running").to_owned();
         let id = id.trim_start_matches("containerd://");
         let output = self.node.ctr(&["tasks", "ls"]).output().expect("ctr was unpacked");
         let tasks = String::from_utf8_lossy(&output.stdout).into_owned();
-        let line = tasks.lines().find(|line| line.starts_with(id)).expect("it runs");
+        let line = tasks.lines().find(|line| line.starts_with(id)).expect("it is running");
         line.split_ascii_whitespace().nth(1).and_then(|pid| pid.parse().ok()).expect("a pid")
     }
 
@@ -265,7 +275,7 @@ impl Drop for Pod<'_> {
     }
 }
 
-/// The status of a container, init containers among them; null while there is none.
+/// The status of a container or init container; null while there is none.
 #[must_use]
 pub fn status(pod: &Value, container: &str) -> Value {
     let all = ["initContainerStatuses", "containerStatuses"];

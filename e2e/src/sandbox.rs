@@ -1,5 +1,6 @@
-//! A machine of the test's own: private namespaces for mounts, network, processes and names, so that nothing it does is
-//! seen outside, and nothing is left when it ends. What is left all the same, empty cgroup folders, is swept.
+//! A sandbox for tests: private namespaces for mounts, network, processes and host name. Nothing it
+//! does is visible outside, and the kernel removes everything when it ends, except empty cgroup
+//! directories, which [`sweep`] removes.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -16,19 +17,20 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::process::tied;
 
-/// The address of the bridge that pods are on.
+/// The address of the bridge that connects pods.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 
-/// The bridge.
+/// The name of the bridge.
 pub const BRIDGE: &str = "dexsidecar0";
 
-/// Says to the program inside which cgroup folder is its own.
+/// The environment variable with the name of the sandbox's cgroup directory, set inside.
 const CGROUP: &str = "DEXSIDECAR_E2E_CGROUP";
 
-/// Where temporary files are inside: on a file system that ends with the namespaces.
+/// The directory for temporary files inside, on a file system that ends with the namespaces.
 const TEMPORARY: &str = "/run/dexsidecar";
 
-/// What the kubelet wants the kernel's flags to be. They are told so, and not changed.
+/// The kernel parameters that the kubelet requires. Files with these values are mounted over the
+/// real ones; the kernel is not changed.
 const FLAGS: [(&str, &str); 3] = [
     ("/proc/sys/vm/overcommit_memory", "1\n"),
     ("/proc/sys/kernel/panic", "10\n"),
@@ -36,40 +38,41 @@ const FLAGS: [(&str, &str); 3] = [
 ];
 
 fn unshare() -> Command {
-    // Dies with whoever starts it, and takes everything inside with it.
+    // It is killed with its parent, and the sandbox with it.
     let mut command = tied(Path::new("/usr/bin/unshare"));
     command.args(UNSHARE_NODE);
     command
 }
 
-/// Whether this process is the one inside.
+/// True inside the sandbox.
 #[must_use]
 pub fn inside() -> bool {
     std::env::var_os(CGROUP).is_some()
 }
 
-/// The cgroup folder of the machine, below each hierarchy: `/dexsidecar-123`.
+/// The cgroup of the sandbox, below each hierarchy: `/dexsidecar-123`.
 ///
 /// # Panics
-/// Outside.
+/// Outside the sandbox.
 #[must_use]
 pub fn cgroup() -> String {
-    format!("/{}", std::env::var(CGROUP).expect("this is inside"))
+    format!("/{}", std::env::var(CGROUP).expect("this runs inside the sandbox"))
 }
 
-/// Runs this program again, inside, with these arguments and variables, and hands its exit code on.
+/// Runs this program inside a sandbox, with these arguments and variables, and gives its exit code.
 ///
 /// # Panics
-/// When the program cannot be started; [`dexsidecar_fetch::machine::look_for_node`] says beforehand what is missing.
+/// If the program cannot be started; [`dexsidecar_fetch::machine::look_for_node`] checks beforehand
+/// what is missing.
 #[must_use]
 pub fn run_inside(arguments: &[String], variables: &[(&str, &Path)]) -> ExitCode {
     sweep();
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).expect("signals can be heard");
+        signal_hook::flag::register(signal, Arc::clone(&stop)).expect("signal handlers can be installed");
     }
     let cgroup = format!("dexsidecar-{}", std::process::id());
-    let this = std::env::current_exe().expect("a program knows where it is");
+    let this = std::env::current_exe().expect("the path of this program");
     let mut child = unshare()
         .arg(this)
         .args(arguments)
@@ -77,13 +80,13 @@ pub fn run_inside(arguments: &[String], variables: &[(&str, &Path)]) -> ExitCode
         .env(CGROUP, &cgroup)
         .env("TMPDIR", TEMPORARY)
         .spawn()
-        .expect("unshare was there a moment ago");
+        .expect("unshare can be started");
     let status = loop {
-        if let Some(status) = child.try_wait().expect("a child can be waited for") {
+        if let Some(status) = child.try_wait().expect("the child can be waited for") {
             break status;
         }
         if stop.load(Ordering::SeqCst) {
-            // The one inside may have heard it too; the kernel ends all that is left.
+            // When it dies, the kernel kills every process of the sandbox.
             let _ = child.kill();
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -99,14 +102,14 @@ fn code(status: ExitStatus) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-/// Makes the machine: called first inside, before there is a second thread.
+/// Sets the sandbox up. It is called inside, before there is a second thread.
 ///
 /// # Panics
-/// When the kernel refuses what it allowed a moment ago.
+/// If the kernel refuses a step.
 pub fn set_up() {
     for folder in ["/run", "/var/lib", "/var/log"] {
         let hidden = std::env::current_exe().is_ok_and(|this| this.starts_with(folder));
-        assert!(!hidden, "this program lies below {folder}, which is hidden inside: build it elsewhere");
+        assert!(!hidden, "this program is below {folder}, which the sandbox hides: build it elsewhere");
         mount("tmpfs", folder, "tmpfs", MountFlags::NODEV, None).expect("a tmpfs can be mounted");
     }
     fs::create_dir(TEMPORARY).expect("it is empty");
@@ -119,21 +122,22 @@ pub fn set_up() {
     for line in [
         vec!["link", "set", "lo", "up"],
         vec!["link", "add", BRIDGE, "type", "bridge"],
-        // Else it takes the lowest of its ports', and pods that know the one before lose it for seconds.
+        // Otherwise the bridge takes the lowest address of its ports. When that changes, pods
+        // cannot reach it for seconds.
         vec!["link", "set", BRIDGE, "address", "0a:58:0a:58:00:01"],
         vec!["addr", "add", &address, "dev", BRIDGE],
         vec!["link", "set", BRIDGE, "up"],
     ] {
-        let output = Command::new("ip").args(&line).output().expect("ip was there a moment ago");
+        let output = Command::new("ip").args(&line).output().expect("ip can be started");
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "ip {}: {error}", line.join(" "));
     }
-    rustix::system::sethostname(b"node").expect("the name is this namespace's own");
+    rustix::system::sethostname(b"node").expect("the sandbox has its own host name");
     let cgroup = cgroup();
     for hierarchy in cgroup_hierarchies() {
         let own = hierarchy.join(&cgroup[1..]);
-        fs::create_dir_all(&own).expect("a cgroup folder can be made");
-        // A new cpuset is empty, and nothing can run in it.
+        fs::create_dir_all(&own).expect("a cgroup can be created");
+        // A new cpuset has no CPUs, so that no process can run in it.
         for file in ["cpuset.cpus", "cpuset.mems"] {
             if let Ok(content) = fs::read(hierarchy.join(file)) {
                 let _ = fs::write(own.join(file), content);
@@ -142,7 +146,7 @@ pub fn set_up() {
     }
 }
 
-/// Removes what machines left whose process was killed.
+/// Removes the cgroup directories of sandboxes whose process was killed.
 pub fn sweep() {
     for hierarchy in cgroup_hierarchies() {
         for entry in fs::read_dir(hierarchy).into_iter().flatten().filter_map(Result::ok) {
@@ -155,22 +159,22 @@ pub fn sweep() {
     }
 }
 
-/// Removes a cgroup folder and all below it, once the last process in it has ended.
-fn remove(folder: &Path) {
+/// Removes a cgroup and those below it, once the last process in it has ended.
+fn remove(cgroup: &Path) {
     let start = Instant::now();
-    while folder.exists() && start.elapsed() < Duration::from_secs(10) {
-        remove_once(folder);
-        if folder.exists() {
+    while cgroup.exists() && start.elapsed() < Duration::from_secs(10) {
+        remove_once(cgroup);
+        if cgroup.exists() {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
-fn remove_once(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
+fn remove_once(cgroup: &Path) {
+    for entry in fs::read_dir(cgroup).into_iter().flatten().filter_map(Result::ok) {
         if entry.path().is_dir() {
             remove_once(&entry.path());
         }
     }
-    let _ = fs::remove_dir(folder);
+    let _ = fs::remove_dir(cgroup);
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use dexsidecar_e2e::dex::{Dex, Setup};
+use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::incus::Incus;
 use dexsidecar_e2e::node::{IMAGE, Node};
 use dexsidecar_e2e::pod::{Manifest, Pod, app, sidecar};
@@ -69,7 +69,7 @@ fn story(once_around: bool) {
     teller.tell("the node is Ready, and has the image of dexsidecar; there is no registry");
     let dex = Dex::start(
         &node.plane,
-        &Setup { address: ADDRESS, lifetime: LIFETIME.to_owned(), ..Setup::default() },
+        &DexSetup { address: ADDRESS, lifetime: LIFETIME.to_owned(), ..DexSetup::default() },
     );
     node.namespace("demo", true, &dex);
     teller.tell(&format!(
@@ -96,8 +96,8 @@ fn story(once_around: bool) {
     }
     let token = claims(&pod.token());
     shown("what the issued token says", &told(&token, &["iss", "aud", "name", "federated_claims"]));
-    shown("what Incus says to the app without a token", &incus.asked_by(&pod, false));
-    shown("what Incus says to the app with the token from the file", &incus.asked_by(&pod, true));
+    shown("what Incus says to the app without a token", &incus.authentication_of(&pod, false));
+    shown("what Incus says to the app with the token from the file", &incus.authentication_of(&pod, true));
     teller.tell("Incus trusts the pod");
     shown("what the sidecar costs", &cost(&pod));
     shown("what waiting for the token costs the app", &start_of_the_app(&node, &manifest));

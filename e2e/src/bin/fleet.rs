@@ -19,7 +19,7 @@ use dexsidecar_core::response::{self, RequestContext};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{BootTime, Now, UnixTime};
-use dexsidecar_e2e::dex::{Dex, Setup};
+use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::issuer::Issuer;
 use plotters::prelude::*;
 
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
 
 async fn fleet() -> Result<(), Box<dyn Error>> {
     let issuer = Issuer::start();
-    let mut dex = Dex::start(&issuer, &Setup { lifetime: "1h".to_owned(), ..Setup::default() });
+    let mut dex = Dex::start(&issuer, &DexSetup { lifetime: "1h".to_owned(), ..DexSetup::default() });
     println!(
         "{CORES} cores, a real Dex with tokens of an hour over TLS, {COMPRESSION} seconds in one: {} minutes to go",
         END / u64::from(COMPRESSION) / 60

@@ -1,29 +1,30 @@
-//! Messages of the fake name server (RFC 1035 §4, RFC 6891): queries in, answers out, right or wrong.
+//! The messages of the fake DNS server (RFC 1035 §4, RFC 6891): parses queries, writes valid and
+//! malformed answers.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Edns, Family, Lie, Reply};
 
-/// Without EDNS0 no more fits into a datagram (RFC 1035 §4.2.1).
-const SMALLEST_LIMIT: usize = 512;
-/// A compressed name: the one of the question.
+/// The largest UDP message without EDNS0, in bytes (RFC 1035 §4.2.1).
+const UDP_LIMIT: usize = 512;
+/// The compressed form of the name in the question.
 const SAME_NAME: [u8; 2] = [0xc0, 12];
 
 const CNAME: u8 = 5;
-/// A record type that no resolver looks into.
+/// A record type that resolvers skip.
 const RRSIG: u8 = 46;
 
 /// The question of a query.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
     query: Vec<u8>,
-    /// Behind the name: type and class.
+    /// The offset of type and class, after the name.
     end: usize,
     /// In lower case, without a final dot.
     pub(super) name: String,
-    /// Nothing for other types.
+    /// The family of the query; nothing for other types.
     pub(super) family: Option<Family>,
-    /// How many bytes the client can take over UDP, where it announced that.
+    /// The UDP payload size that the client announces, in bytes.
     pub(super) edns: Option<usize>,
 }
 
@@ -44,13 +45,13 @@ impl Question {
             [0, 28] => Some(Family::Aaaa),
             _ => None,
         };
-        // The OPT record is the only additional one: root, type, size.
+        // The only additional record is OPT: root name, type, payload size.
         let size = query.get(at + 7..at + 9).filter(|_| query[11] > 0);
         let edns = size.map(|size| usize::from(u16::from_be_bytes([size[0], size[1]])));
         Some(Self { query: query.to_vec(), end: at, name: labels.join(".").to_lowercase(), family, edns })
     }
 
-    /// The message that a reply makes; nothing where it is none.
+    /// The message for a reply; nothing for [`Reply::Silence`].
     pub(super) fn answer(&self, reply: Reply, edns: Edns, tcp: bool) -> Option<Vec<u8>> {
         match edns {
             Edns::Code(code) if self.edns.is_some() => return Some(self.head(code, false)),
@@ -77,7 +78,7 @@ impl Question {
             }
             (Reply::Truncated(_), _) if !tcp => answer[2] |= 2,
             (Reply::Alias(_), Some(ip)) => {
-                // Each name is the one before with a label in front.
+                // Each name is the one before it with a label in front.
                 let names = [b"\x01a".as_slice(), b"\x01b\x01a", b"\x01c\x01b\x01a"]
                     .map(|labels| [labels, &SAME_NAME].concat());
                 let mut owner = SAME_NAME.to_vec();
@@ -95,7 +96,7 @@ impl Question {
                     left -= part;
                 }
                 address_record(&mut answer, &SAME_NAME, ip);
-                if !tcp && answer.len() > self.edns.unwrap_or(SMALLEST_LIMIT) {
+                if !tcp && answer.len() > self.edns.unwrap_or(UDP_LIMIT) {
                     answer = self.head(0, true);
                 }
             }
@@ -106,7 +107,7 @@ impl Question {
         Some(answer)
     }
 
-    /// What a query for another type gets: CoreDNS asks such to see whether its upstream is there.
+    /// The answer to a query for another type. CoreDNS sends such queries to check its upstream.
     pub(super) fn no_records(&self) -> Vec<u8> {
         self.head(0, false)
     }
@@ -128,60 +129,60 @@ impl Question {
                 answer[2] |= 2;
                 address_record(answer, &SAME_NAME, ip);
             }
-            Lie::Circle => record(answer, &SAME_NAME, CNAME, &SAME_NAME),
-            Lie::Length => record(answer, &SAME_NAME, 1, &[127, 0, 0, 1, 9]),
+            Lie::CnameLoop => record(answer, &SAME_NAME, CNAME, &SAME_NAME),
+            Lie::WrongLength => record(answer, &SAME_NAME, 1, &[127, 0, 0, 1, 9]),
             _ => address_record(answer, &SAME_NAME, ip),
         }
         match lie {
-            Lie::Number | Lie::Flood => answer[0] ^= 0xff,
-            Lie::Counts => answer[7] = 200,
-            Lie::Half => answer.truncate(12 + (self.end - 12) / 2),
-            Lie::Pointer => {
+            Lie::WrongId | Lie::Flood => answer[0] ^= 0xff,
+            Lie::WrongCount => answer[7] = 200,
+            Lie::CutOff => answer.truncate(12 + (self.end - 12) / 2),
+            Lie::PointerLoop => {
                 let here = u8::try_from(first_record).expect("a short name");
                 answer[first_record..first_record + 2].copy_from_slice(&[0xc0, here]);
             }
-            Lie::Beyond => answer[first_record..first_record + 2].copy_from_slice(&[0xff, 0xff]),
-            // The length of its data.
+            Lie::PointerPastEnd => answer[first_record..first_record + 2].copy_from_slice(&[0xff, 0xff]),
+            // This byte is the length of the data.
             Lie::Overrun => answer[first_record + 10] = 0x40,
-            Lie::Question => answer[13] ^= 1,
+            Lie::WrongQuestion => answer[13] ^= 1,
             Lie::Echo => answer.clone_from(&self.query),
-            Lie::Nothing => answer.clear(),
+            Lie::NoBytes => answer.clear(),
             Lie::Noise => {
                 let noise = (0..400_usize).map(|n| u8::try_from((n * n * 31 + n) % 251).unwrap_or_default());
                 answer.truncate(2);
                 answer.extend(noise);
             }
-            Lie::Truncated | Lie::Circle | Lie::Length | Lie::Drip | Lie::Short => {}
+            Lie::Truncated | Lie::CnameLoop | Lie::WrongLength | Lie::Drip | Lie::Short => {}
         }
     }
 
-    /// Messages that a resolver must not take for the answer: each has this address.
+    /// Messages that a resolver must not accept as the answer. Each has this address.
     pub(super) fn forgeries(&self, ip: Ipv4Addr) -> Vec<Vec<u8>> {
-        let form = self.answer(Reply::Address(ip), Edns::Understood, false);
-        let mut form = form.unwrap_or_default();
+        let valid = self.answer(Reply::Address(ip), Edns::Understood, false);
+        let mut valid = valid.unwrap_or_default();
         if self.family == Some(Family::Aaaa) {
-            address_record(&mut form, &SAME_NAME, ip.to_ipv6_mapped().into());
+            address_record(&mut valid, &SAME_NAME, ip.to_ipv6_mapped().into());
         }
         let changed = |at: usize, mask: u8| {
-            let mut bytes = form.clone();
+            let mut bytes = valid.clone();
             bytes[at] ^= mask;
             bytes
         };
         vec![
-            // Another id, no answer, another name, another type, no question.
+            // Another id, not a response, another name, another type, no question.
             changed(1, 1),
             changed(2, 0x80),
             changed(13, 1),
             changed(self.end + 1, 29),
             changed(5, 1),
             vec![],
-            form[..form.len() - 1].to_vec(),
+            valid[..valid.len() - 1].to_vec(),
             vec![0xff; 600],
         ]
     }
 }
 
-/// Appends a record of class IN with a lifetime of one second, and counts it.
+/// Appends a record of class IN with a TTL of one second, and increments the count of answers.
 fn record(answer: &mut Vec<u8>, owner: &[u8], kind: u8, data: &[u8]) {
     answer.extend(owner);
     answer.extend([0, kind, 0, 1, 0, 0, 0, 1]);

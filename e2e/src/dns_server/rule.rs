@@ -1,33 +1,34 @@
-//! What queries get: a reply, and how it is given.
+//! The rules of the fake DNS server: which reply a query gets, when and over which transport.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-/// The kind of address that a query asks for.
+/// The address family that a query asks for.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Family {
-    /// A.
+    /// IPv4: type A.
     A,
-    /// AAAA.
+    /// IPv6: type AAAA.
     Aaaa,
 }
 
-/// What a query gets. A query for a family without an address gets an answer without records.
+/// The reply to a query. For a family without an address it has no records.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reply {
-    /// This address.
+    /// An IPv4 address.
     Address(Ipv4Addr),
-    /// This address.
+    /// An IPv6 address.
     AddressV6(Ipv6Addr),
     /// One address of each family.
     Both(Ipv4Addr, Ipv6Addr),
-    /// This address, at the end of three CNAME records.
+    /// An IPv4 address at the end of three CNAME records.
     Alias(Ipv4Addr),
-    /// This address, behind other records of so many bytes. Truncated over UDP where the client did not announce the size.
+    /// An IPv4 address after other records with this number of bytes. Over UDP it is truncated if
+    /// the client does not announce that size.
     Large(Ipv4Addr, usize),
-    /// This address. Over UDP the answer is truncated and has no records.
+    /// An IPv4 address. Over UDP the answer is truncated and has no records.
     Truncated(Ipv4Addr),
-    /// The name exists, without an address.
+    /// NOERROR without records: the name exists and has no address.
     Empty,
     /// NXDOMAIN.
     Absent,
@@ -35,93 +36,95 @@ pub enum Reply {
     Failed,
     /// REFUSED.
     Refused,
-    /// This response code.
+    /// Another response code.
     Code(u8),
-    /// A referral by a server that does no recursion: no error, no records.
+    /// A lame delegation: NOERROR without records, from a server that is not authoritative and does
+    /// not recurse.
     Lame,
-    /// Nothing.
+    /// No reply.
     Silence,
-    /// A malformed or contradictory message, or something that is no answer to the query.
+    /// A malformed or contradictory message, or one that does not answer the query.
     Lie(Lie),
 }
 
-/// How a message is wrong.
+/// What is wrong with a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Lie {
-    /// Another id.
-    Number,
+    /// Another message id.
+    WrongId,
     /// A CNAME that points to itself.
-    Circle,
+    CnameLoop,
     /// A compressed name that points to itself.
-    Pointer,
-    /// More records are announced than there are.
-    Counts,
-    /// It ends in the middle of the question.
-    Half,
+    PointerLoop,
+    /// The header announces more records than the message has.
+    WrongCount,
+    /// The message ends in the middle of the question.
+    CutOff,
     /// Truncated over UDP and over TCP.
     Truncated,
     /// The answer to another question.
-    Question,
+    WrongQuestion,
     /// The query itself.
     Echo,
-    /// No byte.
-    Nothing,
-    /// The id, and noise behind it.
+    /// A message without bytes.
+    NoBytes,
+    /// The right id, followed by noise.
     Noise,
     /// An A record of five bytes.
-    Length,
-    /// A record that is longer than the message.
+    WrongLength,
+    /// A record with more data than the message has.
     Overrun,
-    /// A compressed name that points behind the end.
-    Beyond,
-    /// Messages with another id without end; over TCP bytes without end.
+    /// A compressed name that points past the end of the message.
+    PointerPastEnd,
+    /// Endless messages with another id over UDP; endless bytes over TCP.
     Flood,
-    /// Truncated over UDP; over TCP it announces 1,000 bytes and sends ten a second.
+    /// Truncated over UDP. Over TCP it announces 1,000 bytes and sends ten per second.
     Drip,
-    /// The address comes truncated over UDP; over TCP more is announced than sent.
+    /// The address is in a truncated message over UDP. Over TCP more bytes are announced than sent.
     Short,
 }
 
-/// Over which transport queries get a reply. Others get nothing.
+/// The transport over which queries get a reply. Over the other one they get none.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Over {
+pub enum Transport {
     /// UDP and TCP.
     #[default]
     Both,
-    /// TCP.
+    /// TCP only.
     Tcp,
-    /// UDP.
+    /// UDP only.
     Udp,
 }
 
-/// What a query with an OPT record (EDNS0) gets.
+/// The reply to a query with an OPT record (EDNS0).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Edns {
-    /// The reply.
+    /// The usual reply.
     #[default]
     Understood,
-    /// This response code: FORMERR is 1, NOTIMP is 4.
+    /// A response code: FORMERR is 1, NOTIMP is 4.
     Code(u8),
-    /// FORMERR with a header and nothing else.
+    /// FORMERR with a header only.
     HeaderOnly,
-    /// Nothing.
+    /// No reply.
     Lost,
 }
 
-/// A reply, and how it is given.
+/// A reply, with its delay and its transport.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     /// The reply.
     pub reply: Reply,
-    /// How long it takes.
+    /// The delay before it is sent.
     pub delay: Duration,
-    /// The transport.
-    pub over: Over,
-    /// EDNS0.
+    /// The transport over which it is sent.
+    pub transport: Transport,
+    /// The reply to queries with EDNS0.
     pub edns: Edns,
-    /// So many first queries get nothing.
+    /// The number of first queries that get no reply.
     pub lost: usize,
-    /// Forged answers with the address [`super::FORGED`] are sent before it over UDP, from several sources.
+    /// Over UDP, forged answers with the address [`super::FORGED`] are sent before it, from several
+    /// sources.
     pub forged: bool,
 }
 
@@ -130,7 +133,7 @@ impl From<Reply> for Rule {
         Self {
             reply,
             delay: Duration::ZERO,
-            over: Over::Both,
+            transport: Transport::Both,
             edns: Edns::Understood,
             lost: 0,
             forged: false,
@@ -139,31 +142,31 @@ impl From<Reply> for Rule {
 }
 
 impl Rule {
-    /// The same, so late.
+    /// Sets the delay.
     #[must_use]
     pub const fn after(self, delay: Duration) -> Self {
         Self { delay, ..self }
     }
 
-    /// The same, over this transport only.
+    /// Sets the transport.
     #[must_use]
-    pub const fn over(self, over: Over) -> Self {
-        Self { over, ..self }
+    pub const fn over(self, transport: Transport) -> Self {
+        Self { transport, ..self }
     }
 
-    /// The same, with this for queries with EDNS0.
+    /// Sets the reply to queries with EDNS0.
     #[must_use]
     pub const fn edns(self, edns: Edns) -> Self {
         Self { edns, ..self }
     }
 
-    /// The same, after so many queries that get nothing.
+    /// Sets the number of first queries that get no reply.
     #[must_use]
     pub const fn lost(self, lost: usize) -> Self {
         Self { lost, ..self }
     }
 
-    /// The same, behind forged answers.
+    /// Sends forged answers before it.
     #[must_use]
     pub const fn forged(self) -> Self {
         Self { forged: true, ..self }
@@ -171,7 +174,7 @@ impl Rule {
 }
 
 impl Reply {
-    /// The address that it has for a family.
+    /// Its address of a family.
     pub(super) fn address(self, family: Family) -> Option<IpAddr> {
         match (self, family) {
             (

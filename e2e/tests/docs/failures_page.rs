@@ -7,7 +7,7 @@ use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::failure::{Code, RetryClass, Step, WRONG_SETTINGS};
 use dexsidecar_core::schedule::{SHORT_POLL_INTERVAL, Schedule};
 use dexsidecar_core::time::Jitter;
-use dexsidecar_e2e::dex_error_table::{MALFORMED, REFUSALS, Told};
+use dexsidecar_e2e::dex_error_table::{ErrorResponse, MALFORMED, REFUSALS};
 use dexsidecar_e2e::how_to_see::{self, HowToSee, how_to_see};
 
 use crate::generated;
@@ -177,8 +177,8 @@ fn the_failures_page_is_up_to_date() {
 }
 
 /// An answer as the page shows it.
-fn shown(told: &Told) -> String {
-    let answer = String::from_utf8(told.answer()).expect("an answer is text");
+fn shown(told: &ErrorResponse) -> String {
+    let answer = String::from_utf8(told.to_http()).expect("an answer is text");
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     format!("{} {}", told.status, body.trim())
 }
@@ -189,15 +189,15 @@ fn the_page_shows_every_refusal_of_dex_under_its_code() {
     for row in REFUSALS {
         let code =
             Code::ALL.iter().find(|code| code.entry().name == row.code).expect("the table has the code");
-        let answer = shown(&row.told);
+        let answer = shown(&row.response);
         assert!(how_to_see(*code).answers.contains(&answer.as_str()), "{}: {answer}", row.code);
     }
 }
 
 #[test]
 fn what_the_page_calls_an_answer_of_dex_is_one() {
-    let refusals = REFUSALS.iter().map(|row| shown(&row.told));
-    let malformed = MALFORMED.iter().map(|row| shown(&row.told));
+    let refusals = REFUSALS.iter().map(|row| shown(&row.response));
+    let malformed = MALFORMED.iter().map(|row| shown(&row.response));
     // Of Go's server, and of Dex's router.
     let others = ["400 Client sent an HTTP request to an HTTPS server.", "404 404 page not found"];
     let known: Vec<String> = refusals.chain(malformed).chain(others.map(str::to_owned)).collect();

@@ -5,7 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use dexsidecar_e2e::control_plane::ControlPlane;
-use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
+use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::doc_manifests::{self, Executor};
 use dexsidecar_e2e::issuer::ClusterIssuer as _;
 use dexsidecar_e2e::process::PATIENCE;
@@ -20,11 +20,11 @@ type Mistake = (&'static str, fn(&mut DexSetup));
 
 /// What is wrong in Dex's configuration.
 const IN_DEX: [Mistake; 5] = [
-    ("the connector has no `issuerAlias`", |dex| dex.alias = false),
+    ("the connector has no `issuerAlias`", |dex| dex.issuer_alias = false),
     ("the connector's `rootCAs` lacks the API server's CA", |dex| dex.connector = json!({"rootCAs": null})),
     ("the connector's `userNameKey` is not `sub`", |dex| dex.connector = json!({"userNameKey": null})),
     ("the connector's `scopes` ask for `email`", |dex| dex.connector = json!({"scopes": null})),
-    ("`oauth2.grantTypes` lacks token exchange", |dex| dex.exchange = false),
+    ("`oauth2.grantTypes` lacks token exchange", |dex| dex.token_exchange = false),
 ];
 
 /// What is wrong in the pod: a variable, and what is put after its value or, without `+`, in its place.
@@ -130,7 +130,8 @@ fn assert_dex_takes(shown: &Value, cluster: &ControlPlane) {
     config.extend(connector["config"].as_object().expect("an object").clone());
     config.insert("issuer".to_owned(), cluster.url().into());
     config.insert("rootCAs".to_owned(), json!([cluster.ca_file()]));
-    let setup = DexSetup { alias: false, connector: Value::Object(config.clone()), ..DexSetup::default() };
+    let setup =
+        DexSetup { issuer_alias: false, connector: Value::Object(config.clone()), ..DexSetup::default() };
     let dex = Dex::start(cluster, &setup);
     let volume = Volume::with(&cluster.token(600));
     let sound = report(&Setup::new().subject(&volume).at(&dex));

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dexsidecar_e2e::dex_error_table::{REFUSALS, Told};
+use dexsidecar_e2e::dex_error_table::{ErrorResponse, REFUSALS};
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::sidecar::{CANARY, Setup, assert_no_secret, failed_step};
 use dexsidecar_e2e::volume::Volume;
@@ -109,7 +109,7 @@ fn check_repeats_no_secret_of_any_refusal() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with(SUBJECT);
     for refusal in REFUSALS {
-        let Told { status, error, description } = refusal.told;
+        let ErrorResponse { status, error, description } = refusal.response;
         let body = format!(r#"{{"error":"{error}","error_description":"{description} {SUBJECT}"}}"#);
         endpoint.next(Answer::Bytes(answer(&format!("{status} Refused"), &[], &body)));
         let setup = Setup::new()

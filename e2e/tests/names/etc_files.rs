@@ -6,19 +6,19 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use dexsidecar_e2e::dns_server::Reply;
 
-use super::{Dex, Etc, ONCE, Test, looked_up, names, only, tests};
+use super::{Dex, Etc, ONCE, Test, dns, only, resolved, tests};
 
 pub(crate) const TESTS: &[Test] = tests![
-    f127_a_name_is_found_wherever_it_is_in_the_hosts_file,
+    f127_a_name_is_found_anywhere_in_the_hosts_file,
     f127_the_hosts_file_is_read_at_each_exchange,
-    f133_a_resolv_conf_of_any_content_spoils_nothing,
-    f133_a_hosts_file_of_any_content_spoils_nothing,
-    f133_files_without_a_usable_server_are_reported_and_heal,
+    f133_a_name_resolves_with_any_resolv_conf,
+    f133_a_name_resolves_with_any_hosts_file,
+    f133_a_resolv_conf_without_a_reachable_server_is_reported_and_read_again,
 ];
 
 const HERE: Reply = Reply::Address(Ipv4Addr::LOCALHOST);
 
-/// A line of so many bytes with `hosts.auth` at its end, as `hostAliases` makes it.
+/// A line of about this many bytes that ends with `hosts.auth`, as `hostAliases` writes it.
 fn long_line(bytes: usize) -> String {
     let mut line = "127.0.0.1".to_owned();
     while line.len() + 30 < bytes {
@@ -27,9 +27,9 @@ fn long_line(bytes: usize) -> String {
     line + "\thosts.auth\n"
 }
 
-fn f127_a_name_is_found_wherever_it_is_in_the_hosts_file() {
+fn f127_a_name_is_found_anywhere_in_the_hosts_file() {
     let dex = Dex::start();
-    names().set("hosts.auth", Reply::Address(Ipv4Addr::new(127, 0, 0, 66)));
+    dns().set("hosts.auth", Reply::Address(Ipv4Addr::new(127, 0, 0, 66)));
     for (what, content) in [
         ("line of 1,300 bytes", long_line(1_300)),
         ("line of 64 KiB", long_line(70_000)),
@@ -43,30 +43,30 @@ fn f127_a_name_is_found_wherever_it_is_in_the_hosts_file() {
         ("broken lines", "127.0.0.66\nx hosts.auth\n127.1 hosts.auth\n\0\n127.0.0.1 hosts.auth\n".to_owned()),
         ("many lines", "10.0.0.1 x\n".repeat(50_000) + "127.0.0.1 hosts.auth\n"),
     ] {
-        // No name server has to be there.
+        // No DNS server is needed.
         let etc = Etc::with("nameserver 127.0.0.9\noptions timeout:1 attempts:1\n");
         etc.write("hosts", content);
         for name in ["hosts.auth", "HOSTS.auth"] {
-            assert_eq!(dex.looked_up(&etc, name), Ok(only("127.0.0.1")), "{what}");
+            assert_eq!(dex.resolve(&etc, name), Ok(only("127.0.0.1")), "{what}");
         }
     }
     let etc = Etc::with(ONCE);
     etc.write("hosts", "127.0.0.1 hosts.auth\nfd00::7 hosts.auth\n127.0.0.2 Hosts.Auth\n127.0.0.3 hosts\n");
-    let found = dex.looked_up(&etc, "hosts.auth").expect("it is there");
-    assert_eq!(found.len(), 3, "all lines count: {found:?}");
+    let found = dex.resolve(&etc, "hosts.auth").expect("the file exists");
+    assert_eq!(found.len(), 3, "all lines are used: {found:?}");
 }
 
 fn f127_the_hosts_file_is_read_at_each_exchange() {
     let dex = Dex::start();
     let etc = Etc::with(ONCE);
-    let mut sidecar = etc.around(dex.under("hosts-later.test")).run();
+    let mut sidecar = etc.mounted_for(dex.under("hosts-later.test")).run();
     sidecar.process.until_logged("code=name_not_found", 1);
     etc.write("hosts", "127.0.0.1 hosts-later.test\n");
     sidecar.until_token();
     sidecar.process.until_logged("recovered", 1);
 }
 
-/// Bytes without any order, the same in each run, of which some are newlines.
+/// Pseudorandom bytes, some of which are newlines. They are the same in each run.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
     let byte = || {
@@ -78,12 +78,12 @@ fn noise(length: usize) -> Vec<u8> {
     std::iter::repeat_with(byte).take(length).collect()
 }
 
-/// Where no server is named, 127.0.0.1 is asked, as by Go and glibc.
-fn f133_a_resolv_conf_of_any_content_spoils_nothing() {
+/// Without a server in the file, 127.0.0.1 is queried, as by Go and glibc.
+fn f133_a_name_resolves_with_any_resolv_conf() {
     let dex = Dex::start();
-    names().set("any.test", HERE);
-    let asked = |etc: &Etc, what: &str| {
-        assert_eq!(dex.looked_up(etc, "any.test"), Ok(only("127.0.0.1")), "{what}");
+    dns().set("any.test", HERE);
+    let resolves = |etc: &Etc, what: &str| {
+        assert_eq!(dex.resolve(etc, "any.test"), Ok(only("127.0.0.1")), "{what}");
     };
     let server = b"\nnameserver 127.0.0.2\n";
     for (what, content) in [
@@ -106,24 +106,24 @@ fn f133_a_resolv_conf_of_any_content_spoils_nothing() {
         ("zeros", vec![0; 10_000]),
         ("a program", fs::read("/proc/self/exe").expect("this program")),
     ] {
-        asked(&Etc::with(content), what);
+        resolves(&Etc::with(content), what);
     }
     let etc = Etc::with("");
-    fs::remove_file(etc.path("resolv.conf")).expect("it is there");
-    asked(&etc, "missing");
+    fs::remove_file(etc.path("resolv.conf")).expect("the file exists");
+    resolves(&etc, "missing");
     fs::create_dir(etc.path("resolv.conf")).expect("a temporary directory");
-    asked(&etc, "a directory");
+    resolves(&etc, "a directory");
     let etc = Etc::with("nameserver 10.1.2.3\n");
     fs::set_permissions(etc.path("resolv.conf"), fs::Permissions::from_mode(0o000)).expect("our own file");
-    let found = looked_up(&etc.around_without_capabilities(dex.under("any.test")));
+    let found = resolved(&etc.mounted_without_capabilities_for(dex.under("any.test")));
     assert_eq!(found, Ok(only("127.0.0.1")), "unreadable");
 }
 
-fn f133_a_hosts_file_of_any_content_spoils_nothing() {
+fn f133_a_name_resolves_with_any_hosts_file() {
     let dex = Dex::start();
-    names().set("any-hosts.test", HERE);
-    let asked = |etc: &Etc, what: &str| {
-        assert_eq!(dex.looked_up(etc, "any-hosts.test"), Ok(only("127.0.0.1")), "{what}");
+    dns().set("any-hosts.test", HERE);
+    let resolves = |etc: &Etc, what: &str| {
+        assert_eq!(dex.resolve(etc, "any-hosts.test"), Ok(only("127.0.0.1")), "{what}");
     };
     for (what, content) in [
         ("empty", vec![]),
@@ -135,33 +135,33 @@ fn f133_a_hosts_file_of_any_content_spoils_nothing() {
     ] {
         let etc = Etc::with(ONCE);
         etc.write("hosts", content);
-        asked(&etc, what);
+        resolves(&etc, what);
     }
     let etc = Etc::with(ONCE);
-    fs::remove_file(etc.path("hosts")).expect("it is there");
-    asked(&etc, "missing");
+    fs::remove_file(etc.path("hosts")).expect("the file exists");
+    resolves(&etc, "missing");
     fs::create_dir(etc.path("hosts")).expect("a temporary directory");
-    asked(&etc, "a directory");
+    resolves(&etc, "a directory");
     let etc = Etc::with(ONCE);
     etc.write("hosts", "127.0.0.66 any-hosts.test\n");
     fs::set_permissions(etc.path("hosts"), fs::Permissions::from_mode(0o000)).expect("our own file");
-    let found = looked_up(&etc.around_without_capabilities(dex.under("any-hosts.test")));
+    let found = resolved(&etc.mounted_without_capabilities_for(dex.under("any-hosts.test")));
     assert_eq!(found, Ok(only("127.0.0.1")), "unreadable");
 }
 
-fn f133_files_without_a_usable_server_are_reported_and_heal() {
+fn f133_a_resolv_conf_without_a_reachable_server_is_reported_and_read_again() {
     let dex = Dex::start();
-    names().set("unusable.test", HERE);
-    for (content, words) in [
+    dns().set("unusable.test", HERE);
+    for (content, server) in [
         ("nameserver 127.0.0.9\n", "127.0.0.9"),
         ("nameserver 10.1.2.3\nnameserver 10.1.2.4\n", "10.1.2.4"),
         ("nameserver fd00::1\n", "fd00::1"),
     ] {
         let etc = Etc::with(format!("{content}options timeout:1 attempts:1\n"));
-        let failed = dex.looked_up(&etc, "unusable.test").expect_err("nobody is there");
+        let failed = dex.resolve(&etc, "unusable.test").expect_err("no server is reachable");
         assert_eq!(failed.0, "name_lookup_failed");
-        assert!(failed.1.contains("unusable.test") && failed.1.contains(words), "{}", failed.1);
-        let mut sidecar = etc.around(dex.under("unusable.test")).run();
+        assert!(failed.1.contains("unusable.test") && failed.1.contains(server), "{}", failed.1);
+        let mut sidecar = etc.mounted_for(dex.under("unusable.test")).run();
         sidecar.process.until_logged("code=name_lookup_failed", 1);
         etc.write("resolv.conf", ONCE);
         sidecar.until_token();

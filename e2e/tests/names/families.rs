@@ -1,4 +1,4 @@
-//! A and AAAA with different fates.
+//! Queries for A and AAAA of which one fails, is lost or is late.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,31 +7,32 @@ use std::time::Duration;
 use dexsidecar_e2e::dns_server::{Family, Lie, Reply, Rule};
 use dexsidecar_e2e::log_events::events;
 
-use super::{Dex, Etc, ONCE, Test, names, only, tests};
+use super::{Dex, Etc, ONCE, Test, dns, only, tests};
 
 pub(crate) const TESTS: &[Test] = tests![
     f124_an_error_for_one_family_does_not_hide_the_other,
     f124_both_families_fail_until_one_recovers,
     f125_a_lost_family_does_not_hide_the_other,
-    f125_lost_queries_are_repeated,
-    f125_a_late_family_is_waited_for,
+    f125_a_lost_query_is_repeated,
+    f125_a_late_answer_for_one_family_is_used,
     f125_addresses_without_a_route_do_not_cut_off_the_other_family,
-    f125_no_aaaa_asks_for_a_only,
+    f125_no_aaaa_queries_for_a_only,
 ];
 
 const HERE: Reply = Reply::Address(Ipv4Addr::LOCALHOST);
 const UNIQUE_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 7);
 
-/// For A to have an address and for AAAA this, and the other way round.
-fn set_apart(number: usize, wrong: Reply) -> [(String, &'static str); 2] {
+/// Sets two names: one has an IPv4 address and this reply for AAAA, one an IPv6 address and it for
+/// A.
+fn set_one_family(number: usize, wrong: Reply) -> [(String, &'static str); 2] {
     let cases = [
         (Family::A, Family::Aaaa, HERE, "127.0.0.1"),
         (Family::Aaaa, Family::A, Reply::AddressV6(UNIQUE_LOCAL), "fd00::7"),
     ];
     cases.map(|(good, bad, reply, address)| {
         let name = format!("apart-{number}-{bad:?}.test").to_lowercase();
-        names().set_family(&name, good, reply);
-        names().set_family(&name, bad, wrong);
+        dns().set_family(&name, good, reply);
+        dns().set_family(&name, bad, wrong);
         (name, address)
     })
 }
@@ -48,8 +49,8 @@ fn f124_an_error_for_one_family_does_not_hide_the_other() {
         Reply::Code(15),
         Reply::Empty,
         Reply::Lame,
-        Reply::Lie(Lie::Length),
-        Reply::Lie(Lie::Number),
+        Reply::Lie(Lie::WrongLength),
+        Reply::Lie(Lie::WrongId),
         Reply::Lie(Lie::Truncated),
     ];
     let servers = ["", "nameserver 127.0.0.2\n"];
@@ -58,10 +59,10 @@ fn f124_an_error_for_one_family_does_not_hide_the_other() {
         for (number, wrong) in wrong.into_iter().enumerate() {
             let dex = &dex;
             scope.spawn(move || {
-                for (name, address) in set_apart(number, wrong) {
+                for (name, address) in set_one_family(number, wrong) {
                     for (more, options) in servers.into_iter().zip(options) {
                         let etc = Etc::with(format!("nameserver 127.0.0.1\n{more}options {options}\n"));
-                        let found = dex.looked_up(&etc, &name);
+                        let found = dex.resolve(&etc, &name);
                         assert_eq!(found, Ok(only(address)), "{name}: {wrong:?}, {options}");
                     }
                 }
@@ -82,81 +83,83 @@ fn f124_both_families_fail_until_one_recovers() {
     .enumerate()
     {
         let name = format!("both-fail-{number}.test");
-        names().set_family(&name, Family::A, a);
-        names().set_family(&name, Family::Aaaa, aaaa);
+        dns().set_family(&name, Family::A, a);
+        dns().set_family(&name, Family::Aaaa, aaaa);
         let etc = Etc::with(ONCE);
-        let mut sidecar = etc.around(dex.under(&name)).run();
+        let mut sidecar = etc.mounted_for(dex.under(&name)).run();
         sidecar.process.until_logged(&format!("code={code}"), 1);
-        names().set_family(&name, Family::A, HERE);
+        dns().set_family(&name, Family::A, HERE);
         sidecar.until_token();
         sidecar.process.until_logged("recovered", 1);
     }
 }
 
-/// With limits that are longer than the deadline of `check` (15 s), so that only an answer to the other family ends the wait.
+/// The timeouts are longer than the deadline of `check` (15 s), so that only the answer for the
+/// other family ends the wait.
 fn f125_a_lost_family_does_not_hide_the_other() {
     let dex = Dex::start();
-    for (name, address) in set_apart(125, Reply::Silence) {
+    for (name, address) in set_one_family(125, Reply::Silence) {
         for options in ["timeout:30 attempts:5", "timeout:5 attempts:5 ndots:5"] {
             let etc = Etc::with(format!("nameserver 127.0.0.1\nsearch a.example\noptions {options}\n"));
-            assert_eq!(dex.looked_up(&etc, &name), Ok(only(address)), "{name}, {options}");
+            assert_eq!(dex.resolve(&etc, &name), Ok(only(address)), "{name}, {options}");
         }
     }
-    // AAAA of no name is ever answered: the search list goes on.
+    // No query for AAAA is answered, and the search list is used to its end.
     for name in ["lost-aaaa.svc.cluster.local", "lost-aaaa.default.svc.cluster.local", "lost-aaaa"] {
-        names().set_family(name, Family::Aaaa, Reply::Silence);
+        dns().set_family(name, Family::Aaaa, Reply::Silence);
     }
-    names().set_family("lost-aaaa.cluster.local", Family::A, HERE);
+    dns().set_family("lost-aaaa.cluster.local", Family::A, HERE);
     let search =
         "search default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5 timeout:30";
     let etc = Etc::with(format!("nameserver 127.0.0.1\n{search}\n"));
-    assert_eq!(dex.looked_up(&etc, "lost-aaaa"), Ok(only("127.0.0.1")));
-    names().set_family("lost-single.test", Family::A, HERE);
-    names().set_family("lost-single.test", Family::Aaaa, Reply::Silence);
+    assert_eq!(dex.resolve(&etc, "lost-aaaa"), Ok(only("127.0.0.1")));
+    dns().set_family("lost-single.test", Family::A, HERE);
+    dns().set_family("lost-single.test", Family::Aaaa, Reply::Silence);
     let etc = Etc::with("nameserver 127.0.0.1\noptions timeout:30 single-request\n");
-    assert_eq!(dex.looked_up(&etc, "lost-single.test"), Ok(only("127.0.0.1")));
+    assert_eq!(dex.resolve(&etc, "lost-single.test"), Ok(only("127.0.0.1")));
 }
 
-fn f125_lost_queries_are_repeated() {
+fn f125_a_lost_query_is_repeated() {
     let dex = Dex::start();
-    names().set_family("lost-once.test", Family::A, Rule::from(HERE).lost(1));
-    names().set_family("lost-once.test", Family::Aaaa, Rule::from(Reply::Empty).lost(1));
+    dns().set_family("lost-once.test", Family::A, Rule::from(HERE).lost(1));
+    dns().set_family("lost-once.test", Family::Aaaa, Rule::from(Reply::Empty).lost(1));
     let etc = Etc::with("nameserver 127.0.0.1\noptions timeout:1 attempts:2\n");
-    assert_eq!(dex.looked_up(&etc, "lost-once.test"), Ok(only("127.0.0.1")));
-    names().set("lost-twice.test", Rule::from(HERE).lost(4));
-    let failed = dex.looked_up(&Etc::with(ONCE), "lost-twice.test").expect_err("the only attempt is lost");
+    assert_eq!(dex.resolve(&etc, "lost-once.test"), Ok(only("127.0.0.1")));
+    dns().set("lost-twice.test", Rule::from(HERE).lost(4));
+    let failed = dex.resolve(&Etc::with(ONCE), "lost-twice.test").expect_err("the only attempt is lost");
     assert_eq!(failed.0, "name_lookup_failed");
     assert!(failed.1.contains("127.0.0.1") && failed.1.contains("no answer within 1s"), "{}", failed.1);
 }
 
-fn f125_a_late_family_is_waited_for() {
+fn f125_a_late_answer_for_one_family_is_used() {
     let dex = Dex::start();
     let late = Duration::from_millis(200);
     let both: BTreeSet<IpAddr> = [Ipv4Addr::LOCALHOST.into(), UNIQUE_LOCAL.into()].into();
     for (name, v4, v6) in [("late-a.test", late, Duration::ZERO), ("late-aaaa.test", Duration::ZERO, late)] {
-        names().set_family(name, Family::A, Rule::from(HERE).after(v4));
-        names().set_family(name, Family::Aaaa, Rule::from(Reply::AddressV6(UNIQUE_LOCAL)).after(v6));
-        assert_eq!(dex.looked_up(&Etc::with(ONCE), name), Ok(both.clone()), "{name}");
+        dns().set_family(name, Family::A, Rule::from(HERE).after(v4));
+        dns().set_family(name, Family::Aaaa, Rule::from(Reply::AddressV6(UNIQUE_LOCAL)).after(v6));
+        assert_eq!(dex.resolve(&Etc::with(ONCE), name), Ok(both.clone()), "{name}");
     }
 }
 
-/// A pod without IPv6 and a dual-stack name: AAAA comes at once and leads nowhere, A comes after more than a second.
+/// A pod without IPv6 and a dual-stack name: AAAA is answered at once with an address that has no
+/// route, A after more than a second.
 fn f125_addresses_without_a_route_do_not_cut_off_the_other_family() {
     let dex = Dex::start();
     let name = "late-a-no-route.test";
-    names().set_family(name, Family::A, Rule::from(HERE).after(Duration::from_millis(1_600)));
-    names().set_family(name, Family::Aaaa, Reply::AddressV6(UNIQUE_LOCAL));
+    dns().set_family(name, Family::A, Rule::from(HERE).after(Duration::from_millis(1_600)));
+    dns().set_family(name, Family::Aaaa, Reply::AddressV6(UNIQUE_LOCAL));
     let etc = Etc::with("nameserver 127.0.0.1\noptions timeout:5 attempts:1\n");
-    let done = etc.around(dex.under(name)).done(&["once"]);
+    let done = etc.mounted_for(dex.under(name)).done(&["once"]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let failed = events(&done.stderr, "attempt_failed");
     assert!(failed.is_empty(), "the first attempt succeeds: {}", done.stderr);
 }
 
-fn f125_no_aaaa_asks_for_a_only() {
+fn f125_no_aaaa_queries_for_a_only() {
     let dex = Dex::start();
-    names().set("no-aaaa.test", Reply::Both(Ipv4Addr::LOCALHOST, UNIQUE_LOCAL));
+    dns().set("no-aaaa.test", Reply::Both(Ipv4Addr::LOCALHOST, UNIQUE_LOCAL));
     let etc = Etc::with("nameserver 127.0.0.1\noptions no-aaaa\n");
-    assert_eq!(dex.looked_up(&etc, "no-aaaa.test"), Ok(only("127.0.0.1")));
-    assert!(names().queries("no-aaaa.test").iter().all(|query| query.family == Family::A));
+    assert_eq!(dex.resolve(&etc, "no-aaaa.test"), Ok(only("127.0.0.1")));
+    assert!(dns().queries("no-aaaa.test").iter().all(|query| query.family == Family::A));
 }

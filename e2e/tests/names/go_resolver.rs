@@ -1,13 +1,23 @@
-//! Go's resolver is the reference: both resolvers look the same names up under the same files and name servers.
+//! Go's resolver is the reference: Go and dexsidecar look up the same names with the same files and
+//! servers.
 //!
-//! One difference is allowed, and marked in the case ([`Case::may_find_more`]): the servers do not understand EDNS0 for a name,
-//! or drop UDP. Go does not ask again without EDNS0, nor over TCP, so it may find nothing, or a later candidate.
+//! One difference is allowed, and marked in the case ([`Case::may_find_more`]): for a name, the
+//! servers do not support EDNS0 or drop UDP. Go does not query again without EDNS0 or over TCP, so
+//! it may find nothing, or a later candidate.
 //!
-//! Not generated, since the two differ by design: `no-aaaa` (Go does not know it), hosts lines over 64 KiB (Go stops there), a
-//! malformed record behind good ones (Go uses those before it, ours ignores the message), an answer that is truncated over TCP
-//! too (for Go the name has no address, ours asks the next server), more than 16 addresses, a closed UDP port with TCP open, and
-//! servers that answer differently together with `rotate` (ours starts at random) or with one that is silent (ours asks it last
-//! for later names, and does not wait for its second family).
+//! These cases are not generated, since the two resolvers differ by design:
+//!
+//! - `no-aaaa`: Go does not support it
+//! - hosts lines over 64 KiB: Go stops there
+//! - a malformed record after valid ones: Go uses those before it, dexsidecar ignores the message
+//! - an answer that is truncated over TCP too: for Go the name has no address, dexsidecar queries
+//!   the next server
+//! - more than 16 addresses
+//! - a closed UDP port with TCP open
+//! - servers that answer differently, together with `rotate`: dexsidecar starts with a random
+//!   server
+//! - servers that answer differently, together with a silent one: dexsidecar queries that one last
+//!   for later names, and does not wait for its second family
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -18,21 +28,21 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use dexsidecar_e2e::dns_server::{CLOSED, Edns, FIRST, Family, Lie, Over, Reply, Rule, SECOND, THIRD};
+use dexsidecar_e2e::dns_server::{CLOSED, Edns, FIRST, Family, Lie, Reply, Rule, SECOND, THIRD, Transport};
 use dexsidecar_e2e::prebuilt;
 use dexsidecar_e2e::sidecar::program;
 use dexsidecar_fetch::counterparts::GO_RESOLVE;
 
-use super::{Dex, Etc, LONG, Test, looked_up, names, tests};
+use super::{Dex, Etc, LONG, Test, dns, resolved, tests};
 
 pub(crate) const TESTS: &[Test] = tests![f124_to_f131_names_resolve_as_in_go];
 
-/// Set-ups, and those of the long form.
+/// The number of cases in the short and in the long form.
 const CASES: [usize; 2] = [300, 3_000];
-/// Most of a case is waiting.
+/// More than cores, since a case waits most of the time.
 const THREADS: usize = 12;
 
-/// SplitMix64: the same numbers in each run.
+/// SplitMix64, which gives the same numbers in each run.
 struct Random(u64);
 
 impl Random {
@@ -41,10 +51,10 @@ impl Random {
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % bound as u64).expect("it is below the bound")
+        usize::try_from((mixed ^ (mixed >> 31)) % bound as u64).expect("the remainder fits")
     }
 
-    /// True so many times of a hundred.
+    /// True with this probability in percent.
     fn is(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
@@ -54,20 +64,20 @@ impl Random {
     }
 }
 
-/// One set-up.
+/// A host name, files and rules of the DNS server.
 #[derive(Debug, Default)]
 struct Case {
     host: String,
     resolv_conf: Vec<u8>,
     hosts: Vec<u8>,
-    /// A server has a fault that ours works around and Go does not.
+    /// A server has a fault that dexsidecar works around and Go does not.
     may_find_more: bool,
-    /// What the name server was set to.
+    /// The rules of the DNS server, for messages.
     rules: String,
 }
 
 impl Case {
-    /// Case number so-and-so. Sets the name server for it too: no name is in two cases.
+    /// Generates the case with this number and sets its rules. No name is in two cases.
     fn generate(number: usize) -> Self {
         let mut random = Random(number as u64);
         let own = format!("c{number}");
@@ -93,7 +103,7 @@ impl Case {
         case
     }
 
-    /// Gives the search domains that may be asked for.
+    /// Writes resolv.conf and gives its search domains.
     fn write_resolv_conf(&mut self, random: &mut Random, rotate: bool) -> Vec<String> {
         let mut lines: Vec<Vec<u8>> = vec![];
         let mut servers: Vec<String> = [FIRST, SECOND, THIRD].map(|server| server.to_string()).into();
@@ -108,7 +118,7 @@ impl Case {
             lines.push(format!("nameserver {server}{ending}").into());
         }
         if random.is(8) {
-            // None is left: 127.0.0.1 and ::1 are asked.
+            // Without a server, 127.0.0.1 and ::1 are queried.
             lines.clear();
         }
         let mut search = vec![];
@@ -177,7 +187,7 @@ impl Case {
                 ["# comment", "127.1 x", "nonsense", "10.0.0.300 y", "fe80::1%lo link", "10.0.0.9 other #x"];
             lines.push(random.one_of(&noise).to_owned());
             if random.is(15) {
-                // As it might be taken for the name: in a comment, as a prefix, behind something that is no address.
+                // The name in a comment, as a prefix, and after an invalid address.
                 let trap = [
                     format!("10.9.9.9 other # {name}"),
                     format!("10.9.9.9 {name}x x{name}"),
@@ -201,11 +211,11 @@ impl Case {
         }
     }
 
-    /// Looks the name up by both, and judges. On a machine that stalls any server may seem silent, so a difference counts
-    /// when it is there three times.
+    /// Looks the name up with both resolvers and compares the outcomes. On a busy machine any
+    /// server may seem silent, so only a difference in three runs counts.
     ///
     /// # Errors
-    /// The difference, and the case.
+    /// The difference and the case.
     fn compare(&self, go: &Path, dex: &Dex) -> Result<&'static str, String> {
         let mut wrong = String::new();
         for _ in 0..3 {
@@ -223,7 +233,7 @@ impl Case {
         Err(wrong)
     }
 
-    /// By Go and by ours, one after the other under the same /etc.
+    /// The outcomes of Go and of dexsidecar, one after the other with the same /etc.
     fn outcomes(&self, go: &Path, dex: &Dex) -> (Outcome, Outcome) {
         let etc = Etc::with(&self.resolv_conf);
         etc.write("hosts", &self.hosts);
@@ -233,39 +243,39 @@ impl Case {
         let more = [etc.path(""), go.to_owned(), self.host.clone().into(), line.clone(), program()];
         let more: Vec<&Path> = more.iter().map(|word| word.as_path()).collect();
         let setup = dex.under(&self.host).set("DEXSIDECAR_ATTEMPT_TIMEOUT", "1m");
-        let ours = looked_up(&setup.program(&[&words[..], &more].concat()));
+        let ours = resolved(&setup.program(&[&words[..], &more].concat()));
         let go = fs::read_to_string(line).expect("Go has printed a line");
         (by_go(&go), ours.map_err(|(code, _)| code))
     }
 
     fn set_rules(&mut self, random: &mut Random, candidates: &[String], rotate: bool) {
         let slow = random.is(12);
-        // Two names at most go through the time-out of the server that is silent.
+        // At most two names wait for the timeout of the silent server.
         let silent = (slow && candidates.len() <= 2).then(|| random.one_of(&[FIRST, SECOND, THIRD]));
-        let mut is_spoiled = silent.is_some();
+        let mut has_fault = silent.is_some();
         for (at, name) in candidates.iter().enumerate() {
             let last = u8::try_from(at % 100).expect("it is below 100") + 1;
             let rule = |random: &mut Random| {
                 if random.is(55) { Reply::Absent } else { reply(random, last) }
             };
             let first = rule(random);
-            names().set(name, first);
+            dns().set(name, first);
             let _ = write!(self.rules, "\n{name}: {first:?}");
             if random.is(35) {
                 let (family, apart) = (random.one_of(&[Family::A, Family::Aaaa]), reply(random, last + 100));
-                names().set_family(name, family, apart);
+                dns().set_family(name, family, apart);
                 let _ = write!(self.rules, ", {family:?} {apart:?}");
-                if slow && !is_spoiled {
-                    is_spoiled = true;
-                    names().set_family(name, family, Reply::Silence);
+                if slow && !has_fault {
+                    has_fault = true;
+                    dns().set_family(name, family, Reply::Silence);
                     let _ = write!(self.rules, ", then silent");
                 }
             } else if !rotate && silent.is_none() && random.is(30) {
                 let (server, apart) = (random.one_of(&[FIRST, SECOND, THIRD]), rule(random));
-                names().set_at(server, name, apart);
+                dns().set_at(server, name, apart);
                 let _ = write!(self.rules, ", {server} {apart:?}");
-            } else if slow && !is_spoiled {
-                is_spoiled = true;
+            } else if slow && !has_fault {
+                has_fault = true;
                 self.may_find_more = true;
                 let good = Rule::from(Reply::Both(Ipv4Addr::new(127, 0, 2, last), v6(last)));
                 let rule = random.one_of(&[
@@ -273,13 +283,13 @@ impl Case {
                     good.edns(Edns::Code(4)),
                     good.edns(Edns::HeaderOnly),
                     good.edns(Edns::Lost),
-                    good.over(Over::Tcp),
+                    good.over(Transport::Tcp),
                 ]);
-                names().set(name, rule);
+                dns().set(name, rule);
                 let _ = write!(self.rules, " {rule:?}");
             }
             if let Some(server) = silent {
-                names().set_at(server, name, Reply::Silence);
+                dns().set_at(server, name, Reply::Silence);
                 let _ = write!(self.rules, ", {server} is silent");
             }
         }
@@ -290,7 +300,7 @@ fn v6(last: u8) -> Ipv6Addr {
     Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into())
 }
 
-/// Any reply at once.
+/// A random reply without delay.
 fn reply(random: &mut Random, last: u8) -> Reply {
     let v4 = Ipv4Addr::new(127, 0, 1, last);
     random.one_of(&[
@@ -308,7 +318,7 @@ fn reply(random: &mut Random, last: u8) -> Reply {
         Reply::Code(4),
         Reply::Code(9),
         Reply::Lame,
-        Reply::Lie(Lie::Circle),
+        Reply::Lie(Lie::CnameLoop),
     ])
 }
 
@@ -320,10 +330,10 @@ fn by_go(line: &str) -> Outcome {
     addresses.filter(|all| !all.is_empty()).ok_or_else(|| line.trim().to_owned())
 }
 
-/// Under which count an outcome falls.
+/// The kind of a pair of outcomes, for the statistics.
 ///
 /// # Errors
-/// What must not be.
+/// A difference that is not allowed.
 fn judge(may_find_more: bool, go: &Outcome, ours: &Outcome) -> Result<&'static str, &'static str> {
     match (go, ours) {
         (Ok(go), Ok(ours)) if go == ours => Ok("both resolved"),
@@ -335,9 +345,9 @@ fn judge(may_find_more: bool, go: &Outcome, ours: &Outcome) -> Result<&'static s
         (Err(go), Err(ours)) => Ok(match (go.as_str(), ours.as_str()) {
             ("absent", "name_not_found") => "both absent",
             ("failed", "name_lookup_failed") => "both failed",
-            // For Go the last candidate decides; ours needs NXDOMAIN for each.
+            // For Go the last candidate decides. dexsidecar needs NXDOMAIN for each.
             ("absent", "name_lookup_failed") => "Go absent, ours failed",
-            // Ours believes NXDOMAIN of an answer to A, whatever becomes of AAAA.
+            // dexsidecar accepts NXDOMAIN in an answer for A, whatever happens to AAAA.
             ("failed", "name_not_found") => "Go failed, ours absent",
             _ => return Err("an outcome of another kind"),
         }),
@@ -377,5 +387,5 @@ fn f124_to_f131_names_resolve_as_in_go() {
     let _ = writeln!(std::io::stderr(), "{cases} names looked up by Go and by dexsidecar: {counts:?}");
     let wrong = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
     assert!(wrong.is_empty(), "{wrong}");
-    assert!(counts["both resolved"] > cases / 4, "there is something to compare");
+    assert!(counts["both resolved"] > cases / 4, "enough names resolve");
 }

@@ -1,6 +1,8 @@
-//! Name resolution of the binary that ships, against a fake name server, Go's resolver and, in the long form, CoreDNS.
+//! Name resolution of the shipped binary, against a fake DNS server, Go's resolver and, in the long
+//! form, CoreDNS.
 //!
-//! This program enters a network namespace of its own, where it may listen on port 53 and replace files of /etc.
+//! This program enters its own network namespace, where it may listen on port 53 and replace files
+//! of /etc.
 
 mod changes;
 mod coredns;
@@ -20,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
 
-use dexsidecar_e2e::dns_server::NameServer;
+use dexsidecar_e2e::dns_server::DnsServer;
 use dexsidecar_e2e::endpoint::Endpoint;
 use dexsidecar_e2e::process::tied;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, program, report, shipped};
@@ -29,11 +31,11 @@ use dexsidecar_e2e::volume::Volume;
 use libtest_mimic::{Arguments, Trial};
 use tempfile::TempDir;
 
-/// Set for the program inside the namespace.
+/// The environment variable that is set inside the namespace.
 const INSIDE: &str = "DEXSIDECAR_E2E_NAMES";
-/// Set in the long form of the tests.
+/// The environment variable of the long form of the tests.
 const LONG: &str = "DEXSIDECAR_E2E_LONG";
-/// The path of CoreDNS, set for the program inside the namespace.
+/// The environment variable with the path of CoreDNS, set inside the namespace.
 const COREDNS: &str = "DEXSIDECAR_E2E_COREDNS";
 
 /// The search domains of this program's own resolv.conf.
@@ -46,13 +48,14 @@ const SEARCHED: [&str; 6] = [
     "c.example",
 ];
 
-/// One server that is asked once, for a second.
+/// One server, one attempt, a timeout of one second.
 const ONCE: &str = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n";
 
-static NAMES: OnceLock<NameServer> = OnceLock::new();
+/// The fake DNS server of all tests.
+static DNS: OnceLock<DnsServer> = OnceLock::new();
 
-fn names() -> &'static NameServer {
-    NAMES.get().expect("it is started before the tests")
+fn dns() -> &'static DnsServer {
+    DNS.get().expect("it is started before the tests")
 }
 
 /// A test and its name.
@@ -73,7 +76,7 @@ fn main() -> ExitCode {
     if inside {
         let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
         assert!(up.is_ok_and(|status| status.success()), "this test needs ip (iproute2)");
-        assert!(NAMES.set(NameServer::start()).is_ok(), "it is started once");
+        assert!(DNS.set(DnsServer::start()).is_ok(), "it is started once");
         if std::env::var_os(LONG).is_some() {
             coredns::start();
         }
@@ -97,7 +100,7 @@ fn main() -> ExitCode {
     let mut trials: Vec<Trial> = all.concat().into_iter().map(trial).collect();
     let short = std::env::var_os(LONG).is_none();
     trials.extend(coredns::TESTS.iter().map(|test| trial(*test).with_ignored_flag(short)));
-    // Most of a test is waiting.
+    // Tests wait most of the time.
     let threads = arguments.test_threads.unwrap_or(6);
     libtest_mimic::run(&Arguments { test_threads: Some(threads), ..arguments }, trials).exit_code()
 }
@@ -111,7 +114,7 @@ fn enter() -> ExitCode {
     let hosts = directory.path().join("hosts");
     fs::write(&hosts, "127.0.0.1 localhost both.test\n::1 localhost both.test\n")
         .expect("a temporary directory");
-    let this = std::env::current_exe().expect("a program knows where it is");
+    let this = std::env::current_exe().expect("the path of this program");
     let script = format!(
         "mount --bind {} /etc/resolv.conf; mount --bind {} /etc/hosts; exec {} \"$@\"",
         config.display(),
@@ -123,7 +126,7 @@ fn enter() -> ExitCode {
         .args(std::env::args().skip(1))
         .env(INSIDE, "1")
         .env("SIDECAR_BIN", shipped())
-        // Built before there is no network any more.
+        // Built here, since the namespace has no network.
         .envs(std::env::var_os(LONG).map(|_| (COREDNS, dexsidecar_e2e::coredns::prepare())))
         .status();
     let code = status.ok().and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
@@ -133,7 +136,7 @@ fn enter() -> ExitCode {
     ExitCode::from(code.unwrap_or(1))
 }
 
-/// A fake Dex that is reached under names, and a subject token.
+/// A fake Dex that is reached by host names, and a subject token.
 struct Dex {
     endpoint: Endpoint,
     volume: Volume,
@@ -145,29 +148,29 @@ impl Dex {
         Self { endpoint, volume: Volume::with("eyJh.eyJi.canary") }
     }
 
-    /// A sidecar that exchanges there under this name.
+    /// A sidecar that reaches it by this host name.
     fn under(&self, name: &str) -> Setup {
         setup(&self.endpoint, &self.volume, name)
     }
 
-    /// The addresses that a name has under these files, or the code and the text of the failure. Nothing is tried twice.
-    fn looked_up(&self, etc: &Etc, name: &str) -> Result<BTreeSet<IpAddr>, (String, String)> {
-        looked_up(&etc.around(self.under(name)))
+    /// The addresses of a name with these files, or the code and the message of the failure.
+    fn resolve(&self, etc: &Etc, name: &str) -> Result<BTreeSet<IpAddr>, (String, String)> {
+        resolved(&etc.mounted_for(self.under(name)))
     }
 }
 
-/// A sidecar that asks for this name.
+/// A sidecar whose endpoint has this host name.
 fn setup(endpoint: &Endpoint, volume: &Volume, name: &str) -> Setup {
     let url = format!("http://{name}:{}/dex/token", endpoint.address().port());
     Setup::new().subject(volume).set("dex_endpoint", url).set("DEXSIDECAR_ALLOW_INSECURE_HTTP", "true")
 }
 
-/// What `check` finds at its name step.
-fn looked_up(setup: &Setup) -> Result<BTreeSet<IpAddr>, (String, String)> {
+/// The addresses that the DNS step of `check` reports, or the code and the message of its failure.
+fn resolved(setup: &Setup) -> Result<BTreeSet<IpAddr>, (String, String)> {
     found(&report(setup))
 }
 
-/// The addresses in the name step of a report, or the code and the text of its failure.
+/// The addresses in the DNS step of a report, or the code and the message of its failure.
 fn found(report: &serde_json::Value) -> Result<BTreeSet<IpAddr>, (String, String)> {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let failed = failed_step(report);
@@ -176,8 +179,8 @@ fn found(report: &serde_json::Value) -> Result<BTreeSet<IpAddr>, (String, String
     }
     let steps = report["steps"].as_array().cloned().unwrap_or_default();
     let step = steps.iter().find(|step| step["step"] == "dns").map(|step| text(&step["message"]));
-    let step = step.unwrap_or_else(|| panic!("there is a DNS step: {report:#}"));
-    // Where they come from stands in brackets.
+    let step = step.unwrap_or_else(|| panic!("the report has a DNS step: {report:#}"));
+    // Their source follows in brackets.
     let list = step.split(" (").next().unwrap_or_default();
     Ok(list.split([' ', ',']).filter_map(|word| word.parse().ok()).collect())
 }
@@ -186,11 +189,12 @@ fn only(ip: &str) -> BTreeSet<IpAddr> {
     [ip.parse().expect("an address")].into()
 }
 
-/// A directory that a program sees as /etc. Its files may be changed meanwhile.
+/// A directory that is mounted as /etc for a program. Tests may change its files while the program
+/// runs.
 struct Etc(TempDir);
 
 impl Etc {
-    /// With a resolv.conf, and a hosts file that knows `localhost`.
+    /// A directory with this resolv.conf and a hosts file with `localhost`.
     fn with(resolv_conf: impl AsRef<[u8]>) -> Self {
         let etc = Self(tempfile::tempdir().expect("a temporary directory"));
         etc.write("resolv.conf", resolv_conf);
@@ -206,15 +210,15 @@ impl Etc {
         fs::write(self.path(name), content).expect("a temporary directory");
     }
 
-    /// The same sidecar with this /etc.
-    fn around(&self, setup: Setup) -> Setup {
+    /// The sidecar with this /etc.
+    fn mounted_for(&self, setup: Setup) -> Setup {
         let script = "mount --bind \"$0\" /etc; exec \"$@\"";
         let words = ["/usr/bin/unshare", "--mount", "/bin/sh", "-ec", script].map(Path::new);
         setup.program(&[&words[..], &[self.0.path(), &program()]].concat())
     }
 
-    /// The same without any capability, so that permissions count.
-    fn around_without_capabilities(&self, setup: Setup) -> Setup {
+    /// The sidecar with this /etc and without capabilities, so that file permissions apply.
+    fn mounted_without_capabilities_for(&self, setup: Setup) -> Setup {
         let script = "mount --bind \"$0\" /etc; exec setpriv --inh-caps=-all --bounding-set=-all \"$@\"";
         let words = ["/usr/bin/unshare", "--mount", "/bin/sh", "-ec", script].map(Path::new);
         setup.program(&[&words[..], &[self.0.path(), &program()]].concat())

@@ -1,38 +1,38 @@
-//! Messages that are large, truncated, malformed, forged or without end.
+//! DNS messages that are large, truncated, malformed, forged or endless.
 
 use std::net::Ipv4Addr;
 
-use dexsidecar_e2e::dns_server::{Edns, Family, Lie, Over, Reply, Rule, UDP_ONLY};
+use dexsidecar_e2e::dns_server::{Edns, Family, Lie, Reply, Rule, Transport, UDP_ONLY};
 use dexsidecar_e2e::endpoint::Endpoint;
 use dexsidecar_e2e::volume::Volume;
 
-use super::{Dex, Etc, ONCE, Test, names, only, setup, tests};
+use super::{Dex, Etc, ONCE, Test, dns, only, setup, tests};
 
 pub(crate) const TESTS: &[Test] = tests![
-    f007_a_malformed_answer_is_reported_or_ignored_and_heals,
+    f007_a_malformed_answer_is_reported_or_ignored_and_the_name_is_used_later,
     f131_an_answer_over_512_bytes_needs_no_tcp,
-    f131_a_truncated_answer_is_asked_for_over_tcp,
-    f131_a_server_without_edns_is_asked_without_it,
+    f131_a_truncated_answer_is_repeated_over_tcp,
+    f131_a_server_without_edns_is_queried_without_it,
     f131_an_alias_is_followed_inside_the_answer,
     f133_forged_answers_are_ignored,
-    f133_malformed_answers_are_reported_and_heal,
-    f133_addresses_before_a_malformed_end_count,
-    f133_answers_without_end_are_cut_off_and_heal,
+    f133_malformed_answers_are_reported_and_the_name_is_used_later,
+    f133_addresses_before_a_malformed_end_are_used,
+    f133_endless_answers_are_cut_off_and_the_name_is_used_later,
 ];
 
 const HERE: Reply = Reply::Address(Ipv4Addr::LOCALHOST);
 
-/// Whatever the name server sends, the process goes on, and it gets a token once the answer is right.
-fn f007_a_malformed_answer_is_reported_or_ignored_and_heals() {
+/// Whatever the DNS server sends, the process goes on and gets a token once the answer is valid.
+fn f007_a_malformed_answer_is_reported_or_ignored_and_the_name_is_used_later() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
-    let lies = [Lie::Number, Lie::Circle, Lie::Pointer, Lie::Counts, Lie::Half, Lie::Truncated];
+    let lies = [Lie::WrongId, Lie::CnameLoop, Lie::PointerLoop, Lie::WrongCount, Lie::CutOff, Lie::Truncated];
     std::thread::scope(|scope| {
         for lie in lies {
             let (endpoint, volume) = (&endpoint, &volume);
             scope.spawn(move || {
                 let name = format!("{lie:?}.lies.test").to_lowercase();
-                names().set(&name, Reply::Lie(lie));
+                dns().set(&name, Reply::Lie(lie));
                 let mut sidecar =
                     setup(endpoint, volume, &format!("{name}.")).arguments("--attempt-timeout 4s").run();
                 // A resolver may use the part of a message that it can parse.
@@ -41,7 +41,7 @@ fn f007_a_malformed_answer_is_reported_or_ignored_and_heals() {
                         .into_iter()
                         .any(|event| process.logged(event) > 0)
                 });
-                names().set(&name, Reply::Address(Ipv4Addr::LOCALHOST));
+                dns().set(&name, Reply::Address(Ipv4Addr::LOCALHOST));
                 sidecar.process.until_logged("token_written", 1);
                 assert_eq!(sidecar.terminate(), Some(0), "{lie:?}");
             });
@@ -53,92 +53,93 @@ fn f131_an_answer_over_512_bytes_needs_no_tcp() {
     let dex = Dex::start();
     for size in [500, 700, 1_000] {
         let name = format!("large-{size}.test");
-        names().set(&name, Rule::from(Reply::Large(Ipv4Addr::LOCALHOST, size)));
+        dns().set(&name, Rule::from(Reply::Large(Ipv4Addr::LOCALHOST, size)));
         let etc = Etc::with(format!("nameserver {UDP_ONLY}\noptions timeout:1 attempts:1\n"));
-        assert_eq!(dex.looked_up(&etc, &name), Ok(only("127.0.0.1")), "{size}");
-        assert!(names().queries(&name).iter().all(|query| query.edns && !query.tcp));
+        assert_eq!(dex.resolve(&etc, &name), Ok(only("127.0.0.1")), "{size}");
+        assert!(dns().queries(&name).iter().all(|query| query.edns && !query.tcp));
     }
 }
 
-fn f131_a_truncated_answer_is_asked_for_over_tcp() {
+fn f131_a_truncated_answer_is_repeated_over_tcp() {
     let dex = Dex::start();
-    names().set("truncated.test", Reply::Truncated(Ipv4Addr::LOCALHOST));
-    names().set("larger.test", Reply::Large(Ipv4Addr::LOCALHOST, 3_000));
+    dns().set("truncated.test", Reply::Truncated(Ipv4Addr::LOCALHOST));
+    dns().set("larger.test", Reply::Large(Ipv4Addr::LOCALHOST, 3_000));
     for name in ["truncated.test", "larger.test"] {
-        assert_eq!(dex.looked_up(&Etc::with(ONCE), name), Ok(only("127.0.0.1")), "{name}");
+        assert_eq!(dex.resolve(&Etc::with(ONCE), name), Ok(only("127.0.0.1")), "{name}");
     }
     // The addresses of the truncated answer are used where TCP is closed. Go fails here.
-    names().set_family("cut.test", Family::A, Reply::Lie(Lie::Short));
-    names().set_family("cut.test", Family::Aaaa, Reply::Empty);
+    dns().set_family("cut.test", Family::A, Reply::Lie(Lie::Short));
+    dns().set_family("cut.test", Family::Aaaa, Reply::Empty);
     let etc = Etc::with(format!("nameserver {UDP_ONLY}\noptions timeout:1 attempts:1\n"));
-    assert_eq!(dex.looked_up(&etc, "cut.test"), Ok(only("127.0.0.1")));
-    names().set("cut-empty.test", Rule::from(Reply::Truncated(Ipv4Addr::LOCALHOST)));
-    let failed = dex.looked_up(&etc, "cut-empty.test").expect_err("nothing came, and TCP is closed");
+    assert_eq!(dex.resolve(&etc, "cut.test"), Ok(only("127.0.0.1")));
+    dns().set("cut-empty.test", Rule::from(Reply::Truncated(Ipv4Addr::LOCALHOST)));
+    let failed = dex.resolve(&etc, "cut-empty.test").expect_err("there are no addresses, and TCP is closed");
     assert_eq!(failed.0, "name_lookup_failed");
     assert!(failed.1.contains("truncated") && failed.1.contains("connection refused"), "{}", failed.1);
 }
 
-fn f131_a_server_without_edns_is_asked_without_it() {
+fn f131_a_server_without_edns_is_queried_without_it() {
     let dex = Dex::start();
     for (number, edns) in [Edns::Code(1), Edns::Code(4), Edns::HeaderOnly, Edns::Lost].into_iter().enumerate()
     {
         let name = format!("edns-{number}.test");
-        names().set(&name, Rule::from(HERE).edns(edns).over(Over::Udp));
+        dns().set(&name, Rule::from(HERE).edns(edns).over(Transport::Udp));
         let etc = Etc::with("nameserver 127.0.0.1\noptions timeout:1 attempts:2\n");
-        assert_eq!(dex.looked_up(&etc, &name), Ok(only("127.0.0.1")), "{edns:?}");
+        assert_eq!(dex.resolve(&etc, &name), Ok(only("127.0.0.1")), "{edns:?}");
     }
 }
 
 fn f131_an_alias_is_followed_inside_the_answer() {
     let dex = Dex::start();
-    names().set("alias.test", Reply::Alias(Ipv4Addr::LOCALHOST));
-    assert_eq!(dex.looked_up(&Etc::with(ONCE), "alias.test"), Ok(only("127.0.0.1")));
+    dns().set("alias.test", Reply::Alias(Ipv4Addr::LOCALHOST));
+    assert_eq!(dex.resolve(&Etc::with(ONCE), "alias.test"), Ok(only("127.0.0.1")));
 }
 
 fn f133_forged_answers_are_ignored() {
     let dex = Dex::start();
-    names().set("forged.test", Rule::from(HERE).forged());
+    dns().set("forged.test", Rule::from(HERE).forged());
     for options in ["timeout:1 attempts:1", "timeout:1", "timeout:1 single-request"] {
         let etc = Etc::with(format!("nameserver 127.0.0.1\noptions {options}\n"));
-        assert_eq!(dex.looked_up(&etc, "forged.test"), Ok(only("127.0.0.1")), "{options}");
+        assert_eq!(dex.resolve(&etc, "forged.test"), Ok(only("127.0.0.1")), "{options}");
     }
-    names().set("only-forged.test", Rule::from(Reply::Lie(Lie::Number)).forged());
-    let failed = dex.looked_up(&Etc::with(ONCE), "only-forged.test").expect_err("no true answer comes");
+    dns().set("only-forged.test", Rule::from(Reply::Lie(Lie::WrongId)).forged());
+    let failed = dex.resolve(&Etc::with(ONCE), "only-forged.test").expect_err("every answer is forged");
     assert_eq!(failed.0, "name_lookup_failed");
     assert!(failed.1.contains("no answer within 1s"), "{}", failed.1);
 }
 
-fn f133_malformed_answers_are_reported_and_heal() {
-    heals(&[
-        Lie::Number,
-        Lie::Circle,
-        Lie::Pointer,
-        Lie::Half,
-        Lie::Question,
+fn f133_malformed_answers_are_reported_and_the_name_is_used_later() {
+    assert_reported_and_used_later(&[
+        Lie::WrongId,
+        Lie::CnameLoop,
+        Lie::PointerLoop,
+        Lie::CutOff,
+        Lie::WrongQuestion,
         Lie::Echo,
-        Lie::Nothing,
+        Lie::NoBytes,
         Lie::Noise,
-        Lie::Length,
+        Lie::WrongLength,
         Lie::Overrun,
-        Lie::Beyond,
+        Lie::PointerPastEnd,
     ]);
 }
 
-/// As for Go: what can be read counts.
-fn f133_addresses_before_a_malformed_end_count() {
+/// As in Go, the records before the malformed one are used.
+fn f133_addresses_before_a_malformed_end_are_used() {
     let dex = Dex::start();
-    names().set("counts.malformed.test", Reply::Lie(Lie::Counts));
-    let found = dex.looked_up(&Etc::with(ONCE), "counts.malformed.test").expect("an address came");
+    dns().set("counts.malformed.test", Reply::Lie(Lie::WrongCount));
+    let found = dex.resolve(&Etc::with(ONCE), "counts.malformed.test").expect("an address came");
     assert!(found.contains(&Ipv4Addr::LOCALHOST.into()), "{found:?}");
 }
 
-/// Bounded by `check`'s deadline (15 s): the process ends by itself, with a report.
-fn f133_answers_without_end_are_cut_off_and_heal() {
-    heals(&[Lie::Flood, Lie::Drip]);
+/// The deadline of `check` (15 s) bounds the lookup.
+fn f133_endless_answers_are_cut_off_and_the_name_is_used_later() {
+    assert_reported_and_used_later(&[Lie::Flood, Lie::Drip]);
 }
 
-/// Each is reported with its code, over UDP and over TCP. When the server answers again, the sidecar gets a token.
-fn heals(lies: &[Lie]) {
+/// Each is reported with its code, over UDP and over TCP. The sidecar gets a token once the answer
+/// is valid.
+fn assert_reported_and_used_later(lies: &[Lie]) {
     let dex = Dex::start();
     std::thread::scope(|scope| {
         for &lie in lies {
@@ -147,16 +148,16 @@ fn heals(lies: &[Lie]) {
                 for options in ["timeout:1 attempts:1", "timeout:1 attempts:1 use-vc", "timeout:1 attempts:2"]
                 {
                     let name = format!("{lie:?}.{}.malformed.test", options.len()).to_lowercase();
-                    names().set(&name, Reply::Lie(lie));
+                    dns().set(&name, Reply::Lie(lie));
                     let etc = Etc::with(format!("nameserver 127.0.0.1\noptions {options}\n"));
-                    let failed = dex.looked_up(&etc, &name).expect_err("no answer counts");
+                    let failed = dex.resolve(&etc, &name).expect_err("no answer is valid");
                     // A CNAME without an address is a valid answer: the name has no address.
-                    let code = if lie == Lie::Circle { "name_not_found" } else { "name_lookup_failed" };
+                    let code = if lie == Lie::CnameLoop { "name_not_found" } else { "name_lookup_failed" };
                     assert_eq!(failed.0, code, "{lie:?}, {options}: {}", failed.1);
                     assert!(failed.1.contains(&name) && failed.1.contains("127.0.0.1"), "{}", failed.1);
-                    let mut sidecar = etc.around(dex.under(&name)).run();
+                    let mut sidecar = etc.mounted_for(dex.under(&name)).run();
                     sidecar.process.until_logged(&format!("code={code}"), 1);
-                    names().set(&name, HERE);
+                    dns().set(&name, HERE);
                     sidecar.until_token();
                     assert_eq!(sidecar.terminate(), Some(0), "{lie:?}");
                 }

@@ -1,4 +1,5 @@
-//! Plain http is judged by the address that a name leads to, and a final dot is for the resolver only.
+//! Plain http is allowed or refused by the address of the host. A final dot of the host is for the
+//! resolver only.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -6,32 +7,32 @@ use dexsidecar_e2e::dns_server::Reply;
 use dexsidecar_e2e::log_events::events;
 use dexsidecar_e2e::sidecar::{failed_step, report};
 
-use super::{Dex, Test, names, tests};
+use super::{Dex, Test, dns, tests};
 
 pub(crate) const TESTS: &[Test] = tests![
     f132_a_final_dot_is_for_the_resolver_only,
-    f154_plain_http_to_a_name_is_accepted_where_its_address_is_not_public,
-    f154_plain_http_to_a_public_address_is_refused_when_it_is_known,
+    f154_plain_http_to_a_name_with_a_private_address_is_allowed,
+    f154_plain_http_to_a_name_with_a_public_address_is_refused,
     f154_a_public_address_beside_another_is_not_connected_to,
 ];
 
-/// An ingress finds its route by the Host header, and has none for a name with a dot behind it.
+/// An ingress has no route for a Host header with a final dot.
 fn f132_a_final_dot_is_for_the_resolver_only() {
     let dex = Dex::start();
-    names().set("dotted.example.test", Reply::Address(Ipv4Addr::LOCALHOST));
+    dns().set("dotted.example.test", Reply::Address(Ipv4Addr::LOCALHOST));
     let done = dex.under("dotted.example.test.").done(&["once"]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let port = dex.endpoint.address().port();
     let expected = format!("dotted.example.test:{port}");
     assert_eq!(dex.endpoint.heard()[0].header("host"), Some(expected.as_str()));
-    let asked = names().asked();
-    assert!(!asked.iter().any(|name| name.starts_with("dotted.example.test.")), "{asked:?}");
+    let queried = dns().queried_names();
+    assert!(!queried.iter().any(|name| name.starts_with("dotted.example.test.")), "{queried:?}");
 }
 
-fn f154_plain_http_to_a_name_is_accepted_where_its_address_is_not_public() {
+fn f154_plain_http_to_a_name_with_a_private_address_is_allowed() {
     let dex = Dex::start();
     for name in ["dex.dex", "dex.lan", "dex.home.example.test", "dex.fritz.box"] {
-        names().set(name, Reply::Address(Ipv4Addr::LOCALHOST));
+        dns().set(name, Reply::Address(Ipv4Addr::LOCALHOST));
         let done = dex.under(name).unset("DEXSIDECAR_ALLOW_INSECURE_HTTP").done(&["once"]);
         assert_eq!(done.code, Some(0), "{name}: {}", done.stderr);
         let warnings = events(&done.stderr, "setting_warning");
@@ -41,33 +42,32 @@ fn f154_plain_http_to_a_name_is_accepted_where_its_address_is_not_public() {
     }
 }
 
-/// Nobody listens at any of these: what is refused is not tried.
-fn f154_plain_http_to_a_public_address_is_refused_when_it_is_known() {
+/// No server listens at these addresses: a refused address is not connected to.
+fn f154_plain_http_to_a_name_with_a_public_address_is_refused() {
     let dex = Dex::start();
     for (name, reply) in [
         ("public.test", Reply::Address(Ipv4Addr::new(192, 0, 2, 7))),
         ("public6.test", Reply::AddressV6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7))),
     ] {
-        names().set(name, reply);
+        dns().set(name, reply);
         let setup = dex.under(name).unset("DEXSIDECAR_ALLOW_INSECURE_HTTP");
         let failed = failed_step(&report(&setup));
         assert_eq!(failed["code"], "plain_http_refused", "{name}: {failed:#}");
         assert!(failed.to_string().contains("DEXSIDECAR_ALLOW_INSECURE_HTTP"), "{failed:#}");
         let mut sidecar = setup.run();
         sidecar.process.until_logged("code=plain_http_refused", 1);
-        names().set(name, Reply::Address(Ipv4Addr::LOCALHOST));
+        dns().set(name, Reply::Address(Ipv4Addr::LOCALHOST));
         sidecar.until_token();
     }
-    // With the setting it is tried.
-    names().set("allowed.test", Reply::Address(Ipv4Addr::new(192, 0, 2, 7)));
+    // With the setting it is connected to.
+    dns().set("allowed.test", Reply::Address(Ipv4Addr::new(192, 0, 2, 7)));
     let failed = failed_step(&report(&dex.under("allowed.test")));
     assert_eq!(failed["code"], "connect_failed", "{failed:#}");
 }
 
 fn f154_a_public_address_beside_another_is_not_connected_to() {
     let dex = Dex::start();
-    names()
-        .set("mixed.test", Reply::Both(Ipv4Addr::LOCALHOST, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7)));
+    dns().set("mixed.test", Reply::Both(Ipv4Addr::LOCALHOST, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7)));
     let done = dex.under("mixed.test").unset("DEXSIDECAR_ALLOW_INSECURE_HTTP").done(&["once"]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
 }

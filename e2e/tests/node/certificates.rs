@@ -1,22 +1,21 @@
-//! Which certificates the image trusts, and how users add theirs without a setting of ours.
+//! The CAs that the image trusts, and how users add their own without a setting of dexsidecar.
 
-use dexsidecar_e2e::dex::Setup;
+use dexsidecar_e2e::dex::DexSetup;
 use dexsidecar_e2e::image::Image;
-use dexsidecar_e2e::node::{Node, image};
+use dexsidecar_e2e::node::{Node, sidecar_image};
 use dexsidecar_e2e::pod::{Manifest, Pod};
 use serde_json::json;
 
-use crate::{Story, dex};
+use crate::{NodeTest, dex, node_tests};
 
-pub(crate) const STORIES: &[Story] =
-    &[("a_ca_in_etc_ssl_certs_is_trusted", a_ca_in_etc_ssl_certs_is_trusted, false)];
+pub(crate) const TESTS: &[NodeTest] = node_tests![a_ca_in_etc_ssl_certs_is_trusted];
 
-/// Beside the public ones as a file of its own, and in their file, appended: both as Go would find it.
+/// In a file of its own beside the public CAs, and appended to their file: Go finds both.
 fn a_ca_in_etc_ssl_certs_is_trusted(node: &Node) {
-    let dex = dex(node, "certificates", true, Setup::default());
+    let dex = dex(node, "certificates", true, DexSetup::default());
     let ca = std::fs::read_to_string(dex.ca_file()).expect("the CA");
-    let part = Image::open(&image()).part("linux/amd64");
-    let public = String::from_utf8(part.file("etc/ssl/certs/ca-certificates.crt").1.to_vec()).expect("PEM");
+    let image = Image::open(&sidecar_image()).for_platform("linux/amd64");
+    let public = String::from_utf8(image.file("etc/ssl/certs/ca-certificates.crt").1.to_vec()).expect("PEM");
     let map = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -39,12 +38,12 @@ fn a_ca_in_etc_ssl_certs_is_trusted(node: &Node) {
             });
             manifest.mount("certificates", json!({"configMap": {"name": "certificates"}}), path);
             let mounts = manifest.sidecar()["volumeMounts"].as_array_mut().expect("a list");
-            mounts.last_mut().expect("it was added just now")["subPath"] = (*key).into();
+            mounts.last_mut().expect("the mount was added above")["subPath"] = (*key).into();
             Pod::apply(node, "certificates", &manifest)
         })
         .collect();
     for pod in pods {
         pod.until_running();
-        pod.until_said("dexsidecar", "token written");
+        pod.until_event("dexsidecar", "token_written");
     }
 }

@@ -1,34 +1,34 @@
-//! A pod's life: it starts, goes on, ends; its sidecar dies and comes back.
+//! The lifecycle of a pod: start, refresh, end, and a sidecar that is killed and restarted.
 
 use dexsidecar_e2e::app_image::APP;
-use dexsidecar_e2e::dex::{Dex, Setup};
+use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::doc_manifests;
 use dexsidecar_e2e::node::Node;
 use dexsidecar_e2e::pod::{Manifest, Pod, app, sidecar};
 use dexsidecar_e2e::signing_key::claims;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::{Story, dex};
+use crate::{NodeTest, dex, node_tests};
 
-pub(crate) const STORIES: &[Story] = &[
-    ("f111_the_app_starts_when_the_token_is_there", f111_the_app_starts_when_the_token_is_there, false),
-    ("a_pod_whose_app_ends_completes", a_pod_whose_app_ends_completes, false),
-    ("a_job_completes", a_job_completes, false),
-    ("the_page_s_job_completes", the_page_s_job_completes, false),
-    ("a_killed_sidecar_comes_back_and_the_token_was_never_away", a_killed_sidecar_comes_back, false),
-    ("dex_is_away_while_the_pod_starts", dex_is_away_while_the_pod_starts, false),
-    ("eight_mebibytes_are_enough", eight_mebibytes_are_enough, false),
-    ("a_token_of_ten_minutes_is_rotated_and_followed", a_rotated_token_is_followed, true),
+pub(crate) const TESTS: &[NodeTest] = node_tests![
+    f111_the_app_starts_after_the_token_file_exists,
+    a_pod_completes_when_its_app_exits,
+    a_job_with_the_sidecar_completes,
+    the_job_of_the_docs_completes,
+    the_token_file_exists_while_a_killed_sidecar_is_restarted,
+    the_app_starts_once_dex_is_up,
+    a_memory_limit_of_8_mib_is_enough;
+    minutes: a_rotated_subject_token_is_used,
 ];
 
 /// The pod of docs/kubernetes.md, in a namespace that enforces the restricted standard.
-fn f111_the_app_starts_when_the_token_is_there(node: &Node) {
-    let dex = dex(node, "life-start", true, Setup::default());
+fn f111_the_app_starts_after_the_token_file_exists(node: &Node) {
+    let dex = dex(node, "life-start", true, DexSetup::default());
     let script = "test -s /var/run/secrets/dex/token && echo the token is there; exec sleep infinity";
     let pod = Pod::apply(node, "life-start", &Manifest::hardened("app", &dex).app(script));
     let now = pod.until_running();
-    assert_eq!(sidecar(&now)["started"], true, "by its probe");
+    assert_eq!(sidecar(&now)["started"], true, "its startup probe succeeds");
     pod.until_said("app", "the token is there");
     let token = claims(&pod.token());
     assert_eq!(token["aud"], "incus");
@@ -37,27 +37,28 @@ fn f111_the_app_starts_when_the_token_is_there(node: &Node) {
     assert!(check.lines().all(|line| line.starts_with("ok")), "{check}");
     let ready = pod.exec("dexsidecar", &["dexsidecar", "ready"]).unwrap_or_else(|why| panic!("{why}"));
     assert!(ready.contains(": valid, expires in 23h59m"), "{ready}");
-    // What /proc says of it: the restricted standard is really in force.
-    let status = std::fs::read_to_string(format!("/proc/{}/status", pod.pid("dexsidecar"))).expect("it runs");
-    let said =
+    // The restricted standard is in force.
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", pod.pid("dexsidecar"))).expect("it is running");
+    let field =
         |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
-    assert_eq!((said("NoNewPrivs:"), said("Seccomp:"), said("CapBnd:")), ("1", "2", "0000000000000000"));
-    assert_eq!(said("Threads:"), "1");
+    assert_eq!((field("NoNewPrivs:"), field("Seccomp:"), field("CapBnd:")), ("1", "2", "0000000000000000"));
+    assert_eq!(field("Threads:"), "1");
 }
 
-fn a_pod_whose_app_ends_completes(node: &Node) {
-    let dex = dex(node, "life-end", true, Setup::default());
+fn a_pod_completes_when_its_app_exits(node: &Node) {
+    let dex = dex(node, "life-end", true, DexSetup::default());
     let manifest = Manifest::hardened("app", &dex)
         .app("test -s /var/run/secrets/dex/token")
         .with(|pod| pod["spec"]["restartPolicy"] = "Never".into());
     let pod = Pod::apply(node, "life-end", &manifest);
     let now = pod.until("it has succeeded", |pod| pod["status"]["phase"] == "Succeeded");
     assert_eq!(app(&now)["state"]["terminated"]["exitCode"], 0);
-    assert_eq!(sidecar(&now)["state"]["terminated"]["exitCode"], 0, "SIGTERM ends it with 0: {now:#}");
+    assert_eq!(sidecar(&now)["state"]["terminated"]["exitCode"], 0, "exit code after SIGTERM: {now:#}");
 }
 
-fn a_job_completes(node: &Node) {
-    let dex = dex(node, "life-job", true, Setup::default());
+fn a_job_with_the_sidecar_completes(node: &Node) {
+    let dex = dex(node, "life-job", true, DexSetup::default());
     let mut template = Manifest::hardened("app", &dex)
         .app("test -s /var/run/secrets/dex/token && echo done")
         .with(|pod| pod["spec"]["restartPolicy"] = "Never".into())
@@ -76,8 +77,8 @@ fn a_job_completes(node: &Node) {
 }
 
 /// With `once` as a plain init container, as docs/kubernetes.md has it.
-fn the_page_s_job_completes(node: &Node) {
-    let dex = dex(node, "life-once", true, Setup::default());
+fn the_job_of_the_docs_completes(node: &Node) {
+    let dex = dex(node, "life-once", true, DexSetup::default());
     let job =
         doc_manifests::manifests("docs/kubernetes.md").into_iter().find(|manifest| manifest["kind"] == "Job");
     let mut job = job.expect("the page has a Job");
@@ -92,40 +93,41 @@ fn the_page_s_job_completes(node: &Node) {
     node.until("the Job has succeeded", || node.get(path)["status"]["succeeded"] == 1);
 }
 
-fn a_killed_sidecar_comes_back(node: &Node) {
-    let dex = dex(node, "life-kill", true, Setup::default());
-    // The app looks at the token all the time, and says so if it is ever away.
-    let script = "while :; do test -s /var/run/secrets/dex/token || echo the token is away; sleep 0.05; done";
+fn the_token_file_exists_while_a_killed_sidecar_is_restarted(node: &Node) {
+    let dex = dex(node, "life-kill", true, DexSetup::default());
+    // The app polls the token file and logs when it is missing.
+    let script =
+        "while :; do test -s /var/run/secrets/dex/token || echo the file is missing; sleep 0.05; done";
     let pod = Pod::apply(node, "life-kill", &Manifest::hardened("app", &dex).app(script));
     pod.until_running();
     let before = pod.token();
     let pid = Pid::from_raw(pod.pid("dexsidecar").cast_signed()).expect("a pid");
-    kill_process(pid, Signal::KILL).expect("it runs");
-    let now = pod.until("the sidecar is back", |pod| {
+    kill_process(pid, Signal::KILL).expect("it is running");
+    let now = pod.until("the sidecar is running again", |pod| {
         sidecar(pod)["restartCount"] == 1 && sidecar(pod)["state"]["running"].is_object()
     });
     assert_eq!(sidecar(&now)["lastState"]["terminated"]["exitCode"], 137);
-    pod.until_said("dexsidecar", "adopted existing token");
+    pod.until_event("dexsidecar", "token_adopted");
     assert!(!pod.token().is_empty() && !before.is_empty());
     assert_eq!(pod.log("app"), "");
-    assert_eq!(app(&now)["restartCount"], 0, "the app noticed nothing");
+    assert_eq!(app(&now)["restartCount"], 0, "the app was not restarted");
 }
 
-fn dex_is_away_while_the_pod_starts(node: &Node) {
-    let mut dex = dex(node, "life-away", true, Setup::default());
+fn the_app_starts_once_dex_is_up(node: &Node) {
+    let mut dex = dex(node, "life-away", true, DexSetup::default());
     dex.stop();
     let pod = Pod::apply(node, "life-away", &Manifest::hardened("app", &dex));
     pod.until_said("dexsidecar", "code=connect_refused");
     assert!(app(&pod.now())["state"]["waiting"].is_object(), "the app waits");
-    let message = |pod: &Value| sidecar(pod)["restartCount"].clone();
-    assert_eq!(message(&pod.now()), 0, "the sidecar waits too, and is not restarted");
+    assert_eq!(sidecar(&pod.now())["restartCount"], 0, "the sidecar goes on trying");
     dex.resume();
     pod.until_running();
-    pod.until_said("dexsidecar", "recovered");
+    pod.until_event("dexsidecar", "recovered");
 }
 
-fn eight_mebibytes_are_enough(node: &Node) {
-    let dex: Dex = dex(node, "life-memory", true, Setup { lifetime: "10s".to_owned(), ..Setup::default() });
+fn a_memory_limit_of_8_mib_is_enough(node: &Node) {
+    let dex: Dex =
+        dex(node, "life-memory", true, DexSetup { lifetime: "10s".to_owned(), ..DexSetup::default() });
     let mut manifest = Manifest::hardened("app", &dex);
     manifest.sidecar()["resources"]["limits"]["memory"] = "8Mi".into();
     let pod = Pod::apply(node, "life-memory", &manifest);
@@ -134,40 +136,41 @@ fn eight_mebibytes_are_enough(node: &Node) {
         pod.exec("dexsidecar", &["dexsidecar", "ready"]).unwrap_or_else(|why| panic!("{why}"));
     }
     let first = pod.token();
-    node.until("the token is another one", || pod.token() != first);
+    node.until("the token was refreshed", || pod.token() != first);
     let now = pod.now();
-    assert_eq!(sidecar(&now)["restartCount"], 0, "{}", pod.told());
+    assert_eq!(sidecar(&now)["restartCount"], 0, "{}", pod.diagnostics());
     let peak = pod
         .memory("dexsidecar", "memory.max_usage_in_bytes")
         .or_else(|| pod.memory("dexsidecar", "memory.peak"));
-    let peak = peak.expect("the kernel counts");
-    assert!(peak < 8 << 20, "{peak} bytes at most");
+    let peak = peak.expect("the cgroup has a peak");
+    assert!(peak < 8 << 20, "a peak of {peak} bytes");
 }
 
-/// The kubelet replaces a token of ten minutes when two of them are left.
-fn a_rotated_token_is_followed(node: &Node) {
-    let dex = dex(node, "life-rotation", true, Setup { lifetime: "60s".to_owned(), ..Setup::default() });
+/// The kubelet replaces a token with a lifetime of ten minutes after eight.
+fn a_rotated_subject_token_is_used(node: &Node) {
+    let dex =
+        dex(node, "life-rotation", true, DexSetup { lifetime: "60s".to_owned(), ..DexSetup::default() });
     let manifest = Manifest::hardened("app", &dex).with(|pod| {
         let volumes = pod["spec"]["volumes"].as_array_mut().expect("a list");
         let projected =
-            volumes.iter_mut().find(|volume| volume["projected"].is_object()).expect("it is there");
+            volumes.iter_mut().find(|volume| volume["projected"].is_object()).expect("the pod has it");
         projected["projected"]["sources"][0]["serviceAccountToken"]["expirationSeconds"] = 600.into();
     });
     let pod = Pod::apply(node, "life-rotation", &manifest);
     pod.until_running();
     let subject = || {
         let path = format!("/proc/{}/root/var/run/secrets/subject/token", pod.pid("dexsidecar"));
-        std::fs::read_to_string(path).expect("the kubelet keeps it there")
+        std::fs::read_to_string(path).expect("the kubelet writes it")
     };
     let first = subject();
-    let ends = claims(&first)["exp"].as_u64().expect("a number");
+    let first_expires = claims(&first)["exp"].as_u64().expect("a number");
     let start = std::time::Instant::now();
     while subject() == first {
         assert!(start.elapsed().as_secs() < 700, "the kubelet does not replace the token");
         std::thread::sleep(std::time::Duration::from_secs(5));
     }
-    // Past the end of the first one, only the second can have bought what is there.
-    while dexsidecar_e2e::signing_key::now() < ends + 70 {
+    // A token with a lifetime of 60 s that is valid now was issued for the second subject token.
+    while dexsidecar_e2e::signing_key::now() < first_expires + 70 {
         std::thread::sleep(std::time::Duration::from_secs(5));
     }
     let token = claims(&pod.token());

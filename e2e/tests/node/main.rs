@@ -1,8 +1,9 @@
-//! Stories of pods on a real node: the manifests of README and docs, and the original's, as users
-//! apply them. Beside them the image and the demo of a cluster, which need the machine to themselves.
+//! Tests of pods on a real node, with the manifests of README, docs and of the original. It also
+//! has tests of the image and of the cluster demo, which run outside the node, one at a time.
 //!
-//! This program first runs what is outside of a node. Then it enters namespaces of its own, starts one node there, and plays all
-//! stories on it. Where a machine gives no such thing every story counts as ignored, and one line says why.
+//! This program first runs the tests outside the node. Then it enters a sandbox, starts one node
+//! there and runs all other tests on it. If the machine does not allow a sandbox, they count as
+//! ignored, and one line gives the reason.
 
 mod certificates;
 mod cluster_demo;
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-use dexsidecar_e2e::dex::{Dex, Setup};
+use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::incus::Incus;
 use dexsidecar_e2e::node::{IMAGE, Node};
 use dexsidecar_e2e::sandbox::{self, ADDRESS};
@@ -27,34 +28,46 @@ use dexsidecar_e2e::trial_time::timed;
 use dexsidecar_fetch::machine;
 use libtest_mimic::{Arguments, Trial};
 
-/// The stories that wait for the kubelet for minutes are played when this is set.
+/// The environment variable of the long form, which also runs the tests that take minutes.
 const LONG: &str = "DEXSIDECAR_E2E_LONG";
 
-/// A story, and whether it takes minutes.
-type Story = (&'static str, fn(&Node), bool);
+/// A test on the node: its name, its function, and whether it takes minutes.
+type NodeTest = (&'static str, fn(&Node), bool);
 
-/// One node for all stories. It ends with its namespaces.
+/// The node of all tests. It stops with the sandbox.
 static NODE: OnceLock<Node> = OnceLock::new();
 
 fn node() -> &'static Node {
-    NODE.get().expect("it was started before the stories")
+    NODE.get().expect("it is started before the tests")
 }
 
-/// A Dex that pods reach, with a namespace of its own for them.
-fn dex(node: &Node, namespace: &str, restricted: bool, setup: Setup) -> Dex {
-    let dex = Dex::start(&node.plane, &Setup { address: ADDRESS, ..setup });
+/// Starts a Dex that pods can reach, and creates a namespace for these pods.
+fn dex(node: &Node, namespace: &str, restricted: bool, setup: DexSetup) -> Dex {
+    let dex = Dex::start(&node.plane, &DexSetup { address: ADDRESS, ..setup });
     node.namespace(namespace, restricted, &dex);
     dex
 }
 
-/// A test that runs outside of the node, and its name.
+/// A test outside the node, and its name.
 type Test = (&'static str, fn());
 
-/// Tests by their names.
+/// The list of tests outside the node, with their names.
 macro_rules! tests {
     ($($test:ident),* $(,)?) => { &[$((stringify!($test), $test as fn())),*] };
 }
 use tests;
+
+/// The list of tests on the node, with their names. Those after `minutes:` run in the long form
+/// only.
+macro_rules! node_tests {
+    ($($test:ident),* $(,)? $(; minutes: $($long:ident),* $(,)?)?) => {
+        &[
+            $((stringify!($test), $test as fn(&Node), false),)*
+            $($((stringify!($long), $long as fn(&Node), true),)*)?
+        ]
+    };
+}
+use node_tests;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -71,7 +84,7 @@ fn main() -> ExitCode {
     let mut good = true;
     let trials = outside();
     if selected(&trials) {
-        // One at a time: each of them builds, or looks at the whole machine.
+        // One at a time: each builds something or inspects the whole machine.
         good &= run(&arguments, 1, trials) == ExitCode::SUCCESS;
     }
     let trials = on_the_node(false);
@@ -96,7 +109,7 @@ fn run(arguments: &Arguments, threads: usize, trials: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// Whether the filters of the command line let a test run, as libtest-mimic has it.
+/// Whether the filters of the command line select a test, as in libtest-mimic.
 fn is_selected(arguments: &Arguments, name: &str) -> bool {
     let is = |filter: &String| if arguments.exact { name == filter } else { name.contains(&**filter) };
     arguments.filter.as_ref().is_none_or(is) && !arguments.skip.iter().any(is)
@@ -112,29 +125,30 @@ fn outside() -> Vec<Trial> {
     [image::TESTS, cluster_demo::TESTS].concat().into_iter().map(trial).collect()
 }
 
-/// The stories; all of them ignored where there can be no node.
+/// The tests on the node. All are ignored if the machine does not allow a node.
 fn on_the_node(missing: bool) -> Vec<Trial> {
     let long = std::env::var_os(LONG).is_some();
-    let stories = [
-        quick_start::STORIES,
-        lifecycle::STORIES,
-        token_file_access::STORIES,
-        manifest_mistakes::STORIES,
-        original_manifest::STORIES,
-        certificates::STORIES,
-        incus::STORIES,
+    let tests = [
+        quick_start::TESTS,
+        lifecycle::TESTS,
+        token_file_access::TESTS,
+        manifest_mistakes::TESTS,
+        original_manifest::TESTS,
+        certificates::TESTS,
+        incus::TESTS,
     ];
-    let trial = |(name, story, takes_long): Story| {
+    let trial = |(name, test, takes_minutes): NodeTest| {
         let trial = Trial::test(name, move || {
-            timed(name, || story(node()));
+            timed(name, || test(node()));
             Ok(())
         });
-        trial.with_ignored_flag(missing || takes_long && !long)
+        trial.with_ignored_flag(missing || takes_minutes && !long)
     };
-    stories.concat().into_iter().map(trial).collect()
+    tests.concat().into_iter().map(trial).collect()
 }
 
-/// Everything that needs the network or cargo, before there is neither. Gives the sidecar's image.
+/// Builds and fetches what the node needs, since the sandbox has no network. Gives the path of the
+/// sidecar's image.
 fn prepare() -> Result<PathBuf, String> {
     machine::look_for_node()?;
     Incus::prepare()?;

@@ -1,23 +1,21 @@
-//! The README's quick start as it is: its pod gets a token, and its command explains a mistake.
+//! The README's quick start: its pod gets a token, and its command explains a mistake.
 
-use dexsidecar_e2e::dex::{Dex, Setup};
+use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::doc_manifests::{self, Executor};
 use dexsidecar_e2e::node::Node;
 use dexsidecar_e2e::pod::{Manifest, Pod, app, sidecar};
 use dexsidecar_e2e::signing_key::claims;
 
-use crate::{Story, dex};
+use crate::{NodeTest, dex, node_tests};
 
-pub(crate) const STORIES: &[Story] = &[
-    ("the_readme_s_pod_gets_a_token", the_readme_s_pod_gets_a_token, false),
-    ("the_readme_s_command_explains_a_mistake", the_readme_s_command_explains_a_mistake, false),
-];
+pub(crate) const TESTS: &[NodeTest] =
+    node_tests![the_pod_of_the_readme_gets_a_token, the_command_of_the_readme_explains_a_mistake];
 
-fn the_readme_s_pod_gets_a_token(node: &Node) {
+fn the_pod_of_the_readme_gets_a_token(node: &Node) {
     // Its pod sets no security context.
-    let dex = dex(node, "quick-start", false, Setup::default());
+    let dex = dex(node, "quick-start", false, DexSetup::default());
     let script = "test -s /var/run/secrets/dex/token && echo the token is there; exec sleep infinity";
-    let pod = Pod::apply(node, "quick-start", &Manifest::of_the_readme("app", &dex).app(script));
+    let pod = Pod::apply(node, "quick-start", &Manifest::from_readme("app", &dex).app(script));
     pod.until_running();
     pod.until_said("app", "the token is there");
     let token = claims(&pod.token());
@@ -29,11 +27,11 @@ fn the_readme_s_pod_gets_a_token(node: &Node) {
     assert!(report.lines().all(|line| line.starts_with("ok ")), "{report}");
 }
 
-fn the_readme_s_command_explains_a_mistake(node: &Node) {
-    let dex = dex(node, "quick-mistake", false, Setup::default());
-    let manifest = Manifest::of_the_readme("app", &dex).env("dex_connector_id", "kubernets");
+fn the_command_of_the_readme_explains_a_mistake(node: &Node) {
+    let dex = dex(node, "quick-mistake", false, DexSetup::default());
+    let manifest = Manifest::from_readme("app", &dex).env("dex_connector_id", "kubernets");
     let pod = Pod::apply(node, "quick-mistake", &manifest);
-    let now = pod.until("the sidecar runs", |pod| sidecar(pod)["state"]["running"].is_object());
+    let now = pod.until("the sidecar is running", |pod| sidecar(pod)["state"]["running"].is_object());
     assert!(app(&now)["state"]["waiting"].is_object(), "the app waits for the token");
     let (report, code) = check(&pod, &dex);
     assert_eq!(code, Some(1), "{report}");
@@ -55,8 +53,8 @@ fn check(pod: &Pod<'_>, dex: &Dex) -> (String, Option<i32>) {
     (report.replace(&dex.endpoint(), "https://dex.example.com/token"), code)
 }
 
-/// Compares an output with an example. A line `…` stands for any lines, a final `…` for the rest of a
-/// line. Durations differ, and notes may be left out.
+/// Compares an output with an example. A line `…` stands for any lines, a final `…` for the rest of
+/// a line. Durations differ, and notes may be left out.
 fn assert_like(example: &str, output: &str) {
     let mut rest = output.lines().filter(|line| !line.starts_with("         note: "));
     let mut any = false;

@@ -1,8 +1,8 @@
-//! Clients of every kind authenticate with the real Dex, however their secret is written down.
+//! Clients of every kind authenticate to a real Dex, however their secret is written.
 
 use std::fs;
 
-use dexsidecar_e2e::dex::{Dex, SECRET, Setup as DexSetup};
+use dexsidecar_e2e::dex::{Dex, DexSetup, SECRET};
 use dexsidecar_e2e::issuer::Issuer;
 use dexsidecar_e2e::sidecar::Setup;
 use dexsidecar_e2e::signing_key::claims;
@@ -14,15 +14,15 @@ fn public_and_confidential_clients_are_accepted() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
-    let good = || Setup::new().subject(&volume).at(&dex);
+    let valid = || Setup::new().subject(&volume).at(&dex);
     let encoded: String = form_urlencoded::byte_serialize(SECRET.as_bytes()).collect();
 
-    let with_file = good();
+    let with_file = valid();
     let file = with_file.folder().join("client");
     fs::write(&file, format!("private+app:{SECRET}\n")).unwrap();
     let with_file = with_file.unset("dex_basic_auth").set("dex_file_basic_auth", file.to_str().unwrap());
 
-    let in_form = good();
+    let in_form = valid();
     let file = in_form.folder().join("secret");
     fs::write(&file, format!("{SECRET}\n")).unwrap();
     let in_form = in_form
@@ -31,18 +31,26 @@ fn public_and_confidential_clients_are_accepted() {
         .set("dex_file_client_secret", file.to_str().unwrap());
 
     for (how, setup, client) in [
-        ("id: for a public client", good(), "user"),
-        ("id alone", good().set("dex_basic_auth", "incus"), "incus"),
-        ("a raw secret", good().set("dex_basic_auth", format!("private+app:{SECRET}")), "private+app"),
+        ("a public client as id:", valid(), "user"),
+        ("the id alone", valid().set("dex_basic_auth", "incus"), "incus"),
+        ("a raw secret", valid().set("dex_basic_auth", format!("private+app:{SECRET}")), "private+app"),
         (
             "an encoded secret",
-            good().set("dex_basic_auth", format!("private%2Bapp:{encoded}")),
+            valid().set("dex_basic_auth", format!("private%2Bapp:{encoded}")),
             "private+app",
         ),
-        ("half encoded", good().set("dex_basic_auth", format!("private+app:{encoded}")), "private+app"),
+        (
+            "an encoded secret with a raw id",
+            valid().set("dex_basic_auth", format!("private+app:{encoded}")),
+            "private+app",
+        ),
         ("from a file", with_file, "private+app"),
         ("in the form", in_form, "private+app"),
-        ("a public one in the form", good().unset("dex_basic_auth").set("dex_client_id", "incus"), "incus"),
+        (
+            "a public client in the form",
+            valid().unset("dex_basic_auth").set("dex_client_id", "incus"),
+            "incus",
+        ),
     ] {
         let done = setup.done(&["once", "--timeout", "20s"]);
         assert_eq!(done.code, Some(0), "{how}\n{}", done.stderr);
@@ -51,7 +59,7 @@ fn public_and_confidential_clients_are_accepted() {
 }
 
 #[test]
-fn f047_f120_a_rotated_secret_is_taken_from_its_file_without_a_restart() {
+fn f047_f120_a_rotated_secret_is_read_from_its_file_without_a_restart() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
@@ -66,7 +74,7 @@ fn f047_f120_a_rotated_secret_is_taken_from_its_file_without_a_restart() {
 }
 
 #[test]
-fn f047_a_client_that_does_not_exist_yet_is_accepted_once_it_does() {
+fn f047_a_client_is_accepted_once_it_exists() {
     let issuer = Issuer::start();
     let mut dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));

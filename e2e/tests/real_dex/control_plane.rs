@@ -1,17 +1,17 @@
-//! Real ServiceAccount tokens of a real kube-apiserver, a real Dex that trusts it as the README says, and the sidecar: in
-//! good times and in bad.
+//! ServiceAccount tokens of a real kube-apiserver, and a real Dex that trusts it as the README
+//! describes, through outages and key rotations of both.
 
 use std::fs;
 
 use dexsidecar_e2e::control_plane::ControlPlane;
-use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
+use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::signing_key::claims;
 use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
 
 #[test]
-fn a_service_account_s_token_buys_dex_s_and_goes_on_buying_it() {
+fn a_service_account_token_is_exchanged_through_outages_and_key_rotations() {
     let mut cluster = ControlPlane::start();
     let mut dex = Dex::start(&cluster, &DexSetup { lifetime: "20s".to_owned(), ..DexSetup::default() });
     let volume = Volume::with(&cluster.token(600));
@@ -28,19 +28,20 @@ fn a_service_account_s_token_buys_dex_s_and_goes_on_buying_it() {
     assert_eq!(claims(&first)["name"], "system:serviceaccount:default:app");
     assert_eq!(claims(&first)["federated_claims"]["user_id"], "system:serviceaccount:default:app");
 
-    // The API server stands still: Dex has its keys, and tokens go on coming.
+    // The API server is frozen. Dex has its keys in memory, so the token is refreshed.
     cluster.signal(Signal::STOP);
     let second = sidecar.until_another_token(&first);
     cluster.signal(Signal::CONT);
 
-    // It is restarted with another key, and the kubelet brings a token signed with that: Dex fetches the key by itself.
+    // The API server is restarted with another key, and the subject token is signed with it. Dex
+    // fetches the key.
     cluster.stop();
     cluster.rotate_key();
     cluster.resume();
     volume.put(&cluster.token(600));
     let third = sidecar.until_another_token(&second);
 
-    // Dex is restarted, and has lost its own keys.
+    // Dex is restarted with other keys.
     dex.stop();
     sidecar.process.until_logged("code=connect_refused", 1);
     dex.resume();
@@ -50,19 +51,20 @@ fn a_service_account_s_token_buys_dex_s_and_goes_on_buying_it() {
 }
 
 #[test]
-fn what_users_forget_in_the_cluster_is_named() {
+fn check_names_the_missing_role_binding_for_discovery() {
     let cluster = ControlPlane::start();
-    // Nobody but ServiceAccounts may read the issuer's keys: Dex, which is none, cannot open its connector.
+    // Without this binding only ServiceAccounts can read the issuer's keys, so Dex cannot open its
+    // connector.
     cluster.kubectl(&["delete", "clusterrolebinding", "dex-discovery"]);
     let volume = Volume::with(&cluster.token(600));
     let dex = Dex::start(&cluster, &DexSetup::default());
     let setup = Setup::new().subject(&volume).at(&dex);
-    let told = failed_step(&report(&setup));
-    assert_eq!(told["code"], "connector_unknown", "{told:#}");
+    let failed = failed_step(&report(&setup));
+    assert_eq!(failed["code"], "connector_unknown", "{failed:#}");
     assert!(
-        told["fix"].as_str().is_some_and(|hint| hint.contains("system:service-account-issuer-discovery"))
+        failed["fix"].as_str().is_some_and(|fix| fix.contains("system:service-account-issuer-discovery"))
     );
-    // Dex 2.45 opens it at the next request that names it.
+    // Dex 2.45 opens the connector at the next request that names it.
     let role = "--clusterrole=system:service-account-issuer-discovery";
     cluster.kubectl(&[
         "create",

@@ -1,8 +1,9 @@
-//! The real Dex changes under a running sidecar: its keys, its lifetimes, its certificate. Nothing is restarted but Dex.
+//! Changes of a real Dex while the sidecar runs: signing keys, lifetimes, certificate. Only Dex is
+//! restarted.
 
 use std::time::Instant;
 
-use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
+use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::issuer::Issuer;
 use dexsidecar_e2e::log_events::events;
 use dexsidecar_e2e::process::{PATIENCE, Process};
@@ -12,18 +13,19 @@ use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
 
 #[test]
-fn f049_a_key_that_dex_rotates_is_no_event() {
+fn f049_a_key_rotation_of_dex_causes_no_exchange() {
     let issuer = Issuer::start();
-    let dex = Dex::start(&issuer, &DexSetup { rotation: Some("5s".to_owned()), ..DexSetup::default() });
+    let dex = Dex::start(&issuer, &DexSetup { key_rotation: Some("5s".to_owned()), ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).arguments("--key-check 1s").run();
     let first = sidecar.until_token();
     let keys = || dex.get("/dex/keys").unwrap().json()["keys"].as_array().unwrap().clone();
     let key_id = |token: &str| header(token)["kid"].clone();
-    sidecar.process.until_within(PATIENCE * 2, "Dex has another key", |_| keys().len() == 2);
-    // The sidecar has judged three answers with both keys once it has asked a fourth time.
-    let before = dex.answered("/keys");
-    sidecar.process.until("the key check has run", |_| dex.answered("/keys") >= before + 4);
+    sidecar.process.until_within(PATIENCE * 2, "Dex has rotated its key", |_| keys().len() == 2);
+    // At the fourth request of the key check, at least three responses with both keys have been
+    // checked.
+    let before = dex.requests_served("/keys");
+    sidecar.process.until("the key check runs four times", |_| dex.requests_served("/keys") >= before + 4);
     assert_eq!(sidecar.process.logged("signing_key_not_published"), 0, "{}", sidecar.process.timeline());
     assert_eq!((sidecar.process.logged("token_written"), sidecar.token()), (1, Some(first.clone())));
     sidecar.process.signal(Signal::HUP);
@@ -35,7 +37,7 @@ fn f049_a_key_that_dex_rotates_is_no_event() {
 }
 
 #[test]
-fn f050_a_day_s_token_is_healed_by_the_key_check_alone() {
+fn f050_the_key_check_replaces_a_24h_token_whose_key_dex_lost() {
     let issuer = Issuer::start();
     let mut dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
@@ -45,66 +47,67 @@ fn f050_a_day_s_token_is_healed_by_the_key_check_alone() {
     dex.stop();
     dex.resume();
     sidecar.process.until_logged("signing_key_not_published", 1);
-    // P13: within the period and a minute, over which a fleet is spread. A busy machine gets as much again.
-    sidecar.process.until_within(PATIENCE * 2, "the key check heals the token by itself", |process| {
-        process.logged("token_written") == 2
-    });
+    // P13: within the period and one minute, over which a fleet is spread. Twice that on a busy
+    // machine.
+    sidecar
+        .process
+        .until_within(PATIENCE * 2, "the token is replaced", |process| process.logged("token_written") == 2);
     let second = sidecar.until_another_token(&first);
     let keys = dex.get("/dex/keys").unwrap().body;
     let published = |token: &str| keys.contains(header(token)["kid"].as_str().unwrap());
     assert_eq!((published(&first), published(&second)), (false, true));
 }
 
-/// For how long the last token that was written is good, and when the next is due: in seconds.
-fn written(process: &Process) -> Option<(f64, f64)> {
+/// `expires_in` and `refresh_in` of the last token that was written, in seconds.
+fn last_written(process: &Process) -> Option<(f64, f64)> {
     let written = events(&process.output(), "token_written").pop()?;
     written["expires_in"].as_f64().zip(written["refresh_in"].as_f64())
 }
 
 #[test]
-fn f052_a_lifetime_that_is_cut_and_raised_is_followed() {
+fn f052_the_refresh_schedule_follows_a_changed_lifetime() {
     let issuer = Issuer::start();
-    let lasting = |lifetime: &str| DexSetup { lifetime: lifetime.to_owned(), ..DexSetup::default() };
-    let mut dex = Dex::start(&issuer, &lasting("60s"));
+    let with_lifetime = |lifetime: &str| DexSetup { lifetime: lifetime.to_owned(), ..DexSetup::default() };
+    let mut dex = Dex::start(&issuer, &with_lifetime("60s"));
     let volume = Volume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
     sidecar.until_token();
-    // When the next exchange is due by docs/how-it-works.md, less what a busy machine takes.
+    // The refresh by docs/how-it-works.md. The lower bounds allow for a busy machine.
     for (lifetime, seconds, due) in
         [("60s", 60_u32, 20.0..=30.0), ("30s", 30, 8.0..=15.0), ("24h", 86_400, 48_900.0..=57_600.0)]
     {
         if lifetime != "60s" {
-            dex.configure(&issuer, &lasting(lifetime));
+            dex.configure(&issuer, &with_lifetime(lifetime));
             dex.stop();
             dex.resume();
             sidecar.process.signal(Signal::HUP);
         }
-        sidecar.process.until("a token of the new length is told", |process| {
+        sidecar.process.until("a token with this lifetime is written", |process| {
             let seconds = f64::from(seconds);
-            written(process)
+            last_written(process)
                 .is_some_and(|(expires_in, _)| (seconds * 5.0 / 6.0..=seconds).contains(&expires_in))
         });
         let claims = claims(&sidecar.token().unwrap());
         assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), u64::from(seconds));
-        let (_, next) = written(&sidecar.process).unwrap();
+        let (_, next) = last_written(&sidecar.process).unwrap();
         assert!(due.contains(&next), "{lifetime}: {next} s\n{}", sidecar.process.timeline());
     }
 }
 
-/// Nobody tells the sidecar: it reads the CA anew for each exchange.
+/// The sidecar reads the CA file for each exchange.
 #[test]
-fn f012_another_authority_and_its_certificate_need_no_restart() {
+fn f012_another_ca_and_certificate_need_no_restart() {
     let issuer = Issuer::start();
     let mut dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
-    // By name, since Go's server goes on with its first certificate for those who name none.
+    // By name, since Go's TLS server keeps its first certificate for clients without SNI.
     let by_name = dex.endpoint().replace("127.0.0.1", "localhost");
     let mut sidecar = Setup::new().subject(&volume).at(&dex).set("dex_endpoint", by_name).run();
     let first = sidecar.until_token();
     dex.renew_authority();
     let start = Instant::now();
     while report(sidecar.setup())["ok"] != true {
-        assert!(start.elapsed() < PATIENCE, "Dex does not take up its certificate\n{}", dex.log());
+        assert!(start.elapsed() < PATIENCE, "Dex does not use its new certificate\n{}", dex.log());
     }
     sidecar.process.signal(Signal::HUP);
     sidecar.until_another_token(&first);

@@ -1,8 +1,8 @@
-//! Older versions of Dex: the tests of the real Dex, run against each version that users may still have.
-//!
-//! Each test needs a Dex that takes minutes to build, so they are ignored unless `--include-ignored` is given, as
-//! `cargo xtask test --long` does.
+//! Older versions of Dex: the tests of the real Dex against each version that users may still have.
 //! The tests of the pinned version are in the other files.
+//!
+//! Each test needs a Dex that takes minutes to build. They are ignored without `--include-ignored`,
+//! which `cargo xtask test --long` gives.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -12,8 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dexsidecar_e2e::certificates::Authority;
-use dexsidecar_e2e::dex::{Dex, SECRET, Setup as DexSetup};
-use dexsidecar_e2e::dex_error_table::{MALFORMED, Question, REFUSALS, Told};
+use dexsidecar_e2e::dex::{Dex, DexSetup, SECRET};
+use dexsidecar_e2e::dex_error_table::{ErrorResponse, MALFORMED, REFUSALS, TokenRequest};
 use dexsidecar_e2e::dex_version::{OLDER, Version};
 use dexsidecar_e2e::doc_manifests;
 use dexsidecar_e2e::issuer::{Flaw, ISSUER, Issuer, Mood};
@@ -70,27 +70,28 @@ fn each_older_version_is_tested() {
     assert_eq!(OLDER.map(|version| version.number), ["2.38.0", "2.41.1", "2.44.0"]);
 }
 
-/// The version with this number. It is built unless it is in the cache; builds run one after the other, since each of them
-/// uses every core.
+/// The version with this number. It is built unless it is in the cache. Builds run one after the
+/// other, since each uses every core.
 fn built(number: &str) -> Version {
-    static TURN: Mutex<()> = Mutex::new(());
+    static BUILD: Mutex<()> = Mutex::new(());
     let version = OLDER.into_iter().find(|version| version.number == number).expect("an older version");
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one_at_a_time = BUILD.lock().unwrap_or_else(PoisonError::into_inner);
     version.program.built().unwrap_or_else(|why| panic!("{why}"));
     version
 }
 
-/// An issuer that this version can use: before `issuerAlias`, the tokens must name the URL at which Dex finds the issuer.
+/// An issuer that this version can use: before `issuerAlias`, the tokens must name the URL at which
+/// Dex finds the issuer.
 fn issuer(version: Version) -> Issuer {
     if version.issuer_alias { Issuer::start() } else { Issuer::under_its_address() }
 }
 
 /// A Dex of this version with the connector that fits its issuer.
 fn of(version: Version) -> DexSetup {
-    DexSetup { version, alias: version.issuer_alias, ..DexSetup::default() }
+    DexSetup { version, issuer_alias: version.issuer_alias, ..DexSetup::default() }
 }
 
-fn lasting(version: Version, lifetime: &str) -> DexSetup {
+fn with_lifetime(version: Version, lifetime: &str) -> DexSetup {
     DexSetup { lifetime: lifetime.to_owned(), ..of(version) }
 }
 
@@ -102,10 +103,10 @@ fn names(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
-/// The original's manifest, and the connector of the original's README.
+/// The manifest and the connector in the original's README.
 fn original_manifest(version: Version) {
     let issuer = issuer(version);
-    let dex = Dex::start(&issuer, &DexSetup { as_printed: true, ..of(version) });
+    let dex = Dex::start(&issuer, &DexSetup { connector_of_the_original: true, ..of(version) });
     let volume = Volume::with(&issuer.token(3_600));
     let manifest = doc_manifests::original_deployment();
     let sidecar = &manifest["spec"]["template"]["spec"]["initContainers"][0];
@@ -121,13 +122,13 @@ fn original_manifest(version: Version) {
     assert_eq!(claims(&token)["aud"], "user");
     sidecar.process.until_logged("token_written", 1);
     assert_eq!(sidecar.terminate(), Some(0));
-    assert_eq!(fs::read_to_string(sidecar.output()).unwrap(), token, "the file outlives the program");
+    assert_eq!(fs::read_to_string(sidecar.output()).unwrap(), token, "the file is kept after the exit");
 }
 
 fn claims_of_the_issued_token(version: Version) {
     let issuer = issuer(version);
     let dex = Dex::start(&issuer, &of(version));
-    let reply = dex.ask(&Question::about(&issuer.token(600)));
+    let reply = dex.request_token(&TokenRequest::exchange_of(&issuer.token(600)));
     assert_eq!(reply.status, 200, "{}", reply.body);
     let answer = reply.json();
     assert!((86_390..=86_399).contains(&answer["expires_in"].as_u64().unwrap()), "{answer}");
@@ -143,14 +144,14 @@ fn claims_of_the_issued_token(version: Version) {
     let sub = URL_SAFE_NO_PAD.decode(claims["sub"].as_str().unwrap()).unwrap();
     assert_eq!(sub, [&[0x0a, 33], USER.as_bytes(), &[0x12, 3], b"k3s"].concat());
     let crossed = [("scope", "openid audience:server:client_id:target")];
-    let crossed = dex.ask(&Question::about(&issuer.token(600)).with(&crossed)).json();
+    let crossed = dex.request_token(&TokenRequest::exchange_of(&issuer.token(600)).with(&crossed)).json();
     let crossed = dexsidecar_e2e::signing_key::claims(&text(&crossed["access_token"]));
     assert_eq!((&crossed["aud"], &crossed["azp"]), (&json!(["target", "user"]), &json!("user")));
 }
 
 fn short_tokens(version: Version) {
     let issuer = issuer(version);
-    let dex = Dex::start(&issuer, &lasting(version, "20s"));
+    let dex = Dex::start(&issuer, &with_lifetime(version, "20s"));
     let volume = Volume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
     let mut token = sidecar.until_token();
@@ -166,7 +167,7 @@ fn short_tokens(version: Version) {
 
 fn dex_restarted(version: Version) {
     let issuer = issuer(version);
-    let mut dex = Dex::start(&issuer, &lasting(version, "20s"));
+    let mut dex = Dex::start(&issuer, &with_lifetime(version, "20s"));
     let volume = Volume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
     let first = sidecar.until_token();
@@ -189,7 +190,7 @@ fn keys_lost(version: Version) {
     dex.stop();
     dex.resume();
     sidecar.process.until_logged("signing_key_not_published", 1);
-    // Within the period and a minute, over which a fleet is spread.
+    // Within the period and one minute, over which a fleet is spread.
     sidecar
         .process
         .until_within(PATIENCE * 2, "the token is replaced", |process| process.logged("token_written") == 2);
@@ -204,7 +205,7 @@ fn issuer_frozen(version: Version) {
     issuer.serve_keys(Mood::Hanging);
     let mut hung = Setup::new().subject(&volume).at(&dex).arguments("--attempt-timeout 1s").run();
     hung.process.until_logged("code=timed_out", 1);
-    // Dex lets every exchange wait for the one fetch that hangs.
+    // In Dex every exchange waits for the fetch that hangs.
     issuer.serve_keys(Mood::Failing);
     let mut denied = Setup::new().subject(&volume).at(&dex).run();
     denied.process.until_logged("code=access_denied", 1);
@@ -215,7 +216,7 @@ fn issuer_frozen(version: Version) {
 
 fn issuer_unreachable(version: Version) {
     let mut issuer = issuer(version);
-    let dex = Dex::start(&issuer, &lasting(version, "20s"));
+    let dex = Dex::start(&issuer, &with_lifetime(version, "20s"));
     let volume = Volume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
     let first = sidecar.until_token();
@@ -318,12 +319,12 @@ fn sigterm(version: Version) {
 }
 
 /// The status, `error`, `error_description` and content type of a refusal are those of the table.
-fn assert_told(name: &str, reply: &Reply, told: &Told) {
-    let answer = reply.json();
-    let words = (text(&answer["error"]), text(&answer["error_description"]));
+fn assert_refused(name: &str, reply: &Reply, expected: &ErrorResponse) {
+    let response = reply.json();
+    let words = (text(&response["error"]), text(&response["error_description"]));
     assert_eq!(
         (reply.status, words.0.as_str(), words.1.as_str()),
-        (told.status, told.error, told.description),
+        (expected.status, expected.error, expected.description),
         "{name}: {}",
         reply.body
     );
@@ -335,8 +336,8 @@ fn refusals(version: Version) {
     let dex = Dex::start(&issuer, &of(version));
     for row in REFUSALS {
         let subject = row.subject(&issuer);
-        let question = Question::about(&subject).by(row.client.unwrap_or("user:")).with(row.fields);
-        assert_told(row.name, &dex.ask(&question), &row.told);
+        let question = TokenRequest::exchange_of(&subject).by(row.client.unwrap_or("user:")).with(row.fields);
+        assert_refused(row.name, &dex.request_token(&question), &row.response);
 
         let volume = Volume::with(&subject);
         let mut setup = Setup::new().subject(&volume).at(&dex);
@@ -359,7 +360,7 @@ fn refusals(version: Version) {
     }
     let subject = issuer.token(600);
     for row in MALFORMED {
-        assert_told(row.name, &dex.ask(&row.question(&subject)), &row.told);
+        assert_refused(row.name, &dex.request_token(&row.request(&subject)), &row.response);
     }
     for target in ["/dex/token/", "/token", "/dex/dex/token"] {
         let lost = dex.get(target).unwrap();
@@ -382,7 +383,7 @@ fn mistakes_in_dex(version: Version) {
     for (what, setup, code, named, logged) in [
         (
             "grantTypes without token exchange",
-            DexSetup { exchange: false, ..of(version) },
+            DexSetup { token_exchange: false, ..of(version) },
             "unsupported_grant_type",
             "oauth2.grantTypes",
             "unsupported grant type",
@@ -442,7 +443,7 @@ fn issuer_alias(version: Version) {
     let subject = issuer.token(3_600);
     assert_eq!(claims(&subject)["iss"], ISSUER);
     let volume = Volume::with(&subject);
-    let setup = |alias| DexSetup { version, alias, ..DexSetup::default() };
+    let setup = |alias| DexSetup { version, issuer_alias: alias, ..DexSetup::default() };
     let check = |dex: &Dex| report(&Setup::new().subject(&volume).at(dex));
     if version.issuer_alias {
         let report = check(&Dex::start(&issuer, &setup(true)));

@@ -1,7 +1,9 @@
-//! Every refusal of Dex, through the program: `check` names it, its cause and its cure; `run` never ends for it.
+//! Errors of a real Dex, and mistakes on the way to it: `check` reports step, code, owner and fix,
+//! and `run` goes on.
 
+use dexsidecar_core::failure::Code;
 use dexsidecar_e2e::certificates::{Authority, self_signed};
-use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
+use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::dex_error_table::{REFUSALS, Refusal};
 use dexsidecar_e2e::issuer::{Flaw, Issuer};
 use dexsidecar_e2e::log_events::events;
@@ -9,10 +11,10 @@ use dexsidecar_e2e::prebuilt;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::volume::Volume;
 use dexsidecar_fetch::counterparts::FAKETIME;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-/// A sidecar that provokes a row, and the volume it reads.
-fn provoked(row: &Refusal, issuer: &Issuer, dex: &Dex) -> (Setup, Volume) {
+/// A sidecar whose exchange Dex refuses, and the volume with its subject token.
+fn refused(row: &Refusal, issuer: &Issuer, dex: &Dex) -> (Setup, Volume) {
     let volume = Volume::with(&row.subject(issuer));
     let mut setup = Setup::new().subject(&volume).at(dex);
     for (name, value) in row.fields {
@@ -31,8 +33,27 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
+/// The report's first failed step is this one, with this code and owner and with a fix. The steps
+/// before it are `ok`, those after it `skipped`.
+fn assert_fails(what: &str, report: &Value, step: &str, code: &str, owner: &str) {
+    let steps = report["steps"].as_array().expect("a list of steps");
+    let at = steps.iter().position(|each| each["step"] == step).expect("the report has this step");
+    let failed = &steps[at];
+    assert_eq!((&report["ok"], &failed["status"]), (&json!(false), &json!("fail")), "{what}: {report:#}");
+    assert_eq!((&failed["code"], &failed["owner"]), (&json!(code), &json!(owner)), "{what}: {failed:#}");
+    assert!(!text(&failed["message"]).is_empty() && !text(&failed["fix"]).is_empty(), "{what}: {failed:#}");
+    assert!(steps[..at].iter().all(|each| each["status"] == "ok"), "{what}: {report:#}");
+    assert!(steps[at + 1..].iter().all(|each| each["status"] == "skipped"), "{what}: {report:#}");
+}
+
+/// The owner of a failure in the table of core.
+fn owner(code: &str) -> &'static str {
+    let code = Code::ALL.iter().find(|each| each.entry().name == code).expect("the table has the code");
+    code.entry().owner.label()
+}
+
 #[test]
-fn check_names_every_row_of_the_table() {
+fn check_reports_the_code_of_every_error_of_dex() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
@@ -40,24 +61,23 @@ fn check_names_every_row_of_the_table() {
     assert_eq!(sound["ok"], true, "{sound:#}");
     assert_eq!(sound["steps"].as_array().unwrap().len(), 8);
     for row in REFUSALS {
-        let (setup, _volume) = provoked(row, &issuer, &dex);
-        let broken = failed_step(&report(&setup));
-        assert_eq!(broken["step"], "exchange", "{}: {broken:#}", row.name);
-        assert_eq!(broken["code"], row.code, "{}: {broken:#}", row.name);
-        assert!(text(&broken["message"]).contains(row.told.error), "{}: {broken:#}", row.name);
-        assert!(!text(&broken["owner"]).is_empty() && !text(&broken["fix"]).is_empty());
+        let (setup, _volume) = refused(row, &issuer, &dex);
+        let report = report(&setup);
+        assert_fails(row.name, &report, "exchange", row.code, owner(row.code));
+        let failed = failed_step(&report);
+        assert!(text(&failed["message"]).contains(row.response.error), "{}: {failed:#}", row.name);
     }
 }
 
 #[test]
-fn run_goes_on_whatever_dex_answers() {
+fn run_goes_on_after_every_error_of_dex() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
-    // A subject token that has expired is not sent at all: outages.rs.
+    // An expired subject token is not sent: outages.rs.
     let sent = REFUSALS.iter().filter(|row| row.flaw != Some(Flaw::Expired));
     let mut sidecars: Vec<_> = sent
         .map(|row| {
-            let (setup, volume) = provoked(row, &issuer, &dex);
+            let (setup, volume) = refused(row, &issuer, &dex);
             (row, setup.arguments("--log-level debug").run(), volume)
         })
         .collect();
@@ -65,7 +85,12 @@ fn run_goes_on_whatever_dex_answers() {
         let failed = format!("attempt_failed step=exchange code={}", row.code);
         sidecar.process.until_logged(&failed, 3);
         let log = sidecar.process.output();
-        assert_eq!(sidecar.process.logged("attempt_failed level=error"), 1, "{}: once\n{log}", row.name);
+        assert_eq!(
+            sidecar.process.logged("attempt_failed level=error"),
+            1,
+            "{}: logged once\n{log}",
+            row.name
+        );
         assert_eq!(sidecar.process.logged(&format!("{failed} level=error")), 1, "{}\n{log}", row.name);
         let first = &events(&log, "attempt_failed")[0];
         assert_eq!(first["level"], "error", "{}: {first:#}", row.name);
@@ -75,140 +100,182 @@ fn run_goes_on_whatever_dex_answers() {
 }
 
 #[test]
-fn check_names_what_is_wrong_before_the_exchange() {
+fn check_reports_step_code_and_owner_of_each_broken_setup() {
     let mut issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
-    let good = || Setup::new().subject(&volume).at(&dex);
+    let valid = || Setup::new().subject(&volume).at(&dex);
     let port = dex.endpoint().replace("https://127.0.0.1:", "");
     let expired = Volume::with(&issuer.token(-60));
-    let stranger = Authority::new();
+    let other_authority = Authority::new();
     let empty = Volume::with("");
-    for (what, setup, rung, code) in [
-        ("a wrong path", good().set("dex_endpoint", dex.endpoint() + "/"), "exchange", "endpoint_not_found"),
+    let broken = [
+        ("an invalid setting", valid().set("dex_refresh_before", "10"), "settings", "wrong_settings", "pod"),
         (
-            "https to the http port",
-            good().set("dex_endpoint", dex.plain_endpoint().replace("http:", "https:")),
-            "tls",
-            "tls_not_spoken",
-        ),
-        ("no CA file", good().set("DEXSIDECAR_CA_FILE", "/does/not/exist"), "tls", "ca_file_unreadable"),
-        (
-            "another CA",
-            good().set("DEXSIDECAR_CA_FILE", stranger.file().to_str().unwrap()),
-            "tls",
-            "certificate_untrusted",
-        ),
-        (
-            "no such file",
-            good().set("dex_file_subject_token", "/does/not/exist"),
+            "a missing subject token",
+            valid().set("dex_file_subject_token", "/does/not/exist"),
             "subject_token",
             "subject_token_missing",
+            "pod",
         ),
         (
-            "a folder",
-            good().set("dex_file_subject_token", "/proc"),
+            "a directory as the subject token",
+            valid().set("dex_file_subject_token", "/proc"),
             "subject_token",
             "subject_token_not_a_file",
+            "pod",
         ),
-        ("an empty file", good().subject(&empty), "subject_token", "subject_token_empty"),
-        ("an expired subject", good().subject(&expired), "exchange", "access_denied"),
-        ("nothing there", good().set("dex_endpoint", "https://127.0.0.1:1/token"), "tcp", "connect_refused"),
-        ("no such name", good().set("dex_endpoint", "https://dex.invalid/token"), "dns", "name_"),
+        ("an empty subject token", valid().subject(&empty), "subject_token", "subject_token_empty", "pod"),
         (
-            "no folder",
-            good().set("dex_access_token_file", "/does/not/exist/token"),
+            "a port without a server",
+            valid().set("dex_endpoint", "https://127.0.0.1:1/token"),
+            "tcp",
+            "connect_refused",
+            "dex_operator",
+        ),
+        (
+            "https to the port for http",
+            valid().set("dex_endpoint", dex.http_endpoint().replace("http:", "https:")),
+            "tls",
+            "tls_not_spoken",
+            "pod",
+        ),
+        (
+            "a missing CA file",
+            valid().set("DEXSIDECAR_CA_FILE", "/does/not/exist"),
+            "tls",
+            "ca_file_unreadable",
+            "pod",
+        ),
+        (
+            "another CA",
+            valid().set("DEXSIDECAR_CA_FILE", other_authority.file().to_str().unwrap()),
+            "tls",
+            "certificate_untrusted",
+            "pod",
+        ),
+        (
+            "a wrong path",
+            valid().set("dex_endpoint", dex.endpoint() + "/"),
+            "exchange",
+            "endpoint_not_found",
+            "pod",
+        ),
+        (
+            "a wrong client secret",
+            valid().set("dex_basic_auth", "private+app:canary"),
+            "exchange",
+            "invalid_client",
+            "dex_config",
+        ),
+        (
+            "an unknown connector",
+            valid().set("dex_connector_id", "kubernets"),
+            "exchange",
+            "connector_unknown",
+            "dex_config",
+        ),
+        ("an expired subject token", valid().subject(&expired), "exchange", "access_denied", "dex_config"),
+        (
+            "a missing directory for the token file",
+            valid().set("dex_access_token_file", "/does/not/exist/token"),
             "output",
             "output_folder_missing",
+            "cluster",
         ),
         (
-            "an output that is a folder",
-            good().set("dex_access_token_file", "/usr"),
+            "a directory as the token file",
+            valid().set("dex_access_token_file", "/usr"),
             "output",
             "output_is_a_folder",
+            "pod",
         ),
-        ("wrong settings", good().set("dex_refresh_before", "10"), "settings", "wrong_settings"),
-    ] {
-        let broken = failed_step(&report(&setup));
-        assert_eq!(broken["step"], rung, "{what}: {broken:#}");
-        assert!(text(&broken["code"]).starts_with(code), "{what}: {broken:#}");
+    ];
+    for (what, setup, step, code, owner) in broken {
+        assert_fails(what, &report(&setup), step, code, owner);
     }
-    // Dex answers and resets the connection; which of them is seen is chance. Both are explained.
-    let plain = failed_step(&report(&good().set("dex_endpoint", format!("http://127.0.0.1:{port}"))));
+    // Whether the machine has a DNS server that denies the name decides between two codes.
+    let unknown = report(&valid().set("dex_endpoint", "https://dex.invalid/token"));
+    let code = text(&failed_step(&unknown)["code"]);
+    assert!(["name_not_found", "name_lookup_failed"].contains(&code.as_str()), "{unknown:#}");
+    assert_fails("an unknown host name", &unknown, "dns", &code, owner(&code));
+    // Dex responds and resets the connection, in either order. Both codes are explained.
+    let plain = failed_step(&report(&valid().set("dex_endpoint", format!("http://127.0.0.1:{port}"))));
     let explained = format!("{}{}", plain["fix"], plain["notes"]);
     assert!(explained.contains("https"), "{plain:#}");
-    let broken_by = |setup: Setup| text(&failed_step(&report(&setup))["code"]);
-    // Another cluster's token.
-    let stranger = Issuer::start();
-    assert_eq!(broken_by(good().subject(&Volume::with(&stranger.token(3_600)))), "access_denied");
-    // The issuer is away: Dex has its keys in memory for the tokens of before, and cannot fetch those of a new one.
+    let other_cluster = Issuer::start();
+    let of_another_cluster = Volume::with(&other_cluster.token(3_600));
+    let checked = report(&valid().subject(&of_another_cluster));
+    assert_fails("a token of another cluster", &checked, "exchange", "access_denied", "dex_config");
+    // Dex has the keys of earlier tokens in memory and cannot fetch the new one.
     issuer.rotate_key();
-    let new = issuer.token(3_600);
+    let new = Volume::with(&issuer.token(3_600));
     issuer.stop();
-    assert_eq!(broken_by(good().subject(&Volume::with(&new))), "access_denied");
+    let checked = report(&valid().subject(&new));
+    assert_fails("an unreachable issuer", &checked, "exchange", "access_denied", "dex_config");
 }
 
 #[test]
-fn check_names_what_is_wrong_in_dex_s_configuration() {
+fn check_reports_each_mistake_in_the_configuration_of_dex() {
     let mut issuer = Issuer::start();
-    let dex = Dex::start(&issuer, &DexSetup { alias: false, ..DexSetup::default() });
+    let dex = Dex::start(&issuer, &DexSetup { issuer_alias: false, ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(3_600));
-    let setup = Setup::new().subject(&volume).at(&dex);
-    // Without issuerAlias Dex cannot open the connector: discovery names another issuer.
-    assert_eq!(failed_step(&report(&setup))["code"], "connector_unknown");
+    // Without issuerAlias Dex cannot open the connector, since discovery names another issuer.
+    let checked = report(&Setup::new().subject(&volume).at(&dex));
+    assert_fails("no issuerAlias", &checked, "exchange", "connector_unknown", "dex_config");
     drop(dex);
 
-    let dex = Dex::start(&issuer, &DexSetup { exchange: false, ..DexSetup::default() });
-    let setup = Setup::new().subject(&volume).at(&dex);
-    let told = failed_step(&report(&setup));
-    assert_eq!(told["code"], "unsupported_grant_type");
-    assert!(text(&told["notes"][0]).contains("oauth2.grantTypes"), "{told:#}");
+    let dex = Dex::start(&issuer, &DexSetup { token_exchange: false, ..DexSetup::default() });
+    let checked = report(&Setup::new().subject(&volume).at(&dex));
+    assert_fails("no token exchange", &checked, "exchange", "unsupported_grant_type", "dex_config");
+    let failed = failed_step(&checked);
+    assert!(text(&failed["notes"][0]).contains("oauth2.grantTypes"), "{failed:#}");
     drop(dex);
 
     issuer.stop();
     let dex = Dex::start(&issuer, &DexSetup::default());
-    let setup = Setup::new().subject(&volume).at(&dex);
-    assert_eq!(failed_step(&report(&setup))["code"], "connector_unknown");
+    let checked = report(&Setup::new().subject(&volume).at(&dex));
+    assert_fails("an unreachable issuer", &checked, "exchange", "connector_unknown", "dex_config");
 }
 
-/// Dex starts without a connector that it cannot open, unless it has no other one.
+/// Dex starts if it can open at least one of its connectors.
 #[test]
-fn a_dex_that_can_open_no_connector_exits_and_the_hint_says_so() {
+fn the_fix_says_that_dex_exits_if_it_can_open_no_connector() {
     let mut issuer = Issuer::start();
     let volume = Volume::with(&issuer.token(3_600));
     issuer.stop();
-    let mut dex = Dex::start_expecting_exit(&issuer, &DexSetup { mocks: false, ..DexSetup::default() });
+    let mut dex =
+        Dex::start_expecting_exit(&issuer, &DexSetup { mock_connectors: false, ..DexSetup::default() });
     assert!(dex.log().contains("failed to open all connectors"), "{}", dex.log());
-    let told = failed_step(&report(&Setup::new().subject(&volume).at(&dex)));
-    assert_eq!(told["code"], "connect_refused", "{told:#}");
-    assert!(text(&told["fix"]).contains("cannot open a connector"), "{told:#}");
+    let checked = report(&Setup::new().subject(&volume).at(&dex));
+    assert_fails("Dex has exited", &checked, "tcp", "connect_refused", "dex_operator");
+    assert!(text(&failed_step(&checked)["fix"]).contains("cannot open a connector"), "{checked:#}");
     issuer.resume();
     dex.resume();
     assert_eq!(report(&Setup::new().subject(&volume).at(&dex))["ok"], true);
 }
 
 #[test]
-fn certificates_are_judged_as_go_and_curl_judge_them() {
+fn certificates_are_accepted_and_refused_as_by_go_and_curl() {
     let issuer = Issuer::start();
     let volume = Volume::with(&issuer.token(3_600));
     let authority = Authority::new();
     let ca = authority.file();
-    let folder = tempfile::tempdir().unwrap();
-    let (own, old, other) =
-        (folder.path().join("own"), folder.path().join("old"), folder.path().join("other"));
-    for place in [&own, &old, &other] {
-        std::fs::create_dir(place).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let [own, old, other] = ["own", "old", "other"].map(|name| directory.path().join(name));
+    for path in [&own, &old, &other] {
+        std::fs::create_dir(path).unwrap();
     }
     let own = self_signed(&own, &["localhost", "127.0.0.1"], false);
     let old = self_signed(&old, &["localhost", "127.0.0.1"], true);
     let other = self_signed(&other, &["other.test"], false);
     for (what, certificate, trusted, code) in [
-        ("a good one", authority.server(&[]), &ca, None),
+        ("a valid one", authority.server(&[]), &ca, None),
         ("an expired one", authority.expired(), &ca, Some("certificate_expired")),
-        ("one from the future", authority.not_yet_valid(), &ca, Some("certificate_not_yet_valid")),
-        ("another name", authority.wrong_name(), &ca, Some("certificate_wrong_name")),
-        ("a self-signed one that is trusted itself", own.clone(), &own.certificate, None),
-        ("a self-signed one that is not", own.clone(), &ca, Some("certificate_")),
+        ("one that is not valid yet", authority.not_yet_valid(), &ca, Some("certificate_not_yet_valid")),
+        ("one for another name", authority.wrong_name(), &ca, Some("certificate_wrong_name")),
+        ("a trusted self-signed one", own.clone(), &own.certificate, None),
+        ("an untrusted self-signed one", own.clone(), &ca, Some("certificate_")),
         ("an expired self-signed one", old.clone(), &old.certificate, Some("certificate_expired")),
         (
             "a self-signed one for another name",
@@ -224,12 +291,12 @@ fn certificates_are_judged_as_go_and_curl_judge_them() {
         match code {
             None => assert_eq!(report["ok"], true, "{what}: {report:#}"),
             Some(code) => {
-                let broken = failed_step(&report);
-                assert_eq!(broken["step"], "tls", "{what}: {report:#}");
-                assert!(text(&broken["code"]).starts_with(code), "{what}: {report:#}");
+                let failed = failed_step(&report);
+                assert_eq!(failed["step"], "tls", "{what}: {report:#}");
+                assert!(text(&failed["code"]).starts_with(code), "{what}: {report:#}");
             }
         }
-        // The same by the system's own list.
+        // The system's CAs are judged in the same way.
         let system = setup
             .unset("DEXSIDECAR_CA_FILE")
             .set("SSL_CERT_FILE", trusted.to_str().unwrap())
@@ -238,9 +305,9 @@ fn certificates_are_judged_as_go_and_curl_judge_them() {
     }
 }
 
-/// A node that boots in 1970: every certificate is of the future, and the hint says where to look.
+/// With a clock in 1970 every certificate is not valid yet.
 #[test]
-fn f016_a_wrong_clock_of_this_node_is_suspected() {
+fn f016_the_fix_for_a_certificate_not_yet_valid_names_the_clock_of_the_node() {
     let issuer = Issuer::start();
     let authority = Authority::new();
     let dex = Dex::start(&issuer, &DexSetup { certificate: Some(authority.dated()), ..DexSetup::default() });
@@ -252,8 +319,8 @@ fn f016_a_wrong_clock_of_this_node_is_suspected() {
         .set("DEXSIDECAR_CA_FILE", authority.file().to_str().expect("UTF-8"))
         .set("LD_PRELOAD", library.to_str().expect("UTF-8"))
         .set("FAKETIME", "@1970-01-02 00:00:00");
-    let told = failed_step(&report(&setup));
-    assert_eq!(told["code"], "certificate_not_yet_valid", "{told:#}");
-    assert!(text(&told["fix"]).contains("this node's clock"), "{told:#}");
-    assert!(text(&told["message"]).contains("this node's clock: 1970-01-02"), "{told:#}");
+    let failed = failed_step(&report(&setup));
+    assert_eq!(failed["code"], "certificate_not_yet_valid", "{failed:#}");
+    assert!(text(&failed["fix"]).contains("this node's clock"), "{failed:#}");
+    assert!(text(&failed["message"]).contains("this node's clock: 1970-01-02"), "{failed:#}");
 }

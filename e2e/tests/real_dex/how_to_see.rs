@@ -3,8 +3,8 @@
 use dexsidecar_core::failure::Code;
 use dexsidecar_e2e::certificates::Authority;
 use dexsidecar_e2e::control_plane::ControlPlane;
-use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
-use dexsidecar_e2e::dex_error_table::{MALFORMED, Question, REFUSALS};
+use dexsidecar_e2e::dex::{Dex, DexSetup};
+use dexsidecar_e2e::dex_error_table::{MALFORMED, REFUSALS, TokenRequest};
 use dexsidecar_e2e::how_to_see::how_to_see;
 use dexsidecar_e2e::issuer::{Issuer, Mood};
 use dexsidecar_e2e::sidecar::{Setup, report};
@@ -28,18 +28,18 @@ impl Logs {
     /// Starts a Dex, asks for an exchange, and takes its log.
     fn of_exchange(&mut self, issuer: &Issuer, setup: &DexSetup, last: &str) {
         let dex = Dex::start(issuer, setup);
-        let _ = dex.ask(&Question::about(&issuer.token(600)));
+        let _ = dex.request_token(&TokenRequest::exchange_of(&issuer.token(600)));
         self.take(dex, last);
     }
 }
 
 /// What Dex logs while it answers this question: nothing, for some. `mark` is a word that no other
 /// question has.
-fn logged(dex: &Dex, question: &Question<'_>, mark: &str) -> String {
+fn logged(dex: &Dex, question: &TokenRequest<'_>, mark: &str) -> String {
     let before = dex.log().len();
-    let _ = dex.ask(question);
+    let _ = dex.request_token(question);
     // Another question, which is logged for certain, ends it.
-    let _ = dex.ask(&Question::about("").with(&[("grant_type", mark)]));
+    let _ = dex.request_token(&TokenRequest::exchange_of("").with(&[("grant_type", mark)]));
     dex.until_logged(mark);
     let news = dex.log().split_off(before);
     let of_question: Vec<&str> = news.lines().take_while(|line| !line.contains(mark)).collect();
@@ -54,14 +54,16 @@ fn every_line_of_the_page_is_logged_by_a_real_dex() {
 
     let dex = Dex::start(&issuer, &DexSetup::default());
     for row in MALFORMED {
-        let _ = dex.ask(&row.question(&subject));
+        let _ = dex.request_token(&row.request(&subject));
     }
     for row in REFUSALS {
         let subject = row.subject(&issuer);
-        let _ = dex.ask(&Question::about(&subject).by(row.client.unwrap_or("user:")).with(row.fields));
+        let _ = dex.request_token(
+            &TokenRequest::exchange_of(&subject).by(row.client.unwrap_or("user:")).with(row.fields),
+        );
     }
     for secret in ["target:", "target:canary-wrong"] {
-        let _ = dex.ask(&Question::about(&subject).by(secret));
+        let _ = dex.request_token(&TokenRequest::exchange_of(&subject).by(secret));
     }
     // Two mistakes that the sidecar makes: it trusts another CA, and speaks plain http to the port
     // for https.
@@ -83,24 +85,27 @@ fn every_line_of_the_page_is_logged_by_a_real_dex() {
         logs.of_exchange(&issuer, &setup, "failed to verify subject token");
     }
     let connector = json!({"rootCAs": [stranger.file()]});
-    for setup in
-        [DexSetup { connector, ..DexSetup::default() }, DexSetup { alias: false, ..DexSetup::default() }]
-    {
+    for setup in [
+        DexSetup { connector, ..DexSetup::default() },
+        DexSetup { issuer_alias: false, ..DexSetup::default() },
+    ] {
         logs.of_exchange(&issuer, &setup, "failed to get connector");
     }
     let dex = Dex::start(&issuer, &DexSetup::default());
     issuer.serve_keys(Mood::Refusing);
-    let _ = dex.ask(&Question::about(&issuer.token(600)));
+    let _ = dex.request_token(&TokenRequest::exchange_of(&issuer.token(600)));
     logs.take(dex, "get keys failed");
     issuer.serve_keys(Mood::Well);
     issuer.stop();
-    logs.0 += &Dex::start_expecting_exit(&issuer, &DexSetup { mocks: false, ..DexSetup::default() }).log();
+    logs.0 +=
+        &Dex::start_expecting_exit(&issuer, &DexSetup { mock_connectors: false, ..DexSetup::default() })
+            .log();
     logs.of_exchange(&issuer, &DexSetup::default(), "failed to get connector");
 
     let cluster = ControlPlane::start();
     cluster.kubectl(&["delete", "clusterrolebinding", "dex-discovery"]);
     let dex = Dex::start(&cluster, &DexSetup::default());
-    let _ = dex.ask(&Question::about(&cluster.token(600)));
+    let _ = dex.request_token(&TokenRequest::exchange_of(&cluster.token(600)));
     logs.take(dex, "failed to get connector");
 
     for code in Code::ALL {
@@ -118,7 +123,7 @@ fn the_page_has_a_line_for_every_refusal_that_dex_logs() {
     let dex = Dex::start(&issuer, &DexSetup::default());
     for (number, row) in REFUSALS.iter().enumerate() {
         let subject = row.subject(&issuer);
-        let question = Question::about(&subject).by(row.client.unwrap_or("user:")).with(row.fields);
+        let question = TokenRequest::exchange_of(&subject).by(row.client.unwrap_or("user:")).with(row.fields);
         let log = logged(&dex, &question, &format!("urn:x:{number}"));
         let code =
             Code::ALL.iter().find(|code| code.entry().name == row.code).expect("the table has the code");

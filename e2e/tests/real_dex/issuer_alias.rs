@@ -1,14 +1,14 @@
-//! Dex reaches the API server by another name than the tokens bear: `issuerAlias` joins the two, and without it `check`
-//! says what is missing.
+//! `issuerAlias`: Dex reaches the API server under another name than the issuer in its tokens.
+//! Without the alias, `check` names it.
 
-use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
+use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::issuer::{ISSUER, Issuer};
 use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::signing_key::claims;
 use dexsidecar_e2e::volume::Volume;
 
 #[test]
-fn with_the_alias_the_cluster_s_name_is_good() {
+fn with_the_alias_tokens_of_the_cluster_are_accepted() {
     let issuer = Issuer::start();
     let subject = issuer.token(3_600);
     assert_eq!(claims(&subject)["iss"], ISSUER);
@@ -19,9 +19,9 @@ fn with_the_alias_the_cluster_s_name_is_good() {
 }
 
 #[test]
-fn f046_without_it_run_goes_on_until_dex_has_it() {
+fn f046_run_goes_on_until_dex_has_the_alias() {
     let issuer = Issuer::start();
-    let mut dex = Dex::start(&issuer, &DexSetup { alias: false, ..DexSetup::default() });
+    let mut dex = Dex::start(&issuer, &DexSetup { issuer_alias: false, ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
     sidecar.process.until_logged("code=connector_unknown", 1);
@@ -35,19 +35,19 @@ fn f046_without_it_run_goes_on_until_dex_has_it() {
 #[test]
 fn check_names_the_missing_alias() {
     let issuer = Issuer::start();
-    let dex = Dex::start(&issuer, &DexSetup { alias: false, ..DexSetup::default() });
+    let dex = Dex::start(&issuer, &DexSetup { issuer_alias: false, ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(3_600));
-    let told = failed_step(&report(&Setup::new().subject(&volume).at(&dex)));
-    assert_eq!(told["code"], "connector_unknown", "{told:#}");
-    assert!(format!("{}{}", told["fix"], told["notes"]).contains("issuerAlias"), "{told:#}");
+    let failed = failed_step(&report(&Setup::new().subject(&volume).at(&dex)));
+    assert_eq!(failed["code"], "connector_unknown", "{failed:#}");
+    assert!(format!("{}{}", failed["fix"], failed["notes"]).contains("issuerAlias"), "{failed:#}");
 }
 
 #[test]
-fn an_issuer_that_bears_its_address_needs_none() {
+fn an_issuer_named_by_its_address_needs_no_alias() {
     let issuer = Issuer::under_its_address();
     let subject = issuer.token(3_600);
     assert_eq!(claims(&subject)["iss"], issuer.url());
-    let dex = Dex::start(&issuer, &DexSetup { alias: false, ..DexSetup::default() });
+    let dex = Dex::start(&issuer, &DexSetup { issuer_alias: false, ..DexSetup::default() });
     let volume = Volume::with(&subject);
     let setup = Setup::new().subject(&volume).at(&dex);
     let done = setup.done(&["once", "--timeout", "20s"]);
@@ -55,12 +55,12 @@ fn an_issuer_that_bears_its_address_needs_none() {
 }
 
 #[test]
-fn an_alias_that_the_tokens_do_not_bear_is_named_beside_what_they_bear() {
+fn check_names_the_issuer_of_the_token_beside_a_wrong_alias() {
     let issuer = Issuer::under_its_address();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
-    let told = failed_step(&report(&Setup::new().subject(&volume).at(&dex)));
-    assert_eq!(told["code"], "access_denied", "{told:#}");
-    let notes = told["notes"].to_string();
-    assert!(notes.contains(&issuer.url()) && notes.contains("issuerAlias"), "{told:#}");
+    let failed = failed_step(&report(&Setup::new().subject(&volume).at(&dex)));
+    assert_eq!(failed["code"], "access_denied", "{failed:#}");
+    let notes = failed["notes"].to_string();
+    assert!(notes.contains(&issuer.url()) && notes.contains("issuerAlias"), "{failed:#}");
 }

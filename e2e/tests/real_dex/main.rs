@@ -1,4 +1,5 @@
-//! Tests against a real Dex, with a fake issuer or with a real control plane of Kubernetes.
+//! Tests against a real Dex, with a fake API server or a real Kubernetes control plane as the
+//! issuer.
 
 mod clients;
 mod control_plane;

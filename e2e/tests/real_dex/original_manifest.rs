@@ -1,8 +1,9 @@
-//! The manifest in the original's README works with only the image changed (and, here, the endpoint and the paths).
+//! The manifest in the original's README works with another image, and here with other paths and
+//! endpoint.
 
 use std::fs;
 
-use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
+use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::doc_manifests;
 use dexsidecar_e2e::endpoint::Endpoint;
 use dexsidecar_e2e::issuer::Issuer;
@@ -12,7 +13,7 @@ use dexsidecar_e2e::signing_key::claims;
 use dexsidecar_e2e::volume::Volume;
 use serde_json::Value;
 
-/// The variables of the sidecar in the original's manifest, in their order.
+/// The environment variables of the sidecar in the original's manifest, in order.
 fn variables() -> Vec<(String, String)> {
     let manifest = doc_manifests::original_deployment();
     let sidecar = &manifest["spec"]["template"]["spec"]["initContainers"][0];
@@ -33,27 +34,27 @@ fn setup(volume: &Volume) -> Setup {
 }
 
 #[test]
-fn brings_a_token_from_a_real_dex() {
+fn the_original_s_manifest_gets_a_token_from_a_real_dex() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
     let mut sidecar = setup(&volume).at(&dex).run();
     let token = sidecar.until_token();
-    assert!(!token.ends_with('\n'), "the bare token");
+    assert!(!token.ends_with('\n'), "the file holds the token without a newline");
     assert_eq!(claims(&token)["aud"], "user");
     sidecar.process.until_logged("token_written", 1);
     let warnings = events(&sidecar.process.output(), "setting_warning");
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0]["warning"].to_string().contains("did you mean federated:id?"), "{warnings:?}");
-    // The original ends with 2 here.
+    // The original exits with 2 here.
     assert_eq!(sidecar.terminate(), Some(0));
-    assert_eq!(fs::read_to_string(sidecar.output()).unwrap(), token, "the file outlives the program");
+    assert_eq!(fs::read_to_string(sidecar.output()).unwrap(), token, "the file is kept after the exit");
 }
 
 #[test]
-fn sends_what_the_original_sent_and_not_its_own_settings() {
+fn the_form_is_the_original_s_without_settings_of_dexsidecar() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
-    // The kubelet writes no newline; the original would have sent one.
+    // The original would send this newline. The kubelet writes none.
     let volume = Volume::with("eyJh.eyJi.canary\n");
     let setup = setup(&volume).at_stand_in(&endpoint).set("dex_basic_auth", "user:");
     let setup = setup.set("dex_refresh_before", "1h").set("dex_refresh_interval", "1m").set("dex_Extra", "");

@@ -1,8 +1,9 @@
-//! Dex and the issuer come and go: the token on disk stays, and is fresh again soon after they are back.
+//! Outages of Dex and of the issuer: the token file stays, and is refreshed soon after they are
+//! back.
 
 use std::time::Duration;
 
-use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
+use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::issuer::{Issuer, Mood};
 use dexsidecar_e2e::sidecar::Setup;
 use dexsidecar_e2e::signing_key::{claims, now};
@@ -10,25 +11,25 @@ use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
 
 #[test]
-fn f001_dex_is_away_at_the_start() {
+fn f001_a_dex_that_is_down_at_startup_is_used_once_it_is_up() {
     let issuer = Issuer::start();
     let mut dex = Dex::start(&issuer, &DexSetup::default());
     dex.stop();
     let volume = Volume::with(&issuer.token(3_600));
     let setup = Setup::new().subject(&volume).at(&dex).set("DEXSIDECAR_LOG", "debug");
     let mut sidecar = setup.run();
-    // By then the pauses have grown as long as they get.
+    // By then the delay has reached its maximum.
     sidecar.process.until_logged("code=connect_refused", 6);
     assert_eq!(sidecar.setup().done(&["ready"]).code, Some(1));
     dex.resume();
     let (within, output) = (Duration::from_secs(30), sidecar.output());
-    sidecar.process.until_within(within, "a token is written soon after Dex is there", |_| output.exists());
+    sidecar.process.until_within(within, "a token is written soon after Dex is up", |_| output.exists());
     sidecar.process.until_logged("recovered", 1);
     assert_eq!(sidecar.setup().done(&["ready"]).code, Some(0));
 }
 
 #[test]
-fn f002_dex_is_killed_and_comes_back_with_other_keys() {
+fn f002_a_killed_dex_with_other_keys_is_used_once_it_is_up() {
     let issuer = Issuer::start();
     let mut dex = Dex::start(&issuer, &DexSetup { lifetime: "20s".to_owned(), ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(3_600));
@@ -36,7 +37,7 @@ fn f002_dex_is_killed_and_comes_back_with_other_keys() {
     let first = sidecar.until_token();
     dex.stop();
     sidecar.process.until_logged("code=connect_refused", 1);
-    assert_eq!(sidecar.token().as_ref(), Some(&first), "the good token stays");
+    assert_eq!(sidecar.token().as_ref(), Some(&first), "the valid token stays");
     assert_eq!(sidecar.process.logged("health=stale"), 1, "{}", sidecar.process.output());
     dex.resume();
     sidecar.until_another_token(&first);
@@ -44,7 +45,7 @@ fn f002_dex_is_killed_and_comes_back_with_other_keys() {
 }
 
 #[test]
-fn f003_dex_is_stopped_dead() {
+fn f003_a_frozen_dex_is_used_once_it_responds() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
@@ -56,7 +57,7 @@ fn f003_dex_is_stopped_dead() {
 }
 
 #[test]
-fn f003_dex_stops_dead_over_a_good_token_and_goes_on() {
+fn f003_a_frozen_dex_does_not_affect_a_valid_token() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup { lifetime: "20s".to_owned(), ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(3_600));
@@ -66,14 +67,14 @@ fn f003_dex_stops_dead_over_a_good_token_and_goes_on() {
     sidecar.process.until_logged("token_written", 1);
     dex.signal(Signal::STOP);
     sidecar.process.until_logged("code=timed_out", 1);
-    assert_eq!(sidecar.token().as_ref(), Some(&first), "the good token stays");
+    assert_eq!(sidecar.token().as_ref(), Some(&first), "the valid token stays");
     assert_eq!(sidecar.setup().done(&["ready"]).code, Some(0), "stale is ready");
     dex.signal(Signal::CONT);
     sidecar.until_another_token(&first);
 }
 
 #[test]
-fn f110_f113_dex_is_away_until_the_token_has_expired() {
+fn f110_f113_an_expired_token_is_not_ready_and_is_replaced_after_the_outage() {
     let issuer = Issuer::start();
     let mut dex = Dex::start(&issuer, &DexSetup { lifetime: "10s".to_owned(), ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(3_600));
@@ -82,14 +83,15 @@ fn f110_f113_dex_is_away_until_the_token_has_expired() {
     sidecar.process.until_logged("token_written", 1);
     dex.stop();
     sidecar.process.until_logged("health=expired", 1);
-    // Dex truncates `expires_in` to whole seconds, so for the sidecar the token expires up to a second before `exp`.
+    // Dex truncates `expires_in` to whole seconds, so the sidecar counts up to a second less than
+    // `exp`.
     let expires = claims(&first)["exp"].as_u64().unwrap();
-    sidecar.process.until("the time of exp has come", |_| now() >= expires);
+    sidecar.process.until("exp has passed", |_| now() >= expires);
     assert_eq!(sidecar.setup().done(&["ready"]).code, Some(1));
-    assert_eq!(sidecar.token().as_ref(), Some(&first), "kept, unless asked otherwise");
+    assert_eq!(sidecar.token().as_ref(), Some(&first), "the default of on-expiry is keep");
     dex.resume();
     let within = Duration::from_secs(30);
-    sidecar.process.until_within(within, "a token is written soon after Dex is back", |process| {
+    sidecar.process.until_within(within, "a token is written soon after Dex is up", |process| {
         process.logged("token_written") == 2
     });
     assert_ne!(sidecar.token(), Some(first));
@@ -97,7 +99,7 @@ fn f110_f113_dex_is_away_until_the_token_has_expired() {
 }
 
 #[test]
-fn an_expired_token_is_removed_where_that_is_asked_for() {
+fn an_expired_token_is_removed_with_on_expiry_remove() {
     let issuer = Issuer::start();
     let mut dex = Dex::start(&issuer, &DexSetup { lifetime: "5s".to_owned(), ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(3_600));
@@ -111,14 +113,14 @@ fn an_expired_token_is_removed_where_that_is_asked_for() {
 }
 
 #[test]
-fn f045_the_issuer_s_keys_hang_or_are_refused() {
+fn f045_an_issuer_that_does_not_serve_its_keys_is_reported_and_used_later() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
     issuer.serve_keys(Mood::Hanging);
     let mut hung = Setup::new().subject(&volume).at(&dex).arguments("--attempt-timeout 1s").run();
     hung.process.until_logged("code=timed_out", 1);
-    // Dex lets everybody wait for the one fetch that hangs.
+    // In Dex every exchange waits for the fetch that hangs.
     issuer.serve_keys(Mood::Failing);
     let mut denied = Setup::new().subject(&volume).at(&dex).run();
     denied.process.until_logged("code=access_denied", 1);
@@ -128,7 +130,7 @@ fn f045_the_issuer_s_keys_hang_or_are_refused() {
 }
 
 #[test]
-fn f046_discovery_is_shown_to_nobody_until_it_is() {
+fn f046_an_issuer_that_denies_discovery_is_reported_and_used_later() {
     let issuer = Issuer::start();
     issuer.serve_discovery(Mood::Refusing);
     let dex = Dex::start(&issuer, &DexSetup::default());
@@ -142,7 +144,7 @@ fn f046_discovery_is_shown_to_nobody_until_it_is() {
 }
 
 #[test]
-fn f045_the_issuer_is_away_and_its_key_changed() {
+fn f045_an_unreachable_issuer_with_a_new_key_is_used_later() {
     let mut issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup { lifetime: "20s".to_owned(), ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(3_600));
@@ -159,7 +161,7 @@ fn f045_the_issuer_is_away_and_its_key_changed() {
 }
 
 #[test]
-fn f065_an_expired_subject_token_is_waited_for_and_its_successor_taken_at_once() {
+fn f065_an_expired_subject_token_is_reported_and_its_successor_used() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(-60));
@@ -171,7 +173,7 @@ fn f065_an_expired_subject_token_is_waited_for_and_its_successor_taken_at_once()
 }
 
 #[test]
-fn f056_the_subject_token_comes_late() {
+fn f056_a_missing_subject_token_is_reported_and_used_once_it_exists() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let setup = Setup::new().at(&dex);
@@ -183,7 +185,7 @@ fn f056_the_subject_token_comes_late() {
 }
 
 #[test]
-fn f109_a_token_from_before_a_restart_is_adopted() {
+fn f109_a_valid_token_is_adopted_at_startup() {
     let issuer = Issuer::start();
     let mut dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.token(3_600));
@@ -194,7 +196,7 @@ fn f109_a_token_from_before_a_restart_is_adopted() {
     let mut sidecar = setup.run();
     sidecar.process.until_logged("token_adopted", 1);
     assert_eq!(sidecar.token().as_ref(), Some(&token));
-    // An exchange that fails takes nothing away from it.
+    // A failed exchange leaves it.
     sidecar.process.signal(Signal::HUP);
     sidecar.process.until_logged("code=connect_refused", 1);
     assert_eq!(sidecar.token(), Some(token));

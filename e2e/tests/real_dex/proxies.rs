@@ -1,4 +1,4 @@
-//! Through a proxy, to a real Dex: it sees where to, and never what.
+//! Exchanges through proxies with a real Dex. A proxy sees the destination and nothing else.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dexsidecar_e2e::certificates::Authority;
-use dexsidecar_e2e::dex::{Dex, Setup as DexSetup, free_port};
+use dexsidecar_e2e::dex::{Dex, DexSetup, free_port};
 use dexsidecar_e2e::endpoint::Endpoint;
 use dexsidecar_e2e::issuer::Issuer;
 use dexsidecar_e2e::log_events::events;
@@ -26,14 +26,14 @@ use dexsidecar_fetch::counterparts::PROXIES;
 use serde_json::json;
 use tempfile::TempDir;
 
-/// What a proxy heard, one each connection.
+/// The requests that a proxy received, one for each connection.
 type Heads = Arc<Mutex<Vec<String>>>;
 
-/// Makes a tunnel to whatever is asked for on this machine, or answers with these bytes.
+/// A proxy that opens a tunnel to the requested port of this machine, or responds with these bytes.
 fn proxy(heads: &Heads, refusal: Option<Vec<u8>>) -> Wire {
     let heads = Arc::clone(heads);
     Wire::start("127.0.0.1:0", None, move |heard: &Heard, line: &mut dyn Line| {
-        heads.lock().expect("no thread has fallen").push(heard.head.clone() + &heard.body);
+        heads.lock().expect("no thread has panicked").push(heard.head.clone() + &heard.body);
         match &refusal {
             Some(refusal) => line.write_all(refusal),
             None => tunnel(line.socket(), &heard.target),
@@ -41,7 +41,7 @@ fn proxy(heads: &Heads, refusal: Option<Vec<u8>>) -> Wire {
     })
 }
 
-/// Whatever the name, it is this machine: the proxy's view of names is its own.
+/// Connects to this machine whatever the name is, since the proxy resolves names itself.
 fn tunnel(client: &TcpStream, to: &str) -> io::Result<()> {
     let port = to.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or_default();
     let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
@@ -55,12 +55,12 @@ fn tunnel(client: &TcpStream, to: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Nothing that is this machine by its address or by `localhost` goes through a proxy, so that Dex has a name here that only
-/// the proxy knows.
+/// Requests to loopback addresses and `localhost` use no proxy, so Dex has a name that only the
+/// proxy knows.
 #[test]
-fn f018_a_proxy_makes_a_tunnel_to_a_real_dex_and_learns_its_place_and_no_more() {
+fn f018_a_proxy_opens_a_tunnel_to_dex_and_sees_only_host_and_port() {
     let (issuer, authority) = (Issuer::start(), Authority::new());
-    let certificate = Some(authority.server(&["dex.beyond.test"]));
+    let certificate = Some(authority.server(&["dex.behind-proxy.test"]));
     let dex = Dex::start(&issuer, &DexSetup { certificate, ..DexSetup::default() });
     let heads = Heads::default();
     let proxy = proxy(&heads, None);
@@ -68,29 +68,29 @@ fn f018_a_proxy_makes_a_tunnel_to_a_real_dex_and_learns_its_place_and_no_more() 
     let port = dex.endpoint().trim_end_matches("/dex/token").rsplit(':').next().expect("a port").to_owned();
     let setup = Setup::new()
         .subject(&volume)
-        .set("dex_endpoint", format!("https://dex.beyond.test:{port}/dex/token"))
+        .set("dex_endpoint", format!("https://dex.behind-proxy.test:{port}/dex/token"))
         .set("DEXSIDECAR_CA_FILE", authority.file().to_str().expect("UTF-8"))
         .set("HTTPS_PROXY", format!("http://me:canary-password@{}", proxy.address()));
     let done = setup.done(&["once", "--timeout", "10s"]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
-    assert!(fs::read_to_string(setup.output()).expect("it is there").starts_with("eyJ"));
-    let heads = heads.lock().expect("no thread has fallen").clone();
+    assert!(fs::read_to_string(setup.output()).expect("the token file exists").starts_with("eyJ"));
+    let heads = heads.lock().expect("no thread has panicked").clone();
     assert_eq!(heads.len(), 1, "{heads:?}");
-    // Its own password is all that it is told, and nothing is asked of it but a tunnel.
+    // It gets CONNECT with its own password, and nothing else.
     let password = STANDARD.encode("me:canary-password");
-    assert!(heads[0].starts_with(&format!("CONNECT dex.beyond.test:{port} ")), "{heads:?}");
+    assert!(heads[0].starts_with(&format!("CONNECT dex.behind-proxy.test:{port} ")), "{heads:?}");
     assert!(heads[0].contains(&format!("Basic {password}")), "{heads:?}");
     assert_no_secret(&heads[0].replace(&password, ""));
 }
 
 #[test]
-fn f018_a_proxy_that_refuses_is_told_and_hears_nothing_of_the_exchange() {
+fn f018_a_proxy_that_refuses_is_reported_and_sees_nothing_of_the_exchange() {
     let heads = Heads::default();
     let refuses = proxy(&heads, Some(answer("407 Proxy Authentication Required", &[], "<html>")));
     let volume = Volume::with("eyJh.eyJi.canary");
     let setup = Setup::new()
         .subject(&volume)
-        .set("dex_endpoint", "https://dex.beyond.test/token")
+        .set("dex_endpoint", "https://dex.behind-proxy.test/token")
         .set("dex_basic_auth", "user:canary-secret")
         .set("HTTPS_PROXY", format!("http://{}", refuses.address()));
     let done = setup.done(&["once", "--timeout", "3s"]);
@@ -98,13 +98,12 @@ fn f018_a_proxy_that_refuses_is_told_and_hears_nothing_of_the_exchange() {
     let failed = &events(&done.stderr, "attempt_failed")[0];
     assert_eq!((&failed["code"], &failed["step"]), (&json!("proxy_failed"), &json!("tcp")), "{failed:#}");
     assert!(failed["error"].as_str().is_some_and(|error| error.contains("407")), "{failed:#}");
-    let heads = heads.lock().expect("no thread has fallen").join("\n");
-    assert!(heads.starts_with("CONNECT dex.beyond.test:443 "), "{heads}");
+    let heads = heads.lock().expect("no thread has panicked").join("\n");
+    assert!(heads.starts_with("CONNECT dex.behind-proxy.test:443 "), "{heads}");
     assert_no_secret(&heads);
 }
 
-/// A real proxy on this machine, in a mount namespace in which `dex.inside.test` is this machine; and a way to start
-/// something else there.
+/// A real proxy in a mount namespace in which `dex.inside.test` is this machine.
 struct RealProxy {
     child: Child,
     port: u16,
@@ -112,7 +111,7 @@ struct RealProxy {
 }
 
 impl RealProxy {
-    /// Starts it; `arguments` are made of its port and a directory for its files.
+    /// Starts it. `arguments` gets its port and a directory for its files.
     fn start(program: &str, arguments: impl Fn(u16, &Path) -> Vec<String>) -> Self {
         let program = packages(&PROXIES).join("usr/bin").join(program);
         let directory = tempfile::tempdir().unwrap();
@@ -143,7 +142,7 @@ impl RealProxy {
         })
     }
 
-    /// The sidecar in the same namespace.
+    /// Lets the sidecar run in a namespace like the proxy's.
     fn beside(&self, setup: Setup) -> Setup {
         let command = in_namespace(self.directory.path());
         let words: Vec<&Path> =
@@ -160,7 +159,7 @@ impl Drop for RealProxy {
     }
 }
 
-/// What comes behind it sees the directory's `hosts` as `/etc/hosts`.
+/// A command prefix: the program after it sees the directory's `hosts` as `/etc/hosts`.
 fn in_namespace(directory: &Path) -> Command {
     let mut command = tied("/usr/bin/unshare".as_ref());
     command.args(["--user", "--map-root-user", "--mount", "/bin/sh", "-ec"]);
@@ -168,9 +167,9 @@ fn in_namespace(directory: &Path) -> Command {
     command
 }
 
-/// By tinyproxy, which allows CONNECT to port 443 only here, as Squid does by its defaults.
+/// tinyproxy allows CONNECT to port 443 only, like Squid by default.
 #[test]
-fn f150_plain_http_goes_through_a_real_proxy_that_allows_connect_to_443_only() {
+fn f150_plain_http_passes_a_real_proxy_that_allows_connect_to_443_only() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let volume = Volume::with("eyJh.eyJi.canary");
     let port = endpoint.address().port();
@@ -189,7 +188,10 @@ fn f150_plain_http_goes_through_a_real_proxy_that_allows_connect_to_443_only() {
         let heard = endpoint.heard();
         let host = format!("dex.inside.test:{port}");
         assert_eq!(heard.last().and_then(|heard| heard.header("host")), Some(host.as_str()));
-        assert!(heard.last().is_some_and(|heard| heard.header("via").is_some()), "it came through the proxy");
+        assert!(
+            heard.last().is_some_and(|heard| heard.header("via").is_some()),
+            "the request came through the proxy"
+        );
     }
 }
 
@@ -228,7 +230,7 @@ fn f018_f151_real_proxies_carry_an_exchange_with_a_real_dex() {
         let message = connect["message"].as_str().unwrap();
         assert!(message.contains("through the proxy") && message.contains("HTTPS_PROXY"), "{connect:#}");
     }
-    // A wrong password is refused by name.
+    // A wrong password is reported as such.
     let proxy = socks(WITH_USER);
     let setup = proxy.beside(
         Setup::new()
@@ -244,13 +246,13 @@ fn f018_f151_real_proxies_carry_an_exchange_with_a_real_dex() {
     );
 }
 
-/// As corporate proxies do (psf/requests#2708).
+/// Some corporate proxies require a User-Agent (psf/requests#2708).
 #[test]
-fn f149_a_proxy_that_wants_to_know_who_asks_is_told() {
+fn f149_a_proxy_gets_the_user_agent() {
     let heads = Heads::default();
     let noted = Arc::clone(&heads);
-    let picky = Wire::start("127.0.0.1:0", None, move |heard: &Heard, line: &mut dyn Line| {
-        noted.lock().expect("no thread has fallen").push(heard.head.clone());
+    let proxy = Wire::start("127.0.0.1:0", None, move |heard: &Heard, line: &mut dyn Line| {
+        noted.lock().expect("no thread has panicked").push(heard.head.clone());
         let agent = heard.header("user-agent").unwrap_or_default();
         let status = if agent.starts_with("dexsidecar/") { "502 Bad Gateway" } else { "403 Forbidden" };
         line.write_all(&answer(status, &[], ""))
@@ -258,8 +260,8 @@ fn f149_a_proxy_that_wants_to_know_who_asks_is_told() {
     let volume = Volume::with("eyJh.eyJi.canary");
     let setup = Setup::new()
         .subject(&volume)
-        .set("dex_endpoint", "https://dex.beyond.test/token")
-        .set("HTTPS_PROXY", format!("http://{}", picky.address()));
+        .set("dex_endpoint", "https://dex.behind-proxy.test/token")
+        .set("HTTPS_PROXY", format!("http://{}", proxy.address()));
     let mut sidecar = setup.run();
     sidecar.process.until_logged("attempt_failed code=proxy_failed", 1);
     let failed = &events(&sidecar.process.output(), "attempt_failed")[0];

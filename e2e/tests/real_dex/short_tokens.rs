@@ -1,10 +1,10 @@
-//! Tokens of twenty seconds for a minute, from a real Dex: readers never see an expired or a torn one.
+//! A minute with 20 s tokens of a real Dex: readers never see an expired or partial token.
 
 use std::collections::HashMap;
 use std::sync::RwLock;
 use std::time::{Duration, Instant};
 
-use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
+use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::issuer::Issuer;
 use dexsidecar_e2e::reader::{Judgement, Readers, Seen};
 use dexsidecar_e2e::sidecar::Setup;
@@ -12,28 +12,28 @@ use dexsidecar_e2e::signing_key::{claims, is_signed, now};
 use dexsidecar_e2e::volume::Volume;
 use serde_json::Value;
 
-/// What Dex signed is whole, and nothing else: each text is held against its keys once.
+/// Judges texts by Dex's keys: only what Dex signed is a token. Each text is verified once.
 fn judge(keys: Value) -> impl Fn(&str) -> Judgement + Send + Sync + 'static {
-    let ends = RwLock::new(HashMap::<String, u64>::new());
+    let expiries = RwLock::new(HashMap::<String, u64>::new());
     move |text| {
-        let known = ends.read().expect("no reader falls").get(text).copied();
-        let end = known.unwrap_or_else(|| {
-            // At no time, if it is none of Dex's.
-            let end =
+        let known = expiries.read().expect("no reader panics").get(text).copied();
+        let expires = known.unwrap_or_else(|| {
+            // 0 if Dex did not sign it.
+            let expires =
                 if is_signed(text, &keys) { claims(text)["exp"].as_u64().unwrap_or_default() } else { 0 };
-            ends.write().expect("no reader falls").insert(text.to_owned(), end);
-            end
+            expiries.write().expect("no reader panics").insert(text.to_owned(), expires);
+            expires
         });
-        match end {
+        match expires {
             0 => Judgement::Torn,
-            end if end < now() => Judgement::Expired,
+            expires if expires < now() => Judgement::Expired,
             _ => Judgement::Good,
         }
     }
 }
 
 #[test]
-fn f089_eight_readers_see_good_tokens_only() {
+fn f089_eight_readers_see_valid_tokens_only() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup { lifetime: "20s".to_owned(), ..DexSetup::default() });
     let volume = Volume::with(&issuer.token(600));
@@ -42,11 +42,15 @@ fn f089_eight_readers_see_good_tokens_only() {
     let keys = dex.get("/dex/keys").expect("Dex answers").json();
     let forged = first.replacen("eyJ", "eyK", 1);
     let judge = judge(keys);
-    assert_eq!((judge(&first), judge(&forged)), (Judgement::Good, Judgement::Torn), "the judge can tell");
+    assert_eq!(
+        (judge(&first), judge(&forged)),
+        (Judgement::Good, Judgement::Torn),
+        "a forged token is noticed"
+    );
     let readers = Readers::start(8, &sidecar.output(), judge);
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(60) {
-        // The kubelet swaps the subject token meanwhile.
+        // The subject token is replaced meanwhile.
         volume.put(&issuer.token(600));
         std::thread::sleep(Duration::from_secs(2));
         assert!(sidecar.process.runs(), "{}", sidecar.process.output());
@@ -56,6 +60,6 @@ fn f089_eight_readers_see_good_tokens_only() {
     assert_eq!(Seen { reads: 0, ..seen }, Seen::default());
     assert!(seen.reads > 10_000);
     let written = sidecar.process.logged("token_written");
-    // Every token is refreshed after 8.5 to 10 seconds.
+    // Each token is refreshed after 8.5 to 10 s.
     assert!((6..=9).contains(&written), "{written} exchanges\n{}", sidecar.process.output());
 }

@@ -1,4 +1,4 @@
-//! The subject token's file and its troubles: swapped, half written, forbidden, gone stale, and what comes of each.
+//! Faults of the subject token's file: replaced, partial, unreadable, expired.
 
 use std::fs;
 use std::io::Write as _;
@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dexsidecar_e2e::dex::{Dex, Setup as DexSetup};
+use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::endpoint::{Answer, Endpoint};
 use dexsidecar_e2e::issuer::{Flaw, Issuer};
 use dexsidecar_e2e::log_events::events;
@@ -15,35 +15,35 @@ use dexsidecar_e2e::sidecar::{Setup, failed_step, in_namespace, program, report}
 use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
 
-/// A token that is whole only as a whole: its parts tell.
-fn whole(number: usize) -> String {
+/// A token whose first and last part have the same number, so that a mixture of two is noticed.
+fn numbered(number: usize) -> String {
     format!("eyJh{number}.{}.canary{number}", "x".repeat(2_000))
 }
 
 #[test]
-fn f059_f060_whatever_way_it_is_replaced_only_whole_ones_are_sent() {
+fn f059_f060_no_partial_subject_token_is_sent_however_the_file_is_written() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     endpoint.always(Answer::Token(2));
-    let volume = Volume::with(&whole(0));
-    let folder = tempfile::tempdir().unwrap();
-    let rewritten = folder.path().join("subject");
-    fs::write(&rewritten, whole(0)).unwrap();
+    let volume = Volume::with(&numbered(0));
+    let directory = tempfile::tempdir().unwrap();
+    let rewritten = directory.path().join("subject");
+    fs::write(&rewritten, numbered(0)).unwrap();
     let stopping = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // As the kubelet swaps it, without a pause.
+        // Replaced as by the kubelet, without delay.
         scope.spawn(|| {
             for number in 1.. {
                 if stopping.load(Ordering::Relaxed) {
                     return;
                 }
-                volume.put(&whole(number));
+                volume.put(&numbered(number));
             }
         });
-        // As an injector that knows no better writes it: in place, bit by bit.
+        // Written in place in small pieces.
         scope.spawn(|| {
             for number in 1.. {
                 let mut file = fs::OpenOptions::new().write(true).truncate(true).open(&rewritten).unwrap();
-                for piece in whole(number).as_bytes().chunks(300) {
+                for piece in numbered(number).as_bytes().chunks(300) {
                     if stopping.load(Ordering::Relaxed) {
                         return;
                     }
@@ -66,25 +66,25 @@ fn f059_f060_whatever_way_it_is_replaced_only_whole_ones_are_sent() {
         let sent = heard.field("subject_token").unwrap();
         let number =
             sent.strip_prefix("eyJh").and_then(|rest| rest.split('.').next()).unwrap().parse().unwrap();
-        assert_eq!(sent, whole(number));
+        assert_eq!(sent, numbered(number));
     }
 }
 
 #[test]
-fn f064_one_that_this_uid_may_not_read_is_explained() {
+fn f064_a_subject_token_that_this_uid_cannot_read_is_explained() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let subject = folder.path().join("subject");
-    fs::write(&subject, whole(0)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let subject = directory.path().join("subject");
+    fs::write(&subject, numbered(0)).unwrap();
     let root = rustix::process::geteuid().is_root();
     fs::set_permissions(&subject, fs::Permissions::from_mode(if root { 0o600 } else { 0 })).unwrap();
     let setup = Setup::new()
         .set("dex_file_subject_token", subject.to_str().unwrap())
-        .set("dex_access_token_file", folder.path().join("token").to_str().unwrap())
+        .set("dex_access_token_file", directory.path().join("token").to_str().unwrap())
         .at_stand_in(&endpoint);
     let mut command = if root {
-        let copy = folder.path().join("dexsidecar");
+        let copy = directory.path().join("dexsidecar");
         fs::copy(program(), &copy).unwrap();
         let mut command = tied("/usr/bin/setpriv".as_ref());
         command.args(["--reuid", "65532", "--regid", "65532", "--clear-groups"]).arg(copy);
@@ -98,32 +98,34 @@ fn f064_one_that_this_uid_may_not_read_is_explained() {
     }));
     let mut process = Process::start("dexsidecar", command);
     process.until_logged("code=subject_token_unreadable", 1);
-    let said = process.output();
-    assert!(said.contains("this process runs as ") && said.contains("fsGroup"), "{said}");
-    assert!(!root || said.contains("this process runs as 65532:65532; file owner 0:0, mode 0600"), "{said}");
+    let failed = &events(&process.output(), "attempt_failed")[0];
+    let text = |name: &str| failed[name].as_str().unwrap().to_owned();
+    assert!(text("error").contains("this process runs as ") && text("fix").contains("fsGroup"), "{failed:#}");
+    let owners = "this process runs as 65532:65532; file owner 0:0, mode 0600";
+    assert!(!root || text("error").contains(owners), "{failed:#}");
     assert!(endpoint.heard().is_empty());
-    // The operator mends it, and nothing needs a restart.
+    // No restart is needed once the file is readable.
     fs::set_permissions(&subject, fs::Permissions::from_mode(0o644)).unwrap();
     process.until_logged("token_written", 1);
 }
 
-/// What is done to the file of a good subject token.
+/// A way to lose the file of a valid subject token.
 type Loss = (&'static str, fn(&Path));
 
 #[test]
-fn f057_f058_while_it_is_lost_what_was_there_before_is_sent_and_that_is_told() {
+fn f057_f058_the_last_known_subject_token_is_sent_while_the_file_is_lost() {
     let issuer = Issuer::start();
     let losses: [Loss; 3] = [
         ("removed", |path| fs::remove_file(path).unwrap()),
         ("emptied", |path| fs::write(path, "").unwrap()),
-        ("torn", |path| fs::write(path, "a.b").unwrap()),
+        ("partial", |path| fs::write(path, "a.b").unwrap()),
     ];
     std::thread::scope(|scope| {
         for (what, lose) in losses {
-            let good = issuer.token(3_600);
+            let valid = issuer.token(3_600);
             scope.spawn(move || {
                 let endpoint = Endpoint::start("127.0.0.1:0", None);
-                let volume = Volume::with(&good);
+                let volume = Volume::with(&valid);
                 let mut sidecar = Setup::new().subject(&volume).at_stand_in(&endpoint).run();
                 let first = sidecar.until_token();
                 lose(&volume.token());
@@ -131,37 +133,37 @@ fn f057_f058_while_it_is_lost_what_was_there_before_is_sent_and_that_is_told() {
                 sidecar.process.until_logged("input_unreadable", 1);
                 sidecar.until_another_token(&first);
                 let sent = endpoint.heard().pop().unwrap().field("subject_token");
-                assert_eq!(sent, Some(good), "{what}");
+                assert_eq!(sent, Some(valid), "{what}");
             });
         }
     });
 }
 
 #[test]
-fn f066_each_attempt_sends_what_is_there_then() {
+fn f066_each_attempt_sends_the_current_subject_token() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     endpoint.always(Answer::Token(4));
-    let volume = Volume::with(&whole(0));
+    let volume = Volume::with(&numbered(0));
     let _sidecar = Setup::new().subject(&volume).at_stand_in(&endpoint).run();
     for number in 1..4 {
         endpoint.until_heard(number);
-        volume.put(&whole(number));
+        volume.put(&numbered(number));
     }
     endpoint.until_heard(4);
     let sent: Vec<_> = endpoint.heard().iter().map(|heard| heard.field("subject_token").unwrap()).collect();
-    assert_eq!(sent, (0..4).map(whole).collect::<Vec<_>>());
+    assert_eq!(sent, (0..4).map(numbered).collect::<Vec<_>>());
 }
 
 #[test]
-fn f067_f070_one_that_dex_does_not_accept_is_tried_on_and_its_successor_at_once() {
+fn f067_f070_the_successor_of_a_refused_subject_token_is_used() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
-    // Not valid yet; of a ServiceAccount that is gone, or of another cluster: Dex says the same of all.
+    // Not valid yet, of a deleted ServiceAccount, or of another cluster: Dex gives the same error.
     for flaw in [Flaw::NotYetValid, Flaw::Nameless, Flaw::UnknownKey] {
         let volume = Volume::with(&issuer.flawed(flaw));
         let setup = Setup::new().subject(&volume).at(&dex);
-        let told = failed_step(&report(&setup));
-        assert_eq!(told["code"], "access_denied", "{flaw:?}: {told:#}");
+        let failed = failed_step(&report(&setup));
+        assert_eq!(failed["code"], "access_denied", "{flaw:?}: {failed:#}");
         let mut sidecar = setup.run();
         sidecar.process.until_logged("code=access_denied", 1);
         volume.put(&issuer.token(600));
@@ -170,7 +172,7 @@ fn f067_f070_one_that_dex_does_not_accept_is_tried_on_and_its_successor_at_once(
 }
 
 #[test]
-fn f067_check_says_that_it_is_not_valid_yet() {
+fn f067_check_names_a_subject_token_that_is_not_valid_yet() {
     let issuer = Issuer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let volume = Volume::with(&issuer.flawed(Flaw::NotYetValid));
@@ -179,13 +181,13 @@ fn f067_check_says_that_it_is_not_valid_yet() {
     assert!(failed["notes"].to_string().contains(begins), "{failed:#}");
 }
 
-/// A subPath mount stays on the file that was there first: what expires there is said, and what is written into it is seen.
+/// A subPath mount keeps the first file when the source is replaced.
 #[test]
-fn f068_one_that_is_never_replaced_is_told_when_it_has_expired() {
+fn f068_an_expired_subject_token_behind_subpath_is_reported_and_not_sent() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     let issuer = Issuer::start();
-    let folder = tempfile::tempdir().unwrap();
-    let (mounted, source) = (folder.path().join("mounted"), folder.path().join("source"));
+    let directory = tempfile::tempdir().unwrap();
+    let (mounted, source) = (directory.path().join("mounted"), directory.path().join("source"));
     fs::write(&mounted, "").unwrap();
     fs::write(&source, issuer.flawed(Flaw::Expired)).unwrap();
     let setup = Setup::new().set("dex_file_subject_token", mounted.to_str().unwrap()).at_stand_in(&endpoint);
@@ -197,20 +199,20 @@ fn f068_one_that_is_never_replaced_is_told_when_it_has_expired() {
         env = setup.environment().join(" "),
         program = program().display(),
     );
-    let said = in_namespace(&script);
-    let failed = events(&said, "attempt_failed");
-    assert!(!failed.is_empty(), "{said}");
-    assert!(failed.iter().all(|failed| failed["code"] == "subject_token_expired"), "{said}");
-    assert!(endpoint.heard().is_empty(), "it is not sent");
+    let printed = in_namespace(&script);
+    let failed = events(&printed, "attempt_failed");
+    assert!(!failed.is_empty(), "{printed}");
+    assert!(failed.iter().all(|failed| failed["code"] == "subject_token_expired"), "{printed}");
+    assert!(endpoint.heard().is_empty(), "the token is not sent");
 }
 
 #[test]
-fn f069_it_needs_no_watches() {
+fn f069_a_rotation_is_noticed_without_inotify() {
     let endpoint = Endpoint::start("127.0.0.1:0", None);
     endpoint.always(Answer::Token(4));
-    let volume = Volume::with(&whole(0));
+    let volume = Volume::with(&numbered(0));
     let setup = Setup::new().subject(&volume).at_stand_in(&endpoint);
-    // In a user namespace without any.
+    // A user namespace in which inotify is not available.
     let words = ["--user", "--map-root-user", "--fork", "--kill-child=KILL", "sh", "-ec"];
     let mut command = tied("/usr/bin/unshare".as_ref());
     command.args(words).arg(format!(
@@ -220,7 +222,7 @@ fn f069_it_needs_no_watches() {
     ));
     let mut process = Process::start("dexsidecar", command);
     process.until_logged("token_written", 1);
-    volume.put(&whole(1));
+    volume.put(&numbered(1));
     endpoint.until_heard(2);
-    assert_eq!(endpoint.heard()[1].field("subject_token"), Some(whole(1)));
+    assert_eq!(endpoint.heard()[1].field("subject_token"), Some(numbered(1)));
 }
