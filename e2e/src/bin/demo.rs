@@ -1,4 +1,4 @@
-//! The main job, to be watched: a token being kept fresh by a real Dex. Ctrl-C ends it and leaves nothing behind.
+//! A demo: dexsidecar keeps a token of a real Dex fresh. Ctrl-C stops it and leaves nothing behind.
 
 #![expect(clippy::print_stdout, reason = "the demo is what it prints")]
 
@@ -19,80 +19,82 @@ use dexsidecar_fetch::counterparts::DEX;
 use dexsidecar_fetch::go;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// Short, so that something is to be seen.
+/// In seconds; short, so that the token is refreshed while somebody watches.
 const LIFETIME: u64 = 20;
-/// How many tokens `--once-around` waits for.
+/// The number of tokens that `--once-around` waits for.
 const ROUNDS: usize = 3;
 
-/// Whoever issues the tokens; ends when it is dropped.
-#[expect(dead_code, reason = "held, not read")]
-enum Issuing {
+/// What issues the tokens. It stops when this is dropped.
+#[expect(dead_code, reason = "it is held until the end, and not read")]
+enum TokenEndpoint {
     Dex(Box<Dex>),
-    StandIn(Box<(Endpoint, Authority)>),
+    Fake(Box<(Endpoint, Authority)>),
 }
 
 fn main() -> ExitCode {
     let once_around = std::env::args().any(|argument| argument == "--once-around");
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).expect("signals can be heard");
+        signal_hook::flag::register(signal, Arc::clone(&stop)).expect("signal handlers can be installed");
     }
-    println!("\n1. the program: {}", program().display());
+    println!("\n1. program: {}", program().display());
     let issuer = Issuer::start();
-    println!("2. a test issuer, as a Kubernetes API server: {}", issuer.url());
+    println!("2. issuer, in place of a Kubernetes API server: {}", issuer.url());
     let volume = Volume::with(&issuer.token(600));
-    println!("3. a projected ServiceAccount token: {}", volume.token().display());
-    let (issuing, setup) = issuing(&issuer);
-    let setup = setup.subject(&volume);
-    println!("\n   the environment, to repeat it in another terminal while this runs:\n");
+    println!("3. subject token, in place of a projected ServiceAccount token: {}", volume.token().display());
+    let (token_endpoint, setup) = token_endpoint(&issuer);
+    // The log as users see it by default.
+    let setup = setup.subject(&volume).unset("DEXSIDECAR_LOG").unset("DEXSIDECAR_LOG_FORMAT");
+    println!("\n   To run commands yourself while the demo runs, paste this into another terminal:\n");
     for line in setup.environment() {
         println!("   export {line}");
     }
     println!("   {} check\n", program().display());
-    println!("5. dexsidecar run: what it logs, and after each exchange what became of it\n");
+    println!("5. dexsidecar run: its log, and the token file after each exchange\n");
     let sidecar = setup.run();
     let good = watch(sidecar, &volume, &issuer, &stop, if once_around { ROUNDS } else { usize::MAX });
-    drop(issuing);
+    drop(token_endpoint);
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// A real Dex where Go can build it, else the stand-in, plainly said.
-fn issuing(issuer: &Issuer) -> (Issuing, Setup) {
+/// A real Dex if Go can build it, otherwise a fake one.
+fn token_endpoint(issuer: &Issuer) -> (TokenEndpoint, Setup) {
     let buildable = if DEX.is_cached() { Ok(()) } else { DEX.required_go().and_then(go::look) };
     match buildable {
         Ok(()) => {
             println!(
-                "4. a real Dex, with tokens of {LIFETIME} seconds (built from its Go module the first time)"
+                "4. Dex, which issues {LIFETIME} s tokens (the first time it is built, which takes minutes)"
             );
             let dex =
                 Dex::start(issuer, &DexSetup { lifetime: format!("{LIFETIME}s"), ..DexSetup::default() });
             println!("   {}", dex.endpoint());
             let setup = Setup::new().at(&dex);
-            (Issuing::Dex(Box::new(dex)), setup)
+            (TokenEndpoint::Dex(Box::new(dex)), setup)
         }
         Err(missing) => {
-            println!("4. NOT a real Dex, but a stand-in with the same answers: {missing}");
+            println!("4. a FAKE Dex with the same responses, since the real one cannot be built: {missing}");
             let authority = Authority::new();
             let endpoint = Endpoint::start("127.0.0.1:0", Some(authority.server(&[]).server_config()));
             endpoint.always(Answer::Token(LIFETIME));
             let ca = authority.file().to_str().expect("UTF-8").to_owned();
             let setup = Setup::new().at_stand_in(&endpoint).set("DEXSIDECAR_CA_FILE", ca);
-            (Issuing::StandIn(Box::new((endpoint, authority))), setup)
+            (TokenEndpoint::Fake(Box::new((endpoint, authority))), setup)
         }
     }
 }
 
-impl Drop for Issuing {
+impl Drop for TokenEndpoint {
     fn drop(&mut self) {
         let what = match self {
             Self::Dex(_) => "Dex",
-            Self::StandIn(_) => "the stand-in",
+            Self::Fake(_) => "the fake Dex",
         };
-        println!("   {what} and the issuer have ended, their files are removed");
+        println!("   {what} and the issuer are stopped, and their files are removed");
     }
 }
 
-/// Shows what the sidecar says as it says it. Gives whether all went well.
+/// Prints the sidecar's log as it grows, and the token file after each exchange. Gives whether all
+/// went well.
 fn watch(mut sidecar: Sidecar, volume: &Volume, issuer: &Issuer, stop: &AtomicBool, rounds: usize) -> bool {
     let start = Instant::now();
     let (mut shown, mut written, mut last) = (0, 0, String::new());
@@ -103,8 +105,8 @@ fn watch(mut sidecar: Sidecar, volume: &Volume, issuer: &Issuer, stop: &AtomicBo
             shown += 1;
             if line.contains("token written") {
                 written += 1;
-                aftermath(&sidecar, start, &mut last);
-                // The kubelet replaces the subject token in good time, and so does this.
+                print_token(&sidecar, start, &mut last);
+                // As the kubelet does, long before the subject token expires.
                 volume.put(&issuer.token(600));
             }
         }
@@ -114,17 +116,17 @@ fn watch(mut sidecar: Sidecar, volume: &Volume, issuer: &Issuer, stop: &AtomicBo
         std::thread::sleep(Duration::from_millis(50));
     }
     let code = sidecar.terminate();
-    println!("\n6. SIGTERM: dexsidecar ended with {}", spelt(code));
+    println!("\n6. SIGTERM: dexsidecar exited with {}", exit_code(code));
     code == Some(0) && (written >= rounds || rounds == usize::MAX)
 }
 
-fn aftermath(sidecar: &Sidecar, start: Instant, last: &mut String) {
+fn print_token(sidecar: &Sidecar, start: Instant, last: &mut String) {
     let Some(token) = sidecar.token() else { return };
     let claims = claims(&token);
-    let left = claims["exp"].as_u64().unwrap_or_default().saturating_sub(now());
-    let fresh = if *last == token { "the same" } else { "another" };
+    let expires_in = claims["exp"].as_u64().unwrap_or_default().saturating_sub(now());
+    let which = if *last == token { "the same" } else { "a new" };
     println!(
-        "      {:>3} s  the file holds {fresh} token: {} bytes, for {}, name {}, good for {left} s",
+        "      {:>3} s  token file: {which} token of {} bytes, aud {}, name {}, expires in {expires_in} s",
         start.elapsed().as_secs(),
         token.len(),
         claims["aud"],
@@ -132,9 +134,8 @@ fn aftermath(sidecar: &Sidecar, start: Instant, last: &mut String) {
     );
     *last = token;
     let ready = sidecar.setup().done(&["ready"]);
-    let code = spelt(ready.code);
-    println!("             dexsidecar ready says {code}: {}", ready.stdout.trim_end());
-    // The thread that wrote the file goes a moment later.
+    println!("             dexsidecar ready: {}: {}", exit_code(ready.code), ready.stdout.trim_end());
+    // The thread that wrote the file ends a moment later.
     std::thread::sleep(Duration::from_millis(100));
     let status = fs::read_to_string(format!("/proc/{}/status", sidecar.process.pid())).unwrap_or_default();
     let figure = |name: &str| {
@@ -142,13 +143,13 @@ fn aftermath(sidecar: &Sidecar, start: Instant, last: &mut String) {
         line.split_once(':').map_or("?", |(_, value)| value.trim()).to_owned()
     };
     println!(
-        "             it costs {} of memory ({} of its own), threads: {}\n",
+        "             memory: {} resident, {} of it private; threads: {}\n",
         figure("VmRSS"),
         figure("RssAnon"),
         figure("Threads"),
     );
 }
 
-fn spelt(code: Option<i32>) -> String {
-    code.map_or_else(|| "a signal".to_owned(), |code| code.to_string())
+fn exit_code(code: Option<i32>) -> String {
+    code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"))
 }

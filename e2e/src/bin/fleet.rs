@@ -1,5 +1,6 @@
-//! A thousand cores against a real Dex, over real TLS, with time compressed: when do their exchanges come, in calm and
-//! while Dex is away for an hour? Drawn into docs/fleet.svg.
+//! Simulates a fleet: a thousand refreshers against a real Dex over TLS, in compressed time. It
+//! measures when their exchanges happen, also during and after an outage of one hour, and draws
+//! docs/fleet.svg.
 
 #![expect(clippy::print_stdout, reason = "the figures are for the terminal")]
 
@@ -23,16 +24,19 @@ use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::issuer::Issuer;
 use plotters::prelude::*;
 
-const CORES: usize = 1_000;
-/// So many seconds of a core's life pass in one of ours.
+/// The number of simulated sidecars.
+const SIDECARS: usize = 1_000;
+/// The number of simulated seconds in one real second.
 const COMPRESSION: u32 = 20;
 const HOUR: u64 = 3_600;
-/// Seconds of a core's life: when Dex goes, when it is back, and the end.
-const AWAY: u64 = 4_500;
-const BACK: u64 = AWAY + HOUR;
-const END: u64 = BACK + 4_500;
+/// The simulated second at which Dex is stopped.
+const OUTAGE_START: u64 = 4_500;
+/// The simulated second at which Dex is started again.
+const OUTAGE_END: u64 = OUTAGE_START + HOUR;
+/// The simulated second at which the simulation ends.
+const END: u64 = OUTAGE_END + 4_500;
 
-/// The cores' clock.
+/// The simulated clock.
 #[derive(Clone, Copy)]
 struct Compressed(tokio::time::Instant);
 
@@ -41,8 +45,8 @@ impl Compressed {
         self.0.elapsed() * COMPRESSION
     }
 
-    /// In our time.
-    fn left_until(self, second: u64) -> Duration {
+    /// The real time until a simulated second.
+    fn real_time_until(self, second: u64) -> Duration {
         Duration::from_secs(second).saturating_sub(self.since_start()) / COMPRESSION
     }
 
@@ -55,13 +59,15 @@ impl Compressed {
     }
 }
 
-/// What happened, by the second of the cores' clock.
+/// What happened, in simulated seconds.
 #[derive(Default)]
-struct Seen {
-    asked: Vec<u64>,
+struct Observed {
+    /// The time of each exchange.
+    exchanges: Vec<u64>,
+    /// The number of issued tokens.
     issued: usize,
-    /// When a core's token had run out, and when it had another.
-    without: Vec<(u64, u64)>,
+    /// From the expiry of a sidecar's token to its next token.
+    without_token: Vec<(u64, u64)>,
 }
 
 fn main() -> ExitCode {
@@ -79,79 +85,87 @@ async fn fleet() -> Result<(), Box<dyn Error>> {
     let issuer = Issuer::start();
     let mut dex = Dex::start(&issuer, &DexSetup { lifetime: "1h".to_owned(), ..DexSetup::default() });
     println!(
-        "{CORES} cores, a real Dex with tokens of an hour over TLS, {COMPRESSION} seconds in one: {} minutes to go",
+        "{SIDECARS} sidecars, a real Dex with 1h tokens over TLS, time compressed {COMPRESSION} times: takes {} minutes",
         END / u64::from(COMPRESSION) / 60
     );
     let endpoint =
         Rc::new(HttpEndpoint::new(Duration::from_secs(15), Roots::File(dex.ca_file()), Proxies::default()));
     let request = Rc::new(request(&dex.endpoint(), issuer.token(86_400)));
     let clock = Compressed(tokio::time::Instant::now());
-    let seen = Rc::new(RefCell::new(Seen::default()));
-    for _ in 0..CORES {
-        let (endpoint, request, seen) = (Rc::clone(&endpoint), Rc::clone(&request), Rc::clone(&seen));
+    let observed = Rc::new(RefCell::new(Observed::default()));
+    for _ in 0..SIDECARS {
+        let (endpoint, request, observed) = (Rc::clone(&endpoint), Rc::clone(&request), Rc::clone(&observed));
         tokio::task::spawn_local(async move {
-            // Within a minute of each other.
+            // The sidecars start within one minute.
             tokio::time::sleep(jitter().share_of(Duration::from_secs(60)) / COMPRESSION).await;
-            core(clock, &endpoint, &request, &seen).await;
+            sidecar(clock, &endpoint, &request, &observed).await;
         });
     }
-    // In a thread of its own: starting a Dex takes a while, which would stop all cores and then bring them in step. The
-    // thread lives as long as the Dex that it starts, which would not outlive it.
+    // In its own thread, since starting Dex takes time: that would stop all sidecars and
+    // synchronise them. The thread runs as long as its Dex, which is killed with it.
     let dex = std::thread::spawn(move || {
-        std::thread::sleep(clock.left_until(AWAY));
+        std::thread::sleep(clock.real_time_until(OUTAGE_START));
         dex.stop();
-        std::thread::sleep(clock.left_until(BACK));
+        std::thread::sleep(clock.real_time_until(OUTAGE_END));
         dex.resume();
-        let answers = clock.since_start().as_secs();
-        std::thread::sleep(clock.left_until(END));
+        let ready_at = clock.since_start().as_secs();
+        std::thread::sleep(clock.real_time_until(END));
         drop(dex);
-        answers
+        ready_at
     });
-    until(clock, AWAY).await;
-    println!("Dex goes; until now: {}", told(&seen.borrow(), 0..AWAY));
-    until(clock, BACK).await;
-    println!("Dex comes back; while it was away: {}", told(&seen.borrow(), AWAY..BACK));
+    until(clock, OUTAGE_START).await;
+    println!("Dex is stopped; before the outage: {}", load(&observed.borrow(), 0..OUTAGE_START));
+    until(clock, OUTAGE_END).await;
+    println!("Dex is started; during the outage: {}", load(&observed.borrow(), OUTAGE_START..OUTAGE_END));
     until(clock, END).await;
-    let answers = dex.join().map_err(|_| "Dex could not be stopped and started")?;
-    let seen = seen.borrow();
-    println!("and since: {}", told(&seen, BACK..END));
-    let long = seen.without.iter().map(|(from, until)| until - from).max().unwrap_or_default();
+    let ready_at = dex.join().map_err(|_| "Dex could not be stopped and started")?;
+    let observed = observed.borrow();
+    println!("after the outage: {}", load(&observed, OUTAGE_END..END));
+    let gaps = observed.without_token.iter();
+    let longest = gaps.clone().map(|(from, until)| until - from).max().unwrap_or_default();
     println!(
-        "tokens issued: {}; cores that were without a good one for a time: {}, for {long} s at most",
-        seen.issued,
-        seen.without.len(),
+        "tokens issued: {}; sidecars without a valid token for some time: {}, for at most {longest} s",
+        observed.issued,
+        observed.without_token.len(),
     );
-    let last = seen.without.iter().map(|(_, until)| until.saturating_sub(answers)).max().unwrap_or_default();
+    let last = gaps.map(|(_, until)| until.saturating_sub(ready_at)).max().unwrap_or_default();
     println!(
-        "the last had one again {last} s after Dex answered, which it did {} s after it was started",
-        answers - BACK
+        "Dex took {} s to start; the last sidecar had a valid token {last} s later",
+        ready_at - OUTAGE_END
     );
     let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/fleet.svg");
-    draw(&picture, &seen.asked)?;
-    println!("drawn into docs/fleet.svg");
-    // P3, and as much again for a machine on which twenty seconds pass in one.
-    let held = last <= 60 && seen.issued >= 3 * CORES && seen.without.iter().all(|(_, until)| *until >= AWAY);
-    if held { Ok(()) } else { Err("the promises did not hold".into()) }
+    draw(&picture, &observed.exchanges)?;
+    println!("written: docs/fleet.svg");
+    // Promise P3 says 30 s. Compressed time makes each delay of this machine twenty times longer,
+    // so up to 60 s are allowed.
+    let before_the_outage = observed.without_token.iter().any(|(_, until)| *until < OUTAGE_START);
+    let held = last <= 60 && observed.issued >= 3 * SIDECARS && !before_the_outage;
+    if held { Ok(()) } else { Err("promise P3 did not hold".into()) }
 }
 
-/// One core's life: what `agent.rs` does, without a file.
-async fn core(clock: Compressed, endpoint: &HttpEndpoint, request: &Request, seen: &RefCell<Seen>) {
+/// Runs one sidecar: what `agent.rs` does, without a file.
+async fn sidecar(
+    clock: Compressed,
+    endpoint: &HttpEndpoint,
+    request: &Request,
+    observed: &RefCell<Observed>,
+) {
     let mut refresher = Refresher::new(Schedule::default(), None, clock.now());
-    let mut ran_out = None;
+    let mut expired_at = None;
     loop {
         let now = clock.now();
         match refresher.step(now, jitter()) {
             Action::Exchange => {
-                seen.borrow_mut().asked.push(clock.since_start().as_secs());
+                observed.borrow_mut().exchanges.push(clock.since_start().as_secs());
                 let answer = endpoint.send(request, refresher.failures() as usize).await;
                 let (endpoint_url, secrets) = (&request.url, &[]);
                 let asked =
                     RequestContext { endpoint: endpoint_url, now: now.unix, requested_type: None, secrets };
                 match answer.and_then(|answer| response::read(&answer, asked)) {
                     Ok(token) => {
-                        // By its length alone: what it says of the hour is not of these cores' time.
+                        // Only its lifetime counts: its timestamps are in real time.
                         refresher.obtained(Lifetime::starting(now.boot, token.lifetime), clock.now());
-                        seen.borrow_mut().issued += 1;
+                        observed.borrow_mut().issued += 1;
                     }
                     Err(failure) => {
                         let _ = refresher.failed(&failure, Fingerprint(0), clock.now(), jitter());
@@ -160,11 +174,11 @@ async fn core(clock: Compressed, endpoint: &HttpEndpoint, request: &Request, see
             }
             Action::Publish => {
                 refresher.published(clock.now(), jitter());
-                if let Some(from) = ran_out.take() {
-                    seen.borrow_mut().without.push((from, clock.since_start().as_secs()));
+                if let Some(from) = expired_at.take() {
+                    observed.borrow_mut().without_token.push((from, clock.since_start().as_secs()));
                 }
             }
-            Action::Expire => ran_out = Some(clock.since_start().as_secs()),
+            Action::Expire => expired_at = Some(clock.since_start().as_secs()),
             Action::CheckKeys => {}
             Action::Wait(until) => tokio::time::sleep(now.boot.until(until) / COMPRESSION).await,
         }
@@ -181,35 +195,36 @@ fn request(endpoint: &str, subject: String) -> Request {
         field("subject_token_type", "urn:ietf:params:oauth:token-type:id_token".to_owned()),
     ];
     Request {
-        url: EndpointUrl::parse(endpoint).expect("Dex's own endpoint").0,
+        url: EndpointUrl::parse(endpoint).expect("the endpoint of Dex is valid").0,
         authorization: basic_authorization(&Secret::new("user:".to_owned())),
         form: Some(form(&fields)),
     }
 }
 
 async fn until(clock: Compressed, second: u64) {
-    tokio::time::sleep(clock.left_until(second)).await;
+    tokio::time::sleep(clock.real_time_until(second)).await;
 }
 
-/// How many there were in all, and in the worst second.
-fn told(seen: &Seen, seconds: std::ops::Range<u64>) -> String {
-    let mut asked: Vec<u64> = seen.asked.iter().copied().filter(|second| seconds.contains(second)).collect();
-    asked.sort_unstable();
-    let worst = |asked: &[u64]| asked.chunk_by(|a, b| a == b).map(<[u64]>::len).max().unwrap_or_default();
-    let after_a_minute = asked.partition_point(|second| *second < seconds.start + 60);
+/// The number of exchanges in a span of time, and in its busiest second.
+fn load(observed: &Observed, seconds: std::ops::Range<u64>) -> String {
+    let mut exchanges = observed.exchanges.clone();
+    exchanges.retain(|second| seconds.contains(second));
+    exchanges.sort_unstable();
+    let busiest = |all: &[u64]| all.chunk_by(|a, b| a == b).map(<[u64]>::len).max().unwrap_or_default();
+    let after_a_minute = exchanges.partition_point(|second| *second < seconds.start + 60);
     format!(
-        "{} exchanges, {} in the worst second, {} in the worst after the first minute",
-        asked.len(),
-        worst(&asked),
-        worst(&asked[after_a_minute..])
+        "{} exchanges, {} in the busiest second, {} in the busiest second after the first minute",
+        exchanges.len(),
+        busiest(&exchanges),
+        busiest(&exchanges[after_a_minute..])
     )
 }
 
-/// A bar for each ten seconds.
-fn draw(path: &Path, asked: &[u64]) -> Result<(), Box<dyn Error>> {
+/// Draws a bar for each ten seconds.
+fn draw(path: &Path, exchanges: &[u64]) -> Result<(), Box<dyn Error>> {
     const WIDTH: u64 = 10;
     let mut bars = vec![0_u32; usize::try_from(END / WIDTH)?];
-    for second in asked {
+    for second in exchanges {
         if let Some(bar) = bars.get_mut(usize::try_from(second / WIDTH)?) {
             *bar += 1;
         }
@@ -217,7 +232,7 @@ fn draw(path: &Path, asked: &[u64]) -> Result<(), Box<dyn Error>> {
     let highest = bars.iter().copied().max().unwrap_or_default();
     let area = SVGBackend::new(path, (1_000, 360)).into_drawing_area();
     area.fill(&WHITE)?;
-    let caption = format!("{CORES} sidecars, tokens of an hour: exchanges in each ten seconds");
+    let caption = format!("{SIDECARS} sidecars with 1h tokens: exchanges in each ten seconds");
     let mut chart = ChartBuilder::on(&area)
         .caption(caption, ("sans-serif", 18))
         .margin(10)
@@ -229,11 +244,11 @@ fn draw(path: &Path, asked: &[u64]) -> Result<(), Box<dyn Error>> {
         .disable_x_mesh()
         .x_labels(10)
         .x_label_formatter(&|second| format!("{} min", second / 60))
-        .x_desc("grey: Dex is away")
+        .x_desc("grey: Dex is down")
         .y_desc("exchanges")
         .draw()?;
-    let away = RGBColor(225, 225, 225).filled();
-    chart.draw_series([Rectangle::new([(AWAY, 0), (BACK, highest + highest / 10)], away)])?;
+    let outage = RGBColor(225, 225, 225).filled();
+    chart.draw_series([Rectangle::new([(OUTAGE_START, 0), (OUTAGE_END, highest + highest / 10)], outage)])?;
     chart.draw_series((0_u64..).zip(&bars).filter(|(_, height)| **height > 0).map(|(nth, height)| {
         Rectangle::new([(nth * WIDTH, 0), ((nth + 1) * WIDTH, *height)], RGBColor(30, 90, 160).filled())
     }))?;

@@ -1,5 +1,5 @@
-//! Hours in minutes: the shipped binary keeps a token of a minute fresh while everything around it goes wrong now and then.
-//! What it costs is to be the same at the end as at the beginning.
+//! A soak test in compressed time: the shipped binary refreshes a one-minute token while faults are
+//! injected every five seconds. Its memory, descriptors, threads and wake-ups must not grow.
 
 #![expect(clippy::print_stdout, reason = "the table is for the terminal")]
 
@@ -15,10 +15,10 @@ use dexsidecar_e2e::volume::Volume;
 use dexsidecar_e2e::wire::answer;
 use rustix::process::Signal;
 
-/// A minute for an hour.
+/// The lifetime of tokens in seconds: one minute stands for one hour.
 const LIFETIME: u64 = 60;
 
-/// What it costs at one moment.
+/// The resources that the process uses at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cost {
     resident: u64,
@@ -26,12 +26,12 @@ struct Cost {
     descriptors: u64,
     threads: u64,
     exchanges: usize,
-    /// So far, and when it was looked at before.
+    /// Voluntary context switches since the start: now, and in the sample before.
     switches: (u64, u64),
 }
 
 impl Cost {
-    /// In this minute: all voluntary switches of its main thread, the only one that lasts.
+    /// Voluntary context switches of its main thread since the sample before, about a minute.
     const fn wake_ups(&self) -> u64 {
         self.switches.0 - self.switches.1
     }
@@ -52,19 +52,20 @@ fn main() -> ExitCode {
     sidecar.until_token();
     let start = Instant::now();
     let (mut rows, mut expired, mut missing, mut step, mut good) = (vec![], 0_u64, 0_u64, 0_usize, 0_usize);
-    println!("{minutes} minutes, each for an hour; tokens of {LIFETIME} s\n");
+    println!("{minutes} minutes, one for each hour; {LIFETIME} s tokens\n");
     println!(
         "{:>6} {:>8} {:>14} {:>12} {:>8} {:>10} {:>10}",
         "min", "RSS kB", "Private_Dirty", "descriptors", "threads", "wake-ups", "exchanges"
     );
     while start.elapsed() < Duration::from_secs(minutes * 60) {
-        trouble(step, &endpoint, &volume, &sidecar, &mut good);
+        inject_fault(step, &endpoint, &volume, &sidecar, &mut good);
         step += 1;
         for _ in 0..10 {
             std::thread::sleep(Duration::from_millis(500));
             let exp = sidecar.token().and_then(|token| claims(&token)["exp"].as_u64());
             expired += u64::from(exp.is_some_and(|exp| exp < now()));
-            // Removed by `trouble`, it is put back at the next look, which is half a minute away at most.
+            // `inject_fault` removes the file. It is restored at the next poll, within half a
+            // minute.
             missing += u64::from(exp.is_none());
         }
         if step.is_multiple_of(12) {
@@ -82,32 +83,34 @@ fn main() -> ExitCode {
             rows.push(cost);
         }
         if !sidecar.process.runs() {
-            println!("it ended:\n{}", sidecar.process.output());
+            println!("dexsidecar has exited:\n{}", sidecar.process.output());
             return ExitCode::FAILURE;
         }
     }
     let ended = sidecar.terminate();
-    let looks = minutes * 120;
+    let samples = minutes * 120;
     println!(
-        "\nof {looks} looks at the file it had expired at {expired} and was not there at {missing}, since it had been \
-         removed; SIGTERM ended it with {ended:?}"
+        "\nsamples of the token file: {samples}; expired in {expired}, missing in {missing} (the test removes it); \
+         exit code after SIGTERM: {}",
+        ended.map_or_else(|| "none".to_owned(), |code| code.to_string())
     );
     let flat = is_flat(&rows);
-    println!("{}", if flat { "flat" } else { "NOT flat" });
-    // It is removed once in seventeen troubles, each five seconds.
-    let good = flat && expired == 0 && missing <= looks / 2 && ended == Some(0);
+    println!("{}", if flat { "resource use is constant" } else { "resource use GROWS" });
+    // It is removed in one of seventeen steps of five seconds.
+    let good = flat && expired == 0 && missing <= samples / 2 && ended == Some(0);
     if !good {
         println!("{}", sidecar.process.timeline());
     }
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The second half of the time costs what the first half did; the first minute fills what is filled once.
+/// Whether the second half of the samples uses no more than the first. The first minute is left
+/// out, since caches fill then.
 fn is_flat(rows: &[Cost]) -> bool {
     let halves = rows.get(1..).map(|rows| rows.split_at(rows.len() / 2));
     let Some((first, second)) = halves.filter(|(first, second)| !first.is_empty() && !second.is_empty())
     else {
-        println!("three minutes at least tell whether it is flat");
+        println!("at least three minutes are needed to compare two halves");
         return false;
     };
     let most = |rows: &[Cost], of: fn(&Cost) -> u64| rows.iter().map(of).max().unwrap_or_default();
@@ -120,9 +123,10 @@ fn is_flat(rows: &[Cost]) -> bool {
         && !grows(Cost::wake_ups, most(first, Cost::wake_ups) / 2 + 50)
 }
 
-/// Something else each five seconds; most often nothing. A bad answer comes only after a good one: several in a row are more than
-/// the reserve of a token of a minute can bear, and no promise is broken then.
-fn trouble(step: usize, endpoint: &Endpoint, volume: &Volume, sidecar: &Sidecar, good: &mut usize) {
+/// Injects the fault of a step, if it has one. A failed exchange follows only after a successful
+/// one: several in a row take longer than the refresh margin of a one-minute token, so that it may
+/// expire.
+fn inject_fault(step: usize, endpoint: &Endpoint, volume: &Volume, sidecar: &Sidecar, good: &mut usize) {
     let json = |status: &str, body: &str| {
         Answer::Bytes(answer(status, &[("Content-Type", "application/json")], body))
     };

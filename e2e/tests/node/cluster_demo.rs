@@ -1,4 +1,4 @@
-//! `cargo xtask demo --kubernetes`: it tells the story to its end, and leaves nothing behind, however it ends.
+//! `cargo xtask demo --kubernetes`: it runs to its end, and leaves nothing behind however it ends.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,9 @@ use rustix::process::Signal;
 
 use crate::{Test, tests};
 
-pub(crate) const TESTS: &[Test] = tests![it_tells_the_story_and_leaves_nothing];
+pub(crate) const TESTS: &[Test] = tests![the_cluster_demo_runs_to_its_end_and_leaves_nothing];
 
-/// A cluster that starts, and the whole story on it.
+/// The longest time that the demo may take to start and to run once.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 fn demo(arguments: &[&str]) -> Process {
@@ -25,10 +25,10 @@ fn demo(arguments: &[&str]) -> Process {
     Process::start("the demo", command)
 }
 
-/// What the machine sees of mounts and network interfaces.
-fn seen_by_the_machine() -> [Vec<String>; 2] {
+/// The mounts and the network interfaces of the machine, outside the sandbox.
+fn mounts_and_interfaces() -> [Vec<String>; 2] {
     ["/proc/self/mountinfo", "/proc/net/dev"].map(|file| {
-        let text = fs::read_to_string(file).expect("the kernel tells");
+        let text = fs::read_to_string(file).expect("/proc is mounted");
         text.lines()
             .filter_map(|line| line.split_ascii_whitespace().nth(usize::from(file.ends_with("info")) * 4))
             .map(str::to_owned)
@@ -36,10 +36,10 @@ fn seen_by_the_machine() -> [Vec<String>; 2] {
     })
 }
 
-/// The cgroup folders of this demo, one in each hierarchy.
-fn folders(pid: u32) -> Vec<PathBuf> {
-    let below = |folder: &Path| {
-        fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path())
+/// The cgroups of this demo, one in each hierarchy.
+fn cgroups(pid: u32) -> Vec<PathBuf> {
+    let below = |directory: &Path| {
+        fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path())
     };
     let root = Path::new("/sys/fs/cgroup");
     let deeper = below(root).filter(|path| path.is_dir()).flat_map(|path| below(&path).collect::<Vec<_>>());
@@ -47,11 +47,11 @@ fn folders(pid: u32) -> Vec<PathBuf> {
     below(root).chain(deeper).filter(|path| path.ends_with(&own)).collect()
 }
 
-/// Whether a process is in it, or in a folder below.
-fn is_inhabited(folder: &Path) -> bool {
-    let here = fs::read_to_string(folder.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty());
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    here || entries.map(|entry| entry.path()).any(|path| path.is_dir() && is_inhabited(&path))
+/// Whether a process is in this cgroup or in one below it.
+fn has_process(cgroup: &Path) -> bool {
+    let here = fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty());
+    let entries = fs::read_dir(cgroup).into_iter().flatten().filter_map(Result::ok);
+    here || entries.map(|entry| entry.path()).any(|path| path.is_dir() && has_process(&path))
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) {
@@ -62,42 +62,42 @@ fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// One test, since what is left is looked for on the whole machine.
-fn it_tells_the_story_and_leaves_nothing() {
+/// This is one test, since it searches the whole machine for what a demo leaves.
+fn the_cluster_demo_runs_to_its_end_and_leaves_nothing() {
     if let Err(why) = machine::look_for_node() {
-        return prebuilt::skip("it_tells_the_story_and_leaves_nothing", &why);
+        return prebuilt::skip("the_cluster_demo_runs_to_its_end_and_leaves_nothing", &why);
     }
-    // Whatever is built or fetched takes none of the patience.
+    // The patience below is for the demo, not for building and fetching.
     Incus::prepare().and_then(|()| Node::prepare()).unwrap_or_else(|why| panic!("{why}"));
-    let before = seen_by_the_machine();
+    let before = mounts_and_interfaces();
 
     let mut whole = demo(&["--once-around"]);
-    whole.until_within(PATIENCE, "it is once around", |demo| demo.said("once around, as asked") == 1);
+    whole.until_within(PATIENCE, "the demo ends", |demo| demo.said("the demo ends here") == 1);
     assert!(whole.ended().success(), "{}", whole.timeline());
-    let told = [
+    let printed = [
         "auth: untrusted",
         "auth: trusted",
         "auth_user_name: system:serviceaccount:demo:app",
         "token written",
     ];
-    for told in told {
-        assert_eq!(whole.said(told), 1, "{told}\n{}", whole.timeline());
+    for text in printed {
+        assert_eq!(whole.said(text), 1, "{text}\n{}", whole.timeline());
     }
-    assert!(folders(whole.pid()).is_empty(), "after it ended by itself");
+    assert!(cgroups(whole.pid()).is_empty(), "after the demo ended by itself");
 
     let mut stopped = demo(&[]);
-    stopped.until_within(PATIENCE, "it waits for Ctrl-C", |demo| demo.said("it stays until Ctrl-C") == 1);
-    assert!(!folders(stopped.pid()).is_empty(), "so that this test would see them");
+    stopped.until_within(PATIENCE, "it waits for Ctrl-C", |demo| demo.said("running until Ctrl-C") == 1);
+    assert!(!cgroups(stopped.pid()).is_empty(), "this test sees the cgroups of a running demo");
     stopped.signal(Signal::INT);
     stopped.ended();
-    assert!(folders(stopped.pid()).is_empty(), "after Ctrl-C");
+    assert!(cgroups(stopped.pid()).is_empty(), "after Ctrl-C");
 
     let mut killed = demo(&[]);
-    killed.until_within(PATIENCE, "the pod is there", |demo| demo.said("kubectl apply") == 1);
+    killed.until_within(PATIENCE, "the pod is applied", |demo| demo.said("kubectl apply") == 1);
     killed.kill();
-    until("every process has ended", || !folders(killed.pid()).iter().any(|folder| is_inhabited(folder)));
-    // Only empty folders are left, and the next start sweeps them.
+    until("every process has ended", || !cgroups(killed.pid()).iter().any(|cgroup| has_process(cgroup)));
+    // Only empty cgroups are left, and the next start removes them.
     sandbox::sweep();
-    assert!(folders(killed.pid()).is_empty(), "after SIGKILL and a sweep");
-    assert_eq!(seen_by_the_machine(), before);
+    assert!(cgroups(killed.pid()).is_empty(), "after SIGKILL and a sweep");
+    assert_eq!(mounts_and_interfaces(), before);
 }
