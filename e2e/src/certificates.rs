@@ -1,4 +1,4 @@
-//! A certificate authority of the test's own, and certificates of every kind that a server may show.
+//! A certificate authority for tests, and the valid and invalid certificates that it issues.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 
-/// A CA with a folder of its own for its files.
+/// A certificate authority, with a directory for its files.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 /// A certificate and its key as PEM files.
@@ -29,41 +29,41 @@ pub struct Certificate {
 }
 
 impl Authority {
-    /// A new one.
+    /// A new authority.
     ///
     /// # Panics
-    /// When the temporary folder cannot be written to; so do all others here.
+    /// When the temporary directory is not writable. The other functions panic likewise.
     #[must_use]
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().expect("there is a temporary folder");
-        let authority = Self { issuer: issuer(), folder };
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let authority = Self { issuer: issuer(), directory };
         authority.publish();
         authority
     }
 
-    /// Becomes another one, with the files of the first.
+    /// Replaces its key and certificate, under the same file names.
     pub fn renew(&mut self) {
         self.issuer = issuer();
         self.publish();
     }
 
     fn publish(&self) {
-        fs::write(self.file(), self.issuer.pem()).expect("it can be written to");
+        fs::write(self.file(), self.issuer.pem()).expect("a writable directory");
     }
 
-    /// The file that makes others trust it.
+    /// The file with its certificate, for those that are to trust it.
     #[must_use]
     pub fn file(&self) -> PathBuf {
-        self.folder.path().join("ca.pem")
+        self.directory.path().join("ca.pem")
     }
 
-    /// A server's certificate for loopback and these names besides.
+    /// The certificate of a server, for loopback and these names.
     #[must_use]
     pub fn server(&self, names: &[&str]) -> Certificate {
         self.signed("server", parameters(&[&["localhost", "127.0.0.1", "::1"], names].concat()))
     }
 
-    /// A client's certificate, for mutual TLS.
+    /// The certificate of a client, for mutual TLS.
     #[must_use]
     pub fn client(&self, name: &str) -> Certificate {
         let mut parameters = parameters(&[]);
@@ -71,13 +71,13 @@ impl Authority {
         self.signed_for(ExtendedKeyUsagePurpose::ClientAuth, name, parameters)
     }
 
-    /// One for another name.
+    /// The certificate of a server with another name.
     #[must_use]
     pub fn wrong_name(&self) -> Certificate {
         self.signed("wrong-name", parameters(&["other.test"]))
     }
 
-    /// One that expired in 2001.
+    /// The certificate of a server that expired in 2001.
     #[must_use]
     pub fn expired(&self) -> Certificate {
         let mut parameters = parameters(&["localhost", "127.0.0.1"]);
@@ -86,15 +86,16 @@ impl Authority {
         self.signed("expired", parameters)
     }
 
-    /// One that begins in 2020, as everybody's begins some day; those of [`Self::server`] have always been good.
+    /// The certificate of a server that is valid from 2020 on. Those of [`Self::server`] are valid
+    /// since 1975.
     #[must_use]
-    pub fn dated(&self) -> Certificate {
+    pub fn valid_since_2020(&self) -> Certificate {
         let mut parameters = parameters(&["localhost", "127.0.0.1"]);
         parameters.not_before = date_time_ymd(2020, 1, 1);
         self.signed("dated", parameters)
     }
 
-    /// One that begins in 2090.
+    /// The certificate of a server that is valid from 2090 on.
     #[must_use]
     pub fn not_yet_valid(&self) -> Certificate {
         let mut parameters = parameters(&["localhost", "127.0.0.1"]);
@@ -114,9 +115,9 @@ impl Authority {
         mut parameters: CertificateParams,
     ) -> Certificate {
         parameters.extended_key_usages = vec![usage];
-        let key = KeyPair::generate().expect("ring makes keys");
-        let certificate = parameters.signed_by(&key, &self.issuer).expect("the parameters are sound");
-        write(self.folder.path(), name, &certificate.pem(), &key)
+        let key = KeyPair::generate().expect("randomness");
+        let certificate = parameters.signed_by(&key, &self.issuer).expect("valid parameters");
+        write(self.directory.path(), name, &certificate.pem(), &key)
     }
 }
 
@@ -126,21 +127,22 @@ impl Default for Authority {
     }
 }
 
-/// A self-signed certificate marked CA:TRUE, as `openssl req -x509` makes it, for these names; written to `folder`.
+/// A self-signed certificate with CA:TRUE for these names, as `openssl req -x509` makes it, in
+/// `directory`.
 ///
 /// # Panics
-/// When `folder` cannot be written to.
+/// When `directory` is not writable.
 #[must_use]
-pub fn self_signed(folder: &Path, names: &[&str], expired: bool) -> Certificate {
+pub fn self_signed(directory: &Path, names: &[&str], expired: bool) -> Certificate {
     let mut parameters = parameters(names);
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     if expired {
         parameters.not_before = date_time_ymd(2000, 1, 1);
         parameters.not_after = date_time_ymd(2001, 1, 1);
     }
-    let key = KeyPair::generate().expect("ring makes keys");
-    let certificate = parameters.self_signed(&key).expect("the parameters are sound");
-    write(folder, "self-signed", &certificate.pem(), &key)
+    let key = KeyPair::generate().expect("randomness");
+    let certificate = parameters.self_signed(&key).expect("valid parameters");
+    write(directory, "self-signed", &certificate.pem(), &key)
 }
 
 fn issuer() -> CertifiedIssuer<'static, KeyPair> {
@@ -148,34 +150,34 @@ fn issuer() -> CertifiedIssuer<'static, KeyPair> {
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     parameters.distinguished_name.push(DnType::CommonName, "dexsidecar test CA");
-    let key = KeyPair::generate().expect("ring makes keys");
-    CertifiedIssuer::self_signed(parameters, key).expect("the parameters are sound")
+    let key = KeyPair::generate().expect("randomness");
+    CertifiedIssuer::self_signed(parameters, key).expect("valid parameters")
 }
 
 fn parameters(names: &[&str]) -> CertificateParams {
     CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
-        .expect("the names are sound")
+        .expect("valid names")
 }
 
-fn write(folder: &Path, name: &str, certificate: &str, key: &KeyPair) -> Certificate {
+fn write(directory: &Path, name: &str, certificate: &str, key: &KeyPair) -> Certificate {
     let paths = Certificate {
-        certificate: folder.join(format!("{name}.pem")),
-        key: folder.join(format!("{name}.key")),
+        certificate: directory.join(format!("{name}.pem")),
+        key: directory.join(format!("{name}.key")),
     };
-    fs::write(&paths.certificate, certificate).expect("the folder can be written to");
-    fs::write(&paths.key, key.serialize_pem()).expect("the folder can be written to");
+    fs::write(&paths.certificate, certificate).expect("a writable directory");
+    fs::write(&paths.key, key.serialize_pem()).expect("a writable directory");
     paths
 }
 
 impl Certificate {
-    /// For a server of this process.
+    /// The configuration of a server in this process that shows this certificate.
     ///
     /// # Panics
-    /// When the files are gone.
+    /// When the files do not exist.
     #[must_use]
     pub fn server_config(&self) -> Arc<ServerConfig> {
-        let certificate = CertificateDer::from_pem_file(&self.certificate).expect("it was written just now");
-        let key = PrivateKeyDer::from_pem_file(&self.key).expect("it was written just now");
+        let certificate = CertificateDer::from_pem_file(&self.certificate).expect("a readable file");
+        let key = PrivateKeyDer::from_pem_file(&self.key).expect("a readable file");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

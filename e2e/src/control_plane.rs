@@ -14,9 +14,9 @@ use tempfile::TempDir;
 
 use crate::certificates::Authority;
 use crate::dex::free_port;
-use crate::issuer::{ClusterIssuer, ISSUER};
+use crate::fake_api_server::{ClusterIssuer, ISSUER};
 use crate::prebuilt;
-use crate::process::{PATIENCE, Process, tied};
+use crate::process::{PATIENCE, Process, killed_with_parent};
 
 /// The token of the cluster's administrator.
 const ADMIN: &str = "canary-admin";
@@ -70,7 +70,7 @@ impl ControlPlane {
         let _ = prebuilt::program(&API_SERVER);
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (etcd_port, peer_port) = (free_port(), free_port());
-        let mut command = tied(&etcd);
+        let mut command = killed_with_parent(&etcd);
         let [client, peer] = [etcd_port, peer_port].map(|port| format!("http://127.0.0.1:{port}"));
         command
             .arg("--data-dir")
@@ -155,7 +155,7 @@ impl ControlPlane {
     /// # Panics
     /// If it does not become ready.
     pub fn resume(&mut self) {
-        let mut command = tied(&prebuilt::program(&API_SERVER));
+        let mut command = killed_with_parent(&prebuilt::program(&API_SERVER));
         let address = self.address.to_string();
         let serving = self.authority.server(&["kubernetes.default.svc", &address]);
         let (url, client) = (self.url(), self.authority.client("kube-apiserver"));
@@ -185,7 +185,11 @@ impl ControlPlane {
         let mut process = Process::start("kube-apiserver", command);
         let start = Instant::now();
         while !self.is_ready() {
-            assert!(process.runs() && start.elapsed() < PATIENCE, "kube-apiserver:\n{}", process.output());
+            assert!(
+                process.is_running() && start.elapsed() < PATIENCE,
+                "kube-apiserver:\n{}",
+                process.output()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         self.api_server = Some(process);
@@ -193,13 +197,13 @@ impl ControlPlane {
 
     /// Starts the scheduler and the controllers that pods, Jobs and Deployments need.
     pub fn start_controllers(&mut self) {
-        let mut controllers = tied(&prebuilt::program(&CONTROLLER_MANAGER));
+        let mut controllers = killed_with_parent(&prebuilt::program(&CONTROLLER_MANAGER));
         controllers
             .args(["--leader-elect=false", "--bind-address=127.0.0.1", "--secure-port=0"])
             .arg(format!("--controllers={CONTROLLERS_USED}"))
             .arg("--root-ca-file")
             .arg(self.authority.file());
-        let mut scheduler = tied(&prebuilt::program(&SCHEDULER));
+        let mut scheduler = killed_with_parent(&prebuilt::program(&SCHEDULER));
         scheduler.args(["--leader-elect=false", "--bind-address=127.0.0.1", "--secure-port=0"]);
         for (name, mut command) in [("kube-controller-manager", controllers), ("kube-scheduler", scheduler)] {
             command.arg("--kubeconfig").arg(self.path("kubeconfig"));

@@ -10,7 +10,7 @@ use dexsidecar_fetch::counterparts::COREDNS;
 use tempfile::TempDir;
 
 use crate::prebuilt;
-use crate::process::{Process, tied};
+use crate::process::{Process, killed_with_parent};
 
 /// The number of addresses of `many.auth.svc.cluster.local`: between 512 and 1,232 bytes.
 pub const MANY: u8 = 60;
@@ -97,7 +97,7 @@ impl CoreDns {
 
     /// Starts the process and waits until it accepts connections.
     fn process(binary: &Path, directory: &TempDir, address: Ipv4Addr) -> Process {
-        let mut command = tied(binary);
+        let mut command = killed_with_parent(binary);
         command.arg("-conf").arg(directory.path().join("Corefile"));
         let mut process = Process::start("coredns", command);
         process.until("CoreDNS listens", |_| TcpStream::connect((address, 53)).is_ok());

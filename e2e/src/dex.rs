@@ -14,10 +14,10 @@ use tempfile::TempDir;
 use crate::certificates::{Authority, Certificate};
 use crate::dex_error_table::TokenRequest;
 use crate::dex_version::{PINNED, Version};
-use crate::issuer::{ClusterIssuer, ISSUER};
+use crate::fake_api_server::{ClusterIssuer, ISSUER};
 use crate::prebuilt;
-use crate::process::{PATIENCE, Process, tied};
-use crate::wire::{self, Reply};
+use crate::process::{PATIENCE, Process, killed_with_parent};
+use crate::raw_http::{self, Reply};
 
 /// The secret of the confidential client `private+app`. It has each character that encoding may
 /// change.
@@ -117,7 +117,7 @@ impl Dex {
     pub fn start_expecting_exit(issuer: &impl ClusterIssuer, setup: &DexSetup) -> Self {
         let mut dex = Self::configured(issuer, setup);
         let mut process = Process::start("dex", dex.command());
-        let status = process.ended();
+        let status = process.wait();
         assert!(!status.success(), "Dex exits with {status}\n{}", process.output());
         dex.earlier_log = process.output();
         dex
@@ -140,7 +140,7 @@ impl Dex {
     }
 
     fn command(&self) -> Command {
-        let mut command = tied(&self.program);
+        let mut command = killed_with_parent(&self.program);
         command
             .arg("serve")
             .arg(self.directory.path().join("dex.yaml"))
@@ -221,7 +221,11 @@ impl Dex {
         let mut process = Process::start("dex", self.command());
         let start = Instant::now();
         while self.get("/dex/healthz").is_none_or(|reply| reply.status != 200) {
-            assert!(process.runs() && start.elapsed() < PATIENCE, "Dex does not start\n{}", process.output());
+            assert!(
+                process.is_running() && start.elapsed() < PATIENCE,
+                "Dex does not start\n{}",
+                process.output()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
         self.process = Some(process);
@@ -318,14 +322,14 @@ impl Dex {
     /// If Dex does not respond.
     #[must_use]
     pub fn request_token(&self, request: &TokenRequest<'_>) -> Reply {
-        wire::ask(self.http_address(), &request.to_http()).expect("Dex responds")
+        raw_http::send(self.http_address(), &request.to_http()).expect("Dex responds")
     }
 
     /// Fetches a document over plain http; nothing if Dex is not running.
     #[must_use]
     pub fn get(&self, target: &str) -> Option<Reply> {
         let request = format!("GET {target} HTTP/1.1\r\nHost: dex\r\nConnection: close\r\n\r\n");
-        wire::ask(self.http_address(), &request)
+        raw_http::send(self.http_address(), &request)
     }
 
     /// The number of requests for a path below the issuer, such as `/keys`, that this process has
@@ -337,7 +341,7 @@ impl Dex {
     pub fn requests_served(&self, path: &str) -> u64 {
         let request = "GET /metrics HTTP/1.0\r\nHost: dex\r\n\r\n";
         let metrics =
-            wire::ask((self.address, self.metrics_port).into(), request).expect("Dex responds").body;
+            raw_http::send((self.address, self.metrics_port).into(), request).expect("Dex responds").body;
         let label = format!("handler=\"{path}\"");
         let counts = metrics
             .lines()

@@ -5,8 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::issuer::{Flaw, Issuer};
-use crate::wire;
+use crate::fake_api_server::{FakeApiServer, Flaw};
+use crate::raw_http;
 
 /// A request to the token endpoint.
 #[derive(Clone, Debug)]
@@ -110,7 +110,7 @@ impl ErrorResponse {
             401 => "401 Unauthorized",
             _ => "500 Internal Server Error",
         };
-        wire::answer(status, &[("Content-Type", "application/json")], &body.to_string())
+        raw_http::answer(status, &[("Content-Type", "application/json")], &body.to_string())
     }
 }
 
@@ -135,7 +135,7 @@ pub struct Refusal {
 impl Refusal {
     /// The subject token of the request.
     #[must_use]
-    pub fn subject(&self, issuer: &Issuer) -> String {
+    pub fn subject(&self, issuer: &FakeApiServer) -> String {
         self.flaw.map_or_else(|| issuer.token(3_600), |flaw| issuer.flawed(flaw))
     }
 }

@@ -12,7 +12,7 @@ use crate::prebuilt;
 /// # Panics
 /// Without Go, and when the program does not answer each line.
 #[must_use]
-pub fn said(program: &Program, lines: &[String]) -> Vec<String> {
+pub fn answers(program: &Program, lines: &[String]) -> Vec<String> {
     let mut child = Command::new(prebuilt::program(program))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::dex::{Dex, free_port};
 use crate::pod::Pod;
 use crate::prebuilt;
-use crate::process::{PATIENCE, Process, tied};
+use crate::process::{PATIENCE, Process, killed_with_parent};
 use crate::sandbox::ADDRESS;
 
 /// A server that runs, or is stopped for now.
@@ -82,7 +82,7 @@ impl Incus {
     /// # Panics
     /// If it does not start.
     pub fn resume(&mut self) {
-        let mut command = tied(&self.root.join("usr/libexec/incus/incusd"));
+        let mut command = killed_with_parent(&self.root.join("usr/libexec/incus/incusd"));
         self.environment(&mut command).arg("--verbose");
         let mut process = Process::start("incusd", command);
         let start = Instant::now();
@@ -90,7 +90,7 @@ impl Incus {
         self.environment(&mut ready).args(["waitready", "--timeout", "60"]);
         let ready = ready.output().expect("it was unpacked");
         assert!(
-            ready.status.success() && process.runs() && start.elapsed() < PATIENCE,
+            ready.status.success() && process.is_running() && start.elapsed() < PATIENCE,
             "Incus does not start: {}\n{}",
             String::from_utf8_lossy(&ready.stderr),
             process.output()

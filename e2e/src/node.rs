@@ -14,12 +14,12 @@ use tempfile::TempDir;
 use crate::app_image;
 use crate::control_plane::ControlPlane;
 use crate::dex::{Dex, free_port};
+use crate::fake_api_server::ClusterIssuer as _;
 use crate::image::Image;
-use crate::issuer::ClusterIssuer as _;
 use crate::prebuilt;
-use crate::process::{PATIENCE, Process, tied};
+use crate::process::{PATIENCE, Process, killed_with_parent};
+use crate::raw_http;
 use crate::sandbox::{self, ADDRESS, BRIDGE};
-use crate::wire;
 
 /// The environment variable with the path of the sidecar's image, set inside the sandbox.
 pub const IMAGE: &str = "DEXSIDECAR_E2E_IMAGE";
@@ -123,7 +123,7 @@ impl Node {
     #[must_use]
     pub fn text(&self, path: &str) -> Option<String> {
         let address = (Ipv4Addr::LOCALHOST, self.proxy.0).into();
-        let reply = wire::ask(address, &format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"))?;
+        let reply = raw_http::send(address, &format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"))?;
         (reply.status == 200).then_some(reply.body)
     }
 
@@ -218,7 +218,7 @@ disabled_plugins = [
         self.write("containerd.toml", &config);
         fs::create_dir(self.directory.path().join("cni")).expect("the temporary directory is writable");
         self.write("cni/10-pods.conflist", &network.to_string());
-        let mut command = tied(&self.runtime.join("usr/bin/containerd"));
+        let mut command = killed_with_parent(&self.runtime.join("usr/bin/containerd"));
         self.with_tools(&mut command).arg("--config").arg(self.directory.path().join("containerd.toml"));
         let mut process = Process::start("containerd", command);
         let up = || self.ctr(&["version"]).output().is_ok_and(|output| output.status.success());
@@ -267,7 +267,7 @@ disabled_plugins = [
         self.write("kubelet.json", &config.to_string());
         let role = "--clusterrole=system:kubelet-api-admin";
         self.plane.kubectl(&["create", "clusterrolebinding", "kubelet-api", role, "--user=kube-apiserver"]);
-        let mut command = tied(&prebuilt::program(&KUBELET));
+        let mut command = killed_with_parent(&prebuilt::program(&KUBELET));
         self.with_tools(&mut command)
             .arg("--config")
             .arg(self.directory.path().join("kubelet.json"))
@@ -278,7 +278,7 @@ disabled_plugins = [
         let mut process = Process::start("kubelet", command);
         let start = Instant::now();
         while !self.is_ready() {
-            let alive = process.runs();
+            let alive = process.is_running();
             assert!(
                 alive && start.elapsed() < PATIENCE,
                 "the node is not ready\n{}{}",
@@ -318,10 +318,10 @@ disabled_plugins = [
 
 fn proxy(plane: &ControlPlane) -> (u16, Process) {
     let port = free_port();
-    let mut command = tied(plane.kubectl_program());
+    let mut command = killed_with_parent(plane.kubectl_program());
     command.arg("--kubeconfig").arg(plane.kubeconfig()).args(["proxy", "--port", &port.to_string()]);
     let mut process = Process::start("kubectl proxy", command);
-    process.until_said("Starting to serve", 1);
+    process.until_line("Starting to serve", 1);
     (port, process)
 }
 

@@ -147,7 +147,7 @@ impl<'a> Pod<'a> {
     ///
     /// # Panics
     /// If it does not have it in time.
-    pub fn until_said(&self, container: &str, text: &str) -> String {
+    pub fn until_line(&self, container: &str, text: &str) -> String {
         let start = Instant::now();
         loop {
             let log = self.log(container);
@@ -165,7 +165,7 @@ impl<'a> Pod<'a> {
     /// If there is no event of this name, and if the log does not have it in time.
     pub fn until_event(&self, container: &str, name: &str) -> String {
         let event = Event::TABLE.iter().find(|event| event.name == name).expect("an event of this name");
-        self.until_said(container, event.message)
+        self.until_line(container, event.message)
     }
 
     /// The log of a container, preceded by the log before its last restart.

@@ -1,4 +1,5 @@
-//! A child process that ends with the value that holds it, whose output is kept and can be waited for.
+//! A child process that is killed when its value is dropped. Its output is kept, and a test can
+//! wait for a line of it.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read};
@@ -10,15 +11,17 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::log_events;
 use crate::sidecar::assert_no_secret;
 
-/// Nothing on a busy machine takes longer than this, unless it never happens.
+/// How long a test waits for something before it fails: long enough for a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a process that has ended may leave its pipes to others.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long the output of a process that has ended is waited for. A child that it leaves may hold
+/// its pipes.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where a line was printed.
+/// The stream that a line was printed to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stream {
     /// Standard output.
@@ -30,26 +33,26 @@ pub enum Stream {
 /// One line that a process printed.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// How long after the start it was read.
+    /// The time from the start of the process to the reading of the line.
     pub at: Duration,
-    /// Where it was printed.
+    /// The stream that it was printed to.
     pub from: Stream,
-    /// The line, without its end.
+    /// The line without its newline.
     pub text: String,
 }
 
-/// What a process printed so far.
 #[derive(Debug)]
 struct Printed {
     start: Instant,
     state: Mutex<State>,
+    /// Notified with each line and each end of a stream.
     more: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     lines: Vec<Line>,
-    /// How many streams may still bring something.
+    /// The number of streams that have not ended.
     open: usize,
 }
 
@@ -59,7 +62,7 @@ impl Printed {
     }
 }
 
-/// A running child.
+/// A child process, killed when dropped.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -67,19 +70,20 @@ pub struct Process {
     printed: Arc<Printed>,
 }
 
-/// A command for a program that dies with the thread that starts it, where `setpriv` is to be had.
+/// A command for a program that the kernel kills when the thread that started it ends. It needs
+/// `setpriv` (util-linux); without it the program is started as it is.
 #[must_use]
-pub fn tied(program: &Path) -> Command {
-    let tied = Path::new("/usr/bin/setpriv").exists();
-    let mut command = Command::new(if tied { "/usr/bin/setpriv".as_ref() } else { program });
-    if tied {
+pub fn killed_with_parent(program: &Path) -> Command {
+    let has_setpriv = Path::new("/usr/bin/setpriv").exists();
+    let mut command = Command::new(if has_setpriv { "/usr/bin/setpriv".as_ref() } else { program });
+    if has_setpriv {
         command.args(["--pdeathsig", "KILL"]).arg(program);
     }
     command
 }
 
 impl Process {
-    /// Starts a command and collects all that it prints.
+    /// Starts a command and collects its output.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -100,16 +104,17 @@ impl Process {
         self.child.id()
     }
 
-    /// All it has printed so far, standard output and standard error as they came.
+    /// The lines of both streams so far, in the order in which they were read.
     #[must_use]
     pub fn output(&self) -> String {
-        self.told(|text, line| writeln!(text, "{}", line.text))
+        self.render(|text, line| writeln!(text, "{}", line.text))
     }
 
-    /// The same with the second of each line and the stream it came by: for a person who asks why a test failed.
+    /// The same, each line with its second and a mark: `!` for standard error, `|` for standard
+    /// output. For the message of a failed assertion.
     #[must_use]
     pub fn timeline(&self) -> String {
-        self.told(|text, line| {
+        self.render(|text, line| {
             let mark = if line.from == Stream::Error { '!' } else { '|' };
             writeln!(text, "{:9.3} {mark} {}", line.at.as_secs_f64(), line.text)
         })
@@ -121,57 +126,63 @@ impl Process {
         self.printed.state().lines.clone()
     }
 
-    /// How many lines of what it printed contain this.
+    /// The number of lines that contain this text.
     #[must_use]
-    pub fn said(&self, words: &str) -> usize {
+    pub fn lines_with(&self, words: &str) -> usize {
         self.printed.state().lines.iter().filter(|line| line.text.contains(words)).count()
     }
 
-    /// Waits until it has printed these words so many times.
+    /// Waits until so many lines contain this text.
     ///
     /// # Panics
-    /// When it ends before, or time runs out.
-    pub fn until_said(&mut self, words: &str, times: usize) {
-        self.until(&format!("{} says {words:?} {times} times", self.name), |process| {
-            process.said(words) >= times
+    /// When the process ends before, or time runs out.
+    pub fn until_line(&mut self, words: &str, times: usize) {
+        self.until(&format!("{} prints {words:?} {times} times", self.name), |process| {
+            process.lines_with(words) >= times
         });
     }
 
-    /// How many log lines match: an event, fields, or both, as `attempt_failed code=timed_out attempts=3`. A field without an
-    /// event counts in any line.
+    /// The log lines in JSON that a selector picks, such as `attempt_failed code=timed_out
+    /// attempts=3` (see [`log_events`]).
     #[must_use]
-    pub fn logged(&self, selector: &str) -> usize {
-        self.printed.state().lines.iter().filter(|line| matches(&line.text, selector)).count()
+    pub fn events(&self, selector: &str) -> Vec<Value> {
+        log_events::select(&self.output(), selector)
     }
 
-    /// Waits until so many log lines match.
+    /// The number of log lines that a selector picks.
+    #[must_use]
+    pub fn logged(&self, selector: &str) -> usize {
+        self.events(selector).len()
+    }
+
+    /// Waits until a selector picks so many log lines.
     ///
     /// # Panics
-    /// When it ends before, or time runs out.
+    /// When the process ends before, or time runs out.
     pub fn until_logged(&mut self, selector: &str, times: usize) {
         self.until(&format!("{} logs {selector:?} {times} times", self.name), |process| {
             process.logged(selector) >= times
         });
     }
 
-    /// Waits until something holds, looked at whenever it prints and every 20 ms.
+    /// Waits until a condition holds. It is checked with each line and every 20 ms.
     ///
     /// # Panics
-    /// When the process ends before, or time runs out: with all its output.
+    /// When the process ends before, or time runs out. The message has the timeline.
     pub fn until(&mut self, what: &str, holds: impl FnMut(&Self) -> bool) {
         self.until_within(PATIENCE, what, holds);
     }
 
-    /// The same with a patience of its own, for what takes its time by design.
+    /// The same for a condition that takes longer than [`PATIENCE`].
     ///
     /// # Panics
-    /// When the process ends before, or time runs out: with all its output.
+    /// When the process ends before, or time runs out. The message has the timeline.
     pub fn until_within(&mut self, patience: Duration, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let start = Instant::now();
         loop {
             let ended = self.child.try_wait().expect("a child can be asked").is_some();
             if ended {
-                self.hear_out();
+                self.drain();
             }
             if holds(self) {
                 return;
@@ -183,14 +194,13 @@ impl Process {
         }
     }
 
-    /// Sends a signal, by its own pid.
+    /// Sends a signal. A process that has ended gets none.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a child has a pid");
-        // It may have ended by itself.
         let _ = kill_process(pid, signal);
     }
 
-    /// Its only child: what `unshare`, strace and others like them have become the parent of.
+    /// The process id of its only child: the program that `unshare` or strace started.
     ///
     /// # Panics
     /// When it has none.
@@ -207,20 +217,20 @@ impl Process {
         pids.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
     }
 
-    /// Sends its only child a signal. One that has ended by itself gets none.
+    /// Sends a signal to its only child. A child that has ended gets none.
     pub fn signal_child(&self, signal: Signal) {
         let _ = kill_process(self.child(), signal);
     }
 
-    /// Waits for its end.
+    /// Waits until it ends.
     ///
     /// # Panics
-    /// When it does not end.
-    pub fn ended(&mut self) -> ExitStatus {
+    /// When time runs out.
+    pub fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
-                self.hear_out();
+                self.drain();
                 return status;
             }
             assert!(start.elapsed() < PATIENCE, "{} does not end\n{}", self.name, self.timeline());
@@ -228,15 +238,16 @@ impl Process {
         }
     }
 
-    /// Waits for its end, and gives its code if it has one; nothing when it does not end in this time.
+    /// Waits this long until it ends. None when it still runs; the inner option is none when a
+    /// signal ended it.
     ///
     /// # Panics
     /// Never: a child can be waited for.
-    pub fn ended_within(&mut self, patience: Duration) -> Option<Option<i32>> {
+    pub fn wait_within(&mut self, patience: Duration) -> Option<Option<i32>> {
         let start = Instant::now();
         while start.elapsed() < patience {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
-                self.hear_out();
+                self.drain();
                 return Some(status.code());
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -245,49 +256,37 @@ impl Process {
     }
 
     /// Whether it still runs.
-    pub fn runs(&mut self) -> bool {
+    pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child can be asked").is_none()
     }
 
-    /// Ends it at once.
+    /// Kills it and its children.
     pub fn kill(&mut self) {
-        // What strace or unshare started would outlive it.
+        // The child of strace or unshare would outlive it.
         for child in self.children() {
             let _ = kill_process(child, Signal::KILL);
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
-        self.hear_out();
+        self.drain();
     }
 
-    /// What an ended process left in its pipes is read before anybody judges its output.
-    fn hear_out(&self) {
+    /// Reads what an ended process left in its pipes.
+    fn drain(&self) {
         let state = self.printed.state();
-        let _unused = self.printed.more.wait_timeout_while(state, LAST_WORDS, |state| state.open > 0);
+        let _unused = self.printed.more.wait_timeout_while(state, DRAIN_TIMEOUT, |state| state.open > 0);
     }
 
-    fn told(&self, tell: impl Fn(&mut String, &Line) -> std::fmt::Result) -> String {
+    fn render(&self, write: impl Fn(&mut String, &Line) -> std::fmt::Result) -> String {
         self.printed.state().lines.iter().fold(String::new(), |mut text, line| {
-            tell(&mut text, line).expect("a string can always be written to");
+            write(&mut text, line).expect("a string can always be written to");
             text
         })
     }
 }
 
-/// Whether a line is a JSON log line of this event with these fields.
-fn matches(line: &str, selector: &str) -> bool {
-    let Ok(line) = serde_json::from_str::<Value>(line) else { return false };
-    selector.split_ascii_whitespace().all(|word| match word.split_once('=') {
-        None => line["event"] == word,
-        Some((name, expected)) => match &line[name] {
-            Value::String(text) => text == expected,
-            Value::Null => false,
-            other => other.to_string() == expected,
-        },
-    })
-}
-
-/// However it was started and whatever becomes of it, what dexsidecar says is searched for secrets.
+/// Searches the output of every dexsidecar for secrets, however it was started and however it
+/// ended.
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();

@@ -15,7 +15,7 @@ use dexsidecar_fetch::machine::{UNSHARE_NODE, cgroup_hierarchies};
 use rustix::mount::{MountFlags, mount, mount_bind};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::process::tied;
+use crate::process::killed_with_parent;
 
 /// The address of the bridge that connects pods.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
@@ -39,7 +39,7 @@ const FLAGS: [(&str, &str); 3] = [
 
 fn unshare() -> Command {
     // It is killed with its parent, and the sandbox with it.
-    let mut command = tied(Path::new("/usr/bin/unshare"));
+    let mut command = killed_with_parent(Path::new("/usr/bin/unshare"));
     command.args(UNSHARE_NODE);
     command
 }

@@ -1,4 +1,5 @@
-//! The real program under test, as a black box: variables and arguments in, a file, output and an exit code out.
+//! The program under test as a black box: variables and arguments go in; a token file, output and
+//! an exit code come out.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,15 +13,16 @@ use tempfile::TempDir;
 
 use crate::check_schema;
 use crate::dex::Dex;
-use crate::endpoint::Endpoint;
+use crate::fake_dex::FakeDex;
+use crate::log_events;
 use crate::prebuilt;
-use crate::process::{Process, tied};
-use crate::volume::Volume;
+use crate::process::{Process, killed_with_parent};
+use crate::projected_volume::ProjectedVolume;
 
-/// Every secret of a test has this in it, so that one search finds any that leaks.
+/// Every secret of a test contains this word, so that one search finds each that leaks.
 pub const CANARY: &str = "canary";
 
-/// The program: `SIDECAR_BIN` if that is set, else built from this workspace.
+/// The program: `SIDECAR_BIN` if that is set, else the debug build of this workspace.
 ///
 /// # Panics
 /// When it cannot be built.
@@ -33,23 +35,25 @@ pub fn program() -> PathBuf {
                 return given.into();
             }
             // target/<profile>/deps/<this test>, or target/<profile>/<this program>
-            let this = std::env::current_exe().expect("a program knows where it is");
-            let folder = this.parent().expect("it is in a folder");
-            let folder = if folder.ends_with("deps") { folder.parent().expect("a profile") } else { folder };
+            let this = std::env::current_exe().expect("/proc/self/exe");
+            let directory = this.parent().expect("a parent directory");
+            let is_test = directory.ends_with("deps");
+            let directory = if is_test { directory.parent().expect("a profile") } else { directory };
             let mut build = prebuilt::cargo();
             build.args(["build", "--quiet", "--package", "dexsidecar"]);
-            if folder.ends_with("release") {
+            if directory.ends_with("release") {
                 build.arg("--release");
             }
-            build.arg("--target-dir").arg(folder.parent().expect("a target folder"));
+            build.arg("--target-dir").arg(directory.parent().expect("a target directory"));
             let built = build.status().expect("cargo runs");
             assert!(built.success(), "dexsidecar cannot be built");
-            folder.join("dexsidecar")
+            directory.join("dexsidecar")
         })
         .clone()
 }
 
-/// The program as it ships, static and small: `SIDECAR_BIN` if that is set, else what `cargo xtask build` makes.
+/// The program as it ships, static and optimised: `SIDECAR_BIN` if that is set, else the result of
+/// `cargo xtask build`.
 ///
 /// # Panics
 /// When it cannot be built.
@@ -63,19 +67,20 @@ pub fn shipped() -> PathBuf {
             }
             let built = prebuilt::cargo().args(["xtask", "build"]).output().expect("cargo runs");
             assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-            let said = String::from_utf8_lossy(&built.stdout).into_owned();
-            said.lines().last().expect("it says where it is").into()
+            let printed = String::from_utf8_lossy(&built.stdout).into_owned();
+            printed.lines().last().expect("the path of the program").into()
         })
         .clone()
 }
 
-/// A sidecar to be: it begins with an empty environment and a folder of its own for the output.
+/// The variables and arguments of a sidecar, with a directory of its own for the output. Nothing of
+/// this process's environment is in it.
 #[derive(Debug)]
 pub struct Setup {
     variables: BTreeMap<String, String>,
     arguments: Vec<String>,
-    folder: TempDir,
-    /// The program, and what comes before its first argument.
+    directory: TempDir,
+    /// The program and its first arguments; none is the program that is built for tests.
     program: Option<Vec<PathBuf>>,
 }
 
@@ -86,15 +91,15 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// The variables of a good exchange, without endpoint and subject token.
+    /// Variables for an exchange that succeeds, except for the endpoint and the subject token.
     ///
     /// # Panics
-    /// Without a temporary folder.
+    /// Without a temporary directory.
     #[must_use]
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let output = folder.path().join("token").to_str().expect("UTF-8").to_owned();
-        Self { variables: BTreeMap::new(), arguments: vec![], folder, program: None }
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let output = directory.path().join("token").to_str().expect("UTF-8").to_owned();
+        Self { variables: BTreeMap::new(), arguments: vec![], directory, program: None }
             .set("dex_access_token_file", output)
             .set("dex_basic_auth", "user:")
             .set("dex_connector_id", "k3s")
@@ -103,9 +108,9 @@ impl Setup {
             .set("dex_requested_token_type", "urn:ietf:params:oauth:token-type:access_token")
             .set("dex_subject_token_type", "urn:ietf:params:oauth:token-type:id_token")
             .set("DEXSIDECAR_TERMINATION_LOG", "/dev/null")
-            // As talkative as can be: all that it says is searched for secrets.
+            // Everything is logged, so that every line is searched for secrets.
             .set("DEXSIDECAR_LOG", "debug")
-            // Events and codes are stable, and messages are not.
+            // Events, codes and fields are stable; messages are not.
             .set("DEXSIDECAR_LOG_FORMAT", "json")
     }
 
@@ -116,7 +121,7 @@ impl Setup {
         self
     }
 
-    /// Takes a variable away.
+    /// Removes a variable.
     #[must_use]
     pub fn unset(mut self, name: &str) -> Self {
         self.variables.remove(name);
@@ -130,7 +135,7 @@ impl Setup {
         self
     }
 
-    /// Runs this instead of the program that is built for tests: a path, and what comes before the first argument.
+    /// Runs this program with these first arguments instead of the program that is built for tests.
     #[must_use]
     pub fn program(mut self, words: &[&Path]) -> Self {
         self.program = Some(words.iter().map(|&word| word.to_owned()).collect());
@@ -139,48 +144,49 @@ impl Setup {
 
     /// Reads the subject token from this volume.
     #[must_use]
-    pub fn subject(self, volume: &Volume) -> Self {
+    pub fn subject(self, volume: &ProjectedVolume) -> Self {
         let path = volume.token().to_str().expect("UTF-8").to_owned();
         self.set("dex_file_subject_token", path)
     }
 
-    /// Exchanges at this Dex, over https with its own CA.
+    /// Exchanges at this Dex, over HTTPS with its own CA.
     #[must_use]
     pub fn at(self, dex: &Dex) -> Self {
         let ca = dex.ca_file().to_str().expect("UTF-8").to_owned();
         self.set("dex_endpoint", dex.endpoint()).set("DEXSIDECAR_CA_FILE", ca)
     }
 
-    /// Exchanges at this stand-in.
+    /// Exchanges at this fake Dex.
     #[must_use]
-    pub fn at_stand_in(self, endpoint: &Endpoint) -> Self {
+    pub fn at_fake(self, dex: &FakeDex) -> Self {
         let public = self.variables.get("dex_basic_auth").is_some_and(|client| client == "user:");
-        let setup = self.set("dex_endpoint", endpoint.url());
-        // The stand-in does not care who asks, so that a secret can be looked for in each test.
+        let setup = self.set("dex_endpoint", dex.url());
+        // The fake accepts every client, so that each test has a secret that may leak.
         if public { setup.set("dex_basic_auth", "user:canary-secret") } else { setup }
     }
 
-    /// The output file.
+    /// The path of the token file.
     #[must_use]
     pub fn output(&self) -> PathBuf {
         self.variables
             .get("dex_access_token_file")
-            .map_or_else(|| self.folder.path().join("token"), PathBuf::from)
+            .map_or_else(|| self.directory.path().join("token"), PathBuf::from)
     }
 
-    /// A folder of this sidecar's own.
+    /// A temporary directory of this sidecar. The token file is in it unless a variable says
+    /// otherwise.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
-    /// The variables as `NAME=value`, as `env` takes them.
+    /// The variables as arguments of `env`: `NAME=value`.
     #[must_use]
     pub fn assignments(&self) -> Vec<String> {
         self.variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
-    /// The variables as lines that a shell understands.
+    /// The variables as words of a shell: `NAME='value'`.
     #[must_use]
     pub fn environment(&self) -> Vec<String> {
         self.variables.iter().map(|(name, value)| format!("{name}='{value}'")).collect()
@@ -188,12 +194,12 @@ impl Setup {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let words = self.program.clone().unwrap_or_else(|| vec![program()]);
-        let mut command = tied(&words[0]);
+        let mut command = killed_with_parent(&words[0]);
         command.args(&words[1..]).env_clear().envs(&self.variables).args(arguments).args(&self.arguments);
         command
     }
 
-    /// Starts it: `run`, as the original, without a command.
+    /// Starts `run`, without naming it, as users of the original do.
     #[must_use]
     pub fn run(self) -> Sidecar {
         let process = Process::start("dexsidecar", self.command(&[]));
@@ -203,30 +209,47 @@ impl Setup {
     /// Runs a command to its end.
     ///
     /// # Panics
-    /// When it cannot be started, or prints a secret to standard error (or, unless it is `token`, to standard output).
+    /// When it cannot be started, or prints a secret. Only `token` prints one, to standard output.
     #[must_use]
-    pub fn done(&self, arguments: &[&str]) -> Done {
+    pub fn execute(&self, arguments: &[&str]) -> Completed {
         let output = self.command(arguments).output().expect("the program can be started");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
-        let done =
-            Done { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
-        assert_no_secret(&done.stderr);
+        let completed = Completed {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        };
+        assert_no_secret(&completed.stderr);
         if arguments.first() != Some(&"token") {
-            assert_no_secret(&done.stdout);
+            assert_no_secret(&completed.stdout);
         }
-        done
+        completed
     }
 }
 
-/// What a command came to.
+/// A command that has ended.
 #[derive(Clone, Debug)]
-pub struct Done {
-    /// The exit code; nothing when a signal ended it.
+pub struct Completed {
+    /// The exit code; none when a signal ended it.
     pub code: Option<i32>,
     /// Standard output.
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
+}
+
+impl Completed {
+    /// The log lines in JSON that a selector picks (see [`log_events`]).
+    #[must_use]
+    pub fn events(&self, selector: &str) -> Vec<Value> {
+        log_events::select(&self.stderr, selector)
+    }
+
+    /// The number of log lines that a selector picks.
+    #[must_use]
+    pub fn logged(&self, selector: &str) -> usize {
+        self.events(selector).len()
+    }
 }
 
 /// A running sidecar.
@@ -238,54 +261,54 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// The output file.
+    /// The path of the token file.
     #[must_use]
     pub fn output(&self) -> PathBuf {
         self.setup.output()
     }
 
-    /// How it was set up, for further commands in the same environment.
+    /// Its set-up, for further commands with the same variables.
     #[must_use]
     pub const fn setup(&self) -> &Setup {
         &self.setup
     }
 
-    /// The token on disk, if there is one.
+    /// The content of the token file, if there is one.
     #[must_use]
     pub fn token(&self) -> Option<String> {
         fs::read_to_string(self.output()).ok()
     }
 
-    /// Waits for a token on disk.
+    /// Waits for a token file.
     ///
     /// # Panics
-    /// When none comes.
+    /// When time runs out.
     pub fn until_token(&mut self) -> String {
         self.until_another_token("")
     }
 
-    /// Waits for a token on disk that is not this one.
+    /// Waits for a token file with another content than this.
     ///
     /// # Panics
-    /// When none comes.
+    /// When time runs out.
     pub fn until_another_token(&mut self, than: &str) -> String {
         let output = self.output();
         let read = || fs::read_to_string(&output).ok().filter(|token| token != than);
         self.process.until("another token is on disk", |_| read().is_some());
-        read().expect("it was there a moment ago")
+        read().expect("a token file")
     }
 
-    /// Ends it at once, as a node that runs out of memory does, and starts it again as it was set up.
+    /// Kills it, as a node that runs out of memory does, and starts it again with the same set-up.
     pub fn kill_and_run_again(&mut self) {
         self.process.kill();
         assert_no_secret(&self.process.output());
         self.process = Process::start("dexsidecar", self.setup.command(&[]));
     }
 
-    /// Ends it as the kubelet does, and gives its exit code.
+    /// Ends it with SIGTERM, as the kubelet does, and returns its exit code.
     pub fn terminate(&mut self) -> Option<i32> {
         self.process.signal(Signal::TERM);
-        self.process.ended().code()
+        self.process.wait().code()
     }
 }
 
@@ -302,26 +325,26 @@ impl Drop for Sidecar {
     }
 }
 
-/// Runs a script in a mount namespace of its own, as its root, and gives what it printed.
+/// Runs a script as root of a mount namespace of its own, and returns its standard output.
 ///
 /// # Panics
-/// Without user namespaces, when the script fails, or when it printed a secret.
+/// Without user namespaces, when the script fails, or when it prints a secret.
 #[must_use]
 pub fn in_namespace(script: &str) -> String {
     let words = ["--user", "--map-root-user", "--mount", "sh", "-ec", script];
     let output = Command::new("unshare").args(words).output().expect("unshare is there (util-linux)");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (printed, said) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "unshare with user namespaces (util-linux): {printed}{said}");
+    let (printed, errors) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "unshare with user namespaces (util-linux): {printed}{errors}");
     assert_no_secret(&printed);
-    assert_no_secret(&said);
+    assert_no_secret(&errors);
     printed
 }
 
-/// No secret is in this text: neither as it is, nor inside a JSON Web Token.
+/// Asserts that a text contains neither a secret of a test nor a JSON Web Token.
 ///
 /// # Panics
-/// When one is.
+/// When it does.
 pub fn assert_no_secret(text: &str) {
     assert!(!text.contains(CANARY), "a secret is in the output:\n{text}");
     let token = text
@@ -330,20 +353,20 @@ pub fn assert_no_secret(text: &str) {
     assert!(token.is_none(), "a token is in the output:\n{text}");
 }
 
-/// The report of `check --json`, held to docs/check.schema.json.
+/// The report of `check --json`, which must match docs/check.schema.json.
 ///
 /// # Panics
-/// When it is not JSON, or not what the schema says.
+/// When it is not JSON, or does not match the schema.
 #[must_use]
 pub fn report(setup: &Setup) -> Value {
-    let done = setup.done(&["check", "--json"]);
-    let report = serde_json::from_str(&done.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}{}", done.stdout, done.stderr));
+    let check = setup.execute(&["check", "--json"]);
+    let report = serde_json::from_str(&check.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}{}", check.stdout, check.stderr));
     check_schema::assert_valid(&report);
     report
 }
 
-/// The step of a report that failed.
+/// The failed step of a report; null when none failed.
 #[must_use]
 pub fn failed_step(report: &Value) -> Value {
     let steps = report["steps"].as_array().cloned().unwrap_or_default();

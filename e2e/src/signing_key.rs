@@ -1,4 +1,4 @@
-//! A key that signs JSON Web Tokens, and the set in which its public half is published.
+//! Keys that sign JSON Web Tokens (RFC 7515), and their public halves as JSON Web Keys (RFC 7517).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,7 +16,7 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// A new one.
+    /// A new key.
     ///
     /// # Panics
     /// When the system has no randomness.
@@ -26,18 +26,18 @@ impl SigningKey {
         let document =
             EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("randomness");
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random)
-            .expect("it was made just now");
+            .expect("a generated key is valid");
         let kid = pair.public_key().as_ref()[1..21].iter().map(|byte| format!("{byte:02x}")).collect();
         Self { pair, kid }
     }
 
-    /// Its name in header and key set.
+    /// Its `kid`.
     #[must_use]
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// A token with these claims.
+    /// A signed token with these claims.
     ///
     /// # Panics
     /// When the system has no randomness.
@@ -50,7 +50,7 @@ impl SigningKey {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// Its public half (RFC 7517).
+    /// Its public half as a JSON Web Key.
     #[must_use]
     pub fn jwk(&self) -> Value {
         let point = self.pair.public_key().as_ref();
@@ -65,7 +65,7 @@ impl Default for SigningKey {
     }
 }
 
-/// Whether one of these keys (RFC 7517) signed the token as Dex does, with RSA: to the byte, or not at all.
+/// True if one of these keys (a JSON Web Key Set) signed the token with RS256, as Dex does.
 #[must_use]
 pub fn is_signed(token: &str, keys: &Value) -> bool {
     let decoded = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
@@ -80,10 +80,10 @@ pub fn is_signed(token: &str, keys: &Value) -> bool {
     })
 }
 
-/// The claims of a token, unverified.
+/// The claims of a token, without verification.
 ///
 /// # Panics
-/// When it is no token.
+/// When it is not a JSON Web Token.
 #[must_use]
 pub fn claims(token: &str) -> Value {
     part(token, 1)
@@ -92,7 +92,7 @@ pub fn claims(token: &str) -> Value {
 /// The header of a token.
 ///
 /// # Panics
-/// When it is no token.
+/// When it is not a JSON Web Token.
 #[must_use]
 pub fn header(token: &str) -> Value {
     part(token, 0)
@@ -100,14 +100,14 @@ pub fn header(token: &str) -> Value {
 
 fn part(token: &str, number: usize) -> Value {
     let part = token.split('.').nth(number).expect("a token has three parts");
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("it is base64url")).expect("it is JSON")
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("base64url")).expect("JSON")
 }
 
-/// Seconds since 1970.
+/// The Unix time in seconds.
 ///
 /// # Panics
-/// Before 1970.
+/// When the clock is before 1970.
 #[must_use]
 pub fn now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970").as_secs()
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970").as_secs()
 }

@@ -16,9 +16,9 @@ use dexsidecar_core::refresher::{Action, Lifetime, Refresher};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
 use dexsidecar_e2e::certificates::Authority;
-use dexsidecar_e2e::endpoint::{Answer, Endpoint};
+use dexsidecar_e2e::fake_dex::{Answer, FakeDex};
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::{Setup, Sidecar, program};
-use dexsidecar_e2e::volume::Volume;
 use rustix::fs::inotify;
 
 /// How often a start is timed.
@@ -39,16 +39,16 @@ struct Row {
 /// TLS with a CA of its own, a subject token of the size the kubelet's have, and an endpoint that answers at once.
 struct Scene {
     authority: Authority,
-    endpoint: Endpoint,
-    volume: Volume,
+    endpoint: FakeDex,
+    volume: ProjectedVolume,
 }
 
 impl Scene {
     fn new(lifetime: u64) -> Self {
         let authority = Authority::new();
-        let endpoint = Endpoint::start("127.0.0.1:0", Some(authority.server(&[]).server_config()));
+        let endpoint = FakeDex::start_at("127.0.0.1:0", Some(authority.server(&[]).server_config()));
         endpoint.always(Answer::Token(lifetime));
-        let volume = Volume::with(&format!("eyJh.eyJi{}.canary", "x".repeat(1_000)));
+        let volume = ProjectedVolume::with(&format!("eyJh.eyJi{}.canary", "x".repeat(1_000)));
         Self { authority, endpoint, volume }
     }
 
@@ -56,7 +56,7 @@ impl Scene {
         let ca = self.authority.file();
         Setup::new()
             .subject(&self.volume)
-            .at_stand_in(&self.endpoint)
+            .at_fake(&self.endpoint)
             .set("DEXSIDECAR_CA_FILE", ca.to_str().expect("UTF-8"))
     }
 
@@ -203,7 +203,8 @@ fn start_up(rows: &mut Vec<Row>) {
 fn one_start(scene: &Scene) -> f64 {
     let setup = scene.setup();
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC).expect("inotify");
-    inotify::add_watch(&watch, setup.folder(), inotify::WatchFlags::MOVED_TO).expect("the folder is there");
+    inotify::add_watch(&watch, setup.directory(), inotify::WatchFlags::MOVED_TO)
+        .expect("the folder is there");
     let mut command = Command::new(program());
     command.env_clear().envs(variables(&setup)).stdin(Stdio::null()).stderr(Stdio::null());
     let start = Instant::now();

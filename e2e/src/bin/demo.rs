@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use dexsidecar_e2e::certificates::Authority;
 use dexsidecar_e2e::dex::{Dex, DexSetup};
-use dexsidecar_e2e::endpoint::{Answer, Endpoint};
-use dexsidecar_e2e::issuer::Issuer;
+use dexsidecar_e2e::fake_api_server::FakeApiServer;
+use dexsidecar_e2e::fake_dex::{Answer, FakeDex};
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::{Setup, Sidecar, program};
 use dexsidecar_e2e::signing_key::{claims, now};
-use dexsidecar_e2e::volume::Volume;
 use dexsidecar_fetch::counterparts::DEX;
 use dexsidecar_fetch::go;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -28,7 +28,7 @@ const ROUNDS: usize = 3;
 #[expect(dead_code, reason = "it is held until the end, and not read")]
 enum TokenEndpoint {
     Dex(Box<Dex>),
-    Fake(Box<(Endpoint, Authority)>),
+    Fake(Box<(FakeDex, Authority)>),
 }
 
 fn main() -> ExitCode {
@@ -38,9 +38,9 @@ fn main() -> ExitCode {
         signal_hook::flag::register(signal, Arc::clone(&stop)).expect("signal handlers can be installed");
     }
     println!("\n1. program: {}", program().display());
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     println!("2. issuer, in place of a Kubernetes API server: {}", issuer.url());
-    let volume = Volume::with(&issuer.token(600));
+    let volume = ProjectedVolume::with(&issuer.token(600));
     println!("3. subject token, in place of a projected ServiceAccount token: {}", volume.token().display());
     let (token_endpoint, setup) = token_endpoint(&issuer);
     // The log as users see it by default.
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
 }
 
 /// A real Dex if Go can build it, otherwise a fake one.
-fn token_endpoint(issuer: &Issuer) -> (TokenEndpoint, Setup) {
+fn token_endpoint(issuer: &FakeApiServer) -> (TokenEndpoint, Setup) {
     let buildable = if DEX.is_cached() { Ok(()) } else { DEX.required_go().and_then(go::look) };
     match buildable {
         Ok(()) => {
@@ -74,10 +74,10 @@ fn token_endpoint(issuer: &Issuer) -> (TokenEndpoint, Setup) {
         Err(missing) => {
             println!("4. a FAKE Dex with the same responses, since the real one cannot be built: {missing}");
             let authority = Authority::new();
-            let endpoint = Endpoint::start("127.0.0.1:0", Some(authority.server(&[]).server_config()));
+            let endpoint = FakeDex::start_at("127.0.0.1:0", Some(authority.server(&[]).server_config()));
             endpoint.always(Answer::Token(LIFETIME));
             let ca = authority.file().to_str().expect("UTF-8").to_owned();
-            let setup = Setup::new().at_stand_in(&endpoint).set("DEXSIDECAR_CA_FILE", ca);
+            let setup = Setup::new().at_fake(&endpoint).set("DEXSIDECAR_CA_FILE", ca);
             (TokenEndpoint::Fake(Box::new((endpoint, authority))), setup)
         }
     }
@@ -95,7 +95,13 @@ impl Drop for TokenEndpoint {
 
 /// Prints the sidecar's log as it grows, and the token file after each exchange. Gives whether all
 /// went well.
-fn watch(mut sidecar: Sidecar, volume: &Volume, issuer: &Issuer, stop: &AtomicBool, rounds: usize) -> bool {
+fn watch(
+    mut sidecar: Sidecar,
+    volume: &ProjectedVolume,
+    issuer: &FakeApiServer,
+    stop: &AtomicBool,
+    rounds: usize,
+) -> bool {
     let start = Instant::now();
     let (mut shown, mut written, mut last) = (0, 0, String::new());
     while !stop.load(Ordering::SeqCst) && written < rounds {
@@ -107,10 +113,10 @@ fn watch(mut sidecar: Sidecar, volume: &Volume, issuer: &Issuer, stop: &AtomicBo
                 written += 1;
                 print_token(&sidecar, start, &mut last);
                 // As the kubelet does, long before the subject token expires.
-                volume.put(&issuer.token(600));
+                volume.replace_token(&issuer.token(600));
             }
         }
-        if !sidecar.process.runs() {
+        if !sidecar.process.is_running() {
             break;
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -133,7 +139,7 @@ fn print_token(sidecar: &Sidecar, start: Instant, last: &mut String) {
         claims["name"],
     );
     *last = token;
-    let ready = sidecar.setup().done(&["ready"]);
+    let ready = sidecar.setup().execute(&["ready"]);
     println!("             dexsidecar ready: {}: {}", exit_code(ready.code), ready.stdout.trim_end());
     // The thread that wrote the file ends a moment later.
     std::thread::sleep(Duration::from_millis(100));

@@ -21,7 +21,7 @@ use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{BootTime, Now, UnixTime};
 use dexsidecar_e2e::dex::{Dex, DexSetup};
-use dexsidecar_e2e::issuer::Issuer;
+use dexsidecar_e2e::fake_api_server::FakeApiServer;
 use plotters::prelude::*;
 
 /// The number of simulated sidecars.
@@ -82,7 +82,7 @@ fn main() -> ExitCode {
 }
 
 async fn fleet() -> Result<(), Box<dyn Error>> {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let mut dex = Dex::start(&issuer, &DexSetup { lifetime: "1h".to_owned(), ..DexSetup::default() });
     println!(
         "{SIDECARS} sidecars, a real Dex with 1h tokens over TLS, time compressed {COMPRESSION} times: takes {} minutes",

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use dexsidecar_e2e::certificates::Authority;
-use dexsidecar_e2e::endpoint::{Answer, Endpoint};
+use dexsidecar_e2e::fake_dex::{Answer, FakeDex};
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
+use dexsidecar_e2e::raw_http::answer;
 use dexsidecar_e2e::sidecar::{Setup, Sidecar};
 use dexsidecar_e2e::signing_key::{claims, now};
-use dexsidecar_e2e::volume::Volume;
-use dexsidecar_e2e::wire::answer;
 use rustix::process::Signal;
 
 /// The lifetime of tokens in seconds: one minute stands for one hour.
@@ -40,13 +40,11 @@ impl Cost {
 fn main() -> ExitCode {
     let minutes: u64 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(10);
     let authority = Authority::new();
-    let endpoint = Endpoint::start("127.0.0.1:0", Some(authority.server(&[]).server_config()));
+    let endpoint = FakeDex::start_at("127.0.0.1:0", Some(authority.server(&[]).server_config()));
     endpoint.always(Answer::Token(LIFETIME));
-    let volume = Volume::with(&format!("eyJh.eyJi{}.canary", "x".repeat(1_000)));
-    let setup = Setup::new()
-        .subject(&volume)
-        .at_stand_in(&endpoint)
-        .arguments("--key-check 10s --attempt-timeout 2s");
+    let volume = ProjectedVolume::with(&format!("eyJh.eyJi{}.canary", "x".repeat(1_000)));
+    let setup =
+        Setup::new().subject(&volume).at_fake(&endpoint).arguments("--key-check 10s --attempt-timeout 2s");
     let setup = setup.set("DEXSIDECAR_CA_FILE", authority.file().to_str().expect("UTF-8"));
     let mut sidecar = setup.run();
     sidecar.until_token();
@@ -69,7 +67,7 @@ fn main() -> ExitCode {
             missing += u64::from(exp.is_none());
         }
         if step.is_multiple_of(12) {
-            let cost = cost(&sidecar, rows.last().copied().unwrap_or_default(), endpoint.heard().len());
+            let cost = cost(&sidecar, rows.last().copied().unwrap_or_default(), endpoint.requests().len());
             println!(
                 "{:>6} {:>8} {:>14} {:>12} {:>8} {:>10} {:>10}",
                 step / 12,
@@ -82,7 +80,7 @@ fn main() -> ExitCode {
             );
             rows.push(cost);
         }
-        if !sidecar.process.runs() {
+        if !sidecar.process.is_running() {
             println!("dexsidecar has exited:\n{}", sidecar.process.output());
             return ExitCode::FAILURE;
         }
@@ -126,7 +124,13 @@ fn is_flat(rows: &[Cost]) -> bool {
 /// Injects the fault of a step, if it has one. A failed exchange follows only after a successful
 /// one: several in a row take longer than the refresh margin of a one-minute token, so that it may
 /// expire.
-fn inject_fault(step: usize, endpoint: &Endpoint, volume: &Volume, sidecar: &Sidecar, good: &mut usize) {
+fn inject_fault(
+    step: usize,
+    endpoint: &FakeDex,
+    volume: &ProjectedVolume,
+    sidecar: &Sidecar,
+    good: &mut usize,
+) {
     let json = |status: &str, body: &str| {
         Answer::Bytes(answer(status, &[("Content-Type", "application/json")], body))
     };
@@ -138,7 +142,7 @@ fn inject_fault(step: usize, endpoint: &Endpoint, volume: &Volume, sidecar: &Sid
     };
     match step % 17 {
         2 => bad(json("401 Unauthorized", r#"{"error":"access_denied"}"#)),
-        4 => volume.put(&format!("eyJh{step}.eyJi{}.canary", "x".repeat(1_000))),
+        4 => volume.replace_token(&format!("eyJh{step}.eyJi{}.canary", "x".repeat(1_000))),
         5 => bad(json("503 Service Unavailable", "")),
         7 => bad(Answer::ResetAfter(step % 700)),
         8 => sidecar.process.signal(Signal::HUP),

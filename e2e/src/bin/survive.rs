@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use dexsidecar_e2e::fault_suite;
 use dexsidecar_e2e::faults::fault;
-use dexsidecar_e2e::scenes;
 use dexsidecar_e2e::sidecar::program;
 
 fn main() -> ExitCode {
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     println!("{}\n", binary.display());
     // The table reports failures, so panics print nothing.
     std::panic::set_hook(Box::new(|_| {}));
-    let mut results = scenes::play(&binary, scenes::PATIENCE);
+    let mut results = fault_suite::run(&binary, fault_suite::PATIENCE);
     results.sort_unstable();
     for (number, survived) in &results {
         let word = if *survived { "ok  " } else { "FAIL" };

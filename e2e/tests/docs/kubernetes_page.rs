@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use dexsidecar_e2e::control_plane::ControlPlane;
 use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::doc_manifests::{self, Executor};
-use dexsidecar_e2e::issuer::ClusterIssuer as _;
+use dexsidecar_e2e::fake_api_server::ClusterIssuer as _;
 use dexsidecar_e2e::process::PATIENCE;
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
-use dexsidecar_e2e::volume::Volume;
 use serde_json::{Value, json};
 
 const PAGE: &str = "docs/kubernetes.md";
@@ -73,7 +73,7 @@ fn assert_row(mistake: &str, setup: &Setup, dex: &Dex) {
 #[test]
 fn what_it_says_of_mistakes_is_what_people_see() {
     let cluster = ControlPlane::start();
-    let volume = Volume::with(&cluster.token(600));
+    let volume = ProjectedVolume::with(&cluster.token(600));
     for (mistake, change) in IN_DEX {
         let mut wrong = DexSetup::default();
         change(&mut wrong);
@@ -133,7 +133,7 @@ fn assert_dex_takes(shown: &Value, cluster: &ControlPlane) {
     let setup =
         DexSetup { issuer_alias: false, connector: Value::Object(config.clone()), ..DexSetup::default() };
     let dex = Dex::start(cluster, &setup);
-    let volume = Volume::with(&cluster.token(600));
+    let volume = ProjectedVolume::with(&cluster.token(600));
     let sound = report(&Setup::new().subject(&volume).at(&dex));
     assert_eq!(sound["ok"], true, "{sound:#}");
 }

@@ -1,4 +1,5 @@
-//! What `check` prints, as text and as JSON, for a sound set-up and for each step that can fail, as snapshots.
+//! Snapshots of `check` and `check --json`: for set-ups that succeed, and for a failure of each
+//! step.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -6,17 +7,17 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use dexsidecar_e2e::certificates::{Authority, self_signed};
-use dexsidecar_e2e::endpoint::{Answer, Documents, Endpoint};
+use dexsidecar_e2e::fake_dex::{Answer, Documents, FakeDex};
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
+use dexsidecar_e2e::raw_http;
 use dexsidecar_e2e::sidecar::Setup;
 use dexsidecar_e2e::signing_key::{SigningKey, now};
-use dexsidecar_e2e::volume::Volume;
-use dexsidecar_e2e::wire;
 use serde_json::json;
 
-/// A projected ServiceAccount token that expires in this many seconds.
-fn subject(seconds: i64) -> Volume {
+/// A projected ServiceAccount token that expires in so many seconds.
+fn subject(seconds: i64) -> ProjectedVolume {
     let expires = now().saturating_add_signed(seconds);
-    Volume::with(&SigningKey::new().sign(&json!({
+    ProjectedVolume::with(&SigningKey::new().sign(&json!({
         "iss": "https://kubernetes.default.svc.cluster.local",
         "sub": "system:serviceaccount:default:app",
         "aud": ["dex"],
@@ -30,17 +31,17 @@ fn subject(seconds: i64) -> Volume {
 /// A refusal as Dex writes it.
 fn refusal(status: &str, error: &str, description: &str) -> Answer {
     let body = json!({"error": error, "error_description": description}).to_string();
-    Answer::Bytes(wire::answer(status, &[("Content-Type", "application/json")], &body))
+    Answer::Bytes(raw_http::answer(status, &[("Content-Type", "application/json")], &body))
 }
 
-/// One set-up: its name, what it is, and whether it is sound.
 struct Case {
     name: &'static str,
     setup: Setup,
+    /// True if no step fails.
     sound: bool,
 }
 
-/// Prints both forms. What differs from run to run is replaced by a word.
+/// Compares text and JSON with the snapshot. Values that differ between runs are replaced by words.
 fn assert_report(case: &Case) {
     let volumes = std::env::temp_dir().display().to_string();
     insta::with_settings!({filters => vec![
@@ -54,8 +55,8 @@ fn assert_report(case: &Case) {
         (r"this node's clock: \S+", "this node's clock: NOW"),
         (r#""duration_ms": ?\d+"#, r#""duration_ms":N"#),
     ]}, {
-        let text = case.setup.done(&["check"]);
-        let json = case.setup.done(&["check", "--json"]);
+        let text = case.setup.execute(&["check"]);
+        let json = case.setup.execute(&["check", "--json"]);
         let code = i32::from(!case.sound);
         assert_eq!((text.code, json.code), (Some(code), Some(code)), "{}{}", text.stdout, text.stderr);
         assert_eq!(text.stderr, "");
@@ -66,25 +67,24 @@ fn assert_report(case: &Case) {
 
 #[test]
 fn check_reports_each_step() {
-    let fake = || Endpoint::start("127.0.0.1:0", None);
     let volume = subject(3_600);
-    let at = |endpoint: &Endpoint| Setup::new().at_stand_in(endpoint).subject(&volume);
+    let at = |dex: &FakeDex| Setup::new().at_fake(dex).subject(&volume);
     let report = |name, sound, setup| assert_report(&Case { name, setup, sound });
 
     let authority = Authority::new();
-    let tls = Endpoint::start("127.0.0.1:0", Some(authority.server(&[]).server_config()));
+    let tls = FakeDex::start_at("127.0.0.1:0", Some(authority.server(&[]).server_config()));
     let ca = authority.file().to_str().expect("UTF-8").to_owned();
     report("sound", true, at(&tls).set("DEXSIDECAR_CA_FILE", &ca));
-    let plain = fake();
+    let plain = FakeDex::start();
     report("sound_plain_http", true, at(&plain));
-    let unpublished = fake();
-    unpublished.publish(Documents::Nowhere);
+    let unpublished = FakeDex::start();
+    unpublished.publish(Documents::NotServed);
     report("sound_without_discovery", true, at(&unpublished));
 
     report("settings", false, Setup::new().set("dex_refresh_before", "10").set("DEXSIDECAR_CAFILE", "/ca"));
     report("subject_token_missing", false, at(&plain).set("dex_file_subject_token", "/nowhere/token"));
-    let text = Volume::with("no token");
-    report("subject_token_malformed", false, Setup::new().at_stand_in(&plain).subject(&text));
+    let text = ProjectedVolume::with("no token");
+    report("subject_token_malformed", false, Setup::new().at_fake(&plain).subject(&text));
 
     let closed = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     report("connect_refused", false, at(&plain).set("dex_endpoint", format!("http://{closed}/dex/token")));
@@ -93,10 +93,10 @@ fn check_reports_each_step() {
         at(&plain).set("dex_endpoint", "https://192.0.2.1/dex/token").set("HTTPS_PROXY", proxy);
     report("proxy_refused", false, behind_proxy);
 
-    report("certificate_untrusted", false, at(&tls).set("DEXSIDECAR_CA_FILE", stranger(&authority)));
-    let wrong = Endpoint::start("127.0.0.1:0", Some(authority.wrong_name().server_config()));
+    report("certificate_untrusted", false, at(&tls).set("DEXSIDECAR_CA_FILE", other_authority(&authority)));
+    let wrong = FakeDex::start_at("127.0.0.1:0", Some(authority.wrong_name().server_config()));
     report("certificate_wrong_name", false, at(&wrong).set("DEXSIDECAR_CA_FILE", &ca));
-    let expired = Endpoint::start("127.0.0.1:0", Some(authority.expired().server_config()));
+    let expired = FakeDex::start_at("127.0.0.1:0", Some(authority.expired().server_config()));
     report("certificate_expired", false, at(&expired).set("DEXSIDECAR_CA_FILE", &ca));
     let not_tls = at(&plain).set("dex_endpoint", format!("https://{}/dex/token", answers_http()));
     report("tls_not_spoken", false, not_tls.set("DEXSIDECAR_CA_FILE", &ca));
@@ -105,7 +105,7 @@ fn check_reports_each_step() {
     report("tls_timed_out", false, silent.set("DEXSIDECAR_ATTEMPT_TIMEOUT", "500ms"));
     report("ca_file_missing", false, at(&tls).set("DEXSIDECAR_CA_FILE", "/nowhere/ca.pem"));
 
-    let refusing = fake();
+    let refusing = FakeDex::start();
     for (name, status, error, description) in [
         ("connector_unknown", "400 Bad Request", "invalid_request", "Requested connector does not exist."),
         ("invalid_client", "401 Unauthorized", "invalid_client", "Invalid client credentials."),
@@ -117,10 +117,10 @@ fn check_reports_each_step() {
     }
     let stale = subject(-600);
     refusing.always(refusal("401 Unauthorized", "access_denied", ""));
-    report("access_denied_expired_subject", false, Setup::new().at_stand_in(&refusing).subject(&stale));
+    report("access_denied_expired_subject", false, Setup::new().at_fake(&refusing).subject(&stale));
     refusing.always(Answer::Silence);
     report("timed_out", false, at(&refusing).set("DEXSIDECAR_ATTEMPT_TIMEOUT", "500ms"));
-    refusing.always(Answer::Bytes(wire::answer("503 Service Unavailable", &[], "")));
+    refusing.always(Answer::Bytes(raw_http::answer("503 Service Unavailable", &[], "")));
     report("unavailable", false, at(&refusing));
 
     report("output_directory_missing", false, at(&plain).set("dex_access_token_file", "/nowhere/token"));
@@ -134,23 +134,23 @@ fn check_reports_each_step() {
     );
 }
 
-/// Where every connection gets an answer in plain http, whatever it sends.
+/// The address of a server that answers every connection in plain HTTP.
 fn answers_http() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
         for mut connection in listener.incoming().map_while(Result::ok) {
-            // Nothing is left unread, so that no reset overtakes the answer.
+            // Unread bytes would make the kernel send a reset, which can overtake the answer.
             let _ = connection.read(&mut [0; 4096]);
-            let _ = connection.write_all(&wire::answer("400 Bad Request", &[], "client sent TLS"));
+            let _ = connection.write_all(&raw_http::answer("400 Bad Request", &[], "client sent TLS"));
         }
     });
     address
 }
 
-/// The file of a CA that signed nothing.
-fn stranger(authority: &Authority) -> String {
-    let directory = authority.file().parent().expect("a directory").join("stranger");
+/// The certificate file of a CA that issued no certificate.
+fn other_authority(authority: &Authority) -> String {
+    let directory = authority.file().parent().expect("a directory").join("other");
     fs::create_dir_all(&directory).expect("a directory");
     self_signed(&directory, &["other.test"], false).certificate.to_str().expect("UTF-8").to_owned()
 }
@@ -166,32 +166,32 @@ fn on_a_terminal(setup: &Setup, arguments: &str) -> String {
         let (name, value) = assignment.split_once('=').expect("NAME=value");
         setup.set(name, value)
     });
-    setup.program(&words).done(&[]).stdout
+    setup.program(&words).execute(&[]).stdout
 }
 
 #[test]
 fn check_is_coloured_on_a_terminal_without_no_color_only() {
-    let fake = Endpoint::start("127.0.0.1:0", None);
+    let fake = FakeDex::start();
     let volume = subject(3_600);
     let setup =
-        || Setup::new().at_stand_in(&fake).subject(&volume).set("dex_access_token_file", "/nowhere/token");
+        || Setup::new().at_fake(&fake).subject(&volume).set("dex_access_token_file", "/nowhere/token");
     let coloured = on_a_terminal(&setup(), "check");
     assert_eq!(coloured.matches("\x1b[32mok").count(), 7, "{coloured}");
     assert_eq!(coloured.matches("\x1b[1;31mFAIL").count(), 1, "{coloured}");
     let plain = on_a_terminal(&setup().set("NO_COLOR", "1"), "check");
     assert!(!plain.contains('\x1b') && plain.contains("ok       settings"), "{plain}");
-    assert!(!setup().done(&["check"]).stdout.contains('\x1b'));
+    assert!(!setup().execute(&["check"]).stdout.contains('\x1b'));
 }
 
 #[test]
 fn check_prints_a_step_before_the_next_one_is_done() {
-    let fake = Endpoint::start("127.0.0.1:0", None);
+    let fake = FakeDex::start();
     fake.always(Answer::Silence);
     let volume = subject(3_600);
-    let setup = Setup::new().at_stand_in(&fake).subject(&volume).arguments("check");
+    let setup = Setup::new().at_fake(&fake).subject(&volume).arguments("check");
     let mut check = setup.run();
-    check.process.until_said("ok       discovery", 1);
-    assert_eq!(check.process.said("FAIL"), 0, "the exchange has not ended yet");
+    check.process.until_line("ok       discovery", 1);
+    assert_eq!(check.process.lines_with("FAIL"), 0, "the exchange has not ended yet");
 }
 
 #[test]
@@ -200,14 +200,14 @@ fn wait_shows_why_it_waits() {
     let shown = on_a_terminal(&setup, "wait --timeout 300ms");
     assert!(shown.contains("\r\x1b[Kwaiting for 0s: ") && shown.contains("no such file"), "{shown:?}");
     let mut waiting = Setup::new().arguments("wait --timeout 60s").run();
-    waiting.process.until_said("waiting for 1s: ", 1);
+    waiting.process.until_line("waiting for 1s: ", 1);
 }
 
 #[test]
-fn check_ends_in_time_when_nothing_answers() {
-    let silent = Endpoint::start("127.0.0.1:0", None);
-    silent.always(Answer::Drip(b"HTTP/1.1 200 OK\r\n".to_vec(), Duration::from_millis(200)));
+fn check_ends_when_the_response_drips_beyond_the_attempt_timeout() {
+    let dripping = FakeDex::start();
+    dripping.always(Answer::Drip(b"HTTP/1.1 200 OK\r\n".to_vec(), Duration::from_millis(200)));
     let volume = subject(3_600);
-    let setup = Setup::new().at_stand_in(&silent).subject(&volume).set("DEXSIDECAR_ATTEMPT_TIMEOUT", "300ms");
-    assert_eq!(setup.done(&["check"]).code, Some(1));
+    let setup = Setup::new().at_fake(&dripping).subject(&volume).set("DEXSIDECAR_ATTEMPT_TIMEOUT", "300ms");
+    assert_eq!(setup.execute(&["check"]).code, Some(1));
 }

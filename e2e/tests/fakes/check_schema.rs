@@ -1,21 +1,20 @@
 //! `check --json` prints what docs/check.schema.json describes.
 
 use dexsidecar_core::failure::{Code, WRONG_SETTINGS};
-use dexsidecar_e2e::endpoint::{Answer, Endpoint};
-use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
-use dexsidecar_e2e::volume::Volume;
+use dexsidecar_e2e::fake_dex::Answer;
+use dexsidecar_e2e::fixture::Fixture;
+use dexsidecar_e2e::sidecar::{failed_step, report};
 
 /// `report` holds each report to the schema, here and wherever another test asks for one.
 #[test]
 fn every_kind_of_report_is_described_by_the_schema() {
-    let volume = Volume::with("eyJh.eyJi.canary");
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let setup = || Setup::new().subject(&volume).at_stand_in(&endpoint);
+    let fixture = Fixture::new();
+    let setup = || fixture.setup();
 
     let sound = report(&setup());
     assert_eq!((&sound["ok"], failed_step(&sound).is_null()), (&true.into(), true), "{sound:#}");
 
-    endpoint.always(Answer::Bytes(vec![]));
+    fixture.dex.always(Answer::Bytes(vec![]));
     for (what, setup, step) in [
         ("wrong settings", setup().set("dex_refresh_before", "soon"), "settings"),
         ("no subject token", setup().set("dex_file_subject_token", "/nowhere/token"), "subject_token"),

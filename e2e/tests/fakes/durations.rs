@@ -1,6 +1,7 @@
-//! Durations mean what they mean to Go, in which the original is written: the same texts are put to Go itself.
+//! Durations have the meaning that they have in Go, which the original is written in: Go parses the
+//! same texts.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,19 +12,19 @@ use dexsidecar_e2e::go_reference;
 use dexsidecar_fetch::counterparts::GO_DURATIONS;
 
 #[test]
-fn go_reads_every_duration_alike() {
+fn go_parses_every_duration_to_the_same_value() {
     let texts = texts();
-    let go = said_by_go(&texts);
+    let go = parsed_by_go(&texts);
     assert_eq!(go.len(), texts.len());
     let mut read = 0;
     for (text, go) in texts.iter().zip(go) {
         let ours = duration::parse(text).map(|length| length.as_nanos());
         match go.parse::<i128>() {
-            // Nothing here can last less than no time, and minus nothing is a slip of the pen.
+            // No setting may be negative, and -0 is a mistake.
             Ok(go) if go < 0 || text.starts_with('-') => assert!(ours.is_err(), "{text:?}"),
             Ok(go) => {
                 read += 1;
-                // What Go sums as a float may be off by one in the last place.
+                // Go sums fractions as floats, which may differ by a nanosecond.
                 let ours = i128::try_from(ours.unwrap_or_else(|why| panic!("{text:?} {why}, for Go {go}")));
                 assert!((ours.unwrap() - go).abs() <= 1, "{text:?} is {go} for Go");
             }
@@ -33,7 +34,7 @@ fn go_reads_every_duration_alike() {
     assert!(read > 500, "{read} of {} are durations", texts.len());
 }
 
-/// Numbers and units in every combination, right and wrong, and the seeds of the search with libFuzzer.
+/// Numbers and units in every combination, valid and invalid, and the corpus of the fuzz target.
 fn texts() -> Vec<String> {
     let numbers = [
         "0",
@@ -78,9 +79,9 @@ fn texts() -> Vec<String> {
     texts
 }
 
-fn said_by_go(texts: &[String]) -> Vec<String> {
+fn parsed_by_go(texts: &[String]) -> Vec<String> {
     let quoted = |text: &String| {
-        // Go's quotes: what is not plain ASCII as \u or \U with all its digits.
+        // As a Go string: other characters than printable ASCII as \U with eight digits.
         let quoted = text.chars().fold(String::new(), |mut quoted, c| {
             if c.is_ascii_graphic() && c != '"' && c != '\\' {
                 quoted.push(c);
@@ -91,5 +92,5 @@ fn said_by_go(texts: &[String]) -> Vec<String> {
         });
         format!("\"{quoted}\"")
     };
-    go_reference::said(&GO_DURATIONS, &texts.iter().map(quoted).collect::<Vec<_>>())
+    go_reference::answers(&GO_DURATIONS, &texts.iter().map(quoted).collect::<Vec<_>>())
 }

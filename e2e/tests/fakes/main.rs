@@ -1,27 +1,27 @@
 //! Tests against fake servers, against files, or against no server: nothing here starts a Dex.
 
 mod answers;
-mod basic;
+mod atomicity;
+mod basic_auth;
 mod check_report;
 mod check_schema;
 mod commands;
 mod connections;
 mod durations;
-mod failed_calls;
+mod fault_suite;
 mod files;
 mod key_check;
-mod limits;
 mod log_lines;
-mod meddling;
 mod mounts;
-mod pace;
+mod output_syscall_failures;
+mod output_syscalls;
+mod output_tampering;
 mod process;
+mod rate_limits;
+mod resource_exhaustion;
 mod secrets;
 mod signals;
-mod storm;
-mod survive;
-mod system_calls;
 mod tls;
-mod told;
 mod variables;
 mod volumes;
+mod warnings;

@@ -1,42 +1,46 @@
-//! Certificates of many kinds, as Go's crypto/tls serves them. Go's own client says beside each what a Go program makes of it.
-//! The binary is the one that ships, so that what is linked is what is tested.
+//! Certificates of many kinds, served by Go's crypto/tls. For each, Go's client shows whether a Go
+//! program accepts it. The program is the one that ships, with the cryptography that it links.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Stdio};
 
 use dexsidecar_e2e::prebuilt;
-use dexsidecar_e2e::process::tied;
+use dexsidecar_e2e::process::killed_with_parent;
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, report, shipped};
-use dexsidecar_e2e::volume::Volume;
 use dexsidecar_fetch::counterparts::GO_TLS_SERVER;
 
-/// Go's server, which ends with the value.
+/// A server in Go, which is killed when dropped.
 struct Server {
     child: Child,
     stdin: ChildStdin,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
-/// One kind of certificate, being served.
+/// One kind of certificate that is served.
 struct Served {
     port: u16,
     trusted: String,
-    /// What Go's client says: `ok`, or its error.
+    /// The result of Go's client: `ok`, or its error.
     go: String,
 }
 
 impl Server {
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let program = prebuilt::program(&GO_TLS_SERVER);
-        let mut child =
-            tied(&program).arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = killed_with_parent(&program)
+            .arg(directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let stdin = child.stdin.take().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, stdin, lines, folder }
+        Self { child, stdin, lines, directory }
     }
 
     fn serves(&mut self, kind: &str) -> Served {
@@ -56,11 +60,11 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = self.folder.path();
+        let _ = self.directory.path();
     }
 }
 
-fn setup(served: &Served, volume: &Volume) -> Setup {
+fn setup(served: &Served, volume: &ProjectedVolume) -> Setup {
     Setup::new()
         .subject(volume)
         .program(&[&shipped()])
@@ -68,22 +72,22 @@ fn setup(served: &Served, volume: &Volume) -> Setup {
         .set("DEXSIDECAR_CA_FILE", served.trusted.clone())
 }
 
-/// Kinds that a Go program accepts, and so do we.
+/// Asserts that Go and the program accept these kinds.
 fn accepted(kinds: &[&str]) {
     let mut server = Server::start();
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     for kind in kinds {
         let served = server.serves(kind);
         assert_eq!(served.go, "ok", "{kind}");
-        let done = setup(&served, &volume).done(&["once"]);
+        let done = setup(&served, &volume).execute(&["once"]);
         assert_eq!(done.code, Some(0), "{kind}: {}", done.stderr);
     }
 }
 
-/// Kinds that are refused: the code, and words that stand in the failure.
+/// Asserts that the program refuses these kinds, with this code and these words in the failure.
 fn refused(kinds: &[(&str, &str, &[&str])]) {
     let mut server = Server::start();
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     for (kind, code, words) in kinds {
         let served = server.serves(kind);
         let setup = setup(&served, &volume);
@@ -94,14 +98,14 @@ fn refused(kinds: &[(&str, &str, &[&str])]) {
             assert!(text.contains(word), "{kind} (Go: {}): {word} is not in {failed:#}", served.go);
         }
         for raw in ["Other(", "OtherError", "http://", "AlgorithmIdentifier", "["] {
-            let told = failed["message"].as_str().unwrap();
-            assert!(!told.contains(raw), "{kind}: {told}");
+            let message = failed["message"].as_str().unwrap();
+            assert!(!message.contains(raw), "{kind}: {message}");
         }
     }
 }
 
 #[test]
-fn f134_a_trusted_certificate_is_accepted_whoever_issued_it() {
+fn f134_a_certificate_in_the_ca_file_is_accepted_whoever_issued_it() {
     accepted(&[
         "plain",
         "leaf-trusted-itself",
@@ -123,7 +127,7 @@ fn f134_a_trusted_certificate_is_accepted_whoever_issued_it() {
 }
 
 #[test]
-fn f135_a_critical_extension_is_named_and_the_ca_file_is_a_way_out() {
+fn f135_an_unsupported_critical_extension_is_named_and_accepted_if_the_certificate_is_in_the_ca_file() {
     accepted(&[
         "leaf-policies-trusted-itself",
         "leaf-policies-trusted-itself-tls12",
@@ -143,7 +147,7 @@ fn f135_a_critical_extension_is_named_and_the_ca_file_is_a_way_out() {
 }
 
 #[test]
-fn f136_p_521_is_accepted_wherever_it_stands() {
+fn f136_p_521_is_accepted_in_every_certificate_and_as_a_group() {
     accepted(&[
         "p521-ca",
         "p521-intermediate-sha256",
@@ -165,7 +169,7 @@ fn f136_other_keys_and_signatures_are_accepted_or_named() {
 }
 
 #[test]
-fn f137_a_small_rsa_key_is_named() {
+fn f137_an_rsa_key_that_is_too_small_is_named() {
     let code = "certificate_key_unsupported";
     refused(&[
         ("rsa1024-key", code, &["the key of CN=leaf is RSA 1024", "too small", "2048"]),
@@ -175,14 +179,14 @@ fn f137_a_small_rsa_key_is_named() {
 }
 
 #[test]
-fn f138_a_large_chain_is_accepted_or_named_and_never_taken_for_plain_http() {
+fn f138_a_large_chain_is_accepted_or_named_and_not_reported_as_plain_http() {
     accepted(&["chain-60k"]);
     let code = "certificate_chain_too_large";
     refused(&[("chain-100k", code, &["64 KiB"]), ("chain-300k", code, &["64 KiB"])]);
 }
 
 #[test]
-fn f140_an_issued_certificate_that_is_marked_as_a_ca_is_refused_with_a_way_out() {
+fn f140_an_issued_certificate_with_ca_true_is_refused_with_a_fix() {
     refused(&[
         (
             "leaf-ca-true",

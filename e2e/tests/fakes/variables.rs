@@ -1,23 +1,30 @@
-//! Values as manifests and Secrets deliver them: with a line break or a byte order mark too many, in UTF-16, or with a
-//! reference that Kubernetes did not expand.
+//! Values as manifests and Secrets deliver them: with a line break at the end, with a byte order
+//! mark, in UTF-16, or with a reference that Kubernetes did not expand.
 
 use std::fs;
 
 use dexsidecar_e2e::certificates::Authority;
-use dexsidecar_e2e::endpoint::Endpoint;
-use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
-use dexsidecar_e2e::volume::Volume;
+use dexsidecar_e2e::fake_dex::FakeDex;
+use dexsidecar_e2e::fixture::Fixture;
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
+use dexsidecar_e2e::sidecar::{Completed, Setup, failed_step, report};
 
-/// `kubectl create secret --from-file`, of a file that `echo` made: whatever comes from it ends with a line break.
+/// The warnings about settings in a log that contain this text.
+fn warnings(completed: &Completed, text: &str) -> usize {
+    let events = completed.events("setting_warning level=warn");
+    events.iter().filter(|event| event["warning"].as_str().is_some_and(|it| it.contains(text))).count()
+}
+
+/// `kubectl create secret --from-file`, with a file that `echo` wrote, makes values with a line
+/// break.
 #[test]
 fn f152_every_variable_may_end_with_a_line_break() {
     let authority = Authority::new();
-    let endpoint = Endpoint::start("127.0.0.1:0", Some(authority.server(&[]).server_config()));
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let tls = authority.server(&[]).server_config();
+    let fixture = Fixture::at(FakeDex::start_at("127.0.0.1:0", Some(tls)));
     let plain = || {
-        Setup::new()
-            .subject(&volume)
-            .at_stand_in(&endpoint)
+        fixture
+            .setup()
             .set("SSL_CERT_FILE", authority.file().to_str().expect("UTF-8"))
             .set("SSL_CERT_DIR", "/does/not/exist")
             .set("DEXSIDECAR_OUTPUT_MODE", "0600")
@@ -26,7 +33,7 @@ fn f152_every_variable_may_end_with_a_line_break() {
             .set("NO_PROXY", "127.0.0.1")
             .set("HTTPS_PROXY", "http://127.0.0.1:1")
     };
-    assert_eq!(plain().done(&["once"]).code, Some(0));
+    assert_eq!(plain().execute(&["once"]).code, Some(0));
     for end in ["\n", "\r\n"] {
         let clean = plain();
         let output = clean.output();
@@ -36,49 +43,48 @@ fn f152_every_variable_may_end_with_a_line_break() {
             .filter_map(|line| line.split_once('='))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        let broken =
+        let with_breaks =
             variables.iter().fold(clean, |setup, (name, value)| setup.set(name, format!("{value}{end}")));
-        let done = broken.done(&["once"]);
-        assert_eq!(done.code, Some(0), "{}", done.stderr);
-        assert!(endpoint.issued().contains(&fs::read_to_string(&output).expect("it is there")));
+        let once = with_breaks.execute(&["once"]);
+        assert_eq!(once.code, Some(0), "{}", once.stderr);
+        assert!(fixture.dex.issued().contains(&fs::read_to_string(&output).expect("a token file")));
         for (name, _) in &variables {
-            let told = format!(" {name} ends with a line break, which was removed: ");
-            assert_eq!(done.stderr.matches(&told).count(), 1, "{name}: {}", done.stderr);
+            let warning = format!("{name} ends with a line break, which was removed: ");
+            assert_eq!(warnings(&once, &warning), 1, "{name}: {}", once.stderr);
         }
     }
-    let heard = endpoint.heard();
-    assert_eq!(heard.len(), 3);
-    for with_breaks in &heard[1..] {
-        assert_eq!(with_breaks.body, heard[0].body);
-        assert_eq!(with_breaks.header("authorization"), heard[0].header("authorization"));
+    let requests = fixture.dex.requests();
+    assert_eq!(requests.len(), 3);
+    for with_breaks in &requests[1..] {
+        assert_eq!(with_breaks.body, requests[0].body);
+        assert_eq!(with_breaks.header("authorization"), requests[0].header("authorization"));
     }
 }
 
-/// A proxy is used under its name, and not refused for what follows it.
 #[test]
-fn f152_a_proxy_s_variable_may_end_with_a_line_break() {
-    let volume = Volume::with("eyJh.eyJi.canary");
+fn f152_a_proxy_variable_may_end_with_a_line_break() {
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     for name in ["HTTPS_PROXY", "https_proxy"] {
         let setup = Setup::new()
             .subject(&volume)
             .set("dex_endpoint", "https://dex.invalid/token")
             .set(name, "http://127.0.0.1:1\n");
-        let broken = failed_step(&report(&setup));
-        assert_eq!(broken["code"], "proxy_failed", "{broken:#}");
-        let told = broken["message"].as_str().unwrap_or_default();
-        let expected = format!("http://127.0.0.1:1 of {name}: nothing listens there");
-        assert!(told.contains(&expected), "{broken:#}");
+        let failed = failed_step(&report(&setup));
+        assert_eq!(failed["code"], "proxy_failed", "{failed:#}");
+        let message = failed["message"].as_str().unwrap_or_default();
+        let expected = format!("http://127.0.0.1:1 of {name}: connection refused: ");
+        assert!(message.contains(&expected), "{failed:#}");
     }
 }
 
 #[test]
 fn f152_a_byte_order_mark_and_a_line_break_of_a_file_are_never_sent() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let volume = Volume::with("\u{feff}eyJh.eyJi.canary\r\n");
+    let fixture = Fixture::new();
+    fixture.volume.replace_token("\u{feff}eyJh.eyJi.canary\r\n");
     for (start, end) in [("\u{feff}", ""), ("\u{feff}", "\r\n"), ("", "\n")] {
-        let setup = Setup::new().subject(&volume).at_stand_in(&endpoint);
+        let setup = fixture.setup();
         let file = |name: &str, value: &str| {
-            let path = setup.folder().join(name);
+            let path = setup.directory().join(name);
             fs::write(&path, format!("{start}{value}{end}")).expect("a temporary directory");
             path.to_str().expect("UTF-8").to_owned()
         };
@@ -88,82 +94,77 @@ fn f152_a_byte_order_mark_and_a_line_break_of_a_file_are_never_sent() {
             .unset("dex_basic_auth")
             .set("dex_file_connector_id", connector)
             .set("dex_file_basic_auth", client);
-        let done = setup.done(&["once"]);
-        assert_eq!(done.code, Some(0), "{}", done.stderr);
-        let heard = endpoint.heard().pop().expect("an exchange");
-        assert_eq!(heard.field("connector_id").as_deref(), Some("k3s"));
-        assert_eq!(heard.field("subject_token").as_deref(), Some("eyJh.eyJi.canary"));
-        assert_eq!(heard.header("authorization"), Some("Basic aW5jdXM6Y2FuYXJ5LXNlY3JldA=="));
+        let once = setup.execute(&["once"]);
+        assert_eq!(once.code, Some(0), "{}", once.stderr);
+        let request = fixture.dex.requests().pop().expect("an exchange");
+        assert_eq!(request.field("connector_id").as_deref(), Some("k3s"));
+        assert_eq!(request.field("subject_token").as_deref(), Some("eyJh.eyJi.canary"));
+        assert_eq!(request.header("authorization"), Some("Basic aW5jdXM6Y2FuYXJ5LXNlY3JldA=="));
     }
 }
 
 #[test]
-fn f152_a_file_in_utf_16_is_a_failure_that_says_so() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let volume = Volume::with("eyJh.eyJi.canary");
+fn f152_a_file_in_utf_16_is_a_failure_that_names_the_encoding() {
+    let fixture = Fixture::new();
     for (variable, plain, code) in [
         ("dex_file_connector_id", "canary", "form_file_unreadable"),
         ("dex_file_basic_auth", "incus:canary", "form_file_unreadable"),
         ("dex_file_subject_token", "eyJh.eyJi.canary", "subject_token_malformed"),
     ] {
         for order in [u16::to_le_bytes, u16::to_be_bytes] {
-            let setup = Setup::new().subject(&volume).at_stand_in(&endpoint);
-            let path = setup.folder().join("utf16");
+            let setup = fixture.setup();
+            let path = setup.directory().join("utf16");
             let content: Vec<u8> = format!("\u{feff}{plain}\r\n").encode_utf16().flat_map(order).collect();
             fs::write(&path, content).expect("a temporary directory");
             let setup = setup
                 .unset(&variable.replace("file_", ""))
                 .set(variable, path.to_str().expect("UTF-8"))
                 .arguments("--timeout 1s");
-            let done = setup.done(&["once"]);
-            assert_eq!(done.code, Some(1), "{variable}: {}", done.stderr);
-            let told =
-                done.stderr.lines().find(|line| line.contains(&format!("code={code} "))).unwrap_or_default();
-            assert!(told.contains("it is UTF-16: save it as UTF-8"), "{variable}: {}", done.stderr);
+            let once = setup.execute(&["once"]);
+            assert_eq!(once.code, Some(1), "{variable}: {}", once.stderr);
+            let failures = once.events(&format!("attempt_failed code={code}"));
+            let error = failures.first().and_then(|failure| failure["error"].as_str()).unwrap_or_default();
+            assert!(error.contains("it is UTF-16: save it as UTF-8"), "{variable}: {}", once.stderr);
         }
     }
-    assert!(endpoint.heard().is_empty());
+    assert!(fixture.dex.requests().is_empty());
 }
 
 #[test]
-fn f153_a_reference_that_kubernetes_did_not_expand_is_reported_and_sent_as_it_is() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let volume = Volume::with("eyJh.eyJi.canary");
-    let setup = Setup::new()
-        .subject(&volume)
-        .at_stand_in(&endpoint)
-        .set("dex_basic_auth", "incus:$(CLIENT_SECRET)")
-        .set("dex_resource", "$(literal)");
-    let told = [
+fn f153_a_reference_that_kubernetes_did_not_expand_is_reported_and_sent_unchanged() {
+    let fixture = Fixture::new();
+    let setup =
+        fixture.setup().set("dex_basic_auth", "incus:$(CLIENT_SECRET)").set("dex_resource", "$(literal)");
+    let expected = [
         "dex_basic_auth contains $(CLIENT_SECRET), which Kubernetes did not expand: define CLIENT_SECRET before \
          dex_basic_auth in env, or in envFrom",
         "dex_resource contains $(literal), which Kubernetes did not expand",
     ];
-    let done = setup.done(&["once"]);
-    assert_eq!(done.code, Some(0), "a reference may be meant literally: {}", done.stderr);
-    let heard = endpoint.heard().pop().expect("an exchange");
-    assert_eq!(heard.field("resource").as_deref(), Some("$(literal)"));
-    let checked = setup.done(&["check"]);
-    for words in told {
-        assert_eq!(done.stderr.matches(words).count(), 1, "{}", done.stderr);
-        assert!(checked.stdout.contains(words), "{}", checked.stdout);
+    let once = setup.execute(&["once"]);
+    assert_eq!(once.code, Some(0), "a reference may be meant literally: {}", once.stderr);
+    let request = fixture.dex.requests().pop().expect("an exchange");
+    assert_eq!(request.field("resource").as_deref(), Some("$(literal)"));
+    let check = setup.execute(&["check"]);
+    for warning in expected {
+        assert_eq!(warnings(&once, warning), 1, "{}", once.stderr);
+        assert!(check.stdout.contains(warning), "{}", check.stdout);
     }
 }
 
-/// What makes a setting wrong is reported beside it.
 #[test]
-fn f153_a_setting_that_is_wrong_for_want_of_an_expansion_is_reported_with_its_reason() {
-    let volume = Volume::with("eyJh.eyJi.canary");
+fn f153_a_missing_expansion_is_reported_beside_the_error_that_it_causes() {
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     let setup = Setup::new()
         .subject(&volume)
         .set("dex_endpoint", "https://dex.example/token")
         .set("DEXSIDECAR_OUTPUT_MODE", "$(MODE)");
-    let told = "DEXSIDECAR_OUTPUT_MODE contains $(MODE), which Kubernetes did not expand";
+    let warning = "DEXSIDECAR_OUTPUT_MODE contains $(MODE), which Kubernetes did not expand";
     for command in ["run", "once"] {
-        let done = setup.done(&[command]);
-        assert_eq!(done.code, Some(78), "{}", done.stderr);
-        assert_eq!(done.stderr.matches(told).count(), 1, "{}", done.stderr);
+        let completed = setup.execute(&[command]);
+        assert_eq!(completed.code, Some(78), "{}", completed.stderr);
+        assert_eq!(warnings(&completed, warning), 1, "{}", completed.stderr);
+        assert_eq!(completed.logged("setting_invalid setting=DEXSIDECAR_OUTPUT_MODE"), 1);
     }
-    let checked = setup.done(&["check"]);
-    assert!(checked.stdout.contains(told), "{}", checked.stdout);
+    let check = setup.execute(&["check"]);
+    assert!(check.stdout.contains(warning), "{}", check.stdout);
 }

@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
 use std::time::Duration;
 
 use dexsidecar_e2e::dns_server::Reply;
-use dexsidecar_e2e::endpoint::{Answer, Endpoint};
-use dexsidecar_e2e::volume::Volume;
+use dexsidecar_e2e::fake_dex::{Answer, FakeDex};
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use rustix::process::Signal;
 
 use super::{Etc, Test, dns, resolved, setup, tests};
@@ -24,8 +24,8 @@ pub(crate) const TESTS: &[Test] = tests![
 ];
 
 fn f007_a_failed_lookup_is_reported_and_the_name_is_used_later() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let endpoint = FakeDex::start();
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     for (name, reply, code) in [
         ("absent.test", Reply::Absent, "name_not_found"),
         ("empty.test", Reply::Empty, "name_not_found"),
@@ -45,8 +45,8 @@ fn f007_a_failed_lookup_is_reported_and_the_name_is_used_later() {
 }
 
 fn f007_a_lookup_that_fails_later_keeps_the_token() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let endpoint = FakeDex::start();
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     for (name, reply, code) in [
         ("absent-later.test", Reply::Absent, "name_not_found"),
         ("empty-later.test", Reply::Empty, "name_not_found"),
@@ -61,26 +61,26 @@ fn f007_a_lookup_that_fails_later_keeps_the_token() {
         sidecar.process.signal(Signal::HUP);
         sidecar.process.until_logged(&format!("code={code}"), 1);
         assert_eq!(sidecar.token(), Some(token), "{name}");
-        assert_eq!(sidecar.setup().done(&["ready"]).code, Some(0), "{name}");
+        assert_eq!(sidecar.setup().execute(&["ready"]).code, Some(0), "{name}");
     }
 }
 
 /// Plain http to this machine is allowed, so a DNS server must not redirect it to another machine.
 fn f010_localhost_is_never_looked_up() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let elsewhere = Endpoint::start(&format!("127.0.0.3:{}", endpoint.address().port()), None);
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let endpoint = FakeDex::start();
+    let elsewhere = FakeDex::start_at(&format!("127.0.0.3:{}", endpoint.address().port()), None);
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     for name in ["localhost", "localhost.", "dex.localhost"] {
         dns().set(name.trim_end_matches('.'), Reply::Address(Ipv4Addr::new(127, 0, 0, 3)));
         let setup = setup(&endpoint, &volume, name).unset("DEXSIDECAR_ALLOW_INSECURE_HTTP");
-        assert_eq!(setup.done(&["once"]).code, Some(0), "{name}");
+        assert_eq!(setup.execute(&["once"]).code, Some(0), "{name}");
     }
-    assert_eq!((endpoint.heard().len(), elsewhere.heard().len()), (3, 0));
+    assert_eq!((endpoint.requests().len(), elsewhere.requests().len()), (3, 0));
 }
 
 fn f008_a_silent_dns_server_does_not_delay_timeout_or_exit() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let endpoint = FakeDex::start();
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     let reply = |reply| {
         for suffix in ["", ".default.svc.cluster.local", ".svc.cluster.local", ".cluster.local"] {
             dns().set(&format!("silent.test{suffix}"), reply);
@@ -96,7 +96,7 @@ fn f008_a_silent_dns_server_does_not_delay_timeout_or_exit() {
     let mut sidecar = setup(&endpoint, &volume, "silent.test").arguments("--attempt-timeout 5m").run();
     sidecar.process.until("a query is sent", |_| queries() > before);
     sidecar.process.signal(Signal::TERM);
-    let ended = sidecar.process.ended_within(Duration::from_secs(3));
+    let ended = sidecar.process.wait_within(Duration::from_secs(3));
     assert_eq!(ended, Some(Some(0)), "exit during a lookup\n{}", sidecar.process.timeline());
     let mut sidecar = setup(&endpoint, &volume, "silent.test").arguments("--attempt-timeout 3s").run();
     let before = queries();
@@ -107,8 +107,8 @@ fn f008_a_silent_dns_server_does_not_delay_timeout_or_exit() {
 
 /// The resolver waits 30 s for an answer. Neither SIGTERM nor the next attempt waits as long.
 fn f008_a_silent_dns_server_uses_no_thread_and_does_not_delay_the_exit() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let endpoint = FakeDex::start();
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     let etc = Etc::with("nameserver 127.0.0.1\noptions timeout:30 attempts:1\n");
     dns().set("hangs.test", Reply::Silence);
     let queries = || dns().queried_names().iter().filter(|name| *name == "hangs.test").count();
@@ -117,7 +117,7 @@ fn f008_a_silent_dns_server_uses_no_thread_and_does_not_delay_the_exit() {
     let mut sidecar = hanging().arguments("--attempt-timeout 5m").run();
     sidecar.process.until("a query is sent", |_| queries() > 0);
     sidecar.process.signal(Signal::TERM);
-    assert_eq!(sidecar.process.ended_within(Duration::from_secs(10)), Some(Some(0)));
+    assert_eq!(sidecar.process.wait_within(Duration::from_secs(10)), Some(Some(0)));
 
     let mut sidecar = hanging().arguments("--attempt-timeout 200ms --log-level debug").run();
     sidecar.process.until_logged("code=timed_out", 4);
@@ -126,7 +126,7 @@ fn f008_a_silent_dns_server_uses_no_thread_and_does_not_delay_the_exit() {
         .count();
     assert_eq!(tasks, 1, "threads");
     sidecar.process.signal(Signal::TERM);
-    assert_eq!(sidecar.process.ended_within(Duration::from_secs(10)), Some(Some(0)));
+    assert_eq!(sidecar.process.wait_within(Duration::from_secs(10)), Some(Some(0)));
 }
 
 /// No interface has an IPv6 address, but the hosts file has ::1.
@@ -136,11 +136,11 @@ fn f121_a_name_with_both_families_is_reached_without_ipv6() {
         // A kernel without IPv6 has no such file.
         let _ = fs::write(flag, "1");
     }
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let endpoint = FakeDex::start();
     let port = endpoint.address().port();
     let other = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).expect_err("no interface has this address");
     assert_ne!(other.kind(), ErrorKind::ConnectionRefused, "no interface has this address");
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     for name in ["localhost", "both.test"] {
         let mut sidecar = setup(&endpoint, &volume, name).run();
         sidecar.until_token();
@@ -150,23 +150,23 @@ fn f121_a_name_with_both_families_is_reached_without_ipv6() {
 }
 
 fn f010_a_changed_address_is_used_at_the_next_exchange() {
-    let first = Endpoint::start("127.0.0.1:0", None);
-    let second = Endpoint::start(&format!("127.0.0.2:{}", first.address().port()), None);
+    let first = FakeDex::start();
+    let second = FakeDex::start_at(&format!("127.0.0.2:{}", first.address().port()), None);
     for endpoint in [&first, &second] {
         endpoint.always(Answer::Token(4));
     }
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     dns().set("moves.test", Reply::Address(Ipv4Addr::LOCALHOST));
     let _sidecar = setup(&first, &volume, "moves.test").run();
-    first.until_heard(1);
+    first.until_requests(1);
     dns().set("moves.test", Reply::Address(Ipv4Addr::new(127, 0, 0, 2)));
-    second.until_heard(1);
+    second.until_requests(1);
 }
 
 fn f010_a_changed_resolv_conf_is_used_at_the_next_exchange() {
-    let first = Endpoint::start("127.0.0.1:0", None);
-    let second = Endpoint::start(&format!("127.0.0.2:{}", first.address().port()), None);
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let first = FakeDex::start();
+    let second = FakeDex::start_at(&format!("127.0.0.2:{}", first.address().port()), None);
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     dns().set("rewritten.old.example", Reply::Address(Ipv4Addr::LOCALHOST));
     dns().set("rewritten.new.example", Reply::Address(Ipv4Addr::new(127, 0, 0, 2)));
     let etc = Etc::with("");
@@ -179,10 +179,10 @@ fn f010_a_changed_resolv_conf_is_used_at_the_next_exchange() {
     let mut sidecar = etc.mounted_for(setup(&first, &volume, "rewritten")).run();
     sidecar.process.until_logged("code=name_lookup_failed", 1);
     write("127.0.0.1", "old.example");
-    first.until_heard(1);
+    first.until_requests(1);
     let token = sidecar.until_token();
     write("127.0.0.1", "new.example");
     sidecar.process.signal(Signal::HUP);
-    second.until_heard(1);
+    second.until_requests(1);
     sidecar.until_another_token(&token);
 }

@@ -68,7 +68,7 @@ fn f126_coredns_finds_a_service_under_each_of_its_names() {
     }
     let dual = dex.resolve(&pod(""), "dual").expect("the name resolves");
     assert_eq!(dual.len(), 2, "{dual:?}");
-    let done = pod("").mounted_for(dex.under("dex.auth.svc.cluster.local")).done(&["once"]);
+    let done = pod("").mounted_for(dex.under("dex.auth.svc.cluster.local")).execute(&["once"]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
 }
 

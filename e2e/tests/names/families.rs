@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use dexsidecar_e2e::dns_server::{Family, Lie, Reply, Rule};
-use dexsidecar_e2e::log_events::events;
+use dexsidecar_e2e::log_events::select;
 
 use super::{Dex, Etc, ONCE, Test, dns, only, tests};
 
@@ -150,9 +150,9 @@ fn f125_addresses_without_a_route_do_not_cut_off_the_other_family() {
     dns().set_family(name, Family::A, Rule::from(HERE).after(Duration::from_millis(1_600)));
     dns().set_family(name, Family::Aaaa, Reply::AddressV6(UNIQUE_LOCAL));
     let etc = Etc::with("nameserver 127.0.0.1\noptions timeout:5 attempts:1\n");
-    let done = etc.mounted_for(dex.under(name)).done(&["once"]);
+    let done = etc.mounted_for(dex.under(name)).execute(&["once"]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
-    let failed = events(&done.stderr, "attempt_failed");
+    let failed = select(&done.stderr, "attempt_failed");
     assert!(failed.is_empty(), "the first attempt succeeds: {}", done.stderr);
 }
 

@@ -23,11 +23,11 @@ use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
 
 use dexsidecar_e2e::dns_server::DnsServer;
-use dexsidecar_e2e::endpoint::Endpoint;
-use dexsidecar_e2e::process::tied;
+use dexsidecar_e2e::fake_dex::FakeDex;
+use dexsidecar_e2e::process::killed_with_parent;
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, program, report, shipped};
 use dexsidecar_e2e::trial_time::timed;
-use dexsidecar_e2e::volume::Volume;
 use libtest_mimic::{Arguments, Trial};
 use tempfile::TempDir;
 
@@ -121,7 +121,7 @@ fn enter() -> ExitCode {
         hosts.display(),
         this.display()
     );
-    let status = tied("/usr/bin/unshare".as_ref())
+    let status = killed_with_parent("/usr/bin/unshare".as_ref())
         .args(["--user", "--map-root-user", "--net", "--mount", "sh", "-ec", &script, "sh"])
         .args(std::env::args().skip(1))
         .env(INSIDE, "1")
@@ -138,14 +138,14 @@ fn enter() -> ExitCode {
 
 /// A fake Dex that is reached by host names, and a subject token.
 struct Dex {
-    endpoint: Endpoint,
-    volume: Volume,
+    endpoint: FakeDex,
+    volume: ProjectedVolume,
 }
 
 impl Dex {
     fn start() -> Self {
-        let endpoint = Endpoint::start("127.0.0.1:0", None);
-        Self { endpoint, volume: Volume::with("eyJh.eyJi.canary") }
+        let endpoint = FakeDex::start();
+        Self { endpoint, volume: ProjectedVolume::with("eyJh.eyJi.canary") }
     }
 
     /// A sidecar that reaches it by this host name.
@@ -160,7 +160,7 @@ impl Dex {
 }
 
 /// A sidecar whose endpoint has this host name.
-fn setup(endpoint: &Endpoint, volume: &Volume, name: &str) -> Setup {
+fn setup(endpoint: &FakeDex, volume: &ProjectedVolume, name: &str) -> Setup {
     let url = format!("http://{name}:{}/dex/token", endpoint.address().port());
     Setup::new().subject(volume).set("dex_endpoint", url).set("DEXSIDECAR_ALLOW_INSECURE_HTTP", "true")
 }

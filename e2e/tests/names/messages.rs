@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use dexsidecar_e2e::dns_server::{Edns, Family, Lie, Reply, Rule, Transport, UDP_ONLY};
-use dexsidecar_e2e::endpoint::Endpoint;
-use dexsidecar_e2e::volume::Volume;
+use dexsidecar_e2e::fake_dex::FakeDex;
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
 
 use super::{Dex, Etc, ONCE, Test, dns, only, setup, tests};
 
@@ -24,8 +24,8 @@ const HERE: Reply = Reply::Address(Ipv4Addr::LOCALHOST);
 
 /// Whatever the DNS server sends, the process goes on and gets a token once the answer is valid.
 fn f007_a_malformed_answer_is_reported_or_ignored_and_the_name_is_used_later() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let endpoint = FakeDex::start();
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     let lies = [Lie::WrongId, Lie::CnameLoop, Lie::PointerLoop, Lie::WrongCount, Lie::CutOff, Lie::Truncated];
     std::thread::scope(|scope| {
         for lie in lies {

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use dexsidecar_e2e::dns_server::Reply;
-use dexsidecar_e2e::endpoint::Endpoint;
-use dexsidecar_e2e::volume::Volume;
+use dexsidecar_e2e::fake_dex::FakeDex;
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
 
 use super::{Dex, Etc, SEARCHED, Test, dns, only, setup, tests};
 
@@ -20,8 +20,8 @@ pub(crate) const TESTS: &[Test] = tests![
 const HERE: Reply = Reply::Address(Ipv4Addr::LOCALHOST);
 
 fn f009_names_are_found_in_search_domains_and_over_tcp() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let endpoint = FakeDex::start();
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     // The short name of a Service is found in the search list. With ndots:5 a full name is queried
     // last.
     dns().set("dex.svc.cluster.local", Reply::Address(Ipv4Addr::LOCALHOST));
@@ -29,7 +29,7 @@ fn f009_names_are_found_in_search_domains_and_over_tcp() {
     dns().set("long.example.test", Reply::Truncated(Ipv4Addr::LOCALHOST));
     for name in ["dex", "dex.example.test", "long.example.test."] {
         let setup = setup(&endpoint, &volume, name);
-        let done = setup.done(&["once"]);
+        let done = setup.execute(&["once"]);
         assert_eq!(done.code, Some(0), "{name}: {}", done.stderr);
     }
     let queried = dns().queried_names();
@@ -41,14 +41,14 @@ fn f009_names_are_found_in_search_domains_and_over_tcp() {
 
 /// SERVFAIL, REFUSED, an answer without records and a truncated one, for each search domain.
 fn f009_an_error_for_any_search_domain_does_not_hide_a_full_name() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let endpoint = FakeDex::start();
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     std::thread::scope(|scope| {
         for (number, suffix) in SEARCHED.into_iter().enumerate() {
             let (endpoint, volume) = (&endpoint, &volume);
             scope.spawn(move || {
                 let is_found = |name: &str| {
-                    let done = setup(endpoint, volume, name).done(&["once", "--timeout", "20s"]);
+                    let done = setup(endpoint, volume, name).execute(&["once", "--timeout", "20s"]);
                     assert_eq!(done.code, Some(0), "{name} with {suffix}: {}", done.stderr);
                 };
                 for reply in [Reply::Failed, Reply::Refused, Reply::Empty] {

@@ -72,8 +72,8 @@ fn the_cluster_demo_runs_to_its_end_and_leaves_nothing() {
     let before = mounts_and_interfaces();
 
     let mut whole = demo(&["--once-around"]);
-    whole.until_within(PATIENCE, "the demo ends", |demo| demo.said("the demo ends here") == 1);
-    assert!(whole.ended().success(), "{}", whole.timeline());
+    whole.until_within(PATIENCE, "the demo ends", |demo| demo.lines_with("the demo ends here") == 1);
+    assert!(whole.wait().success(), "{}", whole.timeline());
     let printed = [
         "auth: untrusted",
         "auth: trusted",
@@ -81,19 +81,20 @@ fn the_cluster_demo_runs_to_its_end_and_leaves_nothing() {
         "token written",
     ];
     for text in printed {
-        assert_eq!(whole.said(text), 1, "{text}\n{}", whole.timeline());
+        assert_eq!(whole.lines_with(text), 1, "{text}\n{}", whole.timeline());
     }
     assert!(cgroups(whole.pid()).is_empty(), "after the demo ended by itself");
 
     let mut stopped = demo(&[]);
-    stopped.until_within(PATIENCE, "it waits for Ctrl-C", |demo| demo.said("running until Ctrl-C") == 1);
+    stopped
+        .until_within(PATIENCE, "it waits for Ctrl-C", |demo| demo.lines_with("running until Ctrl-C") == 1);
     assert!(!cgroups(stopped.pid()).is_empty(), "this test sees the cgroups of a running demo");
     stopped.signal(Signal::INT);
-    stopped.ended();
+    stopped.wait();
     assert!(cgroups(stopped.pid()).is_empty(), "after Ctrl-C");
 
     let mut killed = demo(&[]);
-    killed.until_within(PATIENCE, "the pod is applied", |demo| demo.said("kubectl apply") == 1);
+    killed.until_within(PATIENCE, "the pod is applied", |demo| demo.lines_with("kubectl apply") == 1);
     killed.kill();
     until("every process has ended", || !cgroups(killed.pid()).iter().any(|cgroup| has_process(cgroup)));
     // Only empty cgroups are left, and the next start removes them.

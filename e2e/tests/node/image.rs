@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::Command;
 
 use dexsidecar_e2e::certificates::Authority;
-use dexsidecar_e2e::endpoint::Endpoint;
+use dexsidecar_e2e::fake_dex::FakeDex;
 use dexsidecar_e2e::image::Image;
 use dexsidecar_e2e::prebuilt;
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::Setup;
-use dexsidecar_e2e::volume::Volume;
 use dexsidecar_fetch::NO_CROSS_COMPILER;
 use dexsidecar_fetch::counterparts::QEMU;
 use serde_json::{Value, json};
@@ -86,16 +86,16 @@ fn the_arm64_binary_does_an_exchange() {
     assert_eq!(fs::metadata(&binary).expect("the binary").permissions().mode() & 0o777, 0o755);
 
     let authority = Authority::new();
-    let endpoint = Endpoint::start("127.0.0.1:0", Some(authority.server(&[]).server_config()));
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let endpoint = FakeDex::start_at("127.0.0.1:0", Some(authority.server(&[]).server_config()));
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     let setup = Setup::new()
         .subject(&volume)
-        .at_stand_in(&endpoint)
+        .at_fake(&endpoint)
         .set("DEXSIDECAR_CA_FILE", authority.file().to_str().expect("UTF-8"))
         .program(&[&emulator, &binary]);
-    let done = setup.done(&["once"]);
+    let done = setup.execute(&["once"]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
-    assert_eq!(setup.done(&["ready"]).code, Some(0));
+    assert_eq!(setup.execute(&["ready"]).code, Some(0));
     let mut sidecar = setup.run();
     sidecar.process.until_logged("token_written", 1);
     assert_eq!(sidecar.terminate(), Some(0));

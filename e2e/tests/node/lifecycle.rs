@@ -29,7 +29,7 @@ fn f111_the_app_starts_after_the_token_file_exists(node: &Node) {
     let pod = Pod::apply(node, "life-start", &Manifest::hardened("app", &dex).app(script));
     let now = pod.until_running();
     assert_eq!(sidecar(&now)["started"], true, "its startup probe succeeds");
-    pod.until_said("app", "the token is there");
+    pod.until_line("app", "the token is there");
     let token = claims(&pod.token());
     assert_eq!(token["aud"], "incus");
     assert_eq!(token["name"], "system:serviceaccount:life-start:app");
@@ -117,7 +117,7 @@ fn the_app_starts_once_dex_is_up(node: &Node) {
     let mut dex = dex(node, "life-away", true, DexSetup::default());
     dex.stop();
     let pod = Pod::apply(node, "life-away", &Manifest::hardened("app", &dex));
-    pod.until_said("dexsidecar", "code=connect_refused");
+    pod.until_line("dexsidecar", "code=connect_refused");
     assert!(app(&pod.now())["state"]["waiting"].is_object(), "the app waits");
     assert_eq!(sidecar(&pod.now())["restartCount"], 0, "the sidecar goes on trying");
     dex.resume();

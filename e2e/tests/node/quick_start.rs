@@ -17,7 +17,7 @@ fn the_pod_of_the_readme_gets_a_token(node: &Node) {
     let script = "test -s /var/run/secrets/dex/token && echo the token is there; exec sleep infinity";
     let pod = Pod::apply(node, "quick-start", &Manifest::from_readme("app", &dex).app(script));
     pod.until_running();
-    pod.until_said("app", "the token is there");
+    pod.until_line("app", "the token is there");
     let token = claims(&pod.token());
     assert_eq!(token["aud"], "incus");
     assert_eq!(token["name"], "system:serviceaccount:quick-start:app");

@@ -81,7 +81,7 @@ fn a_volume_that_only_root_can_write_is_explained(node: &Node) {
         pod["spec"]["initContainers"][0]["startupProbe"]["failureThreshold"] = 3.into();
     });
     let pod = Pod::apply(node, "files-root", &manifest);
-    let log = pod.until_said("dexsidecar", "code=output_not_permitted");
+    let log = pod.until_line("dexsidecar", "code=output_not_permitted");
     assert!(log.contains("fsGroup") && log.contains("runAsUser"), "{log}");
     let now =
         pod.until("the sidecar was restarted", |pod| sidecar(pod)["lastState"]["terminated"].is_object());

@@ -5,16 +5,16 @@ use std::fs;
 
 use dexsidecar_e2e::control_plane::ControlPlane;
 use dexsidecar_e2e::dex::{Dex, DexSetup};
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::signing_key::claims;
-use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
 
 #[test]
 fn a_service_account_token_is_exchanged_through_outages_and_key_rotations() {
     let mut cluster = ControlPlane::start();
     let mut dex = Dex::start(&cluster, &DexSetup { lifetime: "20s".to_owned(), ..DexSetup::default() });
-    let volume = Volume::with(&cluster.token(600));
+    let volume = ProjectedVolume::with(&cluster.token(600));
 
     let subject = claims(&fs::read_to_string(volume.token()).expect("a token"));
     assert_eq!(subject["iss"], "https://kubernetes.default.svc.cluster.local");
@@ -38,7 +38,7 @@ fn a_service_account_token_is_exchanged_through_outages_and_key_rotations() {
     cluster.stop();
     cluster.rotate_key();
     cluster.resume();
-    volume.put(&cluster.token(600));
+    volume.replace_token(&cluster.token(600));
     let third = sidecar.until_another_token(&second);
 
     // Dex is restarted with other keys.
@@ -56,7 +56,7 @@ fn check_names_the_missing_role_binding_for_discovery() {
     // Without this binding only ServiceAccounts can read the issuer's keys, so Dex cannot open its
     // connector.
     cluster.kubectl(&["delete", "clusterrolebinding", "dex-discovery"]);
-    let volume = Volume::with(&cluster.token(600));
+    let volume = ProjectedVolume::with(&cluster.token(600));
     let dex = Dex::start(&cluster, &DexSetup::default());
     let setup = Setup::new().subject(&volume).at(&dex);
     let failed = failed_step(&report(&setup));

@@ -6,10 +6,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dexsidecar_e2e::dex::{Dex, DexSetup, SECRET};
 use dexsidecar_e2e::dex_error_table::{ErrorResponse, MALFORMED, REFUSALS, TokenRequest};
-use dexsidecar_e2e::endpoint::{Answer, Endpoint};
-use dexsidecar_e2e::issuer::{Flaw, Issuer, Mood};
+use dexsidecar_e2e::fake_api_server::{FakeApiServer, Flaw, Mood};
+use dexsidecar_e2e::fake_dex::{Answer, FakeDex};
+use dexsidecar_e2e::raw_http::{Reply, send};
 use dexsidecar_e2e::signing_key::{claims, header, now};
-use dexsidecar_e2e::wire::{Reply, ask};
 use serde_json::{Value, json};
 
 const USER: &str = "system:serviceaccount:default:app";
@@ -25,7 +25,7 @@ fn names(value: &Value) -> Vec<&str> {
 
 #[test]
 fn dex_issues_a_token_for_a_service_account() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let subject = issuer.token(600);
     let reply = dex.request_token(&TokenRequest::exchange_of(&subject));
@@ -60,7 +60,7 @@ fn dex_issues_a_token_for_a_service_account() {
 
 #[test]
 fn claims_follow_the_scopes_and_the_client() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     let subject = issuer.token(600);
     let issued = |fields: &[(&'static str, &'static str)]| {
@@ -95,7 +95,7 @@ fn claims_follow_the_scopes_and_the_client() {
 
 #[test]
 fn f054_dex_checks_neither_audience_nor_start_of_validity_strictly() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     for (what, claims) in [
         ("another audience", json!({"aud": ["https://kubernetes.default.svc"]})),
@@ -115,9 +115,9 @@ fn f054_dex_checks_neither_audience_nor_start_of_validity_strictly() {
 
 /// The response of Dex is the one in the table, and the fake Dex sends the same.
 fn compare(name: &str, dex: &Reply, expected: &ErrorResponse) {
-    let fake = Endpoint::start("127.0.0.1:0", None);
+    let fake = FakeDex::start();
     fake.next(Answer::Bytes(expected.to_http()));
-    let ours = ask(fake.address(), &TokenRequest::exchange_of("").to_http()).unwrap();
+    let ours = send(fake.address(), &TokenRequest::exchange_of("").to_http()).unwrap();
     assert_eq!((dex.status, &dex.body), (ours.status, &ours.body), "{name}");
     assert_eq!(headers(dex), headers(&ours), "{name}");
 }
@@ -134,7 +134,7 @@ fn headers(reply: &Reply) -> Vec<String> {
 
 #[test]
 fn dex_refuses_as_the_tables_say() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     for row in REFUSALS {
         let subject = row.subject(&issuer);
@@ -158,7 +158,7 @@ fn dex_refuses_as_the_tables_say() {
 
 #[test]
 fn dex_refuses_in_the_same_words_when_issuer_or_connector_fail() {
-    let mut issuer = Issuer::start();
+    let mut issuer = FakeApiServer::start();
     let error = |dex: &Dex| {
         let response = dex.request_token(&TokenRequest::exchange_of(&issuer.token(600))).json();
         let text = |name: &str| response[name].as_str().unwrap_or_default().to_owned();
@@ -223,14 +223,14 @@ fn head(reply: &Reply) -> String {
 
 #[test]
 fn the_fake_dex_responds_like_the_real_one() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
-    let fake = Endpoint::start("127.0.0.1:0", None);
+    let fake = FakeDex::start();
     fake.always(Answer::Token(86_400));
     let subject = issuer.token(600);
     let request = TokenRequest::exchange_of(&subject);
     let theirs = dex.request_token(&request);
-    let ours = ask(fake.address(), &request.to_http()).unwrap();
+    let ours = send(fake.address(), &request.to_http()).unwrap();
     // The bodies are equal except for the token and its remaining seconds.
     assert_eq!(head(&ours), head(&theirs));
     let redacted = |reply: &Reply| {
@@ -262,7 +262,7 @@ fn the_fake_dex_responds_like_the_real_one() {
     ] {
         let request =
             format!("GET {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", fake.address());
-        let ours = ask(fake.address(), &request).unwrap();
+        let ours = send(fake.address(), &request).unwrap();
         let theirs = dex.get(target).unwrap();
         assert_eq!(ours.header("content-type"), theirs.header("content-type"), "{target}");
         // A URL without its address; for a list, that it is one.

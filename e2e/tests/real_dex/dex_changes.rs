@@ -4,19 +4,19 @@
 use std::time::Instant;
 
 use dexsidecar_e2e::dex::{Dex, DexSetup};
-use dexsidecar_e2e::issuer::Issuer;
-use dexsidecar_e2e::log_events::events;
+use dexsidecar_e2e::fake_api_server::FakeApiServer;
+use dexsidecar_e2e::log_events::select;
 use dexsidecar_e2e::process::{PATIENCE, Process};
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::{Setup, report};
 use dexsidecar_e2e::signing_key::{claims, header};
-use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
 
 #[test]
 fn f049_a_key_rotation_of_dex_causes_no_exchange() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let dex = Dex::start(&issuer, &DexSetup { key_rotation: Some("5s".to_owned()), ..DexSetup::default() });
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).arguments("--key-check 1s").run();
     let first = sidecar.until_token();
     let keys = || dex.get("/dex/keys").unwrap().json()["keys"].as_array().unwrap().clone();
@@ -38,9 +38,9 @@ fn f049_a_key_rotation_of_dex_causes_no_exchange() {
 
 #[test]
 fn f050_the_key_check_replaces_a_24h_token_whose_key_dex_lost() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let mut dex = Dex::start(&issuer, &DexSetup::default());
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let setup = Setup::new().subject(&volume).at(&dex).arguments("--key-check 2s");
     let mut sidecar = setup.run();
     let first = sidecar.until_token();
@@ -60,16 +60,16 @@ fn f050_the_key_check_replaces_a_24h_token_whose_key_dex_lost() {
 
 /// `expires_in` and `refresh_in` of the last token that was written, in seconds.
 fn last_written(process: &Process) -> Option<(f64, f64)> {
-    let written = events(&process.output(), "token_written").pop()?;
+    let written = select(&process.output(), "token_written").pop()?;
     written["expires_in"].as_f64().zip(written["refresh_in"].as_f64())
 }
 
 #[test]
 fn f052_the_refresh_schedule_follows_a_changed_lifetime() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let with_lifetime = |lifetime: &str| DexSetup { lifetime: lifetime.to_owned(), ..DexSetup::default() };
     let mut dex = Dex::start(&issuer, &with_lifetime("60s"));
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
     sidecar.until_token();
     // The refresh by docs/how-it-works.md. The lower bounds allow for a busy machine.
@@ -97,9 +97,9 @@ fn f052_the_refresh_schedule_follows_a_changed_lifetime() {
 /// The sidecar reads the CA file for each exchange.
 #[test]
 fn f012_another_ca_and_certificate_need_no_restart() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let mut dex = Dex::start(&issuer, &DexSetup::default());
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     // By name, since Go's TLS server keeps its first certificate for clients without SNI.
     let by_name = dex.endpoint().replace("127.0.0.1", "localhost");
     let mut sidecar = Setup::new().subject(&volume).at(&dex).set("dex_endpoint", by_name).run();

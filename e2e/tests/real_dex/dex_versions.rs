@@ -16,12 +16,12 @@ use dexsidecar_e2e::dex::{Dex, DexSetup, SECRET};
 use dexsidecar_e2e::dex_error_table::{ErrorResponse, MALFORMED, REFUSALS, TokenRequest};
 use dexsidecar_e2e::dex_version::{OLDER, Version};
 use dexsidecar_e2e::doc_manifests;
-use dexsidecar_e2e::issuer::{Flaw, ISSUER, Issuer, Mood};
+use dexsidecar_e2e::fake_api_server::{FakeApiServer, Flaw, ISSUER, Mood};
 use dexsidecar_e2e::process::PATIENCE;
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
+use dexsidecar_e2e::raw_http::Reply;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
 use dexsidecar_e2e::signing_key::{claims, header, is_signed};
-use dexsidecar_e2e::volume::Volume;
-use dexsidecar_e2e::wire::Reply;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -82,8 +82,8 @@ fn built(number: &str) -> Version {
 
 /// An issuer that this version can use: before `issuerAlias`, the tokens must name the URL at which
 /// Dex finds the issuer.
-fn issuer(version: Version) -> Issuer {
-    if version.issuer_alias { Issuer::start() } else { Issuer::under_its_address() }
+fn issuer(version: Version) -> FakeApiServer {
+    if version.issuer_alias { FakeApiServer::start() } else { FakeApiServer::named_by_address() }
 }
 
 /// A Dex of this version with the connector that fits its issuer.
@@ -107,7 +107,7 @@ fn names(value: &Value) -> Vec<&str> {
 fn original_manifest(version: Version) {
     let issuer = issuer(version);
     let dex = Dex::start(&issuer, &DexSetup { connector_of_the_original: true, ..of(version) });
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let manifest = doc_manifests::original_deployment();
     let sidecar = &manifest["spec"]["template"]["spec"]["initContainers"][0];
     let mut setup = Setup::new();
@@ -152,7 +152,7 @@ fn claims_of_the_issued_token(version: Version) {
 fn short_tokens(version: Version) {
     let issuer = issuer(version);
     let dex = Dex::start(&issuer, &with_lifetime(version, "20s"));
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
     let mut token = sidecar.until_token();
     for _ in 0..2 {
@@ -168,7 +168,7 @@ fn short_tokens(version: Version) {
 fn dex_restarted(version: Version) {
     let issuer = issuer(version);
     let mut dex = Dex::start(&issuer, &with_lifetime(version, "20s"));
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
     let first = sidecar.until_token();
     dex.stop();
@@ -184,7 +184,7 @@ fn dex_restarted(version: Version) {
 fn keys_lost(version: Version) {
     let issuer = issuer(version);
     let mut dex = Dex::start(&issuer, &of(version));
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).arguments("--key-check 2s").run();
     let first = sidecar.until_token();
     dex.stop();
@@ -201,7 +201,7 @@ fn keys_lost(version: Version) {
 fn issuer_frozen(version: Version) {
     let issuer = issuer(version);
     let dex = Dex::start(&issuer, &of(version));
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     issuer.serve_keys(Mood::Hanging);
     let mut hung = Setup::new().subject(&volume).at(&dex).arguments("--attempt-timeout 1s").run();
     hung.process.until_logged("code=timed_out", 1);
@@ -217,12 +217,12 @@ fn issuer_frozen(version: Version) {
 fn issuer_unreachable(version: Version) {
     let mut issuer = issuer(version);
     let dex = Dex::start(&issuer, &with_lifetime(version, "20s"));
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
     let first = sidecar.until_token();
     issuer.stop();
     issuer.rotate_key();
-    volume.put(&issuer.token(3_600));
+    volume.replace_token(&issuer.token(3_600));
     sidecar.process.until_logged("code=access_denied", 1);
     assert_eq!(sidecar.token().as_ref(), Some(&first));
     issuer.resume();
@@ -233,12 +233,12 @@ fn issuer_unreachable(version: Version) {
 fn bad_subject_token(version: Version) {
     let issuer = issuer(version);
     let dex = Dex::start(&issuer, &of(version));
-    let volume = Volume::with(&issuer.flawed(Flaw::OtherIssuer));
+    let volume = ProjectedVolume::with(&issuer.flawed(Flaw::OtherIssuer));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
     sidecar.process.until_logged("code=access_denied", 1);
-    volume.put(&issuer.token(-60));
+    volume.replace_token(&issuer.token(-60));
     sidecar.process.until_logged("code=subject_token_expired", 1);
-    volume.put(&issuer.token(3_600));
+    volume.replace_token(&issuer.token(3_600));
     sidecar.until_token();
     sidecar.process.until_logged("recovered", 1);
 }
@@ -246,9 +246,9 @@ fn bad_subject_token(version: Version) {
 fn client_secret(version: Version) {
     let issuer = issuer(version);
     let dex = Dex::start(&issuer, &of(version));
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let setup = Setup::new().subject(&volume).at(&dex).unset("dex_basic_auth");
-    let file = setup.folder().join("client");
+    let file = setup.directory().join("client");
     fs::write(&file, "private+app:canary-old").unwrap();
     let mut sidecar = setup.set("dex_file_basic_auth", file.to_str().unwrap()).run();
     sidecar.process.until_logged("code=invalid_client", 1);
@@ -260,11 +260,11 @@ fn client_secret(version: Version) {
 fn kinds_of_clients(version: Version) {
     let issuer = issuer(version);
     let dex = Dex::start(&issuer, &of(version));
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let setup = || Setup::new().subject(&volume).at(&dex);
     let encoded: String = form_urlencoded::byte_serialize(SECRET.as_bytes()).collect();
     let in_form = setup();
-    let file = in_form.folder().join("secret");
+    let file = in_form.directory().join("secret");
     fs::write(&file, SECRET).unwrap();
     let in_form = in_form
         .set("dex_basic_auth", "")
@@ -282,7 +282,7 @@ fn kinds_of_clients(version: Version) {
         ("in the form", in_form, "private+app"),
         ("a public one in the form", setup().unset("dex_basic_auth").set("dex_client_id", "incus"), "incus"),
     ] {
-        let done = setup.done(&["once", "--timeout", "20s"]);
+        let done = setup.execute(&["once", "--timeout", "20s"]);
         assert_eq!(done.code, Some(0), "{how}\n{}", done.stderr);
         assert_eq!(claims(&fs::read_to_string(setup.output()).unwrap())["aud"], client, "{how}");
     }
@@ -291,19 +291,19 @@ fn kinds_of_clients(version: Version) {
 fn unknown_connector(version: Version) {
     let issuer = issuer(version);
     let dex = Dex::start(&issuer, &of(version));
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).set("dex_connector_id", "kubernets").run();
     sidecar.process.until_logged("code=connector_unknown", 3);
     let reported = sidecar.process.logged("attempt_failed level=error code=connector_unknown");
     assert_eq!(reported, 1, "reported once\n{}", sidecar.process.output());
-    assert!(sidecar.process.runs() && sidecar.token().is_none());
+    assert!(sidecar.process.is_running() && sidecar.token().is_none());
     dex.until_logged("failed to get connector object from storage: not found");
 }
 
 fn sigterm(version: Version) {
     let issuer = issuer(version);
     let dex = Dex::start(&issuer, &of(version));
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
     let token = sidecar.until_token();
     sidecar.process.until_logged("token_written", 1);
@@ -339,7 +339,7 @@ fn refusals(version: Version) {
         let question = TokenRequest::exchange_of(&subject).by(row.client.unwrap_or("user:")).with(row.fields);
         assert_refused(row.name, &dex.request_token(&question), &row.response);
 
-        let volume = Volume::with(&subject);
+        let volume = ProjectedVolume::with(&subject);
         let mut setup = Setup::new().subject(&volume).at(&dex);
         for (name, value) in row.fields {
             setup = setup.set(&format!("dex_{name}"), *value);
@@ -370,7 +370,7 @@ fn refusals(version: Version) {
 
 fn mistakes_in_dex(version: Version) {
     let issuer = issuer(version);
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let checked = |setup: &DexSetup| {
         let dex = Dex::start(&issuer, setup);
         (report(&Setup::new().subject(&volume).at(&dex)), dex)
@@ -410,7 +410,7 @@ fn mistakes_in_dex(version: Version) {
 fn connectors_that_cannot_be_opened(version: Version) {
     assert!(!version.starts_with_failed_connectors, "the pinned version: errors_of_dex.rs");
     let mut issuer = issuer(version);
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let stranger = Authority::new();
     let another_ca = json!({"rootCAs": [stranger.file()]});
     let refused = |dex: &Dex, logged: &str| {
@@ -439,10 +439,10 @@ fn connectors_that_cannot_be_opened(version: Version) {
 
 /// Tokens that name the cluster, and an issuer whose URL is another.
 fn issuer_alias(version: Version) {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let subject = issuer.token(3_600);
     assert_eq!(claims(&subject)["iss"], ISSUER);
-    let volume = Volume::with(&subject);
+    let volume = ProjectedVolume::with(&subject);
     let setup = |alias| DexSetup { version, issuer_alias: alias, ..DexSetup::default() };
     let check = |dex: &Dex| report(&Setup::new().subject(&volume).at(dex));
     if version.issuer_alias {

@@ -5,17 +5,17 @@ use dexsidecar_core::failure::Code;
 use dexsidecar_e2e::certificates::{Authority, self_signed};
 use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::dex_error_table::{REFUSALS, Refusal};
-use dexsidecar_e2e::issuer::{Flaw, Issuer};
-use dexsidecar_e2e::log_events::events;
+use dexsidecar_e2e::fake_api_server::{FakeApiServer, Flaw};
+use dexsidecar_e2e::log_events::select;
 use dexsidecar_e2e::prebuilt;
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, report};
-use dexsidecar_e2e::volume::Volume;
 use dexsidecar_fetch::counterparts::FAKETIME;
 use serde_json::{Value, json};
 
 /// A sidecar whose exchange Dex refuses, and the volume with its subject token.
-fn refused(row: &Refusal, issuer: &Issuer, dex: &Dex) -> (Setup, Volume) {
-    let volume = Volume::with(&row.subject(issuer));
+fn refused(row: &Refusal, issuer: &FakeApiServer, dex: &Dex) -> (Setup, ProjectedVolume) {
+    let volume = ProjectedVolume::with(&row.subject(issuer));
     let mut setup = Setup::new().subject(&volume).at(dex);
     for (name, value) in row.fields {
         setup = setup.set(&format!("dex_{name}"), *value);
@@ -54,9 +54,9 @@ fn owner(code: &str) -> &'static str {
 
 #[test]
 fn check_reports_the_code_of_every_error_of_dex() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let sound = report(&Setup::new().subject(&volume).at(&dex));
     assert_eq!(sound["ok"], true, "{sound:#}");
     assert_eq!(sound["steps"].as_array().unwrap().len(), 8);
@@ -71,7 +71,7 @@ fn check_reports_the_code_of_every_error_of_dex() {
 
 #[test]
 fn run_goes_on_after_every_error_of_dex() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     // An expired subject token is not sent: outages.rs.
     let sent = REFUSALS.iter().filter(|row| row.flaw != Some(Flaw::Expired));
@@ -92,23 +92,23 @@ fn run_goes_on_after_every_error_of_dex() {
             row.name
         );
         assert_eq!(sidecar.process.logged(&format!("{failed} level=error")), 1, "{}\n{log}", row.name);
-        let first = &events(&log, "attempt_failed")[0];
+        let first = &select(&log, "attempt_failed")[0];
         assert_eq!(first["level"], "error", "{}: {first:#}", row.name);
         assert!(!text(&first["owner"]).is_empty() && !text(&first["fix"]).is_empty(), "{first:#}");
-        assert!(sidecar.process.runs() && sidecar.token().is_none(), "{}", row.name);
+        assert!(sidecar.process.is_running() && sidecar.token().is_none(), "{}", row.name);
     }
 }
 
 #[test]
 fn check_reports_step_code_and_owner_of_each_broken_setup() {
-    let mut issuer = Issuer::start();
+    let mut issuer = FakeApiServer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let valid = || Setup::new().subject(&volume).at(&dex);
     let port = dex.endpoint().replace("https://127.0.0.1:", "");
-    let expired = Volume::with(&issuer.token(-60));
+    let expired = ProjectedVolume::with(&issuer.token(-60));
     let other_authority = Authority::new();
-    let empty = Volume::with("");
+    let empty = ProjectedVolume::with("");
     let broken = [
         ("an invalid setting", valid().set("dex_refresh_before", "10"), "settings", "wrong_settings", "pod"),
         (
@@ -203,13 +203,13 @@ fn check_reports_step_code_and_owner_of_each_broken_setup() {
     let plain = failed_step(&report(&valid().set("dex_endpoint", format!("http://127.0.0.1:{port}"))));
     let explained = format!("{}{}", plain["fix"], plain["notes"]);
     assert!(explained.contains("https"), "{plain:#}");
-    let other_cluster = Issuer::start();
-    let of_another_cluster = Volume::with(&other_cluster.token(3_600));
+    let other_cluster = FakeApiServer::start();
+    let of_another_cluster = ProjectedVolume::with(&other_cluster.token(3_600));
     let checked = report(&valid().subject(&of_another_cluster));
     assert_fails("a token of another cluster", &checked, "exchange", "access_denied", "dex_config");
     // Dex has the keys of earlier tokens in memory and cannot fetch the new one.
     issuer.rotate_key();
-    let new = Volume::with(&issuer.token(3_600));
+    let new = ProjectedVolume::with(&issuer.token(3_600));
     issuer.stop();
     let checked = report(&valid().subject(&new));
     assert_fails("an unreachable issuer", &checked, "exchange", "access_denied", "dex_config");
@@ -217,9 +217,9 @@ fn check_reports_step_code_and_owner_of_each_broken_setup() {
 
 #[test]
 fn check_reports_each_mistake_in_the_configuration_of_dex() {
-    let mut issuer = Issuer::start();
+    let mut issuer = FakeApiServer::start();
     let dex = Dex::start(&issuer, &DexSetup { issuer_alias: false, ..DexSetup::default() });
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     // Without issuerAlias Dex cannot open the connector, since discovery names another issuer.
     let checked = report(&Setup::new().subject(&volume).at(&dex));
     assert_fails("no issuerAlias", &checked, "exchange", "connector_unknown", "dex_config");
@@ -241,8 +241,8 @@ fn check_reports_each_mistake_in_the_configuration_of_dex() {
 /// Dex starts if it can open at least one of its connectors.
 #[test]
 fn the_fix_says_that_dex_exits_if_it_can_open_no_connector() {
-    let mut issuer = Issuer::start();
-    let volume = Volume::with(&issuer.token(3_600));
+    let mut issuer = FakeApiServer::start();
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     issuer.stop();
     let mut dex =
         Dex::start_expecting_exit(&issuer, &DexSetup { mock_connectors: false, ..DexSetup::default() });
@@ -257,8 +257,8 @@ fn the_fix_says_that_dex_exits_if_it_can_open_no_connector() {
 
 #[test]
 fn certificates_are_accepted_and_refused_as_by_go_and_curl() {
-    let issuer = Issuer::start();
-    let volume = Volume::with(&issuer.token(3_600));
+    let issuer = FakeApiServer::start();
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let authority = Authority::new();
     let ca = authority.file();
     let directory = tempfile::tempdir().unwrap();
@@ -308,10 +308,13 @@ fn certificates_are_accepted_and_refused_as_by_go_and_curl() {
 /// With a clock in 1970 every certificate is not valid yet.
 #[test]
 fn f016_the_fix_for_a_certificate_not_yet_valid_names_the_clock_of_the_node() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let authority = Authority::new();
-    let dex = Dex::start(&issuer, &DexSetup { certificate: Some(authority.dated()), ..DexSetup::default() });
-    let volume = Volume::with(&issuer.token(600));
+    let dex = Dex::start(
+        &issuer,
+        &DexSetup { certificate: Some(authority.valid_since_2020()), ..DexSetup::default() },
+    );
+    let volume = ProjectedVolume::with(&issuer.token(600));
     let library = prebuilt::packages(&FAKETIME).join("usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1");
     let setup = Setup::new()
         .subject(&volume)

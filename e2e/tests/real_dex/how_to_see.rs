@@ -5,10 +5,10 @@ use dexsidecar_e2e::certificates::Authority;
 use dexsidecar_e2e::control_plane::ControlPlane;
 use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::dex_error_table::{MALFORMED, REFUSALS, TokenRequest};
+use dexsidecar_e2e::fake_api_server::{FakeApiServer, Mood};
 use dexsidecar_e2e::how_to_see::how_to_see;
-use dexsidecar_e2e::issuer::{Issuer, Mood};
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::{Setup, report};
-use dexsidecar_e2e::volume::Volume;
 use serde_json::json;
 
 /// Lines that are known from Dex's source only: its storage does not fail in memory.
@@ -26,7 +26,7 @@ impl Logs {
     }
 
     /// Starts a Dex, asks for an exchange, and takes its log.
-    fn of_exchange(&mut self, issuer: &Issuer, setup: &DexSetup, last: &str) {
+    fn of_exchange(&mut self, issuer: &FakeApiServer, setup: &DexSetup, last: &str) {
         let dex = Dex::start(issuer, setup);
         let _ = dex.request_token(&TokenRequest::exchange_of(&issuer.token(600)));
         self.take(dex, last);
@@ -49,7 +49,7 @@ fn logged(dex: &Dex, question: &TokenRequest<'_>, mark: &str) -> String {
 #[test]
 fn every_line_of_the_page_is_logged_by_a_real_dex() {
     let mut logs = Logs::default();
-    let mut issuer = Issuer::start();
+    let mut issuer = FakeApiServer::start();
     let subject = issuer.token(600);
 
     let dex = Dex::start(&issuer, &DexSetup::default());
@@ -67,7 +67,7 @@ fn every_line_of_the_page_is_logged_by_a_real_dex() {
     }
     // Two mistakes that the sidecar makes: it trusts another CA, and speaks plain http to the port
     // for https.
-    let volume = Volume::with(&subject);
+    let volume = ProjectedVolume::with(&subject);
     let stranger = Authority::new();
     let setup = || Setup::new().subject(&volume).at(&dex);
     let _ = report(&setup().set("DEXSIDECAR_CA_FILE", stranger.file().display().to_string()));
@@ -119,7 +119,7 @@ fn every_line_of_the_page_is_logged_by_a_real_dex() {
 /// The page leaves out nothing that Dex logs when it refuses.
 #[test]
 fn the_page_has_a_line_for_every_refusal_that_dex_logs() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     for (number, row) in REFUSALS.iter().enumerate() {
         let subject = row.subject(&issuer);

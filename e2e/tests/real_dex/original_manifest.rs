@@ -5,12 +5,12 @@ use std::fs;
 
 use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::doc_manifests;
-use dexsidecar_e2e::endpoint::Endpoint;
-use dexsidecar_e2e::issuer::Issuer;
-use dexsidecar_e2e::log_events::events;
+use dexsidecar_e2e::fake_api_server::FakeApiServer;
+use dexsidecar_e2e::fake_dex::FakeDex;
+use dexsidecar_e2e::log_events::select;
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::Setup;
 use dexsidecar_e2e::signing_key::claims;
-use dexsidecar_e2e::volume::Volume;
 use serde_json::Value;
 
 /// The environment variables of the sidecar in the original's manifest, in order.
@@ -22,7 +22,7 @@ fn variables() -> Vec<(String, String)> {
     env.iter().map(|entry| (text(&entry["name"]), text(&entry["value"]))).collect()
 }
 
-fn setup(volume: &Volume) -> Setup {
+fn setup(volume: &ProjectedVolume) -> Setup {
     let ours = ["dex_access_token_file", "dex_endpoint", "dex_file_subject_token"];
     let mut setup = Setup::new();
     for (name, value) in variables() {
@@ -35,15 +35,15 @@ fn setup(volume: &Volume) -> Setup {
 
 #[test]
 fn the_original_s_manifest_gets_a_token_from_a_real_dex() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
-    let volume = Volume::with(&issuer.token(3_600));
+    let volume = ProjectedVolume::with(&issuer.token(3_600));
     let mut sidecar = setup(&volume).at(&dex).run();
     let token = sidecar.until_token();
     assert!(!token.ends_with('\n'), "the file holds the token without a newline");
     assert_eq!(claims(&token)["aud"], "user");
     sidecar.process.until_logged("token_written", 1);
-    let warnings = events(&sidecar.process.output(), "setting_warning");
+    let warnings = select(&sidecar.process.output(), "setting_warning");
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0]["warning"].to_string().contains("did you mean federated:id?"), "{warnings:?}");
     // The original exits with 2 here.
@@ -53,14 +53,14 @@ fn the_original_s_manifest_gets_a_token_from_a_real_dex() {
 
 #[test]
 fn the_form_is_the_original_s_without_settings_of_dexsidecar() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let endpoint = FakeDex::start();
     // The original would send this newline. The kubelet writes none.
-    let volume = Volume::with("eyJh.eyJi.canary\n");
-    let setup = setup(&volume).at_stand_in(&endpoint).set("dex_basic_auth", "user:");
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary\n");
+    let setup = setup(&volume).at_fake(&endpoint).set("dex_basic_auth", "user:");
     let setup = setup.set("dex_refresh_before", "1h").set("dex_refresh_interval", "1m").set("dex_Extra", "");
     let mut sidecar = setup.run();
     sidecar.until_token();
-    let heard = &endpoint.heard()[0];
+    let heard = &endpoint.requests()[0];
     assert_eq!(heard.header("authorization"), Some("Basic dXNlcjo="));
     assert_eq!(heard.header("content-type"), Some("application/x-www-form-urlencoded"));
     let mut sent: Vec<_> = form_urlencoded::parse(heard.body.as_bytes()).into_owned().collect();

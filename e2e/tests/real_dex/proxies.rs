@@ -14,14 +14,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dexsidecar_e2e::certificates::Authority;
 use dexsidecar_e2e::dex::{Dex, DexSetup, free_port};
-use dexsidecar_e2e::endpoint::Endpoint;
-use dexsidecar_e2e::issuer::Issuer;
-use dexsidecar_e2e::log_events::events;
+use dexsidecar_e2e::fake_api_server::FakeApiServer;
+use dexsidecar_e2e::fake_dex::FakeDex;
+use dexsidecar_e2e::log_events::select;
 use dexsidecar_e2e::prebuilt::packages;
-use dexsidecar_e2e::process::tied;
+use dexsidecar_e2e::process::killed_with_parent;
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
+use dexsidecar_e2e::raw_http::{Connection, HttpRequest, RawServer, answer};
 use dexsidecar_e2e::sidecar::{Setup, assert_no_secret, failed_step, program, report};
-use dexsidecar_e2e::volume::Volume;
-use dexsidecar_e2e::wire::{Heard, Line, Wire, answer};
 use dexsidecar_fetch::counterparts::PROXIES;
 use serde_json::json;
 use tempfile::TempDir;
@@ -30,9 +30,9 @@ use tempfile::TempDir;
 type Heads = Arc<Mutex<Vec<String>>>;
 
 /// A proxy that opens a tunnel to the requested port of this machine, or responds with these bytes.
-fn proxy(heads: &Heads, refusal: Option<Vec<u8>>) -> Wire {
+fn proxy(heads: &Heads, refusal: Option<Vec<u8>>) -> RawServer {
     let heads = Arc::clone(heads);
-    Wire::start("127.0.0.1:0", None, move |heard: &Heard, line: &mut dyn Line| {
+    RawServer::start("127.0.0.1:0", None, move |heard: &HttpRequest, line: &mut dyn Connection| {
         heads.lock().expect("no thread has panicked").push(heard.head.clone() + &heard.body);
         match &refusal {
             Some(refusal) => line.write_all(refusal),
@@ -59,19 +59,19 @@ fn tunnel(client: &TcpStream, to: &str) -> io::Result<()> {
 /// proxy knows.
 #[test]
 fn f018_a_proxy_opens_a_tunnel_to_dex_and_sees_only_host_and_port() {
-    let (issuer, authority) = (Issuer::start(), Authority::new());
+    let (issuer, authority) = (FakeApiServer::start(), Authority::new());
     let certificate = Some(authority.server(&["dex.behind-proxy.test"]));
     let dex = Dex::start(&issuer, &DexSetup { certificate, ..DexSetup::default() });
     let heads = Heads::default();
     let proxy = proxy(&heads, None);
-    let volume = Volume::with(&issuer.token(600));
+    let volume = ProjectedVolume::with(&issuer.token(600));
     let port = dex.endpoint().trim_end_matches("/dex/token").rsplit(':').next().expect("a port").to_owned();
     let setup = Setup::new()
         .subject(&volume)
         .set("dex_endpoint", format!("https://dex.behind-proxy.test:{port}/dex/token"))
         .set("DEXSIDECAR_CA_FILE", authority.file().to_str().expect("UTF-8"))
         .set("HTTPS_PROXY", format!("http://me:canary-password@{}", proxy.address()));
-    let done = setup.done(&["once", "--timeout", "10s"]);
+    let done = setup.execute(&["once", "--timeout", "10s"]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(fs::read_to_string(setup.output()).expect("the token file exists").starts_with("eyJ"));
     let heads = heads.lock().expect("no thread has panicked").clone();
@@ -87,15 +87,15 @@ fn f018_a_proxy_opens_a_tunnel_to_dex_and_sees_only_host_and_port() {
 fn f018_a_proxy_that_refuses_is_reported_and_sees_nothing_of_the_exchange() {
     let heads = Heads::default();
     let refuses = proxy(&heads, Some(answer("407 Proxy Authentication Required", &[], "<html>")));
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     let setup = Setup::new()
         .subject(&volume)
         .set("dex_endpoint", "https://dex.behind-proxy.test/token")
         .set("dex_basic_auth", "user:canary-secret")
         .set("HTTPS_PROXY", format!("http://{}", refuses.address()));
-    let done = setup.done(&["once", "--timeout", "3s"]);
+    let done = setup.execute(&["once", "--timeout", "3s"]);
     assert_eq!(done.code, Some(1), "{}", done.stderr);
-    let failed = &events(&done.stderr, "attempt_failed")[0];
+    let failed = &select(&done.stderr, "attempt_failed")[0];
     assert_eq!((&failed["code"], &failed["step"]), (&json!("proxy_failed"), &json!("tcp")), "{failed:#}");
     assert!(failed["error"].as_str().is_some_and(|error| error.contains("407")), "{failed:#}");
     let heads = heads.lock().expect("no thread has panicked").join("\n");
@@ -161,7 +161,7 @@ impl Drop for RealProxy {
 
 /// A command prefix: the program after it sees the directory's `hosts` as `/etc/hosts`.
 fn in_namespace(directory: &Path) -> Command {
-    let mut command = tied("/usr/bin/unshare".as_ref());
+    let mut command = killed_with_parent("/usr/bin/unshare".as_ref());
     command.args(["--user", "--map-root-user", "--mount", "/bin/sh", "-ec"]);
     command.arg("mount --bind \"$0\" /etc/hosts; exec \"$@\"").arg(directory.join("hosts"));
     command
@@ -170,8 +170,8 @@ fn in_namespace(directory: &Path) -> Command {
 /// tinyproxy allows CONNECT to port 443 only, like Squid by default.
 #[test]
 fn f150_plain_http_passes_a_real_proxy_that_allows_connect_to_443_only() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let endpoint = FakeDex::start();
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     let port = endpoint.address().port();
     for (more, user) in
         [("ConnectPort 443", ""), ("ConnectPort 443\nBasicAuth me canary-password", "me:canary-password@")]
@@ -183,9 +183,9 @@ fn f150_plain_http_passes_a_real_proxy_that_allows_connect_to_443_only() {
                 .set("dex_endpoint", format!("http://dex.inside.test:{port}/dex/token"))
                 .set("HTTP_PROXY", format!("http://{user}127.0.0.1:{}", proxy.port)),
         );
-        let done = setup.done(&["once"]);
+        let done = setup.execute(&["once"]);
         assert_eq!(done.code, Some(0), "{more}: {}", done.stderr);
-        let heard = endpoint.heard();
+        let heard = endpoint.requests();
         let host = format!("dex.inside.test:{port}");
         assert_eq!(heard.last().and_then(|heard| heard.header("host")), Some(host.as_str()));
         assert!(
@@ -197,10 +197,10 @@ fn f150_plain_http_passes_a_real_proxy_that_allows_connect_to_443_only() {
 
 #[test]
 fn f018_f151_real_proxies_carry_an_exchange_with_a_real_dex() {
-    let (issuer, authority) = (Issuer::start(), Authority::new());
+    let (issuer, authority) = (FakeApiServer::start(), Authority::new());
     let certificate = Some(authority.server(&["dex.inside.test"]));
     let dex = Dex::start(&issuer, &DexSetup { certificate, ..DexSetup::default() });
-    let volume = Volume::with(&issuer.token(600));
+    let volume = ProjectedVolume::with(&issuer.token(600));
     let port = dex.endpoint().trim_end_matches("/dex/token").rsplit(':').next().expect("a port").to_owned();
     const WITH_USER: &[&str] = &["-u", "me", "-P", "canary-password"];
     let socks = |more: &'static [&'static str]| {
@@ -223,7 +223,7 @@ fn f018_f151_real_proxies_carry_an_exchange_with_a_real_dex() {
                 .set("DEXSIDECAR_CA_FILE", authority.file().to_str().expect("UTF-8"))
                 .set("HTTPS_PROXY", format!("{scheme}://{user}127.0.0.1:{}", proxy.port)),
         );
-        let done = setup.done(&["once"]);
+        let done = setup.execute(&["once"]);
         assert_eq!(done.code, Some(0), "{scheme} {user}: {}", done.stderr);
         let report = report(&setup);
         let connect = report["steps"].as_array().unwrap().iter().find(|step| step["step"] == "tcp").unwrap();
@@ -251,20 +251,21 @@ fn f018_f151_real_proxies_carry_an_exchange_with_a_real_dex() {
 fn f149_a_proxy_gets_the_user_agent() {
     let heads = Heads::default();
     let noted = Arc::clone(&heads);
-    let proxy = Wire::start("127.0.0.1:0", None, move |heard: &Heard, line: &mut dyn Line| {
-        noted.lock().expect("no thread has panicked").push(heard.head.clone());
-        let agent = heard.header("user-agent").unwrap_or_default();
-        let status = if agent.starts_with("dexsidecar/") { "502 Bad Gateway" } else { "403 Forbidden" };
-        line.write_all(&answer(status, &[], ""))
-    });
-    let volume = Volume::with("eyJh.eyJi.canary");
+    let proxy =
+        RawServer::start("127.0.0.1:0", None, move |heard: &HttpRequest, line: &mut dyn Connection| {
+            noted.lock().expect("no thread has panicked").push(heard.head.clone());
+            let agent = heard.header("user-agent").unwrap_or_default();
+            let status = if agent.starts_with("dexsidecar/") { "502 Bad Gateway" } else { "403 Forbidden" };
+            line.write_all(&answer(status, &[], ""))
+        });
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     let setup = Setup::new()
         .subject(&volume)
         .set("dex_endpoint", "https://dex.behind-proxy.test/token")
         .set("HTTPS_PROXY", format!("http://{}", proxy.address()));
     let mut sidecar = setup.run();
     sidecar.process.until_logged("attempt_failed code=proxy_failed", 1);
-    let failed = &events(&sidecar.process.output(), "attempt_failed")[0];
+    let failed = &select(&sidecar.process.output(), "attempt_failed")[0];
     let error = failed["error"].as_str().unwrap();
     assert!(error.contains("502") && error.contains("(HTTPS_PROXY)"), "{failed:#}");
 }

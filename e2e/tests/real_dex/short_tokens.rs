@@ -5,11 +5,11 @@ use std::sync::RwLock;
 use std::time::{Duration, Instant};
 
 use dexsidecar_e2e::dex::{Dex, DexSetup};
-use dexsidecar_e2e::issuer::Issuer;
-use dexsidecar_e2e::reader::{Judgement, Readers, Seen};
+use dexsidecar_e2e::fake_api_server::FakeApiServer;
+use dexsidecar_e2e::file_readers::{Judgement, Readers, Seen};
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::Setup;
 use dexsidecar_e2e::signing_key::{claims, is_signed, now};
-use dexsidecar_e2e::volume::Volume;
 use serde_json::Value;
 
 /// Judges texts by Dex's keys: only what Dex signed is a token. Each text is verified once.
@@ -25,18 +25,18 @@ fn judge(keys: Value) -> impl Fn(&str) -> Judgement + Send + Sync + 'static {
             expires
         });
         match expires {
-            0 => Judgement::Torn,
+            0 => Judgement::Malformed,
             expires if expires < now() => Judgement::Expired,
-            _ => Judgement::Good,
+            _ => Judgement::Valid,
         }
     }
 }
 
 #[test]
 fn f089_eight_readers_see_valid_tokens_only() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let dex = Dex::start(&issuer, &DexSetup { lifetime: "20s".to_owned(), ..DexSetup::default() });
-    let volume = Volume::with(&issuer.token(600));
+    let volume = ProjectedVolume::with(&issuer.token(600));
     let mut sidecar = Setup::new().subject(&volume).at(&dex).run();
     let first = sidecar.until_token();
     let keys = dex.get("/dex/keys").expect("Dex answers").json();
@@ -44,16 +44,16 @@ fn f089_eight_readers_see_valid_tokens_only() {
     let judge = judge(keys);
     assert_eq!(
         (judge(&first), judge(&forged)),
-        (Judgement::Good, Judgement::Torn),
+        (Judgement::Valid, Judgement::Malformed),
         "a forged token is noticed"
     );
     let readers = Readers::start(8, &sidecar.output(), judge);
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(60) {
         // The subject token is replaced meanwhile.
-        volume.put(&issuer.token(600));
+        volume.replace_token(&issuer.token(600));
         std::thread::sleep(Duration::from_secs(2));
-        assert!(sidecar.process.runs(), "{}", sidecar.process.output());
+        assert!(sidecar.process.is_running(), "{}", sidecar.process.output());
     }
     let seen = readers.seen();
     drop(readers);

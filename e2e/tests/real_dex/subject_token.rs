@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dexsidecar_e2e::dex::{Dex, DexSetup};
-use dexsidecar_e2e::endpoint::{Answer, Endpoint};
-use dexsidecar_e2e::issuer::{Flaw, Issuer};
-use dexsidecar_e2e::log_events::events;
-use dexsidecar_e2e::process::{Process, tied};
+use dexsidecar_e2e::fake_api_server::{FakeApiServer, Flaw};
+use dexsidecar_e2e::fake_dex::{Answer, FakeDex};
+use dexsidecar_e2e::log_events::select;
+use dexsidecar_e2e::process::{Process, killed_with_parent};
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::{Setup, failed_step, in_namespace, program, report};
-use dexsidecar_e2e::volume::Volume;
 use rustix::process::Signal;
 
 /// A token whose first and last part have the same number, so that a mixture of two is noticed.
@@ -22,9 +22,9 @@ fn numbered(number: usize) -> String {
 
 #[test]
 fn f059_f060_no_partial_subject_token_is_sent_however_the_file_is_written() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let endpoint = FakeDex::start();
     endpoint.always(Answer::Token(2));
-    let volume = Volume::with(&numbered(0));
+    let volume = ProjectedVolume::with(&numbered(0));
     let directory = tempfile::tempdir().unwrap();
     let rewritten = directory.path().join("subject");
     fs::write(&rewritten, numbered(0)).unwrap();
@@ -36,7 +36,7 @@ fn f059_f060_no_partial_subject_token_is_sent_however_the_file_is_written() {
                 if stopping.load(Ordering::Relaxed) {
                     return;
                 }
-                volume.put(&numbered(number));
+                volume.replace_token(&numbered(number));
             }
         });
         // Written in place in small pieces.
@@ -53,16 +53,14 @@ fn f059_f060_no_partial_subject_token_is_sent_however_the_file_is_written() {
                 std::thread::sleep(std::time::Duration::from_millis(20));
             }
         });
-        let swapped = Setup::new().subject(&volume).at_stand_in(&endpoint).run();
-        let in_place = Setup::new()
-            .set("dex_file_subject_token", rewritten.to_str().unwrap())
-            .at_stand_in(&endpoint)
-            .run();
-        endpoint.until_heard(14);
+        let swapped = Setup::new().subject(&volume).at_fake(&endpoint).run();
+        let in_place =
+            Setup::new().set("dex_file_subject_token", rewritten.to_str().unwrap()).at_fake(&endpoint).run();
+        endpoint.until_requests(14);
         stopping.store(true, Ordering::Relaxed);
         drop((swapped, in_place));
     });
-    for heard in endpoint.heard() {
+    for heard in endpoint.requests() {
         let sent = heard.field("subject_token").unwrap();
         let number =
             sent.strip_prefix("eyJh").and_then(|rest| rest.split('.').next()).unwrap().parse().unwrap();
@@ -72,7 +70,7 @@ fn f059_f060_no_partial_subject_token_is_sent_however_the_file_is_written() {
 
 #[test]
 fn f064_a_subject_token_that_this_uid_cannot_read_is_explained() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let endpoint = FakeDex::start();
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let subject = directory.path().join("subject");
@@ -82,15 +80,15 @@ fn f064_a_subject_token_that_this_uid_cannot_read_is_explained() {
     let setup = Setup::new()
         .set("dex_file_subject_token", subject.to_str().unwrap())
         .set("dex_access_token_file", directory.path().join("token").to_str().unwrap())
-        .at_stand_in(&endpoint);
+        .at_fake(&endpoint);
     let mut command = if root {
         let copy = directory.path().join("dexsidecar");
         fs::copy(program(), &copy).unwrap();
-        let mut command = tied("/usr/bin/setpriv".as_ref());
+        let mut command = killed_with_parent("/usr/bin/setpriv".as_ref());
         command.args(["--reuid", "65532", "--regid", "65532", "--clear-groups"]).arg(copy);
         command
     } else {
-        tied(&program())
+        killed_with_parent(&program())
     };
     command.env_clear().envs(setup.environment().iter().map(|line| {
         let (name, value) = line.split_once('=').unwrap();
@@ -98,12 +96,12 @@ fn f064_a_subject_token_that_this_uid_cannot_read_is_explained() {
     }));
     let mut process = Process::start("dexsidecar", command);
     process.until_logged("code=subject_token_unreadable", 1);
-    let failed = &events(&process.output(), "attempt_failed")[0];
+    let failed = &select(&process.output(), "attempt_failed")[0];
     let text = |name: &str| failed[name].as_str().unwrap().to_owned();
     assert!(text("error").contains("this process runs as ") && text("fix").contains("fsGroup"), "{failed:#}");
     let owners = "this process runs as 65532:65532; file owner 0:0, mode 0600";
     assert!(!root || text("error").contains(owners), "{failed:#}");
-    assert!(endpoint.heard().is_empty());
+    assert!(endpoint.requests().is_empty());
     // No restart is needed once the file is readable.
     fs::set_permissions(&subject, fs::Permissions::from_mode(0o644)).unwrap();
     process.until_logged("token_written", 1);
@@ -114,7 +112,7 @@ type Loss = (&'static str, fn(&Path));
 
 #[test]
 fn f057_f058_the_last_known_subject_token_is_sent_while_the_file_is_lost() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let losses: [Loss; 3] = [
         ("removed", |path| fs::remove_file(path).unwrap()),
         ("emptied", |path| fs::write(path, "").unwrap()),
@@ -124,15 +122,15 @@ fn f057_f058_the_last_known_subject_token_is_sent_while_the_file_is_lost() {
         for (what, lose) in losses {
             let valid = issuer.token(3_600);
             scope.spawn(move || {
-                let endpoint = Endpoint::start("127.0.0.1:0", None);
-                let volume = Volume::with(&valid);
-                let mut sidecar = Setup::new().subject(&volume).at_stand_in(&endpoint).run();
+                let endpoint = FakeDex::start();
+                let volume = ProjectedVolume::with(&valid);
+                let mut sidecar = Setup::new().subject(&volume).at_fake(&endpoint).run();
                 let first = sidecar.until_token();
                 lose(&volume.token());
                 sidecar.process.signal(Signal::HUP);
                 sidecar.process.until_logged("input_unreadable", 1);
                 sidecar.until_another_token(&first);
-                let sent = endpoint.heard().pop().unwrap().field("subject_token");
+                let sent = endpoint.requests().pop().unwrap().field("subject_token");
                 assert_eq!(sent, Some(valid), "{what}");
             });
         }
@@ -141,41 +139,42 @@ fn f057_f058_the_last_known_subject_token_is_sent_while_the_file_is_lost() {
 
 #[test]
 fn f066_each_attempt_sends_the_current_subject_token() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let endpoint = FakeDex::start();
     endpoint.always(Answer::Token(4));
-    let volume = Volume::with(&numbered(0));
-    let _sidecar = Setup::new().subject(&volume).at_stand_in(&endpoint).run();
+    let volume = ProjectedVolume::with(&numbered(0));
+    let _sidecar = Setup::new().subject(&volume).at_fake(&endpoint).run();
     for number in 1..4 {
-        endpoint.until_heard(number);
-        volume.put(&numbered(number));
+        endpoint.until_requests(number);
+        volume.replace_token(&numbered(number));
     }
-    endpoint.until_heard(4);
-    let sent: Vec<_> = endpoint.heard().iter().map(|heard| heard.field("subject_token").unwrap()).collect();
+    endpoint.until_requests(4);
+    let sent: Vec<_> =
+        endpoint.requests().iter().map(|heard| heard.field("subject_token").unwrap()).collect();
     assert_eq!(sent, (0..4).map(numbered).collect::<Vec<_>>());
 }
 
 #[test]
 fn f067_f070_the_successor_of_a_refused_subject_token_is_used() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
     // Not valid yet, of a deleted ServiceAccount, or of another cluster: Dex gives the same error.
     for flaw in [Flaw::NotYetValid, Flaw::Nameless, Flaw::UnknownKey] {
-        let volume = Volume::with(&issuer.flawed(flaw));
+        let volume = ProjectedVolume::with(&issuer.flawed(flaw));
         let setup = Setup::new().subject(&volume).at(&dex);
         let failed = failed_step(&report(&setup));
         assert_eq!(failed["code"], "access_denied", "{flaw:?}: {failed:#}");
         let mut sidecar = setup.run();
         sidecar.process.until_logged("code=access_denied", 1);
-        volume.put(&issuer.token(600));
+        volume.replace_token(&issuer.token(600));
         sidecar.until_token();
     }
 }
 
 #[test]
 fn f067_check_names_a_subject_token_that_is_not_valid_yet() {
-    let issuer = Issuer::start();
+    let issuer = FakeApiServer::start();
     let dex = Dex::start(&issuer, &DexSetup::default());
-    let volume = Volume::with(&issuer.flawed(Flaw::NotYetValid));
+    let volume = ProjectedVolume::with(&issuer.flawed(Flaw::NotYetValid));
     let failed = failed_step(&report(&Setup::new().subject(&volume).at(&dex)));
     let begins = "by this node's clock the subject token becomes valid in ";
     assert!(failed["notes"].to_string().contains(begins), "{failed:#}");
@@ -184,13 +183,13 @@ fn f067_check_names_a_subject_token_that_is_not_valid_yet() {
 /// A subPath mount keeps the first file when the source is replaced.
 #[test]
 fn f068_an_expired_subject_token_behind_subpath_is_reported_and_not_sent() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
-    let issuer = Issuer::start();
+    let endpoint = FakeDex::start();
+    let issuer = FakeApiServer::start();
     let directory = tempfile::tempdir().unwrap();
     let (mounted, source) = (directory.path().join("mounted"), directory.path().join("source"));
     fs::write(&mounted, "").unwrap();
     fs::write(&source, issuer.flawed(Flaw::Expired)).unwrap();
-    let setup = Setup::new().set("dex_file_subject_token", mounted.to_str().unwrap()).at_stand_in(&endpoint);
+    let setup = Setup::new().set("dex_file_subject_token", mounted.to_str().unwrap()).at_fake(&endpoint);
     let script = format!(
         "mount --bind {source} {mounted}; echo new > {source}.new; mv {source}.new {source}; \
          env -i {env} {program} once --timeout 2s 2>&1 || true",
@@ -200,21 +199,21 @@ fn f068_an_expired_subject_token_behind_subpath_is_reported_and_not_sent() {
         program = program().display(),
     );
     let printed = in_namespace(&script);
-    let failed = events(&printed, "attempt_failed");
+    let failed = select(&printed, "attempt_failed");
     assert!(!failed.is_empty(), "{printed}");
     assert!(failed.iter().all(|failed| failed["code"] == "subject_token_expired"), "{printed}");
-    assert!(endpoint.heard().is_empty(), "the token is not sent");
+    assert!(endpoint.requests().is_empty(), "the token is not sent");
 }
 
 #[test]
 fn f069_a_rotation_is_noticed_without_inotify() {
-    let endpoint = Endpoint::start("127.0.0.1:0", None);
+    let endpoint = FakeDex::start();
     endpoint.always(Answer::Token(4));
-    let volume = Volume::with(&numbered(0));
-    let setup = Setup::new().subject(&volume).at_stand_in(&endpoint);
+    let volume = ProjectedVolume::with(&numbered(0));
+    let setup = Setup::new().subject(&volume).at_fake(&endpoint);
     // A user namespace in which inotify is not available.
     let words = ["--user", "--map-root-user", "--fork", "--kill-child=KILL", "sh", "-ec"];
-    let mut command = tied("/usr/bin/unshare".as_ref());
+    let mut command = killed_with_parent("/usr/bin/unshare".as_ref());
     command.args(words).arg(format!(
         "echo 0 > /proc/sys/user/max_inotify_instances; exec env -i {} {}",
         setup.environment().join(" "),
@@ -222,7 +221,7 @@ fn f069_a_rotation_is_noticed_without_inotify() {
     ));
     let mut process = Process::start("dexsidecar", command);
     process.until_logged("token_written", 1);
-    volume.put(&numbered(1));
-    endpoint.until_heard(2);
-    assert_eq!(endpoint.heard()[1].field("subject_token"), Some(numbered(1)));
+    volume.replace_token(&numbered(1));
+    endpoint.until_requests(2);
+    assert_eq!(endpoint.requests()[1].field("subject_token"), Some(numbered(1)));
 }

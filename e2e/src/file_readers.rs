@@ -1,46 +1,46 @@
-//! Readers that read a token file as fast as they can, and judge everything they see.
+//! Readers that read a token file as fast as they can and judge every content that they see.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-/// What was seen.
+/// The numbers of reads, by what was read.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Seen {
     /// All reads.
     pub reads: usize,
-    /// The file was there and empty.
+    /// The file was empty.
     pub empty: usize,
-    /// There was something else than one whole token.
-    pub torn: usize,
-    /// There was a whole token that had expired.
+    /// The content was anything but one complete token.
+    pub malformed: usize,
+    /// The content was a complete token that had expired.
     pub expired: usize,
-    /// The file was not there.
+    /// The file did not exist.
     pub missing: usize,
 }
 
-/// How a whole read is judged.
+/// The judgement of one content that is not empty.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Judgement {
-    /// One whole good token.
-    Good,
-    /// A whole token that has expired.
+    /// One complete token that has not expired.
+    Valid,
+    /// A complete token that has expired.
     Expired,
     /// Anything else.
-    Torn,
+    Malformed,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     reads: AtomicUsize,
     empty: AtomicUsize,
-    torn: AtomicUsize,
+    malformed: AtomicUsize,
     expired: AtomicUsize,
     missing: AtomicUsize,
 }
 
-/// Readers at work; they stop when dropped.
+/// Running readers, which stop when dropped.
 #[derive(Debug)]
 pub struct Readers {
     stopping: Arc<AtomicBool>,
@@ -49,7 +49,7 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// So many readers of a file.
+    /// Starts so many readers of a file.
     #[must_use]
     pub fn start(
         readers: usize,
@@ -70,9 +70,9 @@ impl Readers {
                             Err(_) => &counts.missing,
                             Ok(text) if text.is_empty() => &counts.empty,
                             Ok(text) => match judge(&text) {
-                                Judgement::Good => continue,
+                                Judgement::Valid => continue,
                                 Judgement::Expired => &counts.expired,
-                                Judgement::Torn => &counts.torn,
+                                Judgement::Malformed => &counts.malformed,
                             },
                         };
                         count.fetch_add(1, Ordering::Relaxed);
@@ -83,14 +83,14 @@ impl Readers {
         Self { stopping, counts, threads }
     }
 
-    /// What they have seen so far.
+    /// The numbers so far.
     #[must_use]
     pub fn seen(&self) -> Seen {
         let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         Seen {
             reads: read(&self.counts.reads),
             empty: read(&self.counts.empty),
-            torn: read(&self.counts.torn),
+            malformed: read(&self.counts.malformed),
             expired: read(&self.counts.expired),
             missing: read(&self.counts.missing),
         }

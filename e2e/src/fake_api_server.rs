@@ -1,8 +1,8 @@
-//! A test issuer with the shape of a Kubernetes API server: discovery, keys, and ServiceAccount tokens.
+//! A fake of the parts of a Kubernetes API server that Dex uses: the discovery document and the
+//! keys. It issues ServiceAccount tokens.
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,21 +10,22 @@ use serde_json::{Value, json};
 
 use crate::certificates::Authority;
 use crate::process::PATIENCE;
+use crate::raw_http::{self, Connection, RawServer};
 use crate::signing_key::{SigningKey, now};
-use crate::wire::{self, Line, Wire};
 
-/// What the tokens say who issued them, as in every cluster with defaults.
+/// The issuer that the tokens name, as in every cluster with defaults.
 pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
-/// An issuer of ServiceAccount tokens as Dex's connector sees it; the tokens themselves name [`ISSUER`].
+/// An issuer of ServiceAccount tokens as Dex's connector sees it. The tokens themselves name
+/// [`ISSUER`].
 pub trait ClusterIssuer {
-    /// Where Dex finds discovery and keys.
+    /// The URL under which Dex finds the discovery document and the keys.
     fn url(&self) -> String;
-    /// The CA that signed its certificate.
+    /// The file of the CA that issued its certificate.
     fn ca_file(&self) -> PathBuf;
 }
 
-impl ClusterIssuer for Issuer {
+impl ClusterIssuer for FakeApiServer {
     fn url(&self) -> String {
         Self::url(self)
     }
@@ -37,49 +38,49 @@ impl ClusterIssuer for Issuer {
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const KEYS: &str = "/openid/v1/jwks";
 
-/// What can be wrong with a subject token.
+/// A flaw of a subject token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Flaw {
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// Its time begins in an hour; Dex allows for five minutes.
+    /// It is valid in an hour; Dex allows for five minutes.
     NotYetValid,
-    /// It names another cluster.
+    /// It names another issuer.
     OtherIssuer,
     /// It is signed with a key that the issuer does not publish.
     UnknownKey,
     /// It was changed after it was signed.
     Forged,
-    /// It has no `sub`, which the connector takes for the user's name.
+    /// It has no `sub`, which the connector uses as the user's name.
     Nameless,
 }
 
 /// How a document is served.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mood {
-    /// As it should be.
+    /// With 200.
     Well,
-    /// 500.
+    /// With 500.
     Failing,
-    /// 401, as by a Kubernetes API server that shows its discovery to nobody unknown.
+    /// With 401, as by an API server that refuses anonymous access to discovery.
     Refusing,
-    /// Not at all, until the mood changes: then the connection is closed.
+    /// Not at all until the mood changes. Then the connection is closed.
     Hanging,
 }
 
-/// A running issuer with https and a CA of its own. It can be stopped and started again on the same port.
-pub struct Issuer {
+/// A running fake with HTTPS and a CA of its own. It can be stopped and started again on the same
+/// port.
+pub struct FakeApiServer {
     authority: Authority,
-    wire: Option<Wire>,
+    server: Option<RawServer>,
     port: u16,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     state: Mutex<State>,
-    /// Whether tokens and discovery name [`ISSUER`], or the address.
+    /// Tokens and discovery name [`ISSUER`] if true, else the URL.
     aliased: bool,
-    asked: AtomicUsize,
 }
 
 struct State {
@@ -88,56 +89,56 @@ struct State {
     keys: Mood,
 }
 
-impl Issuer {
-    /// Starts one on loopback that calls itself [`ISSUER`], as the API server of a cluster does.
+impl FakeApiServer {
+    /// Starts one on 127.0.0.1. Its tokens name [`ISSUER`], as those of a cluster do.
     #[must_use]
     pub fn start() -> Self {
-        Self::named(true)
+        Self::start_as(true)
     }
 
-    /// Starts one that calls itself by the address at which Dex finds it.
+    /// Starts one whose tokens name the URL under which Dex finds it.
     #[must_use]
-    pub fn under_its_address() -> Self {
-        Self::named(false)
+    pub fn named_by_address() -> Self {
+        Self::start_as(false)
     }
 
-    fn named(aliased: bool) -> Self {
+    fn start_as(aliased: bool) -> Self {
         let state = State { key: SigningKey::new(), discovery: Mood::Well, keys: Mood::Well };
-        let shared = Arc::new(Shared { state: Mutex::new(state), aliased, asked: AtomicUsize::new(0) });
-        let mut issuer = Self { authority: Authority::new(), wire: None, port: 0, shared };
-        issuer.resume();
-        issuer
+        let shared = Arc::new(Shared { state: Mutex::new(state), aliased });
+        let mut started = Self { authority: Authority::new(), server: None, port: 0, shared };
+        started.resume();
+        started
     }
 
-    /// Where Dex finds it.
+    /// The URL under which Dex finds it.
     #[must_use]
     pub fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    /// The CA that signed its certificate.
+    /// The file of the CA that issued its certificate.
     #[must_use]
     pub fn ca_file(&self) -> PathBuf {
         self.authority.file()
     }
 
-    /// Stops answering; connections are refused.
+    /// Stops. Connections are refused.
     pub fn stop(&mut self) {
-        self.wire = None;
+        self.server = None;
     }
 
-    /// Answers again, on the same port.
+    /// Starts again, on the same port.
     pub fn resume(&mut self) {
         let tls = self.authority.server(&[]).server_config();
         let shared = Arc::clone(&self.shared);
-        let wire = Wire::start(&format!("127.0.0.1:{}", self.port), Some(tls), move |heard, line| {
-            shared.asked.fetch_add(1, Ordering::SeqCst);
-            // Whoever asks knows the address.
-            let address = heard.header("host").unwrap_or_default();
-            shared.answer(&heard.target, &format!("https://{address}"), line)
-        });
-        self.port = wire.address().port();
-        self.wire = Some(wire);
+        let server =
+            RawServer::start(&format!("127.0.0.1:{}", self.port), Some(tls), move |request, connection| {
+                // The client knows the address. The port is not known before the server listens.
+                let address = request.header("host").unwrap_or_default();
+                shared.answer(&request.target, &format!("https://{address}"), connection)
+            });
+        self.port = server.address().port();
+        self.server = Some(server);
     }
 
     /// Signs with a new key from now on. The old one is no longer published.
@@ -145,29 +146,24 @@ impl Issuer {
         self.shared.state().key = SigningKey::new();
     }
 
-    /// How discovery is served from now on.
+    /// Sets how the discovery document is served.
     pub fn serve_discovery(&self, mood: Mood) {
         self.shared.state().discovery = mood;
     }
 
-    /// How the keys are served from now on.
+    /// Sets how the keys are served.
     pub fn serve_keys(&self, mood: Mood) {
         self.shared.state().keys = mood;
     }
 
-    /// How many requests there were.
-    #[must_use]
-    pub fn asked(&self) -> usize {
-        self.shared.asked.load(Ordering::SeqCst)
-    }
-
-    /// A token of ServiceAccount `app` in namespace `default`, good for so many seconds.
+    /// A token of the ServiceAccount `app` in the namespace `default` that expires in so many
+    /// seconds.
     #[must_use]
     pub fn token(&self, seconds: i64) -> String {
         self.token_with(seconds, &json!({}))
     }
 
-    /// The same with claims put over the usual ones; null takes one away.
+    /// The same with claims that replace the usual ones; null removes one.
     #[must_use]
     pub fn token_with(&self, seconds: i64, more: &Value) -> String {
         self.shared.state().key.sign(&self.claims(seconds, more))
@@ -192,16 +188,16 @@ impl Issuer {
         }
     }
 
-    /// The claims of a token of Kubernetes 1.32 or later that is bound to a pod.
+    /// The claims of a token that is bound to a pod, as Kubernetes 1.32 and later issue it.
     fn claims(&self, seconds: i64, more: &Value) -> Value {
         let now = now();
-        // One that has expired was issued ten minutes before its end.
+        // An expired token was issued ten minutes before it expired.
         let issued = now.saturating_add_signed(seconds.min(0)) - if seconds <= 0 { 600 } else { 0 };
         let mut claims = json!({
             "aud": ["dex"],
             "exp": now.saturating_add_signed(seconds),
             "iat": issued,
-            "iss": self.shared.name(&self.url()),
+            "iss": self.shared.issuer(&self.url()),
             "jti": format!("canary-{now}-{:p}", self),
             "kubernetes.io": {
                 "namespace": "default",
@@ -225,17 +221,17 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What it calls itself.
-    fn name<'a>(&self, url: &'a str) -> &'a str {
+    /// The issuer that it names.
+    fn issuer<'a>(&self, url: &'a str) -> &'a str {
         if self.aliased { ISSUER } else { url }
     }
 
-    /// Media types and caching as kube-apiserver has them.
-    fn answer(&self, target: &str, url: &str, line: &mut dyn Line) -> io::Result<()> {
+    /// Media types and Cache-Control are those of kube-apiserver.
+    fn answer(&self, target: &str, url: &str, connection: &mut dyn Connection) -> io::Result<()> {
         let (kind, document) = match target {
             DISCOVERY => {
                 let document = json!({
-                    "issuer": self.name(url),
+                    "issuer": self.issuer(url),
                     "jwks_uri": format!("{url}{KEYS}"),
                     "response_types_supported": ["id_token"],
                     "subject_types_supported": ["public"],
@@ -246,16 +242,21 @@ impl Shared {
             KEYS => ("application/jwk-set+json", json!({"keys": [self.state().key.jwk()]})),
             _ => {
                 let plain = [("Content-Type", "text/plain")];
-                return line.write_all(&wire::answer("404 Not Found", &plain, "404 page not found\n"));
+                return connection.write_all(&raw_http::answer(
+                    "404 Not Found",
+                    &plain,
+                    "404 page not found\n",
+                ));
             }
         };
         let headers = [("Cache-Control", "public, max-age=3600"), ("Content-Type", kind)];
         match self.mood(target) {
-            Mood::Well => line.write_all(&wire::answer("200 OK", &headers, &document.to_string())),
-            Mood::Failing => line.write_all(&wire::answer("500 Internal Server Error", &[], "")),
-            Mood::Refusing => line.write_all(&wire::answer("401 Unauthorized", &[], "")),
+            Mood::Well => connection.write_all(&raw_http::answer("200 OK", &headers, &document.to_string())),
+            Mood::Failing => connection.write_all(&raw_http::answer("500 Internal Server Error", &[], "")),
+            Mood::Refusing => connection.write_all(&raw_http::answer("401 Unauthorized", &[], "")),
             Mood::Hanging => {
-                // Dex shares one fetch of the keys among all who wait for it, and sets it no limit.
+                // Dex makes one request for the keys for all exchanges that wait, and sets no limit
+                // to it.
                 let start = Instant::now();
                 while self.mood(target) == Mood::Hanging && start.elapsed() < PATIENCE {
                     std::thread::sleep(Duration::from_millis(10));
