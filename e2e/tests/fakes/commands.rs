@@ -131,7 +131,7 @@ fn wait_blocks_until_there_is_a_valid_token_and_becomes_the_command() {
     assert_eq!((completed.code, completed.stdout.as_str()), (Some(7), "became it\n"));
     let timed_out = Setup::new().execute(&["wait", "--timeout", "100ms"]);
     assert_eq!(timed_out.code, Some(1));
-    assert!(timed_out.stderr.contains("does not exist"), "{}", timed_out.stderr);
+    assert!(timed_out.stderr.contains("no such file"), "{}", timed_out.stderr);
     let no_program = setup.execute(&["wait", "--", "/does/not/exist"]);
     assert_eq!(no_program.code, Some(1));
 }

@@ -72,7 +72,7 @@ fn f152_a_proxy_variable_may_end_with_a_line_break() {
         let failed = failed_step(&report(&setup));
         assert_eq!(failed["code"], "proxy_failed", "{failed:#}");
         let message = failed["message"].as_str().unwrap_or_default();
-        let expected = format!("http://127.0.0.1:1 of {name}: connection refused: ");
+        let expected = format!("http://127.0.0.1:1 ({name}): connection refused: ");
         assert!(message.contains(&expected), "{failed:#}");
     }
 }
