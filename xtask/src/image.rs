@@ -89,11 +89,11 @@ fn pack(rootfs: &Path, layer: &Path) -> io::Result<u64> {
 }
 
 /// Writes the content of a directory in the order of the names, without times and owners.
-fn tar<W: io::Write>(folder: &Path, to: W) -> io::Result<W> {
+fn tar<W: io::Write>(directory: &Path, to: W) -> io::Result<W> {
     let mut builder = tar::Builder::new(to);
     builder.mode(tar::HeaderMode::Deterministic);
-    for path in all(folder)? {
-        let name = path.strip_prefix(folder).map_err(io::Error::other)?;
+    for path in all(directory)? {
+        let name = path.strip_prefix(directory).map_err(io::Error::other)?;
         if path.is_dir() {
             builder.append_dir(name, &path)?;
         } else {
@@ -104,9 +104,9 @@ fn tar<W: io::Write>(folder: &Path, to: W) -> io::Result<W> {
 }
 
 /// Everything below a directory, in the order of the names.
-fn all(folder: &Path) -> io::Result<Vec<PathBuf>> {
+fn all(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
-    let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+    let mut entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         paths.push(entry.path());
@@ -117,8 +117,8 @@ fn all(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn size_of(folder: &Path) -> io::Result<u64> {
-    all(folder)?.iter().filter(|path| path.is_file()).map(|path| Ok(fs::metadata(path)?.len())).sum()
+fn size_of(directory: &Path) -> io::Result<u64> {
+    all(directory)?.iter().filter(|path| path.is_file()).map(|path| Ok(fs::metadata(path)?.len())).sum()
 }
 
 /// Adds the name that `ctr` and `docker load` give the image, as `docker buildx` does.

@@ -201,7 +201,7 @@ fn each_form_of_a_forbidden_path_is_found() {
         "fn f() { let x = super::output_file::write(1); }",
         "fn f(x: &super::output_file::Target) {}",
         "fn f() -> Vec<crate::status::Status> { vec![] }",
-        "struct S(crate::trade::Inputs);",
+        "struct S(crate::exchange::Inputs);",
         "impl crate::agent::Told for S {}",
         "impl From<super::output_file::Target> for S {}",
         "fn f() { use super::output_file; }",

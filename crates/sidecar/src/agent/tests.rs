@@ -100,7 +100,7 @@ struct World {
     agent: Agent<Scripted>,
     seen: Rc<RefCell<Seen>>,
     clock: Clock,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl World {
@@ -109,8 +109,8 @@ impl World {
         script: impl Fn(f64) -> Played + 'static,
         published: fn(f64) -> &'static str,
     ) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let output = folder.path().join("token");
+        let directory = tempfile::tempdir().unwrap();
+        let output = directory.path().join("token");
         let all = [
             ("dex_endpoint", "https://dex.test/dex/token"),
             ("dex_access_token_file", output.to_str().unwrap()),
@@ -132,7 +132,7 @@ impl World {
         let seen = Rc::new(RefCell::new(Seen::default()));
         let endpoint = Scripted { clock, start, script: Box::new(script), published, seen: Rc::clone(&seen) };
         let status = Reporter::new(Logger::silent(clock), Some("/dev/null".into()));
-        Self { agent: Agent::new(config, output, endpoint, clock, status), seen, clock, folder }
+        Self { agent: Agent::new(config, output, endpoint, clock, status), seen, clock, directory }
     }
 
     fn set_clock(&mut self, clock: Clock) {
@@ -145,7 +145,7 @@ impl World {
     async fn run(&mut self, seconds: f64, mut look: impl FnMut(f64, Option<TokenFileState>)) {
         let mut refresh_signal = RefreshSignal::install().unwrap();
         let (clock, path, start) =
-            (self.clock, self.folder.path().join("token"), tokio::time::Instant::now());
+            (self.clock, self.directory.path().join("token"), tokio::time::Instant::now());
         let watching = async {
             while start.elapsed().as_secs_f64() < seconds {
                 tokio::time::sleep(Duration::from_secs(10)).await;
@@ -360,7 +360,7 @@ async fn f094_a_token_on_disk_is_not_trusted_by_a_clock_in_1970() {
             EARLIEST_PLAUSIBLE_NOW.as_duration().as_secs() + 90_000,
         );
         let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{issued},"exp":{exp}}}"#));
-        std::fs::write(world.folder.path().join("token"), format!("e30.{claims}.sig")).unwrap();
+        std::fs::write(world.directory.path().join("token"), format!("e30.{claims}.sig")).unwrap();
         world.agent.adopt();
         assert_eq!(world.agent.current.is_some(), adopted);
     }
@@ -384,7 +384,7 @@ async fn f093_an_adopted_token_expires_by_the_corrected_clock() {
     let right = world.clock.now().unix + Duration::from_secs(3_600);
     let exp = (right + Duration::from_secs(1_800)).as_duration().as_secs();
     let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{},"exp":{exp}}}"#, exp - 7_200));
-    std::fs::write(world.folder.path().join("token"), format!("e30.{claims}.sig")).unwrap();
+    std::fs::write(world.directory.path().join("token"), format!("e30.{claims}.sig")).unwrap();
     world
         .run(3_600.0, |when, verdict| {
             if when > 600.0 {
@@ -398,7 +398,7 @@ async fn f093_an_adopted_token_expires_by_the_corrected_clock() {
     assert!(*after[0] < 1_801.0 && after.windows(2).all(|pair| pair[1] - pair[0] <= 30.1), "{after:?}");
     assert!(
         exchanges.iter().any(|when| (600.0..640.0).contains(when)),
-        "what failed is tried anew: {exchanges:?}"
+        "a failed exchange is retried: {exchanges:?}"
     );
 }
 
@@ -459,7 +459,7 @@ async fn f087_a_later_expiring_token_is_kept_if_issuer_and_audience_are_the_same
         let mut world = World::new(&[], |_| Played::Token(3_600, "first"), first_key);
         let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{},"exp":{exp}{issuer}}}"#, exp - 60_000));
         let theirs = format!("e30.{claims}.sig");
-        let path = world.folder.path().join("token");
+        let path = world.directory.path().join("token");
         let mut written = false;
         world
             .run(200.0, |when, _| {

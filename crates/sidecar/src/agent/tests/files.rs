@@ -18,13 +18,13 @@ async fn f057_f058_the_last_known_subject_token_is_used_until_it_expires() {
     let losses: [Loss; 4] = [
         ("removed", |path| fs::remove_file(path).unwrap()),
         ("emptied", |path| fs::write(path, "").unwrap()),
-        ("torn", |path| fs::write(path, "a.b").unwrap()),
+        ("partial", |path| fs::write(path, "a.b").unwrap()),
         ("forbidden", |path| fs::set_permissions(path, fs::Permissions::from_mode(0o0)).unwrap()),
     ];
     // Root may read every file.
     for (what, lose) in losses.into_iter().filter(|(what, _)| !root || *what != "forbidden") {
-        let folder = tempfile::tempdir().unwrap();
-        let subject = folder.path().join("subject");
+        let directory = tempfile::tempdir().unwrap();
+        let subject = directory.path().join("subject");
         let exp = (EARLIEST_PLAUSIBLE_NOW + Duration::from_secs(9_000 + 20_000)).as_duration().as_secs();
         let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{},"exp":{exp}}}"#, exp - 20_000));
         fs::write(&subject, format!("e30.{claims}.sig")).unwrap();
@@ -58,8 +58,8 @@ async fn assert_attempt_when_file_changes(
     changed: &str,
     refusal: fn() -> Played,
 ) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("file");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
     fs::write(&file, first).unwrap();
     let mended = Rc::new(Cell::new(false));
     let seen = Rc::clone(&mended);

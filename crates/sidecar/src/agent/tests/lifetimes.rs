@@ -48,7 +48,7 @@ async fn f040_the_same_token_again_is_a_failure_within_the_rate_limit() {
     // A repeated token keeps its lifetime, whatever expires_in says.
     assert_eq!(world.agent.refresher.health(world.clock.now()), Health::Expired);
     assert!(world.agent.refresher.failures() > 0);
-    assert_eq!(std::fs::read_to_string(world.folder.path().join("token")).unwrap(), "abc");
+    assert_eq!(std::fs::read_to_string(world.directory.path().join("token")).unwrap(), "abc");
 }
 
 #[tokio::test(start_paused = true)]

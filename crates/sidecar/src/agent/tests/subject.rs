@@ -4,8 +4,8 @@ use super::*;
 
 /// The time of each attempt while Dex refuses a subject token with these claims, until it is rotated after five minutes.
 async fn attempts_when_refused_for_five_minutes(claims: &str) -> Vec<f64> {
-    let folder = tempfile::tempdir().unwrap();
-    let subject = folder.path().join("subject");
+    let directory = tempfile::tempdir().unwrap();
+    let subject = directory.path().join("subject");
     std::fs::write(&subject, format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(claims))).unwrap();
     let named = [("dex_file_subject_token", subject.to_str().unwrap()), ("dex_subject_token", "")];
     let replaced = Rc::new(RefCell::new(false));
