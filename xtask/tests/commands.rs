@@ -1,0 +1,127 @@
+//! The commands as a black box, on a machine of fake programs: what is missing, and which exit code
+//! that gives.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Output};
+
+use dexsidecar_fetch::NO_CROSS_COMPILER;
+use tempfile::TempDir;
+
+/// A machine whose only programs are a cargo and a rustc that has every target.
+struct Machine(TempDir);
+
+impl Machine {
+    fn with_cargo(script: &str) -> Self {
+        let machine = Self(tempfile::tempdir().expect("a temporary directory"));
+        let directory = machine.0.path();
+        fs::create_dir_all(directory.join("libraries/std")).expect("a temporary directory");
+        machine.put("cargo", script);
+        machine.put("rustc", &format!("echo {}", directory.join("libraries").display()));
+        machine
+    }
+
+    /// Puts a program on `PATH`.
+    fn put(&self, name: &str, script: &str) {
+        let path = self.0.path().join("bin").join(name);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("a temporary directory");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a temporary directory");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a file of this test");
+    }
+
+    /// Pretends that a counterpart is in the cache.
+    fn cache(&self, name: &str) {
+        fs::create_dir_all(self.0.path().join("dexsidecar").join(name)).expect("a temporary directory");
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .args(arguments)
+            .env("PATH", self.0.path().join("bin"))
+            .env("CARGO", self.0.path().join("bin/cargo"))
+            .env("XDG_CACHE_HOME", self.0.path())
+            .output()
+            .expect("xtask starts")
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_missing_cross_compiler_has_an_exit_code_of_its_own() {
+    let output = Machine::with_cargo("exit 0").run(&["build", "--aarch64"]);
+    assert_eq!(output.status.code(), Some(NO_CROSS_COMPILER.into()), "{output:?}");
+    let error = text(&output.stderr);
+    assert!(error.contains("the cross compiler for aarch64 is missing: apt-get is missing"), "{error}");
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_compile_error_for_aarch64_is_a_failure_and_not_a_missing_compiler() {
+    let machine = Machine::with_cargo("echo 'error[E0308]: mismatched types' >&2; exit 101");
+    machine.cache("gcc-aarch64");
+    for arguments in [&["build", "--aarch64"][..], &["rootfs", "--aarch64", "/nowhere"]] {
+        let output = machine.run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(text(&output.stdout).contains("error[E0308]: mismatched types"), "{output:?}");
+        assert!(
+            text(&output.stderr).contains("cannot be built for aarch64-unknown-linux-musl"),
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_target_that_cannot_be_installed_is_a_failure_and_not_a_missing_compiler() {
+    let machine = Machine::with_cargo("exit 0");
+    machine.put("rustc", "echo /nowhere");
+    let output = machine.run(&["build", "--aarch64"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stderr).contains("run rustup target add aarch64-unknown-linux-musl"), "{output:?}");
+}
+
+#[test]
+fn what_is_missing_is_reported_in_one_line_each_before_anything_starts() {
+    let machine = Machine::with_cargo("echo 'error: failed to download from crates.io' >&2; exit 101");
+    machine.put("rustc", "echo /nowhere");
+    let output = machine.run(&["prefetch", "real-dex"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let (output, error) = (text(&output.stdout), text(&output.stderr));
+    let missing: Vec<&str> =
+        output.lines().filter_map(|line| line.trim().strip_prefix("MISSING  ")).collect();
+    let wanted = [
+        ("a C compiler is missing", "install gcc or clang"),
+        ("unshare is missing", "install util-linux"),
+        ("x86_64-unknown-linux-musl is missing, and so is rustup", "get rustup from https://rustup.rs"),
+        ("Go is missing", "install it from your distribution or https://go.dev/dl/"),
+        ("apt-get is missing", "use a machine or container with Debian"),
+        ("crates of Cargo.lock cannot be downloaded", "check the network"),
+    ];
+    for (what, how) in wanted {
+        assert!(missing.iter().any(|line| line.contains(what) && line.contains(how)), "{what}\n{output}");
+    }
+    assert_eq!(missing.len(), wanted.len(), "{output}");
+    assert!(error.contains("6 things are missing, see above; nothing was started"), "{error}");
+}
+
+#[test]
+fn a_suite_whose_counterparts_are_missing_fails_with_its_counts_in_the_last_line() {
+    let output = Machine::with_cargo("exit 0").run(&["test", "docs"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let output = text(&output.stdout);
+    assert_eq!(output.lines().last(), Some("0 passed, 1 failed, 0 skipped"), "{output}");
+    assert!(output.contains("MISSING  Go is missing"), "{output}");
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_64_and_one_line() {
+    let output = Machine::with_cargo("exit 0").run(&["tset"]);
+    assert_eq!(output.status.code(), Some(64), "{output:?}");
+    let error = text(&output.stderr);
+    assert!(error.starts_with("xtask: \"tset\" is not a command") && error.lines().count() == 1, "{error}");
+    assert_eq!(text(&output.stdout), "");
+}
