@@ -6,7 +6,8 @@ use std::time::Instant;
 /// Set by `cargo xtask test`, which names the slowest tests.
 const REPORTED: &str = "DEXSIDECAR_E2E_TIMES";
 
-/// Runs a test. If `cargo xtask test` asks for it, a line of JSON on standard output has its name and time, also if it fails.
+/// Runs a test. If `cargo xtask test` asks for it, a line of JSON on standard output has its name
+/// and time, also if it fails.
 pub fn timed(name: &str, test: impl FnOnce()) {
     let _time = std::env::var_os(REPORTED).map(|_| Time { name: name.to_owned(), start: Instant::now() });
     test();

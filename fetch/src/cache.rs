@@ -24,8 +24,8 @@ pub fn existing(name: &str) -> Option<PathBuf> {
     directory().ok().map(|directory| directory.join(name)).filter(|entry| entry.exists())
 }
 
-/// Gives the path of an entry. If it does not exist, `make` creates it at another path, which is then renamed. Other processes
-/// that want the entry wait.
+/// Gives the path of an entry. If it does not exist, `make` creates it at another path, which is
+/// then renamed. Other processes that want the entry wait.
 ///
 /// # Errors
 /// Those of `make`, and if the cache cannot be written to.
@@ -46,7 +46,8 @@ pub fn once(name: &str, make: impl FnOnce(&Path) -> Result<(), String>) -> Resul
     Ok(entry)
 }
 
-/// Waits until no other process has the lock of this name. The lock is released when the value is dropped.
+/// Waits until no other process has the lock of this name. The lock is released when the value is
+/// dropped.
 ///
 /// # Errors
 /// If the cache cannot be written to.

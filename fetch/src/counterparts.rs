@@ -1,7 +1,8 @@
 //! The table of everything that is built or fetched besides this workspace, and what uses it.
 //!
-//! `cargo xtask prefetch` gets all of it before the tests start; the tests name the constants. The table is complete: only this
-//! crate can make a [`Program`] or [`Packages`], and each constant is a row.
+//! `cargo xtask prefetch` gets all of it before the tests start; the tests name the constants. The
+//! table is complete: only this crate can make a [`Program`] or [`Packages`], and each constant is
+//! a row.
 
 use crate::Progress;
 use crate::debian::Packages;
@@ -149,7 +150,8 @@ counterparts! {
         &["containerd", "runc", "containernetworking-plugins", "libseccomp2"],
     );
 
-    /// A shell and curl with every library that it is linked with, in Debian 12: the app in the pods.
+    /// A shell and curl with every library that it is linked with, in Debian 12: the app in the
+    /// pods.
     APP: Packages, for [Node], debian("an app: busybox, curl", "app-12", &["busybox-static", "curl", "libbrotli1", "libc6", "libcom-err2", "libcurl4", "libffi8", "libgmp10", "libgnutls30", "libgssapi-krb5-2", "libhogweed6", "libidn2-0", "libk5crypto3", "libkeyutils1", "libkrb5-3", "libkrb5support0", "libldap-2.5-0", "libnettle8", "libnghttp2-14", "libp11-kit0", "libpsl5", "librtmp1", "libsasl2-2", "libssh2-1", "libssl3", "libtasn1-6", "libunistring2", "libzstd1", "zlib1g"]);
 
     /// Incus.
@@ -211,7 +213,8 @@ counterparts! {
     /// CoreDNS.
     COREDNS: Program, for [Names] in the long form, go("CoreDNS", "coredns", "e2e/coredns", "github.com/coredns/coredns");
 
-    /// The first Dex with token exchange. Up to 2.41 the SQLite storage is C (storage/sql/sqlite.go).
+    /// The first Dex with token exchange. Up to 2.41 the SQLite storage is C
+    /// (storage/sql/sqlite.go).
     DEX_2_38: Program, for [RealDex] in the long form,
         Program { cgo: true, ..go("Dex 2.38.0", "dex-2.38", "e2e/dex-2.38", DEX_PACKAGE) };
 

@@ -44,10 +44,12 @@ impl Packages {
         cache::existing(self.name).is_some()
     }
 
-    /// Fetches and unpacks the packages unless they are in the cache. Gives the directory that is their root.
+    /// Fetches and unpacks the packages unless they are in the cache. Gives the directory that is
+    /// their root.
     ///
     /// # Errors
-    /// Without apt, if Debian's mirror is unreachable, and if a package does not exist: one line for a person.
+    /// Without apt, if Debian's mirror is unreachable, and if a package does not exist: one line
+    /// for a person.
     pub fn unpacked(&self) -> Result<PathBuf, String> {
         self.unpacked_with(&mut |_| ())
     }
@@ -103,7 +105,8 @@ pub fn look() -> Result<(), String> {
     })
 }
 
-/// Downloads Debian's package lists into the cache, unless they are fresh. So it fails early if the mirror is unreachable.
+/// Downloads Debian's package lists into the cache, unless they are fresh. So it fails early if the
+/// mirror is unreachable.
 ///
 /// # Errors
 /// Without apt, and if the mirror is unreachable: one line for a person.

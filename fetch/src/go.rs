@@ -51,7 +51,8 @@ fn judge(required: Version, installed: &str, toolchain: &str) -> Result<(), Stri
              (1.21 is enough: it fetches the newer version by itself)"
         ));
     }
-    // `auto`, `go1.24.1+auto` and, before Go 1.21.1, nothing: the Go that a module requires is fetched.
+    // `auto`, `go1.24.1+auto` and, before Go 1.21.1, nothing: the Go that a module requires is
+    // fetched.
     if toolchain.is_empty() || toolchain == "auto" || toolchain.ends_with("+auto") {
         return Ok(());
     }
@@ -115,7 +116,8 @@ fn answers_within(command: &mut Command, limit: Duration) -> bool {
     }
 }
 
-/// Fails unless the C compiler that Go calls (`go env CC`: `CC` if that is set, else gcc or clang) starts.
+/// Fails unless the C compiler that Go calls (`go env CC`: `CC` if that is set, else gcc or clang)
+/// starts.
 ///
 /// # Errors
 /// One line for a person: what is missing and how to get it.
@@ -145,7 +147,8 @@ pub struct Program {
     pub(crate) name: &'static str,
     /// The module's directory below the workspace's.
     pub(crate) module: &'static str,
-    /// The package, as the module's `tool` lines have it; or a source file in the module's directory.
+    /// The package, as the module's `tool` lines have it; or a source file in the module's
+    /// directory.
     pub(crate) package: &'static str,
     /// Further arguments of the linker.
     pub(crate) link: &'static str,
@@ -166,7 +169,8 @@ impl Program {
         self.cgo
     }
 
-    /// Whether its build downloads modules. The sources of a single file import the standard library only.
+    /// Whether its build downloads modules. The sources of a single file import the standard
+    /// library only.
     #[must_use]
     pub fn needs_modules(&self) -> bool {
         !self.is_file()
@@ -237,8 +241,8 @@ impl Program {
         Path::new(self.package).extension().is_some_and(|ending| ending == "go")
     }
 
-    /// The name in the cache. It changes with the versions that the module pins; for a single file with its content and with
-    /// the Go that builds it, whose behaviour it is there to show.
+    /// The name in the cache. It changes with the versions that the module pins; for a single file
+    /// with its content and with the Go that builds it, whose behaviour it is there to show.
     fn entry(&self) -> Result<String, String> {
         let directory = self.directory();
         let mut hasher = DefaultHasher::new();

@@ -1,19 +1,21 @@
 //! What tests and tools need besides this workspace, kept in a cache outside the clone.
 //!
-//! [`counterparts`] is the one table of all of it: programs built from Go modules, and packages of Debian that are unpacked and
-//! not installed. Nothing outside the cache is changed.
+//! [`counterparts`] is the one table of all of it: programs built from Go modules, and packages of
+//! Debian that are unpacked and not installed. Nothing outside the cache is changed.
 
 pub mod cache;
 pub mod counterparts;
 pub mod debian;
 pub mod go;
 pub mod machine;
+pub mod workspace;
 
-/// The exit code of `cargo xtask` when nothing is wrong but the missing cross compiler. The tests of the aarch64 binary are
-/// skipped then; every other exit code than 0 is a failure.
+/// The exit code of `cargo xtask` when nothing is wrong but the missing cross compiler. The tests
+/// of the aarch64 binary are skipped then; every other exit code than 0 is a failure.
 pub const NO_CROSS_COMPILER: u8 = 3;
 
-/// Called with a line about what was done last: a package that was compiled, a file that was downloaded.
+/// Called with a line about what was done last: a package that was compiled, a file that was
+/// downloaded.
 pub type Progress<'a> = &'a mut dyn FnMut(&str);
 
 /// Runs a command to its end and passes on each line that it prints to standard error.

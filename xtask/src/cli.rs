@@ -31,8 +31,9 @@ pub(crate) enum Command {
 
     /// Run every check and test, or one suite
     ///
-    /// Without a suite: format, lints, documentation, licences, and every suite. The last line has the counts:
-    /// N passed, N failed, N skipped. Before the tests, `prefetch` gets everything that they need.
+    /// Without a suite: format, lints, documentation, licences, and every suite. The last line has
+    /// the counts: N passed, N failed, N skipped. Before the tests, `prefetch` gets everything that
+    /// they need.
     #[command(after_help = "Examples:\n  \
         cargo xtask test                       everything\n  \
         cargo xtask test fakes                 one suite\n  \
@@ -44,15 +45,17 @@ pub(crate) enum Command {
         suite: Option<Suite>,
         /// Only tests whose names contain this text
         filter: Option<String>,
-        /// Also run what takes hours: older versions of Dex, CoreDNS, ten million reads, a hundred thousand histories
+        /// Also run what takes hours: older versions of Dex, CoreDNS, ten million reads, a hundred
+        /// thousand histories
         #[arg(long)]
         long: bool,
     },
 
     /// Fetch and build everything that the tests need, so that they do not wait for it
     ///
-    /// Dex, Kubernetes, etcd, Incus and tools of Debian are built or unpacked into the cache, each once. What this machine lacks
-    /// is reported first, with how to get it. `cargo xtask test` does this by itself.
+    /// Dex, Kubernetes, etcd, Incus and tools of Debian are built or unpacked into the cache, each
+    /// once. What this machine lacks is reported first, with how to get it. `cargo xtask test` does
+    /// this by itself.
     #[command(after_help = "Examples:\n  \
         cargo xtask prefetch                   for every suite\n  \
         cargo xtask prefetch real-dex          for one suite\n  \
@@ -107,7 +110,8 @@ pub(crate) enum Command {
     /// Measure the shipped binary against its limits, and write docs/footprint.md
     Bench,
 
-    /// Compress hours of use with faults of every kind into minutes, and check that memory stays the same
+    /// Compress hours of use with faults of every kind into minutes, and check that memory stays
+    /// the same
     Soak {
         /// How long, in minutes
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_440))]

@@ -1,5 +1,5 @@
-//! A search for input that breaks an invariant (`fuzz/`), by libFuzzer through cargo-fuzz. cargo-fuzz, and the nightly toolchain
-//! that libFuzzer needs, are installed into the cache.
+//! A search for input that breaks an invariant (`fuzz/`), by libFuzzer through cargo-fuzz.
+//! cargo-fuzz, and the nightly toolchain that libFuzzer needs, are installed into the cache.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -130,8 +130,8 @@ fn toolchain() -> Result<PathBuf, String> {
     }
 }
 
-/// The processor time of all child processes that have ended, in minutes (`cutime` and `cstime` of proc_pid_stat(5), which are in
-/// hundredths of a second).
+/// The processor time of all child processes that have ended, in minutes (`cutime` and `cstime` of
+/// proc_pid_stat(5), which are in hundredths of a second).
 fn processor_minutes() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit(") ").next().unwrap_or_default().split_ascii_whitespace();

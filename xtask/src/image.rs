@@ -1,5 +1,6 @@
-//! The image, without a daemon: the binary, the public CAs and the licences. crane (go-containerregistry) puts it together in a
-//! registry of its own on loopback. The same input gives the same digest.
+//! The image, without a daemon: the binary, the public CAs and the licences. crane
+//! (go-containerregistry) puts it together in a registry of its own on loopback. The same input
+//! gives the same digest.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
@@ -21,7 +22,8 @@ const BINARY: &str = "bin/dexsidecar";
 const CAS: &str = "etc/ssl/certs/ca-certificates.crt";
 const LICENCES: &str = "usr/share/licenses/dexsidecar";
 
-/// Writes the archive of an OCI layout with an index of these platforms. Prints the digest and the sizes.
+/// Writes the archive of an OCI layout with an index of these platforms. Prints the digest and the
+/// sizes.
 pub(crate) fn archive(targets: &[Target]) -> Result<PathBuf, Error> {
     let work = crate::target_directory().join("image");
     let _ = fs::remove_dir_all(&work);

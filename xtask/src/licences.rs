@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::cargo;
 
-/// Every crate in the binary for a platform with its licence, followed by the texts of the licences.
+/// Every crate in the binary for a platform with its licence, followed by the texts of the
+/// licences.
 pub(crate) fn third_party(triple: &str) -> Result<String, String> {
     let linked = linked(triple)?;
     let mut text = String::from(
@@ -65,7 +66,8 @@ fn packages(triple: &str) -> Result<Vec<Value>, String> {
     Ok(metadata["packages"].as_array().cloned().unwrap_or_default())
 }
 
-/// The licence files of a crate. White space at the ends of lines is removed, so that equal texts are one.
+/// The licence files of a crate. White space at the ends of lines is removed, so that equal texts
+/// are one.
 fn licence_texts(directory: &Path) -> std::io::Result<Vec<String>> {
     let mut texts = Vec::new();
     for entry in fs::read_dir(directory)? {

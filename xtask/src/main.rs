@@ -1,4 +1,5 @@
-//! The commands of this project's developers, each stated once. The steps that a command takes are printed.
+//! The commands of this project's developers, each stated once. The steps that a command takes are
+//! printed.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its terminal")]
 
@@ -23,6 +24,7 @@ use std::process::{Command, ExitCode};
 
 use cli::Request;
 use dexsidecar_fetch::NO_CROSS_COMPILER;
+use dexsidecar_fetch::workspace::{cargo, directory as root};
 use prefetch::Wanted;
 use release::{Error, Target};
 
@@ -90,24 +92,13 @@ const fn target(aarch64: bool) -> Target {
     if aarch64 { Target::Aarch64 } else { Target::X86_64 }
 }
 
-/// The tests that hold the generated pages to the tables write them. What needs an API server writes nothing.
+/// The tests that hold the generated pages to the tables write them. What needs an API server
+/// writes nothing.
 fn docs() -> Command {
     let mut command = cargo();
     command.env("UPDATE", "1").args(["test", "--quiet", "--package", "dexsidecar-e2e", "--package", "xtask"]);
     command.args(["--test", "docs", "--test", "architecture", "--", "--skip", "kubernetes_page"]);
     command
-}
-
-/// The cargo that runs this program, in the workspace.
-fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root());
-    command
-}
-
-/// The directory of the workspace.
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the workspace")
 }
 
 /// The directory that cargo builds into.

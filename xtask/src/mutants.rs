@@ -1,5 +1,5 @@
-//! Mutants of the core, by cargo-mutants: each must make a test fail. One that no test can notice is in
-//! `.cargo/mutants.toml`, with the reason.
+//! Mutants of the core, by cargo-mutants: each must make a test fail. One that no test can notice
+//! is in `.cargo/mutants.toml`, with the reason.
 
 use std::process::{Command, ExitCode};
 
@@ -16,7 +16,8 @@ pub(crate) fn all() -> Result<ExitCode, String> {
     let mut command = Command::new(program);
     command
         .current_dir(root())
-        // Each copy of the sources needs a target directory of its own; otherwise one is tested with the mutant of another.
+        // Each copy of the sources needs a target directory of its own; otherwise one is tested
+        // with the mutant of another.
         .env_remove("CARGO_TARGET_DIR")
         .args(["mutants", "--package", "dexsidecar-core", "--timeout", "60"])
         .args(["--jobs", &jobs.to_string()])

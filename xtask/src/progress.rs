@@ -1,5 +1,5 @@
-//! The line of something that runs: on a terminal its time and last news are refreshed each second, elsewhere a line is printed
-//! each half minute.
+//! The line of something that runs: on a terminal its time and last news are refreshed each second,
+//! elsewhere a line is printed each half minute.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};

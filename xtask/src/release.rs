@@ -1,4 +1,5 @@
-//! The binary as it ships: static, with musl, linked by the linker that comes with Rust. Only ring's C needs a C compiler.
+//! The binary as it ships: static, with musl, linked by the linker that comes with Rust. Only
+//! ring's C needs a C compiler.
 
 use std::fs;
 use std::path::PathBuf;
@@ -38,8 +39,9 @@ impl From<Error> for String {
     }
 }
 
-/// Makes the binary smaller and changes nothing else: packs relative relocations, folds equal functions, and leaves out the
-/// index for unwinding, which a program that aborts on panic never uses. docs/footprint.md has what each saves.
+/// Makes the binary smaller and changes nothing else: packs relative relocations, folds equal
+/// functions, and leaves out the index for unwinding, which a program that aborts on panic never
+/// uses. docs/footprint.md has what each saves.
 const LINK: [&str; 4] = [
     "-Clink-arg=-zpack-relative-relocs",
     "-Clink-arg=--icf=all",
@@ -82,8 +84,8 @@ impl Target {
         }
     }
 
-    /// A compiler for ring's C, and the directory of its own libraries if they are not the system's. The C is free-standing:
-    /// any gcc for the architecture will do, with any libc.
+    /// A compiler for ring's C, and the directory of its own libraries if they are not the
+    /// system's. The C is free-standing: any gcc for the architecture will do, with any libc.
     fn compiler(self) -> Result<(PathBuf, Option<PathBuf>), Error> {
         if self.is_native() {
             return native_compiler().map(|name| (name.into(), None)).map_err(Error::Failed);
@@ -135,7 +137,8 @@ pub(crate) fn build(target: Target) -> Result<PathBuf, Error> {
     Ok(binary)
 }
 
-/// Options of the linker, and no path of this machine: the same sources give the same binary everywhere.
+/// Options of the linker, and no path of this machine: the same sources give the same binary
+/// everywhere.
 fn rust_flags() -> Vec<String> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
@@ -145,7 +148,8 @@ fn rust_flags() -> Vec<String> {
     flags
 }
 
-/// Whether Rust's standard library for a target is installed, for the toolchain that rust-toolchain.toml names.
+/// Whether Rust's standard library for a target is installed, for the toolchain that
+/// rust-toolchain.toml names.
 pub(crate) fn has_target(target: Target) -> bool {
     let libraries = Command::new("rustc")
         .current_dir(root())

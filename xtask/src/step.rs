@@ -1,4 +1,5 @@
-//! Steps: a line when one begins, a line with its time when it is done, and all of its output if it failed.
+//! Steps: a line when one begins, a line with its time when it is done, and all of its output if it
+//! failed.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, ExitCode, Stdio};

@@ -42,8 +42,8 @@ impl Suite {
         }
     }
 
-    /// Whether its harness is libtest. The others are libtest-mimic's: they choose their own number of threads, and mark by
-    /// themselves which tests the short form ignores.
+    /// Whether its harness is libtest. The others are libtest-mimic's: they choose their own number
+    /// of threads, and mark by themselves which tests the short form ignores.
     pub(crate) const fn is_libtest(self) -> bool {
         !matches!(self, Self::Names | Self::Node)
     }

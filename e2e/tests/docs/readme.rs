@@ -6,6 +6,7 @@ use std::process::Command;
 
 use dexsidecar_core::settings::{FIELD_PREFIX, KNOWN_FIELDS, ORIGINAL, SETTINGS};
 use dexsidecar_e2e::doc_manifests::{self, Executor};
+use dexsidecar_e2e::prebuilt;
 use dexsidecar_e2e::sidecar::program;
 
 const README: &str = "README.md";
@@ -37,9 +38,7 @@ fn each_block_of_the_readme_has_an_executor() {
 
 #[test]
 fn the_commands_of_xtask_in_the_readme_exist() {
-    let mut help = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let output =
-        help.current_dir(doc_manifests::root()).args(["xtask", "help"]).output().expect("cargo runs");
+    let output = prebuilt::cargo().args(["xtask", "help"]).output().expect("cargo runs");
     let help = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && !help.is_empty(), "{output:?}");
     let explained =

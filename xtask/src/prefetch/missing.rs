@@ -1,4 +1,5 @@
-//! What this machine lacks, as lines for a person. All of it is looked for at once, and only if it is going to be used.
+//! What this machine lacks, as lines for a person. All of it is looked for at once, and only if it
+//! is going to be used.
 
 use dexsidecar_fetch::counterparts::{Counterpart, Source, Use};
 use dexsidecar_fetch::{debian, go, machine};

@@ -1,5 +1,6 @@
-//! `cargo xtask prefetch`: everything that tests need besides this workspace is fetched or built, so that no test's time limit
-//! includes it. What the machine lacks is reported before anything long starts.
+//! `cargo xtask prefetch`: everything that tests need besides this workspace is fetched or built,
+//! so that no test's time limit includes it. What the machine lacks is reported before anything
+//! long starts.
 
 mod missing;
 
@@ -55,7 +56,8 @@ impl Wanted {
     }
 }
 
-/// Fetches and builds everything that is wanted. Gives what cannot be had, and what is skipped without it.
+/// Fetches and builds everything that is wanted. Gives what cannot be had, and what is skipped
+/// without it.
 ///
 /// # Errors
 /// If something is missing without which tests fail. It was printed, one line each.
@@ -111,7 +113,8 @@ pub(crate) fn run(mut wanted: Wanted) -> Result<Vec<String>, String> {
     Ok(notes)
 }
 
-/// Whether the tests that use it are skipped where it cannot be had: Debian's packages for the node, the cross compiler.
+/// Whether the tests that use it are skipped where it cannot be had: Debian's packages for the
+/// node, the cross compiler.
 fn is_optional(counterpart: &Counterpart) -> bool {
     let optional = |one: &Use| matches!(one, Use::Node | Use::Aarch64);
     matches!(counterpart.source, Source::Debian(_)) && counterpart.uses.iter().all(optional)

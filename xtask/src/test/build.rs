@@ -35,7 +35,9 @@ impl Binary {
 
 /// Those of every suite, and the program that they run.
 pub(super) fn all() -> Result<Vec<Binary>, String> {
-    build(&["--workspace"])
+    let binaries = build(&["--workspace"])?;
+    program()?;
+    Ok(binaries)
 }
 
 /// Those of one suite, and the program that they run.
@@ -45,16 +47,21 @@ pub(super) fn of(suite: Suite) -> Result<Vec<Binary>, String> {
         binaries.extend(build(&["--package", E2E, "--lib", "--bins"])?);
         return Ok(binaries);
     };
-    let program = cargo().args(["build", "--locked", "--package", "dexsidecar"]).output();
-    if !program.is_ok_and(|output| output.status.success()) {
-        return Err("dexsidecar cannot be built: see cargo build --package dexsidecar".to_owned());
-    }
+    program()?;
     build(&["--package", E2E, "--test", target])
 }
 
 /// Those of these packages.
 pub(super) fn of_packages(packages: &[&str]) -> Result<Vec<Binary>, String> {
     build(&packages.iter().flat_map(|package| ["--package", package]).collect::<Vec<_>>())
+}
+
+/// The program that the tests run. They build it by themselves; this is where that takes its time.
+fn program() -> Result<(), String> {
+    let mut program = cargo();
+    program.args(["build", "--locked", "--package", "dexsidecar"]);
+    let done = step::run("the program for tests: cargo build --package dexsidecar", &mut program);
+    if done.good { Ok(()) } else { Err("dexsidecar cannot be built".to_owned()) }
 }
 
 fn build(options: &[&str]) -> Result<Vec<Binary>, String> {
@@ -76,7 +83,8 @@ fn binary(message: &Value) -> Option<Binary> {
     }
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let directory = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
-    // `path+file:///clone/crates/core#dexsidecar-core@0.1.0`; without a name if the directory has it: `…/xtask#0.1.0`.
+    // `path+file:///clone/crates/core#dexsidecar-core@0.1.0`; without a name if the directory has
+    // it: `…/xtask#0.1.0`.
     let (path, id) = message["package_id"].as_str()?.rsplit_once('#')?;
     let package =
         id.split_once('@').map_or_else(|| path.rsplit('/').next().unwrap_or(path), |(name, _)| name);

@@ -1,4 +1,5 @@
-//! What a test binary reports with `--format json`, libtest's and libtest-mimic's alike, and on standard error.
+//! What a test binary reports with `--format json`, libtest's and libtest-mimic's alike, and on
+//! standard error.
 
 use serde_json::Value;
 

@@ -32,7 +32,8 @@ pub(crate) fn suite(suite: Suite, filter: Option<&str>, long: bool) -> ExitCode 
     report.close()
 }
 
-/// Runs all of it, and goes on after a failure; `long` for the long forms of what is sampled otherwise.
+/// Runs all of it, and goes on after a failure; `long` for the long forms of what is sampled
+/// otherwise.
 pub(crate) fn all(long: bool) -> ExitCode {
     let mut report = Report::default();
     if !prefetched(Wanted::for_all(long), &mut report) {
@@ -92,7 +93,8 @@ fn built(suite: Suite, report: &mut Report) -> bool {
     report.is_good()
 }
 
-/// What becomes of a binary as it ships. Only a missing cross compiler skips it; all else is a failure.
+/// What becomes of a binary as it ships. Only a missing cross compiler skips it; all else is a
+/// failure.
 fn ships<T>(target: Target, built: Result<T, Error>, report: &mut Report) {
     match built {
         Ok(_) => {}

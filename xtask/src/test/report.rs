@@ -117,7 +117,8 @@ impl Report {
         times
     }
 
-    /// Prints the end: the slowest tests, the suites, the failures, the notes, and the counts in the last line.
+    /// Prints the end: the slowest tests, the suites, the failures, the notes, and the counts in
+    /// the last line.
     pub(crate) fn close(self) -> ExitCode {
         let slowest = self.slowest();
         if slowest.len() > 1 {

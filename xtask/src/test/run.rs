@@ -57,7 +57,8 @@ fn command(suite: Suite, binary: &Binary, options: &Options<'_>) -> Command {
         .env("DEXSIDECAR_E2E_TIMES", "1");
     if suite.is_libtest() {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        // The format and the times are libtest's unstable options. The tests remove the variable for every cargo that they run.
+        // The format and the times are libtest's unstable options. The tests remove the variable
+        // for every cargo that they run.
         command
             .env("RUSTC_BOOTSTRAP", "1")
             .args(["-Zunstable-options", "--report-time"])
@@ -133,7 +134,8 @@ struct State<'a> {
     target: &'a str,
     result: &'a mut report::Suite,
     progress: &'a Progress,
-    /// A binary may report more than one set of tests: those of `node` run outside of the node, and on it.
+    /// A binary may report more than one set of tests: those of `node` run outside of the node, and
+    /// on it.
     started: usize,
     ended: usize,
     /// How many tests passed that had nothing to test.
@@ -262,6 +264,19 @@ mod tests {
         assert_eq!(result_of(&[STARTED, PASSED, "kill -9 $$"].join("; ")).failed, ["the test binary itself"]);
         assert_eq!(result_of(&[STARTED, "exit 0"].join("; ")).failed, ["the test binary itself"]);
         assert_eq!(result_of("exit 1").failed, ["the test binary itself"]);
+    }
+
+    /// See [`dexsidecar_fetch::workspace::cargo`].
+    #[test]
+    fn every_cargo_runs_without_the_variables_that_compile_crates_again() {
+        let pattern = r#"var_os\("CARGO"\)|new\("cargo"\)"#;
+        let listed = Command::new("git")
+            .current_dir(root())
+            .args(["grep", "-lE", pattern, "--", "*.rs", ":!fetch/src/workspace.rs"])
+            .output();
+        let Ok(listed) = listed else { return };
+        let listed = String::from_utf8_lossy(&listed.stdout);
+        assert_eq!(listed, "", "use dexsidecar_fetch::workspace::cargo()");
     }
 
     #[test]
