@@ -1,8 +1,8 @@
 //! Measures the footprint of the shipped binary, compares it with its limits, and writes the table
 //! in docs/footprint.md.
 //!
-//! The binary is the one that `SIDECAR_BIN` names. Memory is read from `/proc/PID/smaps_rollup`, which for a process that
-//! is not dumpable takes root.
+//! The binary is the one that `SIDECAR_BIN` names. Memory is read from `/proc/PID/smaps_rollup`,
+//! which for a process that is not dumpable takes root.
 
 #![expect(clippy::print_stdout, reason = "the table is for the terminal")]
 
@@ -21,9 +21,9 @@ use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::{Setup, Sidecar, program};
 use rustix::fs::inotify;
 
-/// How often a start is timed.
+/// The number of timed starts.
 const STARTS: usize = 40;
-/// How many refreshes memory is looked at after.
+/// The number of refreshes before memory is measured.
 const REFRESHES: usize = 250;
 const KB: f64 = 1_000.0;
 
@@ -36,7 +36,7 @@ struct Row {
     within_limit: bool,
 }
 
-/// TLS with a CA of its own, a subject token of the size the kubelet's have, and an endpoint that answers at once.
+/// A fake Dex over TLS with its own CA, and a subject token as large as the kubelet's.
 struct Scene {
     authority: Authority,
     endpoint: FakeDex,
@@ -72,18 +72,18 @@ impl Scene {
 }
 
 fn main() {
-    // Pages of a file that was written a moment ago would count as the process's own.
+    // Dirty pages of a file that was just written would count as private memory of the process.
     rustix::fs::sync();
     let mut rows = Vec::new();
     sizes(&mut rows);
-    // The long one goes on while the others are measured.
+    // The longest measurement runs beside the others.
     let many = std::thread::spawn(after_many_refreshes);
     start_up(&mut rows);
     idle(&mut rows);
     ten_copies(&mut rows);
     let a_day = simulated_day();
     rows.push(at_most("exchanges a day with 24-hour tokens, simulated", a_day as f64, 2.0, ""));
-    println!("... and {REFRESHES} refreshes, one each four seconds");
+    println!("waiting for {REFRESHES} refreshes, one every four seconds");
     let dirty = many.join().expect("the measurement ends");
     rows.push(at_most("Private_Dirty after 250 refreshes", dirty, 300.0, "kB"));
 
@@ -117,18 +117,19 @@ fn sizes(rows: &mut Vec<Row>) {
     rows.push(at_most("binary, gzip -9", packed / KB, 1_250.0, "kB"));
 }
 
-/// One figure of smaps_rollup, in kB as the kernel has it.
+/// A value of smaps_rollup, in kB.
 fn memory(pid: u32, name: &str) -> f64 {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("{path}: {error}; memory is measured as root"));
-    let line = text.lines().find(|line| line.starts_with(name)).expect("the kernel knows it");
+    let line = text.lines().find(|line| line.starts_with(name)).expect("smaps_rollup has this value");
     line.split_ascii_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
 }
 
-/// Voluntary switches of all threads.
+/// Voluntary context switches of all threads.
 fn wake_ups(pid: u32) -> u64 {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").filter_map(Result::ok);
+    let tasks =
+        fs::read_dir(format!("/proc/{pid}/task")).expect("the sidecar is running").filter_map(Result::ok);
     tasks
         .filter_map(|task| fs::read_to_string(task.path().join("status")).ok())
         .filter_map(|status| {
@@ -143,10 +144,10 @@ fn idle(rows: &mut Vec<Row>) {
     let sidecar = scene.started();
     let pid = sidecar.process.pid();
     let before = wake_ups(pid);
-    println!("... a minute of idling");
+    println!("measuring an idle minute");
     std::thread::sleep(Duration::from_secs(60));
     rows.push(at_most("wake-ups in an idle minute", (wake_ups(pid) - before) as f64, 2.0, ""));
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").count();
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the sidecar is running").count();
     rows.push(at_most("threads, idle", threads as f64, 1.0, ""));
     rows.push(at_most("RSS after the first exchange over TLS, idle", memory(pid, "Rss:"), 2_200.0, "kB"));
     rows.push(at_most(
@@ -165,7 +166,7 @@ fn ten_copies(rows: &mut Vec<Row>) {
 }
 
 fn after_many_refreshes() -> f64 {
-    // A token of one second is refreshed as fast as the token bucket lets through: one each four seconds.
+    // A token with a lifetime of 1 s is refreshed as fast as the token bucket allows: every 4 s.
     let scene = Scene::new(1);
     let sidecar = scene.setup().run();
     while scene.endpoint.issued().len() < REFRESHES {
@@ -175,14 +176,15 @@ fn after_many_refreshes() -> f64 {
     memory(sidecar.process.pid(), "Private_Dirty:")
 }
 
-/// From just before the start to the rename, seen by inotify; in turn with a curl that does the same exchange.
+/// The time from before the start to the rename, observed by inotify, in turn with the same
+/// exchange by curl.
 fn start_up(rows: &mut Vec<Row>) {
     let scene = Scene::new(86_400);
     let (mut ours, mut curls) = (vec![], vec![]);
-    println!("... {STARTS} starts in turn with curl");
+    println!("measuring {STARTS} starts, in turn with curl");
     for round in 0..=STARTS {
         let (a, b) = (one_start(&scene), one_curl(&scene));
-        // The first of each warms the caches.
+        // The first of each fills caches and does not count.
         if round > 0 {
             ours.push(a);
             curls.push(b);
@@ -204,15 +206,15 @@ fn one_start(scene: &Scene) -> f64 {
     let setup = scene.setup();
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC).expect("inotify");
     inotify::add_watch(&watch, setup.directory(), inotify::WatchFlags::MOVED_TO)
-        .expect("the folder is there");
+        .expect("the directory exists");
     let mut command = Command::new(program());
     command.env_clear().envs(variables(&setup)).stdin(Stdio::null()).stderr(Stdio::null());
     let start = Instant::now();
-    let mut child = command.spawn().expect("it can be started");
+    let mut child = command.spawn().expect("dexsidecar can be started");
     let mut events = [0; 4096];
-    rustix::io::read(&watch, &mut events).expect("an event comes");
+    rustix::io::read(&watch, &mut events).expect("the rename is observed");
     let took = start.elapsed();
-    child.kill().and_then(|()| child.wait()).expect("it can be ended");
+    child.kill().and_then(|()| child.wait()).expect("dexsidecar can be killed");
     took.as_secs_f64() * 1_000.0
 }
 
@@ -229,7 +231,7 @@ fn one_curl(scene: &Scene) -> f64 {
         .arg(scene.endpoint.url())
         .status()
         .expect("curl is there");
-    assert!(done.success(), "curl makes the exchange too");
+    assert!(done.success(), "curl completes the exchange");
     start.elapsed().as_secs_f64() * 1_000.0
 }
 
@@ -246,7 +248,7 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-/// Exchanges in ten simulated days of the real refresher, a day's worth of them, rounded up.
+/// Exchanges a day in ten simulated days of the real refresher, rounded up.
 fn simulated_day() -> usize {
     let at = |seconds: f64| Now {
         boot: BootTime::from_start(Duration::from_secs_f64(seconds)),
@@ -255,7 +257,7 @@ fn simulated_day() -> usize {
     let (mut now, mut exchanges) = (0.0, 0);
     let mut refresher = Refresher::new(Schedule::default(), None, at(0.0));
     while now < 864_000.0 {
-        // Jitter only makes it earlier, so this is the most there can be.
+        // Jitter makes refreshes earlier, so the largest jitter gives the largest number.
         match refresher.step(at(now), Jitter::new(1.0)) {
             Action::Exchange => {
                 exchanges += 1;
@@ -278,7 +280,7 @@ fn table(rows: &[Row]) -> String {
     format!("{text}\nMeasured on: {}\n", machine())
 }
 
-/// What kind of machine this is; nothing that tells which.
+/// The kind of this machine, without anything that identifies it.
 fn machine() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");

@@ -62,9 +62,8 @@ fn token_endpoint(issuer: &FakeApiServer) -> (TokenEndpoint, Setup) {
     let buildable = if DEX.is_cached() { Ok(()) } else { DEX.required_go().and_then(go::look) };
     match buildable {
         Ok(()) => {
-            println!(
-                "4. Dex, which issues {LIFETIME} s tokens (the first time it is built, which takes minutes)"
-            );
+            let build = if DEX.is_cached() { "" } else { " (it is built first, which takes minutes)" };
+            println!("4. Dex, which issues {LIFETIME} s tokens{build}");
             let dex =
                 Dex::start(issuer, &DexSetup { lifetime: format!("{LIFETIME}s"), ..DexSetup::default() });
             println!("   {}", dex.endpoint());
@@ -122,7 +121,7 @@ fn watch(
         std::thread::sleep(Duration::from_millis(50));
     }
     let code = sidecar.terminate();
-    println!("\n6. SIGTERM: dexsidecar exited with {}", exit_code(code));
+    println!("\n6. SIGTERM: dexsidecar exited with code {}", exit_code(code));
     code == Some(0) && (written >= rounds || rounds == usize::MAX)
 }
 
@@ -140,7 +139,11 @@ fn print_token(sidecar: &Sidecar, start: Instant, last: &mut String) {
     );
     *last = token;
     let ready = sidecar.setup().execute(&["ready"]);
-    println!("             dexsidecar ready: {}: {}", exit_code(ready.code), ready.stdout.trim_end());
+    println!(
+        "             dexsidecar ready: exit code {}: {}",
+        exit_code(ready.code),
+        ready.stdout.trim_end()
+    );
     // The thread that wrote the file ends a moment later.
     std::thread::sleep(Duration::from_millis(100));
     let status = fs::read_to_string(format!("/proc/{}/status", sidecar.process.pid())).unwrap_or_default();
@@ -157,5 +160,5 @@ fn print_token(sidecar: &Sidecar, start: Instant, last: &mut String) {
 }
 
 fn exit_code(code: Option<i32>) -> String {
-    code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"))
+    code.map_or_else(|| "none (killed by a signal)".to_owned(), |code| code.to_string())
 }

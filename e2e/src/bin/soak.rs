@@ -93,7 +93,7 @@ fn main() -> ExitCode {
         ended.map_or_else(|| "none".to_owned(), |code| code.to_string())
     );
     let flat = is_flat(&rows);
-    println!("{}", if flat { "resource use is constant" } else { "resource use GROWS" });
+    println!("{}", if flat { "resource use is constant" } else { "resource use is NOT constant" });
     // It is removed in one of seventeen steps of five seconds.
     let good = flat && expired == 0 && missing <= samples / 2 && ended == Some(0);
     if !good {

@@ -226,7 +226,7 @@ impl Case {
             };
             let [resolv_conf, hosts] = [&self.resolv_conf, &self.hosts].map(|f| String::from_utf8_lossy(f));
             wrong = format!(
-                "{why}\nGo: {by_go:?}\nours: {ours:?}\n{}, may find more: {}{}\n{resolv_conf}\n\n{hosts}\n",
+                "{why}\nGo: {by_go:?}\ndexsidecar: {ours:?}\n{}, may find more: {}{}\n{resolv_conf}\n\n{hosts}\n",
                 self.host, self.may_find_more, self.rules
             );
         }
@@ -337,18 +337,18 @@ fn by_go(line: &str) -> Outcome {
 fn judge(may_find_more: bool, go: &Outcome, ours: &Outcome) -> Result<&'static str, &'static str> {
     match (go, ours) {
         (Ok(go), Ok(ours)) if go == ours => Ok("both resolved"),
-        (Ok(_), Ok(_)) if may_find_more => Ok("both resolved, ours by an earlier candidate"),
+        (Ok(_), Ok(_)) if may_find_more => Ok("both resolved, dexsidecar by an earlier candidate"),
         (Ok(_), Ok(_)) => Err("other addresses"),
         (Ok(_), Err(_)) => Err("resolved by Go only"),
-        (Err(_), Ok(_)) if may_find_more => Ok("only ours"),
-        (Err(_), Ok(_)) => Err("resolved by ours only"),
+        (Err(_), Ok(_)) if may_find_more => Ok("only dexsidecar"),
+        (Err(_), Ok(_)) => Err("resolved by dexsidecar only"),
         (Err(go), Err(ours)) => Ok(match (go.as_str(), ours.as_str()) {
             ("absent", "name_not_found") => "both absent",
             ("failed", "name_lookup_failed") => "both failed",
             // For Go the last candidate decides. dexsidecar needs NXDOMAIN for each.
-            ("absent", "name_lookup_failed") => "Go absent, ours failed",
+            ("absent", "name_lookup_failed") => "Go absent, dexsidecar failed",
             // dexsidecar accepts NXDOMAIN in an answer for A, whatever happens to AAAA.
-            ("failed", "name_not_found") => "Go failed, ours absent",
+            ("failed", "name_not_found") => "Go failed, dexsidecar absent",
             _ => return Err("an outcome of another kind"),
         }),
     }
