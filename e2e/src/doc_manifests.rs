@@ -11,7 +11,7 @@ use serde_json::Value;
 /// Never: this crate is in the workspace.
 #[must_use]
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e is in the workspace's folder")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e is in the workspace")
 }
 
 /// The text of a page.

@@ -7,10 +7,10 @@ use dexsidecar_fetch::go::Program;
 
 use crate::prebuilt;
 
-/// Writes lines to a program of `fixtures/go`. Gives the line that it prints for each.
+/// Writes lines to a program of `fixtures/go`, and gives the line that it prints for each.
 ///
 /// # Panics
-/// Without Go, and when the program does not answer each line.
+/// If Go is missing, and if the program does not print one line for each.
 #[must_use]
 pub fn answers(program: &Program, lines: &[String]) -> Vec<String> {
     let mut child = Command::new(prebuilt::program(program))
@@ -25,7 +25,8 @@ pub fn answers(program: &Program, lines: &[String]) -> Vec<String> {
     let output = child.wait_with_output().expect("the program exits");
     writing.join().expect("the thread does not panic").expect("the program reads its input");
     assert!(output.status.success(), "{}", program.label());
-    let said: Vec<_> = String::from_utf8(output.stdout).expect("UTF-8").lines().map(str::to_owned).collect();
-    assert_eq!(said.len(), lines.len(), "one line for each");
-    said
+    let answers: Vec<_> =
+        String::from_utf8(output.stdout).expect("UTF-8").lines().map(str::to_owned).collect();
+    assert_eq!(answers.len(), lines.len(), "one line for each");
+    answers
 }

@@ -107,10 +107,10 @@ fn code(status: ExitStatus) -> ExitCode {
 /// # Panics
 /// If the kernel refuses a step.
 pub fn set_up() {
-    for folder in ["/run", "/var/lib", "/var/log"] {
-        let hidden = std::env::current_exe().is_ok_and(|this| this.starts_with(folder));
-        assert!(!hidden, "this program is below {folder}, which the sandbox hides: build it elsewhere");
-        mount("tmpfs", folder, "tmpfs", MountFlags::NODEV, None).expect("a tmpfs can be mounted");
+    for directory in ["/run", "/var/lib", "/var/log"] {
+        let hidden = std::env::current_exe().is_ok_and(|this| this.starts_with(directory));
+        assert!(!hidden, "this program is below {directory}, which the sandbox hides: build it elsewhere");
+        mount("tmpfs", directory, "tmpfs", MountFlags::NODEV, None).expect("a tmpfs can be mounted");
     }
     fs::create_dir(TEMPORARY).expect("it is empty");
     for (index, (flag, content)) in FLAGS.into_iter().enumerate() {

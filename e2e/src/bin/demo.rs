@@ -52,9 +52,9 @@ fn main() -> ExitCode {
     println!("   {} check\n", program().display());
     println!("5. dexsidecar run: its log, and the token file after each exchange\n");
     let sidecar = setup.run();
-    let good = watch(sidecar, &volume, &issuer, &stop, if once_around { ROUNDS } else { usize::MAX });
+    let passed = watch(sidecar, &volume, &issuer, &stop, if once_around { ROUNDS } else { usize::MAX });
     drop(token_endpoint);
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// A real Dex if Go can build it, otherwise a fake one.

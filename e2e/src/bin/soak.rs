@@ -49,14 +49,15 @@ fn main() -> ExitCode {
     let mut sidecar = setup.run();
     sidecar.until_token();
     let start = Instant::now();
-    let (mut rows, mut expired, mut missing, mut step, mut good) = (vec![], 0_u64, 0_u64, 0_usize, 0_usize);
+    let (mut rows, mut expired, mut missing, mut step, mut issued_before) =
+        (vec![], 0_u64, 0_u64, 0_usize, 0_usize);
     println!("{minutes} minutes, one for each hour; {LIFETIME} s tokens\n");
     println!(
         "{:>6} {:>8} {:>14} {:>12} {:>8} {:>10} {:>10}",
         "min", "RSS kB", "Private_Dirty", "descriptors", "threads", "wake-ups", "exchanges"
     );
     while start.elapsed() < Duration::from_secs(minutes * 60) {
-        inject_fault(step, &endpoint, &volume, &sidecar, &mut good);
+        inject_fault(step, &endpoint, &volume, &sidecar, &mut issued_before);
         step += 1;
         for _ in 0..10 {
             std::thread::sleep(Duration::from_millis(500));
@@ -95,11 +96,11 @@ fn main() -> ExitCode {
     let flat = is_flat(&rows);
     println!("{}", if flat { "resource use is constant" } else { "resource use is NOT constant" });
     // It is removed in one of seventeen steps of five seconds.
-    let good = flat && expired == 0 && missing <= samples / 2 && ended == Some(0);
-    if !good {
+    let passed = flat && expired == 0 && missing <= samples / 2 && ended == Some(0);
+    if !passed {
         println!("{}", sidecar.process.timeline());
     }
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Whether the second half of the samples uses no more than the first. The first minute is left
@@ -129,14 +130,14 @@ fn inject_fault(
     endpoint: &FakeDex,
     volume: &ProjectedVolume,
     sidecar: &Sidecar,
-    good: &mut usize,
+    issued_before: &mut usize,
 ) {
     let json = |status: &str, body: &str| {
         Answer::Bytes(answer(status, &[("Content-Type", "application/json")], body))
     };
     let mut bad = |answer| {
-        if endpoint.queued() == 0 && endpoint.issued().len() > *good {
-            *good = endpoint.issued().len();
+        if endpoint.queued() == 0 && endpoint.issued().len() > *issued_before {
+            *issued_before = endpoint.issued().len();
             endpoint.next(answer);
         }
     };

@@ -29,10 +29,10 @@ fn set_one_family(number: usize, wrong: Reply) -> [(String, &'static str); 2] {
         (Family::A, Family::Aaaa, HERE, "127.0.0.1"),
         (Family::Aaaa, Family::A, Reply::AddressV6(UNIQUE_LOCAL), "fd00::7"),
     ];
-    cases.map(|(good, bad, reply, address)| {
-        let name = format!("apart-{number}-{bad:?}.test").to_lowercase();
-        dns().set_family(&name, good, reply);
-        dns().set_family(&name, bad, wrong);
+    cases.map(|(valid, faulty, reply, address)| {
+        let name = format!("apart-{number}-{faulty:?}.test").to_lowercase();
+        dns().set_family(&name, valid, reply);
+        dns().set_family(&name, faulty, wrong);
         (name, address)
     })
 }

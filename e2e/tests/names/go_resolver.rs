@@ -277,13 +277,13 @@ impl Case {
             } else if slow && !has_fault {
                 has_fault = true;
                 self.may_find_more = true;
-                let good = Rule::from(Reply::Both(Ipv4Addr::new(127, 0, 2, last), v6(last)));
+                let valid = Rule::from(Reply::Both(Ipv4Addr::new(127, 0, 2, last), v6(last)));
                 let rule = random.one_of(&[
-                    good.edns(Edns::Code(1)),
-                    good.edns(Edns::Code(4)),
-                    good.edns(Edns::HeaderOnly),
-                    good.edns(Edns::Lost),
-                    good.over(Transport::Tcp),
+                    valid.edns(Edns::Code(1)),
+                    valid.edns(Edns::Code(4)),
+                    valid.edns(Edns::HeaderOnly),
+                    valid.edns(Edns::Lost),
+                    valid.over(Transport::Tcp),
                 ]);
                 dns().set(name, rule);
                 let _ = write!(self.rules, " {rule:?}");

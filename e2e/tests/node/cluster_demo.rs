@@ -71,9 +71,9 @@ fn the_cluster_demo_runs_to_its_end_and_leaves_nothing() {
     Incus::prepare().and_then(|()| Node::prepare()).unwrap_or_else(|why| panic!("{why}"));
     let before = mounts_and_interfaces();
 
-    let mut whole = demo(&["--once-around"]);
-    whole.until_within(PATIENCE, "the demo ends", |demo| demo.lines_with("the demo ends here") == 1);
-    assert!(whole.wait().success(), "{}", whole.timeline());
+    let mut once = demo(&["--once-around"]);
+    once.until_within(PATIENCE, "the demo ends", |demo| demo.lines_with("the demo ends here") == 1);
+    assert!(once.wait().success(), "{}", once.timeline());
     let printed = [
         "auth: untrusted",
         "auth: trusted",
@@ -81,9 +81,9 @@ fn the_cluster_demo_runs_to_its_end_and_leaves_nothing() {
         "token written",
     ];
     for text in printed {
-        assert_eq!(whole.lines_with(text), 1, "{text}\n{}", whole.timeline());
+        assert_eq!(once.lines_with(text), 1, "{text}\n{}", once.timeline());
     }
-    assert!(cgroups(whole.pid()).is_empty(), "after the demo ended by itself");
+    assert!(cgroups(once.pid()).is_empty(), "after the demo ended by itself");
 
     let mut stopped = demo(&[]);
     stopped

@@ -81,15 +81,15 @@ fn main() -> ExitCode {
         return run(&arguments, 1, outside().into_iter().chain(on_the_node(missing)).collect());
     }
     let selected = |trials: &[Trial]| trials.iter().any(|trial| is_selected(&arguments, trial.name()));
-    let mut good = true;
+    let mut passed = true;
     let trials = outside();
     if selected(&trials) {
         // One at a time: each builds something or inspects the whole machine.
-        good &= run(&arguments, 1, trials) == ExitCode::SUCCESS;
+        passed &= run(&arguments, 1, trials) == ExitCode::SUCCESS;
     }
     let trials = on_the_node(false);
     if selected(&trials) {
-        good &= match prepare() {
+        passed &= match prepare() {
             Ok(image) => {
                 let given: Vec<String> = std::env::args().skip(1).collect();
                 sandbox::run_inside(&given, &[(IMAGE, &image)]) == ExitCode::SUCCESS
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
             }
         };
     }
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn run(arguments: &Arguments, threads: usize, trials: Vec<Trial>) -> ExitCode {

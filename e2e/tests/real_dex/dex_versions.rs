@@ -411,8 +411,8 @@ fn connectors_that_cannot_be_opened(version: Version) {
     assert!(!version.starts_with_failed_connectors, "the pinned version: errors_of_dex.rs");
     let mut issuer = issuer(version);
     let volume = ProjectedVolume::with(&issuer.token(3_600));
-    let stranger = Authority::new();
-    let another_ca = json!({"rootCAs": [stranger.file()]});
+    let other_authority = Authority::new();
+    let another_ca = json!({"rootCAs": [other_authority.file()]});
     let refused = |dex: &Dex, logged: &str| {
         let log = dex.log();
         assert!(log.contains("ailed to open connector") && log.contains(logged), "{logged}\n{log}");

@@ -68,9 +68,9 @@ fn every_line_of_the_page_is_logged_by_a_real_dex() {
     // Two mistakes that the sidecar makes: it trusts another CA, and speaks plain http to the port
     // for https.
     let volume = ProjectedVolume::with(&subject);
-    let stranger = Authority::new();
+    let other_authority = Authority::new();
     let setup = || Setup::new().subject(&volume).at(&dex);
-    let _ = report(&setup().set("DEXSIDECAR_CA_FILE", stranger.file().display().to_string()));
+    let _ = report(&setup().set("DEXSIDECAR_CA_FILE", other_authority.file().display().to_string()));
     let _ = report(&setup().set("dex_endpoint", dex.endpoint().replace("https:", "http:")));
     dex.until_logged("EOF");
     logs.take(dex, "client sent an HTTP request to an HTTPS server");
@@ -84,7 +84,7 @@ fn every_line_of_the_page_is_logged_by_a_real_dex() {
         let setup = DexSetup { connector, ..DexSetup::default() };
         logs.of_exchange(&issuer, &setup, "failed to verify subject token");
     }
-    let connector = json!({"rootCAs": [stranger.file()]});
+    let connector = json!({"rootCAs": [other_authority.file()]});
     for setup in [
         DexSetup { connector, ..DexSetup::default() },
         DexSetup { issuer_alias: false, ..DexSetup::default() },

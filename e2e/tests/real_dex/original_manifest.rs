@@ -60,10 +60,10 @@ fn the_form_is_the_original_s_without_settings_of_dexsidecar() {
     let setup = setup.set("dex_refresh_before", "1h").set("dex_refresh_interval", "1m").set("dex_Extra", "");
     let mut sidecar = setup.run();
     sidecar.until_token();
-    let heard = &endpoint.requests()[0];
-    assert_eq!(heard.header("authorization"), Some("Basic dXNlcjo="));
-    assert_eq!(heard.header("content-type"), Some("application/x-www-form-urlencoded"));
-    let mut sent: Vec<_> = form_urlencoded::parse(heard.body.as_bytes()).into_owned().collect();
+    let request = &endpoint.requests()[0];
+    assert_eq!(request.header("authorization"), Some("Basic dXNlcjo="));
+    assert_eq!(request.header("content-type"), Some("application/x-www-form-urlencoded"));
+    let mut sent: Vec<_> = form_urlencoded::parse(request.body.as_bytes()).into_owned().collect();
     sent.sort();
     let own = ["dex_access_token_file", "dex_endpoint", "dex_basic_auth", "dex_file_subject_token"];
     let mut expected: Vec<_> = variables()

@@ -32,11 +32,11 @@ type Heads = Arc<Mutex<Vec<String>>>;
 /// A proxy that opens a tunnel to the requested port of this machine, or responds with these bytes.
 fn proxy(heads: &Heads, refusal: Option<Vec<u8>>) -> RawServer {
     let heads = Arc::clone(heads);
-    RawServer::start("127.0.0.1:0", None, move |heard: &HttpRequest, line: &mut dyn Connection| {
-        heads.lock().expect("no thread has panicked").push(heard.head.clone() + &heard.body);
+    RawServer::start("127.0.0.1:0", None, move |request: &HttpRequest, connection: &mut dyn Connection| {
+        heads.lock().expect("no thread has panicked").push(request.head.clone() + &request.body);
         match &refusal {
-            Some(refusal) => line.write_all(refusal),
-            None => tunnel(line.socket(), &heard.target),
+            Some(refusal) => connection.write_all(refusal),
+            None => tunnel(connection.socket(), &request.target),
         }
     })
 }
@@ -185,11 +185,11 @@ fn f150_plain_http_passes_a_real_proxy_that_allows_connect_to_443_only() {
         );
         let done = setup.execute(&["once"]);
         assert_eq!(done.code, Some(0), "{more}: {}", done.stderr);
-        let heard = endpoint.requests();
+        let requests = endpoint.requests();
         let host = format!("dex.inside.test:{port}");
-        assert_eq!(heard.last().and_then(|heard| heard.header("host")), Some(host.as_str()));
+        assert_eq!(requests.last().and_then(|request| request.header("host")), Some(host.as_str()));
         assert!(
-            heard.last().is_some_and(|heard| heard.header("via").is_some()),
+            requests.last().is_some_and(|request| request.header("via").is_some()),
             "the request came through the proxy"
         );
     }
@@ -251,13 +251,16 @@ fn f018_f151_real_proxies_carry_an_exchange_with_a_real_dex() {
 fn f149_a_proxy_gets_the_user_agent() {
     let heads = Heads::default();
     let noted = Arc::clone(&heads);
-    let proxy =
-        RawServer::start("127.0.0.1:0", None, move |heard: &HttpRequest, line: &mut dyn Connection| {
-            noted.lock().expect("no thread has panicked").push(heard.head.clone());
-            let agent = heard.header("user-agent").unwrap_or_default();
+    let proxy = RawServer::start(
+        "127.0.0.1:0",
+        None,
+        move |request: &HttpRequest, connection: &mut dyn Connection| {
+            noted.lock().expect("no thread has panicked").push(request.head.clone());
+            let agent = request.header("user-agent").unwrap_or_default();
             let status = if agent.starts_with("dexsidecar/") { "502 Bad Gateway" } else { "403 Forbidden" };
-            line.write_all(&answer(status, &[], ""))
-        });
+            connection.write_all(&answer(status, &[], ""))
+        },
+    );
     let volume = ProjectedVolume::with("eyJh.eyJi.canary");
     let setup = Setup::new()
         .subject(&volume)

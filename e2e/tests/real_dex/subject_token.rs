@@ -60,8 +60,8 @@ fn f059_f060_no_partial_subject_token_is_sent_however_the_file_is_written() {
         stopping.store(true, Ordering::Relaxed);
         drop((swapped, in_place));
     });
-    for heard in endpoint.requests() {
-        let sent = heard.field("subject_token").unwrap();
+    for request in endpoint.requests() {
+        let sent = request.field("subject_token").unwrap();
         let number =
             sent.strip_prefix("eyJh").and_then(|rest| rest.split('.').next()).unwrap().parse().unwrap();
         assert_eq!(sent, numbered(number));
@@ -149,7 +149,7 @@ fn f066_each_attempt_sends_the_current_subject_token() {
     }
     endpoint.until_requests(4);
     let sent: Vec<_> =
-        endpoint.requests().iter().map(|heard| heard.field("subject_token").unwrap()).collect();
+        endpoint.requests().iter().map(|request| request.field("subject_token").unwrap()).collect();
     assert_eq!(sent, (0..4).map(numbered).collect::<Vec<_>>());
 }
 
