@@ -68,7 +68,7 @@ pub fn certificate(data: &[u8]) {
     assert!(certificate.key.to_string().len() <= 100);
 }
 
-/// A response in the form of [`parse_response`]. Reading it never panics. A token is a valid bearer
+/// A response in the form of `parse_response`. Reading it never panics. A token is a valid bearer
 /// token with a bounded lifetime, and the message of a failure is one line without a secret.
 pub fn answer(data: &[u8]) {
     let secrets = [Secret::new(CANARY.to_owned())];

@@ -92,8 +92,11 @@ impl Environment {
 
 /// The directory for the cache of `token`.
 pub(crate) const RUNTIME_DIRECTORY: &str = "XDG_RUNTIME_DIR";
-/// Set and not empty: no colours (no-color.org).
-pub(crate) const NO_COLOR: &str = "NO_COLOR";
+/// Whether `NO_COLOR` is set and not empty (no-color.org). It is no setting: no value of it is an error.
+#[expect(clippy::disallowed_methods, reason = "it is no setting, so it is not read with them")]
+pub(crate) fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
 
 /// The variables that have a meaning here, and a problem for each that is not UTF-8.
 #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
@@ -101,7 +104,7 @@ fn variables() -> (Vec<(String, Secret)>, Vec<Problem>) {
     let (mut variables, mut not_utf8) = (vec![], vec![]);
     for (name, value) in std::env::vars_os() {
         let Some(name) = name.to_str() else { continue };
-        let other = [RUNTIME_DIRECTORY, NO_COLOR, "SSL_CERT_FILE", "SSL_CERT_DIR"].contains(&name)
+        let other = [RUNTIME_DIRECTORY, "SSL_CERT_FILE", "SSL_CERT_DIR"].contains(&name)
             || Proxies::VARIABLES.contains(&name);
         if !(other || name.starts_with(FIELD_PREFIX) || name.starts_with(PREFIX)) {
             continue;

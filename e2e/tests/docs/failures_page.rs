@@ -86,11 +86,11 @@ fn delays(name: &str, step: Step, class: RetryClass) -> String {
 /// What changes the delays.
 fn exceptions() -> String {
     format!(
-        "\n- After a failure of the class refused or config, or of the step TLS, the input files are polled every \
+        "\n- After a failure of the class refused, config or local, or of the step TLS, the input files are polled every \
          {}. A change starts an attempt at once.\n\
          - `Retry-After` of the answer is honoured up to 5m.\n\
          - A token that expires during the delay starts an attempt at once.\n\
-         - `dex_refresh_interval` lowers the maximum while the token on disk is valid.\n\
+         - `dex_refresh_interval` replaces the maximum while the token on disk is valid (2s at least).\n\
          - While a token cannot be written, Dex is not asked again.\n\
          - At most 20 attempts start in any minute, whatever the reason.\n",
         HumanDuration(SHORT_POLL_INTERVAL)

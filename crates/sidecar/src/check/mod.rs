@@ -70,13 +70,16 @@ pub async fn run(
 ) -> Report {
     let mut steps = Steps { clock, started: clock.now().boot, results: vec![], done };
     let url = &config.endpoint;
+    // One read has the files of two steps: its time belongs to the subject token, which may be waited for.
+    let settings_took = steps.lap();
     let read = Inputs::read(config, &mut LastKnown::default(), clock.now().unix).await;
     let inputs = match read {
         Err(failure) if failure.step() == Step::Settings => {
             return steps.fail(Step::Settings, &failure, vec![]);
         }
         read => {
-            steps.ok(Step::Settings, settings(config));
+            let (message, notes) = settings(config);
+            steps.push(StepResult::ok(Step::Settings, message, notes, settings_took));
             match read {
                 Ok(inputs) => inputs,
                 Err(failure) => return steps.fail(Step::SubjectToken, &failure, vec![]),

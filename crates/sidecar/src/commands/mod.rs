@@ -22,7 +22,7 @@ use dexsidecar_core::event::Event;
 use dexsidecar_core::settings::{self, Command};
 use tokio::runtime::Runtime;
 
-use crate::environment::{Environment, NO_COLOR, RUNTIME_DIRECTORY};
+use crate::environment::{Environment, RUNTIME_DIRECTORY, no_color};
 use crate::terminal::{eprint, has_colours, print};
 use crate::{CONFIG, Done, NEGATIVE};
 
@@ -94,8 +94,7 @@ pub(crate) async fn check(environment: &Environment) -> Done {
         .flags
         .iter()
         .any(|(flag, value)| flag == settings::JSON.option && !["false", "0"].contains(&value.as_str()));
-    let no_color = environment.variable(NO_COLOR).is_some_and(|value| !value.is_empty());
-    let colours = has_colours(no_color);
+    let colours = has_colours(no_color());
     let mut printed = ExitCode::SUCCESS;
     let done = |step: &StepResult| {
         if !json {

@@ -230,7 +230,10 @@ mod tests {
         let mut page = String::new();
         for event in Event::samples() {
             page += &text(TIME, event.level(), &event);
-            page += &json(TIME, event.level(), &event);
+            let line = json(TIME, event.level(), &event);
+            let value: serde_json::Value = serde_json::from_str(&line).expect("each line is JSON");
+            assert_eq!((&value["event"], &value["message"]), (&event.name().into(), &event.message().into()));
+            page += &line;
         }
         insta::assert_snapshot!("every_event", page.replace("2026-11-18T11:06:40.123Z", "TIME"));
     }

@@ -68,7 +68,7 @@ pub(super) async fn open(
     if let Some(trusted) = trusted {
         (connection, _) = tls::handshake(trusted, proxy.url.server_name(), connection)
             .await
-            .map_err(|failure| failed(&failure).with_fix(failure.fix()))?;
+            .map_err(|failure| failed(&failure))?;
     }
     let host = if to.host().contains(':') { format!("[{}]", to.host()) } else { to.server_name().to_owned() };
     let target = format!("{host}:{}", to.port());
@@ -77,7 +77,7 @@ pub(super) async fn open(
         Kind::Socks5 => {
             socks::connect_through(&mut *connection.stream, to, proxy.credentials.as_ref())
                 .await
-                .map_err(|why| failed(&why).with_fix(FIX_REFUSED))?;
+                .map_err(|why| failed(&why))?;
             connection.stream
         }
         Kind::Http | Kind::Https if to.is_tls() => {

@@ -112,7 +112,7 @@ pub fn write(output: &Output, token: &Secret) -> Result<Written, Failure> {
 /// token would be written in place.
 ///
 /// # Errors
-/// The codes of [`write`].
+/// The codes of [`write()`].
 pub fn check_writable(output: &Output) -> Result<bool, Failure> {
     let target = Target::open(output)?;
     let kind = target.file_type()?;
@@ -165,7 +165,7 @@ pub fn read_with_fingerprint(output: &Output) -> Option<(Secret, u64)> {
 /// Removes the token file. A missing file is no error.
 ///
 /// # Errors
-/// The codes of [`write`].
+/// The codes of [`write()`].
 pub fn remove(output: &Output) -> Result<(), Failure> {
     let target = Target::open(output)?;
     match rustix::fs::unlinkat(&target.directory, target.name, AtFlags::empty()) {
