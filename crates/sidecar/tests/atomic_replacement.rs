@@ -12,7 +12,8 @@ use dexsidecar::edge::output_file;
 use dexsidecar_core::config::{Output, WriteMode};
 use dexsidecar_core::secret::Secret;
 
-const READERS: usize = 8;
+/// With more of them than processors, the writer would mostly wait.
+const READERS: usize = 2;
 
 /// The numbers of reads, by what was read.
 #[derive(Default)]
@@ -50,7 +51,10 @@ fn write_and_read(
 ) -> (usize, usize, usize) {
     let tokens: Vec<String> =
         "abcd".chars().zip([400, 1_900, 700, 5_000]).map(|(c, n)| c.to_string().repeat(n)).collect();
-    let directory = tempfile::tempdir().expect("a temporary directory");
+    // A file system in memory, if there is one: most of the time would be spent on flushing to
+    // disk.
+    let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    let directory = directory.expect("a temporary directory");
     let path = directory.path().join("token");
     let output = Output { path: path.clone(), mode: None, group: None, write_mode, remove_expired: false };
     let secrets: Vec<Secret> = tokens.iter().cloned().map(Secret::new).collect();
