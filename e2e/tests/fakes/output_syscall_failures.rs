@@ -209,6 +209,10 @@ fn until_outcome(sidecar: &mut Sidecar, trace: &Trace, case: &Case) {
     };
     let call = if case.call.starts_with("unlinkat") { "renameat(" } else { ".dexsidecar-" };
     sidecar.process.until("another attempt has another temporary file", |_| has_two(call));
+    // The second attempt has ended too: a signal while it runs may leave its temporary file.
+    if case.outcome != Outcome::NewMayBeLost {
+        sidecar.process.until_logged("step=output", 2);
+    }
 }
 
 fn names(directory: &Path) -> Vec<String> {
