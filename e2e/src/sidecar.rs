@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -16,7 +17,7 @@ use crate::dex::Dex;
 use crate::fake_dex::FakeDex;
 use crate::log_events;
 use crate::prebuilt;
-use crate::process::{Process, killed_with_parent};
+use crate::process::{PATIENCE, Process, Stream, killed_with_parent};
 use crate::projected_volume::ProjectedVolume;
 
 /// Every secret of a test contains this word, so that one search finds each that leaks.
@@ -204,6 +205,32 @@ impl Setup {
     pub fn run(self) -> Sidecar {
         let process = Process::start("dexsidecar", self.command(&[]));
         Sidecar { process, setup: self }
+    }
+
+    /// Runs `once` until it has written a token or logs its first failure. After a failure it is ended
+    /// with SIGTERM, and its exit code is 1: no timeout could be both short and long enough.
+    ///
+    /// # Panics
+    /// When it cannot be started, time runs out, or it prints a secret.
+    #[must_use]
+    pub fn once_until_failure(&self) -> Completed {
+        let mut process = Process::start("dexsidecar", self.command(&["once"]));
+        let start = Instant::now();
+        let code = loop {
+            if let Some(code) = process.wait_within(Duration::from_millis(20)) {
+                break code;
+            }
+            if process.logged("attempt_failed") > 0 {
+                process.signal_program(Signal::TERM);
+                break process.wait().code();
+            }
+            assert!(start.elapsed() < PATIENCE, "neither a token nor a failure\n{}", process.timeline());
+        };
+        let text = |from: Stream| {
+            let lines = process.lines().into_iter().filter(|line| line.from == from);
+            lines.fold(String::new(), |text, line| text + &line.text + "\n")
+        };
+        Completed { code, stdout: text(Stream::Output), stderr: text(Stream::Error) }
     }
 
     /// Runs a command to its end.

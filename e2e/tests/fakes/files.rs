@@ -59,7 +59,7 @@ fn f063_a_subject_token_that_is_not_a_regular_file_is_reported_and_does_not_bloc
     symlink("/dev/zero", at("device")).unwrap();
     for name in ["fifo", "socket", "directory", "device"] {
         let setup = Setup::new().at_fake(&dex).set("dex_file_subject_token", at(name).to_str().unwrap());
-        let once = setup.execute(&["once", "--timeout", "300ms"]);
+        let once = setup.once_until_failure();
         assert_eq!(once.code, Some(1), "{name}: {}", once.stderr);
         let failures = once.logged("attempt_failed code=subject_token_not_a_file");
         assert!(failures >= 1, "{name}: {}", once.stderr);

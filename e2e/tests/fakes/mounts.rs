@@ -70,7 +70,7 @@ fn f074_f080_overwriting_in_place_on_a_full_volume_keeps_the_old_token() {
     let setup = setup.set("dex_access_token_file", directory.join("token").to_str().expect("UTF-8"));
     let script = format!(
         "mount -t tmpfs -o size=16k tmpfs {directory}; cd {directory}; touch token; \
-         run() {{ env -i {env} {program} once --timeout 1s 2>&1 || true; }}; \
+         run() {{ env -i {env} {program} once --timeout 3s 2>&1 || true; }}; \
          run; cp token ../first; run; cmp token ../first && echo kept; \
          mount -o remount,size=1m .; run; grep -c aaaa token",
         directory = directory.display(),
@@ -105,7 +105,7 @@ fn f080_a_mounted_file_in_a_directory_of_root_is_overwritten_in_place_by_its_own
     let setup = setup.set("dex_access_token_file", output.to_str().unwrap());
     let script = format!(
         "mount --bind {below} {output}; \
-         setpriv --reuid 65532 --regid 65532 --clear-groups env -i {env} {copy} once --timeout 2s 2>&1",
+         setpriv --reuid 65532 --regid 65532 --clear-groups env -i {env} {copy} once --timeout 30s 2>&1",
         below = below.display(),
         output = output.display(),
         env = setup.environment().join(" "),
@@ -189,7 +189,7 @@ impl Mounted {
     fn once(&self, mount: bool, times: usize) -> String {
         let bind = format!("mount --bind {} {}", self.below.display(), self.output.display());
         let one = format!(
-            "setpriv --reuid 65532 --regid 65532 --clear-groups env -i {env} {program} once --timeout 1s 2>&1 || \
+            "setpriv --reuid 65532 --regid 65532 --clear-groups env -i {env} {program} once --timeout 3s 2>&1 || \
              echo failed",
             env = self.setup.environment().join(" "),
             program = self.setup.directory().join("dexsidecar").display(),

@@ -136,7 +136,7 @@ fn f085_a_partial_write_leaves_the_old_token_and_no_temporary_file() {
     let setup = with_old_token(&fixture);
     // No file of its own may become longer than this.
     let setup = setup.program(&["/usr/bin/prlimit".as_ref(), "--fsize=200".as_ref(), &program()]);
-    let done = setup.execute(&["once", "--timeout", "1s"]);
+    let done = setup.once_until_failure();
     assert_eq!(done.code, Some(1), "{}", done.stderr);
     let failures = done.events("attempt_failed code=output_failed");
     let named = |error: &str| error.contains("File too large");
@@ -283,7 +283,7 @@ fn f159_on_a_volume_without_rename_a_file_that_its_owner_may_not_write_is_replac
         let inject = "-e trace=renameat,fchmod,openat -e inject=renameat:error=ENOSYS";
         let (trace, setup) = Trace::of_program(script, setup, inject);
         for _ in 0..3 {
-            let done = setup.execute(&["once", "--timeout", "2s"]);
+            let done = setup.once_until_failure();
             let what = format!("{mode}: {}{}", done.stderr, trace.lines().join("\n"));
             assert_eq!((done.code, done.logged("code=*")), (Some(0), 0), "{what}");
             assert_eq!(

@@ -116,11 +116,9 @@ fn f152_a_file_in_utf_16_is_a_failure_that_names_the_encoding() {
             let path = setup.directory().join("utf16");
             let content: Vec<u8> = format!("\u{feff}{plain}\r\n").encode_utf16().flat_map(order).collect();
             fs::write(&path, content).expect("a temporary directory");
-            let setup = setup
-                .unset(&variable.replace("file_", ""))
-                .set(variable, path.to_str().expect("UTF-8"))
-                .arguments("--timeout 1s");
-            let once = setup.execute(&["once"]);
+            let setup =
+                setup.unset(&variable.replace("file_", "")).set(variable, path.to_str().expect("UTF-8"));
+            let once = setup.once_until_failure();
             assert_eq!(once.code, Some(1), "{variable}: {}", once.stderr);
             let failures = once.events(&format!("attempt_failed code={code}"));
             let error = failures.first().and_then(|failure| failure["error"].as_str()).unwrap_or_default();

@@ -55,7 +55,7 @@ fn text(path: &Path) -> &str {
 fn once_without(setup: Setup, calls: &str, error: &str) -> (Completed, Setup, String) {
     let inject = format!("-y -e trace={calls},openat -e inject={calls}:error={error}");
     let (trace, setup) = Trace::of(setup, &inject);
-    let done = setup.execute(&["once", "--timeout", "700ms"]);
+    let done = setup.once_until_failure();
     let lines = trace.lines().join("\n");
     assert!(lines.contains("INJECTED"), "{calls} {error} was never injected: {}{lines}", done.stderr);
     (done, setup, lines)
@@ -181,7 +181,7 @@ fn f155_a_mode_wider_than_the_configured_one_is_a_failure_even_if_chmod_reports_
             return;
         }
         let (trace, setup) = Trace::of(setup, "-e trace=fchmod -e inject=fchmod:retval=0");
-        let done = setup.execute(&["once", "--timeout", "700ms"]);
+        let done = setup.once_until_failure();
         let what = format!("{write_mode}: {}{}", done.stderr, trace.lines().join("\n"));
         assert_eq!(done.code, Some(1), "{what}");
         assert_eq!(done.logged("attempt_failed code=output_mode_refused level=error"), 1, "{what}");
@@ -296,7 +296,7 @@ fn f158_a_first_write_that_fails_leaves_no_partial_token() {
         let (call, when) = call.split_once(':').unwrap_or((call, "when=1+"));
         let (trace, setup) =
             Trace::of(setup, &format!("-e trace={call} -e inject={call}:error={error}:{when}"));
-        let done = setup.execute(&["once", "--timeout", "700ms"]);
+        let done = setup.once_until_failure();
         let what = format!("{call} {error}: {}{}", done.stderr, trace.lines().join("\n"));
         assert_eq!(done.code, Some(1), "{what}");
         assert_eq!(names(&setup.output()), [""; 0], "{what}");
@@ -348,7 +348,7 @@ fn f155_to_f159_each_failed_call_ends_in_a_token_or_in_a_failure_that_names_the_
         };
         let (trace, setup) =
             Trace::of(setup, &format!("{only}-e trace={call} -e inject={call}:error={error}:{when}"));
-        let done = setup.execute(&["once", "--timeout", "500ms"]);
+        let done = setup.once_until_failure();
         let what =
             format!("{write_mode} {before:?} {call} {error}: {}{}", done.stderr, trace.lines().join("\n"));
         if done.code == Some(0) {
