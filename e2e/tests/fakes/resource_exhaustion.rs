@@ -15,7 +15,7 @@ use dexsidecar_e2e::certificates::Authority;
 use dexsidecar_e2e::fake_dex::{Answer, Documents, FakeDex};
 use dexsidecar_e2e::fixture::Fixture;
 use dexsidecar_e2e::prebuilt::skip;
-use dexsidecar_e2e::process::{PATIENCE, Process, killed_with_parent};
+use dexsidecar_e2e::process::{PATIENCE, Process, Stream, killed_with_parent};
 use dexsidecar_e2e::raw_http::answer;
 use dexsidecar_e2e::sidecar::{Setup, Sidecar, program, shipped};
 use flate2::Compression;
@@ -279,7 +279,8 @@ fn f098_ten_years_after_the_boot_of_the_machine_it_keeps_the_token_fresh() {
     command.args(setup.assignments()).arg(program());
     let mut process = Process::start("dexsidecar", command);
     process.until_logged("token_written", 3);
-    let uptime = process.lines().swap_remove(0).text;
+    let lines = process.lines();
+    let uptime = &lines.iter().find(|line| line.from == Stream::Output).expect("the uptime").text;
     let seconds = uptime.split('.').next().and_then(|seconds| seconds.parse::<u64>().ok());
     assert!(seconds.is_some_and(|seconds| seconds > 315_360_000), "{uptime}");
     assert_eq!(process.logged("code=*"), 0, "{}", process.output());
