@@ -41,7 +41,9 @@ async fn f040_the_same_token_again_is_a_failure_within_the_rate_limit() {
     let mut world = World::new(&[], move |_| Played::Answer(200, same), first_key);
     world.run(1_000.0, |_, _| {}).await;
     let exchanges = world.exchanges();
-    assert!(exchanges.windows(2).all(|pair| pair[1] - pair[0] >= 0.5), "{exchanges:?}");
+    // The attempt at the expiry is the only one that does not wait for the delay of the one before.
+    let waited = |pair: &[f64]| pair[1] - pair[0] >= 0.5 || (pair[1] - 600.0).abs() < 0.01;
+    assert!(exchanges.windows(2).all(waited), "{exchanges:?}");
     assert!(exchanges.windows(21).all(|w| w[20] - w[0] >= 60.0), "{exchanges:?}");
     let early = exchanges.iter().filter(|when| **when < 600.0).count();
     assert!((3..=40).contains(&early), "{exchanges:?}");
