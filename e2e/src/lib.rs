@@ -1,4 +1,5 @@
-//! The proving ground: the counterparts of dexsidecar, each started into a value that stops it when dropped.
+//! The proving ground: the counterparts of dexsidecar, each started into a value that stops it when
+//! dropped.
 //!
 //! The stories that are played with them are the files of `tests/`.
 

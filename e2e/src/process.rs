@@ -222,8 +222,8 @@ impl Process {
         let _ = kill_process(self.child(), signal);
     }
 
-    /// Sends a signal to its only child if there is one, else to the process: strace runs the program
-    /// as a child, and most other wrappers become the program.
+    /// Sends a signal to its only child if there is one, else to the process: strace runs the
+    /// program as a child, and most other wrappers become the program.
     pub fn signal_program(&self, signal: Signal) {
         let program = self.children().first().copied();
         match program {

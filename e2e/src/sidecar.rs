@@ -207,8 +207,8 @@ impl Setup {
         Sidecar { process, setup: self }
     }
 
-    /// Runs `once` until it has written a token or logs its first failure. After a failure it is ended
-    /// with SIGTERM, and its exit code is 1: no timeout could be both short and long enough.
+    /// Runs `once` until it has written a token or logs its first failure. After a failure it is
+    /// ended with SIGTERM, and its exit code is 1: no timeout could be both short and long enough.
     ///
     /// # Panics
     /// When it cannot be started, time runs out, or it prints a secret.

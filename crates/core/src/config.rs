@@ -23,7 +23,8 @@ pub struct RawSettings {
     pub flags: Vec<(String, String)>,
     /// The process's variables; unrelated ones are ignored.
     pub variables: Vec<(String, Secret)>,
-    /// The variables and options whose value ended with a line break, which was removed: see [`RawSettings::cleaned`].
+    /// The variables and options whose value ended with a line break, which was removed: see
+    /// [`RawSettings::cleaned`].
     pub line_breaks: Vec<String>,
 }
 
@@ -39,7 +40,8 @@ pub enum Source {
 /// How the token file is written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum WriteMode {
-    /// Atomically replaced; overwritten only if it is a mount point, or if the volume cannot rename files.
+    /// Atomically replaced; overwritten only if it is a mount point, or if the volume cannot rename
+    /// files.
     #[default]
     Auto,
     /// Atomically replaced, or not written.
@@ -162,13 +164,15 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Log level and format, before anything else is parsed. Problems with them are reported by [`Config::read`].
+/// Log level and format, before anything else is parsed. Problems with them are reported by
+/// [`Config::read`].
 #[must_use]
 pub fn log(given: &RawSettings) -> Log {
     Parser::new(&given.cleaned()).log()
 }
 
-/// The file for the termination message, before anything else is parsed. Nothing for the kubelet's default.
+/// The file for the termination message, before anything else is parsed. Nothing for the kubelet's
+/// default.
 #[must_use]
 pub fn termination_log(given: &RawSettings) -> Option<PathBuf> {
     Parser::new(&given.cleaned()).path(settings::TERMINATION_LOG)

@@ -1,5 +1,5 @@
-//! What is known here of the cause of a failure. Dex hides details from clients and logs them itself; much can be worked
-//! out from what was sent.
+//! What is known here of the cause of a failure. Dex hides details from clients and logs them
+//! itself; much can be worked out from what was sent.
 
 use crate::claims::Claims;
 use crate::config::Config;
@@ -9,8 +9,8 @@ use crate::failure::{Code, plain};
 use crate::settings::{AUDIENCE_SCOPE, SUBJECT_TOKEN};
 use crate::time::UnixTime;
 
-/// Sentences that narrow down the cause of a failure; none where nothing is known. `subject` holds the claims of the
-/// subject token.
+/// Sentences that narrow down the cause of a failure; none where nothing is known. `subject` holds
+/// the claims of the subject token.
 #[must_use]
 pub fn causes(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTime) -> Vec<String> {
     let mut found = Vec::new();
@@ -26,8 +26,8 @@ pub fn causes(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTi
             found.extend(subject.and_then(issuer));
         }
         Code::InvalidGrant | Code::Rejected => validity(config, subject, now, &mut found),
-        // Go's server answers plain http on its https port with a message and a reset, in either order. Others close the
-        // connection, or send a TLS alert.
+        // Go's server answers plain http on its https port with a message and a reset, in either
+        // order. Others close the connection, or send a TLS alert.
         Code::ConnectionLost | Code::AnswerMalformed if !config.endpoint.is_tls() => {
             found.push(
                 "dex_endpoint is plain http: a server that expects TLS (https) on this port may end the connection \
@@ -77,7 +77,8 @@ pub fn causes(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTi
     found
 }
 
-/// True when a field is not sent, or sent empty. The value of a field from a file is not known here.
+/// True when a field is not sent, or sent empty. The value of a field from a file is not known
+/// here.
 fn is_missing(config: &Config, name: &str) -> bool {
     config.field(name).map_or_else(|| config.fields.iter().all(|(known, _)| known != name), str::is_empty)
 }
@@ -131,8 +132,8 @@ pub fn warnings(subject: &Claims, now: UnixTime) -> Vec<String> {
     found
 }
 
-/// A warning about a subject token whose audience is the API server: everyone who sees it, Dex included, could use it there
-/// as the pod (F54).
+/// A warning about a subject token whose audience is the API server: everyone who sees it, Dex
+/// included, could use it there as the pod (F54).
 #[must_use]
 pub fn meant_for_the_api_server(subject: &Claims) -> Option<&'static str> {
     let is_default = |audience: &String| audience.contains("kubernetes.default");

@@ -1,8 +1,9 @@
 //! What can go wrong while a token is kept fresh: the one table of failures.
 //!
-//! Log lines, `check`, the metrics' labels and docs/failures.md read it. A failure never ends the program: it changes the
-//! delay before the next attempt and what is reported. Dex answers 400 and 401 for transient trouble too (its own request
-//! for the cluster's keys, for one), so no answer proves that further attempts are useless.
+//! Log lines, `check`, the metrics' labels and docs/failures.md read it. A failure never ends the
+//! program: it changes the delay before the next attempt and what is reported. Dex answers 400 and
+//! 401 for transient trouble too (its own request for the cluster's keys, for one), so no answer
+//! proves that further attempts are useless.
 
 mod table;
 
@@ -11,7 +12,8 @@ use std::time::Duration;
 
 pub use table::Code;
 
-/// The step of an exchange at which a failure happens; `check` runs the same steps in the same order.
+/// The step of an exchange at which a failure happens; `check` runs the same steps in the same
+/// order.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Step {
     /// Form fields and credentials that are read from files.
@@ -80,7 +82,8 @@ pub enum RetryClass {
     Network,
     /// Dex refused, perhaps only for now: short delays first, long ones later.
     Refused,
-    /// A setting of the pod or of Dex is probably wrong: long delays, and an attempt at once when an input changes.
+    /// A setting of the pod or of Dex is probably wrong: long delays, and an attempt at once when
+    /// an input changes.
     Config,
     /// A file of this pod: polled at short intervals, since reading a file is cheap.
     Local,
@@ -155,7 +158,8 @@ pub struct Entry {
     pub fix: &'static str,
 }
 
-/// The code of invalid settings in `check`. It is no [`Code`], since no attempt is made with invalid settings.
+/// The code of invalid settings in `check`. It is no [`Code`], since no attempt is made with
+/// invalid settings.
 pub const WRONG_SETTINGS: &str = "wrong_settings";
 
 impl fmt::Display for Code {
@@ -169,8 +173,8 @@ impl fmt::Display for Code {
 pub struct Failure {
     /// Its code.
     pub code: Code,
-    /// The particulars of this occurrence: a path, an address, a status. Empty when there are none. Quotes from outside have
-    /// gone through [`plain`].
+    /// The particulars of this occurrence: a path, an address, a status. Empty when there are none.
+    /// Quotes from outside have gone through [`plain`].
     pub detail: String,
     /// How long the server asks to wait (`Retry-After`).
     pub retry_after: Option<Duration>,
@@ -189,13 +193,15 @@ impl Failure {
         Self { code, detail: detail.into(), retry_after: None, owner: None, step: None, fix: None }
     }
 
-    /// The same with another owner than the table's: a time-out belongs to the owner of the step that took too long.
+    /// The same with another owner than the table's: a time-out belongs to the owner of the step
+    /// that took too long.
     #[must_use]
     pub fn owned_by(self, owner: Owner) -> Self {
         Self { owner: Some(owner), ..self }
     }
 
-    /// The same at another step than the table's: a time-out belongs to the step that took too long.
+    /// The same at another step than the table's: a time-out belongs to the step that took too
+    /// long.
     #[must_use]
     pub fn at(self, step: Step) -> Self {
         Self { step: Some(step), ..self }
@@ -251,8 +257,8 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Text from outside, made safe for a log line: about `longest` characters at most, all of them printable ASCII. Others
-/// are escaped, so that no response can forge a line (F122).
+/// Text from outside, made safe for a log line: about `longest` characters at most, all of them
+/// printable ASCII. Others are escaped, so that no response can forge a line (F122).
 #[must_use]
 pub fn plain(text: &str, longest: usize) -> String {
     let mut out = String::new();
@@ -316,7 +322,8 @@ mod tests {
         assert_eq!((known.owner(), known.step(), known.fix()), (Owner::Network, Step::Dns, "do this"));
     }
 
-    /// P3: an ingress, a gateway or a login wall that answers while Dex is away delays no token by more than 30 s.
+    /// P3: an ingress, a gateway or a login wall that answers while Dex is away delays no token by
+    /// more than 30 s.
     #[test]
     fn f145_only_an_oauth_error_of_dex_has_longer_delays_than_the_network() {
         let patient = |code: &&Code| {
@@ -358,8 +365,9 @@ mod tests {
         }
     }
 
-    /// A connector that cannot be opened is an exchange's `connector_unknown` only where Dex starts without it. Dex 2.44 and
-    /// earlier exit at startup (server/server.go, newServer), and so does 2.45 when no connector can be opened.
+    /// A connector that cannot be opened is an exchange's `connector_unknown` only where Dex starts
+    /// without it. Dex 2.44 and earlier exit at startup (server/server.go, newServer), and so does
+    /// 2.45 when no connector can be opened.
     #[test]
     fn connect_refused_and_unavailable_name_a_dex_that_exits_at_startup() {
         for code in [Code::ConnectRefused, Code::Unavailable] {

@@ -1,7 +1,8 @@
 //! What dexsidecar decides, without doing any of it.
 //!
-//! This crate has no I/O, no clock, no randomness, no logging and no async runtime: the time and the jitter are arguments.
-//! Whoever drives it asks a [`Refresher`](refresher::Refresher) what to do, does it, and reports the outcome:
+//! This crate has no I/O, no clock, no randomness, no logging and no async runtime: the time and
+//! the jitter are arguments. Whoever drives it asks a [`Refresher`](refresher::Refresher) what to
+//! do, does it, and reports the outcome:
 //!
 //! ```
 //! use std::time::Duration;
@@ -20,7 +21,8 @@
 //! let mut refresher = Refresher::new(Schedule::default(), None, at(0));
 //! assert_eq!(refresher.step(at(0), Jitter::NONE), Action::Exchange);
 //!
-//! // Dex issued a token of 24 hours: it has to be written, and is refreshed 8 hours before it expires.
+//! // Dex issued a token of 24 hours: it has to be written, and is refreshed 8 hours before it
+//! // expires.
 //! refresher.obtained(Lifetime::starting(at(0).boot, Duration::from_secs(24 * HOUR)), at(0));
 //! assert_eq!(refresher.step(at(0), Jitter::NONE), Action::Publish);
 //! refresher.published(at(0), Jitter::NONE);
@@ -32,8 +34,8 @@
 //! assert_eq!(refresher.step(at(16 * HOUR), Jitter::NONE), Action::Exchange);
 //! ```
 //!
-//! Tests and comments refer to the faults of docs/faults.md as F1, F2 and so on, and to the promises of docs/promises.md as P1, P2
-//! and so on.
+//! Tests and comments refer to the faults of docs/faults.md as F1, F2 and so on, and to the
+//! promises of docs/promises.md as P1, P2 and so on.
 
 pub mod claims;
 pub mod config;

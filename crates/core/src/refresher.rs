@@ -427,7 +427,8 @@ impl Refresher {
             return self.due.max(now.boot);
         }
         self.requested_at = Some(when);
-        // An operator sends a signal after a repair, so the delays start again from the initial one.
+        // An operator sends a signal after a repair, so the delays start again from the initial
+        // one.
         self.failed_exchanges = 0;
         self.bring_forward(when, Reason::Signal);
         when

@@ -1,5 +1,5 @@
-//! The one table of settings. Options, variables, `--help`, docs/settings.md, the reader and "did you mean" read it; a
-//! setting's name is spelled here and in the fixes of failures only.
+//! The one table of settings. Options, variables, `--help`, docs/settings.md, the reader and "did
+//! you mean" read it; a setting's name is spelled here and in the fixes of failures only.
 
 use std::time::Duration;
 
@@ -118,7 +118,8 @@ impl Setting {
     /// The default of a duration for this command.
     ///
     /// # Panics
-    /// When the setting is no duration or has no default for this command: an error in the table, which a test excludes.
+    /// When the setting is no duration or has no default for this command: an error in the table,
+    /// which a test excludes.
     #[must_use]
     pub fn default_duration(&self, command: Command) -> Duration {
         let Kind::Duration { defaults, .. } = self.kind else {
@@ -310,7 +311,8 @@ pub const KNOWN_SCOPES: &[&str] = &["openid", "email", "groups", "profile", "fed
 /// The prefix of a scope that requests the audience of another client.
 pub const AUDIENCE_SCOPE: &str = "audience:server:client_id:";
 
-/// The nearest of `names` to a misspelled one, if it is near enough: one edit, and one more for each six letters.
+/// The nearest of `names` to a misspelled one, if it is near enough: one edit, and one more for
+/// each six letters.
 #[must_use]
 pub fn nearest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let near = 1 + given.len() / 6;

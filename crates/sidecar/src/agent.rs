@@ -1,4 +1,5 @@
-//! Keeps one token fresh: waits until something is due, does it, and hands the outcome to the refresher.
+//! Keeps one token fresh: waits until something is due, does it, and hands the outcome to the
+//! refresher.
 
 mod key_check;
 
@@ -27,13 +28,15 @@ use crate::edge::{input_file, random};
 use crate::exchange::{self, Inputs, LastKnown};
 use crate::reporter::Reporter;
 
-/// A token found on disk must be valid for longer than this to be adopted: the time that a first exchange may take.
+/// A token found on disk must be valid for longer than this to be adopted: the time that a first
+/// exchange may take.
 const MIN_ADOPTABLE: Duration = Duration::from_secs(60);
 /// How long the first trial of the output may delay the next attempt.
 const OUTPUT_TRIAL: Duration = Duration::from_secs(1);
 /// How long a write may take before it is reported: as long as an attempt by default.
 const SLOW_WRITE: Duration = Duration::from_secs(15);
-/// A new token with no more remaining validity than this does not replace one that expires later (F39).
+/// A new token with no more remaining validity than this does not replace one that expires later
+/// (F39).
 const MIN_REMAINING: Duration = Duration::from_secs(10);
 
 /// The current token: the last one that was issued, or the one that was found on disk.
@@ -65,7 +68,8 @@ pub struct Agent<E> {
     /// The URL of Dex's published keys, once that is known.
     keys_url: Option<EndpointUrl>,
     key_check: KeyCheck,
-    /// The index of the address of the endpoint to begin with: the next one after a failure on the network.
+    /// The index of the address of the endpoint to begin with: the next one after a failure on the
+    /// network.
     rotation: usize,
 }
 
@@ -120,7 +124,8 @@ impl<E: TokenEndpoint> Agent<E> {
         }
     }
 
-    /// Keeps the token fresh until the future is dropped, at any point. A write that has begun is finished by its thread.
+    /// Keeps the token fresh until the future is dropped, at any point. A write that has begun is
+    /// finished by its thread.
     pub async fn run(&mut self, refresh_signal: &mut RefreshSignal) {
         self.adopt();
         loop {
@@ -172,7 +177,8 @@ impl<E: TokenEndpoint> Agent<E> {
         }
     }
 
-    /// The next attempt begins with the next address of the host: one that fails, whatever the reason, comes last.
+    /// The next attempt begins with the next address of the host: one that fails, whatever the
+    /// reason, comes last.
     fn rotate_address(&mut self, failure: &Failure) {
         if failure.entry().retry != RetryClass::Local {
             self.rotation = self.rotation.wrapping_add(1);
@@ -193,7 +199,8 @@ impl<E: TokenEndpoint> Agent<E> {
         self.reporter.emit(&Event::OutputNotWritable { error: failure, code, fix });
     }
 
-    /// Reads the subject token, exchanges it and keeps the issued token; [`Self::publish`] writes it.
+    /// Reads the subject token, exchanges it and keeps the issued token; [`Self::publish`] writes
+    /// it.
     async fn exchange_once(&mut self) -> Result<Lifetime, FailedExchange> {
         let now = self.clock.now().unix;
         let inputs = Inputs::read(&self.config, &mut self.last_known, now).await?;
@@ -239,8 +246,8 @@ impl<E: TokenEndpoint> Agent<E> {
         let Some(current) = &self.current else { return self.refresher.discard_pending() };
         let (output, token) = (self.output.clone(), current.token.clone());
         let write = move || output_file::write(&output, &token);
-        // On a thread of its own, since a disk may stall and signals must still be handled (F86). Where no thread can be
-        // made, it is done here.
+        // On a thread of its own, since a disk may stall and signals must still be handled (F86).
+        // Where no thread can be made, it is done here.
         let mut writing = std::pin::pin!(run_blocking(OnDrop::Join, write.clone()));
         let written = match tokio::time::timeout(SLOW_WRITE, &mut writing).await {
             Ok(written) => written,
@@ -258,7 +265,8 @@ impl<E: TokenEndpoint> Agent<E> {
 
     fn published(&mut self, written: &Written) {
         let now = self.clock.now();
-        // The next poll compares the content, so that what others did to the very file meanwhile is noticed.
+        // The next poll compares the content, so that what others did to the very file meanwhile is
+        // noticed.
         self.file = None;
         let restored = self.current.as_ref().is_some_and(|current| current.on_disk);
         if let Some(current) = &mut self.current {
@@ -374,8 +382,8 @@ impl<E: TokenEndpoint> Agent<E> {
         }
     }
 
-    /// Notes the expiry of the subject token. One that looks expired is retried for a while, and then sent all the same,
-    /// since this node's clock may be wrong.
+    /// Notes the expiry of the subject token. One that looks expired is retried for a while, and
+    /// then sent all the same, since this node's clock may be wrong.
     fn subject_seen(&mut self, claims: Option<&Claims>) -> Result<(), Failure> {
         let (Some(claims), Some(path)) = (claims, self.config.subject_token_file()) else { return Ok(()) };
         let Some(expires) = claims.expires else { return Ok(()) };
@@ -399,15 +407,15 @@ impl<E: TokenEndpoint> Agent<E> {
         }
     }
 
-    /// Accepts an issued token unless the token on disk is better, and gives its lifetime. A token that was issued before
-    /// keeps the lifetime that it had.
+    /// Accepts an issued token unless the token on disk is better, and gives its lifetime. A token
+    /// that was issued before keeps the lifetime that it had.
     fn accept_if_better(&self, token: &Secret, lifetime: Lifetime) -> Result<Lifetime, Failure> {
         let now = self.clock.now();
         if let Some(CurrentToken { token: known, lifetime: old, .. }) = &self.current
             && known == token
         {
-            // A cached token is accepted only until its own refresh is due. Otherwise each exchange would make the next
-            // one due at once.
+            // A cached token is accepted only until its own refresh is due. Otherwise each exchange
+            // would make the next one due at once.
             let soonest = self.config.schedule.refresh_after(old.length(), Jitter::new(1.0));
             let fresh = now.boot < old.issued + soonest;
             return if fresh { Ok(*old) } else { Err(Failure::new(Code::TokenUnchanged, "")) };
@@ -456,8 +464,8 @@ impl CurrentToken {
     }
 }
 
-/// The lifetime of a token found on disk: its expiry by the wall clock, its length by its own claims. From now on it is
-/// never longer than that, whatever a wrong clock shows.
+/// The lifetime of a token found on disk: its expiry by the wall clock, its length by its own
+/// claims. From now on it is never longer than that, whatever a wrong clock shows.
 fn lifetime_on_disk(claims: &Claims, left: Duration, now: BootTime) -> Lifetime {
     let length = claims.lifetime().unwrap_or(left);
     let expires = now + left.min(length);

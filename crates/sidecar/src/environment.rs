@@ -92,7 +92,8 @@ impl Environment {
 
 /// The directory for the cache of `token`.
 pub(crate) const RUNTIME_DIRECTORY: &str = "XDG_RUNTIME_DIR";
-/// Whether `NO_COLOR` is set and not empty (no-color.org). It is no setting: no value of it is an error.
+/// Whether `NO_COLOR` is set and not empty (no-color.org). It is no setting: no value of it is an
+/// error.
 #[expect(clippy::disallowed_methods, reason = "it is no setting, so it is not read with them")]
 pub(crate) fn no_color() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())

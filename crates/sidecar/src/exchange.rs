@@ -1,4 +1,5 @@
-//! One exchange: reads its inputs, sends the request, judges the response. `run`, `once`, `token` and `check` share it.
+//! One exchange: reads its inputs, sends the request, judges the response. `run`, `once`, `token`
+//! and `check` share it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,12 +40,12 @@ pub struct Inputs {
 pub struct LastKnown(BTreeMap<String, Secret>);
 
 impl Inputs {
-    /// Reads every file that an exchange needs. A file that cannot be read now is replaced by its last known value, a
-    /// subject token only while it is valid.
+    /// Reads every file that an exchange needs. A file that cannot be read now is replaced by its
+    /// last known value, a subject token only while it is valid.
     ///
     /// # Errors
-    /// For the first file that cannot be read and has no last known value: `form_file_unreadable` or a code of the
-    /// subject token.
+    /// For the first file that cannot be read and has no last known value: `form_file_unreadable`
+    /// or a code of the subject token.
     pub async fn read(config: &Config, last_known: &mut LastKnown, now: UnixTime) -> Result<Self, Failure> {
         let kind = config.field("subject_token_type");
         let mut inputs = Self {
@@ -105,8 +106,9 @@ impl Inputs {
         }
     }
 
-    /// Hands everything to `add` that distinguishes this exchange from another: each field and the client. A subject token is
-    /// identified by its issuer and subject, since the kubelet rotates it every hour; one without them by its content.
+    /// Hands everything to `add` that distinguishes this exchange from another: each field and the
+    /// client. A subject token is identified by its issuer and subject, since the kubelet rotates
+    /// it every hour; one without them by its content.
     pub fn identify(&self, add: &mut impl FnMut(&[u8])) {
         for field in &self.fields {
             add(field.name.as_bytes());
@@ -122,11 +124,12 @@ impl Inputs {
         add(self.client.as_ref().map_or("", Secret::expose).as_bytes());
     }
 
-    /// Sends the request and judges the response. `rotation` is for [`TokenEndpoint::send`]; `current` is the token in use,
-    /// which must not be quoted either.
+    /// Sends the request and judges the response. `rotation` is for [`TokenEndpoint::send`];
+    /// `current` is the token in use, which must not be quoted either.
     ///
     /// # Errors
-    /// Any code of the steps DNS to exchange; `token_expired` if the issued token expired on its way.
+    /// Any code of the steps DNS to exchange; `token_expired` if the issued token expired on its
+    /// way.
     pub async fn exchange(
         &self,
         config: &Config,
@@ -163,7 +166,8 @@ impl Inputs {
         Ok((issued, lifetime))
     }
 
-    /// The secrets that an error must not quote: the client's secret, and every form field that is not public.
+    /// The secrets that an error must not quote: the client's secret, and every form field that is
+    /// not public.
     fn secrets(&self) -> Vec<Secret> {
         let public = |name: &str| {
             let rest = name.strip_suffix("_type").unwrap_or(name);

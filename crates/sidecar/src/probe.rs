@@ -1,4 +1,5 @@
-//! `ready` and `wait`: they judge the token files on disk, with the same function as all other commands.
+//! `ready` and `wait`: they judge the token files on disk, with the same function as all other
+//! commands.
 
 use std::path::Path;
 use std::time::Duration;
@@ -47,8 +48,8 @@ pub fn judge(file: &Path, content: &Secret, min_ttl: Duration, clock: &Clock) ->
     TokenFileState::of_file(content, input_file::modified_at(file), min_ttl, clock.now())
 }
 
-/// Polls until every file holds a valid token. `waiting` is called at each poll that finds one invalid, with the sentences
-/// and the time since the start.
+/// Polls until every file holds a valid token. `waiting` is called at each poll that finds one
+/// invalid, with the sentences and the time since the start.
 ///
 /// # Errors
 /// The sentences of the last poll when the time runs out.

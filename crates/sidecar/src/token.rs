@@ -1,5 +1,5 @@
-//! `token`: prints a token for scripts: from a token file that is valid, else by an exchange whose token is cached for the
-//! next call. Fifty calls at once make one exchange.
+//! `token`: prints a token for scripts: from a token file that is valid, else by an exchange whose
+//! token is cached for the next call. Fifty calls at once make one exchange.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -28,8 +28,8 @@ struct Cache {
 }
 
 impl Cache {
-    /// A file in the directory `runtime` (`XDG_RUNTIME_DIR`) for the token that these inputs bring. The directory must belong
-    /// to this uid and be closed to others.
+    /// A file in the directory `runtime` (`XDG_RUNTIME_DIR`) for the token that these inputs bring.
+    /// The directory must belong to this uid and be closed to others.
     fn open(runtime: &Path, config: &Config, inputs: &Inputs) -> Option<Self> {
         let directory = runtime.join("dexsidecar");
         // It may exist already.
@@ -64,7 +64,8 @@ impl Cache {
     }
 }
 
-/// A file name that is the same for the same exchange by the same identity, and reveals nothing about it.
+/// A file name that is the same for the same exchange by the same identity, and reveals nothing
+/// about it.
 fn name(config: &Config, inputs: &Inputs) -> String {
     let mut digest = Context::new(&SHA256);
     let mut add = |bytes: &[u8]| {
@@ -111,8 +112,8 @@ pub async fn token(
             format!("its lifetime is {lives}, and --min-ttl asks for {asked}"),
         ));
     }
-    // Only a token with an expiry can be judged by the next call. One that cannot be cached is printed all the same, and
-    // the next call exchanges again.
+    // Only a token with an expiry can be judged by the next call. One that cannot be cached is
+    // printed all the same, and the next call exchanges again.
     if let Some(cache) =
         cache.filter(|_| issued.claims.as_ref().is_some_and(|claims| claims.expires.is_some()))
     {

@@ -1,5 +1,6 @@
-//! docs/kubernetes.md and the README against the real things: the API server takes every manifest, Dex takes the connector,
-//! and what the page says of mistakes is what `dexsidecar check` and Dex's log say.
+//! docs/kubernetes.md and the README against the real things: the API server takes every manifest,
+//! Dex takes the connector, and what the page says of mistakes is what `dexsidecar check` and Dex's
+//! log say.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -27,7 +28,8 @@ const IN_DEX: [Mistake; 5] = [
     ("`oauth2.grantTypes` lacks token exchange", |dex| dex.token_exchange = false),
 ];
 
-/// What is wrong in the pod: a variable, and what is put after its value or, without `+`, in its place.
+/// What is wrong in the pod: a variable, and what is put after its value or, without `+`, in its
+/// place.
 const IN_THE_POD: [(&str, &str, &str); 4] = [
     ("`dex_connector_id` names no connector", "dex_connector_id", "kubernets"),
     ("the client in `dex_basic_auth` is not in `staticClients`", "dex_basic_auth", "nobody:"),

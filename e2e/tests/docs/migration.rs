@@ -1,5 +1,5 @@
-//! The manifest diff of docs/migration.md applies to the original's manifest, and dexsidecar accepts
-//! the result.
+//! The manifest diff of docs/migration.md applies to the original's manifest, and dexsidecar
+//! accepts the result.
 
 use dexsidecar_core::config::{Config, RawSettings};
 use dexsidecar_core::secret::Secret;

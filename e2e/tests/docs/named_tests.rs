@@ -1,5 +1,5 @@
-//! ARCHITECTURE.md and CONTRIBUTING.md name tests: those that hold an invariant, and those that fail if
-//! a step is forgotten. Each of them exists.
+//! ARCHITECTURE.md and CONTRIBUTING.md name tests: those that hold an invariant, and those that
+//! fail if a step is forgotten. Each of them exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,8 @@ use std::path::Path;
 
 use dexsidecar_e2e::doc_manifests;
 
-/// The names of all tests in the sources; each also with the file that it is in: `settings_page::name`.
+/// The names of all tests in the sources; each also with the file that it is in:
+/// `settings_page::name`.
 fn tests() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for directory in ["crates", "e2e", "fetch", "fuzz", "xtask"] {

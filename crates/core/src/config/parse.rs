@@ -1,4 +1,5 @@
-//! The parser of settings: one method for each kind of value. It collects problems instead of stopping at the first.
+//! The parser of settings: one method for each kind of value. It collects problems instead of
+//! stopping at the first.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,7 +65,8 @@ impl<'a> Parser<'a> {
         self.given.flags.iter().filter(move |(given, _)| given == flag).map(|(_, value)| value.as_str())
     }
 
-    /// The value of an option, else of its variable. The last option counts; an empty variable counts as unset.
+    /// The value of an option, else of its variable. The last option counts; an empty variable
+    /// counts as unset.
     fn own(&self, setting: &Setting) -> Option<&'a str> {
         let variable =
             || self.variable(setting.variable).map(Secret::expose).filter(|value| !value.is_empty());

@@ -1,5 +1,5 @@
-//! Values as manifests deliver them: with the line break of a Secret that was made with `echo`, and with references that
-//! Kubernetes did not expand.
+//! Values as manifests deliver them: with the line break of a Secret that was made with `echo`, and
+//! with references that Kubernetes did not expand.
 
 use super::RawSettings;
 use crate::secret::Secret;
@@ -73,8 +73,9 @@ fn may_hold_a_secret(variable: &str) -> bool {
     !(is_file || is_open || variable.starts_with(PREFIX))
 }
 
-/// The references `$(NAME)` in a value, as they are written and by their names. What is no name of a variable is not
-/// repeated; in a value that may be a secret, what does not look like one at first sight neither.
+/// The references `$(NAME)` in a value, as they are written and by their names. What is no name of
+/// a variable is not repeated; in a value that may be a secret, what does not look like one at
+/// first sight neither.
 fn references(value: &str, secret: bool) -> Option<(String, String)> {
     let mut names: Vec<&str> = value
         .split("$(")

@@ -1,4 +1,5 @@
-//! The key check: asks Dex for its published keys and compares them with the key of the token on disk.
+//! The key check: asks Dex for its published keys and compares them with the key of the token on
+//! disk.
 
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::event::Event;
@@ -59,7 +60,8 @@ impl<E: TokenEndpoint> Agent<E> {
         }
     }
 
-    /// The response with the keys; nothing when there was none. Their URL is read from the discovery document once.
+    /// The response with the keys; nothing when there was none. Their URL is read from the
+    /// discovery document once.
     async fn published_keys(&mut self) -> Option<Answer> {
         if self.keys_url.is_none() {
             let discovery = match signing_keys::discovery_url(&self.config.endpoint) {

@@ -1,4 +1,5 @@
-//! The agent in paused time, with a scripted endpoint and a real token file: days take milliseconds.
+//! The agent in paused time, with a scripted endpoint and a real token file: days take
+//! milliseconds.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -141,7 +142,8 @@ impl World {
         self.agent.refresher = Refresher::new(self.agent.config.schedule, None, clock.now());
     }
 
-    /// Runs the agent for this many seconds. `look` is called every ten seconds with the time and the state of the token file.
+    /// Runs the agent for this many seconds. `look` is called every ten seconds with the time and
+    /// the state of the token file.
     async fn run(&mut self, seconds: f64, mut look: impl FnMut(f64, Option<TokenFileState>)) {
         let mut refresh_signal = RefreshSignal::install().unwrap();
         let (clock, path, start) =
@@ -346,7 +348,8 @@ async fn a_token_issued_at_the_expiry_of_the_old_one_survives_its_removal() {
         .await;
 }
 
-/// A node whose clock is not set yet: the token on disk is not judged by that clock, and an exchange is made at once.
+/// A node whose clock is not set yet: the token on disk is not judged by that clock, and an
+/// exchange is made at once.
 #[tokio::test(start_paused = true)]
 async fn f094_a_token_on_disk_is_not_trusted_by_a_clock_in_1970() {
     for (year, adopted) in
@@ -366,8 +369,8 @@ async fn f094_a_token_on_disk_is_not_trusted_by_a_clock_in_1970() {
     }
 }
 
-/// The clock is an hour slow when a token is adopted, and is corrected while Dex is away: the token expires on time, not an
-/// hour later.
+/// The clock is an hour slow when a token is adopted, and is corrected while Dex is away: the token
+/// expires on time, not an hour later.
 #[tokio::test(start_paused = true)]
 async fn f093_an_adopted_token_expires_by_the_corrected_clock() {
     struct Reset;
@@ -402,8 +405,8 @@ async fn f093_an_adopted_token_expires_by_the_corrected_clock() {
     );
 }
 
-/// An address that accepts a connection and then stalls is not the first choice again: neither for the next exchange nor for
-/// the key check (F11).
+/// An address that accepts a connection and then stalls is not the first choice again: neither for
+/// the next exchange nor for the key check (F11).
 #[tokio::test(start_paused = true)]
 async fn f011_after_a_network_failure_attempts_begin_with_the_next_address() {
     let script = |when| match when {
@@ -451,7 +454,8 @@ async fn a_token_issued_twice_before_it_is_written_keeps_its_lifetime() {
     assert_eq!(world.agent.accept_if_better(&token, again).unwrap(), in_hand);
 }
 
-/// Two sidecars write one file: the token that expires later is kept if both have the same issuer and audience.
+/// Two sidecars write one file: the token that expires later is kept if both have the same issuer
+/// and audience.
 #[tokio::test(start_paused = true)]
 async fn f087_a_later_expiring_token_is_kept_if_issuer_and_audience_are_the_same() {
     let exp = (EARLIEST_PLAUSIBLE_NOW + Duration::from_secs(9_000 + 50_000)).as_duration().as_secs();

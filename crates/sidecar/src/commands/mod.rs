@@ -1,4 +1,5 @@
-//! The commands: each takes the environment and gives an exit code. `check` and `token` are short and stand here.
+//! The commands: each takes the environment and gives an exit code. `check` and `token` are short
+//! and stand here.
 
 pub(crate) mod once;
 pub(crate) mod probe;
@@ -31,8 +32,8 @@ pub(crate) const CLOCK: Clock = Clock::System;
 /// The number of file descriptors that an event loop with signal handlers needs.
 const DESCRIPTORS: usize = 6;
 
-/// Runs a command with its signal handlers installed. They come before everything else: to PID 1 a signal without a handler
-/// is not delivered at all (F100).
+/// Runs a command with its signal handlers installed. They come before everything else: to PID 1 a
+/// signal without a handler is not delivered at all (F100).
 pub(crate) fn with_signals(command: impl FnOnce(&Runtime, Stop) -> Done) -> Done {
     // Without free descriptors for its signal handlers, tokio panics.
     let spare = (0..DESCRIPTORS).map(|_| rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC));
@@ -68,7 +69,8 @@ pub(crate) fn until_stopped(runtime: &Runtime, mut stop: Stop, command: impl Fut
 /// The agent of `run` and `once`, after everything has been logged that concerns the settings.
 fn agent(environment: &Environment, command: Command) -> Result<(Agent<HttpEndpoint>, Logger), u8> {
     let (mut config, endpoint) = environment.read(true).map_err(|problems| {
-        // Only for the commands that the container itself runs: a probe must not overwrite their last failure.
+        // Only for the commands that the container itself runs: a probe must not overwrite their
+        // last failure.
         reporter::report_problems(config::termination_log(&environment.settings).as_deref(), &problems);
         environment.refuse(&problems)
     })?;

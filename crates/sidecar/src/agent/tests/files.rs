@@ -40,8 +40,8 @@ async fn f057_f058_the_last_known_subject_token_is_used_until_it_expires() {
                 if !lost.replace(true) {
                     lose(&subject);
                 }
-                // The last known subject token works until 20,000 s; the last issued token is valid for half an hour to an
-                // hour more.
+                // The last known subject token works until 20,000 s; the last issued token is valid
+                // for half an hour to an hour more.
                 let good = verdict.is_some_and(TokenFileState::is_valid);
                 assert!(good || when > 21_700.0, "{what}: expired at {when} s");
                 assert!(!good || when < 23_620.0, "{what}: good at {when} s, which nobody can have bought");
@@ -50,8 +50,8 @@ async fn f057_f058_the_last_known_subject_token_is_used_until_it_expires() {
     }
 }
 
-/// Rewrites a file three times, half an hour apart, while every response is this refusal; after the last one a token is
-/// issued.
+/// Rewrites a file three times, half an hour apart, while every response is this refusal; after the
+/// last one a token is issued.
 async fn assert_attempt_when_file_changes(
     setting: &str,
     first: &str,

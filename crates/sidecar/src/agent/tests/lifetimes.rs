@@ -7,7 +7,8 @@ async fn f035_a_token_without_expiry_is_assumed_to_live_15_minutes() {
     let opaque = r#"{"access_token":"abc","token_type":"bearer"}"#;
     let mut world = World::new(&[], move |_| Played::Answer(200, opaque), first_key);
     world.run(460.0, |_, verdict| assert!(verdict.is_some_and(TokenFileState::is_valid))).await;
-    // Half of fifteen minutes, with jitter of up to 15 % earlier; then the same token again, which is no better.
+    // Half of fifteen minutes, with jitter of up to 15 % earlier; then the same token again, which
+    // is no better.
     let exchanges = world.exchanges();
     assert!((380.0..=450.0).contains(&exchanges[1]) && exchanges.len() <= 10, "{exchanges:?}");
 }

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// The time of each attempt while Dex refuses a subject token with these claims, until it is rotated after five minutes.
+/// The time of each attempt while Dex refuses a subject token with these claims, until it is
+/// rotated after five minutes.
 async fn attempts_when_refused_for_five_minutes(claims: &str) -> Vec<f64> {
     let directory = tempfile::tempdir().unwrap();
     let subject = directory.path().join("subject");
