@@ -161,7 +161,8 @@ impl Setting {
 
 use Command::{Check, Once, Ready, Run, Token, Wait};
 
-const EXCHANGING: &[Command] = &[Run, Once, Check, Token];
+/// The commands that exchange a token.
+pub const EXCHANGING: &[Command] = &[Run, Once, Check, Token];
 const WRITING: &[Command] = &[Run, Once, Check];
 
 const fn seconds(seconds: u64) -> Duration {
@@ -240,6 +241,8 @@ pub struct OriginalSetting {
     pub name: &'static str,
     /// Its default, in words.
     pub default: &'static str,
+    /// The commands that use it. The others that exchange validate it.
+    pub commands: &'static [Command],
     /// What it means.
     pub meaning: &'static str,
 }
@@ -260,27 +263,32 @@ pub const ORIGINAL: &[OriginalSetting] = &[
     OriginalSetting {
         name: ENDPOINT,
         default: "required",
+        commands: EXCHANGING,
         meaning: "URL of Dex's token endpoint: its issuer followed by /token",
     },
     OriginalSetting {
         name: ACCESS_TOKEN_FILE,
         default: "required",
+        commands: WRITING,
         meaning: "the token file: it holds the bare token, without a newline",
     },
     OriginalSetting {
         name: BASIC_AUTH,
         default: "none",
+        commands: EXCHANGING,
         meaning: "the client's id:secret, split at the first colon; id or id: for a public client. Each half is \
                   form-encoded (RFC 6749 §2.3.1) unless it is already. dex_file_basic_auth reads it from a file",
     },
     OriginalSetting {
         name: REFRESH_BEFORE,
         default: "a third of the token's lifetime, at least 1h",
+        commands: &[Run],
         meaning: "refresh margin: how long before expiry the token is refreshed, at most half its lifetime",
     },
     OriginalSetting {
         name: REFRESH_INTERVAL,
         default: "none; files are polled every 30s",
+        commands: &[Run],
         meaning: "maximum delay between polls of files (1s to 30s), and between attempts while refreshing fails and the \
                   token on disk is valid",
     },
@@ -301,6 +309,12 @@ pub const KNOWN_FIELDS: &[&str] = &[
     "actor_token",
     "actor_token_type",
 ];
+
+/// Whether a form field is no secret, so that its value may be quoted. Token types are none either.
+#[must_use]
+pub fn is_public_field(name: &str) -> bool {
+    ["connector_id", "client_id", "scope", "audience", "resource"].contains(&name) || name.ends_with("_type")
+}
 
 /// The name of the form field with the subject token.
 pub const SUBJECT_TOKEN: &str = "subject_token";

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 
 use dexsidecar_core::duration::HumanDuration;
-use dexsidecar_core::settings::{Command, FIELD_PREFIX, Kind, ORIGINAL, SETTINGS, Setting, nearest};
+use dexsidecar_core::settings::{
+    Command, EXCHANGING, FIELD_PREFIX, Kind, ORIGINAL, SETTINGS, Setting, nearest,
+};
 use lexopt::{Arg, Parser};
 
 /// What the command line asks for.
@@ -45,6 +47,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
                 };
                 let value =
                     value.into_string().map_err(|_| format!("the value of option --{name} is not UTF-8"))?;
+                if setting.kind == Kind::Switch && !["", "true", "1", "false", "0"].contains(&value.as_str())
+                {
+                    return Err(format!("option --{name} is true or false, not {value:?}"));
+                }
                 flags.push((name, value));
             }
             Arg::Short(letter) => return Err(format!("unknown option -{letter}: see dexsidecar --help")),
@@ -129,22 +135,18 @@ pub fn help(command: Option<Command>) -> String {
         }
         let _ = writeln!(text, "  {:<8} print the version", "version");
     }
-    if command.is_none_or(|command| !matches!(command, Command::Ready | Command::Wait)) {
-        let _ = writeln!(
-            text,
-            "\nEnvironment variables of the exchange, in lower case as with miscord-dev/dexsidecar:"
-        );
-        for setting in ORIGINAL {
+    let shown = |commands: &[Command]| command.is_none_or(|command| commands.contains(&command));
+    if shown(EXCHANGING) {
+        let _ = writeln!(text, "\nEnvironment variables, in lower case as with miscord-dev/dexsidecar:");
+        for setting in ORIGINAL.iter().filter(|setting| shown(setting.commands)) {
             let default = if setting.default == "required" { "" } else { "default: " };
             let meaning = format!("{} [{default}{}]", setting.meaning, setting.default);
             let _ = writeln!(text, "  {FIELD_PREFIX}{}\n      {}", setting.name, wrapped(&meaning));
         }
         text.push_str(FIELDS);
     }
-    let _ = writeln!(text, "\nOptions, each with its environment variable:");
-    for setting in
-        SETTINGS.iter().filter(|setting| command.is_none_or(|command| setting.commands.contains(&command)))
-    {
+    let _ = writeln!(text, "\nOptions, with their environment variables:");
+    for setting in SETTINGS.iter().filter(|setting| shown(setting.commands)) {
         let variable =
             if setting.variable.is_empty() { String::new() } else { format!(", {}", setting.variable) };
         let placeholder = setting.placeholder();
@@ -251,6 +253,7 @@ mod tests {
             ("--ca-file", "option --ca-file needs a value"),
             ("run -x", "unknown option -x: see dexsidecar --help"),
             ("run extra", "unexpected argument extra: see dexsidecar --help"),
+            ("check --json=maybe", "option --json is true or false, not \"maybe\""),
             ("ready --ca-file x", "ready has no option --ca-file: see dexsidecar ready --help"),
         ] {
             assert_eq!(read(line), Err(error.to_owned()), "{line}");

@@ -16,7 +16,7 @@ use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::refresher::{Fingerprint, Lifetime};
 use dexsidecar_core::response::{self, RequestContext};
 use dexsidecar_core::secret::Secret;
-use dexsidecar_core::settings::{BASIC_AUTH, SUBJECT_TOKEN};
+use dexsidecar_core::settings::{BASIC_AUTH, SUBJECT_TOKEN, is_public_field};
 use dexsidecar_core::text_file;
 use dexsidecar_core::time::UnixTime;
 use dexsidecar_core::token::{IssuedToken, LARGEST_SUBJECT};
@@ -144,23 +144,23 @@ impl Inputs {
             form: Some(form(&self.fields)),
         };
         // The lifetime counts from before anything is sent, so that it is never too long.
-        let asked_at = clock.now();
+        let requested_at = clock.now();
         let answer = endpoint.send(&request, rotation).await?;
         let mut secrets = self.secrets();
         secrets.extend(current.cloned());
-        let asked = RequestContext {
+        let context = RequestContext {
             endpoint: &config.endpoint,
-            now: asked_at.unix,
+            now: requested_at.unix,
             requested_type: config.field("requested_token_type"),
             secrets: &secrets,
         };
-        let issued = response::read(&answer, asked)?;
-        let lifetime = Lifetime::starting(asked_at.boot, issued.lifetime);
+        let issued = response::read(&answer, context)?;
+        let lifetime = Lifetime::starting(requested_at.boot, issued.lifetime);
         if lifetime.remaining(clock.now().boot).is_none() {
-            let lives = HumanDuration(issued.lifetime);
+            let lifetime = HumanDuration(issued.lifetime);
             return Err(Failure::new(
                 Code::TokenExpired,
-                format!("its lifetime is {lives}, and the exchange took longer"),
+                format!("its lifetime is {lifetime}, and the exchange took longer"),
             ));
         }
         Ok((issued, lifetime))
@@ -169,11 +169,8 @@ impl Inputs {
     /// The secrets that an error must not quote: the client's secret, and every form field that is
     /// not public.
     fn secrets(&self) -> Vec<Secret> {
-        let public = |name: &str| {
-            let rest = name.strip_suffix("_type").unwrap_or(name);
-            rest != name || ["connector_id", "client_id", "scope", "audience", "resource"].contains(&name)
-        };
-        let fields = self.fields.iter().filter(|field| !public(&field.name)).map(|field| field.value.clone());
+        let fields =
+            self.fields.iter().filter(|field| !is_public_field(&field.name)).map(|field| field.value.clone());
         fields.chain(self.client.iter().flat_map(client_secret_encodings)).collect()
     }
 }

@@ -3,7 +3,7 @@
 
 use super::RawSettings;
 use crate::secret::Secret;
-use crate::settings::{BASIC_AUTH, FIELD_PREFIX, FILE_PREFIX, ORIGINAL, PREFIX};
+use crate::settings::{BASIC_AUTH, FIELD_PREFIX, FILE_PREFIX, ORIGINAL, PREFIX, is_public_field};
 
 /// The longest name of a variable that is repeated in a warning, in bytes.
 const LONGEST_NAME: usize = 64;
@@ -67,9 +67,8 @@ fn without_line_break(value: &str) -> Option<String> {
 fn may_hold_a_secret(variable: &str) -> bool {
     let is_file = variable.starts_with(FILE_PREFIX);
     let setting = variable.strip_prefix(FIELD_PREFIX).unwrap_or_default();
-    let is_public = ["connector_id", "client_id", "scope", "audience", "resource"].contains(&setting);
     let is_setting = ORIGINAL.iter().any(|known| known.name == setting) && setting != BASIC_AUTH;
-    let is_open = is_public || is_setting || setting.ends_with("_type");
+    let is_open = is_setting || is_public_field(setting);
     !(is_file || is_open || variable.starts_with(PREFIX))
 }
 
