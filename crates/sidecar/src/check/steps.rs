@@ -14,17 +14,17 @@ const FEW_DAYS: u64 = 7;
 
 /// As `dex.auth: 10.0.0.7 (IPv4; DNS server 10.96.0.10, search domain svc.cluster.local)`.
 pub(super) fn name(host: &str, addresses: &[SocketAddr], origin: &AddressSource, route: &Route) -> String {
-    let host = match route {
+    let shown = match route {
         Route::Proxied { variable, .. } => format!("{host} (the proxy of {variable})"),
         _ => host.to_owned(),
     };
     let known_by = match origin {
-        AddressSource::Literal => return format!("{host} is an address, no lookup"),
+        AddressSource::Literal => return format!("{shown} is an address, no lookup"),
         AddressSource::Localhost => "this machine, no lookup".to_owned(),
         AddressSource::Lookup(AnsweredBy::Hosts) => "/etc/hosts".to_owned(),
         AddressSource::Lookup(AnsweredBy::Dns { server, name }) => {
-            let asked = host.strip_suffix('.').unwrap_or(&host);
-            let domain = name.strip_prefix(asked).and_then(|domain| domain.strip_prefix('.'));
+            let requested = host.strip_suffix('.').unwrap_or(host);
+            let domain = name.strip_prefix(requested).and_then(|domain| domain.strip_prefix('.'));
             let domain = domain.map_or_else(String::new, |domain| format!(", search domain {domain}"));
             format!("DNS server {}{domain}", server.ip())
         }
@@ -36,7 +36,7 @@ pub(super) fn name(host: &str, addresses: &[SocketAddr], origin: &AddressSource,
             (false, _) => "IPv6",
         };
     let addresses: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
-    format!("{host}: {} ({families}; {known_by})", addresses.join(", "))
+    format!("{shown}: {} ({families}; {known_by})", addresses.join(", "))
 }
 
 /// As `10.0.0.7:443, no proxy`.
@@ -49,7 +49,11 @@ pub(super) fn connection(peer: &str, route: &Route) -> String {
         Route::DirectByNoProxy { variable } => {
             format!("{peer}, not through the proxy of {variable}: NO_PROXY lists the host")
         }
-        Route::Proxied { variable, .. } => format!("{peer}, through the proxy of {variable}"),
+        // The peer already names the proxy of a tunnel.
+        Route::Proxied { variable, .. } if peer.contains(" through the proxy ") => {
+            format!("{peer} ({variable})")
+        }
+        Route::Proxied { variable, .. } => format!("{peer}, the proxy of {variable}"),
     }
 }
 
@@ -103,6 +107,11 @@ mod tests {
             described("dex", &addresses[..1], AddressSource::Lookup(AnsweredBy::Hosts)),
             "dex: 10.0.0.7 (IPv4; /etc/hosts)"
         );
+        let route = Route::Proxied { proxy: "http://proxy:1".to_owned(), variable: "HTTPS_PROXY" };
+        assert_eq!(
+            name("proxy", &addresses[..1], &dns("proxy.corp.example"), &route),
+            "proxy (the proxy of HTTPS_PROXY): 10.0.0.7 (IPv4; DNS server 10.96.0.10, search domain corp.example)"
+        );
         assert_eq!(
             described("10.0.0.7", &addresses[..1], AddressSource::Literal),
             "10.0.0.7 is an address, no lookup"
@@ -122,12 +131,12 @@ mod tests {
                 Route::DirectByNoProxy { variable },
                 "p, not through the proxy of HTTPS_PROXY: NO_PROXY lists the host",
             ),
-            (
-                Route::Proxied { proxy: "http://x:1".to_owned(), variable },
-                "p, through the proxy of HTTPS_PROXY",
-            ),
+            (Route::Proxied { proxy: "http://x:1".to_owned(), variable }, "p, the proxy of HTTPS_PROXY"),
         ] {
             assert_eq!(connection("p", &route), words);
         }
+        let route = Route::Proxied { proxy: "http://x:1".to_owned(), variable };
+        let tunnel = "dex:443 through the proxy http://x:1";
+        assert_eq!(connection(tunnel, &route), "dex:443 through the proxy http://x:1 (HTTPS_PROXY)");
     }
 }

@@ -53,6 +53,24 @@ impl Progress {
         }
     }
 
+    /// What to do about a timeout at this stage; nothing if the fix of the table is right.
+    pub(super) fn fix(&self) -> Option<&'static str> {
+        match &*self.0.borrow() {
+            Stage::Start | Stage::AwaitingResponse(_) => None,
+            Stage::Resolving(_) => Some(
+                "check the name servers (the cluster's CoreDNS), and NetworkPolicies for port 53, UDP and TCP",
+            ),
+            Stage::Connecting(_) => Some(
+                "check host and port in dex_endpoint, and the firewalls and NetworkPolicies between the pod and Dex",
+            ),
+            Stage::Tunnelling(_) => Some("check the load of the proxy, and whether it reaches Dex"),
+            Stage::Handshaking(_) => Some(
+                "check what stands between the pod and Dex: load balancer, service mesh, firewall, a link with a \
+                 smaller MTU",
+            ),
+        }
+    }
+
     /// Enters this stage.
     pub(super) fn enter(&self, stage: Stage) {
         self.0.replace(stage);

@@ -119,13 +119,17 @@ impl HttpEndpoint {
     ///
     /// # Errors
     /// [`Code::NameNotFound`], [`Code::NameLookupFailed`], [`Code::TimedOut`]; for a proxy
-    /// [`Code::ProxyFailed`].
+    /// [`Code::ProxyFailed`] instead of the first two.
     pub async fn resolve(&self, url: &EndpointUrl) -> Result<(Vec<SocketAddr>, AddressSource), Failure> {
         let progress = Progress::default();
         let (host, port) = self.first_hop(url);
         let resolved = self.with_deadline(&progress, resolve::resolve(&host, port, &progress)).await;
         match self.proxies.for_url(url) {
-            Some(proxy) => resolved.map_err(|why| tunnel::failure(proxy, &why)),
+            // A timeout says itself what to do.
+            Some(proxy) => resolved.map_err(|why| match why.code {
+                Code::TimedOut => why,
+                _ => tunnel::unreachable(proxy, &why),
+            }),
             None => resolved,
         }
     }
@@ -160,7 +164,11 @@ impl HttpEndpoint {
     ) -> Result<T, Failure> {
         let timed_out = |_| {
             let failure = Failure::new(Code::TimedOut, progress.to_string());
-            Err(failure.owned_by(progress.owner()).at(progress.step()))
+            let failure = failure.owned_by(progress.owner()).at(progress.step());
+            Err(match progress.fix() {
+                Some(fix) => failure.with_fix(fix),
+                None => failure,
+            })
         };
         tokio::time::timeout(self.timeout, work).await.unwrap_or_else(timed_out)
     }

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use zeroize::Zeroizing;
 
 use super::proxy::Credentials;
+use super::tunnel::NoTunnel;
 use super::{Stream, connect};
 
 const VERSION: u8 = 5;
@@ -21,15 +22,15 @@ const NONE_ACCEPTABLE: u8 = 0xff;
 /// success the stream is that connection.
 ///
 /// # Errors
-/// The reason in words: an I/O error, a response that is not SOCKS 5, or a refusal.
+/// An I/O error, a response that is not SOCKS 5, or a refusal.
 pub(super) async fn connect_through(
     stream: &mut dyn Stream,
     to: &EndpointUrl,
     user: Option<&Credentials>,
-) -> Result<(), String> {
+) -> Result<(), NoTunnel> {
     let broken = |error: io::Error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => "closed the connection".to_owned(),
-        _ => connect::io_error_text(&error),
+        io::ErrorKind::UnexpectedEof => NoTunnel::unreachable("closed the connection"),
+        _ => NoTunnel::unreachable(connect::io_error_text(&error)),
     };
     let methods: &[u8] = match user {
         None => &[VERSION, 1, NO_AUTHENTICATION],
@@ -38,7 +39,7 @@ pub(super) async fn connect_through(
     stream.write_all(methods).await.map_err(broken)?;
     let [version, method] = read(stream).await.map_err(broken)?;
     if version != VERSION {
-        return Err("does not speak SOCKS 5".to_owned());
+        return Err(NoTunnel::protocol("does not speak SOCKS 5"));
     }
     match (method, user) {
         (NO_AUTHENTICATION, _) => {}
@@ -46,31 +47,39 @@ pub(super) async fn connect_through(
             stream.write_all(&authentication(user)?).await.map_err(broken)?;
             let [_, status] = read(stream).await.map_err(broken)?;
             if status != 0 {
-                return Err("rejected the user and password".to_owned());
+                return Err(NoTunnel::credentials("rejected the user and password"));
             }
         }
         (NONE_ACCEPTABLE | USER_AND_PASSWORD, None) => {
-            return Err("user and password required".to_owned());
+            return Err(NoTunnel::credentials("user and password required"));
         }
         (NONE_ACCEPTABLE, _) => {
-            return Err("accepts neither user and password nor a client without them".to_owned());
+            return Err(NoTunnel::protocol("accepts neither user and password nor a client without them"));
         }
-        (other, _) => return Err(format!("requires the unsupported authentication method {other}")),
+        (other, _) => {
+            return Err(NoTunnel::protocol(format!(
+                "requires the unsupported authentication method {other}"
+            )));
+        }
     }
     stream.write_all(&request(to)?).await.map_err(broken)?;
     let [version, reply, _, kind] = read(stream).await.map_err(broken)?;
     if version != VERSION {
-        return Err("does not speak SOCKS 5".to_owned());
+        return Err(NoTunnel::protocol("does not speak SOCKS 5"));
     }
     if reply != 0 {
-        return Err(format!("cannot connect to {}: {}", to.authority(), reply_text(reply)));
+        return Err(NoTunnel::refused(format!(
+            "cannot connect to {}: {}",
+            to.authority(),
+            reply_text(reply)
+        )));
     }
     // BND.ADDR and BND.PORT, the address from which the proxy connects. Not used.
     let length = match kind {
         1 => 4,
         4 => 16,
         3 => usize::from(stream.read_u8().await.map_err(broken)?),
-        _ => return Err("unknown address type in its reply".to_owned()),
+        _ => return Err(NoTunnel::protocol("unknown address type in its reply")),
     };
     let mut rest = vec![0; length + 2];
     stream.read_exact(&mut rest).await.map_err(broken)?;
@@ -84,19 +93,19 @@ async fn read<const N: usize>(stream: &mut dyn Stream) -> io::Result<[u8; N]> {
 }
 
 /// Encodes user and password (RFC 1929 §2).
-fn authentication(Credentials { user, password }: &Credentials) -> Result<Zeroizing<Vec<u8>>, String> {
+fn authentication(Credentials { user, password }: &Credentials) -> Result<Zeroizing<Vec<u8>>, NoTunnel> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(3 + user.len() + password.len()));
     bytes.push(1);
     for part in [user, password] {
         let length = u8::try_from(part.len()).ok();
-        bytes.push(length.ok_or("user or password longer than 255 bytes")?);
+        bytes.push(length.ok_or_else(|| NoTunnel::credentials("user or password longer than 255 bytes"))?);
         bytes.extend_from_slice(part);
     }
     Ok(bytes)
 }
 
 /// Encodes a CONNECT request (RFC 1928 §4, §5).
-fn request(to: &EndpointUrl) -> Result<Vec<u8>, String> {
+fn request(to: &EndpointUrl) -> Result<Vec<u8>, NoTunnel> {
     let mut bytes = vec![VERSION, 1, 0];
     match to.address() {
         Some(IpAddr::V4(ip)) => {
@@ -110,7 +119,8 @@ fn request(to: &EndpointUrl) -> Result<Vec<u8>, String> {
         None => {
             // With a final dot, if there is one, because the proxy resolves the name.
             let name = to.host();
-            let length = u8::try_from(name.len()).map_err(|_| "host name longer than 255 bytes")?;
+            let length =
+                u8::try_from(name.len()).map_err(|_| NoTunnel::refused("host name longer than 255 bytes"))?;
             bytes.extend([3, length]);
             bytes.extend(name.as_bytes());
         }

@@ -24,16 +24,40 @@ const FIX_REFUSED: &str = "allow Dex's host and port in the proxy's rules, or li
                            without the proxy";
 /// What to do when the proxy answers 407.
 pub(super) const FIX_CREDENTIALS: &str = "put the user and the password of the proxy into the URL in the named variable: http://USER:PASSWORD@HOST:PORT";
+/// What to do when the server at the proxy's address does not speak the proxy's protocol.
+const FIX_PROTOCOL: &str = "correct the scheme, the host and the port of the proxy in the named variable";
 
-/// Why the proxy opened no tunnel.
-struct NoTunnel {
+/// Why the proxy opened no tunnel, and what to do.
+pub(super) struct NoTunnel {
     text: String,
     fix: &'static str,
 }
 
+impl NoTunnel {
+    /// The proxy cannot be reached, or the connection to it broke.
+    pub(super) fn unreachable(text: impl Into<String>) -> Self {
+        Self { text: text.into(), fix: FIX_UNREACHABLE }
+    }
+
+    /// The proxy does not connect to Dex.
+    pub(super) fn refused(text: impl Into<String>) -> Self {
+        Self { text: text.into(), fix: FIX_REFUSED }
+    }
+
+    /// The proxy wants another user or password.
+    pub(super) fn credentials(text: impl Into<String>) -> Self {
+        Self { text: text.into(), fix: FIX_CREDENTIALS }
+    }
+
+    /// What answers is no proxy of this kind.
+    pub(super) fn protocol(text: impl Into<String>) -> Self {
+        Self { text: text.into(), fix: FIX_PROTOCOL }
+    }
+}
+
 impl From<hyper::Error> for NoTunnel {
     fn from(error: hyper::Error) -> Self {
-        Self { text: error.to_string(), fix: FIX_UNREACHABLE }
+        Self::unreachable(error.to_string())
     }
 }
 
@@ -62,7 +86,7 @@ pub(super) async fn open(
             let detail = format!("{}, the proxy of {}", why.detail, proxy.variable);
             return Failure::new(why.code, detail);
         }
-        failed(&why).with_fix(FIX_UNREACHABLE)
+        unreachable(proxy, &why)
     })?;
     progress.enter(Stage::Tunnelling(format!("{origin} ({})", proxy.variable)));
     if let Some(trusted) = trusted {
@@ -77,7 +101,7 @@ pub(super) async fn open(
         Kind::Socks5 => {
             socks::connect_through(&mut *connection.stream, to, proxy.credentials.as_ref())
                 .await
-                .map_err(|why| failed(&why))?;
+                .map_err(|why| failed(&why.text).with_fix(why.fix))?;
             connection.stream
         }
         Kind::Http | Kind::Https if to.is_tls() => {
@@ -100,6 +124,11 @@ pub(super) async fn open(
 /// A failure of this proxy. The detail names its URL and its variable.
 pub(super) fn failure(proxy: &Proxy, why: &dyn Display) -> Failure {
     Failure::new(Code::ProxyFailed, plain(&format!("{} ({}): {why}", proxy.origin(), proxy.variable), 512))
+}
+
+/// The proxy itself cannot be reached.
+pub(super) fn unreachable(proxy: &Proxy, why: &dyn Display) -> Failure {
+    failure(proxy, why).with_fix(FIX_UNREACHABLE)
 }
 
 /// Sends CONNECT and returns the stream of the tunnel.
@@ -125,8 +154,8 @@ async fn connect_tunnel(
     };
     let status = response?.status().as_u16();
     if !(200..300).contains(&status) {
-        let fix = if status == 407 { FIX_CREDENTIALS } else { FIX_REFUSED };
-        return Err(NoTunnel { text: status_text(status), fix });
+        let text = status_text(status);
+        return Err(if status == 407 { NoTunnel::credentials(text) } else { NoTunnel::refused(text) });
     }
     let ended = match ended {
         Some(ended) => ended,
@@ -135,8 +164,7 @@ async fn connect_tunnel(
     let parts = ended?;
     // A TLS server sends nothing before the client does, so these bytes come from the proxy.
     if !parts.read_buf.is_empty() {
-        let text = "sent data instead of opening a tunnel".to_owned();
-        return Err(NoTunnel { text, fix: FIX_REFUSED });
+        return Err(NoTunnel::protocol("sent data instead of opening a tunnel"));
     }
     Ok(parts.io.into_inner())
 }

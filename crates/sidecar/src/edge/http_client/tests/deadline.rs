@@ -15,6 +15,7 @@ async fn f003_a_server_that_never_answers_times_out() {
     let failure = Client::with_short_timeout().post_failure(&server.http()).await;
     assert_eq!(failure.code, Code::TimedOut);
     assert_eq!(failure.detail, format!("while waiting for the response from {}", server.address));
+    assert_eq!(failure.fix(), Code::TimedOut.entry().fix);
 }
 
 #[tokio::test]
@@ -25,6 +26,7 @@ async fn f003_a_server_that_never_completes_the_handshake_times_out() {
     let failure = client.post_failure(&server.https()).await;
     assert_eq!(failure.code, Code::TimedOut);
     assert_eq!(failure.detail, format!("during the TLS handshake with {}", server.address));
+    assert!(failure.fix().starts_with("check what stands between"), "{}", failure.fix());
 }
 
 #[tokio::test]
@@ -55,6 +57,7 @@ async fn f018_a_proxy_that_never_opens_a_tunnel_times_out() {
         failure.detail,
         format!("while waiting for a tunnel through the proxy http://{} (HTTPS_PROXY)", proxy.address)
     );
+    assert!(failure.fix().starts_with("check the load of the proxy"), "{}", failure.fix());
 }
 
 #[tokio::test]

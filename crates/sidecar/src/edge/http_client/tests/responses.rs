@@ -143,10 +143,7 @@ async fn f029_a_body_is_read_up_to_1_mib() {
     {
         let server = Server::responding(response).await;
         let failure = Client::new().post_failure(&server.http()).await;
-        assert_eq!(
-            failure.to_string(),
-            "the response is larger than a token endpoint's can be: body larger than 1 MiB"
-        );
+        assert_eq!(failure.to_string(), "the response is too large: body larger than 1 MiB");
     }
     // Announced, but never sent.
     let server = Server::responding("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551614\r\n\r\n").await;

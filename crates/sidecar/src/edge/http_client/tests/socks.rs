@@ -124,20 +124,28 @@ async fn f151_user_and_password_are_sent_only_if_required() {
 async fn f151_a_failure_of_a_socks_proxy_names_the_variable_and_the_reason() {
     let to = Server::responding(OK).await.address;
     let user = format!("me:{PASSWORD}@");
-    for (method, status, reply, user, why) in [
-        (0xff, 0, 0, "", "user and password required"),
-        (0xff, 0, 0, user.as_str(), "accepts neither user and password nor a client without them"),
-        (1, 0, 0, "", "requires the unsupported authentication method 1"),
-        (2, 1, 0, user.as_str(), "rejected the user and password"),
-        (0, 0, 2, "", "cannot connect to dex: not allowed by its rules"),
-        (0, 0, 4, "", "cannot connect to dex: host unreachable"),
-        (0, 0, 5, "", "cannot connect to dex: connection refused"),
-        (0, 0, 77, "", "cannot connect to dex: unknown reply code"),
+    for (method, status, reply, user, why, fix) in [
+        (0xff, 0, 0, "", "user and password required", "put the user and the password"),
+        (
+            0xff,
+            0,
+            0,
+            user.as_str(),
+            "accepts neither user and password nor a client without them",
+            "correct the scheme",
+        ),
+        (1, 0, 0, "", "requires the unsupported authentication method 1", "correct the scheme"),
+        (2, 1, 0, user.as_str(), "rejected the user and password", "put the user and the password"),
+        (0, 0, 2, "", "cannot connect to dex: not allowed by its rules", "allow Dex's host"),
+        (0, 0, 4, "", "cannot connect to dex: host unreachable", "allow Dex's host"),
+        (0, 0, 5, "", "cannot connect to dex: connection refused", "allow Dex's host"),
+        (0, 0, 77, "", "cannot connect to dex: unknown reply code", "allow Dex's host"),
     ] {
         let proxy = proxy(method, status, reply, to).await;
         let failure = client_via("socks5", user, &proxy, "").post_failure("http://dex/token").await;
         assert_eq!(failure.code, Code::ProxyFailed);
         assert_eq!(failure.detail, format!("socks5://{} (HTTP_PROXY): {why}", proxy.address));
+        assert!(failure.fix().starts_with(fix), "{why}: {}", failure.fix());
     }
     for (response, why) in [
         ("HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak SOCKS 5"),
