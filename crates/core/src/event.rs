@@ -11,8 +11,10 @@ use crate::config::Level;
 /// The value of a field.
 #[derive(Clone, Copy)]
 pub enum Value<'a> {
-    /// Text: a path, a URL, a code, an error.
+    /// Text: a path, a URL, an error.
     Text(&'a dyn Display),
+    /// A short stable name: a code, a step, an owner, a health. It is never shortened.
+    Label(&'a dyn Display),
     /// A span of time. Text logs show it as `1h30m`, JSON logs as seconds.
     Duration(Duration),
     /// A number.
@@ -37,10 +39,12 @@ pub struct Entry {
 /// Turns the kind of a field into its type and its value.
 macro_rules! field {
     (type $a:lifetime Text) => { &$a dyn Display };
+    (type $a:lifetime Label) => { &$a dyn Display };
     (type $a:lifetime Option) => { Option<&$a dyn Display> };
     (type $a:lifetime Duration) => { Duration };
     (type $a:lifetime Count) => { u64 };
     (value $emit:ident $field:ident Text) => { $emit(stringify!($field), Value::Text(*$field)) };
+    (value $emit:ident $field:ident Label) => { $emit(stringify!($field), Value::Label(*$field)) };
     (value $emit:ident $field:ident Option) => {
         if let Some(text) = $field { $emit(stringify!($field), Value::Text(*text)) }
     };
@@ -51,6 +55,9 @@ macro_rules! field {
 /// A value for a field of a sample.
 macro_rules! sample {
     ($field:ident Text) => {
+        &concat!("<", stringify!($field), ">")
+    };
+    ($field:ident Label) => {
         &concat!("<", stringify!($field), ">")
     };
     ($field:ident Option) => {
@@ -120,21 +127,21 @@ events! {
     Starting = "starting", Info, "starting",
         { version: Text, command: Text, file: Text, endpoint: Text },
         "`run` or `once` has read its settings and begins";
-    SettingWarning = "setting_warning", Warn, "questionable setting",
+    SettingWarning = "setting_warning", Warn, "suspicious setting",
         { warning: Text },
-        "a setting is accepted, but is probably not meant as it stands";
+        "a setting is accepted, but is probably a mistake";
     SettingInvalid = "setting_invalid", Error, "invalid setting",
         { setting: Text, error: Text, fix: Text },
-        "a setting is missing or invalid: the command ends with exit code 78";
+        "a setting is missing or invalid: the command exits with code 78";
     ShuttingDown = "shutting_down", Info, "shutting down",
         { signal: Text },
-        "`run` ends by a signal, with exit code 0";
+        "a signal ends `run`, which exits with code 0";
     OnceInterrupted = "once_interrupted", Error, "stopped before a token was written",
         { signal: Text },
-        "`once` ends by a signal, with exit code 1";
+        "a signal ends `once`, which exits with code 1";
     OnceTimedOut = "once_timed_out", Error, "no token was written within the timeout",
-        { timeout: Duration },
-        "`once` ends with exit code 1";
+        { timeout: Duration, error: Option, fix: Option },
+        "`once` exits with code 1; `error` and `fix` are those of the last failed attempt";
 
     TokenWritten = "token_written", Info, "token written",
         { file: Text, expires_in: Duration, refresh_in: Duration },
@@ -144,7 +151,7 @@ events! {
         "the token file held a valid token at startup, so no exchange is made yet";
     TokenExpired = "token_expired", Error, "token on disk has expired",
         { file: Text },
-        "no new token could be had before the token on disk expired";
+        "the token on disk expired before an exchange succeeded";
     ExpiredTokenRemoved = "expired_token_removed", Info, "removed the file of the expired token",
         { file: Text },
         "`on-expiry` is `remove`";
@@ -153,7 +160,7 @@ events! {
         "SIGHUP or SIGUSR1 arrived; `refresh_in` is not zero while the rate limit holds the attempt back";
 
     AttemptFailed = "attempt_failed", Error, "attempt failed",
-        { error: Text, code: Text, step: Text, owner: Text, health: Text, attempts: Count, retry_in: Duration,
+        { error: Text, code: Label, step: Label, owner: Label, health: Label, attempts: Count, retry_in: Duration,
           fix: Text, cause: Option },
         "an exchange or a write failed. It is logged when the failure is new, when health changes and every ten minutes, at \
          level `warn` while the token on disk is valid; at level `debug` otherwise. `attempts` counts the failed ones in a \
@@ -162,11 +169,11 @@ events! {
         { attempts: Count },
         "an attempt succeeded after failures; `attempts` counts the failed ones";
     OutputNotWritable = "output_not_writable", Warn, "the token file is not writable",
-        { error: Text, code: Text, fix: Text },
-        "the token file was tried while Dex could not be reached, or an expired one could not be removed";
+        { error: Text, code: Label, fix: Text },
+        "the token file was tested while Dex was unreachable, or the file of an expired token could not be removed";
     InputUnreadable = "input_unreadable", Warn, "input unreadable; using its last known value",
-        { error: Text, code: Text, fix: Text },
-        "a file that an exchange reads cannot be read at present";
+        { error: Text, code: Label, fix: Text },
+        "a file that an exchange reads cannot be read; it is tried again at each attempt";
 
     SymlinkReplaced = "symlink_replaced", Warn, "replaced a symbolic link at the output path",
         { file: Text },
@@ -186,7 +193,7 @@ events! {
         "the volume does not support fsync of directories";
     WriteSlow = "write_slow", Warn, "writing the token takes longer than 15s",
         { file: Text },
-        "the volume does not answer";
+        "a system call on the token file's volume has not returned for 15 s; the write continues";
     OutputRestored = "output_restored", Warn, "output was modified by another process; restoring it",
         { file: Text },
         "the token file held something else than the token that was written";
@@ -195,7 +202,7 @@ events! {
         { file: Text },
         "the token in the file becomes the current token";
 
-    SubjectTokenWarning = "subject_token_warning", Warn, "questionable subject token",
+    SubjectTokenWarning = "subject_token_warning", Warn, "suspicious subject token",
         { warning: Text },
         "Dex accepts the subject token, but its audience is the API server";
     SubjectTokenRotationInvisible = "subject_token_rotation_invisible", Warn,

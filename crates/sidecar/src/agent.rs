@@ -163,6 +163,12 @@ impl<E: TokenEndpoint> Agent<E> {
         self.config.timeout
     }
 
+    /// The last failure since the last success.
+    #[must_use]
+    pub const fn last_failure(&self) -> Option<&Failure> {
+        self.reporter.last_failure()
+    }
+
     async fn exchange(&mut self) {
         let inputs = exchange::fingerprint(&self.config);
         match self.exchange_once().await {
@@ -347,8 +353,8 @@ impl<E: TokenEndpoint> Agent<E> {
             self.report_output_change(&Event::OutputReplacedByNewerToken { file: &file.display() });
             return;
         }
-        let good = |token: &Secret| TokenFileState::of(token, Duration::ZERO, now.unix).is_valid();
-        let contested = found.is_some_and(|(token, _)| good(&token));
+        let is_valid = |token: &Secret| TokenFileState::of(token, Duration::ZERO, now.unix).is_valid();
+        let contested = found.is_some_and(|(token, _)| is_valid(&token));
         if self.refresher.output_changed(contested, now) {
             let file = self.output.path.clone();
             self.report_output_change(&Event::OutputRestored { file: &file.display() });
@@ -420,9 +426,9 @@ impl<E: TokenEndpoint> Agent<E> {
             let fresh = now.boot < old.issued + soonest;
             return if fresh { Ok(*old) } else { Err(Failure::new(Code::TokenUnchanged, "")) };
         }
-        let left = self.refresher.on_disk().and_then(|held| held.remaining(now.boot));
+        let on_disk = self.refresher.on_disk().and_then(|token| token.remaining(now.boot));
         let new = lifetime.remaining(now.boot).unwrap_or_default();
-        if new <= MIN_REMAINING && left.is_some_and(|left| left > new) {
+        if new <= MIN_REMAINING && on_disk.is_some_and(|on_disk| on_disk > new) {
             let new = HumanDuration(new);
             let detail = format!("it expires in {new}, and the token on disk expires later");
             return Err(Failure::new(Code::TokenExpired, detail));

@@ -99,6 +99,12 @@ pub(crate) fn no_color() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
+/// Whether the terminal cannot move its cursor or show colours (`TERM=dumb`).
+#[expect(clippy::disallowed_methods, reason = "it is no setting, so it is not read with them")]
+pub(crate) fn is_dumb_terminal() -> bool {
+    std::env::var_os("TERM").is_some_and(|value| value == "dumb")
+}
+
 /// The variables that have a meaning here, and a problem for each that is not UTF-8.
 #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
 fn variables() -> (Vec<(String, Secret)>, Vec<Problem>) {

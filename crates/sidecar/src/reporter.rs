@@ -36,6 +36,8 @@ pub struct Reporter {
     logged: Vec<(Code, Health, BootTime)>,
     /// The failed attempts since the last success.
     attempts: u32,
+    /// The last failure since the last success.
+    last_failure: Option<Failure>,
     /// The termination message as it was written last.
     termination_message: String,
     /// The names of the events about the volume that were logged: each is logged once.
@@ -51,6 +53,7 @@ impl Reporter {
             termination_log: termination_log.unwrap_or_else(|| TERMINATION_LOG.into()),
             logged: Vec::new(),
             attempts: 0,
+            last_failure: None,
             termination_message: String::new(),
             reported: Vec::new(),
         }
@@ -77,6 +80,7 @@ impl Reporter {
         now: Now,
     ) {
         self.attempts = self.attempts.saturating_add(1);
+        self.last_failure = Some(failure.clone());
         self.logged.retain(|(_, _, when)| now.boot.since(*when) < LOG_AGAIN_AFTER);
         let cause = causes.join("; ");
         // The last failure is what the kubelet shows, logged or not.
@@ -152,6 +156,13 @@ impl Reporter {
             self.write_termination_message("");
         }
         self.attempts = 0;
+        self.last_failure = None;
+    }
+
+    /// The last failure since the last success.
+    #[must_use]
+    pub const fn last_failure(&self) -> Option<&Failure> {
+        self.last_failure.as_ref()
     }
 
     fn write_termination_message(&mut self, text: &str) {

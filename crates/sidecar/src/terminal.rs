@@ -4,9 +4,11 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use dexsidecar::edge::log::write_unless_blocked;
 use dexsidecar_core::duration::HumanDuration;
 
 use crate::NEGATIVE;
+use crate::environment::{is_dumb_terminal, no_color};
 
 /// Prints to standard output. A reader that has gone is no failure.
 pub(crate) fn print(text: &str) -> ExitCode {
@@ -29,9 +31,12 @@ pub(crate) fn lines(sentences: &[String]) -> String {
 }
 
 /// Whether standard output shows colours.
-pub(crate) fn has_colours(no_color: bool) -> bool {
-    !no_color && io::stdout().is_terminal()
+pub(crate) fn has_colours() -> bool {
+    !no_color() && !is_dumb_terminal() && io::stdout().is_terminal()
 }
+
+/// The longest progress line. The narrowest terminal in use has 80 columns, and a line that wraps cannot be rewritten.
+const PROGRESS_COLUMNS: usize = 79;
 
 /// Why `wait` still waits: on a terminal one line that is rewritten, elsewhere a line after a second and after each minute.
 pub(crate) struct Progress {
@@ -43,25 +48,28 @@ pub(crate) struct Progress {
 impl Progress {
     /// For standard error.
     pub(crate) fn new() -> Self {
-        Self { terminal: io::stderr().is_terminal(), due: Duration::from_secs(1) }
+        Self { terminal: !is_dumb_terminal() && io::stderr().is_terminal(), due: Duration::from_secs(1) }
     }
 
     /// Shows the reasons after this time of waiting.
     pub(crate) fn waiting(&mut self, reasons: &[String], waited: Duration) {
         let (waited_for, reasons) =
             (HumanDuration(Duration::from_secs(waited.as_secs())), reasons.join("; "));
+        let line = format!("waiting for {waited_for}: {reasons}");
+        // Nobody may read standard error, and the timeout must hold all the same.
         if self.terminal {
-            eprint(&format!("\r\x1b[Kwaiting for {waited_for}: {reasons}"));
+            let line: String = line.chars().take(PROGRESS_COLUMNS).collect();
+            write_unless_blocked(&format!("\r\x1b[K{line}"));
         } else if waited >= self.due {
-            self.due += Duration::from_secs(60);
-            eprint(&format!("waiting for {waited_for}: {reasons}\n"));
+            self.due = waited + Duration::from_secs(60);
+            write_unless_blocked(&format!("{line}\n"));
         }
     }
 
     /// Removes the line from a terminal.
     pub(crate) fn clear(&self) {
         if self.terminal {
-            eprint("\r\x1b[K");
+            write_unless_blocked("\r\x1b[K");
         }
     }
 }

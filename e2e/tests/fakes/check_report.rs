@@ -199,6 +199,11 @@ fn wait_shows_why_it_waits() {
     let setup = Setup::new();
     let shown = on_a_terminal(&setup, "wait --timeout 300ms");
     assert!(shown.contains("\r\x1b[Kwaiting for 0s: ") && shown.contains("no such file"), "{shown:?}");
+    for line in shown.split("\r\x1b[K").filter(|line| line.starts_with("waiting")) {
+        assert!(line.chars().count() < 80, "a line that wraps cannot be rewritten: {line:?}");
+    }
+    let dumb = on_a_terminal(&setup.set("TERM", "dumb"), "wait --timeout 300ms");
+    assert!(!dumb.contains('\x1b') && dumb.contains("timed out after 300ms"), "{dumb:?}");
     let mut waiting = Setup::new().arguments("wait --timeout 60s").run();
     waiting.process.until_line("waiting for 1s: ", 1);
 }

@@ -33,7 +33,7 @@ fn f119_all_invalid_settings_are_reported_at_once_with_exit_code_78() {
         for (setting, error, fix) in [
             ("dex_endpoint", "is not set", "set it to the URL of Dex's token endpoint"),
             ("dex_refresh_before", "has a number without a unit", "use a duration such as 1h30m"),
-            ("DEXSIDECAR_CAFILE", "is an unknown setting", "did you mean DEXSIDECAR_CA_FILE?"),
+            ("DEXSIDECAR_CAFILE", "is an unknown setting", "use DEXSIDECAR_CA_FILE"),
         ] {
             let named: Vec<_> = invalid.iter().filter(|[named, ..]| named == setting).collect();
             assert!(
@@ -147,7 +147,15 @@ fn once_writes_one_token_or_ends_at_its_timeout() {
     drop(fixture);
     let timed_out = setup.execute(&["once", "--timeout", "2s"]);
     assert_eq!(timed_out.code, Some(1));
-    assert_eq!(timed_out.logged("once_timed_out timeout=2 level=error"), 1, "{}", timed_out.stderr);
+    let ended = timed_out.events("once_timed_out timeout=2 level=error");
+    assert_eq!(ended.len(), 1, "{}", timed_out.stderr);
+    let failed = &timed_out.events("attempt_failed")[0];
+    assert_eq!(
+        (&ended[0]["error"], &ended[0]["fix"]),
+        (&failed["error"], &failed["fix"]),
+        "{}",
+        timed_out.stderr
+    );
     assert!(fs::read_to_string(setup.output()).is_ok(), "the last token stays");
 }
 

@@ -23,7 +23,7 @@ use dexsidecar_core::event::Event;
 use dexsidecar_core::settings::{self, Command};
 use tokio::runtime::Runtime;
 
-use crate::environment::{Environment, RUNTIME_DIRECTORY, no_color};
+use crate::environment::{Environment, RUNTIME_DIRECTORY};
 use crate::terminal::{eprint, has_colours, print};
 use crate::{CONFIG, Done, NEGATIVE};
 
@@ -85,7 +85,7 @@ fn agent(environment: &Environment, command: Command) -> Result<(Agent<HttpEndpo
     for warning in &config.warnings {
         log.emit(&Event::SettingWarning { warning });
     }
-    let reporter = Reporter::new(environment.log(), config.termination_log.clone());
+    let reporter = Reporter::new(log.clone(), config.termination_log.clone());
     Ok((Agent::new(config, output, endpoint, CLOCK, reporter), log))
 }
 
@@ -96,10 +96,10 @@ pub(crate) async fn check(environment: &Environment) -> Done {
         .flags
         .iter()
         .any(|(flag, value)| flag == settings::JSON.option && !["false", "0"].contains(&value.as_str()));
-    let colours = has_colours(no_color());
+    let colours = has_colours();
     let mut printed = ExitCode::SUCCESS;
     let done = |step: &StepResult| {
-        if !json {
+        if !json && printed == ExitCode::SUCCESS {
             printed = print(&step.text(colours));
         }
     };

@@ -1,9 +1,11 @@
 //! `once`: one exchange, then the token is written, or time runs out.
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use dexsidecar::edge::signal::Stop;
 use dexsidecar_core::event::Event;
+use dexsidecar_core::failure::Failure;
 use dexsidecar_core::settings::Command;
 use tokio::runtime::Runtime;
 
@@ -25,7 +27,13 @@ pub(crate) fn once(environment: &Environment, runtime: &Runtime, mut stop: Stop)
             done = tokio::time::timeout(timeout, agent.run_once()) => match done {
                 Ok(()) => Ok(ExitCode::SUCCESS),
                 Err(_) => {
-                    log.emit(&Event::OnceTimedOut { timeout });
+                    let failure = agent.last_failure();
+                    let fix = failure.map(Failure::fix);
+                    log.emit(&Event::OnceTimedOut {
+                        timeout,
+                        error: failure.as_ref().map(|failure| failure as &dyn Display),
+                        fix: fix.as_ref().map(|fix| fix as &dyn Display),
+                    });
                     Err(NEGATIVE)
                 }
             },

@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::fmt::{self, Display, Write as _};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use dexsidecar_core::config::{Level, Log};
@@ -20,25 +21,26 @@ use super::clock::Clock;
 const MAX_LINE: usize = 4096;
 
 /// Writes log lines.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Logger {
     /// Without it nothing is logged.
     log: Option<Log>,
     clock: Clock,
-    dropped: Cell<u32>,
+    /// The lines dropped since the last that was written. Clones count together.
+    dropped: Rc<Cell<u32>>,
     /// Where lines are counted instead of written.
     #[cfg(test)]
-    counted: Option<std::rc::Rc<Cell<u32>>>,
+    counted: Option<Rc<Cell<u32>>>,
 }
 
 impl Logger {
     /// A logger with this level and format.
     #[must_use]
-    pub const fn new(log: Log, clock: Clock) -> Self {
+    pub fn new(log: Log, clock: Clock) -> Self {
         Self {
             log: Some(log),
             clock,
-            dropped: Cell::new(0),
+            dropped: Rc::default(),
             #[cfg(test)]
             counted: None,
         }
@@ -47,16 +49,16 @@ impl Logger {
     /// A logger that logs nothing, for tests of the loop.
     #[cfg(test)]
     #[must_use]
-    pub const fn silent(clock: Clock) -> Self {
-        Self { log: None, clock, dropped: Cell::new(0), counted: None }
+    pub fn silent(clock: Clock) -> Self {
+        Self { log: None, clock, dropped: Rc::default(), counted: None }
     }
 
     /// One that counts the lines of the default level.
     #[cfg(test)]
     #[must_use]
-    pub fn counting(clock: Clock) -> (Self, std::rc::Rc<Cell<u32>>) {
-        let counted = std::rc::Rc::default();
-        let logger = Self { counted: Some(std::rc::Rc::clone(&counted)), ..Self::new(Log::default(), clock) };
+    pub fn counting(clock: Clock) -> (Self, Rc<Cell<u32>>) {
+        let counted = Rc::default();
+        let logger = Self { counted: Some(Rc::clone(&counted)), ..Self::new(Log::default(), clock) };
         (logger, counted)
     }
 
@@ -91,7 +93,7 @@ impl Logger {
             counted.set(counted.get() + 1);
             return true;
         }
-        put(line)
+        write_unless_blocked(line)
     }
 }
 
@@ -99,12 +101,12 @@ impl Logger {
 pub fn keep_panics_short() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let _ = put(&format!("dexsidecar: panicked at {place}\n"));
+        let _ = write_unless_blocked(&format!("dexsidecar: panicked at {place}\n"));
     }));
 }
 
-/// Writes a line if that does not block. False when it would.
-fn put(line: &str) -> bool {
+/// Writes a line to standard error if that does not block. False when it would.
+pub fn write_unless_blocked(line: &str) -> bool {
     let stderr = rustix::stdio::stderr();
     let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -127,7 +129,7 @@ fn text(time: Duration, level: Level, event: &Event<'_>) -> String {
     let mut line = format!("{} {:<5} {}", stamp(time), level.name(), event.message());
     event.fields(|name, value| {
         let value = match value {
-            Value::Text(text) => text.to_string(),
+            Value::Text(text) | Value::Label(text) => text.to_string(),
             Value::Duration(duration) => HumanDuration(duration).to_string(),
             Value::Count(count) => count.to_string(),
         };
@@ -142,7 +144,7 @@ fn text(time: Duration, level: Level, event: &Event<'_>) -> String {
 
 /// As `{"time":"2026-11-18T11:06:40.123Z","level":"info","event":"token_written","message":"token written","expires_in":86400}`.
 /// Durations are seconds. Half an object would be no JSON, so in a line that would be too long texts are shortened, and in
-/// one that still is they are left out.
+/// one that still is they are left out. Labels stay.
 fn json(time: Duration, level: Level, event: &Event<'_>) -> String {
     let longest = [usize::MAX, 300, 0];
     let mut lines = longest.into_iter().map(|longest| json_with(time, level, event, longest));
@@ -171,6 +173,7 @@ fn json_with(time: Duration, level: Level, event: &Event<'_>, longest: usize) ->
                 }
                 write!(line, ",\"{name}\":{}", Quoted(&text))
             }
+            Value::Label(label) => write!(line, ",\"{name}\":{}", Quoted(&label.to_string())),
             Value::Duration(duration) => write!(line, ",\"{name}\":{}", Seconds(duration)),
             Value::Count(count) => write!(line, ",\"{name}\":{count}"),
         };
@@ -255,22 +258,26 @@ mod tests {
             for length in [3_900, 3_990, 4_000, 4_010, 9_000] {
                 let error = unit.repeat(length);
                 let fix: &dyn Display = if kept { &"short" } else { &error };
+                let label = &"label";
                 let event = Event::AttemptFailed {
                     error: &error,
-                    code: fix,
-                    step: fix,
-                    owner: fix,
-                    health: fix,
+                    code: label,
+                    step: label,
+                    owner: label,
+                    health: label,
                     attempts: 3,
                     retry_in: Duration::from_secs(5),
                     fix,
-                    cause: None,
+                    cause: (!kept).then_some(&error as &dyn Display),
                 };
                 let line = json(TIME, Level::Info, &event);
                 assert!(line.len() <= MAX_LINE, "{length}: {}", line.len());
                 let value = serde_json::from_str::<serde_json::Value>(&line).unwrap();
                 assert_eq!((&value["event"], &value["attempts"]), (&"attempt_failed".into(), &3.into()));
                 assert_eq!(value.get("fix").is_some(), kept);
+                for name in ["code", "step", "owner", "health"] {
+                    assert_eq!(value[name], "label");
+                }
             }
         }
     }
