@@ -93,8 +93,8 @@ pub enum Executor {
 
 /// The blocks of the README: executor, language, and how each begins.
 const README: [(Executor, &str, &str); 5] = [
-    (Executor::Dex, "yaml", "connectors:\n"),
     (Executor::ApiServer, "sh", "kubectl create "),
+    (Executor::Dex, "yaml", "connectors:\n"),
     (Executor::Node, "yaml", "apiVersion: v1\nkind: Pod\n"),
     (Executor::Pod, "console", "$ kubectl exec "),
     (Executor::Xtask, "sh", "cargo xtask "),

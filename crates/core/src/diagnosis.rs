@@ -296,12 +296,12 @@ mod tests {
 
     #[test]
     fn a_subject_token_of_less_than_an_hour_gets_a_warning() {
-        let lives = |length: u64| {
+        let notes = |length: u64| {
             let expires = Some(UnixTime::from_secs(1_000 + length));
             warnings(&Claims { issued: Some(NOW), expires, ..Claims::default() }, NOW).len()
         };
         // A minute less is what the kubelet's own rounding may take.
-        assert_eq!((lives(600), lives(3_539), lives(3_540), lives(3_600)), (1, 1, 0, 0));
+        assert_eq!((notes(600), notes(3_539), notes(3_540), notes(3_600)), (1, 1, 0, 0));
     }
 
     #[test]

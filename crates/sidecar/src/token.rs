@@ -9,7 +9,7 @@ use std::time::Duration;
 use dexsidecar_core::config::{Config, Output, WriteMode};
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::exchange::TokenEndpoint;
-use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::failure::{Code, Failure, Owner};
 use dexsidecar_core::secret::Secret;
 use ring::digest::{Context, SHA256};
 use rustix::fs::FlockOperation;
@@ -106,11 +106,10 @@ pub async fn token(
     }
     let (issued, _) = inputs.exchange(config, endpoint, clock, 0, None).await?;
     if issued.lifetime < config.min_ttl {
-        let (lives, asked) = (HumanDuration(issued.lifetime), HumanDuration(config.min_ttl));
-        return Err(Failure::new(
-            Code::TokenExpired,
-            format!("its lifetime is {lives}, and --min-ttl asks for {asked}"),
-        ));
+        let (lifetime, needed) = (HumanDuration(issued.lifetime), HumanDuration(config.min_ttl));
+        let detail = format!("its lifetime is {lifetime}, but --min-ttl is {needed}");
+        let fix = "use a shorter --min-ttl, or set a longer expiry.idTokens in Dex's configuration";
+        return Err(Failure::new(Code::TokenExpired, detail).owned_by(Owner::Pod).with_fix(fix));
     }
     // Only a token with an expiry can be judged by the next call. One that cannot be cached is
     // printed all the same, and the next call exchanges again.

@@ -185,7 +185,7 @@ fn the_log_of_once_that_times_out() {
 }
 
 #[test]
-fn the_log_of_invalid_and_questionable_settings() {
+fn the_log_of_invalid_and_suspicious_settings() {
     let (dex, volume) = (FakeDex::start(), subject("dex"));
     let invalid = setup(&dex, &volume).set("dex_refresh_before", "10").set("DEXSIDECAR_CAFILE", "/ca");
     assert_log("invalid_settings", &invalid.execute(&["run"]).stderr);

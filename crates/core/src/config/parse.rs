@@ -165,7 +165,7 @@ impl<'a> Parser<'a> {
                 continue;
             }
             let fix = match nearest(name, SETTINGS.iter().map(|setting| setting.variable)) {
-                Some(near) => format!("did you mean {near}?"),
+                Some(near) => format!("use {near}"),
                 None => "remove it, or see docs/settings.md for all names".to_owned(),
             };
             self.problem(name, "is an unknown setting", fix);

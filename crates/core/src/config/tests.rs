@@ -94,7 +94,7 @@ fn every_problem_is_reported_at_once_by_name() {
         [
             "DEXSIDECAR_ALLOW_INSECURE_HTTP is neither true nor false: use true or false",
             "DEXSIDECAR_ATTEMPT_TIMEOUT is out of range: use 100ms to 5m",
-            "DEXSIDECAR_CAFILE is an unknown setting: did you mean DEXSIDECAR_CA_FILE?",
+            "DEXSIDECAR_CAFILE is an unknown setting: use DEXSIDECAR_CA_FILE",
             "DEXSIDECAR_KEY_CHECK is out of range: use 1s or more, or 0s to disable it",
             "DEXSIDECAR_LOG has an unknown value: use one of error, warn, info, debug",
             "DEXSIDECAR_OUTPUT_GROUP is not a group number: use a number such as 1000",

@@ -52,7 +52,7 @@ failures! {
         "set dex_file_subject_token to the token's file in the volume, not to its directory";
     SubjectTokenEmpty = "subject_token_empty", SubjectToken, Local, Pod,
         "the subject token's file is empty",
-        "check what writes the file; the kubelet never leaves it empty";
+        "mount a projected serviceAccountToken volume: the kubelet never leaves its file empty";
     SubjectTokenTooLarge = "subject_token_too_large", SubjectToken, Local, Pod,
         "the subject token's file is larger than 64 KiB",
         "set dex_file_subject_token to the file of the projected token";
@@ -61,7 +61,7 @@ failures! {
         "set dex_file_subject_token to the file of the projected token; it must hold one JSON Web Token and nothing else";
     SubjectTokenExpired = "subject_token_expired", SubjectToken, Local, Pod,
         "the subject token on disk has expired by this node's clock",
-        "mount the subject token's volume without subPath, so that the kubelet's rotations arrive; then check the kubelet, the API server and this node's clock";
+        "mount the subject token's volume without subPath: with subPath, rotations by the kubelet do not arrive; without it, check the kubelet, the API server and this node's clock";
 
     NameNotFound = "name_not_found", Dns, Network, Pod,
         "the host name does not exist or has no address",
@@ -71,16 +71,16 @@ failures! {
         "check the name servers in the error (the cluster's CoreDNS), and NetworkPolicies for port 53, UDP and TCP";
     ConnectRefused = "connect_refused", Tcp, Network, DexOperator,
         "connection refused",
-        "check that Dex is running (it exits at startup when it cannot open a connector: its log has the reason), that its Service has ready endpoints, and host and port in dex_endpoint";
+        "start Dex if it is not running (it exits at startup when it cannot open a connector: its log has the reason), make sure that its Service has ready endpoints, and correct host and port in dex_endpoint";
     ConnectFailed = "connect_failed", Tcp, Network, Network,
         "the TCP connection failed",
         "check host and port in dex_endpoint, NetworkPolicies, and that Dex is running";
     PlainHttpRefused = "plain_http_refused", Tcp, Config, Pod,
         "plain http to a public address is not allowed",
-        "use https:// in dex_endpoint, or, for the address of a proxy, list Dex's host in NO_PROXY; DEXSIDECAR_ALLOW_INSECURE_HTTP=true allows plain http to public addresses";
+        "use https:// in dex_endpoint; if the address is a proxy's, list Dex's host in NO_PROXY; DEXSIDECAR_ALLOW_INSECURE_HTTP=true allows plain http to public addresses";
     ProxyFailed = "proxy_failed", Tcp, Network, Network,
         "the proxy did not connect to Dex",
-        "correct the proxy URL in the named variable, or the proxy's rules; NO_PROXY lists the hosts to reach without it";
+        "correct the proxy URL in the named variable, or the proxy's rules; to reach Dex without the proxy, list its host in NO_PROXY";
 
     CaFileUnreadable = "ca_file_unreadable", Tls, Local, Pod,
         "the CA file cannot be read",
@@ -93,7 +93,7 @@ failures! {
         "mount a CA bundle and set DEXSIDECAR_CA_FILE or SSL_CERT_FILE to its path";
     CertificateUntrusted = "certificate_untrusted", Tls, Network, Pod,
         "the server's certificate is not signed by a trusted CA",
-        "set DEXSIDECAR_CA_FILE to a file with the CA that signed it; the server's own certificate may stand there instead";
+        "set DEXSIDECAR_CA_FILE to a file with the CA certificate that signed it, or with the server's own certificate";
     CertificateIsCa = "certificate_is_ca", Tls, Network, DexConfig,
         "the server's certificate is marked CA:TRUE",
         "issue the server's certificate without CA:TRUE, or put it into the CA file (DEXSIDECAR_CA_FILE)";
@@ -108,19 +108,19 @@ failures! {
         "correct this node's clock if it is behind; otherwise issue the certificate with an earlier start";
     CertificateInvalid = "certificate_invalid", Tls, Network, DexConfig,
         "the server's certificate is invalid",
-        "issue a new one: X.509 v3, for servers, with the host as a subject alternative name; or put the server's own into the CA file (DEXSIDECAR_CA_FILE)";
+        "issue an X.509 v3 certificate for servers, with the host as a subject alternative name; or put the server's own certificate into the CA file (DEXSIDECAR_CA_FILE)";
     CertificateExtensionUnsupported = "certificate_extension_unsupported", Tls, Network, Pod,
         "a certificate has an unsupported critical extension",
-        "put the named certificate, or the server's own, into the CA file (DEXSIDECAR_CA_FILE), so that it is trusted directly";
+        "put the named certificate, or the server's own certificate, into the CA file (DEXSIDECAR_CA_FILE)";
     CertificateKeyUnsupported = "certificate_key_unsupported", Tls, Network, DexConfig,
         "a certificate's key is unsupported",
         "issue the certificate with an RSA key of 2048 to 8192 bits, with ECDSA on P-256, P-384 or P-521, or with Ed25519";
     CertificateSignatureUnsupported = "certificate_signature_unsupported", Tls, Network, DexConfig,
         "a certificate's signature algorithm is unsupported",
-        "issue the certificate again, signed with SHA-256 or SHA-384; or put the server's own into the CA file (DEXSIDECAR_CA_FILE)";
+        "issue the certificate again, signed with SHA-256 or SHA-384; or put the server's own certificate into the CA file (DEXSIDECAR_CA_FILE)";
     CertificateChainTooLarge = "certificate_chain_too_large", Tls, Network, DexConfig,
         "the server sends more than 64 KiB in the TLS handshake",
-        "configure the server to send its own certificate and the intermediates only, not a whole bundle of CAs";
+        "configure the server to send only its own certificate and the intermediates, without the bundle of root CAs";
     TlsNotSpoken = "tls_not_spoken", Tls, Network, Pod,
         "the server does not speak TLS on this port",
         "correct host and port in dex_endpoint, or use http:// if the server has no TLS";
@@ -133,7 +133,7 @@ failures! {
 
     TimedOut = "timed_out", Exchange, Network, DexOperator,
         "the attempt timed out",
-        "check the network if the time ran out before the request was sent; otherwise check Dex's load and what stands in front of it; --attempt-timeout sets the limit";
+        "check the load of Dex and of its storage, and what stands in front of Dex; --attempt-timeout sets the limit";
     ConnectionLost = "connection_lost", Exchange, Network, DexOperator,
         "the connection broke before the response was complete",
         "check whether Dex restarted, and what stands in front of it (load balancer, service mesh)";
@@ -141,7 +141,7 @@ failures! {
         "the response is not HTTP",
         "check host and port in dex_endpoint, and what stands in front of Dex";
     AnswerTooLarge = "answer_too_large", Exchange, Network, Network,
-        "the response is larger than a token endpoint's can be",
+        "the response is too large",
         "check that dex_endpoint is Dex's token endpoint, and what stands in front of Dex";
     AnswerUnusable = "answer_unusable", Exchange, Network, Network,
         "the response is not a token response",
@@ -156,7 +156,7 @@ failures! {
         "the token_type of the response is not bearer",
         "check dex_requested_token_type and dex_endpoint: Dex issues bearer tokens only";
     TokenExpired = "token_expired", Exchange, Network, DexOperator,
-        "the issued token has expired or expires in a moment",
+        "the issued token has expired or expires too soon",
         "check expiry.idTokens in Dex's configuration, the clocks of Dex and of this node, and whether a cache stands in front of Dex";
     TokenUnchanged = "token_unchanged", Exchange, Network, Network,
         "the same token was issued again",
@@ -187,7 +187,7 @@ failures! {
         "correct the path in dex_endpoint (Dex's issuer followed by /token, without a slash at the end); if it worked before, the ingress in front of Dex has no route or no ready pod for it";
     InvalidClient = "invalid_client", Exchange, Config, DexConfig,
         "Dex does not accept the client credentials",
-        "set dex_basic_auth (id:secret) to the id and secret of an entry of staticClients in Dex's configuration; a public client has no secret";
+        "add the client to staticClients in Dex's configuration, or set dex_basic_auth (id:secret) to the id and secret of an entry there; a public client has no secret";
     UnauthorizedClient = "unauthorized_client", Exchange, Config, DexConfig,
         "Dex does not allow this client to exchange tokens",
         "allow the token exchange grant for this client in Dex's configuration";
@@ -202,10 +202,10 @@ failures! {
         "set dex_subject_token_type to urn:ietf:params:oauth:token-type:id_token, and dex_requested_token_type to that or …:access_token";
     ConnectorUnknown = "connector_unknown", Exchange, Refused, DexConfig,
         "Dex has no such connector, or could not open it",
-        "set dex_connector_id to the id of an oidc connector of Dex; if it is right, let Dex reach the cluster's issuer (system:service-account-issuer-discovery, rootCAs) and set the connector's issuer or issuerAlias to what the issuer calls itself: Dex's log has the reason";
+        "add an oidc connector with this id to Dex's configuration, or correct dex_connector_id; if the connector exists, Dex could not open it: Dex's log says why; allow anonymous discovery (system:service-account-issuer-discovery) and set issuer, issuerAlias and rootCAs of the connector";
     AccessDenied = "access_denied", Exchange, Refused, DexConfig,
         "Dex does not accept the subject token",
-        "in Dex's connector, set issuer or issuerAlias to the token's iss, userNameKey to sub, scopes to [openid] and getUserInfo to false; let Dex reach the issuer's keys, and synchronise the clocks: Dex's log has the reason";
+        "in Dex's connector, set issuer or issuerAlias to the token's iss, userNameKey to sub, scopes to [openid] and getUserInfo to false; let Dex reach the issuer's keys; synchronise the clocks; Dex's log says what it found";
     InvalidRequest = "invalid_request", Exchange, Refused, Pod,
         "Dex does not accept the request",
         "compare the dex_ variables with the README's manifest";
@@ -219,16 +219,16 @@ failures! {
         "Dex refuses with an error code that this version does not know",
         "read Dex's log";
 
-    OutputDirectoryMissing = "output_folder_missing", Output, Local, Cluster,
+    OutputDirectoryMissing = "output_folder_missing", Output, Local, Pod,
         "the token file's directory does not exist",
         "mount a volume there, or correct dex_access_token_file";
-    OutputNotPermitted = "output_not_permitted", Output, Local, Cluster,
+    OutputNotPermitted = "output_not_permitted", Output, Local, Pod,
         "this uid may not write the token file",
         "use an emptyDir, or set fsGroup (or runAsUser) so that this uid may write; the image runs as uid 65532, the original's ran as root";
-    OutputReadOnly = "output_read_only", Output, Local, Cluster,
+    OutputReadOnly = "output_read_only", Output, Local, Pod,
         "the token file's volume is read-only",
         "mount the volume without readOnly in this container";
-    OutputDiskFull = "output_disk_full", Output, Local, Cluster,
+    OutputDiskFull = "output_disk_full", Output, Local, Pod,
         "the token file's volume is full",
         "raise the volume's sizeLimit, or remove files from it";
     OutputIsADirectory = "output_is_a_folder", Output, Local, Pod,
@@ -237,13 +237,13 @@ failures! {
     OutputIsAMount = "output_is_a_mount", Output, Local, Pod,
         "the token file is a mount point (subPath), so it cannot be replaced atomically",
         "mount the directory instead of the file, or set DEXSIDECAR_WRITE_MODE (--write-mode) to auto to overwrite the file in place";
-    OutputRenameUnsupported = "output_rename_unsupported", Output, Local, Cluster,
+    OutputRenameUnsupported = "output_rename_unsupported", Output, Local, Pod,
         "the token file's volume cannot rename files, so the file cannot be replaced atomically",
         "use an emptyDir, or set DEXSIDECAR_WRITE_MODE (--write-mode) to auto to overwrite the file in place";
-    OutputModeRefused = "output_mode_refused", Output, Local, Cluster,
+    OutputModeRefused = "output_mode_refused", Output, Local, Pod,
         "the volume does not allow the mode of DEXSIDECAR_OUTPUT_MODE (--output-mode) for the token file",
         "use an emptyDir, or unset DEXSIDECAR_OUTPUT_MODE and set the mode with the volume's mount options (file_mode, fmask)";
-    OutputGroupRefused = "output_group_refused", Output, Local, Cluster,
+    OutputGroupRefused = "output_group_refused", Output, Local, Pod,
         "the volume does not allow the group of DEXSIDECAR_OUTPUT_GROUP (--output-group) for the token file",
         "add the group to supplementalGroups, or unset DEXSIDECAR_OUTPUT_GROUP and use fsGroup or the volume's mount options (gid)";
     OutputFailed = "output_failed", Output, Local, Cluster,
