@@ -10,7 +10,7 @@ const VERSION: &str = "0.20.2";
 
 /// The result of the checks.
 pub(crate) struct Checked {
-    pub(crate) good: bool,
+    pub(crate) succeeded: bool,
     pub(crate) note: Option<String>,
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn check() -> Result<Checked, String> {
         command
     };
     let whole = ["--workspace", "--all-features", "check", "licenses", "bans", "sources"];
-    let mut good = step::run("licences, sources, duplicates: cargo deny", &mut deny(&whole)).good;
+    let mut succeeded = step::run("licences, sources, duplicates: cargo deny", &mut deny(&whole)).succeeded;
     let shipped = [
         "--manifest-path",
         "crates/sidecar/Cargo.toml",
@@ -38,13 +38,14 @@ pub(crate) fn check() -> Result<Checked, String> {
         "check",
         "bans",
     ];
-    good &= step::run("crates in the shipped binary: cargo deny", &mut deny(&shipped)).good;
+    succeeded &= step::run("crates in the shipped binary: cargo deny", &mut deny(&shipped)).succeeded;
     let fetched = deny(&["fetch", "db"]).output().is_ok_and(|output| output.status.success());
     let note = if fetched {
-        good &= step::run("advisories: cargo deny", &mut deny(&["--workspace", "check", "advisories"])).good;
+        succeeded &=
+            step::run("advisories: cargo deny", &mut deny(&["--workspace", "check", "advisories"])).succeeded;
         None
     } else {
         Some("advisories were not checked: their database cannot be fetched".to_owned())
     };
-    Ok(Checked { good, note })
+    Ok(Checked { succeeded, note })
 }

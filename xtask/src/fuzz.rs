@@ -22,12 +22,12 @@ pub(crate) fn search(minutes: u64, only: Option<&str>) -> Result<ExitCode, Strin
         return Err(format!("\"{only}\" is not a target. One of: {}", targets.join(", ")));
     }
     let jobs = std::thread::available_parallelism().map_or(1, |jobs| u64::try_from(jobs.get()).unwrap_or(1));
-    let mut good = true;
+    let mut found_nothing = true;
     let mut table = String::new();
     for target in targets.iter().filter(|target| only.is_none_or(|only| only == *target)) {
-        let mine = cache.join("corpus").join(target);
-        let finds = cache.join("artifacts").join(target);
-        for directory in [&mine, &finds] {
+        let corpus = cache.join("corpus").join(target);
+        let artifacts = cache.join("artifacts").join(target);
+        for directory in [&corpus, &artifacts] {
             std::fs::create_dir_all(directory)
                 .map_err(|error| format!("{} cannot be created: {error}", directory.display()))?;
         }
@@ -49,16 +49,16 @@ pub(crate) fn search(minutes: u64, only: Option<&str>) -> Result<ExitCode, Strin
         };
         // The build takes none of the minutes.
         let built = step::run(&format!("build the target {target}"), &mut cargo_fuzz("build"));
-        if !built.good {
+        if !built.succeeded {
             return Err(format!("{target} cannot be built"));
         }
         let mut command = cargo_fuzz("run");
         command
-            .args([&mine, &root().join("fuzz/corpus").join(target)])
+            .args([&corpus, &root().join("fuzz/corpus").join(target)])
             .arg("--")
             .arg(format!("-fork={jobs}"))
             .arg(format!("-max_total_time={}", minutes.saturating_mul(60).div_ceil(jobs)))
-            .arg(format!("-artifact_prefix={}/", finds.display()))
+            .arg(format!("-artifact_prefix={}/", artifacts.display()))
             .args(["-max_len=65536", "-len_control=200", "-timeout=60", "-rss_limit_mb=2048"])
             // By default it goes on after these, and exits with 0.
             .args(["-ignore_timeouts=0", "-ignore_ooms=0"]);
@@ -68,12 +68,12 @@ pub(crate) fn search(minutes: u64, only: Option<&str>) -> Result<ExitCode, Strin
         }
         let before = processor_minutes();
         let done = step::run(&format!("{target}, for {minutes} minutes of processor time"), &mut command);
-        good &= done.good;
-        table.push_str(&row(target, processor_minutes() - before, &done.output, done.good));
-        if !done.good {
+        found_nothing &= done.succeeded;
+        table.push_str(&row(target, processor_minutes() - before, &done.output, done.succeeded));
+        if !done.succeeded {
             println!(
                 "   the input that was found is in {}: correct the program, and add the input to fuzz/corpus/{target}",
-                finds.display()
+                artifacts.display()
             );
         }
     }
@@ -81,7 +81,7 @@ pub(crate) fn search(minutes: u64, only: Option<&str>) -> Result<ExitCode, Strin
         "\n| target | processor minutes | inputs tried | edges covered | inputs kept | found |\n\
          |---|---:|---:|---:|---:|---|\n{table}"
     );
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if found_nothing { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The names of the files in `fuzz_targets`.
@@ -121,7 +121,7 @@ fn toolchain() -> Result<PathBuf, String> {
         "minimal",
         "--no-self-update",
     ]);
-    if step::run(&format!("install Rust {TOOLCHAIN} into the cache"), &mut install).good {
+    if step::run(&format!("install Rust {TOOLCHAIN} into the cache"), &mut install).succeeded {
         Ok(home)
     } else {
         Err(format!(
@@ -141,7 +141,7 @@ fn processor_minutes() -> f64 {
 
 /// A row of the table, from the last of libFuzzer's status lines:
 /// `#524288: cov: 812 ft: 2215 corp: 301 exec/s: 5120 oom/timeout/crash: 0/0/0 time: 60s job: 9 dft_time: 0`.
-fn row(target: &str, minutes: f64, output: &str, good: bool) -> String {
+fn row(target: &str, minutes: f64, output: &str, found_nothing: bool) -> String {
     let last = output.lines().rev().find(|line| line.starts_with('#') && line.contains(" cov: "));
     let after = |name: &str| {
         let (_, rest) = last?.split_once(&format!(" {name}: "))?;
@@ -154,7 +154,7 @@ fn row(target: &str, minutes: f64, output: &str, good: bool) -> String {
         or_none(tried),
         or_none(after("cov")),
         or_none(after("corp")),
-        if good { "nothing" } else { "something" }
+        if found_nothing { "nothing" } else { "something" }
     )
 }
 

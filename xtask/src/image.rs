@@ -27,7 +27,7 @@ const LICENCES: &str = "usr/share/licenses/dexsidecar";
 pub(crate) fn archive(targets: &[Target]) -> Result<PathBuf, Error> {
     let work = crate::target_directory().join("image");
     let _ = fs::remove_dir_all(&work);
-    let told = |error: io::Error| format!("{}: {error}", work.display());
+    let with_path = |error: io::Error| format!("{}: {error}", work.display());
     let crane = CRANE.built()?;
     let registry = Registry::start(&crane)?;
     let mut names = Vec::new();
@@ -35,16 +35,16 @@ pub(crate) fn archive(targets: &[Target]) -> Result<PathBuf, Error> {
         let (rootfs, layer) =
             (work.join(target.platform().replace('/', "-")), format!("{}.tgz", target.arch()));
         fill(&rootfs, *target)?;
-        let unpacked = size_of(&rootfs).map_err(told)?;
+        let unpacked = size_of(&rootfs).map_err(with_path)?;
         let layer = work.join(layer);
-        let compressed = pack(&rootfs, &layer).map_err(told)?;
+        let compressed = pack(&rootfs, &layer).map_err(with_path)?;
         println!("   {}: {unpacked} bytes unpacked, {compressed} compressed", target.platform());
         names.push(registry.image(*target, &layer)?);
     }
     let (layout, digest) = registry.index(&names, &work.join("layout"))?;
-    name_it(&layout)?;
+    add_name(&layout)?;
     let archive = work.join(format!("dexsidecar-{VERSION}.oci.tar"));
-    tar(&layout, File::create(&archive).map_err(told)?).map_err(told)?;
+    tar(&layout, File::create(&archive).map_err(with_path)?).map_err(with_path)?;
     println!("   {digest}");
     Ok(archive)
 }
@@ -124,16 +124,16 @@ fn size_of(directory: &Path) -> io::Result<u64> {
 }
 
 /// Adds the name that `ctr` and `docker load` give the image, as `docker buildx` does.
-fn name_it(layout: &Path) -> Result<(), String> {
+fn add_name(layout: &Path) -> Result<(), String> {
     let path = layout.join("index.json");
-    let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let text = fs::read(&path).map_err(|error| told(&error))?;
-    let mut index: serde_json::Value = serde_json::from_slice(&text).map_err(|error| told(&error))?;
+    let with_path = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let text = fs::read(&path).map_err(|error| with_path(&error))?;
+    let mut index: serde_json::Value = serde_json::from_slice(&text).map_err(|error| with_path(&error))?;
     index["manifests"][0]["annotations"] = serde_json::json!({
         "io.containerd.image.name": format!("docker.io/library/dexsidecar:{VERSION}"),
         "org.opencontainers.image.ref.name": VERSION,
     });
-    fs::write(&path, index.to_string()).map_err(|error| told(&error))
+    fs::write(&path, index.to_string()).map_err(|error| with_path(&error))
 }
 
 /// crane's own registry, on loopback, in memory.
@@ -152,9 +152,9 @@ impl Registry {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| format!("crane: {error}"))?;
-        let said = BufReader::new(process.stderr.take().ok_or("crane says nothing")?);
+        let log = BufReader::new(process.stderr.take().ok_or("crane has no standard error")?);
         let mut registry = Self { crane: crane.to_owned(), process, address: String::new() };
-        let mut lines = said.lines().map_while(Result::ok);
+        let mut lines = log.lines().map_while(Result::ok);
         // "… serving on port 43571"
         let port = lines.find_map(|line| line.split("serving on port ").nth(1).map(str::to_owned));
         registry.address = format!("127.0.0.1:{}", port.ok_or("crane's registry does not start")?.trim());

@@ -52,7 +52,7 @@ fn linked(triple: &str) -> Result<BTreeSet<String>, String> {
         "{p}",
         "--target",
     ];
-    let output = said(cargo().args(arguments).args([triple, "--package", "dexsidecar"]))?;
+    let output = output_of(cargo().args(arguments).args([triple, "--package", "dexsidecar"]))?;
     let names = output
         .lines()
         .filter_map(|line| line.split_once(' ').map(|(name, rest)| (name, rest.split(' ').next())));
@@ -62,7 +62,7 @@ fn linked(triple: &str) -> Result<BTreeSet<String>, String> {
 fn packages(triple: &str) -> Result<Vec<Value>, String> {
     let arguments = ["metadata", "--locked", "--format-version", "1", "--filter-platform", triple];
     let metadata: Value =
-        serde_json::from_str(&said(cargo().args(arguments))?).map_err(|error| error.to_string())?;
+        serde_json::from_str(&output_of(cargo().args(arguments))?).map_err(|error| error.to_string())?;
     Ok(metadata["packages"].as_array().cloned().unwrap_or_default())
 }
 
@@ -87,7 +87,7 @@ fn licence_texts(directory: &Path) -> std::io::Result<Vec<String>> {
     Ok(texts)
 }
 
-fn said(command: &mut std::process::Command) -> Result<String, String> {
+fn output_of(command: &mut std::process::Command) -> Result<String, String> {
     let output = command.output().map_err(|error| error.to_string())?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())

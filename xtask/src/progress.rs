@@ -1,5 +1,5 @@
-//! The line of something that runs: on a terminal its time and last news are refreshed each second,
-//! elsewhere a line is printed each half minute.
+//! Progress of a command, in one line. On a terminal its time and latest output are refreshed each
+//! second; elsewhere a line is printed each half minute.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -15,14 +15,14 @@ const WIDTH: usize = 100;
 /// Something that runs. Its line is removed from the terminal when the value is dropped.
 pub(crate) struct Progress {
     start: Instant,
-    news: Option<Sender<String>>,
+    latest: Option<Sender<String>>,
     line: Option<JoinHandle<()>>,
 }
 
 impl Progress {
     /// Starts to show a line.
     pub(crate) fn start(label: &str) -> Self {
-        let (start, (news, received)) = (Instant::now(), mpsc::channel::<String>());
+        let (start, (sender, received)) = (Instant::now(), mpsc::channel::<String>());
         let label = label.to_owned();
         let line = std::thread::spawn(move || {
             let terminal = std::io::stdout().is_terminal();
@@ -51,13 +51,13 @@ impl Progress {
                 let _ = std::io::stdout().flush();
             }
         });
-        Self { start, news: Some(news), line: Some(line) }
+        Self { start, latest: Some(sender), line: Some(line) }
     }
 
-    /// Replaces the last news.
-    pub(crate) fn news(&self, text: &str) {
-        if let Some(news) = &self.news {
-            let _ = news.send(text.to_owned());
+    /// Replaces the text after the time.
+    pub(crate) fn show(&self, text: &str) {
+        if let Some(latest) = &self.latest {
+            let _ = latest.send(text.to_owned());
         }
     }
 
@@ -78,7 +78,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.news = None;
+        self.latest = None;
         if let Some(line) = self.line.take() {
             let _ = line.join();
         }

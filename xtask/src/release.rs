@@ -100,8 +100,8 @@ impl Target {
 
 /// The name of a C compiler for this machine.
 pub(crate) fn native_compiler() -> Result<&'static str, String> {
-    let starts = |name: &&str| Command::new(name).arg("--version").output().is_ok();
-    let compiler = ["gcc", "clang", "cc"].into_iter().find(starts);
+    let is_installed = |name: &&str| Command::new(name).arg("--version").output().is_ok();
+    let compiler = ["gcc", "clang", "cc"].into_iter().find(is_installed);
     compiler
         .ok_or_else(|| "a C compiler is missing, and parts of ring are C: install gcc or clang".to_owned())
 }
@@ -127,7 +127,9 @@ pub(crate) fn build(target: Target) -> Result<PathBuf, Error> {
             .env("LD_LIBRARY_PATH", libraries)
             .env("PATH", format!("{}:{path}", tools.join("usr/bin").display()));
     }
-    if !step::run(&format!("the static binary: cargo build --release --target {triple}"), &mut command).good {
+    if !step::run(&format!("the static binary: cargo build --release --target {triple}"), &mut command)
+        .succeeded
+    {
         return Err(Error::Failed(format!("dexsidecar cannot be built for {triple}")));
     }
     let binary = target_directory().join(triple).join("release/dexsidecar");
@@ -169,7 +171,7 @@ pub(crate) fn add_target(target: Target) -> Result<(), String> {
     let triple = target.triple();
     let mut rustup = Command::new("rustup");
     rustup.current_dir(root()).args(["target", "add", triple]);
-    if step::run(&format!("rustup target add {triple}"), &mut rustup).good {
+    if step::run(&format!("rustup target add {triple}"), &mut rustup).succeeded {
         Ok(())
     } else {
         Err(format!("Rust's standard library for {triple} is missing: run rustup target add {triple}"))

@@ -8,7 +8,7 @@ use crate::progress::{Progress, seconds};
 
 /// The result of a step.
 pub(crate) struct Done {
-    pub(crate) good: bool,
+    pub(crate) succeeded: bool,
     pub(crate) output: String,
 }
 
@@ -17,16 +17,16 @@ pub(crate) fn run(name: &str, command: &mut Command) -> Done {
     println!("-- {name}");
     let _ = std::io::stdout().flush();
     let progress = Progress::start("running");
-    let (good, output) = match collected(command, &progress) {
+    let (succeeded, output) = match collected(command, &progress) {
         Ok(done) => done,
         Err(error) => (false, format!("{} cannot be started: {error}\n", command.get_program().display())),
     };
     let time = progress.end();
-    if !good {
+    if !succeeded {
         output.lines().filter(|line| !line.starts_with('{')).for_each(|line| println!("{line}"));
     }
-    println!("   {} after {}", if good { "ok" } else { "FAILED" }, seconds(time));
-    Done { good, output }
+    println!("   {} after {}", if succeeded { "ok" } else { "FAILED" }, seconds(time));
+    Done { succeeded, output }
 }
 
 fn collected(command: &mut Command, progress: &Progress) -> std::io::Result<(bool, String)> {
@@ -39,7 +39,7 @@ fn collected(command: &mut Command, progress: &Progress) -> std::io::Result<(boo
     for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
         if !line.starts_with('{') {
-            progress.news(line.trim());
+            progress.show(line.trim());
         }
         output.push_str(&line);
         output.push('\n');

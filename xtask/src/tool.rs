@@ -28,7 +28,7 @@ pub(crate) fn installed(name: &str, version: &str) -> Result<PathBuf, String> {
     let package = format!("{name}@{version}");
     let mut install = cargo();
     install.args(["install", "--locked", "--root"]).arg(&tools).arg(&package);
-    if step::run(&format!("build {package} into the cache"), &mut install).good {
+    if step::run(&format!("build {package} into the cache"), &mut install).succeeded {
         Ok(tools.join("bin").join(name))
     } else {
         Err(format!("{package} cannot be installed: try cargo install --locked {package}"))

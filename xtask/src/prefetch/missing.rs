@@ -9,19 +9,20 @@ use crate::cargo;
 use crate::release;
 
 /// One line for everything that is missing, with how to get it.
-pub(super) fn look(wanted: &Wanted) -> Vec<String> {
+pub(super) fn requirements(wanted: &Wanted) -> Vec<String> {
     let uncached: Vec<&Counterpart> =
         wanted.counterparts().filter(|counterpart| !counterpart.is_cached()).collect();
     // Those that wait for the network wait at the same time.
     std::thread::scope(|scope| {
-        let looks = [
+        let checks = [
             scope.spawn(|| programs(wanted)),
             scope.spawn(|| for_go(&uncached)),
             scope.spawn(|| for_debian(&uncached)),
             scope.spawn(for_crates),
         ];
-        let found =
-            looks.into_iter().map(|look| look.join().unwrap_or_else(|_| vec!["a look panicked".to_owned()]));
+        let found = checks.into_iter().map(|check| {
+            check.join().unwrap_or_else(|_| vec!["a check of this machine panicked".to_owned()])
+        });
         found.flatten().collect()
     })
 }
@@ -35,7 +36,7 @@ fn programs(wanted: &Wanted) -> Vec<String> {
         missing.extend(machine::look_for_user_namespaces().err());
     }
     for target in &wanted.targets {
-        if !release::has_target(*target) && !starts("rustup") {
+        if !release::has_target(*target) && !is_installed("rustup") {
             let triple = target.triple();
             missing.push(format!(
                 "Rust's standard library for {triple} is missing, and so is rustup, which installs it: get rustup from \
@@ -113,6 +114,6 @@ fn fetched(options: &[&str]) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
-fn starts(program: &str) -> bool {
+fn is_installed(program: &str) -> bool {
     std::process::Command::new(program).arg("--version").output().is_ok()
 }

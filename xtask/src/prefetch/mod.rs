@@ -71,11 +71,11 @@ pub(crate) fn run(mut wanted: Wanted) -> Result<Vec<String>, String> {
         notes.push(format!("the tests on a node are skipped: {why}"));
     }
     let progress = Progress::start("looking for what is missing");
-    let missing = missing::look(&wanted);
+    let missing = missing::requirements(&wanted);
     progress.end();
     if !missing.is_empty() {
         missing.iter().for_each(|line| println!("   MISSING  {line}"));
-        return Err(format!("{} missing, see above; nothing was started", things(missing.len())));
+        return Err(format!("{} missing, see above; nothing was started", count_with_verb(missing.len())));
     }
     line("crates of Cargo.lock", "downloaded");
     for target in &wanted.targets {
@@ -93,12 +93,12 @@ pub(crate) fn run(mut wanted: Wanted) -> Result<Vec<String>, String> {
         }
         let progress = Progress::start(counterpart.label());
         let mut count = 0_usize;
-        let got = counterpart.get(&mut |news| {
+        let result = counterpart.get(&mut |done| {
             count += 1;
-            progress.news(&format!("{count}: {news}"));
+            progress.show(&format!("{count}: {done}"));
         });
         let time = progress.end();
-        match got {
+        match result {
             Ok(()) => line(counterpart.label(), &done(counterpart, time)),
             Err(why) if is_optional(counterpart) => {
                 line(counterpart.label(), "not available");
@@ -132,7 +132,7 @@ fn line(label: &str, state: &str) {
     println!("   {label:<58}  {state}");
 }
 
-fn things(count: usize) -> String {
+fn count_with_verb(count: usize) -> String {
     if count == 1 { "one thing is".to_owned() } else { format!("{count} things are") }
 }
 

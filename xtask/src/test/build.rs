@@ -61,14 +61,14 @@ fn program() -> Result<(), String> {
     let mut program = cargo();
     program.args(["build", "--locked", "--package", "dexsidecar"]);
     let done = step::run("the program for tests: cargo build --package dexsidecar", &mut program);
-    if done.good { Ok(()) } else { Err("dexsidecar cannot be built".to_owned()) }
+    if done.succeeded { Ok(()) } else { Err("dexsidecar cannot be built".to_owned()) }
 }
 
 fn build(options: &[&str]) -> Result<Vec<Binary>, String> {
     let mut command = cargo();
     command.args(["test", "--locked", "--no-run", "--message-format=json-render-diagnostics"]).args(options);
     let done = step::run(&format!("build tests: cargo test --no-run {}", options.join(" ")), &mut command);
-    if done.good { Ok(binaries(&done.output)) } else { Err("the tests do not compile".to_owned()) }
+    if done.succeeded { Ok(binaries(&done.output)) } else { Err("the tests do not compile".to_owned()) }
 }
 
 /// Reads cargo's messages (the Cargo book, "External tools").

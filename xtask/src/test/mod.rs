@@ -44,7 +44,7 @@ pub(crate) fn all(long: bool) -> ExitCode {
     report.step(step::run("documentation: cargo doc", cargo().env("RUSTDOCFLAGS", "-D warnings").args(doc)));
     match deny::check() {
         Ok(checked) => {
-            report.good(checked.good);
+            report.good(checked.succeeded);
             checked.note.into_iter().for_each(|note| report.note(note));
         }
         Err(why) => report.fail(&why),
@@ -90,7 +90,7 @@ fn built(suite: Suite, report: &mut Report) -> bool {
     if suite.runs_the_shipped_binary() {
         ships(Target::X86_64, release::build(Target::X86_64), report);
     }
-    report.is_good()
+    report.has_passed()
 }
 
 /// What becomes of a binary as it ships. Only a missing cross compiler skips it; all else is a
@@ -113,8 +113,8 @@ mod tests {
     fn only_a_missing_cross_compiler_skips_a_binary() {
         let mut report = Report::default();
         ships::<()>(Target::Aarch64, Err(Error::NoCrossCompiler("no mirror".to_owned())), &mut report);
-        assert_eq!((report.is_good(), report.counts()), (true, (0, 0, 1)));
+        assert_eq!((report.has_passed(), report.counts()), (true, (0, 0, 1)));
         ships::<()>(Target::Aarch64, Err(Error::Failed("error[E0308]".to_owned())), &mut report);
-        assert_eq!((report.is_good(), report.counts()), (false, (0, 1, 1)));
+        assert_eq!((report.has_passed(), report.counts()), (false, (0, 1, 1)));
     }
 }

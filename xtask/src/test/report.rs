@@ -72,7 +72,7 @@ impl Report {
 
     /// A step that printed its own failure.
     pub(crate) fn step(&mut self, done: Done) {
-        self.good(done.good);
+        self.good(done.succeeded);
     }
 
     /// The same, without its output.
@@ -94,7 +94,7 @@ impl Report {
     }
 
     /// Whether nothing has failed.
-    pub(crate) const fn is_good(&self) -> bool {
+    pub(crate) const fn has_passed(&self) -> bool {
         self.failed == 0
     }
 
@@ -135,7 +135,7 @@ impl Report {
         self.failures.iter().for_each(|failure| println!("FAILED: {failure}"));
         self.notes.iter().for_each(|note| println!("note: {note}"));
         println!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped);
-        if self.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if self.has_passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(report.counts(), (6, 1, 3));
         let slowest: Vec<&str> = report.slowest().iter().map(|(test, _)| test.as_str()).collect();
         assert_eq!(slowest, ["node a", "docs a", "fakes a", "node b", "docs b", "fakes b"]);
-        assert!(!report.is_good());
+        assert!(!report.has_passed());
     }
 
     #[test]

@@ -30,12 +30,12 @@ pub(super) fn suite(suite: Suite, binaries: &[Binary], options: &Options<'_>, re
     println!("-- {name}");
     let mut result = report::Suite { name: name.clone(), ..report::Suite::default() };
     let progress = Progress::start(&name);
-    let mine: Vec<&Binary> = binaries.iter().filter(|binary| binary.suite() == suite).collect();
-    for binary in &mine {
+    let of_suite: Vec<&Binary> = binaries.iter().filter(|binary| binary.suite() == suite).collect();
+    for binary in &of_suite {
         run(&mut command(suite, binary, options), &binary.target, &mut result, &progress);
     }
     if suite == Suite::Unit {
-        documentation(&mine, options, &mut result, &progress);
+        documentation(&of_suite, options, &mut result, &progress);
     }
     result.time = progress.end();
     result.ignored.iter().for_each(|(why, count)| println!("   ignored: {count} tests: {why}"));
@@ -84,15 +84,15 @@ fn run(command: &mut Command, target: &str, result: &mut report::Suite, progress
     let before = result.failed.len();
     let mut state =
         State { target, result, progress, ended: 0, started: 0, passed_by_skipping: 0, error: String::new() };
-    let good = match lines(command, |line| state.read(line)) {
-        Ok(good) => good,
+    let succeeded = match lines(command, |line| state.read(line)) {
+        Ok(succeeded) => succeeded,
         Err(error) => {
             state.error = error.to_string();
             false
         }
     };
     // It was killed, or exited before its tests had ended.
-    if state.ended < state.started || !good && state.result.failed.len() == before {
+    if state.ended < state.started || !succeeded && state.result.failed.len() == before {
         state.fail("the test binary itself", "");
     }
     state.result.passed = state.result.passed.saturating_sub(state.passed_by_skipping);
@@ -158,7 +158,7 @@ impl State<'_> {
             Event::Ended => self.ended += 1,
             Event::Passed(name) => {
                 self.result.passed += 1;
-                self.progress.news(&format!("{} passed, the last is {name}", self.result.passed));
+                self.progress.show(&format!("{} passed, the last is {name}", self.result.passed));
             }
             Event::Failed(name, output) => self.fail(&name, &output),
             Event::Ignored(why) => {
@@ -212,7 +212,7 @@ fn documentation(
     let (mut output, mut failed) = (String::new(), 0);
     let done = lines(&mut command, |line| {
         let (Line::Output(line) | Line::Error(line)) = line;
-        progress.news(line.trim());
+        progress.show(line.trim());
         let counts = counts(&line);
         result.passed += counts[0];
         failed += counts[1];
