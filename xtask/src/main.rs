@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its terminal")]
 
 mod check;
+mod child_output;
 mod cli;
 mod demo;
 mod deny;

@@ -1,9 +1,10 @@
 //! Steps: a line when one begins, a line with its time when it is done, and all of its output if it
 //! failed.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, ExitCode, Stdio};
+use std::io::Write as _;
+use std::process::{Command, ExitCode};
 
+use crate::child_output;
 use crate::progress::{Progress, seconds};
 
 /// The result of a step.
@@ -17,34 +18,28 @@ pub(crate) fn run(name: &str, command: &mut Command) -> Done {
     println!("-- {name}");
     let _ = std::io::stdout().flush();
     let progress = Progress::start("running");
-    let (succeeded, output) = match collected(command, &progress) {
-        Ok(done) => done,
-        Err(error) => (false, format!("{} cannot be started: {error}\n", command.get_program().display())),
-    };
-    let time = progress.end();
-    if !succeeded {
-        output.lines().filter(|line| !line.starts_with('{')).for_each(|line| println!("{line}"));
-    }
-    println!("   {} after {}", if succeeded { "ok" } else { "FAILED" }, seconds(time));
-    Done { succeeded, output }
-}
-
-fn collected(command: &mut Command, progress: &Progress) -> std::io::Result<(bool, String)> {
-    // One pipe for both streams keeps their lines in order.
-    let (reader, writer) = std::io::pipe()?;
-    let mut child = command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn()?;
-    // The command holds the writing end, and the pipe is open as long as it does.
-    command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut output = String::new();
-    for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
-        let line = String::from_utf8_lossy(&line);
+    let ended = child_output::merged(command, |line| {
         if !line.starts_with('{') {
             progress.show(line.trim());
         }
         output.push_str(&line);
         output.push('\n');
+    });
+    let time = progress.end();
+    let (succeeded, note) = match ended {
+        Ok(end) => (end.succeeded, end.note(name)),
+        Err(error) => {
+            output.push_str(&format!("{} cannot be run: {error}\n", command.get_program().display()));
+            (false, None)
+        }
+    };
+    if !succeeded {
+        output.lines().filter(|line| !line.starts_with('{')).for_each(|line| println!("{line}"));
     }
-    Ok((child.wait()?.success(), output))
+    note.into_iter().for_each(|note| println!("   note: {note}"));
+    println!("   {} after {}", if succeeded { "ok" } else { "FAILED" }, seconds(time));
+    Done { succeeded, output }
 }
 
 /// Runs a command that uses the terminal itself. Gives its exit code.

@@ -1,13 +1,12 @@
 //! Test binaries, run one after the other: what they report becomes counts and times.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Read};
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{self, Sender};
+use std::process::Command;
 
 use super::build::Binary;
 use super::events::{self, Event};
 use super::report::{self, Report};
+use crate::child_output::{self, Line};
 use crate::progress::Progress;
 use crate::suite::Suite;
 use crate::{cargo, root};
@@ -73,19 +72,16 @@ fn command(suite: Suite, binary: &Binary, options: &Options<'_>) -> Command {
     command
 }
 
-/// Where a line came from.
-enum Line {
-    Output(String),
-    Error(String),
-}
-
 /// Runs one binary to its end. A failure is printed at once.
 fn run(command: &mut Command, target: &str, result: &mut report::Suite, progress: &Progress) {
     let before = result.failed.len();
     let mut state =
         State { target, result, progress, ended: 0, started: 0, passed_by_skipping: 0, error: String::new() };
-    let succeeded = match lines(command, |line| state.read(line)) {
-        Ok(succeeded) => succeeded,
+    let succeeded = match child_output::separate(command, |line| state.read(line)) {
+        Ok(end) => {
+            end.note(target).into_iter().for_each(|note| progress.print(&format!("   note: {note}")));
+            end.succeeded
+        }
         Err(error) => {
             state.error = error.to_string();
             false
@@ -100,33 +96,6 @@ fn run(command: &mut Command, target: &str, result: &mut report::Suite, progress
     if failed && !error.trim().is_empty() {
         progress.print(&format!("   standard error of {target}:\n{error}"));
     }
-}
-
-/// Passes on each line as it is printed. Gives whether the command succeeded.
-fn lines(command: &mut Command, mut each: impl FnMut(Line)) -> std::io::Result<bool> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let (sender, received) = mpsc::channel();
-    let read = [
-        child.stdout.take().map(|stream| read(stream, Line::Output, sender.clone())),
-        child.stderr.take().map(|stream| read(stream, Line::Error, sender)),
-    ];
-    received.into_iter().for_each(&mut each);
-    for thread in read.into_iter().flatten() {
-        let _ = thread.join();
-    }
-    Ok(child.wait()?.success())
-}
-
-fn read(
-    stream: impl Read + Send + 'static,
-    wrap: fn(String) -> Line,
-    sender: Sender<Line>,
-) -> std::thread::JoinHandle<()> {
-    std::thread::spawn(move || {
-        for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-            let _ = sender.send(wrap(String::from_utf8_lossy(&line).into_owned()));
-        }
-    })
 }
 
 /// A binary that runs.
@@ -210,7 +179,7 @@ fn documentation(
     command.args(packages.iter().flat_map(|package| ["--package", package]));
     command.arg("--").args(options.filter);
     let (mut output, mut failed) = (String::new(), 0);
-    let done = lines(&mut command, |line| {
+    let done = child_output::separate(&mut command, |line| {
         let (Line::Output(line) | Line::Error(line)) = line;
         progress.show(line.trim());
         let counts = counts(&line);
@@ -220,7 +189,7 @@ fn documentation(
         output.push_str(&line);
         output.push('\n');
     });
-    if !done.unwrap_or(false) {
+    if !done.is_ok_and(|end| end.succeeded) {
         progress.print(&output);
         result.failed.extend((0..failed.max(1)).map(|_| "a documentation test".to_owned()));
     }
