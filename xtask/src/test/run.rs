@@ -178,31 +178,60 @@ fn documentation(
     command.args(["test", "--doc", "--locked", "--no-fail-fast"]);
     command.args(packages.iter().flat_map(|package| ["--package", package]));
     command.arg("--").args(options.filter);
-    let (mut output, mut failed) = (String::new(), 0);
-    let done = child_output::separate(&mut command, |line| {
-        let (Line::Output(line) | Line::Error(line)) = line;
+    // The tests have no long form. What `--include-ignored` would add are the examples that are
+    // marked as `ignore`, and those are not meant to compile.
+    if options.long {
+        command.envs(LONG);
+    }
+    run_documentation(&mut command, result, progress);
+}
+
+fn run_documentation(command: &mut Command, result: &mut report::Suite, progress: &Progress) {
+    let before = result.failed.len();
+    let mut output = String::new();
+    let ended = child_output::merged(command, |line| {
         progress.show(line.trim());
-        let counts = counts(&line);
-        result.passed += counts[0];
-        failed += counts[1];
-        result.skipped += counts[2];
+        result.failed.extend(failed_documentation_test(&line));
+        let [passed, skipped] = counts(&line);
+        result.passed += passed;
+        result.skipped += skipped;
         output.push_str(&line);
         output.push('\n');
     });
-    if !done.is_ok_and(|end| end.succeeded) {
+    let succeeded = match ended {
+        Ok(end) => {
+            let note = end.note("the documentation tests");
+            note.into_iter().for_each(|note| progress.print(&format!("   note: {note}")));
+            end.succeeded
+        }
+        Err(error) => {
+            output.push_str(&error.to_string());
+            false
+        }
+    };
+    // rustdoc did not start, or a package does not compile.
+    if !succeeded && result.failed.len() == before {
+        result.failed.push("the documentation tests themselves".to_owned());
+    }
+    if !succeeded {
         progress.print(&output);
-        result.failed.extend((0..failed.max(1)).map(|_| "a documentation test".to_owned()));
     }
 }
 
-/// Reads `test result: ok. 7 passed; 0 failed; 1 ignored; …`: passed, failed, ignored.
-fn counts(line: &str) -> [usize; 3] {
-    let Some((_, numbers)) = line.split_once("test result: ") else { return [0; 3] };
+/// Reads `test crates/core/src/json.rs - json::read (line 12) ... FAILED`: the name of the test.
+fn failed_documentation_test(line: &str) -> Option<String> {
+    let name = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
+    Some(format!("documentation test {name}"))
+}
+
+/// Reads `test result: ok. 7 passed; 0 failed; 1 ignored; …`: passed, ignored.
+fn counts(line: &str) -> [usize; 2] {
+    let Some((_, numbers)) = line.split_once("test result: ") else { return [0; 2] };
     let part = |name: &str| {
         let part = numbers.split([';', '.']).find_map(|part| part.trim().strip_suffix(name));
         part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
     };
-    ["passed", "failed", "ignored"].map(part)
+    ["passed", "ignored"].map(part)
 }
 
 #[cfg(test)]
@@ -249,9 +278,27 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_documentation_test_is_named() {
+        let result_of = |script: &str| {
+            let mut result = report::Suite::default();
+            let progress = Progress::start("unit");
+            run_documentation(Command::new("sh").args(["-c", script]), &mut result, &progress);
+            (result.passed, result.failed)
+        };
+        let failed = "echo 'test src/a.rs - a (line 3) ... FAILED'";
+        let result = "echo 'test result: FAILED. 4 passed; 1 failed; 0 ignored'";
+        assert_eq!(
+            result_of(&[failed, result, "exit 101"].join("; ")),
+            (4, vec!["documentation test src/a.rs - a (line 3)".to_owned()])
+        );
+        assert_eq!(result_of("exit 101"), (0, vec!["the documentation tests themselves".to_owned()]));
+        assert_eq!(result_of("echo 'test src/a.rs - a (line 3) ... ok'"), (0, vec![]));
+    }
+
+    #[test]
     fn the_counts_of_documentation_tests_are_read_from_their_last_line() {
         let line = "test result: FAILED. 7 passed; 1 failed; 2 ignored; 0 measured; 3 filtered out; finished in 0.10s";
-        assert_eq!(counts(line), [7, 1, 2]);
-        assert_eq!(counts("running 3 tests"), [0; 3]);
+        assert_eq!(counts(line), [7, 2]);
+        assert_eq!(counts("running 3 tests"), [0; 2]);
     }
 }
