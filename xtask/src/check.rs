@@ -9,15 +9,15 @@ const PURE: [&str; 4] = ["dexsidecar-core", "dexsidecar", "dexsidecar-fetch", "x
 
 /// Checks format and lints, and runs the pure tests.
 pub(crate) fn all() -> ExitCode {
-    let mut report = test::Outcome::default();
+    let mut report = test::Report::start();
     lints(&mut report);
     test::pure(&PURE, &mut report);
     report.close()
 }
 
 /// Checks format and lints of the whole workspace.
-pub(crate) fn lints(report: &mut test::Outcome) {
-    report.step(step::run("format: cargo fmt --all --check", cargo().args(["fmt", "--all", "--check"])));
+pub(crate) fn lints(report: &mut test::Report) {
+    report.step(&step::run("format: cargo fmt --all --check", cargo().args(["fmt", "--all", "--check"])));
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
-    report.step(step::run("lints: cargo clippy", cargo().args(clippy)));
+    report.step(&step::run("lints: cargo clippy", cargo().args(clippy)));
 }

@@ -31,9 +31,9 @@ pub(crate) enum Command {
 
     /// Run every check and test, or one suite
     ///
-    /// Without a suite: format, lints, documentation, licences, and every suite. The last line has
-    /// the counts: N passed, N failed, N skipped. Before the tests, `prefetch` gets everything that
-    /// they need.
+    /// Without a suite: format, lints, documentation, licences, and every suite. Before the tests,
+    /// `prefetch` gets everything that they need. The closing lines name each step with its time,
+    /// and each failure. The last line has the counts: N passed, N failed, N skipped.
     #[command(after_help = "Examples:\n  \
         cargo xtask test                       everything\n  \
         cargo xtask test fakes                 one suite\n  \

@@ -9,7 +9,7 @@ use crate::{cargo, step};
 /// Shows a token that is kept fresh by a real Dex, or a pod on a real node.
 pub(crate) fn run(kubernetes: bool, once_around: bool) -> Result<ExitCode, Error> {
     match prefetch::run(Wanted::for_demo(kubernetes)) {
-        Ok(notes) => notes.iter().for_each(|note| println!("note: {note}")),
+        Ok(prefetched) => prefetched.notes.iter().for_each(|note| println!("note: {note}")),
         Err(why) if kubernetes => return Err(Error::Failed(why)),
         // The demo shows a fake Dex then, and says so.
         Err(why) => println!("note: {why}"),

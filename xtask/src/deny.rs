@@ -2,17 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
+use crate::test::Report;
 use crate::{root, step, tool};
 
 const NAME: &str = "cargo-deny";
 const VERSION: &str = "0.20.2";
-
-/// The result of the checks.
-pub(crate) struct Checked {
-    pub(crate) succeeded: bool,
-    pub(crate) note: Option<String>,
-}
 
 /// Builds cargo-deny unless it is there.
 pub(crate) fn install() -> Result<PathBuf, String> {
@@ -20,15 +16,19 @@ pub(crate) fn install() -> Result<PathBuf, String> {
 }
 
 /// Runs the checks. Advisories are checked if their database can be fetched.
-pub(crate) fn check() -> Result<Checked, String> {
-    let program = install()?;
+pub(crate) fn check(report: &mut Report) {
+    let start = Instant::now();
+    let program = match install() {
+        Ok(program) => program,
+        Err(why) => return report.timed("cargo-deny", start.elapsed(), Err(why)),
+    };
     let deny = |arguments: &[&str]| {
         let mut command = Command::new(&program);
         command.current_dir(root()).args(arguments);
         command
     };
     let whole = ["--workspace", "--all-features", "check", "licenses", "bans", "sources"];
-    let mut succeeded = step::run("licences, sources, duplicates: cargo deny", &mut deny(&whole)).succeeded;
+    report.step(&step::run("licences, sources, duplicates: cargo deny", &mut deny(&whole)));
     let shipped = [
         "--manifest-path",
         "crates/sidecar/Cargo.toml",
@@ -38,14 +38,13 @@ pub(crate) fn check() -> Result<Checked, String> {
         "check",
         "bans",
     ];
-    succeeded &= step::run("crates in the shipped binary: cargo deny", &mut deny(&shipped)).succeeded;
-    let fetched = deny(&["fetch", "db"]).output().is_ok_and(|output| output.status.success());
-    let note = if fetched {
-        succeeded &=
-            step::run("advisories: cargo deny", &mut deny(&["--workspace", "check", "advisories"])).succeeded;
-        None
+    report.step(&step::run("crates in the shipped binary: cargo deny", &mut deny(&shipped)));
+    let advisories = ["--workspace", "check", "advisories"];
+    let start = Instant::now();
+    if deny(&["fetch", "db"]).output().is_ok_and(|output| output.status.success()) {
+        report.timed("database of advisories: cargo deny fetch db", start.elapsed(), Ok(()));
+        report.step(&step::run("advisories: cargo deny", &mut deny(&advisories)));
     } else {
-        Some("advisories were not checked: their database cannot be fetched".to_owned())
-    };
-    Ok(Checked { succeeded, note })
+        report.note("advisories were not checked: their database cannot be fetched".to_owned());
+    }
 }

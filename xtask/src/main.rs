@@ -69,7 +69,7 @@ fn run(command: cli::Command) -> Result<ExitCode, Error> {
         C::Test { suite: None, long, .. } => return Ok(test::all(long)),
         C::Prefetch { suite, long } => {
             let wanted = suite.map_or_else(|| Wanted::for_all(long), |suite| Wanted::for_suite(suite, long));
-            prefetch::run(wanted)?.iter().for_each(|note| println!("note: {note}"));
+            prefetch::run(wanted)?.notes.iter().for_each(|note| println!("note: {note}"));
         }
         C::Demo { kubernetes, once_around } => return demo::run(kubernetes, once_around),
         C::Build { aarch64 } => path(&release::build(target(aarch64))?),

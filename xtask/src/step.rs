@@ -3,14 +3,18 @@
 
 use std::io::Write as _;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use crate::child_output;
 use crate::progress::{Progress, seconds};
 
 /// The result of a step.
+#[derive(Debug)]
 pub(crate) struct Done {
+    pub(crate) name: String,
     pub(crate) succeeded: bool,
     pub(crate) output: String,
+    pub(crate) time: Duration,
 }
 
 /// Runs a command as a step. Its output is printed only if it fails; lines of JSON are not.
@@ -39,7 +43,7 @@ pub(crate) fn run(name: &str, command: &mut Command) -> Done {
     }
     note.into_iter().for_each(|note| println!("   note: {note}"));
     println!("   {} after {}", if succeeded { "ok" } else { "FAILED" }, seconds(time));
-    Done { succeeded, output }
+    Done { name: name.to_owned(), succeeded, output, time }
 }
 
 /// Runs a command that uses the terminal itself. Gives its exit code.

@@ -118,6 +118,27 @@ fn a_suite_whose_counterparts_are_missing_fails_with_its_counts_in_the_last_line
 }
 
 #[test]
+fn every_step_that_fails_is_named_in_the_closing_lines() {
+    let output = Machine::with_cargo("exit 1").run(&["check"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let output = text(&output.stdout);
+    let (_, closing) = output.split_once("-- steps\n").expect("the closing lines");
+    let named = |prefix: &str| {
+        let lines = closing.lines().filter_map(move |line| line.strip_prefix(prefix));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let steps =
+        ["format: cargo fmt --all --check", "lints: cargo clippy", "build tests: cargo test --no-run"];
+    let (rows, failures) = (named("   FAILED "), named("FAILED: "));
+    assert_eq!((rows.len(), failures.len()), (3, 3), "{output}");
+    for (step, (row, failure)) in steps.iter().zip(rows.iter().zip(&failures)) {
+        assert!(row.contains(&format!(" s  {step}")), "{output}");
+        assert!(failure.starts_with(step), "{output}");
+    }
+    assert_eq!(closing.lines().last(), Some("0 passed, 3 failed, 0 skipped"), "{output}");
+}
+
+#[test]
 fn a_wrong_command_line_exits_with_64_and_one_line() {
     let output = Machine::with_cargo("exit 0").run(&["tset"]);
     assert_eq!(output.status.code(), Some(64), "{output:?}");

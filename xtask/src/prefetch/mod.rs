@@ -4,7 +4,7 @@
 
 mod missing;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dexsidecar_fetch::counterparts::{ALL, Counterpart, Source, Use};
 use dexsidecar_fetch::{cache, machine};
@@ -56,35 +56,55 @@ impl Wanted {
     }
 }
 
-/// Fetches and builds everything that is wanted. Gives what cannot be had, and what is skipped
-/// without it.
+/// The result of a prefetch.
+#[derive(Debug, Default)]
+pub(crate) struct Prefetched {
+    /// What is unavailable here, and what is skipped without it.
+    pub(crate) notes: Vec<String>,
+    /// What took a second or more, and its time.
+    pub(crate) parts: Vec<(String, Duration)>,
+}
+
+impl Prefetched {
+    fn add(&mut self, name: &str, time: Duration) {
+        if time >= Duration::from_secs(1) {
+            self.parts.push((name.to_owned(), time));
+        }
+    }
+}
+
+/// Fetches and builds everything that is wanted.
 ///
 /// # Errors
 /// If something is missing without which tests fail. It was printed, one line each.
-pub(crate) fn run(mut wanted: Wanted) -> Result<Vec<String>, String> {
+pub(crate) fn run(mut wanted: Wanted) -> Result<Prefetched, String> {
     println!("-- prefetch: what tests need besides this workspace, into {}", cache::directory()?.display());
-    let mut notes = Vec::new();
+    let mut prefetched = Prefetched::default();
     if wanted.uses.contains(&Use::Node)
         && let Err(why) = machine::look_for_node()
     {
         wanted.uses.retain(|one| *one != Use::Node);
-        notes.push(format!("the tests on a node are skipped: {why}"));
+        prefetched.notes.push(format!("the tests on a node are skipped: {why}"));
     }
     let progress = Progress::start("looking for what is missing");
     let missing = missing::requirements(&wanted);
-    progress.end();
+    prefetched.add("looking for what is missing", progress.end());
     if !missing.is_empty() {
         missing.iter().for_each(|line| println!("   MISSING  {line}"));
         return Err(format!("{} missing, see above; nothing was started", count_with_verb(missing.len())));
     }
     line("crates of Cargo.lock", "downloaded");
     for target in &wanted.targets {
+        let (name, start) = (format!("Rust's standard library for {}", target.triple()), Instant::now());
         release::add_target(*target)?;
-        line(&format!("Rust's standard library for {}", target.triple()), "installed");
+        line(&name, "installed");
+        prefetched.add(&name, start.elapsed());
     }
     if wanted.lints {
+        let start = Instant::now();
         deny::install()?;
         line("cargo-deny", "installed");
+        prefetched.add("cargo-deny", start.elapsed());
     }
     for counterpart in wanted.counterparts() {
         if counterpart.is_cached() {
@@ -98,11 +118,12 @@ pub(crate) fn run(mut wanted: Wanted) -> Result<Vec<String>, String> {
             progress.show(&format!("{count}: {done}"));
         });
         let time = progress.end();
+        prefetched.add(counterpart.label(), time);
         match result {
             Ok(()) => line(counterpart.label(), &done(counterpart, time)),
             Err(why) if is_optional(counterpart) => {
                 line(counterpart.label(), "not available");
-                notes.push(format!("{}: {why}", counterpart.label()));
+                prefetched.notes.push(format!("{}: {why}", counterpart.label()));
             }
             Err(why) => {
                 line(counterpart.label(), &format!("FAILED after {}", seconds(time)));
@@ -110,7 +131,7 @@ pub(crate) fn run(mut wanted: Wanted) -> Result<Vec<String>, String> {
             }
         }
     }
-    Ok(notes)
+    Ok(prefetched)
 }
 
 /// Whether the tests that use it are skipped where it cannot be had: Debian's packages for the

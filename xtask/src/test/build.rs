@@ -1,9 +1,10 @@
-//! Test binaries: cargo builds them, and says where they are.
+//! Test binaries: cargo builds them, and its messages have their paths.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::report::Report;
 use crate::suite::Suite;
 use crate::{cargo, step};
 
@@ -33,42 +34,44 @@ impl Binary {
     }
 }
 
-/// Those of every suite, and the program that they run.
-pub(super) fn all() -> Result<Vec<Binary>, String> {
-    let binaries = build(&["--workspace"])?;
-    program()?;
-    Ok(binaries)
+/// Those of every suite, and the program that they run. `None` if something does not compile.
+pub(super) fn all(report: &mut Report) -> Option<Vec<Binary>> {
+    let binaries = build(&["--workspace"], report)?;
+    program(report)?;
+    Some(binaries)
 }
 
-/// Those of one suite, and the program that they run.
-pub(super) fn of(suite: Suite) -> Result<Vec<Binary>, String> {
+/// Those of one suite, and the program that they run. `None` if something does not compile.
+pub(super) fn of(suite: Suite, report: &mut Report) -> Option<Vec<Binary>> {
     let Some(target) = suite.binary() else {
-        let mut binaries = build(&["--workspace", "--exclude", E2E])?;
-        binaries.extend(build(&["--package", E2E, "--lib", "--bins"])?);
-        return Ok(binaries);
+        let mut binaries = build(&["--workspace", "--exclude", E2E], report)?;
+        binaries.extend(build(&["--package", E2E, "--lib", "--bins"], report)?);
+        return Some(binaries);
     };
-    program()?;
-    build(&["--package", E2E, "--test", target])
+    program(report)?;
+    build(&["--package", E2E, "--test", target], report)
 }
 
-/// Those of these packages.
-pub(super) fn of_packages(packages: &[&str]) -> Result<Vec<Binary>, String> {
-    build(&packages.iter().flat_map(|package| ["--package", package]).collect::<Vec<_>>())
+/// Those of these packages. `None` if something does not compile.
+pub(super) fn of_packages(packages: &[&str], report: &mut Report) -> Option<Vec<Binary>> {
+    build(&packages.iter().flat_map(|package| ["--package", package]).collect::<Vec<_>>(), report)
 }
 
 /// The program that the tests run. They build it by themselves; this is where that takes its time.
-fn program() -> Result<(), String> {
+fn program(report: &mut Report) -> Option<()> {
     let mut program = cargo();
     program.args(["build", "--locked", "--package", "dexsidecar"]);
     let done = step::run("the program for tests: cargo build --package dexsidecar", &mut program);
-    if done.succeeded { Ok(()) } else { Err("dexsidecar cannot be built".to_owned()) }
+    report.step(&done);
+    done.succeeded.then_some(())
 }
 
-fn build(options: &[&str]) -> Result<Vec<Binary>, String> {
+fn build(options: &[&str], report: &mut Report) -> Option<Vec<Binary>> {
     let mut command = cargo();
     command.args(["test", "--locked", "--no-run", "--message-format=json-render-diagnostics"]).args(options);
     let done = step::run(&format!("build tests: cargo test --no-run {}", options.join(" ")), &mut command);
-    if done.succeeded { Ok(binaries(&done.output)) } else { Err("the tests do not compile".to_owned()) }
+    report.step(&done);
+    done.succeeded.then(|| binaries(&done.output))
 }
 
 /// Reads cargo's messages (the Cargo book, "External tools").
