@@ -312,6 +312,17 @@ mod tests {
     }
 
     #[test]
+    fn a_suite_may_have_the_name_of_its_test_binary() {
+        for suite in Suite::ALL {
+            let Some(binary) = suite.binary() else { continue };
+            for command in ["test", "prefetch"] {
+                let read = [binary, &suite.name()].map(|name| read_words(&format!("{command} {name}")));
+                assert!(read[0].is_ok() && read[0] == read[1], "{read:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_suite_is_named_as_on_the_command_line() {
         for suite in Suite::ALL {
             let Ok(Request::Run(command)) = read_words(&format!("test {} f001 --long", suite.name())) else {

@@ -15,6 +15,8 @@ pub(crate) enum Suite {
     /// Name resolution, in a network namespace
     Names,
     /// The program against a real Dex
+    // The test binary has this name.
+    #[value(alias = "real_dex")]
     RealDex,
     /// Pods on a real node, the demo of a cluster, the image; the node needs root
     Node,
