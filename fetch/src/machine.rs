@@ -28,7 +28,7 @@ pub fn look_for_node() -> Result<(), String> {
     if !is_root() {
         return Err("a node of its own needs root: run it with sudo -E".to_owned());
     }
-    look_for_tools(&["unshare", "setpriv", "ip", "mount", "dpkg"])?;
+    look_for_tools(&[UNSHARE, SETPRIV, IP, MOUNT, DPKG])?;
     let tried = Command::new("unshare").args(UNSHARE_NODE).arg("true").output();
     let tried = tried.map_err(|error| format!("unshare: {error}"))?;
     if !tried.status.success() {
@@ -46,7 +46,7 @@ pub fn look_for_node() -> Result<(), String> {
 /// # Errors
 /// One line for a person: what is missing and how to get it.
 pub fn look_for_user_namespaces() -> Result<(), String> {
-    look_for_tools(&["unshare", "setpriv", "ip", "mount"])?;
+    look_for_tools(&[UNSHARE, SETPRIV, IP, MOUNT])?;
     let options = ["--user", "--map-root-user", "--net", "--mount", "--", "true"];
     let tried = Command::new("unshare").args(options).output();
     let tried = tried.map_err(|error| format!("unshare: {error}"))?;
@@ -60,13 +60,23 @@ pub fn look_for_user_namespaces() -> Result<(), String> {
     ))
 }
 
-fn look_for_tools(tools: &[&str]) -> Result<(), String> {
+/// A program, and the package of Debian that has it.
+type Tool = (&'static str, &'static str);
+
+const UNSHARE: Tool = ("unshare", "util-linux");
+const SETPRIV: Tool = ("setpriv", "util-linux");
+const IP: Tool = ("ip", "iproute2");
+const MOUNT: Tool = ("mount", "mount");
+const DPKG: Tool = ("dpkg", "dpkg");
+
+/// Fails with one line that has each tool that does not start, and its package.
+fn look_for_tools(tools: &[Tool]) -> Result<(), String> {
     let starts =
         |tool: &str| ["--version", "-V"].iter().any(|option| Command::new(tool).arg(option).output().is_ok());
-    let missing = tools.iter().find(|tool| !starts(tool));
-    missing.map_or(Ok(()), |tool| {
-        Err(format!("{tool} is missing: install util-linux, mount, iproute2 and dpkg"))
-    })
+    let missing = tools.iter().filter(|(tool, _)| !starts(tool));
+    let missing: Vec<String> =
+        missing.map(|(tool, package)| format!("{tool} is missing: install {package}")).collect();
+    if missing.is_empty() { Ok(()) } else { Err(missing.join("; ")) }
 }
 
 /// Whether this process is root.

@@ -109,6 +109,21 @@ fn what_is_missing_is_reported_in_one_line_each_before_anything_starts() {
 }
 
 #[test]
+fn each_missing_tool_is_named_with_its_own_package() {
+    let all = [("unshare", "util-linux"), ("setpriv", "util-linux"), ("ip", "iproute2"), ("mount", "mount")];
+    for present in [&[][..], &["unshare"], &["unshare", "ip"], &["unshare", "setpriv", "ip"]] {
+        let machine = Machine::with_cargo("exit 0");
+        present.iter().for_each(|tool| machine.put(tool, "exit 0"));
+        let output = machine.run(&["prefetch", "names"]);
+        let missing = all.iter().filter(|(tool, _)| !present.contains(tool));
+        let missing: Vec<String> =
+            missing.map(|(tool, package)| format!("{tool} is missing: install {package}")).collect();
+        let line = format!("   MISSING  {}", missing.join("; "));
+        assert!(text(&output.stdout).lines().any(|found| found == line), "{line}\n{output:?}");
+    }
+}
+
+#[test]
 fn a_suite_whose_counterparts_are_missing_fails_with_its_counts_in_the_last_line() {
     let output = Machine::with_cargo("exit 0").run(&["test", "docs"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
