@@ -2,12 +2,17 @@
 
 use std::process::{Command, ExitCode};
 
+use dexsidecar_fetch::machine;
+
 use crate::prefetch::{self, Wanted};
 use crate::release::{self, Error, Target};
 use crate::{cargo, step};
 
 /// Shows a token that is kept fresh by a real Dex, or a pod on a real node.
 pub(crate) fn run(kubernetes: bool, once_around: bool) -> Result<ExitCode, Error> {
+    if kubernetes {
+        machine::look_for_node().map_err(|why| Error::Failed(format!("{why}; nothing was started")))?;
+    }
     match prefetch::run(Wanted::for_demo(kubernetes)) {
         Ok(prefetched) => prefetched.notes.iter().for_each(|note| println!("note: {note}")),
         Err(why) if kubernetes => return Err(Error::Failed(why)),

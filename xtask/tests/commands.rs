@@ -133,6 +133,21 @@ fn a_suite_whose_counterparts_are_missing_fails_with_its_counts_in_the_last_line
 }
 
 #[test]
+fn the_demo_on_kubernetes_starts_nothing_on_a_machine_that_cannot_run_a_node() {
+    let output = Machine::with_cargo("exit 0").run(&["demo", "--kubernetes"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let missing = if dexsidecar_fetch::machine::is_root() {
+        "unshare is missing: install util-linux"
+    } else {
+        "a node of its own needs root: run it with sudo -E"
+    };
+    let error = text(&output.stderr);
+    assert!(error.starts_with(&format!("xtask: {missing}")), "{error}");
+    assert!(error.trim_end().ends_with("; nothing was started"), "{error}");
+    assert_eq!(text(&output.stdout), "");
+}
+
+#[test]
 fn every_step_that_fails_is_named_in_the_closing_lines() {
     let output = Machine::with_cargo("exit 1").run(&["check"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
