@@ -6,6 +6,7 @@
 mod check;
 mod child_output;
 mod cli;
+mod debian_error;
 mod demo;
 mod deny;
 mod fuzz;

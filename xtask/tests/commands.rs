@@ -34,6 +34,16 @@ impl Machine {
         fs::create_dir_all(self.0.path().join("dexsidecar").join(name)).expect("a temporary directory");
     }
 
+    /// Puts an apt-get on `PATH` that runs `download` for the packages, and a dpkg that runs
+    /// `unpack`. The package lists are fresh.
+    fn debian(&self, download: &str, unpack: &str) {
+        self.put("apt-get", &format!("case \"$*\" in *' download '*) {download};; esac"));
+        self.put("dpkg", &format!("case \"$1\" in -x) {unpack};; esac"));
+        self.cache("debian-lists");
+        let stamp = self.0.path().join("dexsidecar/debian-lists/dexsidecar-updated");
+        fs::write(stamp, "").expect("a temporary directory");
+    }
+
     fn run(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_xtask"))
             .args(arguments)
@@ -56,6 +66,32 @@ fn a_missing_cross_compiler_has_an_exit_code_of_its_own() {
     assert_eq!(output.status.code(), Some(NO_CROSS_COMPILER.into()), "{output:?}");
     let error = text(&output.stderr);
     assert!(error.contains("the cross compiler for aarch64 is missing: apt-get is missing"), "{error}");
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn only_an_unavailable_cross_compiler_is_a_missing_one() {
+    let missing = "echo 'E: Unable to locate package gcc-12-aarch64-linux-gnu' >&2; exit 100";
+    let full = "echo 'E: Write error - write (28: No space left on device)' >&2; exit 100";
+    let corrupt = "echo 'dpkg-deb: error: corrupt' >&2; exit 2";
+    for (download, unpack, code, error) in [
+        (missing, "exit 0", NO_CROSS_COMPILER, "Unable to locate package gcc-12-aarch64-linux-gnu"),
+        (full, "exit 0", 1, "No space left on device"),
+        (": > gcc.deb", corrupt, 1, "gcc.deb cannot be unpacked: dpkg-deb: error: corrupt"),
+    ] {
+        let machine = Machine::with_cargo("exit 0");
+        machine.debian(download, unpack);
+        let output = machine.run(&["build", "--aarch64"]);
+        assert_eq!(output.status.code(), Some(code.into()), "{output:?}");
+        assert!(text(&output.stderr).contains(error), "{output:?}");
+    }
+    // Without a network apt-get exits with 0, and there are no lists.
+    let machine = Machine::with_cargo("exit 0");
+    machine.put("apt-get", "exit 0");
+    machine.put("dpkg", "exit 0");
+    let output = machine.run(&["build", "--aarch64"]);
+    assert_eq!(output.status.code(), Some(NO_CROSS_COMPILER.into()), "{output:?}");
+    assert!(text(&output.stderr).contains("check the network"), "{output:?}");
 }
 
 #[test]

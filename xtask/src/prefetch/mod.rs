@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use dexsidecar_fetch::counterparts::{ALL, Counterpart, Source, Use};
 use dexsidecar_fetch::{cache, machine};
 
+use crate::debian_error;
 use crate::deny;
 use crate::progress::{Progress, seconds};
 use crate::release::{self, Target};
@@ -121,7 +122,7 @@ pub(crate) fn run(mut wanted: Wanted) -> Result<Prefetched, String> {
         prefetched.add(counterpart.label(), time);
         match result {
             Ok(()) => line(counterpart.label(), &done(counterpart, time)),
-            Err(why) if is_optional(counterpart) => {
+            Err(why) if is_skipped(counterpart, &why) => {
                 line(counterpart.label(), "not available");
                 prefetched.notes.push(format!("{}: {why}", counterpart.label()));
             }
@@ -134,7 +135,12 @@ pub(crate) fn run(mut wanted: Wanted) -> Result<Prefetched, String> {
     Ok(prefetched)
 }
 
-/// Whether the tests that use it are skipped where it cannot be had: Debian's packages for the
+/// Whether this error of a counterpart skips the tests that use it, and is not a failure.
+fn is_skipped(counterpart: &Counterpart, error: &str) -> bool {
+    is_optional(counterpart) && debian_error::is_unavailable(error)
+}
+
+/// Whether the tests that use it are skipped where it is unavailable: Debian's packages for the
 /// node, the cross compiler.
 fn is_optional(counterpart: &Counterpart) -> bool {
     let optional = |one: &Use| matches!(one, Use::Node | Use::Aarch64);
@@ -171,6 +177,22 @@ mod tests {
         assert_eq!(labels(&Wanted::for_suite(Suite::Names, false)), ["Go's resolver"]);
         assert_eq!(labels(&Wanted::for_demo(false)), ["Dex 2.45.1"]);
         assert!(labels(&Wanted::for_suite(Suite::Node, false)).contains(&"Incus 6"));
+    }
+
+    #[test]
+    fn only_an_optional_package_that_is_unavailable_is_skipped() {
+        let of = |label: &str| {
+            ALL.iter().find(|counterpart| counterpart.label() == label).expect("a row of the table")
+        };
+        let missing = "packages of Debian cannot be downloaded: E: Unable to locate package x";
+        let corrupt = "x.deb cannot be unpacked: dpkg-deb: error: corrupt";
+        for optional in ["Incus 6", "qemu for aarch64", "gcc for aarch64"] {
+            assert!(is_skipped(of(optional), missing), "{optional}");
+            assert!(!is_skipped(of(optional), corrupt), "{optional}");
+        }
+        for required in ["strace", "faketime", "Dex 2.45.1"] {
+            assert!(!is_skipped(of(required), missing), "{required}");
+        }
     }
 
     #[test]
