@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 
-use dexsidecar_core::failure::{Owner, Step};
+use dexsidecar_core::failure::{Code, Owner, Step};
 
 /// What an attempt is waiting for.
 #[derive(Debug, Default)]
@@ -57,17 +57,10 @@ impl Progress {
     pub(super) fn fix(&self) -> Option<&'static str> {
         match &*self.0.borrow() {
             Stage::Start | Stage::AwaitingResponse(_) => None,
-            Stage::Resolving(_) => Some(
-                "check the name servers (the cluster's CoreDNS), and NetworkPolicies for port 53, UDP and TCP",
-            ),
-            Stage::Connecting(_) => Some(
-                "check host and port in dex_endpoint, and the firewalls and NetworkPolicies between the pod and Dex",
-            ),
+            Stage::Resolving(_) => Some(Code::NameLookupFailed.entry().fix),
+            Stage::Connecting(_) => Some(Code::ConnectFailed.entry().fix),
             Stage::Tunnelling(_) => Some("check the load of the proxy, and whether it reaches Dex"),
-            Stage::Handshaking(_) => Some(
-                "check what stands between the pod and Dex: load balancer, service mesh, firewall, a link with a \
-                 smaller MTU",
-            ),
+            Stage::Handshaking(_) => Some(Code::TlsFailed.entry().fix),
         }
     }
 

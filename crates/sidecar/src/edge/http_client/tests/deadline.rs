@@ -26,7 +26,7 @@ async fn f003_a_server_that_never_completes_the_handshake_times_out() {
     let failure = client.post_failure(&server.https()).await;
     assert_eq!(failure.code, Code::TimedOut);
     assert_eq!(failure.detail, format!("during the TLS handshake with {}", server.address));
-    assert!(failure.fix().starts_with("check what stands between"), "{}", failure.fix());
+    assert!(failure.fix().starts_with("check what stands between the pod and Dex"), "{}", failure.fix());
 }
 
 #[tokio::test]
