@@ -177,7 +177,7 @@ fn fifty_calls_of_token_at_once_make_one_exchange() {
     // Another --min-ttl is another cache entry. A token with too short a lifetime is not cached.
     let short = setup.execute(&["token", "--min-ttl", "2h"]);
     assert_eq!((short.code, short.stdout.as_str(), fixture.dex.issued().len()), (Some(1), "", 2));
-    assert!(short.stderr.contains("its lifetime is 59m59s, and --min-ttl asks for 2h"), "{}", short.stderr);
+    assert!(short.stderr.contains("its lifetime is 59m59s, but --min-ttl is 2h"), "{}", short.stderr);
     assert!(short.stderr.contains("\ncode:  token_expired\n"), "{}", short.stderr);
     let _ = setup.execute(&["token"]);
     assert_eq!(fixture.dex.issued().len(), 2);
