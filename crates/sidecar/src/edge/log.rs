@@ -127,7 +127,7 @@ fn stamp(time: Duration) -> impl Display {
 /// As `2026-11-18T11:06:40.123Z info  token written file=/run/dex/token expires_in=24h`.
 fn text(time: Duration, level: Level, event: &Event<'_>) -> String {
     let mut line = format!("{} {:<5} {}", stamp(time), level.name(), event.message());
-    event.fields(|name, value| {
+    event.fields(&mut |name, value| {
         let value = match value {
             Value::Text(text) | Value::Label(text) => text.to_string(),
             Value::Duration(duration) => HumanDuration(duration).to_string(),
@@ -161,7 +161,7 @@ fn json_with(time: Duration, level: Level, event: &Event<'_>, longest: usize) ->
         event.name(),
         event.message()
     );
-    event.fields(|name, value| {
+    event.fields(&mut |name, value| {
         // Writing to a String cannot fail.
         let _ = match value {
             Value::Text(_) if longest == 0 => Ok(()),
