@@ -122,6 +122,7 @@ impl HttpEndpoint {
     /// [`Code::ProxyFailed`] instead of the first two.
     pub async fn resolve(&self, url: &EndpointUrl) -> Result<(Vec<SocketAddr>, AddressSource), Failure> {
         let progress = Progress::default();
+        progress.connect_to_proxy(self.proxies.for_url(url).map(|proxy| proxy.variable));
         let (host, port) = self.first_hop(url);
         let resolved = self.with_deadline(&progress, resolve::resolve(&host, port, &progress)).await;
         match self.proxies.for_url(url) {

@@ -61,6 +61,7 @@ pub(super) async fn client(stream: Box<dyn Stream>) -> hyper::Result<(Sender, Dr
 pub(super) async fn send(connection: Connection, request: &Request) -> Result<Answer, Failure> {
     let Connection { stream, peer, forwarding } = connection;
     let message = message(request, forwarding.as_ref())?;
+    let has_credentials = forwarding.as_ref().is_some_and(|proxy| proxy.authorization.is_some());
     let failed = |error| failure(&peer, &error);
     let bytes_left = BytesLeft::for_head();
     let limited = LimitedStream::new(stream, bytes_left.clone());
@@ -78,7 +79,11 @@ pub(super) async fn send(connection: Connection, request: &Request) -> Result<An
         {
             let why = tunnel::status_text(head.status.as_u16());
             let failure = Failure::new(Code::ProxyFailed, format!("{proxy}: {why}"));
-            return Err(failure.with_fix(tunnel::FIX_CREDENTIALS));
+            return Err(failure.with_fix(if has_credentials {
+                tunnel::FIX_WRONG_CREDENTIALS
+            } else {
+                tunnel::FIX_CREDENTIALS
+            }));
         }
         let framed = head.headers.contains_key(header::TRANSFER_ENCODING);
         let body = read_body(body, framed, &peer).await?;

@@ -47,19 +47,17 @@ pub(super) async fn connect_through(
             stream.write_all(&authentication(user)?).await.map_err(broken)?;
             let [_, status] = read(stream).await.map_err(broken)?;
             if status != 0 {
-                return Err(NoTunnel::credentials("rejected the user and password"));
+                return Err(NoTunnel::wrong_credentials("rejected the user and password"));
             }
         }
         (NONE_ACCEPTABLE | USER_AND_PASSWORD, None) => {
             return Err(NoTunnel::credentials("user and password required"));
         }
         (NONE_ACCEPTABLE, _) => {
-            return Err(NoTunnel::protocol("accepts neither user and password nor a client without them"));
+            return Err(NoTunnel::method("accepts neither user and password nor a client without them"));
         }
         (other, _) => {
-            return Err(NoTunnel::protocol(format!(
-                "requires the unsupported authentication method {other}"
-            )));
+            return Err(NoTunnel::method(format!("requires the unsupported authentication method {other}")));
         }
     }
     stream.write_all(&request(to)?).await.map_err(broken)?;
@@ -68,11 +66,9 @@ pub(super) async fn connect_through(
         return Err(NoTunnel::protocol("does not speak SOCKS 5"));
     }
     if reply != 0 {
-        return Err(NoTunnel::refused(format!(
-            "cannot connect to {}: {}",
-            to.authority(),
-            reply_text(reply)
-        )));
+        let text = format!("cannot connect to {}: {}", to.authority(), reply_text(reply));
+        // Replies 3 to 6 tell what happened beyond the proxy.
+        return Err(if (3..=6).contains(&reply) { NoTunnel::beyond(text) } else { NoTunnel::refused(text) });
     }
     // BND.ADDR and BND.PORT, the address from which the proxy connects. Not used.
     let length = match kind {
@@ -98,7 +94,9 @@ fn authentication(Credentials { user, password }: &Credentials) -> Result<Zeroiz
     bytes.push(1);
     for part in [user, password] {
         let length = u8::try_from(part.len()).ok();
-        bytes.push(length.ok_or_else(|| NoTunnel::credentials("user or password longer than 255 bytes"))?);
+        bytes.push(
+            length.ok_or_else(|| NoTunnel::wrong_credentials("user or password longer than 255 bytes"))?,
+        );
         bytes.extend_from_slice(part);
     }
     Ok(bytes)

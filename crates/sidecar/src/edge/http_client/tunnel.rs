@@ -17,13 +17,21 @@ use super::request::{self, Message};
 use super::{Connection, Forwarding, Progress, Roots, Stage, connect, socks, tls};
 
 /// What to do when the proxy cannot be reached.
-const FIX_UNREACHABLE: &str = "check that the proxy is running, and its host and port in the named variable; list \
+pub(super) const FIX_UNREACHABLE: &str = "check that the proxy is running, and its host and port in the named variable; list \
                                Dex's host in NO_PROXY to reach it without the proxy";
 /// What to do when the proxy refuses to connect to Dex.
 const FIX_REFUSED: &str = "allow Dex's host and port in the proxy's rules, or list Dex's host in NO_PROXY to reach it \
                            without the proxy";
 /// What to do when the proxy answers 407.
-pub(super) const FIX_CREDENTIALS: &str = "put the user and the password of the proxy into the URL in the named variable: http://USER:PASSWORD@HOST:PORT";
+pub(super) const FIX_CREDENTIALS: &str = "put the user and the password of the proxy into the URL in the named variable: SCHEME://USER:PASSWORD@HOST:PORT";
+/// What to do when the proxy rejects the user and the password.
+pub(super) const FIX_WRONG_CREDENTIALS: &str =
+    "correct the user and the password in the URL in the named variable";
+/// What to do when the proxy allows the request, but does not reach Dex.
+const FIX_BEYOND: &str =
+    "check host and port in the URL of Dex, that Dex is running, and that the proxy reaches it";
+/// What to do when the proxy accepts no authentication method of this program.
+const FIX_METHOD: &str = "let the proxy accept user and password, or no authentication";
 /// What to do when the server at the proxy's address does not speak the proxy's protocol.
 const FIX_PROTOCOL: &str = "correct the scheme, the host and the port of the proxy in the named variable";
 
@@ -44,7 +52,22 @@ impl NoTunnel {
         Self { text: text.into(), fix: FIX_REFUSED }
     }
 
-    /// The proxy wants another user or password.
+    /// The proxy allows the request, but does not reach Dex.
+    pub(super) fn beyond(text: impl Into<String>) -> Self {
+        Self { text: text.into(), fix: FIX_BEYOND }
+    }
+
+    /// The proxy rejects the user or the password.
+    pub(super) fn wrong_credentials(text: impl Into<String>) -> Self {
+        Self { text: text.into(), fix: FIX_WRONG_CREDENTIALS }
+    }
+
+    /// The proxy accepts no authentication method of this program.
+    pub(super) fn method(text: impl Into<String>) -> Self {
+        Self { text: text.into(), fix: FIX_METHOD }
+    }
+
+    /// The proxy requires a user and a password.
     pub(super) fn credentials(text: impl Into<String>) -> Self {
         Self { text: text.into(), fix: FIX_CREDENTIALS }
     }
@@ -57,7 +80,8 @@ impl NoTunnel {
 
 impl From<hyper::Error> for NoTunnel {
     fn from(error: hyper::Error) -> Self {
-        Self::unreachable(error.to_string())
+        let text = error.to_string();
+        if error.is_parse() { Self::protocol(text) } else { Self::unreachable(text) }
     }
 }
 
@@ -81,6 +105,7 @@ pub(super) async fn open(
     let (host, port) = proxy.host_and_port();
     // The connection to an https proxy is encrypted, so its address may be public.
     let policy = if proxy.kind == Kind::Https { AddressPolicy::Any } else { policy };
+    progress.connect_to_proxy(Some(proxy.variable));
     let mut connection = connect::connect(&host, port, policy, rotation, progress).await.map_err(|why| {
         if why.code == Code::PlainHttpRefused {
             let detail = format!("{}, the proxy of {}", why.detail, proxy.variable);
@@ -88,11 +113,13 @@ pub(super) async fn open(
         }
         unreachable(proxy, &why)
     })?;
+    progress.connect_to_proxy(None);
     progress.enter(Stage::Tunnelling(format!("{origin} ({})", proxy.variable)));
     if let Some(trusted) = trusted {
         (connection, _) = tls::handshake(trusted, proxy.url.server_name(), connection)
             .await
-            .map_err(|failure| failed(&failure))?;
+            // The fix for an untrusted certificate is the CA, and so on.
+            .map_err(|failure| failed(&failure).with_fix(failure.fix()))?;
     }
     let host = if to.host().contains(':') { format!("[{}]", to.host()) } else { to.server_name().to_owned() };
     let target = format!("{host}:{}", to.port());
@@ -107,7 +134,9 @@ pub(super) async fn open(
         Kind::Http | Kind::Https if to.is_tls() => {
             let message =
                 message(proxy, &target).ok_or_else(|| failed(&"the CONNECT request is not valid HTTP"))?;
-            connect_tunnel(connection, message).await.map_err(|why| failed(&why.text).with_fix(why.fix))?
+            connect_tunnel(connection, message, proxy.authorization.is_some())
+                .await
+                .map_err(|why| failed(&why.text).with_fix(why.fix))?
         }
         Kind::Http | Kind::Https => {
             let forwarding = Forwarding {
@@ -139,6 +168,7 @@ pub(super) fn unreachable(proxy: &Proxy, why: &dyn Display) -> Failure {
 async fn connect_tunnel(
     connection: Connection,
     message: Message,
+    proxy_has_credentials: bool,
 ) -> Result<Box<dyn super::Stream>, NoTunnel> {
     let (mut sender, driver) = request::client(connection.stream).await?;
     let mut driver = pin!(driver.without_shutdown());
@@ -155,7 +185,12 @@ async fn connect_tunnel(
     let status = response?.status().as_u16();
     if !(200..300).contains(&status) {
         let text = status_text(status);
-        return Err(if status == 407 { NoTunnel::credentials(text) } else { NoTunnel::refused(text) });
+        return Err(match status {
+            407 if proxy_has_credentials => NoTunnel::wrong_credentials(text),
+            407 => NoTunnel::credentials(text),
+            502..=504 => NoTunnel::beyond(text),
+            _ => NoTunnel::refused(text),
+        });
     }
     let ended = match ended {
         Some(ended) => ended,

@@ -26,7 +26,7 @@ async fn f003_a_server_that_never_completes_the_handshake_times_out() {
     let failure = client.post_failure(&server.https()).await;
     assert_eq!(failure.code, Code::TimedOut);
     assert_eq!(failure.detail, format!("during the TLS handshake with {}", server.address));
-    assert!(failure.fix().starts_with("check what stands between the pod and Dex"), "{}", failure.fix());
+    assert!(failure.fix().starts_with("check the load balancer"), "{}", failure.fix());
 }
 
 #[tokio::test]
@@ -58,6 +58,27 @@ async fn f018_a_proxy_that_never_opens_a_tunnel_times_out() {
         format!("while waiting for a tunnel through the proxy http://{} (HTTPS_PROXY)", proxy.address)
     );
     assert!(failure.fix().starts_with("check the load of the proxy"), "{}", failure.fix());
+}
+
+/// The backlog of this listener is full, so a connection to it is never completed.
+#[tokio::test]
+async fn f018_a_proxy_that_cannot_be_connected_to_is_named_by_a_timeout() {
+    let listener = tokio::net::TcpSocket::new_v4().unwrap();
+    listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut filling = vec![];
+    while let Ok(connected) =
+        tokio::time::timeout(Duration::from_millis(100), tokio::net::TcpStream::connect(address)).await
+    {
+        filling.push(connected.unwrap());
+    }
+    let variables = [("HTTPS_PROXY", address.to_string())];
+    let client = Client::with(&Ca::new("ca").pem(), Duration::from_millis(300), &variables);
+    let failure = client.post_failure("https://dex.example/token").await;
+    assert_eq!(failure.code, Code::TimedOut);
+    assert_eq!(failure.detail, format!("while connecting to {address}, the proxy of HTTPS_PROXY"));
+    assert!(failure.fix().starts_with("check that the proxy is running"), "{}", failure.fix());
 }
 
 #[tokio::test]

@@ -132,13 +132,13 @@ async fn f151_a_failure_of_a_socks_proxy_names_the_variable_and_the_reason() {
             0,
             user.as_str(),
             "accepts neither user and password nor a client without them",
-            "correct the scheme",
+            "let the proxy accept",
         ),
-        (1, 0, 0, "", "requires the unsupported authentication method 1", "correct the scheme"),
-        (2, 1, 0, user.as_str(), "rejected the user and password", "put the user and the password"),
+        (1, 0, 0, "", "requires the unsupported authentication method 1", "let the proxy accept"),
+        (2, 1, 0, user.as_str(), "rejected the user and password", "correct the user and the password"),
         (0, 0, 2, "", "cannot connect to dex: not allowed by its rules", "allow Dex's host"),
-        (0, 0, 4, "", "cannot connect to dex: host unreachable", "allow Dex's host"),
-        (0, 0, 5, "", "cannot connect to dex: connection refused", "allow Dex's host"),
+        (0, 0, 4, "", "cannot connect to dex: host unreachable", "check host and port"),
+        (0, 0, 5, "", "cannot connect to dex: connection refused", "check host and port"),
         (0, 0, 77, "", "cannot connect to dex: unknown reply code", "allow Dex's host"),
     ] {
         let proxy = proxy(method, status, reply, to).await;
@@ -147,11 +147,11 @@ async fn f151_a_failure_of_a_socks_proxy_names_the_variable_and_the_reason() {
         assert_eq!(failure.detail, format!("socks5://{} (HTTP_PROXY): {why}", proxy.address));
         assert!(failure.fix().starts_with(fix), "{why}: {}", failure.fix());
     }
-    for (response, why) in [
-        ("HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak SOCKS 5"),
-        ("", "closed the connection"),
-        ("\x05", "closed the connection"),
-        ("\x05\0\x05\0\0\x07", "unknown address type in its reply"),
+    for (response, why, fix) in [
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak SOCKS 5", "correct the scheme"),
+        ("", "closed the connection", "check that the proxy is running"),
+        ("\x05", "closed the connection", "check that the proxy is running"),
+        ("\x05\0\x05\0\0\x07", "unknown address type in its reply", "correct the scheme"),
     ] {
         let proxy = Server::start(move |mut wire| async move {
             wire.write(response.as_bytes()).await;
@@ -160,6 +160,7 @@ async fn f151_a_failure_of_a_socks_proxy_names_the_variable_and_the_reason() {
         .await;
         let failure = client_via("socks5", "", &proxy, "").post_failure("http://dex/token").await;
         assert_eq!(failure.detail, format!("socks5://{} (HTTP_PROXY): {why}", proxy.address), "{response:?}");
+        assert!(failure.fix().starts_with(fix), "{why}: {}", failure.fix());
     }
     let long = format!("{}:x@", "u".repeat(256));
     let proxy = proxy(2, 0, 0, to).await;

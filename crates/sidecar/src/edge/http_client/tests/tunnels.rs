@@ -178,6 +178,7 @@ async fn f018_the_connection_to_a_proxy_may_use_tls() {
         failure.detail,
         format!("https://{address} (HTTPS_PROXY): the server's certificate is not signed by a trusted CA")
     );
+    assert_eq!(failure.fix(), Code::CertificateUntrusted.entry().fix);
     assert_eq!(proxy.received().matches("CONNECT").count(), 1);
     // An invalid CA file is not a failure of the proxy.
     let client = client_via(&format!("https://{address}"), "");
@@ -186,19 +187,21 @@ async fn f018_the_connection_to_a_proxy_may_use_tls() {
 
 #[tokio::test]
 async fn f018_a_refused_tunnel_is_reported_with_status_and_variable() {
-    for (response, why) in [
+    for (response, why, fix) in [
         (
             "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 3\r\n\r\nno!",
             "answered 407: user and password required",
+            "correct the user and the password",
         ),
-        ("HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n", "answered 403"),
-        ("HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\n\r\n", "answered 302"),
-        ("HTTP/1.0 503 Unavailable\r\n\r\n", "answered 503"),
-        ("SSH-2.0-OpenSSH\r\n", "invalid HTTP version parsed"),
-        ("", "connection closed before message completed"),
+        ("HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n", "answered 403", "allow Dex's host"),
+        ("HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\n\r\n", "answered 302", "allow Dex's host"),
+        ("HTTP/1.0 503 Unavailable\r\n\r\n", "answered 503", "check host and port"),
+        ("SSH-2.0-OpenSSH\r\n", "invalid HTTP version parsed", "correct the scheme"),
+        ("", "connection closed before message completed", "check that the proxy is running"),
         (
             "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>log in</html>",
             "sent data instead of opening a tunnel",
+            "correct the scheme",
         ),
     ] {
         let proxy = Server::responding(response).await;
@@ -206,6 +209,7 @@ async fn f018_a_refused_tunnel_is_reported_with_status_and_variable() {
         let failure = client.post_failure("https://dex.example/token").await;
         assert_eq!(failure.code, Code::ProxyFailed, "{response}: {failure}");
         assert_eq!(failure.detail, format!("http://{} (HTTPS_PROXY): {why}", proxy.address));
+        assert!(failure.fix().starts_with(fix), "{why}: {}", failure.fix());
         assert!(!proxy.received().contains("canary-of-the-subject-token"));
     }
 }
