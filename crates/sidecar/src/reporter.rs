@@ -1,4 +1,5 @@
-//! Reports failures and recoveries: one log line for each change of state, and the last failure for `kubectl describe pod`.
+//! Reports failures and recoveries: one log line for each change of state, and the last failure for
+//! `kubectl describe pod`.
 
 use std::fmt::{Display, Write as _};
 use std::fs::OpenOptions;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use dexsidecar_core::config::{Level, Problem};
 use dexsidecar_core::event::Event;
-use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::failure::{Code, Failure, Step};
 use dexsidecar_core::refresher::Health;
 use dexsidecar_core::time::{BootTime, Now};
 use rustix::fs::OFlags;
@@ -26,14 +27,22 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 /// The kubelet reads no more than this many bytes of a termination message.
 const MAX_TERMINATION_MESSAGE: usize = 4096;
 
+/// A failure that was logged. The cause of one code may change: a timeout at another step, a proxy
+/// that now refuses.
+#[derive(Debug)]
+struct Logged {
+    kind: (Code, Step, &'static str, Health),
+    at: BootTime,
+}
+
 /// Reports failures and recoveries.
 #[derive(Debug)]
 pub struct Reporter {
     log: Logger,
     termination_log: PathBuf,
-    /// The failures that were logged and are not over, with the health at that time. One entry each, so that two that
-    /// alternate do not fill the log (F118).
-    logged: Vec<(Code, Health, BootTime)>,
+    /// The failures that were logged and are not over, with the health at that time. One entry
+    /// each, so that two that alternate do not fill the log (F118).
+    logged: Vec<Logged>,
     /// The failed attempts since the last success.
     attempts: u32,
     /// The last failure since the last success.
@@ -69,8 +78,8 @@ impl Reporter {
         self.log.emit_at(level, event);
     }
 
-    /// Reports a failed attempt, what is known of its cause, and the delay before the next one. It is logged once, and again
-    /// when health changes or after ten minutes.
+    /// Reports a failed attempt, what is known of its cause, and the delay before the next one. It
+    /// is logged once, and again when health changes or after ten minutes.
     pub fn failed(
         &mut self,
         failure: &Failure,
@@ -81,11 +90,12 @@ impl Reporter {
     ) {
         self.attempts = self.attempts.saturating_add(1);
         self.last_failure = Some(failure.clone());
-        self.logged.retain(|(_, _, when)| now.boot.since(*when) < LOG_AGAIN_AFTER);
+        self.logged.retain(|logged| now.boot.since(logged.at) < LOG_AGAIN_AFTER);
         let cause = causes.join("; ");
         // The last failure is what the kubelet shows, logged or not.
         self.write_termination_message(&termination_message(failure, causes));
-        let known = self.logged.iter().any(|(code, then, _)| *code == failure.code && *then == health);
+        let kind = (failure.code, failure.step(), failure.fix(), health);
+        let known = self.logged.iter().any(|logged| logged.kind == kind);
         let level = if known {
             Level::Debug
         } else if health == Health::Stale {
@@ -95,7 +105,7 @@ impl Reporter {
             Level::Error
         };
         if !known {
-            self.logged.push((failure.code, health, now.boot));
+            self.logged.push(Logged { kind, at: now.boot });
         }
         let event = Event::AttemptFailed {
             error: failure,
@@ -223,6 +233,11 @@ mod tests {
             failed(&mut reporter, code, "", &[], second);
         }
         assert_eq!(reporter.logged.len(), 2);
+        // Another cause of the same code is logged at once.
+        let elsewhere = Failure::new(Code::TimedOut, "").at(Step::Dns).with_fix("check the name servers");
+        reporter.failed(&elsewhere, &[], Health::Stale, Duration::from_secs(1), at(102));
+        assert_eq!(reporter.logged.len(), 3);
+        failed(&mut reporter, Code::TimedOut, "", &[], 103);
         let lines = "the attempt timed out\ncode: timed_out\nowner: Dex operator\nfix: ";
         assert!(text().starts_with(lines), "the last one: {}", text());
         failed(&mut reporter, Code::TimedOut, "again", &["why it is".to_owned()], 700);
