@@ -20,7 +20,7 @@ pub(crate) fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Prints to standard error.
+/// Prints to standard error, and waits for a reader.
 pub(crate) fn eprint(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
@@ -35,10 +35,23 @@ pub(crate) fn has_colours() -> bool {
     !no_color() && !is_dumb_terminal() && io::stdout().is_terminal()
 }
 
-/// The longest progress line. The narrowest terminal in use has 80 columns, and a line that wraps cannot be rewritten.
+/// A text of at most this many bytes is written to a pipe at once, or not at all (`PIPE_BUF`).
+const MAX_TEXT: usize = 4096;
+
+/// This text, with a newline at its end, and not too long.
+pub(crate) fn shortened(text: &str) -> String {
+    let text = text.trim_end();
+    let end = text.floor_char_boundary(MAX_TEXT - "...\n".len());
+    let ellipsis = if end < text.len() { "..." } else { "" };
+    format!("{}{ellipsis}\n", &text[..end])
+}
+
+/// The longest progress line. The narrowest terminal in use has 80 columns, and a line that wraps
+/// cannot be rewritten.
 const PROGRESS_COLUMNS: usize = 79;
 
-/// Why `wait` still waits: on a terminal one line that is rewritten, elsewhere a line after a second and after each minute.
+/// Why `wait` still waits: on a terminal one line that is rewritten, elsewhere a line after a
+/// second and after each minute.
 pub(crate) struct Progress {
     terminal: bool,
     /// When the next line is due, as time since the start.
@@ -62,7 +75,7 @@ impl Progress {
             write_unless_blocked(&format!("\r\x1b[K{line}"));
         } else if waited >= self.due {
             self.due = waited + Duration::from_secs(60);
-            write_unless_blocked(&format!("{line}\n"));
+            write_unless_blocked(&shortened(&line));
         }
     }
 

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
+use dexsidecar::edge::log::write_unless_blocked;
 use dexsidecar::edge::signal::Stop;
 use dexsidecar::probe;
 use dexsidecar_core::duration::HumanDuration;
@@ -11,7 +12,7 @@ use tokio::runtime::Runtime;
 
 use super::CLOCK;
 use crate::environment::Environment;
-use crate::terminal::{Progress, eprint, lines, print};
+use crate::terminal::{Progress, eprint, lines, print, shortened};
 use crate::{Done, NEGATIVE};
 
 /// `ready`: judges the files once.
@@ -45,7 +46,9 @@ pub(crate) fn wait(
     progress.clear();
     if let Err(reasons) = waited {
         if !reasons.is_empty() {
-            eprint(&format!("timed out after {}:\n{}", HumanDuration(probe.timeout), lines(&reasons)));
+            // Nobody may read standard error, and the timeout must hold all the same.
+            let text = format!("timed out after {}:\n{}", HumanDuration(probe.timeout), lines(&reasons));
+            write_unless_blocked(&shortened(&text));
         }
         return Err(NEGATIVE);
     }

@@ -1,9 +1,10 @@
 //! Log lines, one event a line, on standard error.
 //!
-//! A line has a message and then fields as `name=value`, or is a JSON object. It is written once for each change of state,
-//! not for each attempt. It never holds a secret: only events of [`dexsidecar_core::event`] are logged, whose fields are
-//! failures, paths, names and times. A reader that does not read never delays the work: a line that would block is dropped
-//! and counted (F108).
+//! A line has a message and then fields as `name=value`, or is a JSON object. It is written once
+//! for each change of state, not for each attempt. It never holds a secret: only events of
+//! [`dexsidecar_core::event`] are logged, whose fields are failures, paths, names and times. A
+//! reader that does not read never delays the work: a line that would block is dropped and counted
+//! (F108).
 
 use std::cell::Cell;
 use std::fmt::{self, Display, Write as _};
@@ -14,6 +15,7 @@ use dexsidecar_core::config::{Level, Log};
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::event::{Event, Value};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::clock::Clock;
 
@@ -97,7 +99,8 @@ impl Logger {
     }
 }
 
-/// A panic logs its source location only: its message may quote what was being worked on. It does not wait for a reader.
+/// A panic logs its source location only: its message may quote what was being worked on. It does
+/// not wait for a reader.
 pub fn keep_panics_short() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -105,18 +108,20 @@ pub fn keep_panics_short() {
     }));
 }
 
-/// Writes a line to standard error if that does not block. False when it would.
+/// Writes a line of at most 4096 bytes to standard error if that does not block. False when it
+/// would block, or when only a part was written.
 pub fn write_unless_blocked(line: &str) -> bool {
     let stderr = rustix::stdio::stderr();
     let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     match poll(&mut ready, Some(&at_once)) {
-        Ok(0) => false,
-        // An error of a closed standard error has nowhere to be reported.
-        _ => {
-            let _ = rustix::io::write(stderr, line.as_bytes());
-            true
-        }
+        Ok(0) | Err(_) => false,
+        Ok(_) => match rustix::io::write(stderr, line.as_bytes()) {
+            Ok(written) => written == line.len(),
+            Err(Errno::AGAIN | Errno::INTR) => false,
+            // An error of a closed standard error has nowhere to be reported.
+            Err(_) => true,
+        },
     }
 }
 
@@ -142,9 +147,10 @@ fn text(time: Duration, level: Level, event: &Event<'_>) -> String {
     finish(line, "...")
 }
 
-/// As `{"time":"2026-11-18T11:06:40.123Z","level":"info","event":"token_written","message":"token written","expires_in":86400}`.
-/// Durations are seconds. Half an object would be no JSON, so in a line that would be too long texts are shortened, and in
-/// one that still is they are left out. Labels stay.
+/// As `{"time":"2026-11-18T11:06:40.123Z","level":"info","event":"token_written","message":"token
+/// written","expires_in":86400}`. Durations are seconds. Half an object would be no JSON, so in a
+/// line that would be too long texts are shortened, and in one that still is they are left out.
+/// Labels stay.
 fn json(time: Duration, level: Level, event: &Event<'_>) -> String {
     let longest = [usize::MAX, 300, 0];
     let mut lines = longest.into_iter().map(|longest| json_with(time, level, event, longest));
