@@ -1,7 +1,7 @@
 //! What happened, once: the one table of events, which the log and its documentation read.
 //!
-//! An event has a stable name for programs, a message for people, and typed fields. It decides nothing and writes
-//! nothing: the sinks do. Names and fields are stable; messages may change.
+//! An event has a stable name for programs, a message for people, and typed fields. It decides
+//! nothing and writes nothing: the sinks do. Names and fields are stable; messages may change.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -143,7 +143,7 @@ events! {
         "a signal ends `once`, which exits with code 1";
     OnceTimedOut = "once_timed_out", Error, "no token was written within the timeout",
         { timeout: Duration, error: Option, fix: Option },
-        "`once` exits with code 1; `error` and `fix` are those of the last failed attempt";
+        "`once` exits with code 1; `error` and `fix` are those of the last failed attempt, and absent if none has ended";
 
     TokenWritten = "token_written", Info, "token written",
         { file: Text, expires_in: Duration, refresh_in: Duration },
@@ -172,7 +172,7 @@ events! {
         "an attempt succeeded after failures; `attempts` counts the failed ones";
     OutputNotWritable = "output_not_writable", Warn, "the token file is not writable",
         { error: Text, code: Label, fix: Text },
-        "the token file was tested while Dex was unreachable, or the file of an expired token could not be removed";
+        "the token file was tested after the first failed exchange, or the file of an expired token could not be removed";
     InputUnreadable = "input_unreadable", Warn, "input unreadable; using its last known value",
         { error: Text, code: Label, fix: Text },
         "a file that an exchange reads cannot be read; it is tried again at each attempt";
@@ -206,7 +206,7 @@ events! {
 
     SubjectTokenWarning = "subject_token_warning", Warn, "suspicious subject token",
         { warning: Text },
-        "Dex accepts the subject token, but its audience is the API server";
+        "the audience of the subject token is the API server: a server that gets it can use it there";
     SubjectTokenRotationInvisible = "subject_token_rotation_invisible", Warn,
         "subject token was rotated, but the rotation is invisible here",
         { file: Text, fix: Text },

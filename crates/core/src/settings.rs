@@ -43,9 +43,9 @@ impl Command {
     #[must_use]
     pub const fn purpose(self) -> &'static str {
         match self {
-            Self::Run => "keep the token fresh until SIGTERM (the default)",
-            Self::Once => "exchange once, write the token, exit: init containers, Jobs, CI",
-            Self::Ready => "exit 0 if the token file holds a valid token: exec probes",
+            Self::Run => "keep the token fresh until SIGTERM; the default command",
+            Self::Once => "exchange once, write the token and exit (for init containers, Jobs, CI)",
+            Self::Ready => "exit 0 if the token file holds a valid token (for exec probes)",
             Self::Wait => "block until the token file holds a valid token, then exec CMD",
             Self::Check => "test each step and explain the first failure",
             Self::Token => "print a token (cached between calls)",
@@ -268,8 +268,8 @@ pub const ORIGINAL: &[OriginalSetting] = &[
     },
     OriginalSetting {
         name: ACCESS_TOKEN_FILE,
-        default: "required",
-        commands: WRITING,
+        default: "required, but optional for token",
+        commands: EXCHANGING,
         meaning: "the token file: it holds the bare token, without a newline",
     },
     OriginalSetting {
@@ -289,8 +289,8 @@ pub const ORIGINAL: &[OriginalSetting] = &[
         name: REFRESH_INTERVAL,
         default: "none; files are polled every 30s",
         commands: &[Run],
-        meaning: "maximum delay between polls of files (1s to 30s), and between attempts while refreshing fails and the \
-                  token on disk is valid",
+        meaning: "longest time between two polls of the files (1s to 30s), and between two attempts while refreshing \
+                  fails but the token on disk is still valid",
     },
 ];
 

@@ -139,7 +139,7 @@ pub fn help(command: Option<Command>) -> String {
     if shown(EXCHANGING) {
         let _ = writeln!(text, "\nEnvironment variables, in lower case as with miscord-dev/dexsidecar:");
         for setting in ORIGINAL.iter().filter(|setting| shown(setting.commands)) {
-            let default = if setting.default == "required" { "" } else { "default: " };
+            let default = if setting.default.starts_with("required") { "" } else { "default: " };
             let meaning = format!("{} [{default}{}]", setting.meaning, setting.default);
             let _ = writeln!(text, "  {FIELD_PREFIX}{}\n      {}", setting.name, wrapped(&meaning));
         }
@@ -175,7 +175,8 @@ Usage: dexsidecar [COMMAND] [OPTIONS]
 ";
 
 const FIELDS: &str = "  dex_<field>
-      any other name is sent to Dex as the form field <field>
+      any other name is sent to Dex as the form field <field>. Dex requires grant_type,
+      connector_id, subject_token and subject_token_type
   dex_file_<field>
       the same with the content of a file, which is read at each exchange
 ";

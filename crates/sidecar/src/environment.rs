@@ -106,7 +106,7 @@ pub(crate) fn is_dumb_terminal() -> bool {
 }
 
 /// The variables that have a meaning here, and a problem for each that is not UTF-8.
-#[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
+#[expect(clippy::disallowed_methods, reason = "settings are read here only")]
 fn variables() -> (Vec<(String, Secret)>, Vec<Problem>) {
     let (mut variables, mut not_utf8) = (vec![], vec![]);
     for (name, value) in std::env::vars_os() {

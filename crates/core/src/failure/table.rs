@@ -1,8 +1,8 @@
 //! The rows of the table of failures: code, step, retry class, owner, summary, fix.
 //!
-//! A summary says what happened, so that details can follow after a colon. A fix is an instruction. Neither ends with a
-//! full stop. Names are stable; texts may change. How each failure shows elsewhere, in Dex's log for example, stands in
-//! docs/failures.md.
+//! A summary says what happened, so that details can follow after a colon. A fix is an instruction.
+//! Neither ends with a full stop. Names are stable; texts may change. How each failure shows
+//! elsewhere, in Dex's log for example, stands in docs/failures.md.
 
 use super::{Entry, Owner, RetryClass, Step};
 
@@ -129,35 +129,35 @@ failures! {
         "configure the server for TLS 1.2 or 1.3 with AES-GCM or ChaCha20 and X25519, P-256, P-384 or P-521, and without a required client certificate";
     TlsFailed = "tls_failed", Tls, Network, Network,
         "the connection broke during the TLS handshake",
-        "check what stands between the pod and Dex: load balancer, service mesh, firewall";
+        "check the load balancer, service mesh or firewall between the pod and Dex";
 
     TimedOut = "timed_out", Exchange, Network, DexOperator,
         "the attempt timed out",
-        "check the load of Dex and of its storage, and what stands in front of Dex; --attempt-timeout sets the limit";
+        "check the load of Dex and of its storage, and the ingress or proxy in front of Dex; --attempt-timeout sets the limit";
     ConnectionLost = "connection_lost", Exchange, Network, DexOperator,
         "the connection broke before the response was complete",
-        "check whether Dex restarted, and what stands in front of it (load balancer, service mesh)";
+        "check whether Dex restarted, and the load balancer or service mesh in front of it";
     AnswerMalformed = "answer_malformed", Exchange, Network, Network,
         "the response is not HTTP",
-        "check host and port in dex_endpoint, and what stands in front of Dex";
+        "check host and port in dex_endpoint, and the ingress or proxy in front of Dex";
     AnswerTooLarge = "answer_too_large", Exchange, Network, Network,
         "the response is too large",
-        "check that dex_endpoint is Dex's token endpoint, and what stands in front of Dex";
+        "check that dex_endpoint is Dex's token endpoint, and the ingress or proxy in front of Dex";
     AnswerUnusable = "answer_unusable", Exchange, Network, Network,
         "the response is not a token response",
-        "check that dex_endpoint is Dex's token endpoint, and what stands in front of Dex: a login page, a compressing proxy, a captive portal";
+        "check that dex_endpoint is Dex's token endpoint, and the ingress or proxy in front of Dex: a login page, compression, a captive portal";
     TokenMissing = "token_missing", Exchange, Network, Network,
         "the response has no access_token",
-        "check that dex_endpoint is Dex's token endpoint, and what stands in front of Dex";
+        "check that dex_endpoint is Dex's token endpoint, and the ingress or proxy in front of Dex";
     TokenMalformed = "token_malformed", Exchange, Network, DexOperator,
         "the issued token is not a valid bearer token: partial, larger than 256 KiB, or with characters that no header may carry",
-        "check that dex_endpoint is Dex's token endpoint; a token grows with the number of the user's groups";
+        "check that dex_endpoint is Dex's token endpoint; if the token is too large, remove groups from dex_scope";
     TokenTypeUnsupported = "token_type_unsupported", Exchange, Network, Pod,
         "the token_type of the response is not bearer",
         "check dex_requested_token_type and dex_endpoint: Dex issues bearer tokens only";
     TokenExpired = "token_expired", Exchange, Network, DexOperator,
         "the issued token has expired or expires too soon",
-        "check expiry.idTokens in Dex's configuration, the clocks of Dex and of this node, and whether a cache stands in front of Dex";
+        "check expiry.idTokens in Dex's configuration, the clocks of Dex and of this node, and whether there is a cache in front of Dex";
     TokenUnchanged = "token_unchanged", Exchange, Network, Network,
         "the same token was issued again",
         "exempt Dex's token endpoint from the cache in front of it";
@@ -196,7 +196,7 @@ failures! {
         "set dex_grant_type to urn:ietf:params:oauth:grant-type:token-exchange, and add it to oauth2.grantTypes in Dex's configuration if that list exists; Dex must be 2.38 or later";
     InvalidScope = "invalid_scope", Exchange, Config, Pod,
         "Dex does not accept a scope",
-        "correct dex_scope";
+        "remove the scope that the error names from dex_scope; Dex knows openid, profile, email, groups, federated:id, offline_access and audience:server:client_id:X";
     RequestNotSupported = "request_not_supported", Exchange, Config, Pod,
         "Dex does not support a token type of the request",
         "set dex_subject_token_type to urn:ietf:params:oauth:token-type:id_token, and dex_requested_token_type to that or …:access_token";
@@ -224,7 +224,7 @@ failures! {
         "mount a volume there, or correct dex_access_token_file";
     OutputNotPermitted = "output_not_permitted", Output, Local, Pod,
         "this uid may not write the token file",
-        "use an emptyDir, or set fsGroup (or runAsUser) so that this uid may write; the image runs as uid 65532, the original's ran as root";
+        "use an emptyDir, or set fsGroup (or runAsUser) so that this uid may write; the image runs as uid 65532, that of miscord-dev/dexsidecar as root";
     OutputReadOnly = "output_read_only", Output, Local, Pod,
         "the token file's volume is read-only",
         "mount the volume without readOnly in this container";

@@ -1,4 +1,5 @@
-//! `check`: runs each step of an exchange, reports it when it is done, and explains the first that fails. It writes no token
+//! `check`: runs each step of an exchange, reports it when it is done, and explains the first that
+//! fails. It writes no token
 //! file, and the exchange it makes is a real one.
 
 mod report;
@@ -70,7 +71,8 @@ pub async fn run(
 ) -> Report {
     let mut steps = Steps { clock, started: clock.now().boot, results: vec![], done };
     let url = &config.endpoint;
-    // One read has the files of two steps: its time belongs to the subject token, which may be waited for.
+    // One read has the files of two steps: its time belongs to the subject token, which may be
+    // waited for.
     let settings_took = steps.lap();
     let read = Inputs::read(config, &mut LastKnown::default(), clock.now().unix).await;
     let inputs = match read {

@@ -1,7 +1,8 @@
-//! What `check` prints: a line for each step when it is done; for the first that fails its code, owner and fix.
+//! What `check` prints: a line for each step when it is done; for the first that fails its code,
+//! owner and fix.
 //!
-//! A line begins with `ok`, `FAIL` or `skipped`, then the step and how long it took. Notes and the explanation of a failure
-//! stand below it, indented. Colours are for terminals only.
+//! A line begins with `ok`, `FAIL` or `skipped`, then the step and how long it took. Notes and the
+//! explanation of a failure stand below it, indented. Colours are for terminals only.
 
 use std::fmt::Write as _;
 use std::time::Duration;
