@@ -149,12 +149,12 @@ fn a_crash_leaves_no_core_dump() {
 /// The names of the files below a directory that contain a secret.
 fn files_with_a_secret(directory: &Path) -> Vec<String> {
     let mut found = vec![];
-    let mut directorys = vec![directory.to_owned()];
-    while let Some(next) = directorys.pop() {
+    let mut directories = vec![directory.to_owned()];
+    while let Some(next) = directories.pop() {
         for entry in fs::read_dir(next).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                directorys.push(path);
+                directories.push(path);
                 continue;
             }
             let content = fs::read(&path).unwrap();
