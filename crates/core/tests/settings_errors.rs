@@ -3,6 +3,7 @@
 
 use dexsidecar_core::config::{Config, Probe, RawSettings};
 use dexsidecar_core::secret::Secret;
+use dexsidecar_core::settings::{Kind, SETTINGS};
 
 const NEEDED: [&str; 6] = [
     "dex_endpoint=https://dex.example/token",
@@ -140,4 +141,22 @@ fn each_error_of_a_setting_of_ready_and_wait_is_as_in_the_snapshot() {
         Err(problems) => problems.iter().map(ToString::to_string).collect(),
     };
     insta::assert_snapshot!("probe_errors", page(PROBE_ERRORS, read));
+}
+
+/// A setting that is in the table but that nobody reads accepts any value.
+#[test]
+fn every_setting_is_read() {
+    let mut seen = 0;
+    for setting in SETTINGS {
+        // Most texts are valid. Those that have rules are in `ERRORS`.
+        if setting.variable.is_empty() || matches!(setting.kind, Kind::Text(..)) {
+            continue;
+        }
+        seen += 1;
+        let raw = settings(&[&format!("{}=canary", setting.variable)]);
+        let problems = [Config::read(&raw, true).err(), Probe::read(&raw).err()];
+        let reported = problems.iter().flatten().flatten().any(|problem| problem.setting == setting.variable);
+        assert!(reported, "{} is not read: {problems:?}", setting.variable);
+    }
+    assert!(seen >= 9, "{seen} settings");
 }
