@@ -1,9 +1,11 @@
-//! The README: the program accepts its manifests, and the versions of Dex that it names are tested.
+//! README.md and docs: the program accepts the manifests, the versions of Dex that are named are
+//! tested, and the failure in an example is as in the table.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use dexsidecar_core::config::{Config, Probe, RawSettings};
+use dexsidecar_core::failure::Code;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_e2e::dex_version::{OLDER, PINNED, Version};
 use dexsidecar_e2e::doc_manifests;
@@ -83,4 +85,33 @@ fn the_versions_of_dex_that_are_tested_are_those_of_the_page() {
     }
     let rows = page.lines().filter(|line| line.starts_with("| 2.")).count();
     assert_eq!(rows, tested.len(), "every row of docs/kubernetes.md is a version that is tested");
+}
+
+/// A node test compares the README's whole example with the output of a pod. This test needs no
+/// root.
+#[test]
+fn the_failure_in_each_example_is_as_in_the_table() {
+    let entry = Code::ConnectorUnknown.entry();
+    for page in ["README.md", "docs/troubleshooting.md"] {
+        let text = read(page);
+        // The value of the only line that begins with this label.
+        let value = |label: &str| {
+            let values: Vec<&str> = text
+                .lines()
+                .filter_map(|line| line.trim_start().strip_prefix(label))
+                .map(str::trim)
+                .collect();
+            assert_eq!(values.len(), 1, "{page}: one example has a line {label}");
+            values[0]
+        };
+        assert_eq!(value("code:"), entry.name, "{page}");
+        assert_eq!(value("owner:"), entry.owner.title(), "{page}");
+        let fix = value("fix:").strip_suffix('…').unwrap_or_else(|| panic!("{page}: the fix is cut with …"));
+        assert!(entry.fix.starts_with(fix.trim_end()), "{page}: the table has another fix: {}", entry.fix);
+        assert!(
+            text.contains(&format!("{}: 400 invalid_request: ", entry.summary)),
+            "{page}: {}",
+            entry.summary
+        );
+    }
 }
