@@ -32,6 +32,21 @@ const FIELDS: &str = "\
 
 Setting both `dex_X` and `dex_file_X` is an error.
 
+## Form fields
+
+The form fields that an exchange with Dex needs. Each can be read from a file instead: `dex_file_<field>`.
+
+| variable | default | meaning |
+|---|---|---|
+| `dex_grant_type` | required by Dex | `urn:ietf:params:oauth:grant-type:token-exchange` |
+| `dex_connector_id` | required by Dex | the `id` of Dex's connector for this cluster |
+| `dex_file_subject_token` | required by Dex | the path of the subject token: the pod's projected ServiceAccount token |
+| `dex_subject_token_type` | required by Dex | `urn:ietf:params:oauth:token-type:id_token` |
+| `dex_requested_token_type` | `…:access_token` | `urn:ietf:params:oauth:token-type:access_token` or `…:id_token`; Dex issues a JSON Web Token for both |
+| `dex_scope` | none | scopes, separated by spaces: `openid`, `profile` (adds `name`), `email`, `groups`, `federated:id` (adds `federated_claims`), `audience:server:client_id:X` (the audience of client X); Dex ignores any other |
+
+If a required field is missing, a warning is logged at startup, and Dex rejects the exchange.
+
 ## Options
 
 An option of the command line overrides its variable. A variable that begins with `DEXSIDECAR_` and is not in
@@ -48,8 +63,10 @@ const SYSTEM: &str = "
 |---|---|
 | `SSL_CERT_FILE`, `SSL_CERT_DIR` | where the system's CA certificates are, as in Go |
 | `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, also in lower case | proxies, as in Go: [network.md](network.md) |
+| `REQUEST_METHOD` | if it is set, `HTTP_PROXY` and `http_proxy` are ignored: in a CGI program, a request header can set `HTTP_PROXY` |
 | `XDG_RUNTIME_DIR` | where `token` caches tokens between calls |
 | `NO_COLOR` | no colours in `check`, which has them on a terminal only |
+| `TERM` | `dumb`: no colours in `check`, and no rewritten progress line in `wait` |
 
 ## Exit codes
 
