@@ -23,7 +23,22 @@ Numbers are numbers, and durations are seconds:
 \"file\":\"/var/run/secrets/dex/token\",\"expires_in\":86400,\"refresh_in\":56160}
 ```
 
-No event holds a token, a client secret or the value of a form field.
+No event holds a token or a client secret. The value of a form field is logged only if it is public:
+`connector_id`, `client_id`, `scope`, `audience`, `resource`, token types.
+
+## Is the token valid?
+
+Health `fresh` has no event of its own. The last of these events shows the state:
+
+| event | the token file |
+|---|---|
+| `token_written`, `token_adopted` | holds a token that is valid for `expires_in` from the time of the line |
+| `recovered` | holds a valid token; an attempt succeeded after failures |
+| `attempt_failed` with `health=stale` | holds a token that is still valid, but refreshing or writing fails |
+| `attempt_failed` with `health=starting` | has no token yet |
+| `token_expired`, `attempt_failed` with `health=expired` | holds an expired token, or was removed (`--on-expiry remove`) |
+
+## All events
 
 | event | level | message | fields | when |
 |---|---|---|---|---|
