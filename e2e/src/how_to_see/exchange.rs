@@ -20,8 +20,8 @@ const WHO_ANSWERS: HowToSee = HowToSee {
 /// A code that Dex 2.45 and earlier do not give to an exchange (server/handlers.go,
 /// handleTokenExchange).
 const NOT_OF_DEX_2_45: HowToSee = HowToSee {
-    look: "Dex 2.45 and earlier never answer an exchange like this. A later version, or another server, does: \
-           the message has its own words, and its log may have the reason.",
+    look: "Dex 2.45 and earlier never give this answer to a token exchange. A later version or another server \
+           may: the message quotes the answer, and the server's log may have the reason.",
     commands: &[DEX_LOG],
     ..NOTHING
 };
@@ -198,14 +198,20 @@ pub(super) const CONNECTOR_UNKNOWN: HowToSee = HowToSee {
         Line {
             text: "level=ERROR msg=\"failed to get connector\" err=\"failed to open connector: … failed to get \
                    provider: 403 Forbidden: …",
-            cause: "nobody without a token may read the cluster's issuer: bind the group \
+            cause: "anonymous requests may not read the cluster's discovery document: bind the group \
                     `system:unauthenticated` to the ClusterRole `system:service-account-issuer-discovery`",
+        },
+        Line {
+            text: "level=ERROR msg=\"failed to get connector\" err=\"failed to open connector: … failed to get \
+                   provider: 401 Unauthorized: …",
+            cause: "the API server refuses all anonymous requests, whatever is bound to their group \
+                    (`--anonymous-auth=false`)",
         },
         Line {
             text: "level=ERROR msg=\"failed to get connector\" err=\"failed to open connector: … did not match \
                    the issuer URL returned by provider (…)\"",
-            cause: "the issuer calls itself something else than the connector's `issuer`: set `issuerAlias` to \
-                    that (Dex 2.42 or later)",
+            cause: "the issuer in the discovery document is not the connector's `issuer`: set `issuerAlias` to \
+                    the issuer in the document (Dex 2.42 or later)",
         },
         Line {
             text: "level=ERROR msg=\"failed to get connector\" err=\"failed to open connector: … x509: \

@@ -64,7 +64,8 @@ pub(super) const PLAIN_HTTP_REFUSED: HowToSee = HowToSee {
 
 pub(super) const PROXY_FAILED: HowToSee = HowToSee {
     look: "The message has the proxy, the variable that names it and what went wrong. curl shows the proxy's \
-           own answer.",
+           own answer. If `PROXY` has credentials, the output contains them (`Proxy-Authorization`): do not \
+           paste it anywhere.",
     commands: &[
         "kubectl get pod POD -o yaml | grep -iE -A1 '(http|https|no)_proxy'",
         "kubectl exec POD -c APP -- curl -sv -x PROXY ENDPOINT",
@@ -73,9 +74,9 @@ pub(super) const PROXY_FAILED: HowToSee = HowToSee {
 };
 
 pub(super) const TIMED_OUT: HowToSee = HowToSee {
-    look: "The message has the step at which the time ran out. Up to TLS the network is the cause; after that \
-           Dex, or what stands in front of it, does not answer. Dex also waits for the cluster's issuer before \
-           it answers.",
+    look: "The message has the step at which the time ran out. If it is DNS, TCP or TLS, the network is the \
+           cause. If it is a later step, Dex or a proxy in front of it does not answer. Dex itself may be \
+           waiting for the cluster's issuer.",
     commands: &[
         "kubectl exec POD -c APP -- curl -sv --max-time 20 ENDPOINT",
         "kubectl -n dex get pods",

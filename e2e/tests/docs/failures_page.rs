@@ -31,8 +31,11 @@ kubectl describe pod POD                             # the last failure, once th
 A failure never ends `dexsidecar run`: it is logged and the attempt is repeated. Only wrong settings at
 startup end it, with exit code 78.
 
-The log line, `check` and the termination message may name another owner or fix than this page, where more
-is known about the cause.
+The log line, `check` and the termination message may name another owner or fix than this page, if they know
+more about the cause.
+
+The **owner** is who can fix the failure: the author of the pod's manifest or of Dex's configuration, or the
+operator of the network, of Dex or of the cluster. Answers are shown as status and body.
 
 ";
 

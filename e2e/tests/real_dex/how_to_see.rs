@@ -91,6 +91,9 @@ fn every_line_of_the_page_is_logged_by_a_real_dex() {
     ] {
         logs.of_exchange(&issuer, &setup, "failed to get connector");
     }
+    issuer.serve_discovery(Mood::Refusing);
+    logs.of_exchange(&issuer, &DexSetup::default(), "failed to get connector");
+    issuer.serve_discovery(Mood::Well);
     let dex = Dex::start(&issuer, &DexSetup::default());
     issuer.serve_keys(Mood::Refusing);
     let _ = dex.request_token(&TokenRequest::exchange_of(&issuer.token(600)));
