@@ -155,9 +155,16 @@ fn sources() -> Result<PathBuf, String> {
     Ok(cache::directory()?.join("debian-sources"))
 }
 
+/// A tool of Debian. Its texts are in English, since errors are recognized by them.
+fn debian_tool(name: &str) -> Command {
+    let mut command = Command::new(name);
+    command.env("LC_ALL", "C");
+    command
+}
+
 /// apt-get with package lists of its own, so that it needs no right on the system's.
 fn apt(backports: bool) -> Result<Command, String> {
-    let mut command = Command::new("apt-get");
+    let mut command = debian_tool("apt-get");
     command.arg("-q").arg("-o").arg(format!("Dir::State::lists={}", lists(backports)?.display()));
     if backports {
         command.arg("-o").arg(format!("Dir::Etc::sourceparts={}", sources()?.display()));
@@ -171,7 +178,7 @@ fn apt(backports: bool) -> Result<Command, String> {
 fn mirror() -> Result<(String, String), String> {
     let format =
         ["indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Origin: Debian", "Created-By: Packages"];
-    let output = Command::new("apt-get").args(format).output().map_err(|error| error.to_string())?;
+    let output = debian_tool("apt-get").args(format).output().map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
     let first =
         text.lines().filter_map(|line| line.split_once(' ')).find(|(_, release)| !release.contains('-'));
@@ -184,7 +191,7 @@ fn unpack(debs: &[PathBuf], root: &Path) -> Result<(), String> {
     fs::create_dir_all(root).map_err(|error| format!("{}: {error}", root.display()))?;
     debs.iter().try_for_each(|deb| {
         success(
-            Command::new("dpkg").arg("-x").arg(deb).arg(root),
+            debian_tool("dpkg").arg("-x").arg(deb).arg(root),
             &format!("{} cannot be unpacked", deb.display()),
         )
     })

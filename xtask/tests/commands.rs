@@ -35,10 +35,11 @@ impl Machine {
     }
 
     /// Puts an apt-get on `PATH` that runs `download` for the packages, and a dpkg that runs
-    /// `unpack`. The package lists are fresh.
+    /// `unpack`. The package lists are fresh. In another locale than C both print no English.
     fn debian(&self, download: &str, unpack: &str) {
-        self.put("apt-get", &format!("case \"$*\" in *' download '*) {download};; esac"));
-        self.put("dpkg", &format!("case \"$1\" in -x) {unpack};; esac"));
+        let locale = r#"[ "$LC_ALL" = C ] || { echo 'E: Fehler' >&2; exit 100; }"#;
+        self.put("apt-get", &format!("case \"$*\" in *' download '*) {locale}; {download};; esac"));
+        self.put("dpkg", &format!("case \"$1\" in -x) {locale}; {unpack};; esac"));
         self.cache("debian-lists");
         let stamp = self.0.path().join("dexsidecar/debian-lists/dexsidecar-updated");
         fs::write(stamp, "").expect("a temporary directory");
@@ -50,6 +51,7 @@ impl Machine {
             .env("PATH", self.0.path().join("bin"))
             .env("CARGO", self.0.path().join("bin/cargo"))
             .env("XDG_CACHE_HOME", self.0.path())
+            .env("LC_ALL", "de_DE.UTF-8")
             .output()
             .expect("xtask starts")
     }
