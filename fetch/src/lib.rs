@@ -4,6 +4,7 @@
 //! Debian that are unpacked and not installed. Nothing outside the cache is changed.
 
 pub mod cache;
+pub mod child_output;
 pub mod counterparts;
 pub mod debian;
 pub mod go;

@@ -4,7 +4,6 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its terminal")]
 
 mod check;
-mod child_output;
 mod cli;
 mod debian_error;
 mod demo;

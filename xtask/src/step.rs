@@ -5,7 +5,8 @@ use std::io::Write as _;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use crate::child_output;
+use dexsidecar_fetch::child_output;
+
 use crate::progress::{Progress, seconds};
 
 /// The result of a step.

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use dexsidecar_fetch::child_output::{self, Line};
+
 use super::build::Binary;
 use super::events::{self, Event};
 use super::report::{self, Report};
-use crate::child_output::{self, Line};
 use crate::progress::Progress;
 use crate::suite::Suite;
 use crate::{cargo, root};

@@ -12,24 +12,27 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// A line, and where it came from.
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) enum Line {
+pub enum Line {
+    /// Standard output.
     Output(String),
+    /// Standard error.
     Error(String),
 }
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct End {
+pub struct End {
     /// Whether it exited with 0.
-    pub(crate) succeeded: bool,
-    /// Whether a pipe was still open after [`GRACE`]: a process that the command started holds it,
+    pub succeeded: bool,
+    /// Whether a pipe was still open ten seconds after the exit: a process that the command started holds it,
     /// and what that process writes is lost.
-    pub(crate) is_cut: bool,
+    pub is_cut: bool,
 }
 
 impl End {
     /// A line for a person if the output was cut. `name` is that of the command.
-    pub(crate) fn note(self, name: &str) -> Option<String> {
+    #[must_use]
+    pub fn note(self, name: &str) -> Option<String> {
         self.is_cut.then(|| {
             format!(
                 "the output of {name} was cut: a process that it started holds its pipe open after its exit"
@@ -39,7 +42,10 @@ impl End {
 }
 
 /// Runs a command with a pipe for each stream. Passes on each line as it is printed.
-pub(crate) fn separate(command: &mut Command, each: impl FnMut(Line)) -> io::Result<End> {
+///
+/// # Errors
+/// If the command does not start.
+pub fn separate(command: &mut Command, each: impl FnMut(Line)) -> io::Result<End> {
     separate_with(command, GRACE, each)
 }
 
@@ -57,7 +63,10 @@ fn separate_with(command: &mut Command, grace: Duration, each: impl FnMut(Line))
 }
 
 /// Runs a command with one pipe for both streams, which keeps their lines in order.
-pub(crate) fn merged(command: &mut Command, each: impl FnMut(String)) -> io::Result<End> {
+///
+/// # Errors
+/// If the command does not start.
+pub fn merged(command: &mut Command, each: impl FnMut(String)) -> io::Result<End> {
     merged_with(command, GRACE, each)
 }
 
