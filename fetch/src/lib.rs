@@ -20,30 +20,48 @@ pub const NO_CROSS_COMPILER: u8 = 3;
 pub type Progress<'a> = &'a mut dyn FnMut(&str);
 
 /// Runs a command to its end and passes on each line that it prints to standard error.
+///
+/// # Errors
+/// If the command does not start or fails: with the last lines of its standard error.
 fn followed(command: &mut std::process::Command, progress: Progress<'_>) -> Result<(), String> {
-    use std::io::BufRead as _;
-    use std::process::Stdio;
-
     /// How many lines of a failed command are reported.
     const LAST: usize = 30;
 
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("{}: {error}", command.get_program().display()))?;
-    let stderr = child.stderr.take().ok_or("standard error is not a pipe")?;
+    let name = command.get_program().display().to_string();
     let mut last = std::collections::VecDeque::new();
-    for line in std::io::BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-        let line = String::from_utf8_lossy(&line).into_owned();
+    let end = child_output::separate(command, |line| {
+        let child_output::Line::Error(line) = line else { return };
         progress(&line);
         if last.len() == LAST {
             last.pop_front();
         }
         last.push_back(line);
+    });
+    let end = end.map_err(|error| format!("{name}: {error}"))?;
+    if end.succeeded {
+        return Ok(());
     }
-    let status = child.wait().map_err(|error| error.to_string())?;
+    last.extend(end.note(&name));
     let lines: Vec<String> = last.into();
-    if status.success() { Ok(()) } else { Err(lines.join("\n").trim().to_owned()) }
+    Err(lines.join("\n").trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_failed_command_is_reported_with_its_last_lines_of_standard_error() {
+        let script = "echo output; for n in $(seq 1 40); do echo $n >&2; done; exit 1";
+        let mut seen = vec![];
+        let mut progress = |line: &str| seen.push(line.to_owned());
+        let error =
+            followed(Command::new("sh").args(["-c", script]), &mut progress).expect_err("exit code 1");
+        let lines: Vec<&str> = error.lines().collect();
+        assert_eq!((lines.len(), lines[0], lines[29]), (30, "11", "40"));
+        assert_eq!(seen.len(), 40);
+        assert_eq!(followed(Command::new("sh").args(["-c", "echo a >&2"]), &mut |_| ()), Ok(()));
+    }
 }
