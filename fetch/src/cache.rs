@@ -29,7 +29,7 @@ pub fn existing(name: &str) -> Option<PathBuf> {
 ///
 /// # Errors
 /// Those of `make`, and if the cache cannot be written to.
-pub fn once(name: &str, make: impl FnOnce(&Path) -> Result<(), String>) -> Result<PathBuf, String> {
+pub fn once<E: From<String>>(name: &str, make: impl FnOnce(&Path) -> Result<(), E>) -> Result<PathBuf, E> {
     if let Some(entry) = existing(name) {
         return Ok(entry);
     }

@@ -4,9 +4,9 @@
 //! table is complete: only this crate can make a [`Program`] or [`Packages`], and each constant is
 //! a row.
 
-use crate::Progress;
 use crate::debian::Packages;
 use crate::go::Program;
+use crate::{Error, Progress};
 
 /// What a counterpart is used for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,7 +25,7 @@ pub enum Use {
     Node,
     /// The image.
     Image,
-    /// The binary for aarch64. Where it cannot be had, the tests of that binary are skipped.
+    /// The binary for aarch64. Where it is unavailable, the tests of that binary are skipped.
     Aarch64,
 }
 
@@ -71,10 +71,10 @@ impl Counterpart {
     /// Builds or fetches it unless it is in the cache.
     ///
     /// # Errors
-    /// What is missing, or why the build failed.
-    pub fn get(&self, progress: Progress<'_>) -> Result<(), String> {
+    /// Those of [`Program::built_with`] and [`Packages::unpacked_with`].
+    pub fn get(&self, progress: Progress<'_>) -> Result<(), Error> {
         match &self.source {
-            Source::Go(program) => program.built_with(progress).map(drop),
+            Source::Go(program) => program.built_with(progress).map(drop).map_err(Error::Failed),
             Source::Debian(packages) => packages.unpacked_with(progress).map(drop),
         }
     }

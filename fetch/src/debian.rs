@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use crate::{Progress, cache};
+use crate::child_output::{self, Line};
+use crate::{Error, Progress, apt_error, cache};
 
 /// Package lists that are older than this are downloaded again.
 const LISTS_ARE_FRESH_FOR: Duration = Duration::from_secs(3_600);
@@ -48,27 +49,28 @@ impl Packages {
     /// their root.
     ///
     /// # Errors
-    /// Without apt, if Debian's mirror is unreachable, and if a package does not exist: one line
-    /// for a person.
+    /// Those of [`Self::unpacked_with`], as text.
     pub fn unpacked(&self) -> Result<PathBuf, String> {
-        self.unpacked_with(&mut |_| ())
+        self.unpacked_with(&mut |_| ()).map_err(|error| error.to_string())
     }
 
     /// The same, and reports progress.
     ///
     /// # Errors
-    /// Those of [`Self::unpacked`].
-    pub fn unpacked_with(&self, progress: Progress<'_>) -> Result<PathBuf, String> {
+    /// [`Error::Unavailable`] without apt, if Debian's mirror is unreachable, and if a package does
+    /// not exist; [`Error::Failed`] if the packages cannot be stored or unpacked.
+    pub fn unpacked_with(&self, progress: Progress<'_>) -> Result<PathBuf, Error> {
         cache::once(self.name, |root| {
             let work = cache::directory()?.join(format!("{}.work", self.name));
             let _ = fs::remove_dir_all(&work);
-            let fetched = self.fetch(&work, progress).and_then(|debs| unpack(&debs, root));
+            let fetched =
+                self.fetch(&work, progress).and_then(|debs| unpack(&debs, root).map_err(Error::Failed));
             let _ = fs::remove_dir_all(&work);
             fetched
         })
     }
 
-    fn fetch(&self, work: &Path, progress: Progress<'_>) -> Result<Vec<PathBuf>, String> {
+    fn fetch(&self, work: &Path, progress: Progress<'_>) -> Result<Vec<PathBuf>, Error> {
         update(self.backports)?;
         let debs = work.join("debs");
         for directory in [debs.join("partial"), work.join("archives/partial")] {
@@ -83,7 +85,8 @@ impl Packages {
         for package in self.packages {
             progress(package);
         }
-        success(download.args(self.packages), "packages of Debian cannot be downloaded")?;
+        success(download.args(self.packages), "packages of Debian cannot be downloaded")
+            .map_err(apt_error::classified)?;
         let entries = fs::read_dir(&debs).map_err(|error| error.to_string())?;
         let files = entries.filter_map(Result::ok).map(|entry| entry.path());
         Ok(files.filter(|file| file.extension().is_some_and(|ending| ending == "deb")).collect())
@@ -93,15 +96,15 @@ impl Packages {
 /// Fails unless this machine has Debian's tools.
 ///
 /// # Errors
-/// One line for a person: what is missing and how to get it.
-pub fn look() -> Result<(), String> {
+/// [`Error::Unavailable`]: what is missing and how to get it.
+pub fn look() -> Result<(), Error> {
     let missing = ["apt-get", "dpkg"].into_iter().find(|tool| {
         !Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success())
     });
     missing.map_or(Ok(()), |tool| {
-        Err(format!(
+        Err(Error::Unavailable(format!(
             "{tool} is missing, and these are packages of Debian: use a machine or container with Debian 12"
-        ))
+        )))
     })
 }
 
@@ -109,8 +112,9 @@ pub fn look() -> Result<(), String> {
 /// mirror is unreachable.
 ///
 /// # Errors
-/// Without apt, and if the mirror is unreachable: one line for a person.
-pub fn update(backports: bool) -> Result<(), String> {
+/// [`Error::Unavailable`] without apt, and if the mirror is unreachable; [`Error::Failed`] if the
+/// lists cannot be stored.
+pub fn update(backports: bool) -> Result<(), Error> {
     look()?;
     let _lock = cache::locked(lists_name(backports))?;
     let lists = lists(backports)?;
@@ -133,13 +137,13 @@ pub fn update(backports: bool) -> Result<(), String> {
     }
     let wrong = "Debian's package lists cannot be downloaded: check the network and the sources in /etc/apt";
     let options = ["-o", "Acquire::http::Timeout=15", "-o", "Acquire::Retries=1"];
-    success(apt(backports)?.args(options).arg("update"), wrong)?;
+    success(apt(backports)?.args(options).arg("update"), wrong).map_err(apt_error::classified)?;
     // apt-get exits with 0 if it reaches no mirror. A single source that fails does not matter.
     let is_list = |entry: fs::DirEntry| entry.file_name().to_string_lossy().contains("_Packages");
     if !fs::read_dir(&lists).into_iter().flatten().filter_map(Result::ok).any(is_list) {
-        return Err(wrong.to_owned());
+        return Err(Error::Unavailable(wrong.to_owned()));
     }
-    fs::write(&stamp, "").map_err(|error| format!("{}: {error}", stamp.display()))
+    fs::write(&stamp, "").map_err(|error| Error::Failed(format!("{}: {error}", stamp.display())))
 }
 
 const fn lists_name(backports: bool) -> &'static str {
@@ -155,7 +159,7 @@ fn sources() -> Result<PathBuf, String> {
     Ok(cache::directory()?.join("debian-sources"))
 }
 
-/// A tool of Debian. Its texts are in English, since errors are recognized by them.
+/// A tool of Debian. Its texts are in English: [`apt_error`] recognizes them.
 fn debian_tool(name: &str) -> Command {
     let mut command = Command::new(name);
     command.env("LC_ALL", "C");
@@ -175,7 +179,7 @@ fn apt(backports: bool) -> Result<Command, String> {
 }
 
 /// The mirror in this machine's sources, and the name of the release.
-fn mirror() -> Result<(String, String), String> {
+fn mirror() -> Result<(String, String), Error> {
     let format =
         ["indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Origin: Debian", "Created-By: Packages"];
     let output = debian_tool("apt-get").args(format).output().map_err(|error| error.to_string())?;
@@ -184,7 +188,7 @@ fn mirror() -> Result<(String, String), String> {
         text.lines().filter_map(|line| line.split_once(' ')).find(|(_, release)| !release.contains('-'));
     first
         .map(|(mirror, release)| (mirror.to_owned(), release.to_owned()))
-        .ok_or_else(|| "there is no source of a Debian release in /etc/apt".to_owned())
+        .ok_or_else(|| Error::Unavailable("there is no source of a Debian release in /etc/apt".to_owned()))
 }
 
 fn unpack(debs: &[PathBuf], root: &Path) -> Result<(), String> {
@@ -197,8 +201,15 @@ fn unpack(debs: &[PathBuf], root: &Path) -> Result<(), String> {
     })
 }
 
+/// Runs a command. If it fails, gives `wrong` and its standard error.
 fn success(command: &mut Command, wrong: &str) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("{wrong}: {error}"))?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() { Ok(()) } else { Err(format!("{wrong}: {}", error.trim())) }
+    let mut error = String::new();
+    let end = child_output::separate(command, |line| {
+        if let Line::Error(line) = line {
+            error.push_str(&line);
+            error.push('\n');
+        }
+    });
+    let end = end.map_err(|error| format!("{wrong}: {error}"))?;
+    if end.succeeded { Ok(()) } else { Err(format!("{wrong}: {}", error.trim())) }
 }

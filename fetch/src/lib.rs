@@ -3,6 +3,7 @@
 //! [`counterparts`] is the one table of all of it: programs built from Go modules, and packages of
 //! Debian that are unpacked and not installed. Nothing outside the cache is changed.
 
+mod apt_error;
 pub mod cache;
 pub mod child_output;
 pub mod counterparts;
@@ -14,6 +15,31 @@ pub mod workspace;
 /// The exit code of `cargo xtask` when nothing is wrong but the missing cross compiler. The tests
 /// of the aarch64 binary are skipped then; every other exit code than 0 is a failure.
 pub const NO_CROSS_COMPILER: u8 = 3;
+
+/// Why a counterpart is not in the cache. Its text is for a person.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Error {
+    /// It is unavailable on this machine: this is not Debian, the mirror does not have the packages,
+    /// or the network does not reach the mirror.
+    Unavailable(String),
+    /// Anything else: the build failed, a package is corrupt, the cache is not writable.
+    Failed(String),
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Unavailable(why) | Self::Failed(why)) = self;
+        f.write_str(why)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<String> for Error {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
 
 /// Called with a line about what was done last: a package that was compiled, a file that was
 /// downloaded.

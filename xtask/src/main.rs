@@ -5,7 +5,6 @@
 
 mod check;
 mod cli;
-mod debian_error;
 mod demo;
 mod deny;
 mod fuzz;

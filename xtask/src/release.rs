@@ -5,9 +5,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use dexsidecar_fetch as fetch;
 use dexsidecar_fetch::counterparts::GCC_AARCH64;
 
-use crate::{cargo, debian_error, root, step, target_directory};
+use crate::{cargo, root, step, target_directory};
 
 /// A platform to build for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -93,8 +94,9 @@ impl Target {
         let Self::Aarch64 = self else {
             return Err(Error::Failed("building for x86_64 needs an x86_64 machine".to_owned()));
         };
-        let directory = GCC_AARCH64.unpacked().map_err(|why| {
-            if debian_error::is_unavailable(&why) { Error::NoCrossCompiler(why) } else { Error::Failed(why) }
+        let directory = GCC_AARCH64.unpacked_with(&mut |_| ()).map_err(|error| match error {
+            fetch::Error::Unavailable(why) => Error::NoCrossCompiler(why),
+            fetch::Error::Failed(why) => Error::Failed(why),
         })?;
         Ok((directory.join("usr/bin/aarch64-linux-gnu-gcc-12"), Some(directory)))
     }

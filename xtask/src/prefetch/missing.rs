@@ -81,10 +81,10 @@ fn for_debian(uncached: &[&Counterpart]) -> Vec<String> {
     let mut missing = Vec::new();
     for counterpart in uncached.iter().filter(|counterpart| !is_optional(counterpart)) {
         if let Source::Debian(packages) = &counterpart.source
-            && let Err(why) = debian::update(packages.has_backports())
-            && !missing.contains(&why)
+            && let Err(error) = debian::update(packages.has_backports())
+            && !missing.contains(&error.to_string())
         {
-            missing.push(why);
+            missing.push(error.to_string());
         }
     }
     missing

@@ -7,9 +7,8 @@ mod missing;
 use std::time::{Duration, Instant};
 
 use dexsidecar_fetch::counterparts::{ALL, Counterpart, Source, Use};
-use dexsidecar_fetch::{cache, machine};
+use dexsidecar_fetch::{Error, cache, machine};
 
-use crate::debian_error;
 use crate::deny;
 use crate::progress::{Progress, seconds};
 use crate::release::{self, Target};
@@ -122,13 +121,13 @@ pub(crate) fn run(mut wanted: Wanted) -> Result<Prefetched, String> {
         prefetched.add(counterpart.label(), time);
         match result {
             Ok(()) => line(counterpart.label(), &done(counterpart, time)),
-            Err(why) if is_skipped(counterpart, &why) => {
+            Err(error) if is_skipped(counterpart, &error) => {
                 line(counterpart.label(), "not available");
-                prefetched.notes.push(format!("{}: {why}", counterpart.label()));
+                prefetched.notes.push(format!("{}: {error}", counterpart.label()));
             }
-            Err(why) => {
+            Err(error) => {
                 line(counterpart.label(), &format!("FAILED after {}", seconds(time)));
-                return Err(why);
+                return Err(error.to_string());
             }
         }
     }
@@ -136,8 +135,8 @@ pub(crate) fn run(mut wanted: Wanted) -> Result<Prefetched, String> {
 }
 
 /// Whether this error of a counterpart skips the tests that use it, and is not a failure.
-fn is_skipped(counterpart: &Counterpart, error: &str) -> bool {
-    is_optional(counterpart) && debian_error::is_unavailable(error)
+fn is_skipped(counterpart: &Counterpart, error: &Error) -> bool {
+    is_optional(counterpart) && matches!(error, Error::Unavailable(_))
 }
 
 /// Whether the tests that use it are skipped where it is unavailable: Debian's packages for the
@@ -184,14 +183,14 @@ mod tests {
         let of = |label: &str| {
             ALL.iter().find(|counterpart| counterpart.label() == label).expect("a row of the table")
         };
-        let missing = "packages of Debian cannot be downloaded: E: Unable to locate package x";
-        let corrupt = "x.deb cannot be unpacked: dpkg-deb: error: corrupt";
+        let missing = Error::Unavailable("E: Unable to locate package x".to_owned());
+        let corrupt = Error::Failed("x.deb cannot be unpacked: dpkg-deb: error: corrupt".to_owned());
         for optional in ["Incus 6", "qemu for aarch64", "gcc for aarch64"] {
-            assert!(is_skipped(of(optional), missing), "{optional}");
-            assert!(!is_skipped(of(optional), corrupt), "{optional}");
+            assert!(is_skipped(of(optional), &missing), "{optional}");
+            assert!(!is_skipped(of(optional), &corrupt), "{optional}");
         }
         for required in ["strace", "faketime", "Dex 2.45.1"] {
-            assert!(!is_skipped(of(required), missing), "{required}");
+            assert!(!is_skipped(of(required), &missing), "{required}");
         }
     }
 
