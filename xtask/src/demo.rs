@@ -36,13 +36,13 @@ pub(crate) fn run(kubernetes: bool, once_around: bool) -> Result<ExitCode, Error
             }
         }
     }
-    Ok(step::plain(&mut command)?)
+    Ok(step::run_in_terminal(&mut command)?)
 }
 
 /// Runs a program of `e2e` that measures the binary as it ships.
 pub(crate) fn measured(name: &str, arguments: &[String]) -> Result<ExitCode, Error> {
     let binary = release::build(Target::X86_64)?;
-    Ok(step::plain(program(name, true).args(arguments).env("SIDECAR_BIN", binary))?)
+    Ok(step::run_in_terminal(program(name, true).args(arguments).env("SIDECAR_BIN", binary))?)
 }
 
 fn program(name: &str, optimized: bool) -> Command {

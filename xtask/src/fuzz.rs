@@ -67,10 +67,10 @@ pub(crate) fn search(minutes: u64, only: Option<&str>) -> Result<ExitCode, Strin
             command.arg(format!("-dict={}", dictionary.display()));
         }
         let before = processor_minutes();
-        let done = step::run(&format!("{target}, for {minutes} minutes of processor time"), &mut command);
-        found_nothing &= done.succeeded;
-        table.push_str(&row(target, processor_minutes() - before, &done.output, done.succeeded));
-        if !done.succeeded {
+        let result = step::run(&format!("{target}, for {minutes} minutes of processor time"), &mut command);
+        found_nothing &= result.succeeded;
+        table.push_str(&row(target, processor_minutes() - before, &result.output, result.succeeded));
+        if !result.succeeded {
             println!(
                 "   the input that was found is in {}: correct the program, and add the input to fuzz/corpus/{target}",
                 artifacts.display()
@@ -139,8 +139,8 @@ fn processor_minutes() -> f64 {
     ticks / 6_000.0
 }
 
-/// A row of the table, from the last of libFuzzer's status lines:
-/// `#524288: cov: 812 ft: 2215 corp: 301 exec/s: 5120 oom/timeout/crash: 0/0/0 time: 60s job: 9 dft_time: 0`.
+/// A row of the table, from the last of libFuzzer's status lines, which begin with
+/// `#524288: cov: 812 ft: 2215 corp: 301 exec/s: 5120`.
 fn row(target: &str, minutes: f64, output: &str, found_nothing: bool) -> String {
     let last = output.lines().rev().find(|line| line.starts_with('#') && line.contains(" cov: "));
     let after = |name: &str| {

@@ -26,5 +26,5 @@ pub(crate) fn all() -> Result<ExitCode, String> {
         .arg("--output")
         .arg(cache::directory()?)
         .args(["--", "--lib"]);
-    step::plain(&mut command)
+    step::run_in_terminal(&mut command)
 }

@@ -6,8 +6,8 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Where there is no terminal, whoever reads the log waits no longer than this for a sign of life.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
+/// Where there is no terminal, a line is printed this often, so that a log shows that work goes on.
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How much of the line fits on any terminal.
 const WIDTH: usize = 100;
@@ -33,7 +33,7 @@ impl Progress {
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => break,
                 }
-                if shown.elapsed() < if terminal { Duration::from_secs(1) } else { SIGN_OF_LIFE } {
+                if shown.elapsed() < if terminal { Duration::from_secs(1) } else { LOG_INTERVAL } {
                     continue;
                 }
                 shown = Instant::now();

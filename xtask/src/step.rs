@@ -11,7 +11,7 @@ use crate::progress::{Progress, seconds};
 
 /// The result of a step.
 #[derive(Debug)]
-pub(crate) struct Done {
+pub(crate) struct StepResult {
     pub(crate) name: String,
     pub(crate) succeeded: bool,
     pub(crate) output: String,
@@ -19,7 +19,7 @@ pub(crate) struct Done {
 }
 
 /// Runs a command as a step. Its output is printed only if it fails; lines of JSON are not.
-pub(crate) fn run(name: &str, command: &mut Command) -> Done {
+pub(crate) fn run(name: &str, command: &mut Command) -> StepResult {
     println!("-- {name}");
     let _ = std::io::stdout().flush();
     let progress = Progress::start("running");
@@ -44,11 +44,11 @@ pub(crate) fn run(name: &str, command: &mut Command) -> Done {
     }
     note.into_iter().for_each(|note| println!("   note: {note}"));
     println!("   {} after {}", if succeeded { "ok" } else { "FAILED" }, seconds(time));
-    Done { name: name.to_owned(), succeeded, output, time }
+    StepResult { name: name.to_owned(), succeeded, output, time }
 }
 
 /// Runs a command that uses the terminal itself. Gives its exit code.
-pub(crate) fn plain(command: &mut Command) -> Result<ExitCode, String> {
+pub(crate) fn run_in_terminal(command: &mut Command) -> Result<ExitCode, String> {
     let status = command
         .status()
         .map_err(|error| format!("{} cannot be started: {error}", command.get_program().display()))?;

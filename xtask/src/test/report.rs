@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::progress::seconds;
-use crate::step::Done;
+use crate::step::StepResult;
 
 /// How many of the slowest tests are named.
 const SLOWEST: usize = 10;
@@ -127,11 +127,15 @@ impl Report {
     }
 
     /// Adds a step, which printed its own failure.
-    pub(crate) fn step(&mut self, done: &Done) {
-        self.rows.push(Row { state: State::of(done.succeeded), time: done.time, text: done.name.clone() });
-        if !done.succeeded {
+    pub(crate) fn step(&mut self, result: &StepResult) {
+        self.rows.push(Row {
+            state: State::of(result.succeeded),
+            time: result.time,
+            text: result.name.clone(),
+        });
+        if !result.succeeded {
             self.failed += 1;
-            self.failures.push(done.name.clone());
+            self.failures.push(result.name.clone());
         }
     }
 
@@ -229,9 +233,9 @@ mod tests {
         }
     }
 
-    fn step(name: &str, seconds: u64, succeeded: bool) -> Done {
+    fn step(name: &str, seconds: u64, succeeded: bool) -> StepResult {
         let time = Duration::from_secs(seconds);
-        Done { name: name.to_owned(), succeeded, output: String::new(), time }
+        StepResult { name: name.to_owned(), succeeded, output: String::new(), time }
     }
 
     #[test]
