@@ -24,8 +24,8 @@ pub enum Line {
 pub struct End {
     /// Whether it exited with 0.
     pub succeeded: bool,
-    /// Whether a pipe was still open ten seconds after the exit: a process that the command started holds it,
-    /// and what that process writes is lost.
+    /// Whether a pipe was still open ten seconds after the exit: a process that the command started
+    /// holds it, and what that process writes is lost.
     pub is_cut: bool,
 }
 

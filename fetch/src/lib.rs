@@ -19,8 +19,8 @@ pub const NO_CROSS_COMPILER: u8 = 3;
 /// Why a counterpart is not in the cache. Its text is for a person.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Error {
-    /// It is unavailable on this machine: this is not Debian, the mirror does not have the packages,
-    /// or the network does not reach the mirror.
+    /// It is unavailable on this machine: this is not Debian, the mirror does not have the
+    /// packages, or the network does not reach the mirror.
     Unavailable(String),
     /// Anything else: the build failed, a package is corrupt, the cache is not writable.
     Failed(String),

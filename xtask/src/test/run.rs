@@ -265,19 +265,6 @@ mod tests {
         assert_eq!(result_of("exit 1").failed, ["the test binary itself"]);
     }
 
-    /// See [`dexsidecar_fetch::workspace::cargo`].
-    #[test]
-    fn every_cargo_runs_without_the_variables_that_compile_crates_again() {
-        let pattern = r#"var_os\("CARGO"\)|new\("cargo"\)"#;
-        let listed = Command::new("git")
-            .current_dir(root())
-            .args(["grep", "-lE", pattern, "--", "*.rs", ":!fetch/src/workspace.rs"])
-            .output();
-        let Ok(listed) = listed else { return };
-        let listed = String::from_utf8_lossy(&listed.stdout);
-        assert_eq!(listed, "", "use dexsidecar_fetch::workspace::cargo()");
-    }
-
     #[test]
     fn a_failed_documentation_test_is_named() {
         let result_of = |script: &str| {

@@ -4,12 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::sources::{below, workspace};
+use crate::sources::{CRATES, below, walk, workspace};
 
 const PAGE: &str = "docs/code-map.md";
-
-/// The crates, in the order in which they depend on each other.
-const CRATES: [&str; 6] = ["crates/core", "crates/sidecar", "e2e", "fuzz", "fetch", "xtask"];
 
 const HEAD: &str = "\
 # Code map
@@ -60,19 +57,6 @@ fn files(directory: &str) -> BTreeMap<String, Vec<(String, String)>> {
         of_directory.push((name.to_owned(), text));
     });
     found
-}
-
-fn walk(directory: &Path, found: &mut dyn FnMut(&Path)) {
-    let entries = fs::read_dir(directory).expect("a directory").filter_map(Result::ok);
-    let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
-    paths.sort();
-    for path in paths {
-        if path.is_dir() && !path.ends_with("target") {
-            walk(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found(&path);
-        }
-    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Each rule has a test that shows that evading forms are found. Nothing here builds or runs the
 //! program.
 
+mod cargo_command;
 mod code_map;
 mod edges;
 mod secrets;

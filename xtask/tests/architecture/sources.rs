@@ -13,9 +13,37 @@ pub(crate) fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the workspace's directory")
 }
 
+/// The crates, in the order in which they depend on each other.
+pub(crate) const CRATES: [&str; 6] = ["crates/core", "crates/sidecar", "e2e", "fuzz", "fetch", "xtask"];
+
 /// A path below the workspace, with `/`.
 pub(crate) fn below(path: &Path) -> String {
     path.strip_prefix(workspace()).unwrap_or(path).display().to_string()
+}
+
+/// Calls `found` with each Rust file below a directory, in the order of the names.
+pub(crate) fn walk(directory: &Path, found: &mut dyn FnMut(&Path)) {
+    let entries = fs::read_dir(directory).expect("a directory").filter_map(Result::ok);
+    let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() && !path.ends_with("target") {
+            walk(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found(&path);
+        }
+    }
+}
+
+/// Every Rust file of the workspace with its text, those of tests too.
+pub(crate) fn files() -> Vec<(String, String)> {
+    let mut files = vec![];
+    for directory in CRATES {
+        walk(&workspace().join(directory), &mut |path| {
+            files.push((below(path), fs::read_to_string(path).expect("a source file")));
+        });
+    }
+    files
 }
 
 /// An item of a crate that is not compiled for tests only.
