@@ -5,6 +5,7 @@
 
 mod cargo_command;
 mod code_map;
+mod comments;
 mod edges;
 mod secrets;
 mod sources;
