@@ -90,7 +90,9 @@ pub(crate) enum Command {
     },
 
     /// Build an OCI archive of the image, without a daemon; the last line is its path
-    #[command(after_help = EXIT_CODES)]
+    #[command(
+        after_help = "Exits with 3 if only a cross compiler for aarch64 is missing; `cargo xtask image --amd64` needs none."
+    )]
     Image {
         /// Only for amd64; otherwise for amd64 and arm64
         #[arg(long)]

@@ -28,6 +28,15 @@ pub(crate) fn archive(targets: &[Target]) -> Result<PathBuf, Error> {
     let work = crate::target_directory().join("image");
     let _ = fs::remove_dir_all(&work);
     let with_path = |error: io::Error| format!("{}: {error}", work.display());
+    // First, since the builds take minutes.
+    for target in targets {
+        release::prepare(*target).map_err(|error| match error {
+            Error::NoCrossCompiler(why) => {
+                Error::NoCrossCompiler(format!("{why}; `cargo xtask image --amd64` needs none"))
+            }
+            Error::Failed(why) => Error::Failed(why),
+        })?;
+    }
     let crane = CRANE.built()?;
     let registry = Registry::start(&crane)?;
     let mut names = Vec::new();

@@ -110,10 +110,16 @@ pub(crate) fn native_compiler() -> Result<&'static str, String> {
         .ok_or_else(|| "a C compiler is missing, and parts of ring are C: install gcc or clang".to_owned())
 }
 
+/// Installs what a build for a target needs. Gives a compiler for ring's C, and the directory of
+/// its own libraries if they are not the system's.
+pub(crate) fn prepare(target: Target) -> Result<(PathBuf, Option<PathBuf>), Error> {
+    add_target(target).map_err(Error::Failed)?;
+    target.compiler()
+}
+
 /// Builds the binary. Gives its path.
 pub(crate) fn build(target: Target) -> Result<PathBuf, Error> {
-    add_target(target).map_err(Error::Failed)?;
-    let (compiler, tools) = target.compiler()?;
+    let (compiler, tools) = prepare(target)?;
     let triple = target.triple();
     let variable = triple.to_uppercase().replace('-', "_");
     let mut command = cargo();

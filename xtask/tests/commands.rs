@@ -72,6 +72,26 @@ fn a_missing_cross_compiler_has_an_exit_code_of_its_own() {
 
 #[test]
 #[cfg(target_arch = "x86_64")]
+fn an_image_without_a_cross_compiler_fails_before_a_build_and_names_the_form_that_needs_none() {
+    let machine = Machine::with_cargo("echo built");
+    machine.put("gcc", "exit 0");
+    let output = machine.run(&["image"]);
+    assert_eq!(output.status.code(), Some(NO_CROSS_COMPILER.into()), "{output:?}");
+    let error = text(&output.stderr);
+    assert!(
+        error.starts_with("xtask: the cross compiler for aarch64 is missing: apt-get is missing"),
+        "{error}"
+    );
+    assert!(error.trim_end().ends_with("; `cargo xtask image --amd64` needs none"), "{error}");
+    assert_eq!(text(&output.stdout), "");
+    // That form does not look for one: what it misses next is Go.
+    let output = machine.run(&["image", "--amd64"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stderr).contains("Go is missing"), "{output:?}");
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
 fn only_an_unavailable_cross_compiler_is_a_missing_one() {
     let missing = "echo 'E: Unable to locate package gcc-12-aarch64-linux-gnu' >&2; exit 100";
     let full = "echo 'E: Write error - write (28: No space left on device)' >&2; exit 100";
