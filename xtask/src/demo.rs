@@ -13,13 +13,16 @@ pub(crate) fn run(kubernetes: bool, once_around: bool) -> Result<ExitCode, Error
     if kubernetes {
         machine::look_for_node().map_err(|why| Error::Failed(format!("{why}; nothing was started")))?;
     }
+    let mut command = program(if kubernetes { "cluster" } else { "demo" }, false);
     match prefetch::run(Wanted::for_demo(kubernetes)) {
         Ok(prefetched) => prefetched.notes.iter().for_each(|note| println!("note: {note}")),
         Err(why) if kubernetes => return Err(Error::Failed(why)),
-        // The demo shows a fake Dex then, and says so.
-        Err(why) => println!("note: {why}"),
+        Err(why) => {
+            println!("note: {why}");
+            // Unless Dex is in the cache, the demo uses a fake one, and prints this reason.
+            command.args(["--prefetch-error", why.lines().next().unwrap_or_default()]);
+        }
     }
-    let mut command = program(if kubernetes { "cluster" } else { "demo" }, false);
     if once_around {
         command.arg("--once-around");
     }

@@ -1,4 +1,7 @@
 //! A demo: dexsidecar keeps a token of a real Dex fresh. Ctrl-C stops it and leaves nothing behind.
+//!
+//! `--once-around` exits after three tokens. `--prefetch-error WHY` is why `cargo xtask demo` could
+//! not prefetch everything; it is printed if there is no real Dex.
 
 #![expect(clippy::print_stdout, reason = "the demo is what it prints")]
 
@@ -16,7 +19,6 @@ use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::{Setup, Sidecar, program};
 use dexsidecar_e2e::signing_key::{claims, now};
 use dexsidecar_fetch::counterparts::DEX;
-use dexsidecar_fetch::go;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// In seconds; short, so that the token is refreshed while somebody watches.
@@ -33,6 +35,7 @@ enum TokenEndpoint {
 
 fn main() -> ExitCode {
     let once_around = std::env::args().any(|argument| argument == "--once-around");
+    let prefetch_error = std::env::args().skip_while(|argument| argument != "--prefetch-error").nth(1);
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).expect("signal handlers can be installed");
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
     println!("2. issuer, in place of a Kubernetes API server: {}", issuer.url());
     let volume = ProjectedVolume::with(&issuer.token(600));
     println!("3. subject token, in place of a projected ServiceAccount token: {}", volume.token().display());
-    let (token_endpoint, setup) = token_endpoint(&issuer);
+    let (token_endpoint, setup) = token_endpoint(&issuer, prefetch_error.as_deref());
     // The log as users see it by default.
     let setup = setup.subject(&volume).unset("DEXSIDECAR_LOG").unset("DEXSIDECAR_LOG_FORMAT");
     println!("\n   To run commands yourself while the demo runs, paste this into another terminal:\n");
@@ -57,29 +60,26 @@ fn main() -> ExitCode {
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// A real Dex if Go can build it, otherwise a fake one.
-fn token_endpoint(issuer: &FakeApiServer) -> (TokenEndpoint, Setup) {
-    let buildable = if DEX.is_cached() { Ok(()) } else { DEX.required_go().and_then(go::look) };
-    match buildable {
-        Ok(()) => {
-            let build = if DEX.is_cached() { "" } else { " (it is built first, which takes minutes)" };
-            println!("4. Dex, which issues {LIFETIME} s tokens{build}");
-            let dex =
-                Dex::start(issuer, &DexSetup { lifetime: format!("{LIFETIME}s"), ..DexSetup::default() });
-            println!("   {}", dex.endpoint());
-            let setup = Setup::new().at(&dex);
-            (TokenEndpoint::Dex(Box::new(dex)), setup)
-        }
-        Err(missing) => {
-            println!("4. a FAKE Dex with the same responses, since the real one cannot be built: {missing}");
-            let authority = Authority::new();
-            let endpoint = FakeDex::start_at("127.0.0.1:0", Some(authority.server(&[]).server_config()));
-            endpoint.always(Answer::Token(LIFETIME));
-            let ca = authority.file().to_str().expect("UTF-8").to_owned();
-            let setup = Setup::new().at_fake(&endpoint).set("DEXSIDECAR_CA_FILE", ca);
-            (TokenEndpoint::Fake(Box::new((endpoint, authority))), setup)
-        }
+/// A real Dex if it is in the cache, otherwise a fake one.
+fn token_endpoint(issuer: &FakeApiServer, prefetch_error: Option<&str>) -> (TokenEndpoint, Setup) {
+    if DEX.is_cached() {
+        println!("4. Dex, which issues {LIFETIME} s tokens");
+        let dex = Dex::start(issuer, &DexSetup { lifetime: format!("{LIFETIME}s"), ..DexSetup::default() });
+        println!("   {}", dex.endpoint());
+        let setup = Setup::new().at(&dex);
+        return (TokenEndpoint::Dex(Box::new(dex)), setup);
     }
+    let why = prefetch_error.map_or_else(
+        || "cargo xtask prefetch builds it".to_owned(),
+        |error| format!("prefetch: {}", error.trim_end_matches(':')),
+    );
+    println!("4. a FAKE Dex with the same responses, since the real one is not in the cache ({why})");
+    let authority = Authority::new();
+    let endpoint = FakeDex::start_at("127.0.0.1:0", Some(authority.server(&[]).server_config()));
+    endpoint.always(Answer::Token(LIFETIME));
+    let ca = authority.file().to_str().expect("UTF-8").to_owned();
+    let setup = Setup::new().at_fake(&endpoint).set("DEXSIDECAR_CA_FILE", ca);
+    (TokenEndpoint::Fake(Box::new((endpoint, authority))), setup)
 }
 
 impl Drop for TokenEndpoint {
