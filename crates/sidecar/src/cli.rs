@@ -49,7 +49,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
                     value.into_string().map_err(|_| format!("the value of option --{name} is not UTF-8"))?;
                 if setting.kind == Kind::Switch && !["", "true", "1", "false", "0"].contains(&value.as_str())
                 {
-                    return Err(format!("option --{name} is true or false, not {value:?}"));
+                    return Err(format!("option --{name} takes true or false"));
                 }
                 flags.push((name, value));
             }
@@ -254,7 +254,7 @@ mod tests {
             ("--ca-file", "option --ca-file needs a value"),
             ("run -x", "unknown option -x: see dexsidecar --help"),
             ("run extra", "unexpected argument extra: see dexsidecar --help"),
-            ("check --json=maybe", "option --json is true or false, not \"maybe\""),
+            ("check --json=maybe", "option --json takes true or false"),
             ("ready --ca-file x", "ready has no option --ca-file: see dexsidecar ready --help"),
         ] {
             assert_eq!(read(line), Err(error.to_owned()), "{line}");

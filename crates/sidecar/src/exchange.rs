@@ -1,7 +1,6 @@
 //! One exchange: reads its inputs, sends the request, judges the response. `run`, `once`, `token`
 //! and `check` share it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
@@ -35,9 +34,23 @@ pub struct Inputs {
     pub unreadable: Vec<Failure>,
 }
 
-/// The last known values of files, by the name of the form field (F57, F120).
+/// The last known values of files, by the name of the form field (F57, F120). There are few, and a
+/// map costs 3 kB.
 #[derive(Debug, Default)]
-pub struct LastKnown(BTreeMap<String, Secret>);
+pub struct LastKnown(Vec<(String, Secret)>);
+
+impl LastKnown {
+    fn get(&self, name: &str) -> Option<&Secret> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    fn set(&mut self, name: &str, value: Secret) {
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = value,
+            None => self.0.push((name.to_owned(), value)),
+        }
+    }
+}
 
 impl Inputs {
     /// Reads every file that an exchange needs. A file that cannot be read now is replaced by its
@@ -91,11 +104,11 @@ impl Inputs {
     ) -> Result<Secret, Failure> {
         match read {
             Ok(value) => {
-                last_known.0.insert(name.to_owned(), value.clone());
+                last_known.set(name, value.clone());
                 Ok(value)
             }
             Err(failure) => {
-                let known = last_known.0.get(name).filter(|value| {
+                let known = last_known.get(name).filter(|value| {
                     name != SUBJECT_TOKEN
                         || Claims::peek(value).and_then(|claims| claims.expires).is_some_and(|end| end > now)
                 });

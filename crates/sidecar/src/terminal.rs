@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dexsidecar::edge::log::write_unless_blocked;
+use dexsidecar::edge::log::{line_for_pipe, write_unless_blocked};
 use dexsidecar_core::duration::HumanDuration;
 
 use crate::NEGATIVE;
@@ -33,17 +33,6 @@ pub(crate) fn lines(sentences: &[String]) -> String {
 /// Whether standard output shows colours.
 pub(crate) fn has_colours() -> bool {
     !no_color() && !is_dumb_terminal() && io::stdout().is_terminal()
-}
-
-/// A text of at most this many bytes is written to a pipe at once, or not at all (`PIPE_BUF`).
-const MAX_TEXT: usize = 4096;
-
-/// This text, with a newline at its end, and not too long.
-pub(crate) fn shortened(text: &str) -> String {
-    let text = text.trim_end();
-    let end = text.floor_char_boundary(MAX_TEXT - "...\n".len());
-    let ellipsis = if end < text.len() { "..." } else { "" };
-    format!("{}{ellipsis}\n", &text[..end])
 }
 
 /// The longest progress line. The narrowest terminal in use has 80 columns, and a line that wraps
@@ -75,7 +64,7 @@ impl Progress {
             write_unless_blocked(&format!("\r\x1b[K{line}"));
         } else if waited >= self.due {
             self.due = waited + Duration::from_secs(60);
-            write_unless_blocked(&shortened(&line));
+            write_unless_blocked(&line_for_pipe(line, "..."));
         }
     }
 

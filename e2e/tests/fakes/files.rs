@@ -284,7 +284,7 @@ fn f073_an_output_directory_of_another_owner_is_explained() {
     let [error, fix] =
         ["error", "fix"].map(|name| failures.first().and_then(|failure| failure[name].as_str()));
     assert!(error.is_some_and(|error| error.contains("this process runs as ")), "{log}");
-    assert!(fix.is_some_and(|fix| fix.contains("the original's ran as root")), "{log}");
+    assert!(fix.is_some_and(|fix| fix.contains("miscord-dev/dexsidecar as root")), "{log}");
     if rustix::process::geteuid().is_root() {
         assert!(error.is_some_and(|error| error.contains("this process runs as 65532:65532")), "{log}");
     }

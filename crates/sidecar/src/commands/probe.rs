@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
-use dexsidecar::edge::log::write_unless_blocked;
+use dexsidecar::edge::log::{line_for_pipe, write_unless_blocked};
 use dexsidecar::edge::signal::Stop;
 use dexsidecar::probe;
 use dexsidecar_core::duration::HumanDuration;
@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 
 use super::CLOCK;
 use crate::environment::Environment;
-use crate::terminal::{Progress, eprint, lines, print, shortened};
+use crate::terminal::{Progress, eprint, lines, print};
 use crate::{Done, NEGATIVE};
 
 /// `ready`: judges the files once.
@@ -47,8 +47,8 @@ pub(crate) fn wait(
     if let Err(reasons) = waited {
         if !reasons.is_empty() {
             // Nobody may read standard error, and the timeout must hold all the same.
-            let text = format!("timed out after {}:\n{}", HumanDuration(probe.timeout), lines(&reasons));
-            write_unless_blocked(&shortened(&text));
+            let text = format!("timed out after {}:\n{}", HumanDuration(probe.timeout), reasons.join("\n"));
+            write_unless_blocked(&line_for_pipe(text, "..."));
         }
         return Err(NEGATIVE);
     }

@@ -144,7 +144,7 @@ fn text(time: Duration, level: Level, event: &Event<'_>) -> String {
         let _ =
             if bare { write!(line, " {name}={value}") } else { write!(line, " {name}={}", Quoted(&value)) };
     });
-    finish(line, "...")
+    line_for_pipe(line, "...")
 }
 
 /// As `{"time":"2026-11-18T11:06:40.123Z","level":"info","event":"token_written","message":"token
@@ -155,7 +155,7 @@ fn json(time: Duration, level: Level, event: &Event<'_>) -> String {
     let longest = [usize::MAX, 300, 0];
     let mut lines = longest.into_iter().map(|longest| json_with(time, level, event, longest));
     let line = lines.find(|line| line.len() < MAX_LINE);
-    finish(line.unwrap_or_default(), "")
+    line_for_pipe(line.unwrap_or_default(), "")
 }
 
 /// The same with texts of so many bytes at most; none is shown for 0.
@@ -198,8 +198,9 @@ impl Display for Seconds {
     }
 }
 
-/// A newline at the end, and never longer than what a pipe takes at once.
-fn finish(mut line: String, ellipsis: &str) -> String {
+/// This text with a newline at its end, and never longer than what a pipe takes at once.
+#[must_use]
+pub fn line_for_pipe(mut line: String, ellipsis: &str) -> String {
     if line.len() >= MAX_LINE {
         let end = MAX_LINE - 1 - ellipsis.len();
         line.truncate((0..=end).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0));

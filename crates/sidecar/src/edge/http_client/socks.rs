@@ -30,7 +30,7 @@ pub(super) async fn connect_through(
 ) -> Result<(), NoTunnel> {
     let broken = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof => NoTunnel::unreachable("closed the connection"),
-        _ => NoTunnel::unreachable(connect::io_error_text(&error)),
+        _ => NoTunnel::unreachable(&connect::io_error_text(&error)),
     };
     let methods: &[u8] = match user {
         None => &[VERSION, 1, NO_AUTHENTICATION],
@@ -57,7 +57,7 @@ pub(super) async fn connect_through(
             return Err(NoTunnel::method("accepts neither user and password nor a client without them"));
         }
         (other, _) => {
-            return Err(NoTunnel::method(format!("requires the unsupported authentication method {other}")));
+            return Err(NoTunnel::method(&format!("requires the unsupported authentication method {other}")));
         }
     }
     stream.write_all(&request(to)?).await.map_err(broken)?;
@@ -68,7 +68,11 @@ pub(super) async fn connect_through(
     if reply != 0 {
         let text = format!("cannot connect to {}: {}", to.authority(), reply_text(reply));
         // Replies 3 to 6 tell what happened beyond the proxy.
-        return Err(if (3..=6).contains(&reply) { NoTunnel::beyond(text) } else { NoTunnel::refused(text) });
+        return Err(if (3..=6).contains(&reply) {
+            NoTunnel::beyond(&text)
+        } else {
+            NoTunnel::refused(&text)
+        });
     }
     // BND.ADDR and BND.PORT, the address from which the proxy connects. Not used.
     let length = match kind {

@@ -43,45 +43,45 @@ pub(super) struct NoTunnel {
 
 impl NoTunnel {
     /// The proxy cannot be reached, or the connection to it broke.
-    pub(super) fn unreachable(text: impl Into<String>) -> Self {
-        Self { text: text.into(), fix: FIX_UNREACHABLE }
+    pub(super) fn unreachable(text: &str) -> Self {
+        Self { text: text.to_owned(), fix: FIX_UNREACHABLE }
     }
 
     /// The proxy does not connect to Dex.
-    pub(super) fn refused(text: impl Into<String>) -> Self {
-        Self { text: text.into(), fix: FIX_REFUSED }
+    pub(super) fn refused(text: &str) -> Self {
+        Self { text: text.to_owned(), fix: FIX_REFUSED }
     }
 
     /// The proxy allows the request, but does not reach Dex.
-    pub(super) fn beyond(text: impl Into<String>) -> Self {
-        Self { text: text.into(), fix: FIX_BEYOND }
+    pub(super) fn beyond(text: &str) -> Self {
+        Self { text: text.to_owned(), fix: FIX_BEYOND }
     }
 
     /// The proxy rejects the user or the password.
-    pub(super) fn wrong_credentials(text: impl Into<String>) -> Self {
-        Self { text: text.into(), fix: FIX_WRONG_CREDENTIALS }
+    pub(super) fn wrong_credentials(text: &str) -> Self {
+        Self { text: text.to_owned(), fix: FIX_WRONG_CREDENTIALS }
     }
 
     /// The proxy accepts no authentication method of this program.
-    pub(super) fn method(text: impl Into<String>) -> Self {
-        Self { text: text.into(), fix: FIX_METHOD }
+    pub(super) fn method(text: &str) -> Self {
+        Self { text: text.to_owned(), fix: FIX_METHOD }
     }
 
     /// The proxy requires a user and a password.
-    pub(super) fn credentials(text: impl Into<String>) -> Self {
-        Self { text: text.into(), fix: FIX_CREDENTIALS }
+    pub(super) fn credentials(text: &str) -> Self {
+        Self { text: text.to_owned(), fix: FIX_CREDENTIALS }
     }
 
     /// What answers is no proxy of this kind.
-    pub(super) fn protocol(text: impl Into<String>) -> Self {
-        Self { text: text.into(), fix: FIX_PROTOCOL }
+    pub(super) fn protocol(text: &str) -> Self {
+        Self { text: text.to_owned(), fix: FIX_PROTOCOL }
     }
 }
 
 impl From<hyper::Error> for NoTunnel {
     fn from(error: hyper::Error) -> Self {
         let text = error.to_string();
-        if error.is_parse() { Self::protocol(text) } else { Self::unreachable(text) }
+        if error.is_parse() { Self::protocol(&text) } else { Self::unreachable(&text) }
     }
 }
 
@@ -186,10 +186,10 @@ async fn connect_tunnel(
     if !(200..300).contains(&status) {
         let text = status_text(status);
         return Err(match status {
-            407 if proxy_has_credentials => NoTunnel::wrong_credentials(text),
-            407 => NoTunnel::credentials(text),
-            502..=504 => NoTunnel::beyond(text),
-            _ => NoTunnel::refused(text),
+            407 if proxy_has_credentials => NoTunnel::wrong_credentials(&text),
+            407 => NoTunnel::credentials(&text),
+            502..=504 => NoTunnel::beyond(&text),
+            _ => NoTunnel::refused(&text),
         });
     }
     let ended = match ended {
