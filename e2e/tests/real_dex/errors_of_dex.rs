@@ -181,7 +181,7 @@ fn check_reports_step_code_and_owner_of_each_broken_setup() {
             valid().set("dex_access_token_file", "/does/not/exist/token"),
             "output",
             "output_folder_missing",
-            "cluster",
+            "pod",
         ),
         (
             "a directory as the token file",
