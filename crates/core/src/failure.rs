@@ -190,7 +190,7 @@ impl Failure {
     /// A failure with its particulars.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after: None, owner: None, step: None, fix: None }
+        Self { code, detail: printable(detail.into()), retry_after: None, owner: None, step: None, fix: None }
     }
 
     /// The same with another owner than the table's: a time-out belongs to the owner of the step
@@ -276,11 +276,40 @@ pub fn plain(text: &str, longest: usize) -> String {
     out
 }
 
+/// Whether a character can change a terminal, forge a line or change the direction of a text.
+#[must_use]
+pub fn is_unprintable(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A text of this machine, such as a path or an argument, with each such character escaped.
+#[must_use]
+pub fn printable(text: String) -> String {
+    if !text.contains(is_unprintable) {
+        return text;
+    }
+    let escaped =
+        |c: char| -> String { if is_unprintable(c) { c.escape_default().collect() } else { c.to_string() } };
+    text.chars().map(escaped).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn f122_a_text_of_this_machine_changes_no_terminal_and_forges_no_line() {
+        for (text, shown) in [
+            ("/run/dex/t\u{f6}ken", "/run/dex/t\u{f6}ken"),
+            ("/x\n\u{1b}[31my", "/x\\n\\u{1b}[31my"),
+            ("\u{9b}31m\u{7f}\u{202e}\u{2028}", "\\u{9b}31m\\u{7f}\\u{202e}\\u{2028}"),
+        ] {
+            assert_eq!(printable(text.to_owned()), shown);
+            assert_eq!(Failure::new(Code::OutputFailed, text).detail, shown);
+        }
+    }
 
     #[test]
     fn names_are_unique_and_in_one_style() {

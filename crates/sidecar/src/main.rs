@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use dexsidecar::cli::{self, Invocation};
 use dexsidecar::edge::{hardening, log};
+use dexsidecar_core::failure::printable;
 use dexsidecar_core::settings::Command;
 
 use commands::{once, probe, run, with_signals};
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Run { command, flags, rest }) => (command, flags, rest),
         Ok(Invocation::Print(text)) => return print(&text),
         Err(error) => {
-            eprint(&format!("dexsidecar: {error}\n"));
+            eprint(&format!("dexsidecar: {}\n", printable(error)));
             return USAGE.into();
         }
     };

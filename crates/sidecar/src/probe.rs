@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dexsidecar_core::config::Probe;
+use dexsidecar_core::failure::printable;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::BootTime;
 use dexsidecar_core::token::LARGEST_ISSUED;
@@ -25,7 +26,8 @@ pub fn ready(probe: &Probe, clock: &Clock) -> Result<Vec<String>, Vec<String>> {
     let (mut valid, mut invalid) = (vec![], vec![]);
     for file in &probe.files {
         let (is_valid, sentence) = judge_file(file, probe.min_ttl, clock);
-        if is_valid { &mut valid } else { &mut invalid }.push(format!("{}: {sentence}", file.display()));
+        if is_valid { &mut valid } else { &mut invalid }
+            .push(format!("{}: {sentence}", printable(file.display().to_string())));
     }
     if invalid.is_empty() { Ok(valid) } else { Err(invalid) }
 }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use dexsidecar_core::config::Problem;
-use dexsidecar_core::failure::{Failure, Owner, Step, WRONG_SETTINGS};
+use dexsidecar_core::failure::{Failure, Owner, Step, WRONG_SETTINGS, printable};
 use serde_json::{Value, json};
 
 /// The version of the JSON report; it changes when a member changes its meaning.
@@ -32,8 +32,9 @@ enum Outcome {
 
 impl StepResult {
     /// A step that succeeded, with notes on what is unusual.
-    pub(super) const fn ok(step: Step, message: String, notes: Vec<String>, took: Duration) -> Self {
-        Self { step, outcome: Outcome::Ok(message), notes, took }
+    pub(super) fn ok(step: Step, message: String, notes: Vec<String>, took: Duration) -> Self {
+        let notes = notes.into_iter().map(printable).collect();
+        Self { step, outcome: Outcome::Ok(printable(message)), notes, took }
     }
 
     /// A step that failed, with what is known of the cause.

@@ -8,6 +8,7 @@ use dexsidecar::edge::log::{line_for_pipe, write_unless_blocked};
 use dexsidecar::edge::signal::Stop;
 use dexsidecar::probe;
 use dexsidecar_core::duration::HumanDuration;
+use dexsidecar_core::failure::printable;
 use tokio::runtime::Runtime;
 
 use super::CLOCK;
@@ -43,7 +44,18 @@ pub(crate) fn wait(
             waited = probe::wait(&probe, &CLOCK, |reasons, waited| progress.waiting(reasons, waited)) => waited,
         }
     });
+    // A signal may have arrived since the last poll of the files. The program would not get it.
+    let stopped = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            _ = stop.wait() => true,
+            () = tokio::task::yield_now() => false,
+        }
+    });
     progress.clear();
+    if stopped {
+        return Err(NEGATIVE);
+    }
     if let Err(reasons) = waited {
         if !reasons.is_empty() {
             // Nobody may read standard error, and the timeout must hold all the same.
@@ -55,6 +67,7 @@ pub(crate) fn wait(
     let mut command = command.into_iter();
     let Some(program) = command.next() else { return Ok(ExitCode::SUCCESS) };
     let error = std::process::Command::new(&program).args(command).exec();
-    eprint(&format!("dexsidecar: cannot execute {}: {error}\n", program.display()));
+    let program = printable(program.display().to_string());
+    eprint(&format!("dexsidecar: cannot execute {program}: {error}\n"));
     Err(NEGATIVE)
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use dexsidecar_core::config::{Level, Log};
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::event::{Event, Value};
+use dexsidecar_core::failure::is_unprintable;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -139,7 +140,7 @@ fn text(time: Duration, level: Level, event: &Event<'_>) -> String {
             Value::Count(count) => count.to_string(),
         };
         let bare =
-            !value.is_empty() && !value.contains([' ', '"', '=', '\\']) && !value.contains(char::is_control);
+            !value.is_empty() && !value.contains([' ', '"', '=', '\\']) && !value.contains(is_unprintable);
         // Writing to a String cannot fail.
         let _ =
             if bare { write!(line, " {name}={value}") } else { write!(line, " {name}={}", Quoted(&value)) };
@@ -215,7 +216,12 @@ struct Quoted<'a>(&'a str);
 
 impl Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&serde_json::to_string(self.0).map_err(|_| fmt::Error)?)
+        let json = serde_json::to_string(self.0).map_err(|_| fmt::Error)?;
+        // JSON escapes the controls of ASCII only. All of these have four hexadecimal digits.
+        for c in json.chars() {
+            if is_unprintable(c) { write!(f, "\\u{:04x}", u32::from(c))? } else { f.write_char(c)? }
+        }
+        Ok(())
     }
 }
 
@@ -246,6 +252,17 @@ mod tests {
             page += &line;
         }
         insta::assert_snapshot!("every_event", page.replace("2026-11-18T11:06:40.123Z", "TIME"));
+    }
+
+    #[test]
+    fn f122_no_character_of_a_value_changes_a_terminal() {
+        let value = "\u{1b}\u{7f}\u{9b}\u{202e}\u{2028}\n";
+        for render in [text, json] {
+            let line = render(TIME, Level::Info, &Event::ShuttingDown { signal: &value });
+            assert!(!line.trim_end().contains(is_unprintable), "{line:?}");
+        }
+        let line = json(TIME, Level::Info, &Event::ShuttingDown { signal: &value });
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap()["signal"], value);
     }
 
     #[test]
