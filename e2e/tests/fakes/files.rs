@@ -211,14 +211,16 @@ fn f074_a_full_disk_keeps_the_old_token_and_needs_no_restart() {
         "mount -t tmpfs -o size=8k tmpfs {directory}; cd {directory}; \
          run() {{ env -i {env} {program} once --timeout 2s 2>&1 || true; }}; \
          run; cp token ../first; head -c 4096 /dev/zero > filler || true; \
-         run; cmp token ../first && echo kept; ls -A; rm filler; run; cmp -s token ../first || echo replaced",
+         run; cmp token ../first && echo kept; ls -A; \
+         env -i {env} {program} check --json | grep -o 'output_disk_full'; \
+         rm filler; run; cmp -s token ../first || echo replaced",
         directory = directory.display(),
         env = setup.environment().join(" "),
         program = program().display(),
     );
     let printed = in_namespace(&script);
     assert!(!log_events::select(&printed, "attempt_failed code=output_disk_full").is_empty(), "{printed}");
-    for expected in ["kept\nfiller\ntoken\n", "replaced"] {
+    for expected in ["kept\nfiller\ntoken\noutput_disk_full\n", "replaced"] {
         assert!(printed.contains(expected), "{expected}\n{printed}");
     }
 }
@@ -253,6 +255,35 @@ fn f073_a_volume_that_becomes_read_only_keeps_its_token_and_needs_no_restart() {
         (2, vec!["kept", "ready", EXPIRED_TOKEN, "not ready", "replaced", "ready", "token"]),
         "{printed}"
     );
+}
+
+/// A rename over the file of another uid fails there, and nothing else would show it.
+#[test]
+fn f073_check_notices_a_sticky_directory_with_the_file_of_another_owner() {
+    let name = "f073_check_notices_a_sticky_directory_with_the_file_of_another_owner";
+    if !rustix::process::geteuid().is_root() {
+        return skip(name, "files of two owners need root");
+    }
+    let fixture = Fixture::new();
+    let setup = fixture.setup();
+    let sticky = setup.directory().join("sticky");
+    fs::create_dir(&sticky).unwrap();
+    fs::set_permissions(&sticky, fs::Permissions::from_mode(0o1777)).unwrap();
+    fs::write(sticky.join("token"), "planted").unwrap();
+    for path in [setup.directory(), fixture.volume.token().parent().unwrap()] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let setup = setup.set("dex_access_token_file", sticky.join("token").to_str().unwrap());
+    let output = Command::new("setpriv")
+        .args(["--reuid", "65532", "--regid", "65532", "--clear-groups", "env", "-i"])
+        .args(setup.assignments())
+        .arg(copy_for_all(&program(), setup.directory()))
+        .args(["check", "--json"])
+        .output()
+        .expect("setpriv is there (util-linux)");
+    let report = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(report.contains("output_not_permitted") && report.contains("the sticky bit"), "{report}");
+    assert_eq!(fs::read_dir(&sticky).unwrap().count(), 1, "no temporary file is left");
 }
 
 #[test]

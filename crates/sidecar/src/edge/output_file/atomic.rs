@@ -19,6 +19,9 @@ pub(super) const TEMP_PREFIX: &str = ".dexsidecar-";
 /// A temporary file older than this is taken as left by a killed process, in seconds.
 const ORPHAN_AGE: i64 = 60;
 
+/// About the size of a token, in bytes.
+const TOKEN_SIZE: usize = 4096;
+
 /// Why the token file was not replaced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum NotReplaced {
@@ -67,9 +70,11 @@ pub(super) fn replace(target: &Target<'_>, token: &Secret) -> Result<Vec<Shortfa
 pub(super) fn check_replace(target: &Target<'_>) -> Result<(), NotReplaced> {
     let classified = |error| classify(target, error);
     let (temporary, file) = TempFile::create(&target.directory).map_err(classified)?;
-    let permitted = set_permissions(target, &file);
+    // As large as a token, so that a full volume is noticed.
+    let content = Secret::new("0".repeat(TOKEN_SIZE));
+    let tried = set_permissions(target, &file).and_then(|_| write_all(&file, &content));
     drop(file);
-    permitted.map_err(classified)?;
+    tried.map_err(classified)?;
     let renamed = temporary.can_be_renamed();
     temporary.remove().map_err(classified)?;
     match renamed {

@@ -126,6 +126,10 @@ pub fn check_writable(output: &Output) -> Result<bool, Failure> {
         return Ok(true);
     }
     match atomic::check_replace(&target) {
+        // A rename would fail then.
+        Ok(()) if target.is_owned_by_another_in_sticky_directory() => {
+            Err(target.failure(SyscallError { call: "renameat", errno: Errno::PERM }))
+        }
         Ok(()) => Ok(output.write_mode == WriteMode::InPlace && kind.is_none()),
         Err(NotReplaced::RenameUnsupported(error)) if output.write_mode == WriteMode::Atomic => {
             Err(failure(output, Code::OutputRenameUnsupported, &error.to_string()))

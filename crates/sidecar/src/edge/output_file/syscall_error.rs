@@ -88,6 +88,17 @@ impl Target<'_> {
         text
     }
 
+    /// Whether the sticky bit of the directory keeps this uid from replacing the file.
+    pub(super) fn is_owned_by_another_in_sticky_directory(&self) -> bool {
+        let (Some(file), Ok(directory)) = (self.stat(), rustix::fs::fstat(&self.directory)) else {
+            return false;
+        };
+        let uid = rustix::process::geteuid();
+        directory.st_mode & 0o1000 != 0
+            && !uid.is_root()
+            && ![file.st_uid, directory.st_uid].contains(&uid.as_raw())
+    }
+
     /// Whether the file is a mount point. Kernels before 5.8 do not report that: the result is
     /// false.
     pub(super) fn is_mount_point(&self) -> bool {
