@@ -260,13 +260,14 @@ impl Config {
 }
 
 impl Probe {
-    /// Reads the settings of a probe, and ignores all others.
+    /// Reads the settings of a probe. Others are ignored, but not unknown ones.
     ///
     /// # Errors
     /// Every problem; at least one.
     pub fn read(given: &RawSettings) -> Result<Self, Vec<Problem>> {
         let given = given.cleaned();
         let mut parser = Parser::new(&given);
+        parser.unknown_variables();
         let mut files: Vec<PathBuf> = parser.flags(settings::FILE).map(PathBuf::from).collect();
         if files.iter().any(|file| file.as_os_str().is_empty()) {
             parser.invalid(settings::FILE, "is empty", "set it to a token file");

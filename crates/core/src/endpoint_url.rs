@@ -37,6 +37,9 @@ pub enum NotAnEndpoint {
     NoHost,
     /// The port is not a number from 1 to 65535.
     BadPort,
+    /// `/`, `?` or `#` in a user or a password, where they must be percent-encoded (RFC 3986
+    /// §3.2.1).
+    UnencodedUser,
     /// Any other text that is not a URL (RFC 3986).
     Malformed,
 }
@@ -49,6 +52,7 @@ impl fmt::Display for NotAnEndpoint {
             Self::OtherScheme => "is neither https nor http",
             Self::NoHost => "has no host",
             Self::BadPort => "has a port that is not a number from 1 to 65535",
+            Self::UnencodedUser => "has a / ? or # in its user or password that is not percent-encoded",
             Self::Malformed => "is not a URL",
         })
     }
@@ -61,7 +65,7 @@ impl EndpointUrl {
     ///
     /// # Errors
     /// [`NotAnEndpoint`], which never quotes the text: `Empty`, `NoScheme`, `OtherScheme`,
-    /// `NoHost`, `BadPort` or `Malformed`.
+    /// `NoHost`, `BadPort`, `UnencodedUser` or `Malformed`.
     pub fn parse(text: &str) -> Result<(Self, Option<Secret>), NotAnEndpoint> {
         let text = text.trim();
         if text.is_empty() {
@@ -80,6 +84,13 @@ impl EndpointUrl {
             Some((userinfo, place)) => (Some(Secret::new(userinfo.to_owned())), place),
             None => (None, authority),
         };
+        // In `https://user:2024#x@host`, `user` would be looked up as the host. A path may have an
+        // `@`.
+        let after = &rest[authority.len()..];
+        let user_goes_on = after.starts_with(['?', '#']) || authority.contains(':');
+        if userinfo.is_none() && user_goes_on && after.contains('@') {
+            return Err(NotAnEndpoint::UnencodedUser);
+        }
         if place.is_empty() || place.starts_with(':') {
             return Err(NotAnEndpoint::NoHost);
         }
@@ -269,6 +280,9 @@ mod tests {
             ("https://:5556/token", NotAnEndpoint::NoHost),
             ("https://dex.example:0/token", NotAnEndpoint::BadPort),
             ("https://dex.example:65536/token", NotAnEndpoint::BadPort),
+            ("https://id:2024#canary@dex.example/token", NotAnEndpoint::UnencodedUser),
+            ("https://id:2024/canary@dex.example/token", NotAnEndpoint::UnencodedUser),
+            ("https://id?canary@dex.example/token", NotAnEndpoint::UnencodedUser),
             ("https://dex example/token", NotAnEndpoint::Malformed),
             ("https://d\u{e9}x.example/token", NotAnEndpoint::Malformed),
         ] {

@@ -79,6 +79,8 @@ fn every_problem_is_reported_at_once_by_name() {
         "dex_refresh_before=10",
         "dex_refresh_interval=0s",
         "DEXSIDECAR_CAFILE=/x",
+        "DEXSIDECAR_LOG_LEVEL=debug",
+        "DEXSIDECAR_FILE=/x",
         "DEXSIDECAR_OUTPUT_MODE=999",
         "DEXSIDECAR_OUTPUT_GROUP=staff",
         "DEXSIDECAR_WRITE_MODE=sideways",
@@ -95,8 +97,10 @@ fn every_problem_is_reported_at_once_by_name() {
             "DEXSIDECAR_ALLOW_INSECURE_HTTP is neither true nor false: use true or false",
             "DEXSIDECAR_ATTEMPT_TIMEOUT is out of range: use 100ms to 5m",
             "DEXSIDECAR_CAFILE is an unknown setting: use DEXSIDECAR_CA_FILE",
+            "DEXSIDECAR_FILE is an unknown setting: use the option --file",
             "DEXSIDECAR_KEY_CHECK is out of range: use 1s or more, or 0s to disable it",
             "DEXSIDECAR_LOG has an unknown value: use one of error, warn, info, debug",
+            "DEXSIDECAR_LOG_LEVEL is an unknown setting: use DEXSIDECAR_LOG",
             "DEXSIDECAR_OUTPUT_GROUP is not a group number: use a number such as 1000",
             "DEXSIDECAR_OUTPUT_MODE is not an octal file mode that lets its owner read: use a mode such as 0640",
             "DEXSIDECAR_WRITE_MODE has an unknown value: use one of auto, atomic, in-place",
@@ -206,6 +210,11 @@ fn a_probe_needs_a_file_only() {
     let probe = Probe::read(&given(&["dex_access_token_file=/t", "dex_refresh_before=broken"])).unwrap();
     assert_eq!(probe.files, [PathBuf::from("/t")]);
     assert_eq!(Probe::read(&RawSettings::default()).unwrap_err().len(), 1);
+    let misspelled = Probe::read(&given(&["dex_access_token_file=/t", "DEXSIDECAR_MIN_TTLL=48h"]));
+    assert_eq!(
+        misspelled.unwrap_err()[0].to_string(),
+        "DEXSIDECAR_MIN_TTLL is an unknown setting: use DEXSIDECAR_MIN_TTL"
+    );
     let flags = vec![("file".to_owned(), "/a".to_owned()), ("file".to_owned(), "/b".to_owned())];
     assert_eq!(Probe::read(&RawSettings { flags, ..RawSettings::default() }).unwrap().files.len(), 2);
 }
