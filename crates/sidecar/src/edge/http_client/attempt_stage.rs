@@ -68,7 +68,9 @@ impl Progress {
             }
             Stage::Resolving(_) => Some(Code::NameLookupFailed.entry().fix),
             Stage::Connecting(_) => Some(Code::ConnectFailed.entry().fix),
-            Stage::Tunnelling(_) => Some("check the load of the proxy, and whether it reaches Dex"),
+            Stage::Tunnelling(_) => Some(
+                "check the scheme of the proxy in the named variable, its load, and whether it reaches Dex",
+            ),
             Stage::Handshaking(_) => Some(Code::TlsFailed.entry().fix),
         }
     }

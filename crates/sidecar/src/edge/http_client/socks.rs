@@ -67,11 +67,10 @@ pub(super) async fn connect_through(
     }
     if reply != 0 {
         let text = format!("cannot connect to {}: {}", to.authority(), reply_text(reply));
-        // Replies 3 to 6 tell what happened beyond the proxy.
-        return Err(if (3..=6).contains(&reply) {
-            NoTunnel::beyond(&text)
-        } else {
-            NoTunnel::refused(&text)
+        return Err(match reply {
+            2 => NoTunnel::refused(&text),
+            3..=6 => NoTunnel::beyond(&text),
+            _ => NoTunnel::other(&text),
         });
     }
     // BND.ADDR and BND.PORT, the address from which the proxy connects. Not used.

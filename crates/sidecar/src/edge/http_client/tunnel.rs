@@ -2,7 +2,9 @@
 //! 9110 §9.3.6) or SOCKS. For plain http an HTTP proxy receives the request itself, in absolute
 //! form (RFC 9112 §3.2.2), because many proxies (Squid by default) allow CONNECT to port 443 only.
 
+use std::error::Error as _;
 use std::fmt::Display;
+use std::io;
 use std::pin::pin;
 
 use dexsidecar_core::endpoint_url::EndpointUrl;
@@ -17,8 +19,8 @@ use super::request::{self, Message};
 use super::{Connection, Forwarding, Progress, Roots, Stage, connect, socks, tls};
 
 /// What to do when the proxy cannot be reached.
-pub(super) const FIX_UNREACHABLE: &str = "check that the proxy is running, and its host and port in the named variable; list \
-                               Dex's host in NO_PROXY to reach it without the proxy";
+pub(super) const FIX_UNREACHABLE: &str = "check that the proxy is running, and its scheme, host and port in the named \
+                                          variable; list Dex's host in NO_PROXY to reach it without the proxy";
 /// What to do when the proxy refuses to connect to Dex.
 const FIX_REFUSED: &str = "allow Dex's host and port in the proxy's rules, or list Dex's host in NO_PROXY to reach it \
                            without the proxy";
@@ -67,6 +69,11 @@ impl NoTunnel {
         Self { text: text.to_owned(), fix: FIX_METHOD }
     }
 
+    /// Another error of the proxy.
+    pub(super) fn other(text: &str) -> Self {
+        Self { text: text.to_owned(), fix: Code::ProxyFailed.entry().fix }
+    }
+
     /// The proxy requires a user and a password.
     pub(super) fn credentials(text: &str) -> Self {
         Self { text: text.to_owned(), fix: FIX_CREDENTIALS }
@@ -80,7 +87,8 @@ impl NoTunnel {
 
 impl From<hyper::Error> for NoTunnel {
     fn from(error: hyper::Error) -> Self {
-        let text = error.to_string();
+        let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        let text = io.map_or_else(|| error.to_string(), connect::io_error_text);
         if error.is_parse() { Self::protocol(&text) } else { Self::unreachable(&text) }
     }
 }
@@ -116,10 +124,13 @@ pub(super) async fn open(
     progress.connect_to_proxy(None);
     progress.enter(Stage::Tunnelling(format!("{origin} ({})", proxy.variable)));
     if let Some(trusted) = trusted {
-        (connection, _) = tls::handshake(trusted, proxy.url.server_name(), connection)
-            .await
-            // The fix for an untrusted certificate is the CA, and so on.
-            .map_err(|failure| failed(&failure).with_fix(failure.fix()))?;
+        (connection, _) =
+            tls::handshake(trusted, proxy.url.server_name(), connection).await.map_err(|failure| {
+                match failure.code {
+                    Code::CertificateUntrusted => failed(&failure).with_fix(failure.fix()),
+                    _ => failed(&failure).with_fix(FIX_PROTOCOL),
+                }
+            })?;
     }
     let host = if to.host().contains(':') { format!("[{}]", to.host()) } else { to.server_name().to_owned() };
     let target = format!("{host}:{}", to.port());
@@ -189,7 +200,10 @@ async fn connect_tunnel(
             407 if proxy_has_credentials => NoTunnel::wrong_credentials(&text),
             407 => NoTunnel::credentials(&text),
             502..=504 => NoTunnel::beyond(&text),
-            _ => NoTunnel::refused(&text),
+            403 | 451 => NoTunnel::refused(&text),
+            // No proxy answers CONNECT like this.
+            400 | 404 | 405 | 501 => NoTunnel::protocol(&text),
+            _ => NoTunnel::other(&text),
         });
     }
     let ended = match ended {

@@ -57,7 +57,7 @@ async fn f018_a_proxy_that_never_opens_a_tunnel_times_out() {
         failure.detail,
         format!("while waiting for a tunnel through the proxy http://{} (HTTPS_PROXY)", proxy.address)
     );
-    assert!(failure.fix().starts_with("check the load of the proxy"), "{}", failure.fix());
+    assert!(failure.fix().starts_with("check the scheme of the proxy"), "{}", failure.fix());
 }
 
 /// The backlog of this listener is full, so a connection to it is never completed.

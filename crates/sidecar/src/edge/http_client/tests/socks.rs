@@ -139,7 +139,7 @@ async fn f151_a_failure_of_a_socks_proxy_names_the_variable_and_the_reason() {
         (0, 0, 2, "", "cannot connect to dex: not allowed by its rules", "allow Dex's host"),
         (0, 0, 4, "", "cannot connect to dex: host unreachable", "check host and port"),
         (0, 0, 5, "", "cannot connect to dex: connection refused", "check host and port"),
-        (0, 0, 77, "", "cannot connect to dex: unknown reply code", "allow Dex's host"),
+        (0, 0, 77, "", "cannot connect to dex: unknown reply code", "correct the proxy URL"),
     ] {
         let proxy = proxy(method, status, reply, to).await;
         let failure = client_via("socks5", user, &proxy, "").post_failure("http://dex/token").await;
