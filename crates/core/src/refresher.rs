@@ -1,8 +1,10 @@
 //! The state machine of one token: it learns of events and decides the next action.
 //!
-//! The caller reports each event, asks [`Refresher::step`] for the next [`Action`] and does it. A
-//! loop that sleeps and a driver that is polled can both use it. Calling `step` too often is
-//! harmless. No event ends the machine, and every delay has a lower bound.
+//! The caller reports each event, asks [`Refresher::step`] for the next [`Action`] and starts it. A
+//! loop that sleeps and a driver that is polled can both use it. An action may take long: until its
+//! outcome is reported, `step` does not return the same action again, but it returns others. So an
+//! exchange or a write that hangs delays nothing else. Calling `step` too often is harmless. No
+//! event ends the machine, and every delay has a lower bound.
 
 use std::time::Duration;
 
@@ -82,7 +84,8 @@ impl Lifetime {
 /// What the caller has to do next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// Read the subject token and exchange it. The rate limit is already charged for it.
+    /// Read the subject token and exchange it. The rate limit is already charged for it. An exchange
+    /// that is in flight is given up: a signal requested another one.
     Exchange,
     /// Write the pending token to the output.
     Publish,
@@ -174,6 +177,15 @@ struct Pending {
     is_restore: bool,
 }
 
+/// The exchange that has been started and has not ended.
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    /// The instant at which it was started.
+    started: BootTime,
+    /// Another exchange that became necessary meanwhile, because this one may have read old inputs.
+    next: Option<(BootTime, Reason)>,
+}
+
 /// Keeps one token fresh.
 #[derive(Debug)]
 pub struct Refresher {
@@ -187,9 +199,16 @@ pub struct Refresher {
     /// The token to be written. Set by an exchange, and by a restore. Cleared when it is written,
     /// discarded or expired, and when another process's token is kept.
     pending: Option<Pending>,
+    /// The token that is being written: from [`Action::Publish`] until the outcome is reported.
+    writing: Option<Pending>,
+    /// The exchange in flight: from [`Action::Exchange`] until the outcome is reported.
+    exchange: Option<InFlight>,
+    /// A key check is in flight: from [`Action::CheckKeys`] until the outcome is reported.
+    checking_keys: bool,
     /// [`Action::Expire`] was returned for the token on disk. Cleared when another one is on disk.
     expiry_reported: bool,
-    /// The instant at which the next exchange is due.
+    /// The instant at which the next exchange is due; of one in flight, the instant at which it was
+    /// due.
     due: BootTime,
     /// Why it is due then.
     reason: Reason,
@@ -242,6 +261,9 @@ impl Refresher {
             bucket: Bucket::default(),
             on_disk: None,
             pending: None,
+            writing: None,
+            exchange: None,
+            checking_keys: false,
             expiry_reported: false,
             due: now.boot,
             reason: Reason::Start,
@@ -289,7 +311,11 @@ impl Refresher {
 
     /// An exchange brought a token. It is pending, and its write is due at once. Every earlier
     /// reason for an exchange is settled.
+    ///
+    /// Only a signal that arrived while the exchange was in flight is not: the operator may have
+    /// repaired something that this exchange did not see.
     pub fn obtained(&mut self, lifetime: Lifetime, now: Now) {
+        let next = self.exchange.take().and_then(|exchange| exchange.next);
         self.pending = Some(Pending { lifetime, is_restore: false });
         self.publish_due = now.boot;
         self.due = lifetime.expires;
@@ -297,16 +323,21 @@ impl Refresher {
         self.failed_exchanges = 0;
         self.failed_writes = 0;
         self.failed_inputs = None;
+        if let Some((due, Reason::Signal)) = next {
+            self.bring_forward(due, Reason::Signal);
+        }
     }
 
     /// The caller has no token to write, so nothing is pending.
     pub fn discard_pending(&mut self) {
         self.pending = None;
+        self.writing = None;
     }
 
-    /// The pending token is on disk. A restored token changes no plan.
+    /// The token that was being written is on disk. A restored token changes no plan.
     pub fn published(&mut self, now: Now, jitter: Jitter) {
-        let Some(Pending { lifetime, is_restore }) = self.pending.take() else { return };
+        let written = self.writing.take().or_else(|| self.pending.take());
+        let Some(Pending { lifetime, is_restore }) = written else { return };
         self.failed_writes = 0;
         if is_restore {
             return;
@@ -333,12 +364,16 @@ impl Refresher {
         let entry = failure.entry();
         let remaining = self.on_disk.and_then(|token| token.remaining(now.boot));
         if entry.step == Step::Output {
+            // A token that was issued meanwhile replaces the one that could not be written.
+            let failed = self.writing.take();
+            self.pending = self.pending.or(failed);
             self.failed_writes = self.failed_writes.saturating_add(1);
             let delay =
                 self.schedule.retry_delay(entry.step, entry.retry, self.failed_writes, remaining, jitter);
             self.publish_due = now.boot + delay;
             return delay;
         }
+        let next = self.exchange.take().and_then(|exchange| exchange.next);
         self.failed_exchanges = self.failed_exchanges.saturating_add(1);
         // A failure of TLS has the class network, but may be due to the CA file or to the clock.
         let depends_on_us = entry.retry != RetryClass::Network || entry.step == Step::Tls;
@@ -355,6 +390,18 @@ impl Refresher {
         }
         self.due = now.boot + delay;
         self.reason = Reason::Retry;
+        match next {
+            // A clock step matters only if the failure may depend on the clock.
+            Some((_, Reason::ClockStepped)) if self.failed_inputs.is_none() => {}
+            Some((due, reason)) if due < self.due => {
+                if reason == Reason::Signal {
+                    self.failed_exchanges = 0;
+                }
+                self.bring_forward(due, reason);
+                return now.boot.until(due);
+            }
+            _ => {}
+        }
         // If the token expires during the delay, the next attempt is made at its expiry. Istio's
         // ztunnel does the same.
         if let Some(remaining) = remaining.filter(|remaining| *remaining < delay) {
@@ -368,7 +415,8 @@ impl Refresher {
     /// The files that an exchange reads were polled; `inputs` is their fingerprint. If they changed
     /// since an exchange failed because of them, another one is due at once.
     pub fn inputs_seen(&mut self, inputs: Fingerprint, now: Now) {
-        if self.failed_inputs.is_some_and(|failed| failed != inputs) {
+        // An exchange in flight reports the inputs that it read.
+        if self.exchange.is_none() && self.failed_inputs.is_some_and(|failed| failed != inputs) {
             self.failed_inputs = Some(inputs);
             self.failed_exchanges = 0;
             self.bring_forward(now.boot, Reason::InputChanged);
@@ -414,15 +462,17 @@ impl Refresher {
         self.subject.is_none_or(|subject| subject.file != file)
     }
 
-    /// A signal requests a refresh. It bypasses the rate limit, but at most once in five seconds.
-    /// Returns the instant of the exchange.
+    /// A signal requests a refresh. It bypasses the rate limit, but at most once in five seconds. An
+    /// exchange that has been in flight for five seconds is started again, since the operator may
+    /// have repaired what it waits for. Returns the latest instant of the exchange.
     pub fn refresh_requested(&mut self, now: Now) -> BootTime {
         let when = match self.requested_at {
             // An earlier request is delayed until then. This request does not delay it further.
             Some(planned) if planned > now.boot => planned,
             last => last.map_or(now.boot, |last| (last + MIN_BETWEEN_REQUESTS).max(now.boot)),
         };
-        if self.exchange_wanted() && self.due <= when {
+        let in_flight = self.exchange.is_some();
+        if !in_flight && self.exchange_wanted() && self.due <= when {
             // Another exchange is due by then, and serves this request too.
             return self.due.max(now.boot);
         }
@@ -431,7 +481,7 @@ impl Refresher {
         // one.
         self.failed_exchanges = 0;
         self.bring_forward(when, Reason::Signal);
-        when
+        self.restart_due().unwrap_or(when)
     }
 
     /// The output was modified by another process. The token on disk is restored if it is still
@@ -452,6 +502,9 @@ impl Refresher {
             }
             return delayed && !by_valid_token;
         }
+        if self.writing.is_some() {
+            return false;
+        }
         let ready = match self.restore_at.filter(|_| by_valid_token) {
             // A delayed restore was overtaken by a new token. This one does not delay it further.
             Some(planned) if planned > now.boot => planned,
@@ -465,6 +518,7 @@ impl Refresher {
 
     /// A key check found the key published, or could not read the keys. The next one is planned.
     pub fn key_check_done(&mut self, now: Now, jitter: Jitter) {
+        self.checking_keys = false;
         self.key_checks_staggered = true;
         self.inconclusive_key_checks = 0;
         self.plan_key_check(now, jitter);
@@ -472,6 +526,7 @@ impl Refresher {
 
     /// A key check was inconclusive. The next one is planned, with twice the delay.
     pub fn key_check_inconclusive(&mut self, now: Now, jitter: Jitter) {
+        self.checking_keys = false;
         self.key_checks_staggered = true;
         self.inconclusive_key_checks = self.inconclusive_key_checks.saturating_add(1);
         self.plan_key_check(now, jitter);
@@ -479,12 +534,14 @@ impl Refresher {
 
     /// No key check is possible. It is suspended until the next token is written.
     pub fn suspend_key_check(&mut self) {
+        self.checking_keys = false;
         self.key_check_due = None;
     }
 
     /// The signing key of the token on disk is no longer published: an exchange is due within a
     /// minute. There is no key check until that exchange has brought a token.
     pub fn signing_key_gone(&mut self, now: Now, jitter: Jitter) {
+        self.checking_keys = false;
         self.bring_forward(now.boot + jitter.share_of(SPREAD_OF_GONE_KEY), Reason::SigningKeyGone);
         self.key_check_due = None;
     }
@@ -499,7 +556,8 @@ impl Refresher {
                 // The token expired before it could be written.
                 self.pending = None;
                 self.bring_forward(now.boot, Reason::Expired);
-            } else if self.publish_due <= now.boot {
+            } else if self.publish_due <= now.boot && self.writing.is_none() {
+                self.writing = self.pending.take();
                 return Action::Publish;
             }
         }
@@ -514,21 +572,35 @@ impl Refresher {
         self.on_subject_token_expiring(now);
         // With an empty bucket both are delayed until a token comes back. An exchange has priority
         // over a key check.
-        if self.exchange_wanted() && self.due <= now.boot {
-            match self.bucket.take(now.boot) {
+        if self.restart_due().is_some_and(|due| due <= now.boot) {
+            self.exchange = None;
+            self.due = now.boot;
+            self.reason = Reason::Signal;
+        }
+        if self.exchange.is_none() && self.exchange_wanted() && self.due <= now.boot {
+            let ready = match self.bucket.take(now.boot) {
+                // A signal bypasses the rate limit; later attempts wait longer.
                 Err(_) if self.reason == Reason::Signal => {
-                    // A signal bypasses the rate limit; later attempts wait longer.
                     self.bucket.overdraw(now.boot);
+                    None
+                }
+                taken => taken.err(),
+            };
+            match ready {
+                Some(ready) => self.due = ready,
+                None => {
+                    self.exchange = Some(InFlight { started: now.boot, next: None });
                     return Action::Exchange;
                 }
-                Err(ready) => self.due = ready,
-                Ok(()) => return Action::Exchange,
             }
         }
-        if let Some(due) = self.key_check_due.as_mut().filter(|due| **due <= now.boot) {
+        if let Some(due) = self.key_check_due.filter(|due| *due <= now.boot && self.may_check_keys()) {
             match self.bucket.take(now.boot) {
-                Ok(()) => return Action::CheckKeys,
-                Err(ready) => *due = ready,
+                Ok(()) => {
+                    self.checking_keys = true;
+                    return Action::CheckKeys;
+                }
+                Err(ready) => self.key_check_due = Some(ready.max(due)),
             }
         }
         let until = self.next_deadline(now).min(now.boot + self.poll_interval(now));
@@ -598,7 +670,16 @@ impl Refresher {
 
     /// Makes an exchange due at `due`, if none is due earlier. The reason `Schedule` gives way to
     /// any other reason for the same instant.
+    ///
+    /// While one is in flight, only what it cannot serve makes another one due.
     fn bring_forward(&mut self, due: BootTime, reason: Reason) {
+        if let Some(InFlight { next, .. }) = &mut self.exchange {
+            let lasting = matches!(reason, Reason::Signal | Reason::SigningKeyGone | Reason::ClockStepped);
+            if lasting && next.is_none_or(|(_, known)| known != Reason::Signal) {
+                *next = Some((due, reason));
+            }
+            return;
+        }
         if due < self.due || self.reason == Reason::Schedule && due <= self.due {
             self.due = due;
             self.reason = reason;
@@ -609,18 +690,29 @@ impl Refresher {
     /// delayed restore does not prevent an exchange, because its token may be near its expiry. A
     /// signal and a gone signing key need an exchange in any case.
     const fn exchange_wanted(&self) -> bool {
-        let can_be_written = match self.pending {
+        let unwritten = match self.pending {
+            None => self.writing,
+            pending => pending,
+        };
+        let can_be_written = match unwritten {
             None => true,
             Some(Pending { is_restore, .. }) => is_restore && self.failed_writes == 0,
         };
         can_be_written || matches!(self.reason, Reason::Signal | Reason::SigningKeyGone)
     }
 
+    /// The instant at which the exchange in flight is started again, if a signal requested that.
+    fn restart_due(&self) -> Option<BootTime> {
+        let InFlight { started, next } = self.exchange?;
+        let (due, _) = next.filter(|(_, reason)| *reason == Reason::Signal)?;
+        Some(due.max(started + MIN_BETWEEN_REQUESTS))
+    }
+
     /// Returns true after a pause of the process or a suspension of the machine. An exchange that
     /// became due during it is spread.
     fn on_pause(&mut self, now: Now, jitter: Jitter) -> bool {
         let paused = self.waiting_until.take().is_some_and(|until| now.boot.since(until) > MIN_PAUSE);
-        if paused && self.due <= now.boot {
+        if paused && self.exchange.is_none() && self.due <= now.boot {
             self.due = now.boot + jitter.share_of(SPREAD_AFTER_PAUSE);
         }
         paused
@@ -641,16 +733,20 @@ impl Refresher {
             if expires < token.expires {
                 let lifetime = Lifetime { issued: expires - token.length(), expires };
                 self.on_disk = Some(lifetime);
-                if let Some(pending) = self.pending.as_mut().filter(|pending| pending.is_restore) {
-                    pending.lifetime = lifetime;
+                for restore in [&mut self.pending, &mut self.writing] {
+                    if let Some(restore) = restore.as_mut().filter(|pending| pending.is_restore) {
+                        restore.lifetime = lifetime;
+                    }
                 }
-                if self.reason == Reason::Schedule && self.pending.is_none_or(|pending| pending.is_restore) {
+                let restores = [self.pending, self.writing].into_iter().flatten().all(|each| each.is_restore);
+                if self.exchange.is_none() && self.reason == Reason::Schedule && restores {
                     self.plan_refresh(lifetime, now, jitter);
                 }
             }
         }
         let recent = self.clock_stepped_at.is_some_and(|last| last.until(now.boot) < MIN_BETWEEN_CLOCK_STEPS);
-        if self.failed_inputs.is_some() && !recent {
+        // Whether the exchange in flight will depend on the clock is not known yet.
+        if (self.failed_inputs.is_some() || self.exchange.is_some()) && !recent {
             self.clock_stepped_at = Some(now.boot);
             self.bring_forward(now.boot + jitter.share_of(SPREAD_AFTER_PAUSE), Reason::ClockStepped);
         }
@@ -660,6 +756,9 @@ impl Refresher {
     /// while it is still valid. It is not needed if the token on disk is younger than a tenth of
     /// its lifetime.
     fn on_subject_token_expiring(&mut self, now: Now) {
+        if self.exchange.is_some() {
+            return;
+        }
         let Some(subject) = self.subject.as_mut() else { return };
         let young = self.on_disk.is_some_and(|token| now.boot.since(token.issued) < token.length() / 10);
         if !subject.last_use_done && now.unix >= subject.last_use && now.unix < subject.expires && !young {
@@ -670,15 +769,26 @@ impl Refresher {
 
     /// The earliest instant at which `step` has something to do besides polling.
     fn next_deadline(&self, now: Now) -> BootTime {
-        let exchange = self.exchange_wanted().then_some(self.due);
-        let publish = self.pending.map(|_| self.publish_due);
+        let exchange = match self.exchange {
+            Some(_) => self.restart_due(),
+            None => self.exchange_wanted().then_some(self.due),
+        };
+        let publish = self.pending.filter(|_| self.writing.is_none()).map(|_| self.publish_due);
         let expiry = self.on_disk.filter(|_| !self.expiry_reported).map(|token| token.expires);
         let last_use = self
             .subject
             .filter(|subject| !subject.last_use_done && subject.last_use > now.unix)
+            .filter(|_| self.exchange.is_none())
             .map(|subject| now.boot + now.unix.until(subject.last_use));
-        let next = [exchange, publish, expiry, last_use, self.key_check_due].into_iter().flatten().min();
-        next.unwrap_or(self.due)
+        let key_check = self.key_check_due.filter(|_| self.may_check_keys());
+        let next = [exchange, publish, expiry, last_use, key_check].into_iter().flatten().min();
+        // Without a deadline, the files are polled.
+        next.unwrap_or_else(|| now.boot + self.poll_interval(now))
+    }
+
+    /// An exchange in flight has priority over a key check.
+    const fn may_check_keys(&self) -> bool {
+        self.exchange.is_none() && !self.checking_keys
     }
 
     /// The time until the next poll of the files. It is short while a changed file would matter
@@ -691,7 +801,11 @@ impl Refresher {
             remaining < NEAR_EXPIRY && token.length() > NEAR_EXPIRY
         });
         let subject_expired = self.subject.is_some_and(|subject| subject.expired_since.is_some());
-        let short = near_expiry || subject_expired || self.pending.is_some() || self.failed_inputs.is_some();
+        let short = near_expiry
+            || subject_expired
+            || self.pending.is_some()
+            || self.writing.is_some()
+            || self.failed_inputs.is_some();
         let interval = self.schedule.poll_interval();
         if short { interval.min(SHORT_POLL_INTERVAL) } else { interval }
     }

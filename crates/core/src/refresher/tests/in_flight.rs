@@ -1,0 +1,101 @@
+//! An exchange, a write or a key check hangs: the others go on.
+
+use super::*;
+
+/// A refresher whose exchange is in flight since 0 s, with a token of this many seconds on disk.
+fn exchanging(length: u64) -> Refresher {
+    let mut refresher = holding(length);
+    refresher.suspend_key_check();
+    refresher.bring_forward(at(0.0).boot, Reason::Retry);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
+    refresher
+}
+
+#[test]
+fn an_exchange_in_flight_is_not_started_again() {
+    let mut refresher = new();
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
+    for second in 0..1_000 {
+        let now = at(f64::from(second));
+        assert!(matches!(refresher.step(now, Jitter::NONE), Action::Wait(until) if until > now.boot));
+    }
+}
+
+#[test]
+fn f160_the_expiry_is_reported_while_an_exchange_is_in_flight() {
+    let mut refresher = exchanging(60);
+    assert_eq!(next_action(&mut refresher, 0.0), (60.0, Action::Expire));
+    assert!(matches!(refresher.step(at(60.0), Jitter::NONE), Action::Wait(_)), "it is in flight still");
+    assert_eq!(fail(&mut refresher, Code::TimedOut, 70.0), Duration::from_millis(500));
+    assert_eq!(refresher.health(at(70.0)), Health::Expired);
+}
+
+#[test]
+fn f160_a_signal_starts_an_exchange_again_that_is_in_flight_for_five_seconds() {
+    for (signal, restart) in [(0.0, 5.0), (3.0, 5.0), (5.0, 5.0), (9.0, 9.0)] {
+        let mut refresher = exchanging(86_400);
+        assert_eq!(refresher.refresh_requested(at(signal)), at(restart).boot);
+        assert_eq!(next_action(&mut refresher, signal), (restart, Action::Exchange));
+        // Once: the next signal waits for five seconds.
+        assert!(matches!(refresher.step(at(restart), Jitter::NONE), Action::Wait(_)));
+    }
+}
+
+#[test]
+fn a_signal_during_an_exchange_is_served_by_another_one_when_that_ends() {
+    let mut refresher = exchanging(86_400);
+    refresher.refresh_requested(at(1.0));
+    fail(&mut refresher, Code::ConnectorUnknown, 2.0);
+    assert_eq!((refresher.reason(), refresher.failures()), (Reason::Signal, 0));
+    assert_eq!(next_action(&mut refresher, 2.0), (2.0, Action::Exchange));
+
+    let mut refresher = exchanging(86_400);
+    refresher.refresh_requested(at(1.0));
+    refresher.obtained(Lifetime::starting(at(0.0).boot, secs(86_400)), at(2.0));
+    assert_eq!(refresher.step(at(2.0), Jitter::NONE), Action::Publish);
+    assert_eq!(refresher.step(at(2.0), Jitter::NONE), Action::Exchange);
+}
+
+#[test]
+fn a_clock_step_during_an_exchange_causes_another_one_if_its_failure_may_depend_on_the_clock() {
+    for (code, expected) in
+        [(Code::CertificateExpired, Reason::ClockStepped), (Code::ConnectRefused, Reason::Retry)]
+    {
+        let mut refresher = exchanging(86_400);
+        let stepped = Now { boot: at(1.0).boot, unix: at(100_000.0).unix };
+        assert!(matches!(refresher.step(stepped, Jitter::NONE), Action::Wait(_)));
+        let now = Now { boot: at(2.0).boot, unix: at(100_001.0).unix };
+        refresher.failed(&Failure::new(code, ""), INPUTS, now, Jitter::NONE);
+        assert_eq!(refresher.reason(), expected, "{code}");
+    }
+}
+
+#[test]
+fn f160_a_write_in_flight_is_not_started_again_and_a_newer_token_is_written_after_it() {
+    let mut refresher = exchanging(600);
+    refresher.obtained(Lifetime::starting(at(0.0).boot, secs(700)), at(0.0));
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Publish);
+    // Another token could not be written either, so only a signal causes another exchange.
+    assert_eq!(refresher.refresh_requested(at(500.0)), at(500.0).boot);
+    assert_eq!(refresher.step(at(500.0), Jitter::NONE), Action::Exchange);
+    refresher.obtained(Lifetime::starting(at(500.0).boot, secs(3_600)), at(501.0));
+    assert_eq!(next_action(&mut refresher, 501.0), (600.0, Action::Expire), "the first is in flight");
+    // The first write fails: the newer token is written, after the delay.
+    fail(&mut refresher, Code::OutputDiskFull, 603.0);
+    assert_eq!(next_action(&mut refresher, 603.0), (603.5, Action::Publish));
+    refresher.published(at(604.0), Jitter::NONE);
+    assert_eq!(refresher.on_disk().map(Lifetime::length), Some(secs(3_600)));
+}
+
+#[test]
+fn no_key_check_is_started_during_an_exchange_and_a_key_check_delays_no_exchange() {
+    let mut refresher = holding(86_400);
+    let (when, action) = next_action(&mut refresher, 0.0);
+    assert_eq!(action, Action::CheckKeys);
+    assert!(matches!(refresher.step(at(when), Jitter::NONE), Action::Wait(_)), "it is in flight");
+    refresher.refresh_requested(at(when + 1.0));
+    assert_eq!(refresher.step(at(when + 1.0), Jitter::NONE), Action::Exchange);
+    refresher.key_check_done(at(when + 2.0), Jitter::NONE);
+    let (later, action) = next_action(&mut refresher, when + 2.0);
+    assert!(later > 86_000.0, "no key check while the exchange is in flight: {action:?} at {later}");
+}
