@@ -49,7 +49,6 @@ pub mod failure;
 mod json;
 pub mod key_check;
 pub mod refresher;
-pub mod refresher_before;
 pub mod response;
 pub mod schedule;
 pub mod secret;
