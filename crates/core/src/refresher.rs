@@ -84,8 +84,8 @@ impl Lifetime {
 /// What the caller has to do next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// Read the subject token and exchange it. The rate limit is already charged for it. An exchange
-    /// that is in flight is given up: a signal requested another one.
+    /// Read the subject token and exchange it. The rate limit is already charged for it. An
+    /// exchange that is in flight is given up: a signal requested another one.
     Exchange,
     /// Write the pending token to the output.
     Publish,
@@ -462,9 +462,9 @@ impl Refresher {
         self.subject.is_none_or(|subject| subject.file != file)
     }
 
-    /// A signal requests a refresh. It bypasses the rate limit, but at most once in five seconds. An
-    /// exchange that has been in flight for five seconds is started again, since the operator may
-    /// have repaired what it waits for. Returns the latest instant of the exchange.
+    /// A signal requests a refresh. It bypasses the rate limit, but at most once in five seconds.
+    /// An exchange that has been in flight for five seconds is started again, since the operator
+    /// may have repaired what it waits for. Returns the latest instant of the exchange.
     pub fn refresh_requested(&mut self, now: Now) -> BootTime {
         let when = match self.requested_at {
             // An earlier request is delayed until then. This request does not delay it further.

@@ -1,12 +1,15 @@
 //! Keeps one token fresh: waits until something is due, does it, and hands the outcome to the
 //! refresher.
 
+mod job;
 mod key_check;
+mod output;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use dexsidecar_core::claims::Claims;
-use dexsidecar_core::config::{Config, Level, Output};
+use dexsidecar_core::config::{Config, Output};
 use dexsidecar_core::diagnosis;
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::endpoint_url::EndpointUrl;
@@ -16,25 +19,17 @@ use dexsidecar_core::failure::{Code, Failure, RetryClass};
 use dexsidecar_core::key_check::KeyCheck;
 use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Refresher};
 use dexsidecar_core::secret::Secret;
-use dexsidecar_core::time::{BootTime, Jitter, UnixTime};
+use dexsidecar_core::time::{Jitter, UnixTime};
 use dexsidecar_core::token::{LARGEST_SUBJECT, SubjectToken};
-use dexsidecar_core::token_file::{EARLIEST_PLAUSIBLE_NOW, TokenFileState};
 
-use crate::edge::blocking::{OnDrop, run_blocking};
 use crate::edge::clock::Clock;
-use crate::edge::output_file::{self, Written};
+use crate::edge::output_file::NameLock;
 use crate::edge::signal::RefreshSignal;
 use crate::edge::{input_file, random};
 use crate::exchange::{self, Inputs, LastKnown};
 use crate::reporter::Reporter;
+use job::{Exchanged, FailedExchange, Jobs, Outcome};
 
-/// A token found on disk must be valid for longer than this to be adopted: the time that a first
-/// exchange may take.
-const MIN_ADOPTABLE: Duration = Duration::from_secs(60);
-/// How long the first trial of the output may delay the next attempt.
-const OUTPUT_TRIAL: Duration = Duration::from_secs(1);
-/// How long a write may take before it is reported: as long as an attempt by default.
-const SLOW_WRITE: Duration = Duration::from_secs(15);
 /// A new token with no more remaining validity than this does not replace one that expires later
 /// (F39).
 const MIN_REMAINING: Duration = Duration::from_secs(10);
@@ -49,14 +44,17 @@ struct CurrentToken {
     lifetime: Lifetime,
     /// Whether it is in the token file; otherwise it waits to be written.
     on_disk: bool,
+    /// The token that is in the token file until this one is written.
+    previous: Option<Secret>,
 }
 
 /// One token being kept fresh.
 #[derive(Debug)]
 pub struct Agent<E> {
-    config: Config,
+    config: Rc<Config>,
     output: Output,
-    endpoint: E,
+    name_lock: NameLock,
+    endpoint: Rc<E>,
     clock: Clock,
     refresher: Refresher,
     reporter: Reporter,
@@ -71,6 +69,9 @@ pub struct Agent<E> {
     /// The index of the address of the endpoint to begin with: the next one after a failure on the
     /// network.
     rotation: usize,
+    /// The fingerprint of the files that the exchange in flight reads.
+    inputs: Fingerprint,
+    jobs: Jobs,
 }
 
 /// What was logged or tried, and is not again.
@@ -91,26 +92,15 @@ const fn first(done: &mut bool) -> bool {
     !std::mem::replace(done, true)
 }
 
-/// A failed exchange, and what is known here of its cause.
-struct FailedExchange {
-    failure: Failure,
-    causes: Vec<String>,
-}
-
-impl From<Failure> for FailedExchange {
-    fn from(failure: Failure) -> Self {
-        Self { failure, causes: vec![] }
-    }
-}
-
-impl<E: TokenEndpoint> Agent<E> {
+impl<E: TokenEndpoint + 'static> Agent<E> {
     /// An agent for this configuration. It has done nothing yet.
     pub fn new(config: Config, output: Output, endpoint: E, clock: Clock, reporter: Reporter) -> Self {
         let refresher = Refresher::new(config.schedule, config.key_check, clock.now());
         Self {
-            config,
+            config: Rc::new(config),
             output,
-            endpoint,
+            name_lock: NameLock::default(),
+            endpoint: Rc::new(endpoint),
             clock,
             refresher,
             reporter,
@@ -121,22 +111,25 @@ impl<E: TokenEndpoint> Agent<E> {
             keys_url: None,
             key_check: KeyCheck::default(),
             rotation: 0,
+            inputs: Fingerprint::default(),
+            jobs: Jobs::default(),
         }
     }
 
-    /// Keeps the token fresh until the future is dropped, at any point. A write that has begun is
-    /// finished by its thread.
+    /// Keeps the token fresh until the future is dropped, at any point. Nothing that takes long is
+    /// awaited here: while a job runs, the agent handles expiry, signals and files.
     pub async fn run(&mut self, refresh_signal: &mut RefreshSignal) {
         self.adopt();
         loop {
             match self.refresher.step(self.clock.now(), random::jitter()) {
-                Action::Exchange => self.exchange().await,
-                Action::Publish => self.publish().await,
-                Action::CheckKeys => self.check_keys().await,
+                Action::Exchange => self.start_exchange(),
+                Action::Publish => self.start_write(),
+                Action::CheckKeys => self.start_key_check(),
                 Action::Expire => self.expire(),
                 Action::Wait(until) => tokio::select! {
-                    () = self.clock.sleep_until(until) => self.poll_files(),
+                    outcome = self.jobs.next() => self.done(outcome),
                     signal = refresh_signal.requested() => self.refresh_requested(signal),
+                    () = self.clock.sleep_until(until) => self.poll_files(),
                 },
             }
         }
@@ -146,20 +139,22 @@ impl<E: TokenEndpoint> Agent<E> {
     pub async fn run_once(&mut self) {
         while self.current.as_ref().is_none_or(|current| !current.on_disk) {
             match self.refresher.step(self.clock.now(), random::jitter()) {
-                Action::Exchange => self.exchange().await,
-                Action::Publish => self.publish().await,
+                Action::Exchange => self.start_exchange(),
+                Action::Publish => self.start_write(),
                 Action::CheckKeys | Action::Expire => {}
-                Action::Wait(until) => {
-                    self.clock.sleep_until(until).await;
-                    self.refresher.inputs_seen(exchange::fingerprint(&self.config), self.clock.now());
-                }
+                Action::Wait(until) => tokio::select! {
+                    outcome = self.jobs.next() => self.done(outcome),
+                    () = self.clock.sleep_until(until) => {
+                        self.refresher.inputs_seen(exchange::fingerprint(&self.config), self.clock.now());
+                    }
+                },
             }
         }
     }
 
     /// When `once` gives up.
     #[must_use]
-    pub const fn timeout(&self) -> Duration {
+    pub fn timeout(&self) -> Duration {
         self.config.timeout
     }
 
@@ -169,60 +164,69 @@ impl<E: TokenEndpoint> Agent<E> {
         self.reporter.last_failure()
     }
 
-    async fn exchange(&mut self) {
-        let inputs = exchange::fingerprint(&self.config);
-        match self.exchange_once().await {
-            Ok(lifetime) => self.refresher.obtained(lifetime, self.clock.now()),
-            Err(FailedExchange { failure, causes }) => {
-                if first(&mut self.once.output_tried) {
-                    self.try_output().await;
+    /// Takes the outcome of a job.
+    fn done(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::InputsRead { read, last_known } => {
+                self.last_known = last_known;
+                match read.and_then(|inputs| self.subject_seen(inputs.subject.as_ref()).map(|()| inputs)) {
+                    Ok(inputs) => self.send(inputs),
+                    Err(failure) => self.exchange_failed(failure.into()),
                 }
-                self.rotate_address(&failure);
-                self.failed(&failure, &causes, inputs);
             }
+            Outcome::Exchanged(exchanged) => match self.exchanged(*exchanged) {
+                Ok(lifetime) => self.refresher.obtained(lifetime, self.clock.now()),
+                Err(failed) => self.exchange_failed(failed),
+            },
+            Outcome::OutputTried { exchange, output } => {
+                if let Some(failure) = output {
+                    self.output_not_writable(&failure);
+                }
+                self.exchange_failed(exchange);
+            }
+            Outcome::Written { token, is_restore, result: Ok(written) } => {
+                self.written(&token, is_restore, &written);
+            }
+            Outcome::Written { result: Err(failure), .. } => {
+                self.failed(&failure, &[], exchange::fingerprint(&self.config));
+            }
+            Outcome::KeysRead { key_id, keys_url, published } => {
+                self.keys_url = keys_url;
+                self.keys_read(&key_id, published);
+            }
+            Outcome::Removed { expired, result } => self.removed(&expired, result),
         }
     }
 
-    /// The next attempt begins with the next address of the host: one that fails, whatever the
-    /// reason, comes last.
-    fn rotate_address(&mut self, failure: &Failure) {
-        if failure.entry().retry != RetryClass::Local {
+    /// Starts an exchange. One in flight is given up: it hangs, so the next address is tried.
+    fn start_exchange(&mut self) {
+        if self.jobs.exchange.is_some() {
             self.rotation = self.rotation.wrapping_add(1);
         }
+        self.inputs = exchange::fingerprint(&self.config);
+        let (config, now) = (Rc::clone(&self.config), self.clock.now().unix);
+        self.jobs.exchange = Some(job::read_inputs(config, self.last_known.clone(), now));
     }
 
-    /// Reports what will be wrong with the output before there is a token to write (F71).
-    async fn try_output(&self) {
-        let output = self.output.clone();
-        let trying = run_blocking(OnDrop::Detach, move || output_file::check_writable(&output));
-        if let Ok(Ok(Err(failure))) = tokio::time::timeout(OUTPUT_TRIAL, trying).await {
-            self.output_not_writable(&failure);
-        }
-    }
-
-    fn output_not_writable(&self, failure: &Failure) {
-        let (code, fix) = (&failure.code, &failure.fix());
-        self.reporter.emit(&Event::OutputNotWritable { error: failure, code, fix });
-    }
-
-    /// Reads the subject token, exchanges it and keeps the issued token; [`Self::publish`] writes
-    /// it.
-    async fn exchange_once(&mut self) -> Result<Lifetime, FailedExchange> {
-        let now = self.clock.now().unix;
-        let inputs = Inputs::read(&self.config, &mut self.last_known, now).await?;
-        let subject = inputs.subject.as_ref();
-        self.subject_seen(subject)?;
+    /// Sends the request of an exchange.
+    fn send(&mut self, inputs: Inputs) {
         self.report_unreadable_inputs(&inputs.unreadable);
-        if let Some(warning) = subject.and_then(diagnosis::meant_for_the_api_server)
+        if let Some(warning) = inputs.subject.as_ref().and_then(diagnosis::meant_for_the_api_server)
             && first(&mut self.once.audience)
         {
             self.reporter.emit(&Event::SubjectTokenWarning { warning: &warning });
         }
-        let current = self.current.as_ref().map(|current| &current.token);
-        let exchanged =
-            inputs.exchange(&self.config, &self.endpoint, &self.clock, self.rotation, current).await;
-        let (issued, lifetime) = exchanged.map_err(|failure| {
-            let causes = diagnosis::causes(failure.code, &self.config, subject, self.clock.now().unix);
+        let (config, endpoint) = (Rc::clone(&self.config), Rc::clone(&self.endpoint));
+        let current = self.current.as_ref().map(|current| current.token.clone());
+        self.jobs.exchange =
+            Some(job::exchange(config, endpoint, self.clock, inputs, self.rotation, current));
+    }
+
+    /// Keeps the issued token, to be written. Returns its lifetime.
+    fn exchanged(&mut self, Exchanged { inputs, result }: Exchanged) -> Result<Lifetime, FailedExchange> {
+        let (issued, lifetime) = result.map_err(|failure| {
+            let now = self.clock.now().unix;
+            let causes = diagnosis::causes(failure.code, &self.config, inputs.subject.as_ref(), now);
             FailedExchange { failure, causes }
         })?;
         let lifetime = self.accept_if_better(&issued.token, lifetime)?;
@@ -238,63 +242,34 @@ impl<E: TokenEndpoint> Agent<E> {
         {
             self.reporter.emit(&Event::ExpiresInDiffers { response, token });
         }
+        let previous = self.current.as_ref().and_then(CurrentToken::in_file).cloned();
         self.current = Some(CurrentToken {
             token: issued.token,
             key_id: claims.key_id,
             expires: claims.expires,
             lifetime,
             on_disk: false,
+            previous,
         });
         Ok(lifetime)
     }
 
-    async fn publish(&mut self) {
-        let Some(current) = &self.current else { return self.refresher.discard_pending() };
-        let (output, token) = (self.output.clone(), current.token.clone());
-        let write = move || output_file::write(&output, &token);
-        // On a thread of its own, since a disk may stall and signals must still be handled (F86).
-        // Where no thread can be made, it is done here.
-        let mut writing = std::pin::pin!(run_blocking(OnDrop::Join, write.clone()));
-        let written = match tokio::time::timeout(SLOW_WRITE, &mut writing).await {
-            Ok(written) => written,
-            Err(_) => {
-                self.reporter.emit(&Event::WriteSlow { file: &self.output.path.display() });
-                writing.await
-            }
-        };
-        let written = written.unwrap_or_else(|_| write());
-        match written {
-            Ok(written) => self.published(&written),
-            Err(failure) => self.failed(&failure, &[], exchange::fingerprint(&self.config)),
-        }
-    }
-
-    fn published(&mut self, written: &Written) {
-        let now = self.clock.now();
-        // The next poll compares the content, so that what others did to the very file meanwhile is
-        // noticed.
-        self.file = None;
-        let restored = self.current.as_ref().is_some_and(|current| current.on_disk);
-        if let Some(current) = &mut self.current {
-            current.on_disk = true;
-        }
-        self.refresher.published(now, random::jitter());
-        // A restored token does not mean that Dex has recovered.
-        if self.refresher.failures() == 0 {
-            self.reporter.recovered();
-        }
-        self.reporter.written(&self.output.path, written);
-        if restored {
+    /// An exchange failed. After the first one the output is tried, before the failure is reported.
+    fn exchange_failed(&mut self, failed: FailedExchange) {
+        if first(&mut self.once.output_tried) {
+            self.jobs.exchange = Some(job::try_output(self.output.clone(), failed));
             return;
         }
-        let expires_in =
-            self.refresher.on_disk().and_then(|held| held.remaining(now.boot)).unwrap_or_default();
-        let refresh_in = now.boot.until(self.refresher.due());
-        self.reporter.emit(&Event::TokenWritten {
-            file: &self.output.path.display(),
-            expires_in,
-            refresh_in,
-        });
+        self.rotate_address(&failed.failure);
+        self.failed(&failed.failure, &failed.causes, self.inputs);
+    }
+
+    /// The next attempt begins with the next address of the host: one that fails, whatever the
+    /// reason, comes last.
+    fn rotate_address(&mut self, failure: &Failure) {
+        if failure.entry().retry != RetryClass::Local {
+            self.rotation = self.rotation.wrapping_add(1);
+        }
     }
 
     fn failed(&mut self, failure: &Failure, causes: &[String], inputs: Fingerprint) {
@@ -303,68 +278,12 @@ impl<E: TokenEndpoint> Agent<E> {
         self.reporter.failed(failure, causes, self.refresher.health(now), retry_in, now);
     }
 
-    /// Adopts a valid token from before a restart instead of exchanging at once.
-    fn adopt(&mut self) {
-        let Some((token, file)) = output_file::read_with_fingerprint(&self.output) else { return };
-        let now = self.clock.now();
-        let left = match TokenFileState::of(&token, MIN_ADOPTABLE, now.unix) {
-            TokenFileState::Valid(Some(left)) => left,
-            TokenFileState::Expired(_) if self.output.remove_expired => return self.remove(),
-            _ => return,
-        };
-        let claims = Claims::peek(&token).unwrap_or_default();
-        let Some(expires) = claims.expires.filter(|_| now.unix >= EARLIEST_PLAUSIBLE_NOW) else { return };
-        let lifetime = lifetime_on_disk(&claims, left, now.boot);
-        self.file = Some(file);
-        self.current = Some(CurrentToken::on_disk(token, claims, lifetime));
-        self.refresher.adopted(lifetime, expires, now, random::jitter());
-        let refresh_in = now.boot.until(self.refresher.due());
-        let file = &self.output.path.display();
-        self.reporter.emit(&Event::TokenAdopted { file, expires_in: left, refresh_in });
-    }
-
     /// Polls the files that an exchange reads, and the token file.
     fn poll_files(&mut self) {
         let now = self.clock.now();
         self.refresher.inputs_seen(exchange::fingerprint(&self.config), now);
         self.poll_subject_token();
-        let Some(current) = self.current.as_ref().filter(|current| current.on_disk) else { return };
-        if Some(output_file::fingerprint(&self.output)) == self.file {
-            return;
-        }
-        let found = output_file::read_with_fingerprint(&self.output);
-        if let Some((_, file)) = found.as_ref().filter(|(token, _)| *token == current.token) {
-            // Its metadata changed, its content did not.
-            self.file = Some(*file);
-            return;
-        }
-        if let Some((token, file)) = &found
-            && let TokenFileState::Valid(Some(left)) = TokenFileState::of(token, MIN_ADOPTABLE, now.unix)
-            && let Some(claims) = Claims::peek(token)
-            && let Some(expires) = claims.expires.filter(|_| now.unix >= EARLIEST_PLAUSIBLE_NOW)
-            && claims.expires > current.expires
-            && Claims::peek(&current.token).is_none_or(|ours| ours.has_same_issuer_and_audience(&claims))
-        {
-            let lifetime = lifetime_on_disk(&claims, left, now.boot);
-            self.file = Some(*file);
-            self.current = Some(CurrentToken::on_disk(token.clone(), claims, lifetime));
-            self.refresher.replaced_by(lifetime, expires, now, random::jitter());
-            let file = self.output.path.clone();
-            self.report_output_change(&Event::OutputReplacedByNewerToken { file: &file.display() });
-            return;
-        }
-        let is_valid = |token: &Secret| TokenFileState::of(token, Duration::ZERO, now.unix).is_valid();
-        let contested = found.is_some_and(|(token, _)| is_valid(&token));
-        if self.refresher.output_changed(contested, now) {
-            let file = self.output.path.clone();
-            self.report_output_change(&Event::OutputRestored { file: &file.display() });
-        }
-    }
-
-    /// Reports the first change of the token file at its own level, and further ones at `debug`.
-    fn report_output_change(&mut self, event: &Event<'_>) {
-        let level = if first(&mut self.once.output_changed) { event.level() } else { Level::Debug };
-        self.reporter.emit_at(level, event);
+        self.poll_output(now);
     }
 
     /// Reads a rotated subject token, so that its expiry is known in time for a last exchange.
@@ -436,26 +355,6 @@ impl<E: TokenEndpoint> Agent<E> {
         Ok(lifetime)
     }
 
-    fn expire(&mut self) {
-        self.reporter.emit(&Event::TokenExpired { file: &self.output.path.display() });
-        // A token that another process wrote meanwhile is kept.
-        let ours = self.current.as_ref().filter(|current| current.on_disk).map(|current| &current.token);
-        if self.output.remove_expired && output_file::read(&self.output).as_ref() == ours {
-            self.remove();
-            // A token that waits to be written is another one.
-            self.current.take_if(|current| current.on_disk);
-        }
-    }
-
-    fn remove(&self) {
-        match output_file::remove(&self.output) {
-            Ok(()) => {
-                self.reporter.emit(&Event::ExpiredTokenRemoved { file: &self.output.path.display() });
-            }
-            Err(failure) => self.output_not_writable(&failure),
-        }
-    }
-
     fn refresh_requested(&mut self, signal: &str) {
         let now = self.clock.now();
         let refresh_in = now.boot.until(self.refresher.refresh_requested(now));
@@ -466,16 +365,14 @@ impl<E: TokenEndpoint> Agent<E> {
 impl CurrentToken {
     /// One that was found on disk.
     fn on_disk(token: Secret, claims: Claims, lifetime: Lifetime) -> Self {
-        Self { token, key_id: claims.key_id, expires: claims.expires, lifetime, on_disk: true }
+        let (key_id, expires) = (claims.key_id, claims.expires);
+        Self { token, key_id, expires, lifetime, on_disk: true, previous: None }
     }
-}
 
-/// The lifetime of a token found on disk: its expiry by the wall clock, its length by its own
-/// claims. From now on it is never longer than that, whatever a wrong clock shows.
-fn lifetime_on_disk(claims: &Claims, left: Duration, now: BootTime) -> Lifetime {
-    let length = claims.lifetime().unwrap_or(left);
-    let expires = now + left.min(length);
-    Lifetime { issued: expires - length, expires }
+    /// The token that was written to the token file last.
+    const fn in_file(&self) -> Option<&Secret> {
+        if self.on_disk { Some(&self.token) } else { self.previous.as_ref() }
+    }
 }
 
 #[cfg(test)]

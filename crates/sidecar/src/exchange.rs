@@ -36,7 +36,7 @@ pub struct Inputs {
 
 /// The last known values of files, by the name of the form field (F57, F120). There are few, and a
 /// map costs 3 kB.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct LastKnown(Vec<(String, Secret)>);
 
 impl LastKnown {

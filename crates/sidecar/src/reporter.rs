@@ -68,6 +68,12 @@ impl Reporter {
         }
     }
 
+    /// The log.
+    #[must_use]
+    pub const fn log(&self) -> &Logger {
+        &self.log
+    }
+
     /// Logs an event.
     pub fn emit(&self, event: &Event<'_>) {
         self.log.emit(event);

@@ -10,6 +10,7 @@ mod connections;
 mod durations;
 mod fault_suite;
 mod files;
+mod hanging;
 mod key_check;
 mod log_lines;
 mod mounts;

@@ -9,7 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dexsidecar_core::config::RawSettings;
 use dexsidecar_core::exchange::{Answer, Request};
 use dexsidecar_core::refresher::Health;
-use dexsidecar_core::time::Now;
+use dexsidecar_core::time::{BootTime, Now};
+use dexsidecar_core::token_file::{EARLIEST_PLAUSIBLE_NOW, TokenFileState};
 use tempfile::TempDir;
 
 use super::*;
@@ -449,6 +450,7 @@ async fn a_token_issued_twice_before_it_is_written_keeps_its_lifetime() {
         expires: None,
         lifetime: in_hand,
         on_disk: false,
+        previous: None,
     });
     let again = Lifetime::starting(now.boot + Duration::from_secs(5), Duration::from_secs(60));
     assert_eq!(world.agent.accept_if_better(&token, again).unwrap(), in_hand);

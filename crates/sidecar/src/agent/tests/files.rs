@@ -111,3 +111,33 @@ async fn f048_a_wrong_configuration_costs_one_attempt_each_five_minutes_for_a_mo
     // Logged at once, then every ten to fifteen minutes.
     assert!((30 * 96..=30 * 144).contains(&lines.get()), "{} lines in a month", lines.get());
 }
+
+#[tokio::test(start_paused = true)]
+async fn f160_while_an_attempt_hangs_an_expired_token_is_removed() {
+    let script =
+        |when| if when < 1.0 { Played::Token(100, "first") } else { Played::Late(300, 3_600, "first") };
+    let mut world = World::new(&[("DEXSIDECAR_ON_EXPIRY", "remove")], script, first_key);
+    world
+        .run(400.0, |when, state| match when {
+            ..100.0 | 352.0.. => assert!(state.is_some_and(TokenFileState::is_valid), "at {when} s"),
+            101.0..342.0 => assert_eq!(state, None, "at {when} s"),
+            _ => {}
+        })
+        .await;
+    assert_eq!(world.exchanges().len(), 2, "one exchange, and one that hangs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f160_while_an_attempt_hangs_a_modified_output_is_restored() {
+    let script =
+        |when| if when < 1.0 { Played::Token(3_600, "first") } else { Played::Late(3_000, 600, "first") };
+    let mut world = World::new(&[], script, first_key);
+    world.run(1_900.0, |_, _| {}).await;
+    assert_eq!(world.exchanges().len(), 2, "the second one is in flight");
+    let path = world.directory.path().join("token");
+    let token = fs::read_to_string(&path).unwrap();
+    fs::write(&path, "<html>").unwrap();
+    world.run(40.0, |_, _| {}).await;
+    assert_eq!(fs::read_to_string(&path).unwrap(), token);
+    assert_eq!(world.exchanges().len(), 2);
+}

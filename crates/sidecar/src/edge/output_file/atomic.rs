@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::super::random;
 use super::permissions::set_permissions;
-use super::{Shortfall, SyscallError, Target, retry_interrupted};
+use super::{NameLock, Shortfall, SyscallError, Target, retry_interrupted};
 
 /// The prefix of temporary files, by which those of killed processes are found.
 pub(super) const TEMP_PREFIX: &str = ".dexsidecar-";
@@ -37,10 +37,18 @@ pub(super) enum NotReplaced {
 ///
 /// # Errors
 /// Any variant of [`NotReplaced`]. The temporary file is removed, if possible.
-pub(super) fn replace(target: &Target<'_>, token: &Secret) -> Result<Vec<Shortfall>, NotReplaced> {
+pub(super) fn replace(
+    target: &Target<'_>,
+    token: &Secret,
+    lock: &NameLock,
+) -> Result<Vec<Shortfall>, NotReplaced> {
     let (temporary, file) = TempFile::create(&target.directory).map_err(|error| classify(target, error))?;
     let mut shortfalls = complete(target, file, token).map_err(|error| classify(target, error))?;
-    match temporary.rename(target.name) {
+    let renamed = {
+        let _held = lock.hold();
+        temporary.rename(target.name)
+    };
+    match renamed {
         Ok(()) => {}
         // EPERM may also concern this file only: it is immutable, or another uid's in a sticky
         // directory.

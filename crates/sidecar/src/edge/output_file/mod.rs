@@ -15,6 +15,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dexsidecar_core::config::{Output, WriteMode};
 use dexsidecar_core::failure::{Code, Failure};
@@ -74,6 +75,15 @@ struct Target<'a> {
 /// A code that begins with `Output`; the detail names the path and the system call. The old content
 /// is untouched, unless the file was being overwritten in place.
 pub fn write(output: &Output, token: &Secret) -> Result<Written, Failure> {
+    write_with(output, token, &NameLock::default())
+}
+
+/// Writes the token to its file like [`write()`], while another thread may call [`remove_if`] with
+/// the same lock. Blocks.
+///
+/// # Errors
+/// The codes of [`write()`].
+pub fn write_with(output: &Output, token: &Secret, lock: &NameLock) -> Result<Written, Failure> {
     let target = Target::open(output)?;
     let kind = target.file_type()?;
     let written = |method| move |shortfalls| Written { method, shortfalls };
@@ -81,7 +91,7 @@ pub fn write(output: &Output, token: &Secret) -> Result<Written, Failure> {
         let done = in_place::write(&target, token).map_err(|error| target.failure(error))?;
         return Ok(written(Method::InPlace)(done));
     }
-    let result = match atomic::replace(&target, token) {
+    let result = match atomic::replace(&target, token, lock) {
         Ok(done) if kind == Some(FileType::Symlink) => Ok(written(Method::ReplacedSymlink)(done)),
         Ok(done) => Ok(written(Method::Replaced)(done)),
         Err(NotReplaced::MountPoint(error)) if output.write_mode == WriteMode::Atomic => {
@@ -166,14 +176,31 @@ pub fn read_with_fingerprint(output: &Output) -> Option<(Secret, u64)> {
     Some((Secret::new(String::from_utf8(content).ok()?), fingerprint))
 }
 
-/// Removes the token file. A missing file is no error.
+/// Keeps a new token, which one thread writes, from being removed by another thread that removes
+/// the expired token. It is held while a file gets the name of the token file, and while the
+/// content of the token file is compared and removed. Each output has its own, because a rename may
+/// hang.
+#[derive(Clone, Debug, Default)]
+pub struct NameLock(Arc<Mutex<()>>);
+
+impl NameLock {
+    fn hold(&self) -> MutexGuard<'_, ()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes the token file if it holds this token, and tells whether it did. Blocks.
 ///
 /// # Errors
 /// The codes of [`write()`].
-pub fn remove(output: &Output) -> Result<(), Failure> {
+pub fn remove_if(output: &Output, token: &Secret, lock: &NameLock) -> Result<bool, Failure> {
+    let _held = lock.hold();
+    if read(output).as_ref() != Some(token) {
+        return Ok(false);
+    }
     let target = Target::open(output)?;
     match rustix::fs::unlinkat(&target.directory, target.name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
         Err(errno) => Err(target.failure(SyscallError { call: "unlinkat", errno })),
     }
 }
