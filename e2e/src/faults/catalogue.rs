@@ -181,7 +181,7 @@ faults! {
     F116, Operations, [P5], "Jitter is the same in every pod";
     F117, Operations, [P5], "Delays shrink to nothing";
     F118, Operations, [P11], "An outage fills the log";
-    F160, Operations, [P4, P11], "An attempt or a write hangs";
+    F160, Operations, [P4, P11], "An attempt, a write or a lookup hangs";
 
     F119, Settings, [P11], "Settings are wrong";
     F120, Settings, [P3], "The file of a form field changes while the program runs";

@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = tests![
     f010_localhost_is_never_looked_up,
     f008_a_silent_dns_server_does_not_delay_timeout_or_exit,
     f008_a_silent_dns_server_uses_no_thread_and_does_not_delay_the_exit,
+    f160_while_a_lookup_hangs_an_expired_token_is_removed_and_a_signal_is_answered,
     f121_a_name_with_both_families_is_reached_without_ipv6,
     f010_a_changed_address_is_used_at_the_next_exchange,
     f010_a_changed_resolv_conf_is_used_at_the_next_exchange,
@@ -127,6 +128,28 @@ fn f008_a_silent_dns_server_uses_no_thread_and_does_not_delay_the_exit() {
     assert_eq!(tasks, 1, "threads");
     sidecar.process.signal(Signal::TERM);
     assert_eq!(sidecar.process.wait_within(Duration::from_secs(10)), Some(Some(0)));
+}
+
+fn f160_while_a_lookup_hangs_an_expired_token_is_removed_and_a_signal_is_answered() {
+    let endpoint = FakeDex::start();
+    let volume = ProjectedVolume::with("eyJh.eyJi.canary");
+    let etc = Etc::with("nameserver 127.0.0.1\noptions timeout:60 attempts:1\n");
+    dns().set("hangs-later.test", Reply::Address(Ipv4Addr::LOCALHOST));
+    endpoint.next(Answer::Token(3));
+    let setup = etc.mounted_for(setup(&endpoint, &volume, "hangs-later.test"));
+    let setup = setup.set("DEXSIDECAR_ON_EXPIRY", "remove");
+    let mut sidecar = setup.arguments("--attempt-timeout 5m").run();
+    sidecar.until_token();
+    let queries = || dns().queried_names().iter().filter(|name| *name == "hangs-later.test").count();
+    let before = queries();
+    dns().set("hangs-later.test", Reply::Silence);
+    sidecar.process.until("another query is sent", |_| queries() > before);
+    sidecar.process.until_logged("expired_token_removed", 1);
+    assert_eq!((sidecar.token(), sidecar.process.logged("attempt_failed")), (None, 0));
+    sidecar.process.signal(Signal::HUP);
+    sidecar.process.until_logged("refresh_requested", 1);
+    dns().set("hangs-later.test", Reply::Address(Ipv4Addr::LOCALHOST));
+    sidecar.until_token();
 }
 
 /// No interface has an IPv6 address, but the hosts file has ::1.
