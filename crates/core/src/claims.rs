@@ -13,20 +13,9 @@ use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use crate::json::Member;
+use crate::limits::{LARGEST_ISSUED_TOKEN, MAX_AUDIENCES, MAX_NUMERIC_DATE};
 use crate::secret::Secret;
 use crate::time::UnixTime;
-use crate::token::LARGEST_ISSUED;
-
-/// The longest segment that is decoded, in characters: no token is longer.
-const MAX_SEGMENT: usize = LARGEST_ISSUED;
-
-/// The most audiences that are kept. Kubernetes and Dex issue a few; the bound keeps a hostile
-/// token from filling the memory.
-const MAX_AUDIENCES: usize = 64;
-
-/// The end of the accepted range of a NumericDate, in seconds: the year 5138. A larger number is
-/// most likely in milliseconds, and is ignored (F41).
-const MAX_NUMERIC_DATE: f64 = 1e11;
 
 /// The claims of a token. Nobody has verified its signature.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -166,7 +155,7 @@ impl<'de> Deserialize<'de> for Audience {
 /// Decodes a segment that holds a JSON object. The opening brace is checked here because serde
 /// also deserializes a struct from an array.
 fn object<T: for<'de> Deserialize<'de>>(segment: &str) -> Option<T> {
-    if segment.len() > MAX_SEGMENT {
+    if segment.len() > LARGEST_ISSUED_TOKEN {
         return None;
     }
     let json = Zeroizing::new(URL_SAFE_NO_PAD.decode(segment.trim_end_matches('=')).ok()?);

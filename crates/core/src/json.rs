@@ -3,13 +3,12 @@
 //! Nested values are skipped and not kept, whatever their size. A text is cut off shortly beyond
 //! the length of the longest token.
 
+use crate::limits::LARGEST_ISSUED_TOKEN;
 use std::fmt;
 
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
-
-use crate::token::LARGEST_ISSUED;
 
 /// The value of a member of a JSON object. A text may be a token, so `Debug` does not show it.
 #[derive(Default, PartialEq)]
@@ -87,7 +86,7 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Member, E> {
-        let end = text.floor_char_boundary(LARGEST_ISSUED + 4);
+        let end = text.floor_char_boundary(LARGEST_ISSUED_TOKEN + 4);
         Ok(Member::Text(Zeroizing::new(text[..end].to_owned())))
     }
 
@@ -132,12 +131,15 @@ mod tests {
 
     #[test]
     fn f029_a_text_is_cut_off_where_it_is_too_long_for_a_token() {
-        for (length, kept) in [(LARGEST_ISSUED, LARGEST_ISSUED), (LARGEST_ISSUED * 4, LARGEST_ISSUED + 4)] {
+        for (length, kept) in [
+            (LARGEST_ISSUED_TOKEN, LARGEST_ISSUED_TOKEN),
+            (LARGEST_ISSUED_TOKEN * 4, LARGEST_ISSUED_TOKEN + 4),
+        ] {
             let member = read(&format!("\"{}\"", "x".repeat(length)));
             assert_eq!(member.as_text().map(str::len), Some(kept));
         }
         // A character is never cut in two.
-        let member = read(&format!("\"{}\"", "\u{1f511}".repeat(LARGEST_ISSUED)));
-        assert_eq!(member.as_text().map(str::len), Some(LARGEST_ISSUED + 4));
+        let member = read(&format!("\"{}\"", "\u{1f511}".repeat(LARGEST_ISSUED_TOKEN)));
+        assert_eq!(member.as_text().map(str::len), Some(LARGEST_ISSUED_TOKEN + 4));
     }
 }

@@ -8,16 +8,13 @@
 
 use std::time::Duration;
 
+use crate::limits::LONGEST_KEY_ID;
 use crate::signing_keys::KeySet;
 use crate::time::BootTime;
 
 /// For how long a missing key proves nothing after a missing key has come back. With replicas that
 /// have different keys, a day limits the exchanges that are made in vain to one or two a day.
 const DISTRUST: Duration = Duration::from_secs(24 * 3600);
-
-/// The longest key id that is remembered, in bytes. The bound limits the memory that a hostile
-/// server can fill. Dex's key ids have 40 characters (server/rotation.go).
-const LONGEST_KEY_ID: usize = 256;
 
 /// The result of comparing the published keys with the key of the token on disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -48,6 +48,7 @@ pub mod exchange;
 pub mod failure;
 mod json;
 pub mod key_check;
+pub mod limits;
 pub mod refresher;
 pub mod response;
 pub mod schedule;

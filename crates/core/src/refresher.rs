@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use crate::failure::{Failure, RetryClass, Step};
+use crate::limits::MAX_RETRY_AFTER;
 use crate::schedule::{Bucket, MAX_JITTER, SHORT_POLL_INTERVAL, Schedule};
 use crate::time::{BootTime, Jitter, Now, UnixTime};
 
@@ -39,8 +40,6 @@ const MAX_BETWEEN_KEY_CHECKS: Duration = Duration::from_secs(3_600);
 /// In this time before an expiry the files are polled each five seconds, so that a repaired input
 /// is used before readers see an expired token.
 const NEAR_EXPIRY: Duration = Duration::from_secs(120);
-/// The longest `Retry-After` that is obeyed, as in `response` (F24).
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// `Retry-After` never delays an attempt beyond this time before the expiry: it leaves two attempts
 /// of 15 s, the default of `--attempt-timeout`.
 const LAST_ATTEMPT_BEFORE_EXPIRY: Duration = Duration::from_secs(30);

@@ -16,15 +16,13 @@ use crate::endpoint_url::EndpointUrl;
 use crate::exchange::{Answer, ID_TOKEN};
 use crate::failure::{Code, Failure};
 use crate::json::Member;
+use crate::limits::MAX_LIFETIME;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::token::{IssuedToken, is_bearer_token, is_partial};
 use quoting::quoted;
 use refusal::{named, redirected, refused};
 use retry_after::retry_after;
-
-/// The longest lifetime that is accepted: ten years. A longer one is shortened to it (F38).
-const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// The lifetime of a token if neither the token nor the response states one (F35). A token that
 /// lives longer is only refreshed more often than needed.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use crate::endpoint_url::EndpointUrl;
 use crate::exchange::Answer;
 use crate::json::Member;
+use crate::limits::MAX_LIST_ELEMENTS;
 
 /// The URL of Dex's discovery document (OpenID Connect Discovery 1.0 §4). `None` if the path of the
 /// endpoint does not end with `/token`.
@@ -106,24 +107,20 @@ struct Document {
     keys: Vec<Key>,
 }
 
-/// The most keys or grant types in a list; no known issuer has as many. Without a bound, a response
-/// with a million empty elements would exceed the memory limit of 8 MiB (docs/kubernetes.md).
-const MAX_ELEMENTS: usize = 256;
-
-/// Deserializes a list of at most [`MAX_ELEMENTS`] elements; a longer one is an error.
+/// Deserializes a list of at most [`MAX_LIST_ELEMENTS`] elements; a longer one is an error.
 fn bounded_vec<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     struct Reader<T>(PhantomData<T>);
     impl<'de, T: Deserialize<'de>> Visitor<'de> for Reader<T> {
         type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a list of at most {MAX_ELEMENTS} elements")
+            write!(f, "a list of at most {MAX_LIST_ELEMENTS} elements")
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
             let mut elements = Vec::new();
             while let Some(element) = list.next_element()? {
-                if elements.len() == MAX_ELEMENTS {
+                if elements.len() == MAX_LIST_ELEMENTS {
                     return Err(A::Error::custom("too many elements"));
                 }
                 elements.push(element);

@@ -5,15 +5,8 @@ use std::time::Duration;
 use crate::claims::Claims;
 use crate::exchange::{ID_TOKEN, JWT};
 use crate::failure::Code;
+use crate::limits::{LARGEST_ISSUED_TOKEN, LARGEST_SUBJECT_TOKEN};
 use crate::secret::Secret;
-
-/// The longest content of a subject token file, in bytes (F61). A ServiceAccount token has about
-/// 1 kB; the bound keeps a wrong path, such as one to a log, from filling the memory.
-pub const LARGEST_SUBJECT: usize = 64 * 1024;
-
-/// The longest issued token, in bytes. A token with many groups grows; HTTP servers refuse headers
-/// far below this length.
-pub const LARGEST_ISSUED: usize = 256 * 1024;
 
 /// The token types that are always JSON Web Tokens (RFC 8693 §3), so that a partial token can be
 /// recognized.
@@ -36,7 +29,7 @@ impl SubjectToken {
     pub fn parse(content: Vec<u8>, kind: Option<&str>) -> Result<Self, Code> {
         // The first statement, so that the content is wiped on every path.
         let content = zeroize::Zeroizing::new(content);
-        if content.len() > LARGEST_SUBJECT {
+        if content.len() > LARGEST_SUBJECT_TOKEN {
             return Err(Code::SubjectTokenTooLarge);
         }
         let text = std::str::from_utf8(&content).map_err(|_| Code::SubjectTokenMalformed)?;
@@ -61,12 +54,12 @@ fn has_three_parts(text: &str) -> bool {
 }
 
 /// True if a text may stand in an `Authorization` header (`b64token` of RFC 6750 §2.1) and is no
-/// longer than [`LARGEST_ISSUED`].
+/// longer than [`LARGEST_ISSUED_TOKEN`].
 #[must_use]
 pub fn is_bearer_token(text: &str) -> bool {
     let body = text.trim_end_matches('=');
     !body.is_empty()
-        && text.len() <= LARGEST_ISSUED
+        && text.len() <= LARGEST_ISSUED_TOKEN
         && body.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b))
 }
 
@@ -123,7 +116,7 @@ mod tests {
             assert_eq!(SubjectToken::parse(content.to_vec(), Some(ID_TOKEN)), Err(code), "{content:?}");
         }
         assert_eq!(
-            SubjectToken::parse(vec![b'a'; LARGEST_SUBJECT + 1], None),
+            SubjectToken::parse(vec![b'a'; LARGEST_SUBJECT_TOKEN + 1], None),
             Err(Code::SubjectTokenTooLarge)
         );
         assert!(SubjectToken::parse(vec![b'a'; 65_536], None).is_ok());

@@ -17,10 +17,11 @@ use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::TokenEndpoint;
 use dexsidecar_core::failure::{Code, Failure, RetryClass};
 use dexsidecar_core::key_check::KeyCheck;
+use dexsidecar_core::limits::LARGEST_SUBJECT_TOKEN;
 use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Refresher};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{Jitter, UnixTime};
-use dexsidecar_core::token::{LARGEST_SUBJECT, SubjectToken};
+use dexsidecar_core::token::SubjectToken;
 
 use crate::edge::clock::Clock;
 use crate::edge::output_file::NameLock;
@@ -298,7 +299,7 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
             let fix = &"mount the directory of its volume, without subPath";
             self.reporter.emit(&Event::SubjectTokenRotationInvisible { file: &path.display(), fix });
         }
-        if let Ok(content) = input_file::read(path, LARGEST_SUBJECT)
+        if let Ok(content) = input_file::read(path, LARGEST_SUBJECT_TOKEN)
             && let Ok(SubjectToken(token)) = SubjectToken::parse(content, None)
         {
             let claims = Claims::peek(&token);

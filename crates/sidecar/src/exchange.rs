@@ -12,13 +12,14 @@ use dexsidecar_core::exchange::{
     Field, Request, TokenEndpoint, basic_authorization, client_secret_encodings, form,
 };
 use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::limits::LARGEST_SUBJECT_TOKEN;
 use dexsidecar_core::refresher::{Fingerprint, Lifetime};
 use dexsidecar_core::response::{self, RequestContext};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::settings::{BASIC_AUTH, SUBJECT_TOKEN, is_public_field};
 use dexsidecar_core::text_file;
 use dexsidecar_core::time::UnixTime;
-use dexsidecar_core::token::{IssuedToken, LARGEST_SUBJECT};
+use dexsidecar_core::token::IssuedToken;
 
 use crate::edge::clock::Clock;
 use crate::edge::{input_file, subject_token_file};
@@ -193,7 +194,7 @@ fn read_value(path: &Path, name: &str) -> Result<Secret, Failure> {
     let unusable = |why: &dyn fmt::Display| {
         Failure::new(Code::FormFileUnreadable, format!("dex_file_{name} = {}: {why}", path.display()))
     };
-    let content = input_file::read(path, LARGEST_SUBJECT).map_err(|why| unusable(&why))?;
+    let content = input_file::read(path, LARGEST_SUBJECT_TOKEN).map_err(|why| unusable(&why))?;
     text_file::text(content).map_err(|why| unusable(&why))
 }
 

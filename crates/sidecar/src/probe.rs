@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use dexsidecar_core::config::Probe;
 use dexsidecar_core::failure::printable;
+use dexsidecar_core::limits::LARGEST_ISSUED_TOKEN;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::BootTime;
-use dexsidecar_core::token::LARGEST_ISSUED;
 use dexsidecar_core::token_file::TokenFileState;
 
 use crate::edge::clock::Clock;
@@ -33,7 +33,7 @@ pub fn ready(probe: &Probe, clock: &Clock) -> Result<Vec<String>, Vec<String>> {
 }
 
 fn judge_file(file: &Path, min_ttl: Duration, clock: &Clock) -> (bool, String) {
-    let content = match input_file::read(file, LARGEST_ISSUED) {
+    let content = match input_file::read(file, LARGEST_ISSUED_TOKEN) {
         Ok(content) => content,
         Err(why) => return (false, format!("cannot be read: {why}")),
     };

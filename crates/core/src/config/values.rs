@@ -2,14 +2,9 @@
 //! with references that Kubernetes did not expand.
 
 use super::RawSettings;
+use crate::limits::{LONGEST_VARIABLE_NAME, MAX_REFERENCES};
 use crate::secret::Secret;
 use crate::settings::{BASIC_AUTH, FIELD_PREFIX, FILE_PREFIX, ORIGINAL, PREFIX, is_public_field};
-
-/// The longest name of a variable that is repeated in a warning, in bytes.
-const LONGEST_NAME: usize = 64;
-
-/// The maximum number of references of one value that are named.
-const MOST_NAMES: usize = 4;
 
 impl RawSettings {
     /// The same without line breaks at the ends of values. Their names are kept for a warning.
@@ -89,7 +84,7 @@ fn references(value: &str, secret: bool) -> Option<(String, String)> {
     let is_upper = |name: &str| name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
     names.retain(|name| is_name(name) && (!secret || is_upper(name)));
     names.dedup();
-    names.truncate(MOST_NAMES);
+    names.truncate(MAX_REFERENCES);
     if names.is_empty() {
         return Some(("a reference $(...)".to_owned(), "its variable".to_owned()));
     }
@@ -98,7 +93,7 @@ fn references(value: &str, secret: bool) -> Option<(String, String)> {
 
 /// `[A-Za-z_][A-Za-z0-9_.-]*`, not too long to be repeated.
 fn is_name(name: &str) -> bool {
-    name.len() <= LONGEST_NAME
+    name.len() <= LONGEST_VARIABLE_NAME
         && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }

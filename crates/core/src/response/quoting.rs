@@ -4,14 +4,13 @@ use percent_encoding::percent_decode_str;
 
 use super::RequestContext;
 use crate::failure::plain;
+use crate::limits::LONGEST_QUOTED_WORD;
 
-/// The longest word that is quoted, in characters. It is enough for OAuth error codes, content
-/// types and server names.
-const LONGEST_WORD: usize = 64;
-
-/// At most [`LONGEST_WORD`] characters of a word of a response, or a note that it repeats a secret.
+/// At most [`LONGEST_QUOTED_WORD`] characters of a word of a response, or a note that it repeats a
+/// secret.
 pub(super) fn quoted(word: &str, context: RequestContext<'_>) -> String {
-    quoted_to(word, LONGEST_WORD, context).unwrap_or_else(|| "(left out: it repeats a secret)".to_owned())
+    quoted_to(word, LONGEST_QUOTED_WORD, context)
+        .unwrap_or_else(|| "(left out: it repeats a secret)".to_owned())
 }
 
 /// At most `longest` characters of a text of a response. `None` if they contain a part of a secret.

@@ -10,12 +10,7 @@ use super::{Members, RequestContext, content_coding, members, with_issued};
 use crate::endpoint_url::EndpointUrl;
 use crate::exchange::Answer;
 use crate::failure::{Code, Failure};
-
-/// The longest part of `error_description` that is quoted, in characters: one or two sentences.
-const LONGEST_DESCRIPTION: usize = 256;
-
-/// The longest part of a redirect's target that is quoted, in characters.
-const LONGEST_TARGET: usize = 200;
+use crate::limits::{LONGEST_DESCRIPTION, LONGEST_REDIRECT_TARGET};
 
 /// The messages of servers that expect TLS and received plain http: Go (also Dex, Traefik, Caddy),
 /// nginx, Tomcat, Apache, cheroot. Jetty, Undertow, Envoy, HAProxy, IIS and Kestrel send none: they
@@ -175,8 +170,8 @@ pub(super) fn redirected(answer: &Answer, context: RequestContext<'_>) -> Failur
 fn to(target: &EndpointUrl, context: RequestContext<'_>) -> String {
     let origin = target.origin();
     let path = target.target().split('?').next().unwrap_or_default();
-    quoted_to(&format!("{origin}{path}"), LONGEST_TARGET, context)
-        .or_else(|| quoted_to(&origin, LONGEST_TARGET, context))
+    quoted_to(&format!("{origin}{path}"), LONGEST_REDIRECT_TARGET, context)
+        .or_else(|| quoted_to(&origin, LONGEST_REDIRECT_TARGET, context))
         .map_or_else(
             || " (its target repeats a secret and is left out)".to_owned(),
             |shown| format!(" to {shown}"),

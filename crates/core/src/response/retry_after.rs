@@ -3,11 +3,8 @@
 use std::time::Duration;
 
 use crate::exchange::Answer;
+use crate::limits::MAX_RETRY_AFTER;
 use crate::time::UnixTime;
-
-/// The longest `Retry-After` that is honoured; a longer one is shortened to it (F24). It is the
-/// longest delay after any failure (docs/how-it-works.md).
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// The value of `Retry-After` in both of its forms (RFC 9110 §10.2.3). `None` if it is missing or
 /// invalid. A date is counted from the `Date` of the same response, so that a wrong clock on this

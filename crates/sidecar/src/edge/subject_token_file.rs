@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::limits::LARGEST_SUBJECT_TOKEN;
 use dexsidecar_core::text_file::{NotText, is_utf16};
 use dexsidecar_core::time::UnixTime;
-use dexsidecar_core::token::{LARGEST_SUBJECT, SubjectToken};
+use dexsidecar_core::token::SubjectToken;
 
 use super::input_file::{self, Unreadable};
 
@@ -33,7 +34,8 @@ pub async fn read(path: &Path, kind: Option<&str>, now: UnixTime) -> Result<Subj
     loop {
         let file = input_file::fingerprint(path);
         let mut utf16 = false;
-        let code = match input_file::read(path, LARGEST_SUBJECT).inspect(|content| utf16 = is_utf16(content))
+        let code = match input_file::read(path, LARGEST_SUBJECT_TOKEN)
+            .inspect(|content| utf16 = is_utf16(content))
         {
             Ok(content) => match SubjectToken::parse(content, kind) {
                 Ok(token) => {

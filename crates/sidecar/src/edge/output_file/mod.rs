@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dexsidecar_core::config::{Output, WriteMode};
 use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::limits::LARGEST_ISSUED_TOKEN;
 use dexsidecar_core::secret::Secret;
-use dexsidecar_core::token::LARGEST_ISSUED;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -157,8 +157,8 @@ pub fn check_writable(output: &Output) -> Result<bool, Failure> {
     }
 }
 
-/// Reads the token file. Returns `None` if it is not a regular file of at most [`LARGEST_ISSUED`]
-/// bytes of UTF-8. A symbolic link is not followed.
+/// Reads the token file. Returns `None` if it is not a regular file of at most
+/// [`LARGEST_ISSUED_TOKEN`] bytes of UTF-8. A symbolic link is not followed.
 #[must_use]
 pub fn read(output: &Output) -> Option<Secret> {
     Some(read_with_fingerprint(output)?.0)
@@ -172,7 +172,7 @@ pub fn read_with_fingerprint(output: &Output) -> Option<(Secret, u64)> {
     let file = rustix::fs::openat(&directory, name, flags, Mode::empty()).ok()?;
     let file = File::from(file);
     let fingerprint = input_file::fingerprint_of(&file.metadata().ok()?);
-    let content = input_file::read_open(file, LARGEST_ISSUED).ok()?;
+    let content = input_file::read_open(file, LARGEST_ISSUED_TOKEN).ok()?;
     Some((Secret::new(String::from_utf8(content).ok()?), fingerprint))
 }
 
