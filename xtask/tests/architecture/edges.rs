@@ -64,7 +64,7 @@ fn is_textual(tokens: &TokenStream, word: &str) -> bool {
 }
 
 /// A path from the crate's root, if it stays in the crate.
-fn absolute(path: &[String], module: &[String]) -> Option<Vec<String>> {
+pub(crate) fn absolute(path: &[String], module: &[String]) -> Option<Vec<String>> {
     let mut absolute = module.to_vec();
     for (at, segment) in path.iter().enumerate() {
         match segment.as_str() {
@@ -80,7 +80,7 @@ fn absolute(path: &[String], module: &[String]) -> Option<Vec<String>> {
 }
 
 /// Every path that begins in this crate, with the groups of `use` taken apart.
-fn paths(tokens: &TokenStream) -> Vec<Vec<String>> {
+pub(crate) fn paths(tokens: &TokenStream) -> Vec<Vec<String>> {
     let mut found = vec![];
     search(tokens, &mut found);
     found

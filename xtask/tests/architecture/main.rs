@@ -6,6 +6,7 @@
 mod cargo_command;
 mod code_map;
 mod comments;
+mod cycles;
 mod edges;
 mod secrets;
 mod sources;
