@@ -46,6 +46,8 @@ const LAST_ATTEMPT_BEFORE_EXPIRY: Duration = Duration::from_secs(30);
 /// The lifetime of a subject token without `iat`: the shortest `expirationSeconds` that Kubernetes
 /// accepts for a projected ServiceAccount token.
 const ASSUMED_SUBJECT_LIFETIME: Duration = Duration::from_secs(600);
+/// The report of an expiry waits so long for a write that has begun (P11).
+const WRITE_BEFORE_EXPIRY: Duration = Duration::from_secs(1);
 /// A subject token is used for the last time this long before its expiry: it leaves one attempt of
 /// 15 s and a poll of 5 s. For a short token it is a tenth of the lifetime.
 const MAX_SUBJECT_MARGIN: Duration = Duration::from_secs(20);
@@ -183,6 +185,9 @@ struct InFlight {
     started: BootTime,
     /// Another exchange that became necessary meanwhile, because this one may have read old inputs.
     next: Option<(BootTime, Reason)>,
+    /// A signal has started it again. A second signal waits for its outcome, or a slow Dex would
+    /// never be waited for.
+    is_restarted: bool,
 }
 
 /// Keeps one token fresh.
@@ -200,14 +205,16 @@ pub struct Refresher {
     pending: Option<Pending>,
     /// The token that is being written: from [`Action::Publish`] until the outcome is reported.
     writing: Option<Pending>,
+    /// The instant of the last [`Action::Publish`].
+    write_started: BootTime,
     /// The exchange in flight: from [`Action::Exchange`] until the outcome is reported.
     exchange: Option<InFlight>,
     /// A key check is in flight: from [`Action::CheckKeys`] until the outcome is reported.
     checking_keys: bool,
     /// [`Action::Expire`] was returned for the token on disk. Cleared when another one is on disk.
     expiry_reported: bool,
-    /// The instant at which the next exchange is due; of one in flight, the instant at which it was
-    /// due.
+    /// The instant at which the next exchange is due. While one is in flight it has no meaning: the
+    /// outcome sets it.
     due: BootTime,
     /// Why it is due then.
     reason: Reason,
@@ -261,6 +268,7 @@ impl Refresher {
             on_disk: None,
             pending: None,
             writing: None,
+            write_started: now.boot,
             exchange: None,
             checking_keys: false,
             expiry_reported: false,
@@ -339,6 +347,9 @@ impl Refresher {
         let Some(Pending { lifetime, is_restore }) = written else { return };
         self.failed_writes = 0;
         if is_restore {
+            // The write began before the expiry and ended after it: the file holds an expired token
+            // again.
+            self.expiry_reported &= lifetime.remaining(now.boot).is_some();
             return;
         }
         self.hold(lifetime, None);
@@ -347,6 +358,8 @@ impl Refresher {
         // A reason that came up while this token was pending still holds, such as a signal. The
         // expiry of the previous token does not.
         match reason {
+            // The exchange in flight serves the reason for which it was started.
+            _ if self.exchange.is_some() => {}
             Reason::Expired if self.failed_exchanges > 0 => self.bring_forward(due, Reason::Retry),
             Reason::Schedule | Reason::Expired => {}
             reason => self.bring_forward(due, reason),
@@ -557,11 +570,14 @@ impl Refresher {
                 self.bring_forward(now.boot, Reason::Expired);
             } else if self.publish_due <= now.boot && self.writing.is_none() {
                 self.writing = self.pending.take();
+                self.write_started = now.boot;
                 return Action::Publish;
             }
         }
         let expired = self.on_disk.filter(|token| token.remaining(now.boot).is_none());
-        if let Some(expired) = expired.filter(|_| !self.expiry_reported) {
+        if let Some(expired) =
+            expired.filter(|_| !self.expiry_reported && now.boot >= self.report_expiry_at())
+        {
             self.expiry_reported = true;
             if self.due > expired.expires && !paused {
                 self.bring_forward(now.boot, Reason::Expired);
@@ -571,7 +587,8 @@ impl Refresher {
         self.on_subject_token_expiring(now);
         // With an empty bucket both are delayed until a token comes back. An exchange has priority
         // over a key check.
-        if self.restart_due().is_some_and(|due| due <= now.boot) {
+        let is_restarted = self.restart_due().is_some_and(|due| due <= now.boot);
+        if is_restarted {
             self.exchange = None;
             self.due = now.boot;
             self.reason = Reason::Signal;
@@ -588,7 +605,7 @@ impl Refresher {
             match ready {
                 Some(ready) => self.due = ready,
                 None => {
-                    self.exchange = Some(InFlight { started: now.boot, next: None });
+                    self.exchange = Some(InFlight { started: now.boot, next: None, is_restarted });
                     return Action::Exchange;
                 }
             }
@@ -674,7 +691,9 @@ impl Refresher {
     fn bring_forward(&mut self, due: BootTime, reason: Reason) {
         if let Some(InFlight { next, .. }) = &mut self.exchange {
             let lasting = matches!(reason, Reason::Signal | Reason::SigningKeyGone | Reason::ClockStepped);
-            if lasting && next.is_none_or(|(_, known)| known != Reason::Signal) {
+            // A clock step is the weakest reason, and a signal the strongest.
+            let gives_way = |(_, known)| known != Reason::Signal && reason != Reason::ClockStepped;
+            if lasting && next.is_none_or(gives_way) {
                 *next = Some((due, reason));
             }
             return;
@@ -702,7 +721,7 @@ impl Refresher {
 
     /// The instant at which the exchange in flight is started again, if a signal requested that.
     fn restart_due(&self) -> Option<BootTime> {
-        let InFlight { started, next } = self.exchange?;
+        let InFlight { started, next, .. } = self.exchange.filter(|exchange| !exchange.is_restarted)?;
         let (due, _) = next.filter(|(_, reason)| *reason == Reason::Signal)?;
         Some(due.max(started + MIN_BETWEEN_REQUESTS))
     }
@@ -774,6 +793,7 @@ impl Refresher {
         };
         let publish = self.pending.filter(|_| self.writing.is_none()).map(|_| self.publish_due);
         let expiry = self.on_disk.filter(|_| !self.expiry_reported).map(|token| token.expires);
+        let expiry = expiry.map(|expires| expires.max(self.report_expiry_at()));
         let last_use = self
             .subject
             .filter(|subject| !subject.last_use_done && subject.last_use > now.unix)
@@ -783,6 +803,13 @@ impl Refresher {
         let next = [exchange, publish, expiry, last_use, key_check].into_iter().flatten().min();
         // Without a deadline, the files are polled.
         next.unwrap_or_else(|| now.boot + self.poll_interval(now))
+    }
+
+    /// Before this instant no expiry is reported: a new token is being written, and a write that does
+    /// not hang replaces the expired one.
+    fn report_expiry_at(&self) -> BootTime {
+        let replaces = self.writing.is_some_and(|writing| !writing.is_restore);
+        self.write_started + if replaces { WRITE_BEFORE_EXPIRY } else { Duration::ZERO }
     }
 
     /// An exchange in flight has priority over a key check.

@@ -183,7 +183,14 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
                 if let Some(failure) = output {
                     self.output_not_writable(&failure);
                 }
-                self.exchange_failed(exchange);
+                if self.jobs.exchange.is_none() {
+                    self.exchange_failed(exchange);
+                } else {
+                    // A signal has started another one meanwhile, so nothing is to be planned.
+                    let (failure, now) = (&exchange.failure, self.clock.now());
+                    let health = self.refresher.health(now);
+                    self.reporter.failed(failure, &exchange.causes, health, Duration::ZERO, now);
+                }
             }
             Outcome::Written { token, is_restore, result: Ok(written) } => {
                 self.written(&token, is_restore, &written);
@@ -258,7 +265,7 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
     /// An exchange failed. After the first one the output is tried, before the failure is reported.
     fn exchange_failed(&mut self, failed: FailedExchange) {
         if first(&mut self.once.output_tried) {
-            self.jobs.exchange = Some(job::try_output(self.output.clone(), failed));
+            self.jobs.trial = Some(job::try_output(self.output.clone(), failed));
             return;
         }
         self.rotate_address(&failed.failure);

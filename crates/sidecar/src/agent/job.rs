@@ -72,13 +72,16 @@ pub(super) struct Jobs {
     pub(super) write: Option<Job>,
     pub(super) key_check: Option<Job>,
     pub(super) removal: Option<Job>,
+    /// The trial of the output after the first failed exchange.
+    pub(super) trial: Option<Job>,
 }
 
 impl Jobs {
     /// Waits for the outcome of one of them; for ever if there is none.
     pub(super) async fn next(&mut self) -> Outcome {
         poll_fn(|context| {
-            for slot in [&mut self.write, &mut self.exchange, &mut self.removal, &mut self.key_check] {
+            let Self { exchange, write, key_check, removal, trial } = self;
+            for slot in [write, exchange, removal, key_check, trial] {
                 if let Some(job) = slot
                     && let Poll::Ready(outcome) = job.as_mut().poll(context)
                 {
@@ -156,15 +159,18 @@ pub(super) fn write(output: Output, lock: NameLock, token: Secret, is_restore: b
     })
 }
 
-/// Removes the file of an expired token, on a thread of its own.
+/// Removes the file of an expired token, on a thread of its own: it may wait for a write that hangs.
+/// At shutdown nobody waits for it, since an expired token is removed at the next start. Where no
+/// thread can be made, it is removed here.
 pub(super) fn remove(output: Output, lock: NameLock, expired: Secret) -> Job {
     Box::pin(async move {
         let remove = {
-            let expired = expired.clone();
+            let (expired, lock) = (expired.clone(), lock.clone());
             move || output_file::remove_if(&output, &expired, &lock)
         };
-        let removed = run_blocking(OnDrop::Join, remove.clone()).await;
-        Outcome::Removed { expired, result: removed.unwrap_or_else(|_| remove()) }
+        let removed = run_blocking(OnDrop::Detach, remove.clone()).await;
+        let result = removed.unwrap_or_else(|_| if lock.is_held() { Ok(false) } else { remove() });
+        Outcome::Removed { expired, result }
     })
 }
 

@@ -56,9 +56,14 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
         // The next poll compares the content, so that what others did to the very file meanwhile is
         // noticed.
         self.file = None;
-        if let Some(current) = self.current.as_mut().filter(|current| current.token == *token) {
-            current.on_disk = true;
-            current.previous = None;
+        match &mut self.current {
+            Some(current) if current.token == *token => {
+                current.on_disk = true;
+                current.previous = None;
+            }
+            // A newer token waits to be written.
+            Some(current) if !current.on_disk => current.previous = Some(token.clone()),
+            _ => {}
         }
         self.refresher.published(now, random::jitter());
         // A restored token does not mean that Dex has recovered.

@@ -54,6 +54,63 @@ fn a_signal_during_an_exchange_is_served_by_another_one_when_that_ends() {
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(86_400)), at(2.0));
     assert_eq!(refresher.step(at(2.0), Jitter::NONE), Action::Publish);
     assert_eq!(refresher.step(at(2.0), Jitter::NONE), Action::Exchange);
+    // That is all: the write of the first token does not request a third exchange.
+    refresher.published(at(2.1), Jitter::NONE);
+    refresher.obtained(Lifetime::starting(at(2.0).boot, secs(86_400)), at(2.2));
+    assert_eq!(refresher.step(at(2.2), Jitter::NONE), Action::Publish);
+    assert!(matches!(refresher.step(at(2.2), Jitter::NONE), Action::Wait(_)));
+    refresher.published(at(2.3), Jitter::NONE);
+    assert!(matches!(refresher.step(at(2.3), Jitter::NONE), Action::Wait(_)));
+}
+
+#[test]
+fn signals_start_an_exchange_again_once_until_it_has_an_outcome() {
+    let mut refresher = exchanging(86_400);
+    refresher.refresh_requested(at(6.0));
+    assert_eq!(refresher.step(at(6.0), Jitter::NONE), Action::Exchange);
+    for second in 7..60 {
+        let now = at(f64::from(second));
+        refresher.refresh_requested(now);
+        assert!(
+            matches!(refresher.step(now, Jitter::NONE), Action::Wait(until) if until > now.boot),
+            "{second}"
+        );
+    }
+    fail(&mut refresher, Code::TimedOut, 60.0);
+    assert_eq!(next_action(&mut refresher, 60.0).1, Action::Exchange);
+}
+
+#[test]
+fn a_restore_that_ends_after_the_expiry_is_reported_as_expired_again() {
+    let mut refresher = holding(60);
+    refresher.suspend_key_check();
+    refresher.due = at(10_000.0).boot;
+    assert!(refresher.output_changed(false, at(59.0)));
+    assert_eq!(refresher.step(at(59.0), Jitter::NONE), Action::Publish);
+    assert_eq!(next_action(&mut refresher, 59.0), (60.0, Action::Expire));
+    refresher.published(at(61.0), Jitter::NONE);
+    assert_eq!(next_action(&mut refresher, 61.0).1, Action::Expire, "the file holds it again");
+}
+
+#[test]
+fn an_expiry_is_not_reported_while_a_new_token_is_just_being_written() {
+    let mut refresher = exchanging(60);
+    refresher.obtained(Lifetime::starting(at(0.0).boot, secs(3_600)), at(60.0));
+    assert_eq!(refresher.step(at(60.0), Jitter::NONE), Action::Publish);
+    assert_eq!(refresher.step(at(60.0), Jitter::NONE), Action::Wait(at(61.0).boot));
+    refresher.published(at(60.1), Jitter::NONE);
+    assert!(matches!(refresher.step(at(60.1), Jitter::NONE), Action::Wait(_)), "it was replaced in time");
+}
+
+#[test]
+fn a_gone_key_is_not_forgotten_because_of_a_clock_step() {
+    let mut refresher = exchanging(86_400);
+    refresher.signing_key_gone(at(1.0), Jitter::NONE);
+    let stepped = Now { boot: at(2.0).boot, unix: at(100_000.0).unix };
+    assert!(matches!(refresher.step(stepped, Jitter::NONE), Action::Wait(_)));
+    let now = Now { boot: at(3.0).boot, unix: at(100_001.0).unix };
+    refresher.failed(&Failure::new(Code::ConnectRefused, ""), INPUTS, now, Jitter::NONE);
+    assert_eq!(refresher.reason(), Reason::SigningKeyGone);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use dexsidecar_core::config::{Output, WriteMode};
 use dexsidecar_core::failure::{Code, Failure};
@@ -87,8 +87,12 @@ pub fn write_with(output: &Output, token: &Secret, lock: &NameLock) -> Result<Wr
     let target = Target::open(output)?;
     let kind = target.file_type()?;
     let written = |method| move |shortfalls| Written { method, shortfalls };
+    let write_in_place = || {
+        let _held = lock.hold();
+        in_place::write(&target, token)
+    };
     if output.write_mode == WriteMode::InPlace && matches!(kind, None | Some(FileType::RegularFile)) {
-        let done = in_place::write(&target, token).map_err(|error| target.failure(error))?;
+        let done = write_in_place().map_err(|error| target.failure(error))?;
         return Ok(written(Method::InPlace)(done));
     }
     let result = match atomic::replace(&target, token, lock) {
@@ -97,21 +101,21 @@ pub fn write_with(output: &Output, token: &Secret, lock: &NameLock) -> Result<Wr
         Err(NotReplaced::MountPoint(error)) if output.write_mode == WriteMode::Atomic => {
             Err(failure(output, Code::OutputIsAMount, &error.to_string()))
         }
-        Err(NotReplaced::MountPoint(_)) => in_place::write(&target, token)
-            .map(written(Method::InPlace))
-            .map_err(|error| target.failure(error)),
+        Err(NotReplaced::MountPoint(_)) => {
+            write_in_place().map(written(Method::InPlace)).map_err(|error| target.failure(error))
+        }
         Err(NotReplaced::RenameUnsupported(error))
             if output.write_mode == WriteMode::Atomic
                 || !matches!(kind, None | Some(FileType::RegularFile)) =>
         {
             Err(failure(output, Code::OutputRenameUnsupported, &error.to_string()))
         }
-        Err(NotReplaced::RenameUnsupported(error)) => in_place::write(&target, token)
-            .map(written(Method::InPlaceWithoutRename(error)))
-            .map_err(|further| {
+        Err(NotReplaced::RenameUnsupported(error)) => {
+            write_in_place().map(written(Method::InPlaceWithoutRename(error))).map_err(|further| {
                 let Failure { code, detail, .. } = target.failure(further);
                 Failure::new(code, format!("{detail} (writing in place after {error})"))
-            }),
+            })
+        }
         Err(NotReplaced::Other(error)) => Err(target.failure(error)),
     };
     atomic::remove_orphans(&target.directory);
@@ -177,15 +181,21 @@ pub fn read_with_fingerprint(output: &Output) -> Option<(Secret, u64)> {
 }
 
 /// Keeps a new token, which one thread writes, from being removed by another thread that removes
-/// the expired token. It is held while a file gets the name of the token file, and while the
-/// content of the token file is compared and removed. Each output has its own, because a rename may
-/// hang.
+/// the expired token. It is held while a file gets the name of the token file or is overwritten in
+/// place, and while the content of the token file is compared and removed. Each output has its own,
+/// because such a call may hang.
 #[derive(Clone, Debug, Default)]
 pub struct NameLock(Arc<Mutex<()>>);
 
 impl NameLock {
     fn hold(&self) -> MutexGuard<'_, ()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether another thread holds it now.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(self.0.try_lock(), Err(TryLockError::WouldBlock))
     }
 }
 
