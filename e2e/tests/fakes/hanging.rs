@@ -46,6 +46,12 @@ fn f160_while_an_attempt_hangs_a_signal_starts_another_one() {
     sidecar.until_token();
     assert_eq!(fixture.dex.requests().len(), 2);
     assert_eq!(sidecar.process.logged("attempt_failed"), 0);
+    // Each signal causes one exchange, and no more.
+    sidecar.process.signal(Signal::HUP);
+    sidecar.process.until_logged("token_written", 2);
+    sidecar.process.signal(Signal::USR1);
+    sidecar.process.until_logged("token_written", 3);
+    assert_eq!(fixture.dex.requests().len(), 4);
 }
 
 #[test]
