@@ -805,8 +805,8 @@ impl Refresher {
         next.unwrap_or_else(|| now.boot + self.poll_interval(now))
     }
 
-    /// Before this instant no expiry is reported: a new token is being written, and a write that does
-    /// not hang replaces the expired one.
+    /// Before this instant no expiry is reported: a new token is being written, and a write that
+    /// does not hang replaces the expired one.
     fn report_expiry_at(&self) -> BootTime {
         let replaces = self.writing.is_some_and(|writing| !writing.is_restore);
         self.write_started + if replaces { WRITE_BEFORE_EXPIRY } else { Duration::ZERO }

@@ -77,7 +77,7 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    /// Waits for the outcome of one of them; for ever if there is none.
+    /// Waits for the outcome of one of them. Without any, it waits forever.
     pub(super) async fn next(&mut self) -> Outcome {
         poll_fn(|context| {
             let Self { exchange, write, key_check, removal, trial } = self;
@@ -159,9 +159,9 @@ pub(super) fn write(output: Output, lock: NameLock, token: Secret, is_restore: b
     })
 }
 
-/// Removes the file of an expired token, on a thread of its own: it may wait for a write that hangs.
-/// At shutdown nobody waits for it, since an expired token is removed at the next start. Where no
-/// thread can be made, it is removed here.
+/// Removes the file of an expired token, on a thread of its own: it may wait for a write that
+/// hangs. At shutdown nobody waits for it, since an expired token is removed at the next start.
+/// Where no thread can be made, it is removed here.
 pub(super) fn remove(output: Output, lock: NameLock, expired: Secret) -> Job {
     Box::pin(async move {
         let remove = {
