@@ -3,7 +3,8 @@
 //! The caller reports each event, asks [`Refresher::step`] for the next [`Action`] and starts it. A
 //! loop that sleeps and a driver that is polled can both use it. An action may take long: until its
 //! outcome is reported, `step` does not return the same action again, but it returns others. So an
-//! exchange or a write that hangs delays nothing else. Calling `step` too often is harmless. No
+//! exchange or a write that hangs delays nothing else. The one exception is an exchange that a
+//! signal starts again. [`Action::Expire`] has no outcome. Calling `step` too often is harmless. No
 //! event ends the machine, and every delay has a lower bound.
 
 use std::time::Duration;
