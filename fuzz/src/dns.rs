@@ -1,6 +1,6 @@
 //! The fuzz target of the resolver's input: DNS messages, resolv.conf and the hosts file.
 
-use dexsidecar::edge::dns::fuzzing::{addresses_in_answer, configuration, hosts, query};
+use dexsidecar_edge::dns::fuzzing::{addresses_in_answer, configuration, hosts, query};
 
 /// The name that is resolved.
 const NAME: &str = "dex.example";

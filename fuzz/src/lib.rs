@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dexsidecar::edge::http_client::{Certificate, HttpEndpoint, Proxies, Roots};
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Config, Probe, RawSettings, Source};
 use dexsidecar_core::duration::{self, HumanDuration, NotADuration};
@@ -25,6 +24,7 @@ use dexsidecar_core::signing_keys::{self, Discovery, Published};
 use dexsidecar_core::time::UnixTime;
 use dexsidecar_core::token::is_bearer_token;
 use dexsidecar_core::token_file::TokenFileState;
+use dexsidecar_edge::http_client::{Certificate, HttpEndpoint, Proxies, Roots};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 

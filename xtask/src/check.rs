@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use crate::{cargo, step, test};
 
 /// The packages whose tests need nothing but the workspace.
-const PURE: [&str; 4] = ["dexsidecar-core", "dexsidecar", "dexsidecar-fetch", "xtask"];
+const PURE: [&str; 6] =
+    ["dexsidecar-core", "dexsidecar-edge", "dexsidecar-agent", "dexsidecar", "dexsidecar-fetch", "xtask"];
 
 /// Checks format and lints, and runs the pure tests.
 pub(crate) fn all() -> ExitCode {

@@ -1,12 +1,12 @@
 //! The options and the environment variables of this process, and what the commands read from them.
 
-use dexsidecar::edge::clock::Clock;
-use dexsidecar::edge::http_client::{HttpEndpoint, Proxies, ProxyProblem, Roots};
-use dexsidecar::edge::log::Logger;
 use dexsidecar_core::config::{self, Config, Probe, Problem, RawSettings};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::settings::{FIELD_PREFIX, PREFIX};
+use dexsidecar_edge::clock::Clock;
+use dexsidecar_edge::http_client::{HttpEndpoint, Proxies, ProxyProblem, Roots};
+use dexsidecar_edge::log::Logger;
 
 use crate::CONFIG;
 

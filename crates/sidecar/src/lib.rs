@@ -1,21 +1,13 @@
-//! Keeps one token fresh for one pod: the parts of the `dexsidecar` program.
+//! The parts of the `dexsidecar` program that are not the agent.
 //!
-//! The life of a token: [`exchange`] reads the subject token and exchanges it at Dex with the HTTP
-//! client of [`edge`]; [`agent`] asks the refresher of `dexsidecar_core` when to do that, writes
-//! the issued token to the token file, and polls the files; [`reporter`] turns what happened into
-//! log lines and the termination message. [`check`], [`probe`] and [`token`] are the commands
-//! beside `run` and `once`. [`cli`] parses the command line.
-//!
-//! Everything that touches the world is in [`edge`]; it knows nothing of the other modules.
+//! [`check`], [`probe`] and [`token`] are the commands beside `run` and `once`, which run the agent
+//! of [`dexsidecar_agent`]. [`cli`] parses the command line. The I/O that all of them need is in
+//! [`dexsidecar_edge`].
 //!
 //! Comments refer to the faults of docs/faults.md as F1, F2 and so on, and to the promises of
 //! docs/promises.md as P1, P2 and so on.
 
-pub mod agent;
 pub mod check;
 pub mod cli;
-pub mod edge;
-pub mod exchange;
 pub mod probe;
-pub mod reporter;
 pub mod token;

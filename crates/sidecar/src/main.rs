@@ -7,9 +7,9 @@ mod terminal;
 use std::process::ExitCode;
 
 use dexsidecar::cli::{self, Invocation};
-use dexsidecar::edge::{hardening, log};
 use dexsidecar_core::failure::printable;
 use dexsidecar_core::settings::Command;
+use dexsidecar_edge::{hardening, log};
 
 use commands::{once, probe, run, with_signals};
 use environment::Environment;

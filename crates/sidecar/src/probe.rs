@@ -10,9 +10,8 @@ use dexsidecar_core::limits::LARGEST_ISSUED_TOKEN;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::BootTime;
 use dexsidecar_core::token_file::TokenFileState;
-
-use crate::edge::clock::Clock;
-use crate::edge::input_file;
+use dexsidecar_edge::clock::Clock;
+use dexsidecar_edge::input_file;
 
 /// The initial delay between two polls of `wait`; it doubles up to the maximum.
 const INITIAL_DELAY: Duration = Duration::from_millis(50);

@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dexsidecar::edge::log::{line_for_pipe, write_unless_blocked};
 use dexsidecar_core::duration::HumanDuration;
+use dexsidecar_edge::log::{line_for_pipe, write_unless_blocked};
 
 use crate::NEGATIVE;
 use crate::environment::{is_dumb_terminal, no_color};

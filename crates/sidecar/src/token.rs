@@ -6,18 +6,18 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dexsidecar_agent::exchange::{Inputs, LastKnown};
 use dexsidecar_core::config::{Config, Output, WriteMode};
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::exchange::TokenEndpoint;
 use dexsidecar_core::failure::{Code, Failure, Owner};
 use dexsidecar_core::secret::Secret;
+use dexsidecar_edge::clock::Clock;
+use dexsidecar_edge::output_file;
 use ring::digest::{Context, SHA256};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use crate::edge::clock::Clock;
-use crate::edge::output_file;
-use crate::exchange::{Inputs, LastKnown};
 use crate::probe;
 
 /// The cache of tokens between calls, if there is a directory for it.

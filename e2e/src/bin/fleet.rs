@@ -11,8 +11,6 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use dexsidecar::edge::http_client::{HttpEndpoint, Proxies, Roots};
-use dexsidecar::edge::random::jitter;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::{Field, Request, TokenEndpoint as _, basic_authorization, form};
 use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Refresher};
@@ -22,6 +20,8 @@ use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{BootTime, Now, UnixTime};
 use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::fake_api_server::FakeApiServer;
+use dexsidecar_edge::http_client::{HttpEndpoint, Proxies, Roots};
+use dexsidecar_edge::random::jitter;
 use plotters::prelude::*;
 
 /// The number of simulated sidecars.

@@ -1,7 +1,7 @@
 //! The key check: it makes no exchange while the signing key is published, one when the key is
 //! gone, and is suspended where no keys are served. (With a real Dex:
 //! tests/real_dex/dex_changes.rs. That it stays suspended until the next token:
-//! crates/sidecar/src/agent/tests.rs.)
+//! crates/agent/src/agent/tests.rs.)
 
 use dexsidecar_e2e::fake_dex::{Documents, FakeDex};
 use dexsidecar_e2e::fixture::Fixture;

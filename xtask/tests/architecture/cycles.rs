@@ -6,7 +6,13 @@ use crate::edges::{absolute, paths};
 use crate::sources::{Piece, pieces, pieces_of};
 
 /// The crates whose modules are looked at. The files of xtask are steps that call each other.
-const ROOTS: [&str; 3] = ["crates/core/src/lib.rs", "crates/sidecar/src/lib.rs", "fetch/src/lib.rs"];
+const ROOTS: [&str; 5] = [
+    "crates/core/src/lib.rs",
+    "crates/edge/src/lib.rs",
+    "crates/agent/src/lib.rs",
+    "crates/sidecar/src/lib.rs",
+    "fetch/src/lib.rs",
+];
 
 /// The modules at the root of a crate, each with those that it names.
 fn uses(pieces: &[Piece]) -> BTreeMap<String, BTreeSet<String>> {
@@ -41,7 +47,7 @@ fn in_cycles(uses: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
 fn no_module_leads_back_to_itself() {
     for root in ROOTS {
         let uses = uses(&pieces(root));
-        assert!(uses.values().flatten().count() > 3, "{root}: {uses:?}");
+        assert!(uses.values().flatten().count() > 1, "{root}: {uses:?}");
         let cycles = in_cycles(&uses);
         let shown: Vec<_> = cycles.iter().map(|module| (module, &uses[module])).collect();
         assert!(cycles.is_empty(), "{root}: {shown:#?}");

@@ -1,20 +1,18 @@
-//! An edge names neither what uses it (the agent, a command) nor another edge.
+//! A module of edge uses only a short list of the others.
 //!
 //! Every path in the code is looked at, whatever its form: in `use` with groups and aliases, in
-//! expressions and types, and in macros. Once the edges are a crate, the compiler holds the first
-//! half.
+//! expressions and types, and in macros. Edge is a crate of its own: the compiler holds that it
+//! uses neither the agent nor a command.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 use crate::sources::{Piece, Word, pieces, pieces_of, plain, words};
 
-const CRATE: &str = "crates/sidecar/src/lib.rs";
+/// The crate whose modules are the edges.
+const CRATE: &str = "crates/edge/src/lib.rs";
 
-/// The library's own name, under which it would find itself with `extern crate self`.
-const OWN_NAME: &str = "dexsidecar";
-
-/// The module whose modules are the edges.
-const EDGES: &str = "edge";
+/// The crate's own name, under which it would find itself with `extern crate self`.
+const OWN_NAME: &str = "dexsidecar_edge";
 
 /// Edges that other edges may use: time, randomness, DNS, files that are read, blocking calls.
 const SHARED: [&str; 5] = ["blocking", "clock", "dns", "input_file", "random"];
@@ -22,9 +20,6 @@ const SHARED: [&str; 5] = ["blocking", "clock", "dns", "input_file", "random"];
 /// What is wrong in a piece of an edge, each with its path.
 fn violations(piece: &Piece) -> Vec<String> {
     let mut found = vec![];
-    let Some((EDGES, edge)) = piece.module.split_first().map(|(first, rest)| (first.as_str(), rest)) else {
-        return found;
-    };
     let mut wrong = |why: &str, path: &str| found.push(format!("{}: {why}: {path}", piece.file));
     words(&piece.tokens, &mut |word| {
         if let Word::Ident(ident) = word
@@ -34,20 +29,18 @@ fn violations(piece: &Piece) -> Vec<String> {
             wrong("brings in another file", &ident.to_string());
         }
     });
-    if edge.is_empty() {
-        wrong("the module of the edges holds modules and nothing else", &piece.tokens.to_string());
+    let Some(edge) = piece.module.first() else {
+        wrong("the root of the crate holds modules and nothing else", &piece.tokens.to_string());
         return found;
-    }
+    };
     for path in paths(&piece.tokens) {
         let shown = path.join("::");
         match absolute(&path, &piece.module) {
             None => wrong("leaves the crate", &shown),
             Some(absolute) => match absolute.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-                [] | ["*", ..] => wrong("names the whole crate", &shown),
-                [EDGES] | [EDGES, "*", ..] => wrong("names all edges", &shown),
-                [EDGES, other, ..] if other == edge[0] || SHARED.contains(&other) => {}
-                [EDGES, ..] => wrong("names another edge", &shown),
-                _ => wrong("names what uses it", &shown),
+                [] | ["*", ..] => wrong("names all edges", &shown),
+                [other, ..] if other == edge || SHARED.contains(&other) => {}
+                _ => wrong("names another edge", &shown),
             },
         }
     }
@@ -158,10 +151,9 @@ fn is_comma(token: &TokenTree) -> bool {
 }
 
 #[test]
-fn edges_name_neither_what_uses_them_nor_each_other() {
+fn a_module_of_edge_uses_only_the_shared_ones() {
     let pieces = pieces(CRATE);
-    let edges = pieces.iter().filter(|piece| piece.module.first().is_some_and(|first| first == EDGES));
-    assert!(edges.count() > 100, "the edges were found");
+    assert!(pieces.len() > 100, "the edges were found");
     let wrong: Vec<String> = pieces.iter().flat_map(violations).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -178,14 +170,14 @@ fn the_crate_has_no_second_name() {
 #[test]
 fn each_form_of_a_forbidden_path_is_found() {
     let evasions = [
-        "use crate::agent::Agent;",
-        "use crate::{agent, edge::clock};",
-        "use crate::{\n    edge::clock,\n    agent::{\n        Agent,\n    },\n};",
-        "use crate::agent as other;",
+        "use crate::output_file::Target;",
+        "use crate::{output_file, clock};",
+        "use crate::{\n    clock,\n    output_file::{\n        Target,\n    },\n};",
+        "use crate::output_file as other;",
         "use crate as root;",
         "use crate::{self as root};",
         "use crate::*;",
-        "use super::super::agent;",
+        "use super::output_file;",
         "use super::{clock, output_file};",
         "use super::{clock::Clock, output_file::{self, write}};",
         "use super::output_file as harmless;",
@@ -193,36 +185,36 @@ fn each_form_of_a_forbidden_path_is_found() {
         "use super::*;",
         "use super::super::edge;",
         "use self::super::output_file;",
-        "use dexsidecar::agent;",
-        "use ::dexsidecar::agent;",
+        "use dexsidecar_edge::output_file;",
+        "use ::dexsidecar_edge::output_file;",
         "pub use super::output_file::write;",
-        "use crate::r#agent::Agent;",
-        "fn f() { crate::agent::run(); }",
+        "use crate::r#output_file::Target;",
+        "fn f() { crate::output_file::write(1); }",
         "fn f() { let x = super::output_file::write(1); }",
         "fn f(x: &super::output_file::Target) {}",
-        "fn f() -> Vec<crate::status::Status> { vec![] }",
-        "struct S(crate::exchange::Inputs);",
-        "impl crate::agent::Told for S {}",
+        "fn f() -> Vec<crate::output_file::Target> { vec![] }",
+        "struct S(crate::output_file::Target);",
+        "impl crate::output_file::Written for S {}",
         "impl From<super::output_file::Target> for S {}",
         "fn f() { use super::output_file; }",
-        "fn f() { assert!(crate::agent::is(1)); }",
+        "fn f() { assert!(crate::output_file::is(1)); }",
         "fn f() { select! { x = super::output_file::write() => {} } }",
-        "macro_rules! m { () => { $crate::agent::run() }; }",
+        "macro_rules! m { () => { $crate::output_file::write() }; }",
         "macro_rules! m { ($room:ident) => { crate::$room::run() }; }",
-        "macro_rules! m { () => { use crate::{edge::clock, agent}; }; }",
+        "macro_rules! m { () => { use crate::{clock, output_file}; }; }",
         "mod inner { use super::super::output_file; }",
         "mod inner { mod more { fn f() { super::super::super::output_file::write() } } }",
-        "include!(\"../agent.rs\");",
-        "#[path = \"../agent.rs\"] mod other {}",
-        "use super::super::super::x;",
+        "include!(\"output_file/atomic.rs\");",
+        "#[path = \"output_file/atomic.rs\"] mod other {}",
+        "use super::super::x;",
         "#[derive(super::output_file::Derive)] struct S;",
     ];
     for text in evasions {
-        let found: Vec<String> = pieces_of(&["edge", "log"], text).iter().flat_map(violations).collect();
+        let found: Vec<String> = pieces_of(&["log"], text).iter().flat_map(violations).collect();
         assert!(!found.is_empty(), "not found: {text}");
     }
-    let in_the_parent = pieces_of(&["edge"], "pub use output_file::write;");
-    assert_eq!(in_the_parent.iter().flat_map(violations).count(), 1);
+    let in_the_root = pieces_of(&[], "pub use output_file::write;");
+    assert_eq!(in_the_root.iter().flat_map(violations).count(), 1);
 }
 
 #[test]
@@ -230,20 +222,20 @@ fn allowed_paths_are_let_through() {
     let allowed = [
         "use super::clock::BootClock;",
         "use super::{blocking, clock, dns::{self, hosts}, input_file, random};",
-        "use crate::edge::clock;",
+        "use crate::clock;",
         "use super::log::Logger;",
-        "use crate::edge::log::*;",
-        "pub(crate) fn f() { self.agent(); self::g(); }",
-        "pub(in crate::edge::log) struct S { agent: u8 }",
+        "use crate::log::*;",
+        "pub(crate) fn f() { self.output_file(); self::g(); }",
+        "pub(in crate::log) struct S { output_file: u8 }",
         "use dexsidecar_core::config::Config;",
         "use std::{fs, io::{self, Write as _}};",
-        "fn f(&self, agent: u8) { std::fs::read(agent); }",
+        "fn f(&self, output_file: u8) { std::fs::read(output_file); }",
         "mod inner { use super::g; use super::super::clock; fn f() { super::super::log::g() } }",
-        "#[cfg(test)] mod tests { use crate::agent::Agent; }",
-        "/// As [`crate::agent`] does.\nfn f() {}",
+        "#[cfg(test)] mod tests { use crate::output_file::Target; }",
+        "/// As [`crate::output_file`] does.\nfn f() {}",
     ];
     for text in allowed {
-        let found: Vec<String> = pieces_of(&["edge", "log"], text).iter().flat_map(violations).collect();
+        let found: Vec<String> = pieces_of(&["log"], text).iter().flat_map(violations).collect();
         assert!(found.is_empty(), "{text}: {found:?}");
     }
 }

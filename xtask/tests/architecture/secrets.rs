@@ -4,8 +4,13 @@ use std::collections::BTreeSet;
 
 use crate::sources::{Piece, Word, pieces, pieces_of, plain, words};
 
-const ROOTS: [&str; 3] =
-    ["crates/core/src/lib.rs", "crates/sidecar/src/lib.rs", "crates/sidecar/src/main.rs"];
+const ROOTS: [&str; 5] = [
+    "crates/core/src/lib.rs",
+    "crates/edge/src/lib.rs",
+    "crates/agent/src/lib.rs",
+    "crates/sidecar/src/lib.rs",
+    "crates/sidecar/src/main.rs",
+];
 
 /// The method that turns a secret into text (`Secret::expose`).
 const EXPOSE: &str = "expose";
@@ -22,11 +27,11 @@ const MAY_EXPOSE: &[(&str, &str)] = &[
     ("crates/core/src/token_file.rs", "judges the content of the token file"),
     ("crates/sidecar/src/commands/mod.rs", "prints a token: the command `token`"),
     ("crates/sidecar/src/environment.rs", "reads paths of the system's CA certificates"),
-    ("crates/sidecar/src/exchange.rs", "compares the inputs of attempts"),
-    ("crates/sidecar/src/edge/output_file/atomic.rs", "writes the token file"),
-    ("crates/sidecar/src/edge/output_file/in_place.rs", "writes the token file"),
-    ("crates/sidecar/src/edge/http_client/proxy.rs", "reads the proxy's URL"),
-    ("crates/sidecar/src/edge/http_client/request.rs", "sends the request"),
+    ("crates/agent/src/exchange.rs", "compares the inputs of attempts"),
+    ("crates/edge/src/output_file/atomic.rs", "writes the token file"),
+    ("crates/edge/src/output_file/in_place.rs", "writes the token file"),
+    ("crates/edge/src/http_client/proxy.rs", "reads the proxy's URL"),
+    ("crates/edge/src/http_client/request.rs", "sends the request"),
 ];
 
 /// Whether the piece names the method, in whatever form it is called or passed on.

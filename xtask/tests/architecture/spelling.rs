@@ -10,8 +10,13 @@ use syn::Lit;
 
 use crate::sources::{Piece, Word, pieces, pieces_of, words};
 
-const ROOTS: [&str; 3] =
-    ["crates/core/src/lib.rs", "crates/sidecar/src/lib.rs", "crates/sidecar/src/main.rs"];
+const ROOTS: [&str; 5] = [
+    "crates/core/src/lib.rs",
+    "crates/edge/src/lib.rs",
+    "crates/agent/src/lib.rs",
+    "crates/sidecar/src/lib.rs",
+    "crates/sidecar/src/main.rs",
+];
 
 /// What may spell a setting, each with its reason. The shorter, the better.
 const MAY_SPELL_SETTINGS: &[(&str, &str)] = &[
@@ -23,8 +28,8 @@ const MAY_SPELL_SETTINGS: &[(&str, &str)] = &[
     ("crates/core/src/diagnosis.rs", "causes, and the settings that cause them"),
     ("crates/sidecar/src/check/mod.rs", "messages and notes"),
     ("crates/sidecar/src/cli.rs", "the usage lines of the help"),
-    ("crates/sidecar/src/edge/http_client/tls.rs", "a message"),
-    ("crates/sidecar/src/exchange.rs", "form fields whose values are no secrets, and a message"),
+    ("crates/edge/src/http_client/tls.rs", "a message"),
+    ("crates/agent/src/exchange.rs", "form fields whose values are no secrets, and a message"),
     ("crates/sidecar/src/token.rs", "a message"),
 ];
 

@@ -7,6 +7,7 @@ mod steps;
 
 use std::time::Duration;
 
+use dexsidecar_agent::exchange::{Inputs, LastKnown};
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Config, Source};
 use dexsidecar_core::diagnosis;
@@ -16,11 +17,10 @@ use dexsidecar_core::failure::{Failure, Step, plain};
 use dexsidecar_core::settings::SUBJECT_TOKEN;
 use dexsidecar_core::signing_keys::{self, Discovery};
 use dexsidecar_core::time::BootTime;
+use dexsidecar_edge::clock::Clock;
+use dexsidecar_edge::http_client::HttpEndpoint;
+use dexsidecar_edge::output_file;
 
-use crate::edge::clock::Clock;
-use crate::edge::http_client::HttpEndpoint;
-use crate::edge::output_file;
-use crate::exchange::{Inputs, LastKnown};
 use crate::probe;
 
 pub use report::{Report, StepResult};

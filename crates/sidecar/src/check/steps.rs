@@ -3,9 +3,8 @@
 use std::net::SocketAddr;
 
 use dexsidecar_core::time::UnixTime;
-
-use crate::edge::dns::AnsweredBy;
-use crate::edge::http_client::{AddressSource, Certificate, Route, Session};
+use dexsidecar_edge::dns::AnsweredBy;
+use dexsidecar_edge::http_client::{AddressSource, Certificate, Route, Session};
 
 /// How many certificates of a chain are described.
 const MOST_NOTES: usize = 4;

@@ -9,18 +9,18 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use dexsidecar::agent::Agent;
 use dexsidecar::check::{self, StepResult};
-use dexsidecar::edge::clock::Clock;
-use dexsidecar::edge::http_client::HttpEndpoint;
-use dexsidecar::edge::log::Logger;
-use dexsidecar::edge::signal::Stop;
-use dexsidecar::reporter::{self, Reporter};
 use dexsidecar::token;
+use dexsidecar_agent::agent::Agent;
+use dexsidecar_agent::reporter::{self, Reporter};
 use dexsidecar_core::config;
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::settings::{self, Command};
+use dexsidecar_edge::clock::Clock;
+use dexsidecar_edge::http_client::HttpEndpoint;
+use dexsidecar_edge::log::Logger;
+use dexsidecar_edge::signal::Stop;
 use tokio::runtime::Runtime;
 
 use crate::environment::{Environment, RUNTIME_DIRECTORY};

@@ -3,10 +3,10 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use dexsidecar::edge::signal::Stop;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::failure::Failure;
 use dexsidecar_core::settings::Command;
+use dexsidecar_edge::signal::Stop;
 use tokio::runtime::Runtime;
 
 use super::agent;

@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
-use dexsidecar::edge::log::{line_for_pipe, write_unless_blocked};
-use dexsidecar::edge::signal::Stop;
 use dexsidecar::probe;
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::failure::printable;
+use dexsidecar_edge::log::{line_for_pipe, write_unless_blocked};
+use dexsidecar_edge::signal::Stop;
 use tokio::runtime::Runtime;
 
 use super::CLOCK;

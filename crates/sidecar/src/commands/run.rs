@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use dexsidecar::edge::signal::{RefreshSignal, Stop};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::settings::Command;
+use dexsidecar_edge::signal::{RefreshSignal, Stop};
 use tokio::runtime::Runtime;
 
 use super::{agent, install};

@@ -86,7 +86,7 @@ mod tests {
     use dexsidecar_core::exchange::ID_TOKEN;
 
     use super::*;
-    use crate::edge::clock::Clock;
+    use crate::clock::Clock;
 
     /// A partial token has the shape of a complete one as soon as its signature begins.
     #[tokio::test(start_paused = true)]

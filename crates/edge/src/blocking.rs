@@ -40,7 +40,7 @@ pub async fn run_blocking<T: Send + 'static>(
     })?;
     let _joining = (on_drop == OnDrop::Join).then_some(JoinOnDrop(thread));
     // Paused time does not advance while tokio runs a blocking task, which this makes of the wait.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "test-clock"))]
     let receiver = async {
         tokio::task::spawn_blocking(move || receiver.blocking_recv()).await.expect("the blocking task runs")
     };

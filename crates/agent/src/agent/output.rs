@@ -11,10 +11,10 @@ use dexsidecar_core::refresher::Lifetime;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{BootTime, Now};
 use dexsidecar_core::token_file::{EARLIEST_PLAUSIBLE_NOW, TokenFileState};
+use dexsidecar_edge::output_file::{self, Written};
+use dexsidecar_edge::random;
 
 use super::{Agent, CurrentToken, first, job};
-use crate::edge::output_file::{self, Written};
-use crate::edge::random;
 
 /// A token found on disk must be valid for longer than this to be adopted: the time that a first
 /// exchange may take.

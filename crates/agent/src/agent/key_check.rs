@@ -5,9 +5,9 @@ use dexsidecar_core::exchange::TokenEndpoint;
 use dexsidecar_core::failure::{Failure, plain};
 use dexsidecar_core::key_check::Finding;
 use dexsidecar_core::signing_keys::Published;
+use dexsidecar_edge::random;
 
 use super::{Agent, first, job};
-use crate::edge::random;
 
 /// How much of a key's id is logged, in characters.
 const LONGEST_KEY_ID: usize = 64;

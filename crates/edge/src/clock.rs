@@ -11,7 +11,7 @@ use rustix::time::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "test-clock"))]
 thread_local! {
     /// The step of the wall clock in the test on this thread.
     pub static STEPPED: std::cell::Cell<Duration> = const { std::cell::Cell::new(Duration::ZERO) };
@@ -24,7 +24,7 @@ pub enum Clock {
     System,
     /// A clock that shows this time at the given instant of tokio and advances with tokio's clock,
     /// which is paused in tests.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "test-clock"))]
     Paused(Now, tokio::time::Instant),
 }
 
@@ -37,7 +37,7 @@ impl Clock {
                 boot: BootTime::from_start(duration(clock_gettime(ClockId::Boottime))),
                 unix: UnixTime::since_epoch(duration(clock_gettime(ClockId::Realtime))),
             },
-            #[cfg(test)]
+            #[cfg(any(test, feature = "test-clock"))]
             Self::Paused(start, instant) => {
                 let passed = instant.elapsed();
                 Now { boot: start.boot + passed, unix: start.unix + passed + STEPPED.get() }
@@ -56,7 +56,7 @@ impl Clock {
         let waited = match self {
             _ if left.is_zero() => return tokio::task::yield_now().await,
             Self::System => kernel_timer(then).await,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "test-clock"))]
             Self::Paused(..) => Err(io::ErrorKind::Unsupported.into()),
         };
         if waited.is_err() {

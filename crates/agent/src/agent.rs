@@ -22,11 +22,11 @@ use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Refresher};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{Jitter, UnixTime};
 use dexsidecar_core::token::SubjectToken;
+use dexsidecar_edge::clock::Clock;
+use dexsidecar_edge::output_file::NameLock;
+use dexsidecar_edge::signal::RefreshSignal;
+use dexsidecar_edge::{input_file, random};
 
-use crate::edge::clock::Clock;
-use crate::edge::output_file::NameLock;
-use crate::edge::signal::RefreshSignal;
-use crate::edge::{input_file, random};
 use crate::exchange::{self, Inputs, LastKnown};
 use crate::reporter::Reporter;
 use job::{Exchanged, FailedExchange, Jobs, Outcome};

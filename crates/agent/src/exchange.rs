@@ -20,9 +20,8 @@ use dexsidecar_core::settings::{BASIC_AUTH, SUBJECT_TOKEN, is_public_field};
 use dexsidecar_core::text_file;
 use dexsidecar_core::time::UnixTime;
 use dexsidecar_core::token::IssuedToken;
-
-use crate::edge::clock::Clock;
-use crate::edge::{input_file, subject_token_file};
+use dexsidecar_edge::clock::Clock;
+use dexsidecar_edge::{input_file, subject_token_file};
 
 /// The inputs of one exchange, as they were read for it.
 #[derive(Debug)]

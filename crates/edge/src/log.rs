@@ -32,7 +32,7 @@ pub struct Logger {
     /// The lines dropped since the last that was written. Clones count together.
     dropped: Rc<Cell<u32>>,
     /// Where lines are counted instead of written.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "test-clock"))]
     counted: Option<Rc<Cell<u32>>>,
 }
 
@@ -44,20 +44,20 @@ impl Logger {
             log: Some(log),
             clock,
             dropped: Rc::default(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "test-clock"))]
             counted: None,
         }
     }
 
     /// A logger that logs nothing, for tests of the loop.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "test-clock"))]
     #[must_use]
     pub fn silent(clock: Clock) -> Self {
         Self { log: None, clock, dropped: Rc::default(), counted: None }
     }
 
     /// One that counts the lines of the default level.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "test-clock"))]
     #[must_use]
     pub fn counting(clock: Clock) -> (Self, Rc<Cell<u32>>) {
         let counted = Rc::default();
@@ -91,7 +91,7 @@ impl Logger {
     }
 
     fn put(&self, line: &str) -> bool {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "test-clock"))]
         if let Some(counted) = &self.counted {
             counted.set(counted.get() + 1);
             return true;

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use dexsidecar::edge::output_file;
 use dexsidecar_core::config::{Output, WriteMode};
 use dexsidecar_core::secret::Secret;
+use dexsidecar_edge::output_file;
 
 /// With more of them than processors, the writer would mostly wait.
 const READERS: usize = 2;

@@ -17,11 +17,11 @@ use dexsidecar_core::secret::Secret;
 use dexsidecar_core::signing_keys::{self, Discovery, Published};
 use dexsidecar_core::time::UnixTime;
 use dexsidecar_core::token::IssuedToken;
+use dexsidecar_edge::blocking::{OnDrop, run_blocking};
+use dexsidecar_edge::clock::Clock;
+use dexsidecar_edge::log::Logger;
+use dexsidecar_edge::output_file::{self, NameLock, Written};
 
-use crate::edge::blocking::{OnDrop, run_blocking};
-use crate::edge::clock::Clock;
-use crate::edge::log::Logger;
-use crate::edge::output_file::{self, NameLock, Written};
 use crate::exchange::{Inputs, LastKnown};
 
 /// How long the first trial of the output may delay the report of a failed exchange.

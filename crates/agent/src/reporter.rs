@@ -13,10 +13,9 @@ use dexsidecar_core::event::Event;
 use dexsidecar_core::failure::{Code, Failure, Step};
 use dexsidecar_core::refresher::Health;
 use dexsidecar_core::time::{BootTime, Now};
+use dexsidecar_edge::log::Logger;
+use dexsidecar_edge::output_file::{Method, Shortfall, Written};
 use rustix::fs::OFlags;
-
-use crate::edge::log::Logger;
-use crate::edge::output_file::{Method, Shortfall, Written};
 
 /// The same failure is logged again after this long.
 const LOG_AGAIN_AFTER: Duration = Duration::from_secs(600);
@@ -219,8 +218,9 @@ fn write_termination_log(path: &Path, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use dexsidecar_edge::clock::Clock;
+
     use super::*;
-    use crate::edge::clock::Clock;
 
     #[test]
     fn f118_failures_that_alternate_are_logged_once_each_and_the_last_is_the_termination_message() {

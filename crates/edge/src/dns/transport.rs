@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use super::message::{self, DomainName, Family, Query, Reply};
-use crate::edge::random;
+use crate::random;
 
 /// The largest UDP datagram, in bytes. Some servers send more than the 1232 bytes that the query
 /// announces.

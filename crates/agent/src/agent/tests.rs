@@ -11,11 +11,11 @@ use dexsidecar_core::exchange::{Answer, Request};
 use dexsidecar_core::refresher::Health;
 use dexsidecar_core::time::{BootTime, Now};
 use dexsidecar_core::token_file::{EARLIEST_PLAUSIBLE_NOW, TokenFileState};
+use dexsidecar_edge::clock::STEPPED;
+use dexsidecar_edge::log::Logger;
 use tempfile::TempDir;
 
 use super::*;
-use crate::edge::clock::STEPPED;
-use crate::edge::log::Logger;
 
 mod files;
 mod lifetimes;
