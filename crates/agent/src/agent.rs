@@ -8,6 +8,7 @@ mod output;
 use std::rc::Rc;
 use std::time::Duration;
 
+use dexsidecar_core::circuit_breaker::CircuitBreaker;
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Config, Output};
 use dexsidecar_core::diagnosis;
@@ -15,10 +16,10 @@ use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::TokenEndpoint;
-use dexsidecar_core::failure::{Code, Failure, RetryClass};
+use dexsidecar_core::failure::{Code, Failure, RetryClass, Step};
 use dexsidecar_core::key_check::KeyCheck;
 use dexsidecar_core::limits::LARGEST_SUBJECT_TOKEN;
-use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Refresher};
+use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Observation, Refresher};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{Jitter, UnixTime};
 use dexsidecar_core::token::SubjectToken;
@@ -58,6 +59,7 @@ pub struct Agent<E> {
     endpoint: Rc<E>,
     clock: Clock,
     refresher: Refresher,
+    breaker: CircuitBreaker,
     reporter: Reporter,
     last_known: LastKnown,
     current: Option<CurrentToken>,
@@ -96,7 +98,7 @@ const fn first(done: &mut bool) -> bool {
 impl<E: TokenEndpoint + 'static> Agent<E> {
     /// An agent for this configuration. It has done nothing yet.
     pub fn new(config: Config, output: Output, endpoint: E, clock: Clock, reporter: Reporter) -> Self {
-        let refresher = Refresher::new(config.schedule, config.key_check, clock.now());
+        let refresher = Refresher::new(config.schedule, config.key_check, 1, clock.now());
         Self {
             config: Rc::new(config),
             output,
@@ -104,6 +106,7 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
             endpoint: Rc::new(endpoint),
             clock,
             refresher,
+            breaker: CircuitBreaker::default(),
             reporter,
             last_known: LastKnown::default(),
             current: None,
@@ -122,11 +125,11 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
     pub async fn run(&mut self, refresh_signal: &mut RefreshSignal) {
         self.adopt();
         loop {
-            match self.refresher.step(self.clock.now(), random::jitter()) {
+            match self.step() {
                 Action::Exchange => self.start_exchange(),
-                Action::Publish => self.start_write(),
+                Action::Publish(_) => self.start_write(),
                 Action::CheckKeys => self.start_key_check(),
-                Action::Expire => self.expire(),
+                Action::Expire(_) => self.expire(),
                 Action::Wait(until) => tokio::select! {
                     outcome = self.jobs.next() => self.done(outcome),
                     signal = refresh_signal.requested() => self.refresh_requested(signal),
@@ -139,18 +142,26 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
     /// Exchanges until one token is in its file; `once` is this with a deadline.
     pub async fn run_once(&mut self) {
         while self.current.as_ref().is_none_or(|current| !current.on_disk) {
-            match self.refresher.step(self.clock.now(), random::jitter()) {
+            match self.step() {
                 Action::Exchange => self.start_exchange(),
-                Action::Publish => self.start_write(),
-                Action::CheckKeys | Action::Expire => {}
+                Action::Publish(_) => self.start_write(),
+                Action::CheckKeys | Action::Expire(_) => {}
                 Action::Wait(until) => tokio::select! {
                     outcome = self.jobs.next() => self.done(outcome),
                     () = self.clock.sleep_until(until) => {
-                        self.refresher.inputs_seen(exchange::fingerprint(&self.config), self.clock.now());
+                        self.on(Observation::InputsPolled(exchange::fingerprint(&self.config)));
                     }
                 },
             }
         }
+    }
+
+    fn step(&mut self) -> Action {
+        self.refresher.step(self.clock.now(), random::jitter(), &mut self.breaker.slot(0))
+    }
+
+    fn on(&mut self, observation: Observation) {
+        self.refresher.on(observation, self.clock.now(), random::jitter());
     }
 
     /// When `once` gives up.
@@ -176,7 +187,10 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
                 }
             }
             Outcome::Exchanged(exchanged) => match self.exchanged(*exchanged) {
-                Ok(lifetime) => self.refresher.obtained(lifetime, self.clock.now()),
+                Ok(lifetime) => {
+                    self.breaker.slot(0).answered();
+                    self.on(Observation::Issued(lifetime));
+                }
                 Err(failed) => self.exchange_failed(failed),
             },
             Outcome::OutputTried { exchange, output } => {
@@ -281,15 +295,24 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
     }
 
     fn failed(&mut self, failure: &Failure, causes: &[String], inputs: Fingerprint) {
-        let now = self.clock.now();
-        let retry_in = self.refresher.failed(failure, inputs, now, random::jitter());
+        let (now, jitter, code) = (self.clock.now(), random::jitter(), failure.code);
+        let retry_at = if failure.entry().step == Step::Output {
+            self.refresher.on(Observation::WriteFailed { output: 0, code }, now, jitter);
+            self.refresher.write_due(0).unwrap_or(now.boot)
+        } else {
+            let retry_after = failure.retry_after;
+            self.breaker.slot(0).failed(code, retry_after, now.boot, jitter);
+            self.refresher.on(Observation::ExchangeFailed { code, retry_after, inputs }, now, jitter);
+            self.refresher.due()
+        };
+        let retry_in = now.boot.until(retry_at);
         self.reporter.failed(failure, causes, self.refresher.health(now), retry_in, now);
     }
 
     /// Polls the files that an exchange reads, and the token file.
     fn poll_files(&mut self) {
         let now = self.clock.now();
-        self.refresher.inputs_seen(exchange::fingerprint(&self.config), now);
+        self.on(Observation::InputsPolled(exchange::fingerprint(&self.config)));
         self.poll_subject_token();
         self.poll_output(now);
     }
@@ -298,7 +321,7 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
     fn poll_subject_token(&mut self) {
         let Some(path) = self.config.subject_token_file() else { return };
         if self.current.is_none()
-            || !self.refresher.subject_is_new(Fingerprint(input_file::fingerprint(path)))
+            || !self.refresher.subject_token_is_new(Fingerprint(input_file::fingerprint(path)))
         {
             return;
         }
@@ -322,7 +345,9 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
         let Some(expires) = claims.expires else { return Ok(()) };
         let now = self.clock.now();
         let file = Fingerprint(input_file::fingerprint(path));
-        if self.refresher.subject_read(file, claims.issued, expires, now) {
+        let read = Observation::SubjectTokenRead { file, issued: claims.issued, expires };
+        self.refresher.on(read, now, random::jitter());
+        if !self.refresher.withholds_subject_token(now) {
             return Ok(());
         }
         let ago = HumanDuration(now.unix.since(expires));
@@ -365,7 +390,9 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
 
     fn refresh_requested(&mut self, signal: &str) {
         let now = self.clock.now();
-        let refresh_in = now.boot.until(self.refresher.refresh_requested(now));
+        self.breaker.reset();
+        self.on(Observation::RefreshRequested);
+        let refresh_in = now.boot.until(self.refresher.request_due(now));
         self.reporter.emit(&Event::RefreshRequested { signal: &signal, refresh_in });
     }
 }

@@ -7,7 +7,8 @@
 //! ```
 //! use std::time::Duration;
 //!
-//! use dexsidecar_core::refresher::{Action, Health, Lifetime, Refresher};
+//! use dexsidecar_core::circuit_breaker::CircuitBreaker;
+//! use dexsidecar_core::refresher::{Action, Health, Lifetime, Observation, Refresher};
 //! use dexsidecar_core::schedule::Schedule;
 //! use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
 //!
@@ -18,25 +19,32 @@
 //! };
 //!
 //! // Without a token the first exchange is due at once.
-//! let mut refresher = Refresher::new(Schedule::default(), None, at(0));
-//! assert_eq!(refresher.step(at(0), Jitter::NONE), Action::Exchange);
+//! let mut dex = CircuitBreaker::default();
+//! let mut refresher = Refresher::new(Schedule::default(), None, 1, at(0));
+//! let mut step = |refresher: &mut Refresher, now| refresher.step(now, Jitter::NONE, &mut dex.slot(0));
+//! assert_eq!(step(&mut refresher, at(0)), Action::Exchange);
 //!
 //! // Dex issued a token of 24 hours: it has to be written, and is refreshed 8 hours before it
 //! // expires.
-//! refresher.obtained(Lifetime::starting(at(0).boot, Duration::from_secs(24 * HOUR)), at(0));
-//! assert_eq!(refresher.step(at(0), Jitter::NONE), Action::Publish);
-//! refresher.published(at(0), Jitter::NONE);
+//! let lifetime = Lifetime::starting(at(0).boot, Duration::from_secs(24 * HOUR));
+//! refresher.on(Observation::Issued(lifetime), at(0), Jitter::NONE);
+//! assert_eq!(step(&mut refresher, at(0)), Action::Publish(0));
+//! refresher.on(Observation::Written(0), at(0), Jitter::NONE);
 //! assert_eq!(refresher.health(at(0)), Health::Fresh);
 //! assert_eq!(refresher.due(), at(16 * HOUR).boot);
 //!
 //! // Until then there is nothing to do but to poll the files every 30 seconds.
-//! assert_eq!(refresher.step(at(0), Jitter::NONE), Action::Wait(at(30).boot));
-//! assert_eq!(refresher.step(at(16 * HOUR), Jitter::NONE), Action::Exchange);
+//! assert_eq!(step(&mut refresher, at(0)), Action::Wait(at(30).boot));
+//! assert_eq!(step(&mut refresher, at(16 * HOUR)), Action::Exchange);
 //! ```
 //!
 //! Tests and comments refer to the faults of docs/faults.md as F1, F2 and so on, and to the
 //! promises of docs/promises.md as P1, P2 and so on.
 
+#[cfg(test)]
+extern crate self as dexsidecar_core;
+
+pub mod circuit_breaker;
 pub mod claims;
 pub mod config;
 pub mod diagnosis;
@@ -50,6 +58,7 @@ mod json;
 pub mod key_check;
 pub mod limits;
 pub mod refresher;
+pub mod refresher_before;
 pub mod response;
 pub mod schedule;
 pub mod secret;

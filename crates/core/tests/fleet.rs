@@ -8,9 +8,13 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use dexsidecar_core::failure::{Code, Failure, RetryClass};
-use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Refresher};
+use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
+
+#[expect(dead_code, reason = "other tests use the rest")]
+mod driver;
+use driver::Driver;
 
 const HOUR: u64 = 3_600;
 
@@ -100,7 +104,7 @@ fn fleet(
     let mut record =
         Record { requests: BTreeMap::new(), key_checks: BTreeMap::new(), issued: 0, expired: (0, 0) };
     let mut queue = BinaryHeap::new();
-    let mut all: Vec<(Option<Refresher>, Option<Lifetime>)> = Vec::new();
+    let mut all: Vec<(Option<Driver>, Option<Lifetime>)> = Vec::new();
     for process in 0..size {
         all.push((None, None));
         queue.push(Reverse((random.below(60_000), process)));
@@ -111,7 +115,7 @@ fn fleet(
         }
         let at = now(millis);
         let (refresher, on_disk) = &mut all[process];
-        let refresher = refresher.get_or_insert_with(|| Refresher::new(Schedule::default(), key_check, at));
+        let refresher = refresher.get_or_insert_with(|| Driver::new(Schedule::default(), key_check, at));
         loop {
             match refresher.step(at, random.jitter()) {
                 Action::Exchange => {
@@ -124,7 +128,7 @@ fn fleet(
                         let _ = refresher.failed(&failure, Fingerprint(0), at, random.jitter());
                     }
                 }
-                Action::Publish => {
+                Action::Publish(_) => {
                     refresher.published(at, random.jitter());
                     record.record_expired(on_disk.take(), millis);
                     *on_disk = refresher.on_disk();
@@ -139,7 +143,7 @@ fn fleet(
                         refresher.key_check_done(at, random.jitter());
                     }
                 }
-                Action::Expire => {}
+                Action::Expire(_) => {}
                 Action::Wait(until) => {
                     let wait = at.boot.until(until).as_millis().max(1);
                     queue.push(Reverse((millis + u64::try_from(wait).unwrap_or(u64::MAX), process)));
@@ -251,7 +255,7 @@ fn p5_a_year_without_failures_takes_two_exchanges_a_day() {
 fn f114_any_failure_of_dex_or_the_network_is_retried_at_most_three_times_a_minute_without_end() {
     for code in Code::ALL.iter().filter(|code| code.entry().retry != RetryClass::Local) {
         let (mut random, mut millis, mut attempts) = (Random(3), 0, 0_u64);
-        let mut refresher = Refresher::new(Schedule::default(), None, now(0));
+        let mut refresher = Driver::new(Schedule::default(), None, now(0));
         while millis < 10 * HOUR * 1_000 {
             let at = now(millis);
             match refresher.step(at, random.jitter()) {

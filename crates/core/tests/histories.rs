@@ -9,7 +9,7 @@ use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::Answer;
 use dexsidecar_core::failure::{Code, Failure, RetryClass, Step};
 use dexsidecar_core::key_check::{Finding, KeyCheck};
-use dexsidecar_core::refresher::{Action, Fingerprint, Health, Lifetime, Reason, Refresher};
+use dexsidecar_core::refresher::{Action, Fingerprint, Health, Lifetime, Reason};
 use dexsidecar_core::response::{self, RequestContext};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::secret::Secret;
@@ -17,6 +17,10 @@ use dexsidecar_core::signing_keys::KeySet;
 use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
 use dexsidecar_core::token::is_bearer_token;
 use proptest::prelude::*;
+
+#[expect(dead_code, reason = "other tests use the rest")]
+mod driver;
+use driver::Driver;
 
 /// The outcome of the next action, or something that happens during a wait.
 #[derive(Clone, Debug)]
@@ -103,7 +107,7 @@ enum PublishedKey {
 
 /// A refresher, and the facts that a reader of the output and Dex know.
 struct World {
-    refresher: Refresher,
+    refresher: Driver,
     /// The boot clock.
     boot: Duration,
     /// The wall clock at the start of the boot clock, in seconds.
@@ -133,7 +137,7 @@ impl World {
     fn new(schedule: Schedule, key_check: Option<u64>, published: PublishedKey) -> Self {
         let (boot, unix) = (Duration::from_secs(50_000), 1_700_000_000_i64);
         let now = Now { boot: BootTime::from_start(boot), unix: UnixTime::from_secs(unix.unsigned_abs()) };
-        let refresher = Refresher::new(schedule, key_check.map(Duration::from_secs), now);
+        let refresher = Driver::new(schedule, key_check.map(Duration::from_secs), now);
         Self {
             refresher,
             boot,
@@ -208,10 +212,10 @@ impl World {
         prop_assert!(is_right, "{health:?} with {remaining:?} remaining of {:?}", self.on_disk);
         match action {
             // P1: an expired token is not written.
-            Action::Publish => {
+            Action::Publish(_) => {
                 prop_assert!(self.pending.is_some_and(|token| token.remaining(now.boot).is_some()));
             }
-            Action::Expire => {
+            Action::Expire(_) => {
                 prop_assert!(self.on_disk.is_some() && remaining.is_none());
                 // P2: no token expires without an attempt to replace it.
                 let long = self.on_disk.is_some_and(|token| token.length() >= Duration::from_secs(20));
@@ -326,12 +330,12 @@ proptest! {
                         world.keys.1 = world.keys.0;
                         world.key_check.issued(Some(&world.keys.1.to_string()));
                     }
-                    Action::Publish => {
+                    Action::Publish(_) => {
                         world.refresher.published(now, draw());
                         on_disk = world.keys.1;
                     }
                     Action::CheckKeys => world.check_keys(draw()),
-                    Action::Expire => prop_assert!(false, "a token has expired"),
+                    Action::Expire(_) => prop_assert!(false, "a token has expired"),
                     Action::Wait(until) => {
                         // The wait is interrupted by the loss, if that comes first.
                         let wait = now.boot.until(until);
@@ -368,7 +372,7 @@ proptest! {
         schedule in schedule(),
         events in proptest::collection::vec((0..13_u8, any::<u64>(), any::<u64>(), any::<f64>()), 1..80),
     ) {
-        let mut refresher = Refresher::new(schedule, Some(Duration::MAX), Now::default());
+        let mut refresher = Driver::new(schedule, Some(Duration::MAX), Now::default());
         for (what, boot, unix, jitter) in events {
             let now = Now { boot: BootTime::from_start(Duration::from_secs(boot)), unix: UnixTime::from_secs(unix) };
             let (jitter, length) = (Jitter::new(jitter), Duration::from_secs(unix.rotate_left(32)));
@@ -646,12 +650,12 @@ fn perform(
             world.keys.1 = world.keys.0;
             world.key_check.issued(Some(&world.keys.1.to_string()));
         }
-        (Action::Publish, Some(Event::Fail(..))) => {
+        (Action::Publish(_), Some(Event::Fail(..))) => {
             let failure = Failure::new(Code::OutputDiskFull, "");
             let _ = world.refresher.failed(&failure, inputs, now, draw());
             world.undisturbed = false;
         }
-        (Action::Publish, _) => {
+        (Action::Publish(_), _) => {
             world.refresher.published(now, draw());
             if let Some(published) = world.pending.take().filter(|token| Some(*token) != world.on_disk) {
                 world.written(published);
@@ -672,6 +676,6 @@ fn perform(
             let _ = world.refresher.failed(&failure, inputs, now, draw());
             world.failed = Some((now.boot, code));
         }
-        (Action::Expire | Action::Wait(_), _) => {}
+        (Action::Expire(_) | Action::Wait(_), _) => {}
     }
 }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use dexsidecar_core::refresher::{Action, Lifetime, Refresher};
+use dexsidecar_core::circuit_breaker::CircuitBreaker;
+use dexsidecar_core::refresher::{Action, Lifetime, Observation, Refresher};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
 use dexsidecar_e2e::certificates::Authority;
@@ -255,17 +256,21 @@ fn simulated_day() -> usize {
         unix: UnixTime::since_epoch(Duration::from_secs_f64(1.7e9 + seconds)),
     };
     let (mut now, mut exchanges) = (0.0, 0);
-    let mut refresher = Refresher::new(Schedule::default(), None, at(0.0));
+    let mut refresher = Refresher::new(Schedule::default(), None, 1, at(0.0));
+    let mut dex = CircuitBreaker::default();
     while now < 864_000.0 {
         // Jitter makes refreshes earlier, so the largest jitter gives the largest number.
-        match refresher.step(at(now), Jitter::new(1.0)) {
+        match refresher.step(at(now), Jitter::new(1.0), &mut dex.slot(0)) {
             Action::Exchange => {
                 exchanges += 1;
-                refresher.obtained(Lifetime::starting(at(now).boot, Duration::from_secs(86_400)), at(now));
+                let lifetime = Lifetime::starting(at(now).boot, Duration::from_secs(86_400));
+                refresher.on(Observation::Issued(lifetime), at(now), Jitter::new(1.0));
             }
-            Action::Publish => refresher.published(at(now), Jitter::new(1.0)),
+            Action::Publish(output) => {
+                refresher.on(Observation::Written(output), at(now), Jitter::new(1.0));
+            }
             Action::Wait(until) => now += at(now).boot.until(until).as_secs_f64(),
-            Action::CheckKeys | Action::Expire => {}
+            Action::CheckKeys | Action::Expire(_) => {}
         }
     }
     usize::div_ceil(exchanges, 10)

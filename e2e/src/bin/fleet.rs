@@ -11,9 +11,10 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
+use dexsidecar_core::circuit_breaker::CircuitBreaker;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::{Field, Request, TokenEndpoint as _, basic_authorization, form};
-use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Refresher};
+use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Observation, Refresher};
 use dexsidecar_core::response::{self, RequestContext};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::secret::Secret;
@@ -150,11 +151,13 @@ async fn sidecar(
     request: &Request,
     observed: &RefCell<Observed>,
 ) {
-    let mut refresher = Refresher::new(Schedule::default(), None, clock.now());
+    let mut refresher = Refresher::new(Schedule::default(), None, 1, clock.now());
+    // Each sidecar is a process of its own, so they share nothing.
+    let mut dex = CircuitBreaker::default();
     let mut expired_at = None;
     loop {
         let now = clock.now();
-        match refresher.step(now, jitter()) {
+        match refresher.step(now, jitter(), &mut dex.slot(0)) {
             Action::Exchange => {
                 observed.borrow_mut().exchanges.push(clock.since_start().as_secs());
                 let answer = endpoint.send(request, refresher.failures() as usize).await;
@@ -164,21 +167,27 @@ async fn sidecar(
                 match answer.and_then(|answer| response::read(&answer, asked)) {
                     Ok(token) => {
                         // Only its lifetime counts: its timestamps are in real time.
-                        refresher.obtained(Lifetime::starting(now.boot, token.lifetime), clock.now());
+                        let lifetime = Lifetime::starting(now.boot, token.lifetime);
+                        dex.slot(0).answered();
+                        refresher.on(Observation::Issued(lifetime), clock.now(), jitter());
                         observed.borrow_mut().issued += 1;
                     }
                     Err(failure) => {
-                        let _ = refresher.failed(&failure, Fingerprint(0), clock.now(), jitter());
+                        let (code, retry_after) = (failure.code, failure.retry_after);
+                        let (ended, jitter, inputs) = (clock.now(), jitter(), Fingerprint(0));
+                        dex.slot(0).failed(code, retry_after, ended.boot, jitter);
+                        let failed = Observation::ExchangeFailed { code, retry_after, inputs };
+                        refresher.on(failed, ended, jitter);
                     }
                 }
             }
-            Action::Publish => {
-                refresher.published(clock.now(), jitter());
+            Action::Publish(output) => {
+                refresher.on(Observation::Written(output), clock.now(), jitter());
                 if let Some(from) = expired_at.take() {
                     observed.borrow_mut().without_token.push((from, clock.since_start().as_secs()));
                 }
             }
-            Action::Expire => expired_at = Some(clock.since_start().as_secs()),
+            Action::Expire(_) => expired_at = Some(clock.since_start().as_secs()),
             Action::CheckKeys => {}
             Action::Wait(until) => tokio::time::sleep(now.boot.until(until) / COMPRESSION).await,
         }

@@ -4,8 +4,8 @@ use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::TokenEndpoint;
 use dexsidecar_core::failure::{Failure, plain};
 use dexsidecar_core::key_check::Finding;
+use dexsidecar_core::refresher::Observation;
 use dexsidecar_core::signing_keys::Published;
-use dexsidecar_edge::random;
 
 use super::{Agent, first, job};
 
@@ -29,7 +29,7 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
         let published = match published {
             // A token that was issued meanwhile is checked in its turn.
             _ if self.current.as_ref().is_none_or(|current| current.key_id.as_deref() != Some(key_id)) => {
-                return self.refresher.key_check_done(now, random::jitter());
+                return self.on(Observation::KeyCheckDone);
             }
             Ok(published) => published,
             Err(failure) => {
@@ -40,21 +40,21 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
         };
         let found = match published {
             Published::Keys(published) => self.key_check.compare(published, key_id, now.boot),
-            Published::Unknown => return self.refresher.key_check_done(now, random::jitter()),
+            Published::Unknown => return self.on(Observation::KeyCheckDone),
             Published::NotServed => {
                 return self.suspend_key_check("no keys are published beside the token endpoint");
             }
         };
         let key = plain(key_id, LONGEST_KEY_ID);
         match found {
-            Finding::Present => self.refresher.key_check_done(now, random::jitter()),
+            Finding::Present => self.on(Observation::KeyCheckDone),
             Finding::Gone => {
-                self.refresher.signing_key_gone(now, random::jitter());
+                self.on(Observation::SigningKeyGone);
                 let refresh_in = now.boot.until(self.refresher.due());
                 self.reporter.emit(&Event::SigningKeyNotPublished { key: &key, refresh_in });
             }
             Finding::Inconclusive { first } => {
-                self.refresher.key_check_inconclusive(now, random::jitter());
+                self.on(Observation::KeyCheckInconclusive);
                 if first {
                     let cause =
                         &"a cache in front of Dex's keys, or several Dex replicas with memory storage";
@@ -65,7 +65,7 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
     }
 
     fn suspend_key_check(&mut self, cause: &str) {
-        self.refresher.suspend_key_check();
+        self.on(Observation::KeyCheckSuspended);
         self.keys_url = None;
         if first(&mut self.once.key_check_suspended) {
             self.reporter.emit(&Event::KeyCheckSuspended { cause: &cause });

@@ -7,12 +7,11 @@ use dexsidecar_core::config::Level;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::TokenEndpoint;
 use dexsidecar_core::failure::Failure;
-use dexsidecar_core::refresher::Lifetime;
+use dexsidecar_core::refresher::{Lifetime, Observation};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{BootTime, Now};
 use dexsidecar_core::token_file::{EARLIEST_PLAUSIBLE_NOW, TokenFileState};
 use dexsidecar_edge::output_file::{self, Written};
-use dexsidecar_edge::random;
 
 use super::{Agent, CurrentToken, first, job};
 
@@ -37,7 +36,7 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
         let lifetime = lifetime_on_disk(&claims, remaining, now.boot);
         self.file = Some(file);
         self.current = Some(CurrentToken::on_disk(token, claims, lifetime));
-        self.refresher.adopted(lifetime, expires, now, random::jitter());
+        self.on(Observation::Adopted { output: 0, lifetime, expires });
         let refresh_in = now.boot.until(self.refresher.due());
         let file = &self.output.path.display();
         self.reporter.emit(&Event::TokenAdopted { file, expires_in: remaining, refresh_in });
@@ -45,7 +44,7 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
 
     /// Starts to write the current token.
     pub(super) fn start_write(&mut self) {
-        let Some(current) = &self.current else { return self.refresher.discard_pending() };
+        let Some(current) = &self.current else { return self.on(Observation::NothingToWrite(0)) };
         let (output, lock, log) = (self.output.clone(), self.name_lock.clone(), self.reporter.log().clone());
         self.jobs.write = Some(job::write(output, lock, current.token.clone(), current.on_disk, log));
     }
@@ -65,7 +64,7 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
             Some(current) if !current.on_disk => current.previous = Some(token.clone()),
             _ => {}
         }
-        self.refresher.published(now, random::jitter());
+        self.on(Observation::Written(0));
         // A restored token does not mean that Dex has recovered.
         if self.refresher.failures() == 0 {
             self.reporter.recovered();
@@ -107,14 +106,16 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
             let lifetime = lifetime_on_disk(&claims, left, now.boot);
             self.file = Some(*file);
             self.current = Some(CurrentToken::on_disk(token.clone(), claims, lifetime));
-            self.refresher.replaced_by(lifetime, expires, now, random::jitter());
+            self.on(Observation::ReplacedByNewer { output: 0, lifetime, expires });
             let file = self.output.path.clone();
             self.report_output_change(&Event::OutputReplacedByNewerToken { file: &file.display() });
             return;
         }
         let is_valid = |token: &Secret| TokenFileState::of(token, Duration::ZERO, now.unix).is_valid();
         let contested = found.is_some_and(|(token, _)| is_valid(&token));
-        if self.refresher.output_changed(contested, now) {
+        let planned = self.refresher.restore_due(0);
+        self.on(Observation::Modified { output: 0, by_valid_token: contested });
+        if self.refresher.restore_due(0) != planned {
             let file = self.output.path.clone();
             self.report_output_change(&Event::OutputRestored { file: &file.display() });
         }

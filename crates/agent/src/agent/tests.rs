@@ -140,7 +140,7 @@ impl World {
     fn set_clock(&mut self, clock: Clock) {
         self.clock = clock;
         self.agent.clock = clock;
-        self.agent.refresher = Refresher::new(self.agent.config.schedule, None, clock.now());
+        self.agent.refresher = Refresher::new(self.agent.config.schedule, None, 1, clock.now());
     }
 
     /// Runs the agent for this many seconds. `look` is called every ten seconds with the time and
@@ -442,7 +442,9 @@ async fn a_token_issued_twice_before_it_is_written_keeps_its_lifetime() {
         Lifetime::starting(now.boot, Duration::from_secs(3_600)),
         Lifetime::starting(now.boot, Duration::from_secs(60)),
     );
-    world.agent.refresher.adopted(on_disk, now.unix + Duration::from_secs(3_600), now, Jitter::NONE);
+    let expires = now.unix + Duration::from_secs(3_600);
+    let adopted = Observation::Adopted { output: 0, lifetime: on_disk, expires };
+    world.agent.refresher.on(adopted, now, Jitter::NONE);
     let token = Secret::new("again".to_owned());
     world.agent.current = Some(CurrentToken {
         token: token.clone(),

@@ -1,9 +1,12 @@
 //! Tests of the state machine, event by event.
 
 use super::*;
-use crate::failure::Code;
+use crate::failure::Failure;
+use driver::{Driver, EXPIRE, PUBLISH};
 
 mod clocks;
+#[path = "../../tests/driver/mod.rs"]
+mod driver;
 mod in_flight;
 mod key_checks;
 mod restores;
@@ -21,22 +24,22 @@ fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-fn new() -> Refresher {
-    Refresher::new(Schedule::default(), Some(secs(600)), at(0.0))
+fn new() -> Driver {
+    Driver::new(Schedule::default(), Some(secs(600)), at(0.0))
 }
 
 /// A refresher that has just written a token of this length, in seconds.
-fn holding(length: u64) -> Refresher {
+fn holding(length: u64) -> Driver {
     let mut refresher = new();
     assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(length)), at(0.0));
-    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Publish);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), PUBLISH);
     refresher.published(at(0.0), Jitter::NONE);
     refresher
 }
 
 /// Waits as a loop does, until the action is not a wait. Returns the second and the action.
-fn next_action(refresher: &mut Refresher, from: f64) -> (f64, Action) {
+fn next_action(refresher: &mut Driver, from: f64) -> (f64, Action) {
     let mut now = from;
     for _ in 0..100_000 {
         match refresher.step(at(now), Jitter::NONE) {
@@ -51,7 +54,7 @@ fn next_action(refresher: &mut Refresher, from: f64) -> (f64, Action) {
     panic!("no action but waits");
 }
 
-fn fail(refresher: &mut Refresher, code: Code, when: f64) -> Duration {
+fn fail(refresher: &mut Driver, code: Code, when: f64) -> Duration {
     refresher.failed(&Failure::new(code, ""), INPUTS, at(when), Jitter::NONE)
 }
 
@@ -103,7 +106,7 @@ fn a_token_stays_valid_through_failures_and_its_expiry_is_reported_once() {
                 let expected = if now < 600.0 { Health::Stale } else { Health::Expired };
                 assert_eq!(refresher.health(at(now)), expected);
             }
-            Action::Expire => {
+            EXPIRE => {
                 assert_eq!(now, 600.0);
                 reports += 1;
             }
@@ -123,7 +126,7 @@ fn a_pending_token_is_written_again_without_another_exchange() {
     let mut now = 0.0;
     for _ in 0..20 {
         let (when, action) = next_action(&mut refresher, now);
-        assert_eq!(action, Action::Publish);
+        assert_eq!(action, PUBLISH);
         fail(&mut refresher, Code::OutputDiskFull, when);
         now = when;
     }
@@ -235,7 +238,7 @@ fn signals_cause_at_most_one_exchange_in_five_seconds() {
 
 #[test]
 fn a_delayed_signal_is_not_delayed_further() {
-    let refuse = |refresher: &mut Refresher, when| {
+    let refuse = |refresher: &mut Driver, when| {
         let failure = Failure { retry_after: Some(secs(60)), ..Failure::new(Code::RateLimited, "") };
         refresher.failed(&failure, INPUTS, at(when), Jitter::NONE)
     };
@@ -258,7 +261,7 @@ fn a_pending_token_is_written_before_the_expiry_of_the_old_one_is_reported() {
     assert_eq!(next_action(&mut refresher, 0.0), (1_800.0, Action::Exchange));
     // The response comes after the expiry.
     refresher.obtained(Lifetime::starting(at(1_800.0).boot, secs(3_600)), at(3_601.0));
-    assert_eq!(refresher.step(at(3_601.0), Jitter::NONE), Action::Publish);
+    assert_eq!(refresher.step(at(3_601.0), Jitter::NONE), PUBLISH);
 }
 
 #[test]
@@ -311,25 +314,25 @@ fn failures_in_a_row_are_counted() {
 #[test]
 fn a_subject_token_with_another_file_or_expiry_has_a_last_use_of_its_own() {
     let now = at(0.0);
-    let last_use = |refresher: &mut Refresher| {
+    let last_use = |refresher: &mut Driver| {
         refresher.suspend_key_check();
         next_action(refresher, 0.0)
     };
     // With a lifetime of 100 s the last use is a tenth of it before the expiry.
     let mut refresher = holding(86_400 / 2);
-    refresher.due = at(99_999.0).boot;
-    refresher.on_disk = None;
+    refresher.refresher.plan.due = at(99_999.0).boot;
+    refresher.refresher.outputs[0] = Delivery::new(at(0.0).boot);
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(100), now));
     assert_eq!(last_use(&mut refresher), (90.0, Action::Exchange));
-    refresher.exchange = None;
+    refresher.refresher.plan.in_flight = None;
     // It is used for the last time once. The same file with a later expiry is another token.
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(200), now));
-    refresher.due = at(99_999.0).boot;
+    refresher.refresher.plan.due = at(99_999.0).boot;
     assert_eq!(last_use(&mut refresher), (180.0, Action::Exchange));
-    refresher.exchange = None;
+    refresher.refresher.plan.in_flight = None;
     // The same file with the same expiry is the same token.
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(200), now));
-    refresher.due = at(99_999.0).boot;
+    refresher.refresher.plan.due = at(99_999.0).boot;
     assert_eq!(last_use(&mut refresher), (99_999.0, Action::Exchange));
 }
 
@@ -373,7 +376,7 @@ fn only_a_signal_bypasses_the_rate_limit() {
         for _ in 0..5 {
             assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
             // Its outcome does not matter here.
-            refresher.exchange = None;
+            refresher.refresher.plan.in_flight = None;
         }
         if signal {
             assert_eq!(refresher.refresh_requested(at(0.0)), at(0.0).boot);
@@ -395,7 +398,7 @@ fn an_exchange_spread_after_a_pause_comes_at_the_expiry_at_the_latest() {
         let _ = refresher.step(at(0.0), Jitter::NONE);
         let action = refresher.step(at(woken), Jitter::new(1.0));
         assert_eq!(action, Action::Wait(at(600.0).boot));
-        assert_eq!(refresher.step(at(600.0), Jitter::NONE), Action::Expire);
+        assert_eq!(refresher.step(at(600.0), Jitter::NONE), EXPIRE);
         assert_eq!(refresher.reason(), reason);
         assert_eq!(next_action(&mut refresher, 600.0), (exchange, Action::Exchange));
     }
@@ -420,7 +423,7 @@ fn an_exchange_that_failed_while_a_token_was_pending_is_retried_after_the_write(
     refresher.signing_key_gone(at(0.1), Jitter::NONE);
     assert_eq!(refresher.step(at(0.1), Jitter::NONE), Action::Exchange);
     fail(&mut refresher, Code::ConnectRefused, 0.1);
-    assert_eq!(next_action(&mut refresher, 0.1), (0.5, Action::Publish));
+    assert_eq!(next_action(&mut refresher, 0.1), (0.5, PUBLISH));
     refresher.published(at(0.5), Jitter::NONE);
     assert_eq!((refresher.reason(), refresher.health(at(0.5))), (Reason::Retry, Health::Stale));
     assert_eq!(next_action(&mut refresher, 0.5), (0.6, Action::Exchange));
@@ -434,7 +437,7 @@ fn the_expiry_of_the_old_token_while_another_was_pending_causes_no_exchange() {
     for _ in 0..6 {
         fail(&mut refresher, Code::OutputDiskFull, 69.0);
     }
-    assert_eq!(refresher.step(at(70.0), Jitter::NONE), Action::Expire);
+    assert_eq!(refresher.step(at(70.0), Jitter::NONE), EXPIRE);
     assert_eq!(refresher.reason(), Reason::Expired);
     refresher.published(at(71.0), Jitter::NONE);
     assert_eq!((refresher.reason(), refresher.due()), (Reason::Schedule, at(1_801.0).boot));
@@ -475,7 +478,7 @@ fn of_two_reasons_for_one_instant_the_schedule_gives_way() {
 
 #[test]
 fn files_are_polled_each_five_seconds_while_a_change_would_matter_soon() {
-    let interval = |refresher: &mut Refresher, when: f64| match refresher.step(at(when), Jitter::NONE) {
+    let interval = |refresher: &mut Driver, when: f64| match refresher.step(at(when), Jitter::NONE) {
         Action::Wait(until) => at(when).boot.until(until).as_secs(),
         action => panic!("{action:?}"),
     };
@@ -483,7 +486,7 @@ fn files_are_polled_each_five_seconds_while_a_change_would_matter_soon() {
     let idle = |length: u64| {
         let mut refresher = holding(length);
         refresher.suspend_key_check();
-        refresher.due = at(99_999.0).boot;
+        refresher.refresher.plan.due = at(99_999.0).boot;
         refresher
     };
     assert_eq!(interval(&mut idle(600), 100.0), 30);
@@ -491,7 +494,7 @@ fn files_are_polled_each_five_seconds_while_a_change_would_matter_soon() {
     assert_eq!(interval(&mut idle(600), 481.0), 5);
     assert_eq!(interval(&mut idle(120), 10.0), 30, "it never lived longer than two minutes");
     let mut refused = idle(600);
-    refused.failed_inputs = Some(INPUTS);
+    refused.refresher.plan.failed_inputs = Some(INPUTS);
     assert_eq!(interval(&mut refused, 100.0), 5);
     let mut suspect = idle(600);
     assert!(!suspect.subject_read(INPUTS, None, at(0.0).unix, at(1.0)));
@@ -501,7 +504,7 @@ fn files_are_polled_each_five_seconds_while_a_change_would_matter_soon() {
     assert_eq!(interval(&mut sound, 100.0), 30);
     let mut unwritten = idle(600);
     assert!(unwritten.output_changed(true, at(100.0)));
-    unwritten.publish_due = at(200.0).boot;
+    unwritten.refresher.outputs[0].retry_at(at(200.0).boot);
     assert_eq!(interval(&mut unwritten, 100.0), 5);
 }
 

@@ -16,7 +16,7 @@ fn f096_a_long_pause_is_followed_by_one_exchange() {
     refresher.suspend_key_check();
     let _ = refresher.step(at(0.0), Jitter::NONE);
     let woken = at(10_000.0);
-    assert_eq!(refresher.step(woken, Jitter::new(0.5)), Action::Expire);
+    assert_eq!(refresher.step(woken, Jitter::new(0.5)), EXPIRE);
     let action = refresher.step(woken, Jitter::NONE);
     assert_eq!(action, Action::Wait(woken.boot + Duration::from_millis(2_500)));
     assert_eq!(refresher.step(at(10_002.5), Jitter::NONE), Action::Exchange);
@@ -86,13 +86,13 @@ fn f092_f093_a_clock_step_makes_the_expiry_of_a_token_found_on_disk_earlier_but_
     assert_eq!((refresher.due(), refresher.reason()), (at(100.0).boot, Reason::Schedule));
     // The token has been expired for a long time.
     let mut refresher = found();
-    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Action::Expire);
+    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), EXPIRE);
     assert_eq!(refresher.health(at(20.0)), Health::Expired);
     assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Action::Exchange);
     // A pending restore of an expired token is not done.
     let mut refresher = found();
     assert!(refresher.output_changed(true, at(1.0)));
-    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Action::Expire);
+    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), EXPIRE);
     // A step backwards does not lengthen the lifetime. Slewing by four seconds is not a step.
     let mut refresher = found();
     let _ = refresher.step(stepped(20.0, -9_000), Jitter::NONE);

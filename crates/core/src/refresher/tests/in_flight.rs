@@ -3,10 +3,10 @@
 use super::*;
 
 /// A refresher whose exchange is in flight since 0 s, with a token of this many seconds on disk.
-fn exchanging(length: u64) -> Refresher {
+fn exchanging(length: u64) -> Driver {
     let mut refresher = holding(length);
     refresher.suspend_key_check();
-    refresher.bring_forward(at(0.0).boot, Reason::Retry);
+    refresher.refresher.plan.bring_forward(at(0.0).boot, Reason::Retry);
     assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
     refresher
 }
@@ -24,7 +24,7 @@ fn an_exchange_in_flight_is_not_started_again() {
 #[test]
 fn f160_the_expiry_is_reported_while_an_exchange_is_in_flight() {
     let mut refresher = exchanging(60);
-    assert_eq!(next_action(&mut refresher, 0.0), (60.0, Action::Expire));
+    assert_eq!(next_action(&mut refresher, 0.0), (60.0, EXPIRE));
     assert!(matches!(refresher.step(at(60.0), Jitter::NONE), Action::Wait(_)), "it is in flight still");
     assert_eq!(fail(&mut refresher, Code::TimedOut, 70.0), Duration::from_millis(500));
     assert_eq!(refresher.health(at(70.0)), Health::Expired);
@@ -52,12 +52,12 @@ fn a_signal_during_an_exchange_is_served_by_another_one_when_that_ends() {
     let mut refresher = exchanging(86_400);
     refresher.refresh_requested(at(1.0));
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(86_400)), at(2.0));
-    assert_eq!(refresher.step(at(2.0), Jitter::NONE), Action::Publish);
+    assert_eq!(refresher.step(at(2.0), Jitter::NONE), PUBLISH);
     assert_eq!(refresher.step(at(2.0), Jitter::NONE), Action::Exchange);
     // That is all: the write of the first token does not request a third exchange.
     refresher.published(at(2.1), Jitter::NONE);
     refresher.obtained(Lifetime::starting(at(2.0).boot, secs(86_400)), at(2.2));
-    assert_eq!(refresher.step(at(2.2), Jitter::NONE), Action::Publish);
+    assert_eq!(refresher.step(at(2.2), Jitter::NONE), PUBLISH);
     assert!(matches!(refresher.step(at(2.2), Jitter::NONE), Action::Wait(_)));
     refresher.published(at(2.3), Jitter::NONE);
     assert!(matches!(refresher.step(at(2.3), Jitter::NONE), Action::Wait(_)));
@@ -84,19 +84,19 @@ fn signals_start_an_exchange_again_once_until_it_has_an_outcome() {
 fn a_restore_that_ends_after_the_expiry_is_reported_as_expired_again() {
     let mut refresher = holding(60);
     refresher.suspend_key_check();
-    refresher.due = at(10_000.0).boot;
+    refresher.refresher.plan.due = at(10_000.0).boot;
     assert!(refresher.output_changed(false, at(59.0)));
-    assert_eq!(refresher.step(at(59.0), Jitter::NONE), Action::Publish);
-    assert_eq!(next_action(&mut refresher, 59.0), (60.0, Action::Expire));
+    assert_eq!(refresher.step(at(59.0), Jitter::NONE), PUBLISH);
+    assert_eq!(next_action(&mut refresher, 59.0), (60.0, EXPIRE));
     refresher.published(at(61.0), Jitter::NONE);
-    assert_eq!(next_action(&mut refresher, 61.0).1, Action::Expire, "the file holds it again");
+    assert_eq!(next_action(&mut refresher, 61.0).1, EXPIRE, "the file holds it again");
 }
 
 #[test]
 fn an_expiry_is_not_reported_while_a_new_token_is_just_being_written() {
     let mut refresher = exchanging(60);
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(3_600)), at(60.0));
-    assert_eq!(refresher.step(at(60.0), Jitter::NONE), Action::Publish);
+    assert_eq!(refresher.step(at(60.0), Jitter::NONE), PUBLISH);
     assert_eq!(refresher.step(at(60.0), Jitter::NONE), Action::Wait(at(61.0).boot));
     refresher.published(at(60.1), Jitter::NONE);
     assert!(matches!(refresher.step(at(60.1), Jitter::NONE), Action::Wait(_)), "it was replaced in time");
@@ -131,15 +131,15 @@ fn a_clock_step_during_an_exchange_causes_another_one_if_its_failure_may_depend_
 fn f160_a_write_in_flight_is_not_started_again_and_a_newer_token_is_written_after_it() {
     let mut refresher = exchanging(600);
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(700)), at(0.0));
-    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Publish);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), PUBLISH);
     // Another token could not be written either, so only a signal causes another exchange.
     assert_eq!(refresher.refresh_requested(at(500.0)), at(500.0).boot);
     assert_eq!(refresher.step(at(500.0), Jitter::NONE), Action::Exchange);
     refresher.obtained(Lifetime::starting(at(500.0).boot, secs(3_600)), at(501.0));
-    assert_eq!(next_action(&mut refresher, 501.0), (600.0, Action::Expire), "the first is in flight");
+    assert_eq!(next_action(&mut refresher, 501.0), (600.0, EXPIRE), "the first is in flight");
     // The first write fails: the newer token is written, after the delay.
     fail(&mut refresher, Code::OutputDiskFull, 603.0);
-    assert_eq!(next_action(&mut refresher, 603.0), (603.5, Action::Publish));
+    assert_eq!(next_action(&mut refresher, 603.0), (603.5, PUBLISH));
     refresher.published(at(604.0), Jitter::NONE);
     assert_eq!(refresher.on_disk().map(Lifetime::length), Some(secs(3_600)));
 }

@@ -15,7 +15,7 @@ fn a_gone_signing_key_causes_an_exchange_within_a_minute() {
 
 #[test]
 fn after_a_gone_signing_key_there_is_no_key_check_until_the_next_token() {
-    let mut refresher = Refresher::new(Schedule::default(), Some(secs(10)), at(0.0));
+    let mut refresher = Driver::new(Schedule::default(), Some(secs(10)), at(0.0));
     refresher.adopted(
         Lifetime::starting(at(0.0).boot, secs(86_400)),
         at(86_400.0).unix,
@@ -58,10 +58,10 @@ fn f148_inconclusive_key_checks_back_off_and_cause_no_exchange() {
     refresher.key_check_done(at(now), Jitter::NONE);
     assert_eq!(next_action(&mut refresher, now), (now + 600.0, Action::CheckKeys));
     // A period of more than an hour is kept. The longest period does not overflow.
-    let mut refresher = Refresher::new(Schedule::default(), Some(secs(7_200)), at(0.0));
+    let mut refresher = Driver::new(Schedule::default(), Some(secs(7_200)), at(0.0));
     refresher.key_check_inconclusive(at(0.0), Jitter::NONE);
-    assert_eq!(refresher.key_check_due, Some(at(7_200.0).boot));
-    let mut refresher = Refresher::new(Schedule::default(), Some(Duration::MAX), at(0.0));
+    assert_eq!(refresher.refresher.key_checks.deadline(), Some(at(7_200.0).boot));
+    let mut refresher = Driver::new(Schedule::default(), Some(Duration::MAX), at(0.0));
     for _ in 0..100 {
         refresher.key_check_inconclusive(at(0.0), Jitter::NONE);
     }
@@ -74,12 +74,12 @@ fn a_signal_with_a_full_disk_causes_one_exchange() {
     let _ = refresher.refresh_requested(at(10.0));
     assert_eq!(refresher.step(at(10.0), Jitter::NONE), Action::Exchange);
     refresher.obtained(Lifetime::starting(at(10.0).boot, secs(86_400)), at(10.0));
-    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Action::Publish);
+    assert_eq!(refresher.step(at(10.0), Jitter::NONE), PUBLISH);
     let mut now = 10.0;
     for _ in 0..20 {
         fail(&mut refresher, Code::OutputDiskFull, now);
         let (when, action) = next_action(&mut refresher, now);
-        assert_eq!(action, Action::Publish, "at {when}");
+        assert_eq!(action, PUBLISH, "at {when}");
         now = when;
     }
     // The next signal causes an exchange too.

@@ -6,11 +6,11 @@ use super::*;
 fn an_output_with_another_valid_token_is_restored_at_most_once_a_minute() {
     let mut refresher = holding(86_400);
     assert!(refresher.output_changed(true, at(1.0)));
-    assert_eq!(refresher.step(at(1.0), Jitter::NONE), Action::Publish);
+    assert_eq!(refresher.step(at(1.0), Jitter::NONE), PUBLISH);
     refresher.published(at(1.0), Jitter::NONE);
     // Another change in the same instant.
     assert!(refresher.output_changed(true, at(1.0)));
-    assert_eq!(next_action(&mut refresher, 1.0), (61.0, Action::Publish));
+    assert_eq!(next_action(&mut refresher, 1.0), (61.0, PUBLISH));
 }
 
 #[test]
@@ -19,7 +19,7 @@ fn a_restore_changes_no_plan() {
     assert_eq!(next_action(&mut refresher, 0.0), (600.0, Action::CheckKeys));
     refresher.signing_key_gone(at(600.0), Jitter::new(1.0));
     assert!(refresher.output_changed(true, at(610.0)));
-    assert_eq!(refresher.step(at(610.0), Jitter::NONE), Action::Publish);
+    assert_eq!(refresher.step(at(610.0), Jitter::NONE), PUBLISH);
     refresher.published(at(610.0), Jitter::NONE);
     assert_eq!(refresher.reason(), Reason::SigningKeyGone);
     assert_eq!(next_action(&mut refresher, 610.0), (660.0, Action::Exchange));
@@ -44,7 +44,7 @@ fn while_a_restore_fails_there_is_no_exchange() {
     let mut now = 1.0;
     while now < 2_400.0 {
         let (when, action) = next_action(&mut refresher, now);
-        assert_eq!(action, Action::Publish, "at {when}");
+        assert_eq!(action, PUBLISH, "at {when}");
         fail(&mut refresher, Code::OutputDiskFull, when);
         now = when;
     }
@@ -56,7 +56,7 @@ fn a_delayed_restore_does_not_delay_the_refresh() {
     let mut refresher = holding(30);
     refresher.suspend_key_check();
     assert!(refresher.output_changed(true, at(1.0)));
-    assert_eq!(refresher.step(at(1.0), Jitter::NONE), Action::Publish);
+    assert_eq!(refresher.step(at(1.0), Jitter::NONE), PUBLISH);
     refresher.published(at(1.0), Jitter::NONE);
     assert!(refresher.output_changed(true, at(2.0)), "the second restore is due in a minute");
     assert_eq!(next_action(&mut refresher, 2.0), (15.0, Action::Exchange));
@@ -67,7 +67,7 @@ fn f088_an_output_without_a_valid_token_is_restored_at_once_each_time() {
     let mut refresher = holding(3_600);
     for when in [1.0, 2.0, 3.0] {
         assert!(refresher.output_changed(false, at(when)));
-        assert_eq!(refresher.step(at(when), Jitter::NONE), Action::Publish);
+        assert_eq!(refresher.step(at(when), Jitter::NONE), PUBLISH);
         refresher.published(at(when), Jitter::NONE);
     }
 }
@@ -80,26 +80,26 @@ fn f087_a_delayed_restore_that_was_overtaken_does_not_delay_the_next_one() {
         refresher.obtained(Lifetime::starting(at(when).boot, secs(20)), at(when));
         refresher.published(at(when), Jitter::NONE);
         assert!(refresher.output_changed(true, at(when + 1.0)));
-        if refresher.publish_due <= at(when + 1.0).boot {
+        if refresher.refresher.write_due(0).is_some_and(|due| due <= at(when + 1.0).boot) {
             refresher.published(at(when + 1.0), Jitter::NONE);
         }
     }
-    let delay = at(172.0).boot.until(refresher.publish_due);
-    assert!(delay <= MIN_BETWEEN_RESTORES, "{delay:?}");
+    let delay = at(172.0).boot.until(refresher.refresher.write_due(0).unwrap());
+    assert!(delay <= delivery::MIN_BETWEEN_RESTORES, "{delay:?}");
 }
 
 #[test]
 fn f088_a_restore_delayed_by_another_valid_token_is_due_when_that_token_is_gone() {
     let mut refresher = holding(3_600);
     assert!(refresher.output_changed(true, at(1.0)));
-    assert_eq!(refresher.step(at(1.0), Jitter::NONE), Action::Publish);
+    assert_eq!(refresher.step(at(1.0), Jitter::NONE), PUBLISH);
     refresher.published(at(1.0), Jitter::NONE);
     assert!(refresher.output_changed(true, at(10.0)));
     assert!(matches!(refresher.step(at(10.0), Jitter::NONE), Action::Wait(_)));
     assert!(!refresher.output_changed(true, at(11.0)), "the other token is still there");
     assert!(refresher.output_changed(false, at(12.0)));
     assert!(!refresher.output_changed(false, at(12.0)), "the restore is due already");
-    assert_eq!(refresher.step(at(12.0), Jitter::NONE), Action::Publish);
+    assert_eq!(refresher.step(at(12.0), Jitter::NONE), PUBLISH);
     // A restore that failed is not brought forward.
     fail(&mut refresher, Code::OutputDiskFull, 12.0);
     assert!(!refresher.output_changed(false, at(12.1)));

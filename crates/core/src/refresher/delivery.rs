@@ -1,0 +1,260 @@
+//! One output: the token that it holds, and the token that is to be written to it.
+
+use std::time::Duration;
+
+use super::Lifetime;
+use crate::time::{BootTime, Now, UnixTime};
+
+/// While another process keeps writing valid tokens, the output is restored at most once in this
+/// time (F87).
+pub(super) const MIN_BETWEEN_RESTORES: Duration = Duration::from_secs(60);
+/// The report of an expiry waits so long for a write that has begun (P11).
+const WRITE_BEFORE_EXPIRY: Duration = Duration::from_secs(1);
+
+/// The number of a token that was found on disk.
+pub(super) const FOUND: u32 = 0;
+
+/// A token that is to be written to the output.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    pub(super) lifetime: Lifetime,
+    /// Counts the issued tokens from 1: a later one has a higher number.
+    pub(super) number: u32,
+    /// The token was on disk before and is restored. Writing it changes neither the refresh
+    /// schedule nor the key check.
+    pub(super) is_restore: bool,
+}
+
+/// One output.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    /// The lifetime of the token on disk. Set when a token is written, adopted or found; shortened
+    /// by a clock step. Never cleared: an expired token stays here.
+    on_disk: Option<Lifetime>,
+    /// The number of the token on disk.
+    number: u32,
+    /// `exp` of the token on disk, if the token was adopted or comes from another process. `None`
+    /// if it was exchanged here: the boot clock has measured its lifetime then.
+    wall_expiry: Option<UnixTime>,
+    /// The expiry of the token on disk was reported. Cleared when another one is on disk.
+    expiry_reported: bool,
+    /// The token to be written. Set by an exchange, and by a restore. Cleared when it is written,
+    /// discarded or expired, and when another process's token is kept.
+    pending: Option<Pending>,
+    /// The token that is being written: from [`super::Action::Publish`] until the outcome is
+    /// reported.
+    writing: Option<Pending>,
+    /// The instant of the last [`super::Action::Publish`].
+    write_started: BootTime,
+    /// Failed writes in a row. Cleared by a written token, an issued token and another process's
+    /// token.
+    failed: u32,
+    /// The instant at which the pending token is to be written. Without one it has no meaning.
+    due: BootTime,
+    /// The instant of the last restore; it is in the future while the restore is delayed.
+    restore_at: Option<BootTime>,
+}
+
+impl Delivery {
+    pub(super) const fn new(now: BootTime) -> Self {
+        Self {
+            on_disk: None,
+            number: FOUND,
+            wall_expiry: None,
+            expiry_reported: false,
+            pending: None,
+            writing: None,
+            write_started: now,
+            failed: 0,
+            due: now,
+            restore_at: None,
+        }
+    }
+
+    /// The lifetime of the token on disk.
+    pub(super) const fn on_disk(&self) -> Option<Lifetime> {
+        self.on_disk
+    }
+
+    /// True if this token, or a newer one, is on disk and valid.
+    pub(super) fn holds(&self, number: u32, now: BootTime) -> bool {
+        self.number >= number && self.on_disk.is_some_and(|token| token.remaining(now).is_some())
+    }
+
+    /// The number of the token on disk.
+    pub(super) const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// This token is on disk now. `wall_expiry` is the `exp` of a token that was not exchanged
+    /// here.
+    pub(super) fn hold(&mut self, lifetime: Lifetime, number: u32, wall_expiry: Option<UnixTime>) {
+        self.on_disk = Some(lifetime);
+        self.number = number;
+        self.wall_expiry = wall_expiry;
+        self.expiry_reported = false;
+    }
+
+    /// Another process has written a newer token, which is kept.
+    pub(super) fn replaced(&mut self, lifetime: Lifetime, expires: UnixTime) {
+        self.pending = None;
+        self.failed = 0;
+        self.hold(lifetime, FOUND, Some(expires));
+    }
+
+    /// A token was issued: its write is due at once.
+    pub(super) const fn issued(&mut self, lifetime: Lifetime, number: u32, now: BootTime) {
+        self.pending = Some(Pending { lifetime, number, is_restore: false });
+        self.due = now;
+        self.failed = 0;
+    }
+
+    /// There is no token to write.
+    pub(super) const fn discard(&mut self) {
+        self.pending = None;
+        self.writing = None;
+    }
+
+    /// The token that was being written is on disk. Returns it, unless it is a restored one: that
+    /// changes no plan.
+    pub(super) fn written(&mut self, now: BootTime) -> Option<Pending> {
+        let written = self.writing.take().or_else(|| self.pending.take())?;
+        self.failed = 0;
+        if written.is_restore {
+            // The write began before the expiry and ended after it: the file holds an expired token
+            // again.
+            self.expiry_reported &= written.lifetime.remaining(now).is_some();
+            return None;
+        }
+        self.hold(written.lifetime, written.number, None);
+        Some(written)
+    }
+
+    /// A write failed. The token stays pending, unless a token that was issued meanwhile replaces
+    /// it. Returns the number of failed writes in a row.
+    pub(super) fn write_failed(&mut self) -> u32 {
+        let failed = self.writing.take();
+        self.pending = self.pending.or(failed);
+        self.failed = self.failed.saturating_add(1);
+        self.failed
+    }
+
+    /// The next write is made at this instant.
+    pub(super) const fn retry_at(&mut self, due: BootTime) {
+        self.due = due;
+    }
+
+    /// The instant of the next write, if a token is to be written.
+    pub(super) fn write_due(&self) -> Option<BootTime> {
+        self.pending.filter(|_| self.writing.is_none()).map(|_| self.due)
+    }
+
+    /// The instant of the next restore, if one is planned.
+    pub(super) fn restore_due(&self) -> Option<BootTime> {
+        self.pending.filter(|pending| pending.is_restore).map(|_| self.due)
+    }
+
+    /// The output was modified by another process, and holds another valid token or not. A restore
+    /// is planned or brought forward if the token that was on disk is still valid.
+    pub(super) fn modified(&mut self, by_valid_token: bool, now: BootTime) {
+        let Some(token) = self.on_disk.filter(|token| token.remaining(now).is_some()) else { return };
+        if let Some(Pending { is_restore, .. }) = self.pending {
+            // A restore that is delayed because of another valid token is due at once when that
+            // token is gone.
+            if is_restore && self.failed == 0 && self.due > now && !by_valid_token {
+                self.due = now;
+            }
+            return;
+        }
+        if self.writing.is_some() {
+            return;
+        }
+        let ready = match self.restore_at.filter(|_| by_valid_token) {
+            // A delayed restore was overtaken by a new token. This one does not delay it further.
+            Some(planned) if planned > now => planned,
+            last => last.map_or(now, |last| (last + MIN_BETWEEN_RESTORES).max(now)),
+        };
+        self.restore_at = Some(ready);
+        self.pending = Some(Pending { lifetime: token, number: self.number, is_restore: true });
+        self.due = ready;
+    }
+
+    /// Removes and returns the pending token if it has expired.
+    pub(super) fn take_expired(&mut self, now: BootTime) -> Option<Pending> {
+        self.pending.take_if(|pending| pending.lifetime.remaining(now).is_none())
+    }
+
+    /// Starts the write of the pending token if it is due.
+    pub(super) fn start_write(&mut self, now: BootTime) -> bool {
+        let starts = self.pending.is_some() && self.due <= now && self.writing.is_none();
+        if starts {
+            self.writing = self.pending.take();
+            self.write_started = now;
+        }
+        starts
+    }
+
+    /// The token on disk, if it has just expired: once for each token.
+    pub(super) fn take_expiry(&mut self, now: BootTime) -> Option<Lifetime> {
+        let expired = self.on_disk.filter(|token| token.remaining(now).is_none());
+        let expired = expired.filter(|_| !self.expiry_reported && now >= self.report_expiry_at());
+        self.expiry_reported |= expired.is_some();
+        expired
+    }
+
+    /// Before this instant no expiry is reported: a new token is being written, and a write that
+    /// does not hang replaces the expired one.
+    fn report_expiry_at(&self) -> BootTime {
+        let replaces = self.writing.is_some_and(|writing| !writing.is_restore);
+        self.write_started + if replaces { WRITE_BEFORE_EXPIRY } else { Duration::ZERO }
+    }
+
+    /// The instant at which the expiry has to be reported.
+    pub(super) fn expiry_due(&self) -> Option<BootTime> {
+        let expires = self.on_disk.filter(|_| !self.expiry_reported)?.expires;
+        Some(expires.max(self.report_expiry_at()))
+    }
+
+    /// The wall clock was stepped. The expiry of a token that was not exchanged here is computed
+    /// again from its `exp`. It only becomes earlier: a clock that is wrong now must not lengthen a
+    /// lifetime. Returns the shorter lifetime.
+    pub(super) fn clock_stepped(&mut self, now: Now) -> Option<Lifetime> {
+        let (token, wall_expiry) = self.on_disk.zip(self.wall_expiry)?;
+        let expires = now.boot + now.unix.until(wall_expiry);
+        if expires >= token.expires {
+            return None;
+        }
+        let lifetime = Lifetime { issued: expires - token.length(), expires };
+        self.on_disk = Some(lifetime);
+        for restore in [&mut self.pending, &mut self.writing] {
+            if let Some(restore) = restore.as_mut().filter(|pending| pending.is_restore) {
+                restore.lifetime = lifetime;
+            }
+        }
+        Some(lifetime)
+    }
+
+    /// True if an issued token waits to be written, or is being written.
+    pub(super) fn awaits_issued(&self) -> bool {
+        [self.pending, self.writing].into_iter().flatten().any(|pending| !pending.is_restore)
+    }
+
+    /// False while a pending token cannot be written: another token could not be written either. A
+    /// delayed restore does not prevent an exchange, because its token may be near its expiry.
+    pub(super) fn can_be_written(&self) -> bool {
+        match self.pending.or(self.writing) {
+            None => true,
+            Some(Pending { is_restore, .. }) => is_restore && self.failed == 0,
+        }
+    }
+
+    /// True if a token is to be written, or is being written.
+    pub(super) const fn is_busy(&self) -> bool {
+        self.pending.is_some() || self.writing.is_some()
+    }
+
+    /// True if the last write failed.
+    pub(super) const fn has_failed(&self) -> bool {
+        self.failed > 0
+    }
+}

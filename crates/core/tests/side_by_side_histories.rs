@@ -1,0 +1,682 @@
+//! Random histories of responses, clocks, files and signals. The promises (docs/faults.md) hold in
+//! each.
+
+use std::time::Duration;
+
+use dexsidecar_core::claims::Claims;
+use dexsidecar_core::duration;
+use dexsidecar_core::endpoint_url::EndpointUrl;
+use dexsidecar_core::exchange::Answer;
+use dexsidecar_core::failure::{Code, Failure, RetryClass, Step};
+use dexsidecar_core::key_check::{Finding, KeyCheck};
+use dexsidecar_core::refresher::{Fingerprint, Health, Lifetime, Reason};
+use dexsidecar_core::refresher_before::Action;
+use dexsidecar_core::response::{self, RequestContext};
+use dexsidecar_core::schedule::Schedule;
+use dexsidecar_core::secret::Secret;
+use dexsidecar_core::signing_keys::KeySet;
+use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
+use dexsidecar_core::token::is_bearer_token;
+use proptest::prelude::*;
+
+#[expect(dead_code, reason = "the other test uses the rest")]
+mod pair;
+use pair::Pair as Refresher;
+
+/// The outcome of the next action, or something that happens during a wait.
+#[derive(Clone, Debug)]
+enum Event {
+    /// The next exchange brings a token of this many milliseconds.
+    Issue(u64),
+    /// The next exchange or write fails with this code and this `Retry-After` in seconds.
+    Fail(Code, Option<u64>),
+    /// The process is stopped or the machine suspended for this many seconds.
+    Pause(u64),
+    /// The wait ends after this many thousandths of it; with zero no time passes.
+    Early(u32),
+    /// The wall clock is stepped by this many seconds.
+    ClockStep(i64),
+    /// The inputs have this fingerprint now.
+    InputChange(u64),
+    /// A subject token is read that expires in this many seconds.
+    Subject(i64),
+    /// Another process modifies the output. The flag says whether it holds a valid token now.
+    OutputChange(bool),
+    /// Dex loses its signing keys.
+    LoseKeys,
+    /// A signal requests a refresh.
+    Signal,
+    /// Another process writes a token of this many milliseconds.
+    Replace(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => prop_oneof![1..120_000_u64, 1_000..100_000_000_u64, Just(u64::MAX)].prop_map(Event::Issue),
+        6 => (0..Code::ALL.len(), proptest::option::of(0..1_000_u64))
+            .prop_map(|(code, wait)| Event::Fail(Code::ALL[code], wait)),
+        1 => (0..200_000_u64).prop_map(Event::Pause),
+        1 => (0..1_000_u32).prop_map(Event::Early),
+        1 => (-400_000_000..400_000_000_i64).prop_map(Event::ClockStep),
+        1 => (0..4_u64).prop_map(Event::InputChange),
+        1 => (-1_000..10_000_i64).prop_map(Event::Subject),
+        1 => any::<bool>().prop_map(Event::OutputChange),
+        1 => Just(Event::LoseKeys),
+        1 => Just(Event::Signal),
+        1 => (1..100_000_000_u64).prop_map(Event::Replace),
+    ]
+}
+
+fn schedule() -> impl Strategy<Value = Schedule> {
+    let setting =
+        || proptest::option::of(prop_oneof![0..100_u64, 0..200_000_u64].prop_map(Duration::from_secs));
+    (setting(), setting()).prop_map(|(before, interval)| Schedule { before, interval })
+}
+
+/// The codes for OAuth errors of Dex's token handler.
+const OAUTH_ERRORS: [Code; 11] = [
+    Code::InvalidClient,
+    Code::UnauthorizedClient,
+    Code::UnsupportedGrantType,
+    Code::InvalidScope,
+    Code::RequestNotSupported,
+    Code::ConnectorUnknown,
+    Code::AccessDenied,
+    Code::InvalidRequest,
+    Code::InvalidGrant,
+    Code::InvalidTarget,
+    Code::Rejected,
+];
+
+/// The state of Dex where a history has no outcome for an exchange, and after the history.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Then {
+    /// It refuses every connection.
+    Down,
+    /// It issues tokens of an hour.
+    Up,
+}
+
+/// The keys that Dex publishes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum PublishedKey {
+    /// The key that it signs with.
+    Current,
+    /// Another key, at every check.
+    Stale,
+}
+
+/// A refresher, and the facts that a reader of the output and Dex know.
+struct World {
+    refresher: Refresher,
+    /// The boot clock.
+    boot: Duration,
+    /// The wall clock at the start of the boot clock, in seconds.
+    unix: i64,
+    /// The instants of exchanges and key checks, in seconds.
+    attempts: Vec<f64>,
+    on_disk: Option<Lifetime>,
+    /// `exp` of the token on disk, if another process wrote it.
+    wall_expiry: Option<UnixTime>,
+    pending: Option<Lifetime>,
+    /// The instant of the last failed exchange, and its code.
+    failed: Option<(BootTime, Code)>,
+    /// Since the token on disk was written there was no exchange, no failed write, no pause, and no
+    /// clock step that made its expiry earlier.
+    undisturbed: bool,
+    /// The instant of the end of the history.
+    over: Option<BootTime>,
+    key_check: KeyCheck,
+    /// The key that Dex signs with, and the key of the newest token.
+    keys: (u32, u32),
+    published: PublishedKey,
+    /// The number of exchanges that the key check has caused.
+    for_gone_key: usize,
+}
+
+impl World {
+    fn new(schedule: Schedule, key_check: Option<u64>, published: PublishedKey) -> Self {
+        let (boot, unix) = (Duration::from_secs(50_000), 1_700_000_000_i64);
+        let now = Now { boot: BootTime::from_start(boot), unix: UnixTime::from_secs(unix.unsigned_abs()) };
+        let refresher = Refresher::new(schedule, key_check.map(Duration::from_secs), now);
+        Self {
+            refresher,
+            boot,
+            unix,
+            attempts: vec![],
+            on_disk: None,
+            wall_expiry: None,
+            pending: None,
+            failed: None,
+            undisturbed: true,
+            over: None,
+            key_check: KeyCheck::default(),
+            keys: (0, 0),
+            published,
+            for_gone_key: 0,
+        }
+    }
+
+    /// Compares the published key with the key of the newest token.
+    fn check_keys(&mut self, jitter: Jitter) {
+        let now = self.now();
+        let published = match self.published {
+            PublishedKey::Current => self.keys.0.to_string(),
+            PublishedKey::Stale => "stale".to_owned(),
+        };
+        match self.key_check.compare(KeySet::of(&[&published]), &self.keys.1.to_string(), now.boot) {
+            Finding::Present => self.refresher.key_check_done(now, jitter),
+            Finding::Inconclusive { .. } => self.refresher.key_check_inconclusive(now, jitter),
+            Finding::Gone => {
+                self.for_gone_key += 1;
+                self.refresher.signing_key_gone(now, jitter);
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        let unix = Duration::from_secs(self.unix.max(0).unsigned_abs()) + self.boot;
+        Now { boot: BootTime::from_start(self.boot), unix: UnixTime::since_epoch(unix) }
+    }
+
+    /// This token is on disk now.
+    fn written(&mut self, lifetime: Lifetime) {
+        self.on_disk = Some(lifetime);
+        self.wall_expiry = None;
+        self.pending = None;
+        self.undisturbed = true;
+    }
+
+    /// After a step of the wall clock, the expiry of a token of another process may be earlier, and
+    /// never later.
+    fn follow_clock_step(&mut self) {
+        let (Some(token), Some(wall_expiry)) = (self.refresher.on_disk(), self.wall_expiry) else { return };
+        let now = self.now();
+        let expires = now.boot + now.unix.until(wall_expiry);
+        if let Some(on_disk) = self.on_disk.as_mut().filter(|on_disk| on_disk.expires > token.expires) {
+            assert!(expires <= token.expires + Duration::from_millis(1), "{expires:?} and {token:?}");
+            *on_disk = token;
+            self.undisturbed = false;
+        }
+    }
+
+    /// Checks that the health is right by the boot clock (P12), and that the action is allowed.
+    fn check(&self, action: Action) -> Result<(), TestCaseError> {
+        let now = self.now();
+        let remaining = self.on_disk.and_then(|token| token.remaining(now.boot));
+        let health = self.refresher.health(now);
+        let is_right = match (self.on_disk, remaining) {
+            (None, _) => health == Health::Starting,
+            (Some(_), None) => health == Health::Expired,
+            (Some(_), Some(_)) => matches!(health, Health::Fresh | Health::Stale),
+        };
+        prop_assert!(is_right, "{health:?} with {remaining:?} remaining of {:?}", self.on_disk);
+        match action {
+            // P1: an expired token is not written.
+            Action::Publish => {
+                prop_assert!(self.pending.is_some_and(|token| token.remaining(now.boot).is_some()));
+            }
+            Action::Expire => {
+                prop_assert!(self.on_disk.is_some() && remaining.is_none());
+                // P2: no token expires without an attempt to replace it.
+                let long = self.on_disk.is_some_and(|token| token.length() >= Duration::from_secs(20));
+                prop_assert!(!(long && self.undisturbed), "{:?} expired without an attempt", self.on_disk);
+            }
+            // P12: no wait goes beyond the expiry.
+            Action::Wait(until) if remaining.is_some() => {
+                prop_assert!(until <= self.on_disk.map_or(until, |token| token.expires));
+            }
+            // P5: an attempt follows a failure after a delay.
+            Action::Exchange if self.refresher.reason() == Reason::Retry => {
+                let (at, code) = self.failed.expect("a failed exchange");
+                let floor = if code.entry().retry == RetryClass::Local { 125 } else { 500 };
+                prop_assert!(at.until(now.boot) >= Duration::from_millis(floor), "after {code:?}");
+            }
+            Action::Exchange | Action::CheckKeys | Action::Wait(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The maximum delay after a failure without a valid token, in seconds. Only an OAuth error of
+    /// Dex and a certificate have more than 30 s.
+    fn max_delay(&self) -> u64 {
+        match self.failed.map(|(_, code)| (code, code.entry().retry)) {
+            Some((code, RetryClass::Refused)) if OAUTH_ERRORS.contains(&code) => 60,
+            Some((code, RetryClass::Config)) if OAUTH_ERRORS.contains(&code) => 300,
+            Some((code, RetryClass::Config)) if code.entry().step == Step::Tls => 300,
+            _ => 30,
+        }
+    }
+}
+
+/// The number of histories: 4,000, or more with `PROPTEST_CASES`.
+fn cases() -> u32 {
+    ProptestConfig::default().cases.max(4_000)
+}
+
+/// Random numbers for jitter, and numbers outside of its range.
+fn jitters() -> impl Strategy<Value = Vec<f64>> {
+    let unit = prop_oneof![9 => 0.0..1.0_f64, 1 => any::<f64>()];
+    proptest::collection::vec(unit, 1..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    /// P4, P5: no panic, no endless loop without a wait, at most twenty attempts in a minute.
+    #[test]
+    fn no_history_causes_a_panic_an_endless_loop_or_too_many_attempts(
+        schedule in schedule(),
+        key_check in proptest::option::of(1..10_000_u64),
+        jitters in jitters(),
+        events in proptest::collection::vec(event(), 1..120),
+    ) {
+        run(schedule, key_check, &jitters, events, Then::Down, PublishedKey::Current)?;
+    }
+
+    /// P3: after Dex's return there is a valid token within 30 s, or within the delay of an OAuth
+    /// error of Dex. A token that is still valid is replaced within five minutes or the interval
+    /// that is set.
+    #[test]
+    fn after_any_history_there_is_a_token_soon_after_dex_returns(
+        schedule in schedule(),
+        jitters in jitters(),
+        events in proptest::collection::vec(event(), 1..120),
+    ) {
+        run(schedule, Some(600), &jitters, without_retry_after(events), Then::Up, PublishedKey::Current)?;
+    }
+
+    #[test]
+    fn f148_published_keys_that_never_contain_the_token_s_key_cause_one_exchange_at_most(
+        key_check in 1..2_000_u64,
+        jitters in jitters(),
+        events in proptest::collection::vec(event(), 1..120),
+    ) {
+        let events = without_retry_after(events);
+        let world =
+            run(Schedule::default(), Some(key_check), &jitters, events, Then::Up, PublishedKey::Stale)?;
+        prop_assert!(world.for_gone_key <= 1, "{}", world.for_gone_key);
+    }
+
+    /// P13: after each loss of keys, the token on disk is signed with Dex's new key within the
+    /// period of the key check and one minute.
+    #[test]
+    fn p13_a_token_of_lost_keys_is_replaced_within_the_period_and_a_minute(
+        period in 60..2_000_u64,
+        length in 7_200..200_000_u64,
+        jitters in proptest::collection::vec(0.0..1.0_f64, 1..8),
+        losses in proptest::collection::vec(100..20_000_u64, 1..8),
+    ) {
+        let mut world = World::new(Schedule::default(), Some(period), PublishedKey::Current);
+        let mut jitter = jitters.iter().cycle().map(|unit| Jitter::new(*unit));
+        let mut draw = move || jitter.next().expect("it is endless");
+        let mut on_disk = 0;
+        for after in losses {
+            // The next loss comes after this one is repaired. key_check.rs tests two losses in a
+            // period.
+            let lost_at = world.now().boot + Duration::from_secs(after);
+            let mut lost = false;
+            while !lost || on_disk != world.keys.0 {
+                let now = world.now();
+                if !lost && now.boot >= lost_at {
+                    lost = true;
+                    world.keys.0 += 1;
+                }
+                let limit = Duration::from_secs(period + 60);
+                prop_assert!(lost_at.until(now.boot) <= limit, "after {:?}", lost_at.until(now.boot));
+                match world.refresher.step(now, draw()) {
+                    Action::Exchange => {
+                        let lifetime = Lifetime::starting(now.boot, Duration::from_secs(length));
+                        world.refresher.obtained(lifetime, now);
+                        world.keys.1 = world.keys.0;
+                        world.key_check.issued(Some(&world.keys.1.to_string()));
+                    }
+                    Action::Publish => {
+                        world.refresher.published(now, draw());
+                        on_disk = world.keys.1;
+                    }
+                    Action::CheckKeys => world.check_keys(draw()),
+                    Action::Expire => prop_assert!(false, "a token has expired"),
+                    Action::Wait(until) => {
+                        // The wait is interrupted by the loss, if that comes first.
+                        let wait = now.boot.until(until);
+                        let loss = now.boot.until(lost_at);
+                        world.boot += if lost || loss.is_zero() { wait } else { wait.min(loss) };
+                    }
+                }
+            }
+        }
+    }
+
+    /// P12: without failures a step of the wall clock changes no attempt. Subject tokens and tokens
+    /// of other processes are left out, because only the wall clock shows their expiry.
+    #[test]
+    fn without_failures_a_step_of_the_wall_clock_changes_no_attempt(
+        jitters in jitters(),
+        events in proptest::collection::vec(event(), 1..120),
+    ) {
+        let is_kept = |event: &Event| !matches!(event, Event::Subject(_) | Event::Fail(..) | Event::Replace(_));
+        let stepped: Vec<_> = events.into_iter().filter(is_kept).collect();
+        let steady = stepped.iter().map(|event| match event {
+            Event::ClockStep(_) => Event::ClockStep(0),
+            other => other.clone(),
+        });
+        let steady = steady.collect();
+        let steady = run(Schedule::default(), Some(600), &jitters, steady, Then::Up, PublishedKey::Current)?;
+        let stepped = run(Schedule::default(), Some(600), &jitters, stepped, Then::Up, PublishedKey::Current)?;
+        prop_assert_eq!(steady.attempts, stepped.attempts);
+    }
+
+    /// P4: no event panics, in any order and with any reading of the clocks.
+    #[test]
+    fn any_event_is_accepted_at_any_time(
+        schedule in schedule(),
+        events in proptest::collection::vec((0..13_u8, any::<u64>(), any::<u64>(), any::<f64>()), 1..80),
+    ) {
+        let mut refresher = Refresher::new(schedule, Some(Duration::MAX), Now::default());
+        for (what, boot, unix, jitter) in events {
+            let now = Now { boot: BootTime::from_start(Duration::from_secs(boot)), unix: UnixTime::from_secs(unix) };
+            let (jitter, length) = (Jitter::new(jitter), Duration::from_secs(unix.rotate_left(32)));
+            let lifetime = Lifetime::starting(now.boot, length);
+            let code = Code::ALL[usize::try_from(unix % Code::ALL.len() as u64).expect("small")];
+            match what {
+                0 => refresher.adopted(lifetime, now.unix, now, jitter),
+                1 => refresher.replaced_by(lifetime, now.unix, now, jitter),
+                2 => refresher.obtained(lifetime, now),
+                3 => refresher.published(now, jitter),
+                4 => {
+                    let failure = Failure { retry_after: Some(length), ..Failure::new(code, "") };
+                    let _ = refresher.failed(&failure, Fingerprint(boot), now, jitter);
+                }
+                5 => refresher.inputs_seen(Fingerprint(boot), now),
+                6 => drop(refresher.subject_read(Fingerprint(boot), Some(now.unix), UnixTime::from_secs(boot), now)),
+                7 => drop(refresher.refresh_requested(now)),
+                8 => drop(refresher.output_changed(boot % 2 == 0, now)),
+                9 => refresher.signing_key_gone(now, jitter),
+                10 => refresher.key_check_done(now, jitter),
+                11 => refresher.key_check_inconclusive(now, jitter),
+                _ => refresher.suspend_key_check(),
+            }
+            let _ = (refresher.step(now, jitter), refresher.health(now));
+        }
+    }
+
+    /// P2: a refresh leaves at least the refresh margin before the expiry.
+    #[test]
+    fn a_token_is_refreshed_at_least_the_refresh_margin_before_its_expiry(
+        schedule in schedule(),
+        length in prop_oneof![2_000..100_000_u64, 2_000..40_000_000_000_u64],
+        jitter in 0.0..1.0_f64,
+    ) {
+        let length = Duration::from_millis(length);
+        let after = schedule.refresh_after(length, Jitter::new(jitter));
+        prop_assert!(after < length, "{after:?} of {length:?}");
+        prop_assert!(after >= Duration::from_millis(850));
+        if length >= Duration::from_secs(20) {
+            prop_assert!(length - after >= schedule.refresh_margin(length));
+        }
+    }
+
+    /// P4: any response gives a failure, or a valid token that a header may carry.
+    #[test]
+    fn any_response_gives_a_valid_token_or_a_failure(status in 100..600_u16, body in proptest::collection::vec(any::<u8>(), 0..300), header in ".{0,40}") {
+        let answer = Answer {
+            status,
+            body: body.into(),
+            retry_after: Some(header.clone()),
+            content_type: Some(header.clone()),
+            location: Some(header),
+            ..Answer::default()
+        };
+        read(&answer)?;
+    }
+
+    #[test]
+    fn any_response_that_is_nearly_a_success_gives_a_valid_token_or_a_failure(token in "[ -~]{0,40}", kind in "[a-zA-Z]{0,8}", expires in prop_oneof![
+        "-?[0-9]{1,25}", "-?[0-9]{1,5}\\.[0-9]{1,5}", "\"[ -!#-~]{0,10}\"", "null|true|\\[\\]|1e999",
+    ]) {
+        let token = serde_json::to_string(&token).expect("a string");
+        let body = format!(r#"{{"access_token":{token},"token_type":"{kind}","expires_in":{expires}}}"#);
+        read(&Answer { status: 200, body: body.into_bytes().into(), ..Answer::default() })?;
+    }
+
+    /// P4: no text makes a parser panic.
+    #[test]
+    fn any_text_is_parsed_or_refused(text in "\\PC{0,60}", units in "([0-9]{0,20}(\\.[0-9]{0,20})?(ns|us|ms|s|m|h|x)?){0,4}") {
+        let _ = duration::parse(&text);
+        let _ = duration::parse(&units);
+        let _ = EndpointUrl::parse(&text).map(|(url, _)| (url.is_internal_name(), url.to_string(), url.authority()));
+        let _ = EndpointUrl::parse(&format!("https://{text}")).map(|(url, _)| url.to_string());
+        let _ = Claims::peek(&Secret::new(text));
+    }
+}
+
+/// Removes failures with `Retry-After`: it is obeyed, so P3 does not hold with it.
+fn without_retry_after(mut events: Vec<Event>) -> Vec<Event> {
+    events.retain(|event| !matches!(event, Event::Fail(_, Some(_))));
+    events
+}
+
+/// Runs a refresher through these events, and through some waits after them.
+fn run(
+    schedule: Schedule,
+    key_check: Option<u64>,
+    jitters: &[f64],
+    events: Vec<Event>,
+    then: Then,
+    published: PublishedKey,
+) -> Result<World, TestCaseError> {
+    let mut world = World::new(schedule, key_check, published);
+    let mut jitter = jitters.iter().cycle().map(|unit| Jitter::new(*unit));
+    let mut draw = move || jitter.next().expect("it is endless");
+    let mut inputs = Fingerprint(0);
+    let mut events = events.into_iter();
+    let mut idle = 0;
+    let mut at_once = 0;
+    while idle < 40 {
+        let now = world.now();
+        if events.len() == 0 && world.over.is_none() {
+            world.over = Some(now.boot);
+        }
+        let action = world.refresher.step(now, draw());
+        world.follow_clock_step();
+        world.check(action)?;
+        if let (Then::Up, Some(over)) = (then, world.over) {
+            check_recovery(&world, over, schedule)?;
+        }
+        let Action::Wait(until) = action else {
+            at_once += 1;
+            prop_assert!(at_once < 60, "sixty actions without a wait, the last is {action:?}");
+            if matches!(action, Action::Exchange | Action::CheckKeys) {
+                world.attempts.push(world.boot.as_secs_f64());
+            }
+            world.undisturbed &= action != Action::Exchange;
+            perform(&mut world, action, &mut events, inputs, then, &mut draw);
+            continue;
+        };
+        prop_assert!(until > now.boot, "a wait of zero");
+        prop_assert!(now.boot.until(until) <= Duration::from_secs(30));
+        at_once = 0;
+        let event = events.next();
+        let wait = now.boot.until(until);
+        world.boot += match event {
+            Some(Event::Early(thousandths)) => wait * thousandths / 1_000,
+            _ => wait,
+        };
+        match event {
+            Some(Event::Pause(seconds)) => {
+                world.boot += Duration::from_secs(seconds);
+                world.undisturbed = false;
+            }
+            Some(Event::ClockStep(seconds)) => world.unix += seconds,
+            Some(Event::InputChange(number)) => {
+                inputs = Fingerprint(number);
+                world.refresher.inputs_seen(inputs, world.now());
+            }
+            Some(Event::Subject(seconds)) => {
+                let now = world.now();
+                let expires = now.unix.as_duration().as_secs().saturating_add_signed(seconds);
+                let _ = world.refresher.subject_read(inputs, None, UnixTime::from_secs(expires), now);
+            }
+            Some(Event::OutputChange(by_valid_token)) => {
+                if world.refresher.output_changed(by_valid_token, world.now()) {
+                    world.pending = world.on_disk;
+                }
+            }
+            Some(Event::LoseKeys) => {
+                world.keys.0 += 1;
+                if published == PublishedKey::Current {
+                    // The event comes at any time, not only after a key check.
+                    world.refresher.signing_key_gone(world.now(), draw());
+                }
+            }
+            Some(Event::Signal) => {
+                let now = world.now();
+                let when = world.refresher.refresh_requested(now);
+                prop_assert!(when >= now.boot && now.boot.until(when) <= Duration::from_secs(5));
+            }
+            Some(Event::Replace(length)) => {
+                let now = world.now();
+                let lifetime = Lifetime::starting(now.boot, Duration::from_millis(length));
+                let wall_expiry = now.unix + Duration::from_millis(length);
+                world.refresher.replaced_by(lifetime, wall_expiry, now, draw());
+                world.written(lifetime);
+                world.wall_expiry = Some(wall_expiry);
+            }
+            Some(Event::Issue(_) | Event::Fail(..) | Event::Early(_)) => {}
+            None => idle += 1,
+        }
+    }
+    // P5: five at once and then one each four seconds. A signal may bypass the limit once in 5 s.
+    for (burst, seconds) in [(7, 4.0), (22, 60.0)] {
+        for window in world.attempts.windows(burst) {
+            prop_assert!(window[burst - 1] - window[0] >= seconds - 0.001, "{window:?}");
+        }
+    }
+    Ok(world)
+}
+
+/// Checks P3. Since the instant `since`, Dex issues tokens and the output can be written.
+fn check_recovery(world: &World, since: BootTime, schedule: Schedule) -> Result<(), TestCaseError> {
+    let now = world.now();
+    let remaining = world.on_disk.and_then(|token| token.remaining(now.boot));
+    let without_token_since = world.on_disk.map_or(since, |token| since.max(token.expires));
+    let limit = Duration::from_secs(world.max_delay());
+    prop_assert!(
+        remaining.is_some() || without_token_since.until(now.boot) <= limit,
+        "no valid token for {:?} after {:?}",
+        without_token_since.until(now.boot),
+        world.failed
+    );
+    // While the token is valid, a longer interval is obeyed.
+    let limit = Duration::from_secs(300).max(schedule.interval.unwrap_or_default());
+    prop_assert!(
+        world.refresher.health(now) != Health::Stale || since.until(now.boot) <= limit,
+        "stale {:?} after Dex's return",
+        since.until(now.boot)
+    );
+    Ok(())
+}
+
+/// Each history of four events out of fifteen.
+#[test]
+fn no_history_of_four_events_causes_a_panic_an_endless_loop_or_too_many_attempts() {
+    let kinds = [
+        Event::Issue(1_500),
+        Event::Issue(3_600_000),
+        Event::Issue(u64::MAX),
+        Event::Fail(Code::ConnectRefused, None),
+        Event::Fail(Code::RateLimited, Some(900)),
+        Event::Fail(Code::InvalidClient, None),
+        Event::Pause(4_000),
+        Event::Early(0),
+        Event::ClockStep(-400_000_000),
+        Event::InputChange(1),
+        Event::Subject(5),
+        Event::OutputChange(false),
+        Event::LoseKeys,
+        Event::Signal,
+        Event::Replace(60_000),
+    ];
+    let mut places = [0; 4];
+    loop {
+        let events = places.map(|place: usize| kinds[place].clone()).to_vec();
+        let jitters = [0.0, 0.999, 0.5];
+        let schedule = Schedule::default();
+        let result = run(schedule, Some(600), &jitters, events.clone(), Then::Down, PublishedKey::Current);
+        assert!(result.is_ok(), "{events:?}: {:?}", result.err());
+        let Some(place) = places.iter().rposition(|place| place + 1 < kinds.len()) else { return };
+        places[place] += 1;
+        places[place + 1..].fill(0);
+    }
+}
+
+/// Reads a response, and checks the token or the failure.
+fn read(answer: &Answer) -> Result<(), TestCaseError> {
+    let (endpoint, _) = EndpointUrl::parse("http://dex.dex.svc/token").expect("a URL");
+    let now = UnixTime::from_secs(1_700_000_000);
+    let context = RequestContext { endpoint: &endpoint, now, requested_type: None, secrets: &[] };
+    match response::read(answer, context) {
+        Ok(issued) => {
+            prop_assert!(is_bearer_token(issued.token.expose()) && !issued.lifetime.is_zero());
+        }
+        Err(failure) => {
+            prop_assert!(failure.to_string().bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()));
+            prop_assert!(failure.retry_after.unwrap_or_default() <= Duration::from_secs(300));
+        }
+    }
+    Ok(())
+}
+
+/// Performs the action. The next event is its outcome.
+fn perform(
+    world: &mut World,
+    action: Action,
+    events: &mut impl Iterator<Item = Event>,
+    inputs: Fingerprint,
+    then: Then,
+    draw: &mut impl FnMut() -> Jitter,
+) {
+    let now = world.now();
+    let event = match (events.next(), then) {
+        (Some(event @ (Event::Issue(_) | Event::Fail(..))), _) => Some(event),
+        (_, Then::Up) if action == Action::Exchange => Some(Event::Issue(3_600_000)),
+        (event, _) => event,
+    };
+    match (action, event) {
+        (Action::Exchange, Some(Event::Issue(length))) => {
+            let lifetime = Lifetime::starting(now.boot, Duration::from_millis(length));
+            world.refresher.obtained(lifetime, now);
+            world.pending = Some(lifetime);
+            world.keys.1 = world.keys.0;
+            world.key_check.issued(Some(&world.keys.1.to_string()));
+        }
+        (Action::Publish, Some(Event::Fail(..))) => {
+            let failure = Failure::new(Code::OutputDiskFull, "");
+            let _ = world.refresher.failed(&failure, inputs, now, draw());
+            world.undisturbed = false;
+        }
+        (Action::Publish, _) => {
+            world.refresher.published(now, draw());
+            if let Some(published) = world.pending.take().filter(|token| Some(*token) != world.on_disk) {
+                world.written(published);
+            }
+        }
+        (Action::CheckKeys, Some(Event::OutputChange(_))) => world.refresher.suspend_key_check(),
+        (Action::CheckKeys, event) => {
+            world.keys.0 += u32::from(matches!(event, Some(Event::LoseKeys)));
+            world.check_keys(draw());
+        }
+        (Action::Exchange, event) => {
+            let (code, wait) = match event {
+                // An exchange does not fail with a code of the step output.
+                Some(Event::Fail(code, wait)) if code.entry().step != Step::Output => (code, wait),
+                _ => (Code::ConnectRefused, None),
+            };
+            let failure = Failure { retry_after: wait.map(Duration::from_secs), ..Failure::new(code, "") };
+            let _ = world.refresher.failed(&failure, inputs, now, draw());
+            world.failed = Some((now.boot, code));
+        }
+        (Action::Expire | Action::Wait(_), _) => {}
+    }
+}
