@@ -58,7 +58,6 @@ mod json;
 pub mod key_check;
 pub mod limits;
 pub mod refresher;
-pub mod refresher_before;
 pub mod response;
 pub mod schedule;
 pub mod secret;
