@@ -92,7 +92,7 @@ impl CircuitBreaker {
     /// The share of the token with this number. Numbers are small: they are indexes of a list.
     pub fn slot(&mut self, token: usize) -> Slot<'_> {
         if self.members.len() <= token {
-            self.members.resize(token + 1, Member { seen: self.failures, ..Member::default() });
+            self.members.resize(token + 1, Member::default());
         }
         Slot { breaker: self, token }
     }

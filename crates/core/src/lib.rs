@@ -21,7 +21,9 @@
 //! // Without a token the first exchange is due at once.
 //! let mut dex = CircuitBreaker::default();
 //! let mut refresher = Refresher::new(Schedule::default(), None, 1, at(0));
-//! let mut step = |refresher: &mut Refresher, now| refresher.step(now, Jitter::NONE, &mut dex.slot(0));
+//! let mut step = |refresher: &mut Refresher, now| {
+//!     refresher.step(now, Jitter::NONE, &mut dex.slot(0))
+//! };
 //! assert_eq!(step(&mut refresher, at(0)), Action::Exchange);
 //!
 //! // Dex issued a token of 24 hours: it has to be written, and is refreshed 8 hours before it
@@ -44,6 +46,7 @@
 #[cfg(test)]
 extern crate self as dexsidecar_core;
 
+pub mod adoption;
 pub mod circuit_breaker;
 pub mod claims;
 pub mod config;
