@@ -13,10 +13,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dexsidecar_core::claims::Claims;
-use dexsidecar_core::config::{Config, Probe, RawSettings, Source};
+use dexsidecar_core::config::{Config, Probe, RawSettings};
 use dexsidecar_core::duration::{self, HumanDuration, NotADuration};
 use dexsidecar_core::endpoint_url::EndpointUrl;
-use dexsidecar_core::exchange::{self, Answer, Field, Request, TokenEndpoint as _};
+use dexsidecar_core::exchange::{self, Answer, Exchange, Field, Request, Source, TokenEndpoint as _};
 use dexsidecar_core::failure::Failure;
 use dexsidecar_core::response::{self, RequestContext};
 use dexsidecar_core::secret::Secret;
@@ -174,7 +174,7 @@ pub fn environment(data: &[u8]) {
         match Config::read(&raw, output_needed) {
             Ok(config) => {
                 config.warnings.iter().for_each(|warning| no_value(warning));
-                sendable(&config);
+                config.tokens.iter().for_each(|token| sendable(&token.exchange));
             }
             Err(problems) => {
                 assert!(!problems.is_empty());
@@ -190,16 +190,16 @@ pub fn environment(data: &[u8]) {
     }
 }
 
-/// URL and form of a configuration are valid in HTTP, and parsing them again gives the same values.
-fn sendable(config: &Config) {
-    let url = &config.endpoint;
+/// URL and form of an exchange are valid in HTTP, and parsing them again gives the same values.
+fn sendable(exchange: &Exchange) {
+    let url = &exchange.endpoint.url;
     let (again, userinfo) = EndpointUrl::parse(&format!("{}{}", url.origin(), url.target()))
         .expect("a parsed URL can be parsed again");
     assert_eq!((&again, userinfo.is_none()), (url, true));
     for part in [url.host(), &url.authority(), url.target()] {
         assert!(part.bytes().all(|byte| byte > b' ' && byte != 0x7f), "{part:?}");
     }
-    let fields: Vec<Field> = config
+    let fields: Vec<Field> = exchange
         .fields
         .iter()
         .filter_map(|(name, source)| match source {

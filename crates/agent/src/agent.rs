@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use dexsidecar_core::circuit_breaker::CircuitBreaker;
 use dexsidecar_core::claims::Claims;
-use dexsidecar_core::config::{Config, Output};
+use dexsidecar_core::config::{Output, TokenConfig};
 use dexsidecar_core::diagnosis;
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::endpoint_url::EndpointUrl;
@@ -53,7 +53,7 @@ struct CurrentToken {
 /// One token being kept fresh.
 #[derive(Debug)]
 pub struct Agent<E> {
-    config: Rc<Config>,
+    config: Rc<TokenConfig>,
     output: Output,
     name_lock: NameLock,
     endpoint: Rc<E>,
@@ -97,7 +97,7 @@ const fn first(done: &mut bool) -> bool {
 
 impl<E: TokenEndpoint + 'static> Agent<E> {
     /// An agent for this configuration. It has done nothing yet.
-    pub fn new(config: Config, output: Output, endpoint: E, clock: Clock, reporter: Reporter) -> Self {
+    pub fn new(config: TokenConfig, output: Output, endpoint: E, clock: Clock, reporter: Reporter) -> Self {
         let refresher = Refresher::new(config.schedule, config.key_check, 1, clock.now());
         Self {
             config: Rc::new(config),
@@ -149,7 +149,7 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
                 Action::Wait(until) => tokio::select! {
                     outcome = self.jobs.next() => self.done(outcome),
                     () = self.clock.sleep_until(until) => {
-                        self.on(Observation::InputsPolled(exchange::fingerprint(&self.config)));
+                        self.on(Observation::InputsPolled(exchange::fingerprint(&self.config.exchange)));
                     }
                 },
             }
@@ -162,12 +162,6 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
 
     fn on(&mut self, observation: Observation) {
         self.refresher.on(observation, self.clock.now(), random::jitter());
-    }
-
-    /// When `once` gives up.
-    #[must_use]
-    pub fn timeout(&self) -> Duration {
-        self.config.timeout
     }
 
     /// The last failure since the last success.
@@ -210,7 +204,7 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
                 self.written(&token, is_restore, &written);
             }
             Outcome::Written { result: Err(failure), .. } => {
-                self.failed(&failure, &[], exchange::fingerprint(&self.config));
+                self.failed(&failure, &[], exchange::fingerprint(&self.config.exchange));
             }
             Outcome::KeysRead { key_id, keys_url, published } => {
                 self.keys_url = keys_url;
@@ -225,7 +219,7 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
         if self.jobs.exchange.is_some() {
             self.rotation = self.rotation.wrapping_add(1);
         }
-        self.inputs = exchange::fingerprint(&self.config);
+        self.inputs = exchange::fingerprint(&self.config.exchange);
         let (config, now) = (Rc::clone(&self.config), self.clock.now().unix);
         self.jobs.exchange = Some(job::read_inputs(config, self.last_known.clone(), now));
     }
@@ -248,7 +242,7 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
     fn exchanged(&mut self, Exchanged { inputs, result }: Exchanged) -> Result<Lifetime, FailedExchange> {
         let (issued, lifetime) = result.map_err(|failure| {
             let now = self.clock.now().unix;
-            let causes = diagnosis::causes(failure.code, &self.config, inputs.subject.as_ref(), now);
+            let causes = diagnosis::causes(failure.code, &self.config.exchange, inputs.subject.as_ref(), now);
             FailedExchange { failure, causes }
         })?;
         let lifetime = self.accept_if_better(&issued.token, lifetime)?;
@@ -312,14 +306,14 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
     /// Polls the files that an exchange reads, and the token file.
     fn poll_files(&mut self) {
         let now = self.clock.now();
-        self.on(Observation::InputsPolled(exchange::fingerprint(&self.config)));
+        self.on(Observation::InputsPolled(exchange::fingerprint(&self.config.exchange)));
         self.poll_subject_token();
         self.poll_output(now);
     }
 
     /// Reads a rotated subject token, so that its expiry is known in time for a last exchange.
     fn poll_subject_token(&mut self) {
-        let Some(path) = self.config.subject_token_file() else { return };
+        let Some(path) = self.config.exchange.subject_token_file() else { return };
         if self.current.is_none()
             || !self.refresher.subject_token_is_new(Fingerprint(input_file::fingerprint(path)))
         {
@@ -341,7 +335,9 @@ impl<E: TokenEndpoint + 'static> Agent<E> {
     /// Notes the expiry of the subject token. One that looks expired is retried for a while, and
     /// then sent all the same, since this node's clock may be wrong.
     fn subject_seen(&mut self, claims: Option<&Claims>) -> Result<(), Failure> {
-        let (Some(claims), Some(path)) = (claims, self.config.subject_token_file()) else { return Ok(()) };
+        let (Some(claims), Some(path)) = (claims, self.config.exchange.subject_token_file()) else {
+            return Ok(());
+        };
         let Some(expires) = claims.expires else { return Ok(()) };
         let now = self.clock.now();
         let file = Fingerprint(input_file::fingerprint(path));

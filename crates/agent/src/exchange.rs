@@ -6,10 +6,9 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 
 use dexsidecar_core::claims::Claims;
-use dexsidecar_core::config::{Config, Source};
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::exchange::{
-    Field, Request, TokenEndpoint, basic_authorization, client_secret_encodings, form,
+    Exchange, Field, Request, Source, TokenEndpoint, basic_authorization, client_secret_encodings, form,
 };
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::limits::LARGEST_SUBJECT_TOKEN;
@@ -59,15 +58,19 @@ impl Inputs {
     /// # Errors
     /// For the first file that cannot be read and has no last known value: `form_file_unreadable`
     /// or a code of the subject token.
-    pub async fn read(config: &Config, last_known: &mut LastKnown, now: UnixTime) -> Result<Self, Failure> {
-        let kind = config.field("subject_token_type");
+    pub async fn read(
+        exchange: &Exchange,
+        last_known: &mut LastKnown,
+        now: UnixTime,
+    ) -> Result<Self, Failure> {
+        let kind = exchange.field("subject_token_type");
         let mut inputs = Self {
-            fields: Vec::with_capacity(config.fields.len()),
+            fields: Vec::with_capacity(exchange.fields.len()),
             client: None,
             subject: None,
             unreadable: vec![],
         };
-        for (name, source) in &config.fields {
+        for (name, source) in &exchange.fields {
             let value = match source {
                 Source::Text(text) => text.clone(),
                 Source::File(path) => {
@@ -84,7 +87,7 @@ impl Inputs {
             }
             inputs.fields.push(Field { name: name.clone(), value });
         }
-        inputs.client = match &config.client {
+        inputs.client = match &exchange.client {
             None => None,
             Some(Source::Text(text)) => Some(text.clone()),
             Some(Source::File(path)) => {
@@ -145,14 +148,14 @@ impl Inputs {
     /// way.
     pub async fn exchange(
         &self,
-        config: &Config,
+        exchange: &Exchange,
         endpoint: &impl TokenEndpoint,
         clock: &Clock,
         rotation: usize,
         current: Option<&Secret>,
     ) -> Result<(IssuedToken, Lifetime), Failure> {
         let request = Request {
-            url: config.endpoint.clone(),
+            url: exchange.endpoint.url.clone(),
             authorization: self.client.as_ref().and_then(basic_authorization),
             form: Some(form(&self.fields)),
         };
@@ -162,9 +165,9 @@ impl Inputs {
         let mut secrets = self.secrets();
         secrets.extend(current.cloned());
         let context = RequestContext {
-            endpoint: &config.endpoint,
+            endpoint: &exchange.endpoint.url,
             now: requested_at.unix,
-            requested_type: config.field("requested_token_type"),
+            requested_type: exchange.field("requested_token_type"),
             secrets: &secrets,
         };
         let issued = response::read(&answer, context)?;
@@ -199,14 +202,14 @@ fn read_value(path: &Path, name: &str) -> Result<Secret, Failure> {
 
 /// A fingerprint of the files that an exchange reads, as they are now.
 #[must_use]
-pub fn fingerprint(config: &Config) -> Fingerprint {
-    let sources = config.fields.iter().map(|(_, source)| source).chain(&config.client);
+pub fn fingerprint(exchange: &Exchange) -> Fingerprint {
+    let sources = exchange.fields.iter().map(|(_, source)| source).chain(&exchange.client);
     let files = sources.filter_map(|source| match source {
         Source::File(path) => Some(path),
         Source::Text(_) => None,
     });
     let mut hasher = DefaultHasher::new();
-    for path in files.chain(&config.ca_file) {
+    for path in files.chain(&exchange.endpoint.ca_file) {
         input_file::fingerprint(path).hash(&mut hasher);
     }
     Fingerprint(hasher.finish())

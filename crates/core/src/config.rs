@@ -1,6 +1,7 @@
 //! The configuration: parsed from strings and valid as a whole, or every problem at once.
 
 mod parse;
+mod token_config;
 mod values;
 
 use std::fmt;
@@ -8,13 +9,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::endpoint_url::EndpointUrl;
+use crate::exchange::{Endpoint, Exchange, Source};
 use crate::schedule::Schedule;
 use crate::secret::Secret;
 use crate::settings::{
     self, ACCESS_TOKEN_FILE, BASIC_AUTH, Command, FIELD_PREFIX, REFRESH_BEFORE, REFRESH_INTERVAL,
-    SUBJECT_TOKEN,
 };
 use parse::Parser;
+pub use token_config::{DEFAULT_NAME, TokenConfig};
 
 /// The settings as they were given.
 #[derive(Clone, Debug, Default)]
@@ -26,15 +28,6 @@ pub struct RawSettings {
     /// The variables and options whose value ended with a line break, which was removed: see
     /// [`RawSettings::cleaned`].
     pub line_breaks: Vec<String>,
-}
-
-/// The source of a value.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Source {
-    /// The text itself.
-    Text(Secret),
-    /// The content of a file, read at each exchange.
-    File(PathBuf),
 }
 
 /// How the token file is written.
@@ -101,27 +94,11 @@ pub struct Log {
     pub json: bool,
 }
 
-/// The settings of an exchange and its output.
+/// The configuration: the tokens, and what concerns the process or one command.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The token endpoint.
-    pub endpoint: EndpointUrl,
-    /// Whether plain http to public addresses is allowed.
-    pub allow_insecure_http: bool,
-    /// The client, as `id:secret`.
-    pub client: Option<Source>,
-    /// The form fields in the order of their names.
-    pub fields: Vec<(String, Source)>,
-    /// The output; optional for `token`.
-    pub output: Option<Output>,
-    /// When to refresh.
-    pub schedule: Schedule,
-    /// The period of the key check; without it there is none.
-    pub key_check: Option<Duration>,
-    /// The time limit of one attempt.
-    pub attempt_timeout: Duration,
-    /// The CA certificates to trust instead of the system's.
-    pub ca_file: Option<PathBuf>,
+    /// The tokens. The environment form has exactly one.
+    pub tokens: Vec<TokenConfig>,
     /// The file for the termination message; without it the kubelet's default, if that exists.
     pub termination_log: Option<PathBuf>,
     /// The minimum remaining validity of a token that `token` prints.
@@ -185,7 +162,8 @@ pub fn endpoint(given: &RawSettings) -> Option<EndpointUrl> {
 }
 
 impl Config {
-    /// Reads all settings of an exchange. Without `output_needed` the token file may be missing.
+    /// Reads the environment form: all settings of one token. Without `output_needed` the token
+    /// file may be missing.
     ///
     /// # Errors
     /// Every problem, in the order of the names; at least one.
@@ -195,8 +173,8 @@ impl Config {
         parser.warnings = given.warnings();
         parser.unknown_variables();
         let (fields, client_file) = parser.fields();
-        let allow_insecure = parser.switch(settings::ALLOW_INSECURE_HTTP);
-        let (endpoint, userinfo) = parser.endpoint(allow_insecure);
+        let allow_insecure_http = parser.switch(settings::ALLOW_INSECURE_HTTP);
+        let (url, userinfo) = parser.endpoint(allow_insecure_http);
         let client = client_file
             .map(Source::File)
             .or_else(|| parser.original(BASIC_AUTH).map(|basic| Source::Text(basic.clone())))
@@ -217,45 +195,21 @@ impl Config {
             output.as_ref(),
             termination_log.as_deref(),
         );
-        let config = Self {
-            allow_insecure_http: allow_insecure,
-            client,
-            output,
+        let min_ttl = parser.duration(settings::MIN_TTL, Command::Token);
+        let timeout = parser.duration(settings::TIMEOUT, Command::Once);
+        let log = parser.log();
+        // A missing or invalid URL is a problem. Everything else has been parsed by now.
+        let Some(url) = url else { return Err(parser.problems()) };
+        let endpoint = Endpoint { url, ca_file, attempt_timeout, allow_insecure_http };
+        let token = TokenConfig {
+            name: DEFAULT_NAME.to_owned(),
+            exchange: Exchange { endpoint, client, fields },
             schedule,
             key_check: Some(key_check).filter(|period| !period.is_zero()),
-            attempt_timeout,
-            ca_file,
-            termination_log,
-            min_ttl: parser.duration(settings::MIN_TTL, Command::Token),
-            timeout: parser.duration(settings::TIMEOUT, Command::Once),
-            log: parser.log(),
-            warnings: std::mem::take(&mut parser.warnings),
-            fields,
-            // A missing endpoint is a problem.
-            endpoint: match endpoint {
-                Some(endpoint) => endpoint,
-                None => return Err(parser.problems()),
-            },
+            outputs: output.into_iter().collect(),
         };
-        parser.end(config)
-    }
-
-    /// The value of a form field that is not read from a file.
-    #[must_use]
-    pub fn field(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(field, _)| field == name).and_then(|(_, source)| match source {
-            Source::Text(text) => Some(text.expose()),
-            Source::File(_) => None,
-        })
-    }
-
-    /// The file of the subject token, if it is read from one.
-    #[must_use]
-    pub fn subject_token_file(&self) -> Option<&PathBuf> {
-        self.fields.iter().find(|(field, _)| field == SUBJECT_TOKEN).and_then(|(_, source)| match source {
-            Source::File(path) => Some(path),
-            Source::Text(_) => None,
-        })
+        let warnings = std::mem::take(&mut parser.warnings);
+        parser.end(Self { tokens: vec![token], termination_log, min_ttl, timeout, log, warnings })
     }
 }
 

@@ -2,9 +2,8 @@
 //! itself; much can be worked out from what was sent.
 
 use crate::claims::Claims;
-use crate::config::Config;
 use crate::duration::HumanDuration;
-use crate::exchange::{ACCESS_TOKEN, ID_TOKEN, KNOWN_TO_DEX, TOKEN_EXCHANGE};
+use crate::exchange::{ACCESS_TOKEN, Exchange, ID_TOKEN, KNOWN_TO_DEX, TOKEN_EXCHANGE};
 use crate::failure::{Code, plain};
 use crate::settings::{AUDIENCE_SCOPE, SUBJECT_TOKEN};
 use crate::time::UnixTime;
@@ -12,36 +11,36 @@ use crate::time::UnixTime;
 /// Sentences that narrow down the cause of a failure; none where nothing is known. `subject` holds
 /// the claims of the subject token.
 #[must_use]
-pub fn causes(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTime) -> Vec<String> {
+pub fn causes(code: Code, exchange: &Exchange, subject: Option<&Claims>, now: UnixTime) -> Vec<String> {
     let mut found = Vec::new();
     match code {
         Code::AccessDenied => {
-            if config.field("subject_token_type") == Some(ACCESS_TOKEN) {
+            if exchange.field("subject_token_type") == Some(ACCESS_TOKEN) {
                 found.push(format!(
                     "dex_subject_token_type is access_token: Dex then asks the issuer's userinfo endpoint, which \
                      Kubernetes does not have; use {ID_TOKEN}"
                 ));
             }
-            validity(config, subject, now, &mut found);
+            validity(exchange, subject, now, &mut found);
             found.extend(subject.and_then(issuer));
         }
-        Code::InvalidGrant | Code::Rejected => validity(config, subject, now, &mut found),
+        Code::InvalidGrant | Code::Rejected => validity(exchange, subject, now, &mut found),
         // Go's server answers plain http on its https port with a message and a reset, in either
         // order. Others close the connection, or send a TLS alert.
-        Code::ConnectionLost | Code::AnswerMalformed if !config.endpoint.is_tls() => {
+        Code::ConnectionLost | Code::AnswerMalformed if !exchange.endpoint.url.is_tls() => {
             found.push(
                 "dex_endpoint is plain http: a server that expects TLS (https) on this port may end the connection \
                  like this"
                     .to_owned(),
             );
         }
-        Code::InvalidClient if config.client.is_none() && is_missing(config, "client_id") => {
+        Code::InvalidClient if exchange.client.is_none() && is_missing(exchange, "client_id") => {
             found.push("no client credentials are sent: set dex_basic_auth".to_owned());
         }
-        Code::UnsupportedGrantType if is_missing(config, "grant_type") => {
+        Code::UnsupportedGrantType if is_missing(exchange, "grant_type") => {
             found.push("dex_grant_type is not set".to_owned());
         }
-        Code::UnsupportedGrantType => match config.field("grant_type") {
+        Code::UnsupportedGrantType => match exchange.field("grant_type") {
             None => {}
             Some(TOKEN_EXCHANGE) => found.push(
                 "dex_grant_type is right: it is missing in oauth2.grantTypes of Dex's configuration, or Dex is older than 2.38"
@@ -50,7 +49,7 @@ pub fn causes(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTi
             Some(_) => found.push("dex_grant_type is not token exchange".to_owned()),
         },
         Code::ServerError => {
-            let scopes = config.field("scope").unwrap_or_default();
+            let scopes = exchange.field("scope").unwrap_or_default();
             if scopes.split_ascii_whitespace().any(|scope| scope.starts_with(AUDIENCE_SCOPE)) {
                 found.push(format!(
                     "dex_scope has {AUDIENCE_SCOPE}X: Dex answers like this when client X does not exist, or does not \
@@ -58,16 +57,16 @@ pub fn causes(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTi
                 ));
             }
         }
-        Code::ConnectorUnknown if is_missing(config, "connector_id") => {
+        Code::ConnectorUnknown if is_missing(exchange, "connector_id") => {
             found.push("dex_connector_id is not set".to_owned());
         }
         Code::ConnectorUnknown => found.extend(subject.and_then(issuer)),
         Code::RequestNotSupported => {
-            if is_missing(config, "subject_token_type") {
+            if is_missing(exchange, "subject_token_type") {
                 found.push("dex_subject_token_type is not set".to_owned());
             }
             for name in ["subject_token_type", "requested_token_type"] {
-                if config.field(name).is_some_and(|kind| !kind.is_empty() && !KNOWN_TO_DEX.contains(&kind)) {
+                if exchange.field(name).is_some_and(|kind| !kind.is_empty() && !KNOWN_TO_DEX.contains(&kind)) {
                     found.push(format!("dex_{name} is not a type that Dex supports"));
                 }
             }
@@ -79,14 +78,14 @@ pub fn causes(code: Code, config: &Config, subject: Option<&Claims>, now: UnixTi
 
 /// True when a field is not sent, or sent empty. The value of a field from a file is not known
 /// here.
-fn is_missing(config: &Config, name: &str) -> bool {
-    config.field(name).map_or_else(|| config.fields.iter().all(|(known, _)| known != name), str::is_empty)
+fn is_missing(exchange: &Exchange, name: &str) -> bool {
+    exchange.field(name).map_or_else(|| exchange.fields.iter().all(|(known, _)| known != name), str::is_empty)
 }
 
 /// What is wrong with the subject token itself.
-fn validity(config: &Config, subject: Option<&Claims>, now: UnixTime, found: &mut Vec<String>) {
+fn validity(exchange: &Exchange, subject: Option<&Claims>, now: UnixTime, found: &mut Vec<String>) {
     let Some(subject) = subject else {
-        found.push(if is_missing(config, SUBJECT_TOKEN) {
+        found.push(if is_missing(exchange, SUBJECT_TOKEN) {
             "no subject token is sent: set dex_file_subject_token".to_owned()
         } else {
             "the subject token is not a JSON Web Token".to_owned()
@@ -145,14 +144,15 @@ pub fn meant_for_the_api_server(subject: &Claims) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::config::tests::given;
     use crate::exchange::JWT;
 
     const NOW: UnixTime = UnixTime::from_secs(1_000);
 
-    fn config(more: &[&str]) -> Config {
+    fn exchange(more: &[&str]) -> Exchange {
         let all = [&["dex_endpoint=https://dex/token", "dex_access_token_file=/t"], more].concat();
-        Config::read(&given(&all), true).unwrap()
+        Config::read(&given(&all), true).unwrap().tokens.remove(0).exchange
     }
 
     #[test]
@@ -163,7 +163,7 @@ mod tests {
             ..Claims::default()
         };
         let kind = format!("dex_subject_token_type={ACCESS_TOKEN}");
-        let found = causes(Code::AccessDenied, &config(&[&kind]), Some(&subject), NOW);
+        let found = causes(Code::AccessDenied, &exchange(&[&kind]), Some(&subject), NOW);
         assert!(found[0].contains("userinfo"), "{found:?}");
         assert_eq!(found[1], "by this node's clock the subject token expired 10m ago");
         assert!(found[2].contains("https://kubernetes.default.svc"), "{found:?}");
@@ -173,8 +173,8 @@ mod tests {
 
     #[test]
     fn an_invalid_subject_token_is_the_only_cause_named() {
-        let opaque = config(&["dex_subject_token=opaque"]);
-        let none = config(&[]);
+        let opaque = exchange(&["dex_subject_token=opaque"]);
+        let none = exchange(&[]);
         let subject = Claims {
             issuer: Some("https://kubernetes.default.svc".to_owned()),
             expires: Some(UnixTime::from_secs(400)),
@@ -202,30 +202,33 @@ mod tests {
             (Code::InvalidClient, "client_id"),
         ] {
             let (file, empty) = (format!("dex_file_{name}=/etc/hostname"), format!("dex_{name}="));
-            assert!(causes(code, &config(&[&file]), None, NOW).is_empty(), "{name}");
-            assert_eq!(causes(code, &config(&[&empty]), None, NOW).len(), 1, "{name}");
+            assert!(causes(code, &exchange(&[&file]), None, NOW).is_empty(), "{name}");
+            assert_eq!(causes(code, &exchange(&[&empty]), None, NOW).len(), 1, "{name}");
         }
     }
 
     #[test]
     fn missing_settings_are_named() {
-        assert_eq!(causes(Code::InvalidClient, &config(&[]), None, NOW).len(), 1);
-        assert!(causes(Code::InvalidClient, &config(&["dex_client_id=incus"]), None, NOW).is_empty());
+        assert_eq!(causes(Code::InvalidClient, &exchange(&[]), None, NOW).len(), 1);
+        assert!(causes(Code::InvalidClient, &exchange(&["dex_client_id=incus"]), None, NOW).is_empty());
         assert_eq!(
-            causes(Code::UnsupportedGrantType, &config(&[]), None, NOW),
+            causes(Code::UnsupportedGrantType, &exchange(&[]), None, NOW),
             ["dex_grant_type is not set"]
         );
-        assert_eq!(causes(Code::ConnectorUnknown, &config(&[]), None, NOW), ["dex_connector_id is not set"]);
         assert_eq!(
-            causes(Code::ServerError, &config(&["dex_scope=audience:server:client_id:x"]), None, NOW).len(),
+            causes(Code::ConnectorUnknown, &exchange(&[]), None, NOW),
+            ["dex_connector_id is not set"]
+        );
+        assert_eq!(
+            causes(Code::ServerError, &exchange(&["dex_scope=audience:server:client_id:x"]), None, NOW).len(),
             1
         );
-        assert!(causes(Code::ServerError, &config(&[]), None, NOW).is_empty());
+        assert!(causes(Code::ServerError, &exchange(&[]), None, NOW).is_empty());
     }
 
     #[test]
     fn a_grant_type_or_connector_that_is_set_is_judged() {
-        let said = |code, more: &str| causes(code, &config(&[more]), None, NOW);
+        let said = |code, more: &str| causes(code, &exchange(&[more]), None, NOW);
         let grant = format!("dex_grant_type={TOKEN_EXCHANGE}");
         assert_eq!(
             said(Code::UnsupportedGrantType, &grant),
@@ -241,7 +244,7 @@ mod tests {
         assert!(said(Code::ConnectorUnknown, "dex_connector_id=kubernetes").is_empty());
         let subject = Claims { issuer: Some("https://issuer".to_owned()), ..Claims::default() };
         let told =
-            causes(Code::ConnectorUnknown, &config(&["dex_connector_id=kubernetes"]), Some(&subject), NOW);
+            causes(Code::ConnectorUnknown, &exchange(&["dex_connector_id=kubernetes"]), Some(&subject), NOW);
         assert!(told[0].contains("https://issuer") && told.len() == 1, "{told:?}");
     }
 
@@ -263,7 +266,7 @@ mod tests {
             let given: Vec<String> =
                 given.iter().map(|(which, kind)| format!("dex_{which}_token_type={kind}")).collect();
             let given: Vec<&str> = given.iter().map(String::as_str).collect();
-            assert_eq!(causes(Code::RequestNotSupported, &config(&given), None, NOW), told, "{given:?}");
+            assert_eq!(causes(Code::RequestNotSupported, &exchange(&given), None, NOW), told, "{given:?}");
         }
     }
 
@@ -271,11 +274,11 @@ mod tests {
     fn a_lost_connection_is_explained_where_it_was_plain_http() {
         let plain =
             Config::read(&given(&["dex_endpoint=http://127.0.0.1/token", "dex_access_token_file=/t"]), true);
-        let plain = plain.unwrap();
+        let plain = plain.unwrap().tokens.remove(0).exchange;
         for code in [Code::ConnectionLost, Code::AnswerMalformed] {
             let found = causes(code, &plain, None, NOW);
             assert!(found.len() == 1 && found[0].contains("https"), "{found:?}");
-            assert!(causes(code, &config(&[]), None, NOW).is_empty());
+            assert!(causes(code, &exchange(&[]), None, NOW).is_empty());
         }
     }
 
@@ -287,7 +290,7 @@ mod tests {
                 expires: Some(UnixTime::from_secs(expires)),
                 ..Claims::default()
             };
-            causes(Code::AccessDenied, &config(&["dex_subject_token=x"]), Some(&subject), NOW)
+            causes(Code::AccessDenied, &exchange(&["dex_subject_token=x"]), Some(&subject), NOW)
         };
         assert!(told(1_000, 1_001).is_empty());
         assert_eq!(told(1_060, 2_000), ["by this node's clock the subject token becomes valid in 1m"]);

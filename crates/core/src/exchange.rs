@@ -1,9 +1,12 @@
-//! The HTTP request of a token exchange (RFC 8693 §2.1), and the response before it is read.
+//! A token exchange (RFC 8693 §2.1): its configuration, its HTTP request, and the response before
+//! it is read.
 //!
 //! The request has a form and an `Authorization` header. `response` reads the response.
 
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::endpoint_url::EndpointUrl;
 use crate::failure::Failure;
 use crate::secret::Secret;
+use crate::settings::SUBJECT_TOKEN;
 
 /// The grant type of a token exchange (RFC 8693 §2.1).
 pub const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -24,6 +28,65 @@ pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 /// The token types that Dex supports (`handleTokenExchange` in Dex's server/handlers.go).
 pub const KNOWN_TO_DEX: [&str; 2] = [ID_TOKEN, ACCESS_TOKEN];
+
+/// The source of a value.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// The text itself.
+    Text(Secret),
+    /// The content of a file, read at each exchange.
+    File(PathBuf),
+}
+
+/// A token endpoint, and how it is reached. Tokens with an equal endpoint share one Dex: its
+/// failures, its next address and its published keys.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Endpoint {
+    /// The URL of the token endpoint.
+    pub url: EndpointUrl,
+    /// The PEM file with the CA certificates to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The time limit of one attempt, from DNS lookup to last byte: 100 ms to 5 min.
+    pub attempt_timeout: Duration,
+    /// Whether plain http to public addresses is allowed.
+    pub allow_insecure_http: bool,
+}
+
+/// Everything about the request of an exchange except the content of its files.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// Where the request is sent.
+    pub endpoint: Endpoint,
+    /// The client, as `id:secret`. `None` sends no `Authorization` header.
+    pub client: Option<Source>,
+    /// The form fields in the order of their names, each name once.
+    pub fields: Vec<(String, Source)>,
+}
+
+impl Exchange {
+    /// The value of a form field. `None` if it is not sent, or if it is read from a file.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&str> {
+        match self.source(name)? {
+            Source::Text(text) => Some(text.expose()),
+            Source::File(_) => None,
+        }
+    }
+
+    /// The file of the subject token. `None` if there is no subject token, or if it is not read
+    /// from a file.
+    #[must_use]
+    pub fn subject_token_file(&self) -> Option<&PathBuf> {
+        match self.source(SUBJECT_TOKEN)? {
+            Source::File(path) => Some(path),
+            Source::Text(_) => None,
+        }
+    }
+
+    fn source(&self, name: &str) -> Option<&Source> {
+        self.fields.iter().find(|(field, _)| field == name).map(|(_, source)| source)
+    }
+}
 
 /// An HTTP request: a POST of a form, or a GET of a document.
 #[derive(Clone, Debug)]

@@ -1,7 +1,8 @@
 //! The options and the environment variables of this process, and what the commands read from them.
 
-use dexsidecar_core::config::{self, Config, Probe, Problem, RawSettings};
+use dexsidecar_core::config::{self, Config, Probe, Problem, RawSettings, TokenConfig};
 use dexsidecar_core::event::Event;
+use dexsidecar_core::exchange::Endpoint;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::settings::{FIELD_PREFIX, PREFIX};
 use dexsidecar_edge::clock::Clock;
@@ -26,11 +27,14 @@ impl Environment {
         Self { settings: settings.cleaned(), not_utf8 }
     }
 
-    /// The settings of an exchange, and the HTTP client for its endpoint.
+    /// The configuration, its one token, and the HTTP client for the token's endpoint.
     ///
     /// # Errors
     /// Every problem.
-    pub(crate) fn read(&self, output_needed: bool) -> Result<(Config, HttpEndpoint), Vec<Problem>> {
+    pub(crate) fn read(
+        &self,
+        output_needed: bool,
+    ) -> Result<(Config, TokenConfig, HttpEndpoint), Vec<Problem>> {
         let variable = |name: &str| self.variable(name).cloned();
         let proxies = Proxies::read(variable);
         let mut problems = self.not_utf8.clone();
@@ -45,13 +49,16 @@ impl Environment {
             Ok(_) => return Err(problems),
             Err(more) => return Err([problems, more].concat()),
         };
+        // The environment form always has one.
+        let Some(token) = config.tokens.first().cloned() else { return Err(problems) };
         let (file, directories) = (variable("SSL_CERT_FILE"), variable("SSL_CERT_DIR"));
         let system =
             || Roots::system(file.as_ref().map(Secret::expose), directories.as_ref().map(Secret::expose));
-        let roots = config.ca_file.clone().map_or_else(system, Roots::File);
-        let endpoint = HttpEndpoint::new(config.attempt_timeout, roots, proxies)
-            .allowing_insecure_http(config.allow_insecure_http);
-        Ok((config, endpoint))
+        let Endpoint { ca_file, attempt_timeout, allow_insecure_http, .. } = token.exchange.endpoint.clone();
+        let roots = ca_file.map_or_else(system, Roots::File);
+        let endpoint =
+            HttpEndpoint::new(attempt_timeout, roots, proxies).allowing_insecure_http(allow_insecure_http);
+        Ok((config, token, endpoint))
     }
 
     /// The settings of `ready` and `wait`.

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dexsidecar_agent::exchange::{Inputs, LastKnown};
-use dexsidecar_core::config::{Config, Output, WriteMode};
+use dexsidecar_core::config::{Output, TokenConfig, WriteMode};
 use dexsidecar_core::duration::HumanDuration;
-use dexsidecar_core::exchange::TokenEndpoint;
+use dexsidecar_core::exchange::{Exchange, TokenEndpoint};
 use dexsidecar_core::failure::{Code, Failure, Owner};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_edge::clock::Clock;
@@ -30,14 +30,14 @@ struct Cache {
 impl Cache {
     /// A file in the directory `runtime` (`XDG_RUNTIME_DIR`) for the token that these inputs bring.
     /// The directory must belong to this uid and be closed to others.
-    fn open(runtime: &Path, config: &Config, inputs: &Inputs) -> Option<Self> {
+    fn open(runtime: &Path, exchange: &Exchange, inputs: &Inputs) -> Option<Self> {
         let directory = runtime.join("dexsidecar");
         // It may exist already.
         let _ = DirBuilder::new().mode(0o700).create(&directory);
         let found = std::fs::symlink_metadata(&directory).ok()?;
         let ours =
             found.is_dir() && found.mode() & 0o077 == 0 && found.uid() == rustix::process::geteuid().as_raw();
-        let name = name(config, inputs);
+        let name = name(exchange, inputs);
         let path = directory.join(format!("{name}.token"));
         let output = Output {
             path,
@@ -66,14 +66,14 @@ impl Cache {
 
 /// A file name that is the same for the same exchange by the same identity, and reveals nothing
 /// about it.
-fn name(config: &Config, inputs: &Inputs) -> String {
+fn name(exchange: &Exchange, inputs: &Inputs) -> String {
     let mut digest = Context::new(&SHA256);
     let mut add = |bytes: &[u8]| {
         digest.update(&bytes.len().to_le_bytes());
         digest.update(bytes);
     };
-    add(config.endpoint.origin().as_bytes());
-    add(config.endpoint.target().as_bytes());
+    add(exchange.endpoint.url.origin().as_bytes());
+    add(exchange.endpoint.url.target().as_bytes());
     inputs.identify(&mut add);
     digest.finish().as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -83,20 +83,21 @@ fn name(config: &Config, inputs: &Inputs) -> String {
 /// # Errors
 /// Any code of an exchange; `token_expired` if the issued token has less remaining validity.
 pub async fn token(
-    config: &Config,
+    config: &TokenConfig,
+    min_ttl: Duration,
     runtime: Option<&Path>,
     endpoint: &impl TokenEndpoint,
     clock: &Clock,
 ) -> Result<Secret, Failure> {
     let valid = |output: &Output| {
-        output_file::read(output)
-            .filter(|token| probe::judge(&output.path, token, config.min_ttl, clock).is_valid())
+        output_file::read(output).filter(|token| probe::judge(&output.path, token, min_ttl, clock).is_valid())
     };
-    if let Some(token) = config.output.as_ref().and_then(valid) {
+    if let Some(token) = config.outputs.iter().find_map(valid) {
         return Ok(token);
     }
-    let inputs = Inputs::read(config, &mut LastKnown::default(), clock.now().unix).await?;
-    let cache = runtime.and_then(|runtime| Cache::open(runtime, config, &inputs));
+    let exchange = &config.exchange;
+    let inputs = Inputs::read(exchange, &mut LastKnown::default(), clock.now().unix).await?;
+    let cache = runtime.and_then(|runtime| Cache::open(runtime, exchange, &inputs));
     let lock = match &cache {
         Some(cache) => cache.lock().await,
         None => None,
@@ -104,9 +105,9 @@ pub async fn token(
     if let Some(token) = cache.as_ref().and_then(|cache| valid(&cache.output)) {
         return Ok(token);
     }
-    let (issued, _) = inputs.exchange(config, endpoint, clock, 0, None).await?;
-    if issued.lifetime < config.min_ttl {
-        let (lifetime, needed) = (HumanDuration(issued.lifetime), HumanDuration(config.min_ttl));
+    let (issued, _) = inputs.exchange(exchange, endpoint, clock, 0, None).await?;
+    if issued.lifetime < min_ttl {
+        let (lifetime, needed) = (HumanDuration(issued.lifetime), HumanDuration(min_ttl));
         let detail = format!("its lifetime is {lifetime}, but --min-ttl is {needed}");
         let fix = "use a shorter --min-ttl, or set a longer expiry.idTokens in Dex's configuration";
         return Err(Failure::new(Code::TokenExpired, detail).owned_by(Owner::Pod).with_fix(fix));

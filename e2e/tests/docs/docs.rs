@@ -50,14 +50,15 @@ fn every_manifest_is_accepted_and_its_volumes_fit() {
             let given = RawSettings { variables, ..RawSettings::default() };
             let config = Config::read(&given, true).expect("the program accepts it");
             assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+            let token = &config.tokens[0];
             // Every path that is named lies below something that is mounted.
             let mounts = sidecar["volumeMounts"].as_array().expect("a list");
             let mounted = |path: &Path| {
                 mounts.iter().any(|mount| path.starts_with(mount["mountPath"].as_str().expect("a string")))
             };
-            let subject = config.subject_token_file().expect("a subject token");
+            let subject = token.exchange.subject_token_file().expect("a subject token");
             assert!(mounted(subject), "{}", subject.display());
-            assert!(mounted(&config.output.expect("an output").path));
+            assert!(mounted(&token.outputs[0].path));
             // The probe reads the same environment.
             if sidecar["args"] != serde_json::json!(["once"]) {
                 assert_eq!(

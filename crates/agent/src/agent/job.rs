@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use dexsidecar_core::config::{Config, Output};
+use dexsidecar_core::config::{Output, TokenConfig};
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
@@ -102,16 +102,16 @@ impl std::fmt::Debug for Jobs {
 }
 
 /// Reads the files that an exchange needs.
-pub(super) fn read_inputs(config: Rc<Config>, mut last_known: LastKnown, now: UnixTime) -> Job {
+pub(super) fn read_inputs(config: Rc<TokenConfig>, mut last_known: LastKnown, now: UnixTime) -> Job {
     Box::pin(async move {
-        let read = Inputs::read(&config, &mut last_known, now).await;
+        let read = Inputs::read(&config.exchange, &mut last_known, now).await;
         Outcome::InputsRead { read, last_known }
     })
 }
 
 /// Sends the request, and reads the response.
 pub(super) fn exchange<E: TokenEndpoint + 'static>(
-    config: Rc<Config>,
+    config: Rc<TokenConfig>,
     endpoint: Rc<E>,
     clock: Clock,
     inputs: Inputs,
@@ -119,7 +119,7 @@ pub(super) fn exchange<E: TokenEndpoint + 'static>(
     current: Option<Secret>,
 ) -> Job {
     Box::pin(async move {
-        let result = inputs.exchange(&config, &*endpoint, &clock, rotation, current.as_ref()).await;
+        let result = inputs.exchange(&config.exchange, &*endpoint, &clock, rotation, current.as_ref()).await;
         Outcome::Exchanged(Box::new(Exchanged { inputs, result }))
     })
 }
@@ -176,14 +176,15 @@ pub(super) fn remove(output: Output, lock: NameLock, expired: Secret) -> Job {
 
 /// Reads the published keys. Their URL is read from the discovery document, unless it is known.
 pub(super) fn read_keys<E: TokenEndpoint + 'static>(
-    config: Rc<Config>,
+    config: Rc<TokenConfig>,
     endpoint: Rc<E>,
     rotation: usize,
     key_id: String,
     mut keys_url: Option<EndpointUrl>,
 ) -> Job {
     Box::pin(async move {
-        let published = published_keys(&config.endpoint, &*endpoint, rotation, &mut keys_url).await;
+        let published =
+            published_keys(&config.exchange.endpoint.url, &*endpoint, rotation, &mut keys_url).await;
         Outcome::KeysRead { key_id, keys_url, published }
     })
 }

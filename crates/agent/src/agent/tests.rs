@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use dexsidecar_core::config::RawSettings;
+use dexsidecar_core::config::{Config, RawSettings};
 use dexsidecar_core::exchange::{Answer, Request};
 use dexsidecar_core::refresher::Health;
 use dexsidecar_core::time::{BootTime, Now};
@@ -125,7 +125,8 @@ impl World {
             variables.push(((*name).to_owned(), Secret::new((*value).to_owned())));
         }
         let mut config = Config::read(&RawSettings { variables, ..RawSettings::default() }, true).unwrap();
-        let output = config.output.take().unwrap();
+        let mut config = config.tokens.remove(0);
+        let output = config.outputs.remove(0);
         let start = Now {
             boot: BootTime::from_start(Duration::from_secs(9_000)),
             unix: EARLIEST_PLAUSIBLE_NOW + Duration::from_secs(9_000),

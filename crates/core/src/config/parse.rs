@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Level, Log, Output, Problem, RawSettings, Source, WriteMode};
+use super::{Level, Log, Output, Problem, RawSettings, WriteMode};
 use crate::duration::{self, NotADuration};
 use crate::endpoint_url::{EndpointUrl, is_localhost, is_public};
-use crate::exchange::{ACCESS_TOKEN, ID_TOKEN, KNOWN_TO_DEX, TOKEN_EXCHANGE};
+use crate::exchange::{ACCESS_TOKEN, ID_TOKEN, KNOWN_TO_DEX, Source, TOKEN_EXCHANGE};
 use crate::failure::printable;
 use crate::secret::Secret;
 use crate::settings::{

@@ -28,6 +28,16 @@ fn with(more: &[&str]) -> Result<Config, Vec<Problem>> {
     Config::read(&given(&[&SEED[..], more].concat()), true)
 }
 
+/// The one token of a configuration.
+pub(crate) fn only_token(config: Config) -> TokenConfig {
+    assert_eq!(config.tokens.len(), 1);
+    config.tokens.into_iter().next().unwrap()
+}
+
+fn token_with(more: &[&str]) -> TokenConfig {
+    only_token(with(more).unwrap())
+}
+
 fn problems(more: &[&str]) -> Vec<String> {
     with(more).unwrap_err().iter().map(Problem::to_string).collect()
 }
@@ -35,9 +45,11 @@ fn problems(more: &[&str]) -> Vec<String> {
 #[test]
 fn the_manifest_of_the_original_is_read_with_its_meaning() {
     let config = with(&[]).unwrap();
-    assert_eq!(config.endpoint.to_string(), "https://dex.tsuzu.dev/token");
-    assert_eq!(config.client, Some(Source::Text(Secret::new("user:".to_owned()))));
-    let names: Vec<_> = config.fields.iter().map(|(name, _)| name.as_str()).collect();
+    let [token] = &config.tokens[..] else { panic!("{config:?}") };
+    assert_eq!(token.name, "default");
+    assert_eq!(token.exchange.endpoint.url.to_string(), "https://dex.tsuzu.dev/token");
+    assert_eq!(token.exchange.client, Some(Source::Text(Secret::new("user:".to_owned()))));
+    let names: Vec<_> = token.exchange.fields.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         names,
         [
@@ -49,7 +61,8 @@ fn the_manifest_of_the_original_is_read_with_its_meaning() {
             "subject_token_type"
         ]
     );
-    assert_eq!(config.schedule, Schedule::default());
+    assert_eq!(token.schedule, Schedule::default());
+    assert_eq!(token.outputs.len(), 1);
     assert_eq!(
         config.warnings,
         ["dex_scope has the scope federated_id, which Dex ignores: did you mean federated:id?"]
@@ -59,18 +72,19 @@ fn the_manifest_of_the_original_is_read_with_its_meaning() {
 #[test]
 fn settings_are_never_form_fields() {
     let config = with(&["dex_refresh_before=2h", "dex_refresh_interval=5m", "DEXSIDECAR_LOG=debug"]).unwrap();
-    assert!(config.fields.iter().all(|(name, _)| !name.starts_with("refresh")));
-    assert_eq!(config.schedule.before, Some(Duration::from_secs(7_200)));
+    let [token] = &config.tokens[..] else { panic!("{config:?}") };
+    assert!(token.exchange.fields.iter().all(|(name, _)| !name.starts_with("refresh")));
+    assert_eq!(token.schedule.before, Some(Duration::from_secs(7_200)));
     assert_eq!(config.log.level, Level::Debug);
 }
 
 #[test]
 fn any_other_name_is_a_form_field_with_its_case_and_may_be_empty() {
-    let config = with(&["dex_Resource=", "dex_refresh_before=", "dex_refresh_interval=", "DEX_PORT=tcp://1"]);
-    let config = config.unwrap();
-    assert_eq!(config.field("Resource"), Some(""));
-    assert_eq!(config.schedule, Schedule::default());
-    assert_eq!(config.fields.len(), 7);
+    let token =
+        token_with(&["dex_Resource=", "dex_refresh_before=", "dex_refresh_interval=", "DEX_PORT=tcp://1"]);
+    assert_eq!(token.exchange.field("Resource"), Some(""));
+    assert_eq!(token.schedule, Schedule::default());
+    assert_eq!(token.exchange.fields.len(), 7);
 }
 
 #[test]
@@ -139,7 +153,7 @@ fn values_are_never_shown() {
 #[test]
 fn a_misspelled_field_is_sent_with_a_warning() {
     let config = with(&["dex_conector_id=k3s", "dex_endpont=x", "dex_username=me"]).unwrap();
-    assert_eq!(config.field("conector_id"), Some("k3s"));
+    assert_eq!(config.tokens[0].exchange.field("conector_id"), Some("k3s"));
     assert!(config.warnings[0].ends_with("did you mean dex_connector_id?"), "{:?}", config.warnings);
     assert!(config.warnings[1].ends_with("did you mean dex_endpoint?"), "{:?}", config.warnings);
     assert_eq!(config.warnings.len(), 3);
@@ -176,10 +190,12 @@ fn f154_plain_http_is_refused_at_startup_for_a_public_address_only() {
 #[test]
 fn user_and_password_of_the_url_are_used_only_without_basic_auth() {
     let url = "dex_endpoint=https://u:p@dex.example/token";
-    let alone = Config::read(&given(&[url, "dex_access_token_file=/t"]), true).unwrap();
-    assert_eq!(alone.client, Some(Source::Text(Secret::new("u:p".to_owned()))));
-    let both = Config::read(&given(&[url, "dex_access_token_file=/t", "dex_basic_auth=a:b"]), true).unwrap();
-    assert_eq!(both.client, Some(Source::Text(Secret::new("a:b".to_owned()))));
+    let client = |more: &[&str]| {
+        let given = given(&[&[url, "dex_access_token_file=/t"], more].concat());
+        only_token(Config::read(&given, true).unwrap()).exchange.client
+    };
+    assert_eq!(client(&[]), Some(Source::Text(Secret::new("u:p".to_owned()))));
+    assert_eq!(client(&["dex_basic_auth=a:b"]), Some(Source::Text(Secret::new("a:b".to_owned()))));
 }
 
 #[test]
@@ -199,7 +215,7 @@ fn variables_of_a_service_are_ignored() {
 fn an_option_overrides_its_variable_and_is_named_in_problems() {
     let mut given = given(&[&SEED[..], &["DEXSIDECAR_KEY_CHECK=5m"]].concat());
     given.flags = vec![("key-check".to_owned(), "0s".to_owned())];
-    assert_eq!(Config::read(&given, true).unwrap().key_check, None);
+    assert_eq!(only_token(Config::read(&given, true).unwrap()).key_check, None);
     given.flags = vec![("key-check".to_owned(), "soon".to_owned())];
     let reported = Config::read(&given, true).unwrap_err();
     assert_eq!(reported[0].setting, "--key-check");
@@ -238,19 +254,39 @@ fn log_and_termination_log_are_read_without_the_rest() {
     assert_eq!(names, ["error", "warn", "info", "debug"]);
 }
 
+/// Only the command `token` may do without an output.
+#[test]
+fn a_token_without_a_token_file_has_no_output() {
+    let given = given(&["dex_endpoint=https://dex/token"]);
+    assert_eq!(only_token(Config::read(&given, false).unwrap()).outputs, []);
+}
+
+/// Tokens with equal endpoints share one Dex.
+#[test]
+fn endpoints_are_equal_if_all_their_settings_are() {
+    let endpoint = |more: &[&str]| token_with(more).exchange.endpoint;
+    let default = endpoint(&[]);
+    assert_eq!(default, endpoint(&["dex_connector_id=other", "dex_basic_auth=other:"]));
+    for other in
+        ["DEXSIDECAR_CA_FILE=/ca.pem", "DEXSIDECAR_ATTEMPT_TIMEOUT=1s", "DEXSIDECAR_ALLOW_INSECURE_HTTP=true"]
+    {
+        assert_ne!(default, endpoint(&[other]), "{other}");
+    }
+}
+
 #[test]
 fn the_file_of_the_subject_token_is_known_if_it_is_read_from_one() {
     let file = "/var/run/secrets/kubernetes.io/dex/token";
-    assert_eq!(with(&[]).unwrap().subject_token_file(), Some(&file.into()));
+    assert_eq!(token_with(&[]).exchange.subject_token_file(), Some(&file.into()));
     let text = given(&["dex_endpoint=https://dex/token", "dex_subject_token=a", "dex_file_scope=/scope"]);
-    assert_eq!(Config::read(&text, false).unwrap().subject_token_file(), None);
+    assert_eq!(only_token(Config::read(&text, false).unwrap()).exchange.subject_token_file(), None);
 }
 
 #[test]
 fn the_key_check_period_is_one_second_or_more_or_zero() {
     for (given, period) in [("1s", Some(1_000)), ("1500ms", Some(1_500)), ("0s", None)] {
-        let config = with(&[&format!("DEXSIDECAR_KEY_CHECK={given}")]).unwrap();
-        assert_eq!(config.key_check, period.map(Duration::from_millis), "{given}");
+        let token = token_with(&[&format!("DEXSIDECAR_KEY_CHECK={given}")]);
+        assert_eq!(token.key_check, period.map(Duration::from_millis), "{given}");
     }
     assert_eq!(
         problems(&["DEXSIDECAR_KEY_CHECK=999ms"]),
@@ -263,8 +299,8 @@ fn a_mode_is_octal_and_lets_its_owner_read() {
     let reported =
         "DEXSIDECAR_OUTPUT_MODE is not an octal file mode that lets its owner read: use a mode such as 0640";
     for (given, mode) in [("0640", Some(0o640)), ("400", Some(0o400)), ("0777", Some(0o777)), ("", None)] {
-        let config = with(&[&format!("DEXSIDECAR_OUTPUT_MODE={given}")]).unwrap();
-        assert_eq!(config.output.unwrap().mode, mode, "{given}");
+        let token = token_with(&[&format!("DEXSIDECAR_OUTPUT_MODE={given}")]);
+        assert_eq!(token.outputs[0].mode, mode, "{given}");
     }
     for wrong in ["1640", "01000", "0240", "040", "+640", "00640", "648", "rw", "-640"] {
         assert_eq!(problems(&[&format!("DEXSIDECAR_OUTPUT_MODE={wrong}")]), [reported], "{wrong}");
@@ -276,8 +312,8 @@ fn a_group_is_a_valid_group_number() {
     for (given, group) in
         [("0", Some(0)), ("1000", Some(1_000)), ("4294967294", Some(u32::MAX - 1)), ("", None)]
     {
-        let config = with(&[&format!("DEXSIDECAR_OUTPUT_GROUP={given}")]).unwrap();
-        assert_eq!(config.output.unwrap().group, group, "{given}");
+        let token = token_with(&[&format!("DEXSIDECAR_OUTPUT_GROUP={given}")]);
+        assert_eq!(token.outputs[0].group, group, "{given}");
     }
     for wrong in ["4294967295", "4294967296", "+1000", "-1", "staff"] {
         let reported = "DEXSIDECAR_OUTPUT_GROUP is not a group number: use a number such as 1000";
@@ -287,8 +323,9 @@ fn a_group_is_a_valid_group_number() {
 
 #[test]
 fn files_are_set_by_option_or_variable() {
-    assert_eq!(with(&["DEXSIDECAR_CA_FILE=/ca.pem"]).unwrap().ca_file, Some("/ca.pem".into()));
-    assert_eq!(with(&["DEXSIDECAR_CA_FILE="]).unwrap().ca_file, None);
+    let ca_file = |variable: &str| token_with(&[variable]).exchange.endpoint.ca_file;
+    assert_eq!(ca_file("DEXSIDECAR_CA_FILE=/ca.pem"), Some("/ca.pem".into()));
+    assert_eq!(ca_file("DEXSIDECAR_CA_FILE="), None);
     let mut flag = given(&SEED);
     flag.flags.push(("ca-file".to_owned(), String::new()));
     let problems = Config::read(&flag, true).unwrap_err();

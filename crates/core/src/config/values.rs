@@ -100,9 +100,10 @@ fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::given;
-    use super::super::{Config, Probe, Source, log};
+    use super::super::tests::{given, only_token};
+    use super::super::{Config, Probe, TokenConfig, log};
     use super::*;
+    use crate::exchange::Source;
 
     const NEEDED: [&str; 6] = [
         "dex_endpoint=https://dex.example/token",
@@ -124,6 +125,10 @@ mod tests {
         Config::read(&with(more), true).unwrap()
     }
 
+    fn token(more: &[&str]) -> TokenConfig {
+        only_token(read(more))
+    }
+
     #[test]
     fn f152_a_line_break_at_the_end_of_any_variable_is_removed_and_reported() {
         for end in ["\n", "\r\n", "\n\n", "\r"] {
@@ -141,22 +146,23 @@ mod tests {
                 ("DEXSIDECAR_LOG=debug", "debug"),
             ] {
                 let config = read(&[&format!("{line}{end}")]);
-                let output = config.output.as_ref().unwrap();
-                let client = match &config.client {
+                let [token] = &config.tokens[..] else { panic!("{config:?}") };
+                let (exchange, output) = (&token.exchange, &token.outputs[0]);
+                let client = match &exchange.client {
                     Some(Source::Text(text)) => text.expose().to_owned(),
                     Some(Source::File(path)) => path.display().to_string(),
                     None => String::new(),
                 };
                 let all = [
-                    config.endpoint.to_string(),
+                    exchange.endpoint.url.to_string(),
                     output.path.display().to_string(),
-                    config.subject_token_file().unwrap().display().to_string(),
-                    config.field("connector_id").unwrap_or_default().to_owned(),
-                    config.field("scope").unwrap_or_default().to_owned(),
+                    exchange.subject_token_file().unwrap().display().to_string(),
+                    exchange.field("connector_id").unwrap_or_default().to_owned(),
+                    exchange.field("scope").unwrap_or_default().to_owned(),
                     client,
-                    format!("{}s", config.schedule.before.unwrap_or_default().as_secs()),
+                    format!("{}s", token.schedule.before.unwrap_or_default().as_secs()),
                     format!("{:o}", output.mode.unwrap_or_default()),
-                    config.ca_file.clone().unwrap_or_default().display().to_string(),
+                    exchange.endpoint.ca_file.clone().unwrap_or_default().display().to_string(),
                     config.log.level.name().to_owned(),
                 ];
                 assert!(all.iter().any(|value| value == read_as), "{line}{end:?}: {all:?}");
@@ -177,14 +183,15 @@ mod tests {
     #[test]
     fn f152_what_is_only_a_line_break_is_empty_and_the_rest_of_a_value_stays() {
         let config = read(&["dex_basic_auth=\n", "DEXSIDECAR_CA_FILE=\r\n", "dex_resource=\n"]);
-        assert_eq!((config.client, config.ca_file), (None, None));
         assert_eq!(config.warnings.len(), 3, "{:?}", config.warnings);
+        let exchange = only_token(config).exchange;
+        assert_eq!((exchange.client, exchange.endpoint.ca_file), (None, None));
         let missing = Config::read(&with(&["dex_endpoint=\n"]), true).unwrap_err();
         assert!(missing.iter().any(|problem| problem.what == "is not set"), "{missing:?}");
         for inside in ["\nk3s", " k3s ", "k\n3s", "k3s\n ", "k3s\t"] {
             let config = read(&[&format!("dex_connector_id={inside}")]);
-            assert_eq!(config.field("connector_id"), Some(inside));
             assert_eq!(config.warnings, [""; 0]);
+            assert_eq!(only_token(config).exchange.field("connector_id"), Some(inside));
         }
     }
 
@@ -193,7 +200,7 @@ mod tests {
         let mut options = with(&[]);
         options.flags = vec![("ca-file".to_owned(), "/ca.pem\n".to_owned())];
         let config = Config::read(&options, true).unwrap();
-        assert_eq!(config.ca_file, Some("/ca.pem".into()));
+        assert_eq!(config.tokens[0].exchange.endpoint.ca_file, Some("/ca.pem".into()));
         assert!(config.warnings[0].starts_with("--ca-file ends with a line break"), "{:?}", config.warnings);
         let probe = Probe::read(&with(&["dex_access_token_file=/t\n", "DEXSIDECAR_MIN_TTL=5m\n"])).unwrap();
         assert_eq!((probe.files, probe.min_ttl.as_secs()), (vec!["/t".into()], 300));
@@ -235,7 +242,7 @@ mod tests {
                 )]
             );
         }
-        let literal = read(&["dex_basic_auth=incus:$(CLIENT_SECRET)"]);
+        let literal = token(&["dex_basic_auth=incus:$(CLIENT_SECRET)"]).exchange;
         assert_eq!(literal.client, Some(Source::Text(Secret::new("incus:$(CLIENT_SECRET)".to_owned()))));
     }
 

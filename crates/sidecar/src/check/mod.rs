@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use dexsidecar_agent::exchange::{Inputs, LastKnown};
 use dexsidecar_core::claims::Claims;
-use dexsidecar_core::config::{Config, Source};
+use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::diagnosis;
 use dexsidecar_core::duration::HumanDuration;
-use dexsidecar_core::exchange::{Request, TOKEN_EXCHANGE, TokenEndpoint as _};
+use dexsidecar_core::endpoint_url::EndpointUrl;
+use dexsidecar_core::exchange::{Exchange, Request, Source, TOKEN_EXCHANGE, TokenEndpoint as _};
 use dexsidecar_core::failure::{Failure, Step, plain};
 use dexsidecar_core::settings::SUBJECT_TOKEN;
 use dexsidecar_core::signing_keys::{self, Discovery};
@@ -62,25 +63,28 @@ impl<F: FnMut(&StepResult)> Steps<'_, F> {
     }
 }
 
-/// Runs the steps until one fails, and hands each result to `done` at once.
+/// Runs the steps of one token until one fails, and hands each result to `done` at once.
+/// `warnings` are those about the settings.
 pub async fn run(
-    config: &Config,
+    config: &TokenConfig,
+    warnings: &[String],
     endpoint: &HttpEndpoint,
     clock: &Clock,
     done: impl FnMut(&StepResult),
 ) -> Report {
     let mut steps = Steps { clock, started: clock.now().boot, results: vec![], done };
-    let url = &config.endpoint;
+    let exchange = &config.exchange;
+    let url = &exchange.endpoint.url;
     // One read has the files of two steps: its time belongs to the subject token, which may be
     // waited for.
     let settings_took = steps.lap();
-    let read = Inputs::read(config, &mut LastKnown::default(), clock.now().unix).await;
+    let read = Inputs::read(exchange, &mut LastKnown::default(), clock.now().unix).await;
     let inputs = match read {
         Err(failure) if failure.step() == Step::Settings => {
             return steps.fail(Step::Settings, &failure, vec![]);
         }
         read => {
-            let (message, notes) = settings(config);
+            let (message, notes) = (settings(exchange), warnings.to_vec());
             steps.push(StepResult::ok(Step::Settings, message, notes, settings_took));
             match read {
                 Ok(inputs) => inputs,
@@ -89,7 +93,7 @@ pub async fn run(
         }
     };
     let subject = inputs.subject.as_ref();
-    steps.ok(Step::SubjectToken, subject_token(config, subject, clock));
+    steps.ok(Step::SubjectToken, subject_token(exchange, subject, clock));
 
     let route = endpoint.route(url);
     match endpoint.resolve(url).await {
@@ -116,9 +120,9 @@ pub async fn run(
         steps.ok(Step::Tls, ("none: plain http".to_owned(), vec![]));
     }
 
-    steps.ok(Step::Discovery, discovery(config, endpoint).await);
+    steps.ok(Step::Discovery, discovery(url, endpoint).await);
 
-    match inputs.exchange(config, endpoint, clock, 0, None).await {
+    match inputs.exchange(exchange, endpoint, clock, 0, None).await {
         Ok((issued, _)) => {
             let claims = issued.claims.unwrap_or_default();
             let expires_in = HumanDuration(issued.lifetime);
@@ -129,7 +133,7 @@ pub async fn run(
             steps.ok(Step::Exchange, (message, other.into_iter().collect()));
         }
         Err(failure) => {
-            let causes = diagnosis::causes(failure.code, config, subject, clock.now().unix);
+            let causes = diagnosis::causes(failure.code, exchange, subject, clock.now().unix);
             return steps.fail(Step::Exchange, &failure, causes);
         }
     }
@@ -141,26 +145,20 @@ pub async fn run(
     Report::of(steps.results, &mut steps.done)
 }
 
-fn settings(config: &Config) -> Found {
-    let names: Vec<_> = config.fields.iter().map(|(name, _)| name.as_str()).collect();
-    let client = match &config.client {
+fn settings(exchange: &Exchange) -> String {
+    let names: Vec<_> = exchange.fields.iter().map(|(name, _)| name.as_str()).collect();
+    let client = match &exchange.client {
         None => "no client credentials",
         Some(Source::Text(_)) => "client credentials from dex_basic_auth",
         Some(Source::File(_)) => "client credentials from dex_file_basic_auth",
     };
-    (
-        format!(
-            "{}, {client}; fields: {}",
-            config.endpoint,
-            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-        ),
-        config.warnings.clone(),
-    )
+    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    format!("{}, {client}; fields: {names}", exchange.endpoint.url)
 }
 
-fn subject_token(config: &Config, subject: Option<&Claims>, clock: &Clock) -> Found {
+fn subject_token(exchange: &Exchange, subject: Option<&Claims>, clock: &Clock) -> Found {
     let Some(claims) = subject else {
-        let sent = config.fields.iter().any(|(name, _)| name == SUBJECT_TOKEN);
+        let sent = exchange.fields.iter().any(|(name, _)| name == SUBJECT_TOKEN);
         let message = if sent { "not a JSON Web Token; sent as it is" } else { "none is sent" };
         return (message.to_owned(), vec![]);
     };
@@ -177,8 +175,8 @@ fn subject_token(config: &Config, subject: Option<&Claims>, clock: &Clock) -> Fo
 }
 
 /// The discovery document. An exchange works without it, so this step never fails.
-async fn discovery(config: &Config, endpoint: &HttpEndpoint) -> Found {
-    let Some(url) = signing_keys::discovery_url(&config.endpoint) else {
+async fn discovery(token_endpoint: &EndpointUrl, endpoint: &HttpEndpoint) -> Found {
+    let Some(url) = signing_keys::discovery_url(token_endpoint) else {
         let note =
             "dex_endpoint does not end with /token, as Dex's does: the key check is disabled".to_owned();
         return ("not requested".to_owned(), vec![note]);
@@ -213,8 +211,8 @@ async fn discovery(config: &Config, endpoint: &HttpEndpoint) -> Found {
     (format!("issuer {}", plain(&found.issuer, 120)), notes)
 }
 
-fn output(config: &Config, clock: &Clock) -> Result<Found, Failure> {
-    let Some(output) = &config.output else { return Ok(("none".to_owned(), vec![])) };
+fn output(config: &TokenConfig, clock: &Clock) -> Result<Found, Failure> {
+    let Some(output) = config.outputs.first() else { return Ok(("none".to_owned(), vec![])) };
     let in_place = output_file::check_writable(output)?;
     let now = match output_file::read(output) {
         Some(token) => probe::judge(&output.path, &token, Duration::ZERO, clock).to_string(),

@@ -13,7 +13,7 @@ use dexsidecar::check::{self, StepResult};
 use dexsidecar::token;
 use dexsidecar_agent::agent::Agent;
 use dexsidecar_agent::reporter::{self, Reporter};
-use dexsidecar_core::config;
+use dexsidecar_core::config::{self, Config};
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::settings::{self, Command};
@@ -66,27 +66,28 @@ pub(crate) fn until_stopped(runtime: &Runtime, mut stop: Stop, command: impl Fut
     })
 }
 
-/// The agent of `run` and `once`, after everything has been logged that concerns the settings.
-fn agent(environment: &Environment, command: Command) -> Result<(Agent<HttpEndpoint>, Logger), u8> {
-    let (mut config, endpoint) = environment.read(true).map_err(|problems| {
+/// The agent of `run` and `once` with its configuration, after everything has been logged that
+/// concerns the settings.
+fn agent(environment: &Environment, command: Command) -> Result<(Config, Agent<HttpEndpoint>, Logger), u8> {
+    let (config, mut token, endpoint) = environment.read(true).map_err(|problems| {
         // Only for the commands that the container itself runs: a probe must not overwrite their
         // last failure.
         reporter::report_problems(config::termination_log(&environment.settings).as_deref(), &problems);
         environment.refuse(&problems)
     })?;
-    let Some(output) = config.output.take() else { return Err(CONFIG) };
+    let Some(output) = token.outputs.pop() else { return Err(CONFIG) };
     let log = environment.log();
     log.emit(&Event::Starting {
         version: &env!("CARGO_PKG_VERSION"),
         command: &command.name(),
         file: &output.path.display(),
-        endpoint: &config.endpoint,
+        endpoint: &token.exchange.endpoint.url,
     });
     for warning in &config.warnings {
         log.emit(&Event::SettingWarning { warning });
     }
     let reporter = Reporter::new(log.clone(), config.termination_log.clone());
-    Ok((Agent::new(config, output, endpoint, CLOCK, reporter), log))
+    Ok((config, Agent::new(token, output, endpoint, CLOCK, reporter), log))
 }
 
 /// `check`: prints each step when it is done, or all of them as JSON at the end.
@@ -104,7 +105,7 @@ pub(crate) async fn check(environment: &Environment) -> Done {
         }
     };
     let report = match environment.read(true) {
-        Ok((config, endpoint)) => check::run(&config, &endpoint, &CLOCK, done).await,
+        Ok((config, token, endpoint)) => check::run(&token, &config.warnings, &endpoint, &CLOCK, done).await,
         Err(problems) => check::Report::of_problems(&problems, environment.settings.warnings(), done),
     };
     if json {
@@ -115,10 +116,11 @@ pub(crate) async fn check(environment: &Environment) -> Done {
 
 /// `token`: prints a token.
 pub(crate) async fn token(environment: &Environment) -> Done {
-    let (config, endpoint) = environment.read(false).map_err(|problems| environment.refuse(&problems))?;
+    let (config, token, endpoint) =
+        environment.read(false).map_err(|problems| environment.refuse(&problems))?;
     let runtime = environment.variable(RUNTIME_DIRECTORY).map(|directory| Path::new(directory.expose()));
     let runtime = runtime.filter(|directory| directory.is_absolute());
-    let work = token::token(&config, runtime, &endpoint, &CLOCK);
+    let work = token::token(&token, config.min_ttl, runtime, &endpoint, &CLOCK);
     match tokio::time::timeout(config.timeout, work).await {
         Ok(Ok(token)) => Ok(print(token.expose())),
         Ok(Err(failure)) => {

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use dexsidecar_core::config::Config;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::failure::Failure;
 use dexsidecar_core::settings::Command;
@@ -15,8 +16,7 @@ use crate::{Done, NEGATIVE};
 
 /// Runs it.
 pub(crate) fn once(environment: &Environment, runtime: &Runtime, mut stop: Stop) -> Done {
-    let (mut agent, log) = agent(environment, Command::Once)?;
-    let timeout = agent.timeout();
+    let (Config { timeout, .. }, mut agent, log) = agent(environment, Command::Once)?;
     runtime.block_on(async {
         tokio::select! {
             biased;

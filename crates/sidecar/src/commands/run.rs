@@ -14,7 +14,7 @@ use crate::environment::Environment;
 /// Runs it.
 pub(crate) fn run(environment: &Environment, runtime: &Runtime, mut stop: Stop) -> Done {
     let mut refresh_signal = install(runtime, RefreshSignal::install)?;
-    let (mut agent, log) = agent(environment, Command::Run)?;
+    let (_, mut agent, log) = agent(environment, Command::Run)?;
     runtime.block_on(async {
         tokio::select! {
             biased;

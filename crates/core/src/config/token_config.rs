@@ -1,0 +1,25 @@
+//! The configuration of one token: how it is exchanged, when it is refreshed, where it is written.
+
+use std::time::Duration;
+
+use super::Output;
+use crate::exchange::Exchange;
+use crate::schedule::Schedule;
+
+/// The name of the token of the environment form, which has no setting for it.
+pub const DEFAULT_NAME: &str = "default";
+
+/// The configuration of one token.
+#[derive(Clone, Debug)]
+pub struct TokenConfig {
+    /// The name, by which logs and commands refer to the token. Not empty.
+    pub name: String,
+    /// The request that obtains the token.
+    pub exchange: Exchange,
+    /// When to refresh.
+    pub schedule: Schedule,
+    /// The period of the key check, at least 1 s. `None` disables it.
+    pub key_check: Option<Duration>,
+    /// Where the token is written. Empty only for the command `token`.
+    pub outputs: Vec<Output>,
+}
