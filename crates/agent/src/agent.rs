@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use dexsidecar_core::circuit_breaker::CircuitBreaker;
 use dexsidecar_core::claims::Claims;
-use dexsidecar_core::config::{Output, TokenConfig};
+use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::diagnosis;
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::endpoint_url::EndpointUrl;
@@ -19,6 +19,7 @@ use dexsidecar_core::exchange::TokenEndpoint;
 use dexsidecar_core::failure::{Code, Failure, RetryClass, Step};
 use dexsidecar_core::key_check::KeyCheck;
 use dexsidecar_core::limits::LARGEST_SUBJECT_TOKEN;
+use dexsidecar_core::output::Output;
 use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Observation, Refresher};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{Jitter, UnixTime};

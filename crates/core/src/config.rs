@@ -30,34 +30,6 @@ pub struct RawSettings {
     pub line_breaks: Vec<String>,
 }
 
-/// How the token file is written.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum WriteMode {
-    /// Atomically replaced; overwritten only if it is a mount point, or if the volume cannot rename
-    /// files.
-    #[default]
-    Auto,
-    /// Atomically replaced, or not written.
-    Atomic,
-    /// Overwritten in place.
-    InPlace,
-}
-
-/// Where the issued token is written, and how.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Output {
-    /// The file.
-    pub path: PathBuf,
-    /// Its permissions; without them 0644, or 0640 in a setgid directory, as the kubelet has it.
-    pub mode: Option<u32>,
-    /// Its group.
-    pub group: Option<u32>,
-    /// How the file is written.
-    pub write_mode: WriteMode,
-    /// Whether the file is removed after its token has expired.
-    pub remove_expired: bool,
-}
-
 /// The level of a log line, and the log level.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Level {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::claims::Claims;
 use crate::duration::HumanDuration;
+use crate::output::Format;
 use crate::secret::Secret;
 use crate::time::{Now, UnixTime};
 use crate::token::{is_bearer_token, is_partial};
@@ -42,18 +43,18 @@ pub enum TokenFileState {
 }
 
 impl TokenFileState {
-    /// The state of a file with this content at the wall-clock time `now`. `min_ttl` is the
+    /// The state of a file that holds this token at the wall-clock time `now`. `min_ttl` is the
     /// remaining validity that is required.
     #[must_use]
-    pub fn of(content: &Secret, min_ttl: Duration, now: UnixTime) -> Self {
-        let text = content.expose();
+    pub fn of(token: &Secret, min_ttl: Duration, now: UnixTime) -> Self {
+        let text = token.expose();
         if text.is_empty() {
             return Self::Empty;
         }
         if !is_bearer_token(text) || is_partial(text) {
             return Self::Malformed;
         }
-        let claims = Claims::peek(content);
+        let claims = Claims::peek(token);
         // A JSON Web Token has an expiry, but that of this one cannot be read. It is not opaque.
         let unreadable = claims.is_none() && text.starts_with("eyJ") && text.split('.').count() == 3;
         let Some(expires) = claims.and_then(|claims| claims.expires) else {
@@ -68,20 +69,20 @@ impl TokenFileState {
         }
     }
 
-    /// The state of a file with this content and this modification time, if that is known.
+    /// The state of a file that holds this token and has this modification time, if that is known.
     ///
     /// A clock that shows a time before [`EARLIEST_PLAUSIBLE_NOW`] is wrong, and by such a clock
     /// any token is valid for decades. A file that was written since the node started is then
     /// trusted, because its token is new. An older file is [`ClockUntrusted`](Self::ClockUntrusted)
     /// (F94).
     #[must_use]
-    pub fn of_file(content: &Secret, written: Option<UnixTime>, min_ttl: Duration, now: Now) -> Self {
+    pub fn of_file(token: &Secret, written: Option<UnixTime>, min_ttl: Duration, now: Now) -> Self {
         let since_boot = |written: &UnixTime| {
             // A modification time is rounded down to a whole second. The time since boot is not, so
             // one second is added to it.
             *written <= now.unix && written.until(now.unix) <= now.boot.since_start() + Duration::from_secs(1)
         };
-        match Self::of(content, min_ttl, now.unix) {
+        match Self::of(token, min_ttl, now.unix) {
             Self::Valid(Some(_))
                 if now.unix < EARLIEST_PLAUSIBLE_NOW && !written.as_ref().is_some_and(since_boot) =>
             {
@@ -89,6 +90,23 @@ impl TokenFileState {
             }
             state => state,
         }
+    }
+
+    /// The state of a file with this content in this format, like [`of_file`](Self::of_file).
+    /// Content that does not have the format is [`Malformed`](Self::Malformed).
+    #[must_use]
+    pub fn of_content(
+        content: Secret,
+        format: Format,
+        written: Option<UnixTime>,
+        min_ttl: Duration,
+        now: Now,
+    ) -> Self {
+        if content.is_empty() {
+            return Self::Empty;
+        }
+        let token = format.read(content);
+        token.map_or(Self::Malformed, |token| Self::of_file(&token, written, min_ttl, now))
     }
 
     /// True if readers can use the token.
@@ -183,6 +201,28 @@ mod tests {
             (TokenFileState::Empty, false, "empty"),
         ] {
             assert_eq!((state.is_valid(), state.to_string().as_str()), (valid, text));
+        }
+    }
+
+    #[test]
+    fn the_content_of_a_file_is_judged_as_the_token_that_it_holds() {
+        let now = Now { boot: BootTime::from_start(Duration::ZERO), unix: EARLIEST_PLAUSIBLE_NOW };
+        let valid = jwt("{}", r#"{"exp":1900000000}"#);
+        for token in [valid, jwt("{}", r#"{"exp":1000}"#), Secret::new("opaque".to_owned())] {
+            assert_eq!(
+                TokenFileState::of_content(
+                    Format::Raw.render(&token),
+                    Format::Raw,
+                    None,
+                    Duration::ZERO,
+                    now
+                ),
+                TokenFileState::of_file(&token, None, Duration::ZERO, now)
+            );
+        }
+        for (content, state) in [("", TokenFileState::Empty), ("a page\n", TokenFileState::Malformed)] {
+            let content = Secret::new(content.to_owned());
+            assert_eq!(TokenFileState::of_content(content, Format::Raw, None, Duration::ZERO, now), state);
         }
     }
 

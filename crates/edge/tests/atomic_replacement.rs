@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use dexsidecar_core::config::{Output, WriteMode};
+use dexsidecar_core::output::{Format, Output, WriteMode};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_edge::output_file;
 
@@ -56,7 +56,14 @@ fn write_and_read(
     let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
     let directory = directory.expect("a temporary directory");
     let path = directory.path().join("token");
-    let output = Output { path: path.clone(), mode: None, group: None, write_mode, remove_expired: false };
+    let output = Output {
+        path: path.clone(),
+        format: Format::Raw,
+        mode: None,
+        group: None,
+        write_mode,
+        remove_expired: false,
+    };
     let secrets: Vec<Secret> = tokens.iter().cloned().map(Secret::new).collect();
     let write = |number: usize| {
         output_file::write(&output, &secrets[number % secrets.len()]).expect("a writable directory");

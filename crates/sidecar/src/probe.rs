@@ -7,6 +7,7 @@ use std::time::Duration;
 use dexsidecar_core::config::Probe;
 use dexsidecar_core::failure::printable;
 use dexsidecar_core::limits::LARGEST_ISSUED_TOKEN;
+use dexsidecar_core::output::Format;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::BootTime;
 use dexsidecar_core::token_file::TokenFileState;
@@ -39,14 +40,27 @@ fn judge_file(file: &Path, min_ttl: Duration, clock: &Clock) -> (bool, String) {
     let Ok(text) = String::from_utf8(content) else {
         return (false, TokenFileState::Malformed.to_string());
     };
-    let verdict = judge(file, &Secret::new(text), min_ttl, clock);
-    (verdict.is_valid(), verdict.to_string())
+    // The environment form, whose files are judged here, writes no other format.
+    let state = judge_content(file, Secret::new(text), Format::Raw, min_ttl, clock);
+    (state.is_valid(), state.to_string())
 }
 
-/// Judges the content of a file now.
+/// Judges a file with this content in this format now.
 #[must_use]
-pub fn judge(file: &Path, content: &Secret, min_ttl: Duration, clock: &Clock) -> TokenFileState {
-    TokenFileState::of_file(content, input_file::modified_at(file), min_ttl, clock.now())
+pub fn judge_content(
+    file: &Path,
+    content: Secret,
+    format: Format,
+    min_ttl: Duration,
+    clock: &Clock,
+) -> TokenFileState {
+    TokenFileState::of_content(content, format, input_file::modified_at(file), min_ttl, clock.now())
+}
+
+/// Judges a file that holds this token now.
+#[must_use]
+pub fn judge(file: &Path, token: &Secret, min_ttl: Duration, clock: &Clock) -> TokenFileState {
+    TokenFileState::of_file(token, input_file::modified_at(file), min_ttl, clock.now())
 }
 
 /// Polls until every file holds a valid token. `waiting` is called at each poll that finds one

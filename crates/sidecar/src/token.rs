@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dexsidecar_agent::exchange::{Inputs, LastKnown};
-use dexsidecar_core::config::{Output, TokenConfig, WriteMode};
+use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::exchange::{Exchange, TokenEndpoint};
 use dexsidecar_core::failure::{Code, Failure, Owner};
+use dexsidecar_core::output::{Format, Output, WriteMode};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_edge::clock::Clock;
 use dexsidecar_edge::output_file;
@@ -41,6 +42,7 @@ impl Cache {
         let path = directory.join(format!("{name}.token"));
         let output = Output {
             path,
+            format: Format::Raw,
             mode: Some(0o600),
             group: None,
             write_mode: WriteMode::Atomic,

@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use dexsidecar_core::config::{Output, TokenConfig};
+use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
 use dexsidecar_core::failure::Failure;
+use dexsidecar_core::output::Output;
 use dexsidecar_core::refresher::Lifetime;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::signing_keys::{self, Discovery, Published};

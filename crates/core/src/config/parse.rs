@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Level, Log, Output, Problem, RawSettings, WriteMode};
+use super::{Level, Log, Problem, RawSettings};
 use crate::duration::{self, NotADuration};
 use crate::endpoint_url::{EndpointUrl, is_localhost, is_public};
 use crate::exchange::{ACCESS_TOKEN, ID_TOKEN, KNOWN_TO_DEX, Source, TOKEN_EXCHANGE};
 use crate::failure::printable;
+use crate::output::{Format, Output, WriteMode};
 use crate::secret::Secret;
 use crate::settings::{
     self, ACCESS_TOKEN_FILE, AUDIENCE_SCOPE, BASIC_AUTH, Command, ENDPOINT, FIELD_PREFIX, FILE_PREFIX,
@@ -375,7 +376,7 @@ impl<'a> Parser<'a> {
         if path.file_name().is_none() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
             self.problem(&name, "is a directory", "set it to a file in it, as DIRECTORY/token");
         }
-        Some(Output { path, mode, group, write_mode, remove_expired })
+        Some(Output { path, format: Format::Raw, mode, group, write_mode, remove_expired })
     }
 }
 

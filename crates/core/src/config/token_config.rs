@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Output;
 use crate::exchange::Exchange;
+use crate::output::Output;
 use crate::schedule::Schedule;
 
 /// The name of the token of the environment form, which has no setting for it.

@@ -39,11 +39,11 @@ pub(super) enum NotReplaced {
 /// Any variant of [`NotReplaced`]. The temporary file is removed, if possible.
 pub(super) fn replace(
     target: &Target<'_>,
-    token: &Secret,
+    content: &Secret,
     lock: &NameLock,
 ) -> Result<Vec<Shortfall>, NotReplaced> {
     let (temporary, file) = TempFile::create(&target.directory).map_err(|error| classify(target, error))?;
-    let mut shortfalls = complete(target, file, token).map_err(|error| classify(target, error))?;
+    let mut shortfalls = complete(target, file, content).map_err(|error| classify(target, error))?;
     let renamed = {
         let _held = lock.hold();
         temporary.rename(target.name)
@@ -115,18 +115,18 @@ fn classify(target: &Target<'_>, error: SyscallError) -> NotReplaced {
 pub(super) fn complete(
     target: &Target<'_>,
     file: OwnedFd,
-    token: &Secret,
+    content: &Secret,
 ) -> Result<Vec<Shortfall>, SyscallError> {
     let mut shortfalls: Vec<_> = set_permissions(target, &file)?.into_iter().collect();
-    write_all(&file, token)?;
+    write_all(&file, content)?;
     shortfalls.extend(flush(&file)?);
     close(file)?;
     Ok(shortfalls)
 }
 
-/// Writes the token at the current position of the descriptor.
-pub(super) fn write_all(file: &OwnedFd, token: &Secret) -> Result<(), SyscallError> {
-    let mut rest = token.expose().as_bytes();
+/// Writes the content at the current position of the descriptor.
+pub(super) fn write_all(file: &OwnedFd, content: &Secret) -> Result<(), SyscallError> {
+    let mut rest = content.expose().as_bytes();
     while !rest.is_empty() {
         match rustix::io::write(file, rest) {
             Ok(0) => return Err(SyscallError { call: "write", errno: Errno::IO }),

@@ -15,14 +15,14 @@ use super::{Shortfall, SyscallError, Target, retry_interrupted};
 /// # Errors
 /// The system call that failed. A file that was created and not completed is removed; an existing
 /// file may hold a mixture of both tokens.
-pub(super) fn write(target: &Target<'_>, token: &Secret) -> Result<Vec<Shortfall>, SyscallError> {
+pub(super) fn write(target: &Target<'_>, content: &Secret) -> Result<Vec<Shortfall>, SyscallError> {
     let gone = Err(SyscallError { call: "openat", errno: Errno::NOENT });
-    let overwritten = if target.stat().is_some() { overwrite(target, token) } else { gone };
+    let overwritten = if target.stat().is_some() { overwrite(target, content) } else { gone };
     match overwritten {
         // The file did not exist, or was removed meanwhile.
-        Err(SyscallError { call: "openat", errno: Errno::NOENT }) => match create(target, token) {
+        Err(SyscallError { call: "openat", errno: Errno::NOENT }) => match create(target, content) {
             // Another process created it meanwhile.
-            Err(SyscallError { call: "openat", errno: Errno::EXIST }) => overwrite(target, token),
+            Err(SyscallError { call: "openat", errno: Errno::EXIST }) => overwrite(target, content),
             done => done,
         },
         done => done,
@@ -43,23 +43,23 @@ pub(super) fn check_write(target: &Target<'_>) -> Result<(), SyscallError> {
     Ok(())
 }
 
-fn create(target: &Target<'_>, token: &Secret) -> Result<Vec<Shortfall>, SyscallError> {
+fn create(target: &Target<'_>, content: &Secret) -> Result<Vec<Shortfall>, SyscallError> {
     let file = create_new(&target.directory, target.name)?;
-    complete(target, file, token).inspect_err(|_| {
+    complete(target, file, content).inspect_err(|_| {
         // Readers must see no file rather than a partial token.
         let _ = rustix::fs::unlinkat(&target.directory, target.name, AtFlags::empty());
     })
 }
 
 /// Writes over the old content, then truncates the file to the new length.
-fn overwrite(target: &Target<'_>, token: &Secret) -> Result<Vec<Shortfall>, SyscallError> {
+fn overwrite(target: &Target<'_>, content: &Secret) -> Result<Vec<Shortfall>, SyscallError> {
     let file = match open_for_writing(target) {
         // Some volumes (mountpoint-s3) accept new content only in a file opened with O_TRUNC.
         Err(error) if error.errno == Errno::PERM => open(target, OFlags::TRUNC).map_err(|_| error)?,
         opened => opened?,
     };
     let mut shortfalls: Vec<_> = set_permissions(target, &file)?.into_iter().collect();
-    let length = token.expose().len() as u64;
+    let length = content.expose().len() as u64;
     // Detects a full volume before the old content is overwritten. Not every file system supports
     // it.
     if let Err(errno @ (Errno::NOSPC | Errno::DQUOT)) =
@@ -67,12 +67,12 @@ fn overwrite(target: &Target<'_>, token: &Secret) -> Result<Vec<Shortfall>, Sysc
     {
         return Err(SyscallError { call: "fallocate", errno });
     }
-    write_all(&file, token)?;
+    write_all(&file, content)?;
     let file = match truncate(&file, length) {
         Ok(()) => file,
         Err(error) if error.is_unsupported() => {
             let emptied = open(target, OFlags::TRUNC).map_err(|_| error)?;
-            write_all(&emptied, token)?;
+            write_all(&emptied, content)?;
             emptied
         }
         Err(error) => return Err(error),

@@ -17,9 +17,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use dexsidecar_core::config::{Output, WriteMode};
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::limits::LARGEST_ISSUED_TOKEN;
+use dexsidecar_core::output::{Output, WriteMode};
 use dexsidecar_core::secret::Secret;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -86,16 +86,17 @@ pub fn write(output: &Output, token: &Secret) -> Result<Written, Failure> {
 pub fn write_with(output: &Output, token: &Secret, lock: &NameLock) -> Result<Written, Failure> {
     let target = Target::open(output)?;
     let kind = target.file_type()?;
+    let content = output.format.render(token);
     let written = |method| move |shortfalls| Written { method, shortfalls };
     let write_in_place = || {
         let _held = lock.hold();
-        in_place::write(&target, token)
+        in_place::write(&target, &content)
     };
     if output.write_mode == WriteMode::InPlace && matches!(kind, None | Some(FileType::RegularFile)) {
         let done = write_in_place().map_err(|error| target.failure(error))?;
         return Ok(written(Method::InPlace)(done));
     }
-    let result = match atomic::replace(&target, token, lock) {
+    let result = match atomic::replace(&target, &content, lock) {
         Ok(done) if kind == Some(FileType::Symlink) => Ok(written(Method::ReplacedSymlink)(done)),
         Ok(done) => Ok(written(Method::Replaced)(done)),
         Err(NotReplaced::MountPoint(error)) if output.write_mode == WriteMode::Atomic => {
@@ -161,16 +162,28 @@ pub fn check_writable(output: &Output) -> Result<bool, Failure> {
     }
 }
 
-/// Reads the token file. Returns `None` if it is not a regular file of at most
-/// [`LARGEST_ISSUED_TOKEN`] bytes of UTF-8. A symbolic link is not followed.
+/// The token in the token file. Returns `None` if the content does not have the output's format, or
+/// cannot be read as by [`read_content`].
 #[must_use]
 pub fn read(output: &Output) -> Option<Secret> {
     Some(read_with_fingerprint(output)?.0)
 }
 
-/// Reads the token file like [`read`], and returns the [`fingerprint`] of the file that was read.
+/// The token in the token file like [`read`], and the [`fingerprint`] of the file that was read.
 #[must_use]
 pub fn read_with_fingerprint(output: &Output) -> Option<(Secret, u64)> {
+    let (content, fingerprint) = content_with_fingerprint(output)?;
+    Some((output.format.read(content)?, fingerprint))
+}
+
+/// The content of the token file. Returns `None` if it is not a regular file of at most
+/// [`LARGEST_ISSUED_TOKEN`] bytes of UTF-8. A symbolic link is not followed.
+#[must_use]
+pub fn read_content(output: &Output) -> Option<Secret> {
+    Some(content_with_fingerprint(output)?.0)
+}
+
+fn content_with_fingerprint(output: &Output) -> Option<(Secret, u64)> {
     let Target { directory, name, .. } = Target::open(output).ok()?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&directory, name, flags, Mode::empty()).ok()?;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use dexsidecar_core::config::Output;
 use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::output::Output;
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
+use dexsidecar_core::output::Format;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::atomic::TEMP_PREFIX;
@@ -10,6 +11,7 @@ use super::*;
 fn output(path: &Path) -> Output {
     Output {
         path: path.to_owned(),
+        format: Format::Raw,
         mode: None,
         group: None,
         write_mode: WriteMode::Auto,

@@ -214,8 +214,10 @@ async fn discovery(token_endpoint: &EndpointUrl, endpoint: &HttpEndpoint) -> Fou
 fn output(config: &TokenConfig, clock: &Clock) -> Result<Found, Failure> {
     let Some(output) = config.outputs.first() else { return Ok(("none".to_owned(), vec![])) };
     let in_place = output_file::check_writable(output)?;
-    let now = match output_file::read(output) {
-        Some(token) => probe::judge(&output.path, &token, Duration::ZERO, clock).to_string(),
+    let now = match output_file::read_content(output) {
+        Some(content) => {
+            probe::judge_content(&output.path, content, output.format, Duration::ZERO, clock).to_string()
+        }
         None => "is writable".to_owned(),
     };
     let note = in_place.then(|| {
