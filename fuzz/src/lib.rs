@@ -13,7 +13,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dexsidecar_core::claims::Claims;
-use dexsidecar_core::config::{Config, Probe, RawSettings};
+use dexsidecar_core::config::{Config, Probe, RawSettings, RawValue};
 use dexsidecar_core::duration::{self, HumanDuration, NotADuration};
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::{self, Answer, Exchange, Field, Request, Source, TokenEndpoint as _};
@@ -164,10 +164,11 @@ pub fn environment(data: &[u8]) {
     for line in text.lines() {
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
         canary_in_a_name |= name.contains(CANARY);
-        match name.strip_prefix("--") {
-            Some(option) => raw.flags.push((option.to_owned(), value.to_owned())),
-            None => raw.variables.push((name.to_owned(), Secret::new(value.to_owned()))),
-        }
+        let value = Secret::new(value.to_owned());
+        raw.values.push(match name.strip_prefix("--") {
+            Some(option) => RawValue::option(option.to_owned(), value),
+            None => RawValue::variable(name.to_owned(), value),
+        });
     }
     let no_value = |message: &str| assert!(canary_in_a_name || !message.contains(CANARY), "{message}");
     for output_needed in [true, false] {

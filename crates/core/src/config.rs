@@ -1,6 +1,7 @@
 //! The configuration: parsed from strings and valid as a whole, or every problem at once.
 
 mod parse;
+mod raw;
 mod token_config;
 mod values;
 
@@ -11,24 +12,12 @@ use std::time::Duration;
 use crate::endpoint_url::EndpointUrl;
 use crate::exchange::{Endpoint, Exchange, Source};
 use crate::schedule::Schedule;
-use crate::secret::Secret;
 use crate::settings::{
     self, ACCESS_TOKEN_FILE, BASIC_AUTH, Command, FIELD_PREFIX, REFRESH_BEFORE, REFRESH_INTERVAL,
 };
 use parse::Parser;
+pub use raw::{Origin, RawSettings, RawValue};
 pub use token_config::{DEFAULT_NAME, TokenConfig};
-
-/// The settings as they were given.
-#[derive(Clone, Debug, Default)]
-pub struct RawSettings {
-    /// Options without their dashes, in order; a switch has an empty value.
-    pub flags: Vec<(String, String)>,
-    /// The process's variables; unrelated ones are ignored.
-    pub variables: Vec<(String, Secret)>,
-    /// The variables and options whose value ended with a line break, which was removed: see
-    /// [`RawSettings::cleaned`].
-    pub line_breaks: Vec<String>,
-}
 
 /// The level of a log line, and the log level.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -194,7 +183,8 @@ impl Probe {
         let given = given.cleaned();
         let mut parser = Parser::new(&given);
         parser.unknown_variables();
-        let mut files: Vec<PathBuf> = parser.flags(settings::FILE).map(PathBuf::from).collect();
+        let options = given.options(settings::FILE.option);
+        let mut files: Vec<PathBuf> = options.map(|file| file.value.expose().into()).collect();
         if files.iter().any(|file| file.as_os_str().is_empty()) {
             parser.invalid(settings::FILE, "is empty", "set it to a token file");
         }

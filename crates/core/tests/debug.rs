@@ -24,7 +24,7 @@ fn debug_shows_no_secret() {
         ("dex_subject_token", CANARY),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned())));
-    let raw = RawSettings { variables: variables.to_vec(), ..RawSettings::default() };
+    let raw = RawSettings::of_variables(variables);
     let config = Config::read(&raw, true).expect("sound settings");
     let field = Field { name: "subject_token".to_owned(), value: secret() };
     let (url, _) = EndpointUrl::parse("https://dex.example/token").expect("a URL");

@@ -1,7 +1,7 @@
 //! Snapshots of every error and every warning about settings: the settings, and the lines that the
 //! user reads.
 
-use dexsidecar_core::config::{Config, Probe, RawSettings};
+use dexsidecar_core::config::{Config, Probe, RawSettings, RawValue};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::settings::{Kind, SETTINGS};
 
@@ -25,10 +25,11 @@ fn settings(words: &[&str]) -> RawSettings {
     let needed = NEEDED.iter().filter(replaced);
     for word in needed.chain(words) {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        let value = Secret::new(value.to_owned());
         match name.strip_prefix("--") {
-            Some(option) => raw.flags.push((option.to_owned(), value.to_owned())),
+            Some(option) => raw.values.push(RawValue::option(option.to_owned(), value)),
             None if name.starts_with('-') => {}
-            None => raw.variables.push((name.to_owned(), Secret::new(value.to_owned()))),
+            None => raw.values.push(RawValue::variable(name.to_owned(), value)),
         }
     }
     raw

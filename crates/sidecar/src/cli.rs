@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 
+use dexsidecar_core::config::RawValue;
 use dexsidecar_core::duration::HumanDuration;
+use dexsidecar_core::secret::Secret;
 use dexsidecar_core::settings::{
     Command, EXCHANGING, FIELD_PREFIX, Kind, ORIGINAL, SETTINGS, Setting, nearest,
 };
@@ -16,8 +18,8 @@ pub enum Invocation {
     Run {
         /// The command.
         command: Command,
-        /// Options without their dashes, in order; a switch has an empty value.
-        flags: Vec<(String, String)>,
+        /// The options, in order.
+        options: Vec<RawValue>,
         /// What follows `--`: the program that `wait` becomes, and its arguments.
         rest: Vec<OsString>,
     },
@@ -32,7 +34,7 @@ pub enum Invocation {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
     let mut parser = Parser::from_args(arguments);
     let mut command = None;
-    let mut flags = Vec::new();
+    let mut options = Vec::new();
     let mut rest = Vec::new();
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
@@ -51,7 +53,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
                 {
                     return Err(format!("option --{name} takes true or false"));
                 }
-                flags.push((name, value));
+                options.push(RawValue::option(name, Secret::new(value)));
             }
             Arg::Short(letter) => return Err(format!("unknown option -{letter}: see dexsidecar --help")),
             // `wait -- CMD ARG…`: lexopt returns what follows the dashes as values.
@@ -70,12 +72,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         }
     }
     let command = command.unwrap_or(Command::Run);
-    for (flag, _) in &flags {
-        if !setting(flag)?.commands.contains(&command) {
-            return Err(format!("{} has no option --{flag}: see dexsidecar {0} --help", command.name()));
+    for RawValue { name, .. } in &options {
+        if !setting(name)?.commands.contains(&command) {
+            return Err(format!("{} has no option --{name}: see dexsidecar {0} --help", command.name()));
         }
     }
-    Ok(Invocation::Run { command, flags, rest })
+    Ok(Invocation::Run { command, options, rest })
 }
 
 fn setting(name: &str) -> Result<&'static Setting, String> {
@@ -237,11 +239,13 @@ mod tests {
 
     #[test]
     fn wait_takes_a_command_line_after_two_dashes() {
-        let Ok(Invocation::Run { flags, rest, .. }) = read("wait --timeout 5s --file=/t -- sh -c true")
+        let Ok(Invocation::Run { options, rest, .. }) = read("wait --timeout 5s --file=/t -- sh -c true")
         else {
             panic!()
         };
-        assert_eq!(flags, [("timeout".to_owned(), "5s".to_owned()), ("file".to_owned(), "/t".to_owned())]);
+        let option =
+            |name: &str, value: &str| RawValue::option(name.to_owned(), Secret::new(value.to_owned()));
+        assert_eq!(options, [option("timeout", "5s"), option("file", "/t")]);
         assert_eq!(rest, ["sh", "-c", "true"]);
     }
 

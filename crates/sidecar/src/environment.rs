@@ -1,6 +1,6 @@
 //! The options and the environment variables of this process, and what the commands read from them.
 
-use dexsidecar_core::config::{self, Config, Probe, Problem, RawSettings, TokenConfig};
+use dexsidecar_core::config::{self, Config, Probe, Problem, RawSettings, RawValue, TokenConfig};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
 use dexsidecar_core::secret::Secret;
@@ -21,9 +21,10 @@ pub(crate) struct Environment {
 
 impl Environment {
     /// These options, and the variables of the process.
-    pub(crate) fn with(flags: Vec<(String, String)>) -> Self {
-        let (variables, not_utf8) = variables();
-        let settings = RawSettings { flags, variables, ..RawSettings::default() };
+    pub(crate) fn with(options: Vec<RawValue>) -> Self {
+        let (mut values, not_utf8) = variables();
+        values.extend(options);
+        let settings = RawSettings { values };
         Self { settings: settings.cleaned(), not_utf8 }
     }
 
@@ -75,7 +76,7 @@ impl Environment {
 
     /// A variable, if it is set.
     pub(crate) fn variable(&self, name: &str) -> Option<&Secret> {
-        self.settings.variables.iter().find(|(given, _)| given == name).map(|(_, value)| value)
+        self.settings.variable(name).map(|given| &given.value)
     }
 
     /// A logger with the level and the format of the settings.
@@ -114,7 +115,7 @@ pub(crate) fn is_dumb_terminal() -> bool {
 
 /// The variables that have a meaning here, and a problem for each that is not UTF-8.
 #[expect(clippy::disallowed_methods, reason = "settings are read here only")]
-fn variables() -> (Vec<(String, Secret)>, Vec<Problem>) {
+fn variables() -> (Vec<RawValue>, Vec<Problem>) {
     let (mut variables, mut not_utf8) = (vec![], vec![]);
     for (name, value) in std::env::vars_os() {
         let Some(name) = name.to_str() else { continue };
@@ -124,7 +125,7 @@ fn variables() -> (Vec<(String, Secret)>, Vec<Problem>) {
             continue;
         }
         match value.into_string() {
-            Ok(value) => variables.push((name.to_owned(), Secret::new(value))),
+            Ok(value) => variables.push(RawValue::variable(name.to_owned(), Secret::new(value))),
             Err(_) => not_utf8.push(Problem {
                 setting: name.to_owned(),
                 what: "is not UTF-8".to_owned(),

@@ -27,8 +27,8 @@ type Done = Result<ExitCode, u8>;
 
 fn main() -> ExitCode {
     log::keep_panics_short();
-    let (command, flags, rest) = match cli::parse(std::env::args_os().skip(1)) {
-        Ok(Invocation::Run { command, flags, rest }) => (command, flags, rest),
+    let (command, options, rest) = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Invocation::Run { command, options, rest }) => (command, options, rest),
         Ok(Invocation::Print(text)) => return print(&text),
         Err(error) => {
             eprint(&format!("dexsidecar: {}\n", printable(error)));
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     };
     let environment = || {
         restrict(command);
-        Environment::with(flags)
+        Environment::with(options)
     };
     let done = match command {
         Command::Run => with_signals(|runtime, stop| run::run(&environment(), runtime, stop)),

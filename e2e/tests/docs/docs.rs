@@ -47,7 +47,7 @@ fn every_manifest_is_accepted_and_its_volumes_fit() {
                     (text("name"), Secret::new(text("value")))
                 })
                 .collect();
-            let given = RawSettings { variables, ..RawSettings::default() };
+            let given = RawSettings::of_variables(variables);
             let config = Config::read(&given, true).expect("the program accepts it");
             assert!(config.warnings.is_empty(), "{:?}", config.warnings);
             let token = &config.tokens[0];

@@ -52,9 +52,7 @@ fn the_manifest_diff_applies_and_its_result_is_accepted_without_a_warning() {
     assert_eq!(pod["volumes"][0]["emptyDir"]["medium"], "Memory");
     let text = |value: &Value| value.as_str().expect("a string").to_owned();
     let env = sidecar["env"].as_array().expect("a list");
-    let variables =
-        env.iter().map(|entry| (text(&entry["name"]), Secret::new(text(&entry["value"])))).collect();
-    let config =
-        Config::read(&RawSettings { variables, ..RawSettings::default() }, true).expect("it is accepted");
+    let variables = env.iter().map(|entry| (text(&entry["name"]), Secret::new(text(&entry["value"]))));
+    let config = Config::read(&RawSettings::of_variables(variables), true).expect("it is accepted");
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }

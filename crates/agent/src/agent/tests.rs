@@ -124,7 +124,7 @@ impl World {
             variables.retain(|(known, _)| known != name);
             variables.push(((*name).to_owned(), Secret::new((*value).to_owned())));
         }
-        let mut config = Config::read(&RawSettings { variables, ..RawSettings::default() }, true).unwrap();
+        let mut config = Config::read(&RawSettings::of_variables(variables), true).unwrap();
         let mut config = config.tokens.remove(0);
         let output = config.outputs.remove(0);
         let start = Now {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Level, Log, Problem, RawSettings};
+use super::{Level, Log, Origin, Problem, RawSettings, RawValue};
 use crate::duration::{self, NotADuration};
 use crate::endpoint_url::{EndpointUrl, is_localhost, is_public};
 use crate::exchange::{ACCESS_TOKEN, ID_TOKEN, KNOWN_TO_DEX, Source, TOKEN_EXCHANGE};
@@ -45,36 +45,35 @@ impl<'a> Parser<'a> {
         self.problems.insert(at, problem);
     }
 
-    /// A problem with an option or its variable, under the name by which it was given.
+    /// A problem with a setting, under the name by which it was given.
     pub(super) fn invalid(&mut self, setting: &Setting, what: impl Into<String>, fix: impl Into<String>) {
         let name = self.name(setting);
         self.problem(&name, what, fix);
     }
 
-    /// The name by which an option or its variable was given.
+    /// The name by which a setting was given. One that was not given has the name of its variable,
+    /// if it has a variable.
     fn name(&self, setting: &Setting) -> String {
-        if self.flags(setting).next().is_some() || setting.variable.is_empty() {
-            format!("--{}", setting.option)
-        } else {
-            setting.variable.to_owned()
+        match self.effective(setting) {
+            Some(given) => given.shown_name(),
+            None if setting.variable.is_empty() => format!("--{}", setting.option),
+            None => setting.variable.to_owned(),
         }
     }
 
     fn variable(&self, name: &str) -> Option<&'a Secret> {
-        self.given.variables.iter().find(|(given, _)| given == name).map(|(_, value)| value)
+        self.given.variable(name).map(|given| &given.value)
     }
 
-    pub(super) fn flags(&self, setting: &Setting) -> impl Iterator<Item = &'a str> {
-        let flag = setting.option;
-        self.given.flags.iter().filter(move |(given, _)| given == flag).map(|(_, value)| value.as_str())
+    /// The value of a setting that counts: that of the last option, else that of the variable. An
+    /// empty variable counts as unset.
+    fn effective(&self, setting: &Setting) -> Option<&'a RawValue> {
+        let variable = || self.given.variable(setting.variable).filter(|given| !given.value.is_empty());
+        self.given.options(setting.option).last().or_else(variable)
     }
 
-    /// The value of an option, else of its variable. The last option counts; an empty variable
-    /// counts as unset.
     fn own(&self, setting: &Setting) -> Option<&'a str> {
-        let variable =
-            || self.variable(setting.variable).map(Secret::expose).filter(|value| !value.is_empty());
-        self.flags(setting).last().or_else(variable)
+        self.effective(setting).map(|given| given.value.expose())
     }
 
     /// The value of a compatibility variable; an empty one counts as unset.
@@ -163,7 +162,7 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn unknown_variables(&mut self) {
-        for (name, _) in &self.given.variables {
+        for RawValue { name, .. } in self.given.given_as(Origin::Variable) {
             let known = SETTINGS.iter().any(|setting| setting.variable == name);
             if !name.starts_with(PREFIX) || known || is_service_link(name) {
                 continue;
@@ -195,7 +194,7 @@ impl<'a> Parser<'a> {
             }
         };
         if !url.is_tls() && !is_localhost(url.host()) {
-            let allow = settings::ALLOW_INSECURE_HTTP.variable;
+            let allow = self.name(settings::ALLOW_INSECURE_HTTP);
             match url.address() {
                 Some(ip) if ip.to_canonical().is_loopback() => {}
                 Some(ip) if is_public(ip) && !allow_insecure => self.problem(
@@ -221,7 +220,7 @@ impl<'a> Parser<'a> {
         let mut fields = Vec::new();
         let mut client_file = None;
         let is_setting = |name: &str| ORIGINAL.iter().any(|setting| setting.name == name);
-        for (variable, value) in &self.given.variables {
+        for RawValue { name: variable, value, .. } in self.given.given_as(Origin::Variable) {
             let (name, source) = if let Some(name) = variable.strip_prefix(FILE_PREFIX) {
                 (name, Source::File(value.expose().into()))
             } else if let Some(name) = variable.strip_prefix(FIELD_PREFIX) {
@@ -397,7 +396,7 @@ impl Parser<'_> {
         let mut used: Vec<(String, PathBuf)> =
             fields.iter().filter_map(|(name, source)| from_file(name, source)).collect();
         used.extend(client.and_then(|source| from_file(BASIC_AUTH, source)));
-        used.extend(ca_file.map(|path| (settings::CA_FILE.variable.to_owned(), path.to_owned())));
+        used.extend(ca_file.map(|path| (self.name(settings::CA_FILE), path.to_owned())));
         let same = |a: &Path, b: &Path| a.components().eq(b.components());
         let token_file = format!("{FIELD_PREFIX}{ACCESS_TOKEN_FILE}");
         if let Some(output) = output {

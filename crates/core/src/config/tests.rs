@@ -1,15 +1,17 @@
 //! What variables are read to, and every mistake in them.
 
 use super::*;
+use crate::secret::Secret;
 
 /// What these variables, written `NAME=value`, are read to.
 pub(crate) fn given(variables: &[&str]) -> RawSettings {
-    let variables = variables
-        .iter()
-        .map(|line| line.split_once('=').unwrap())
-        .map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned())))
-        .collect();
-    RawSettings { variables, ..RawSettings::default() }
+    let variables = variables.iter().map(|line| line.split_once('=').unwrap());
+    RawSettings::of_variables(variables.map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned()))))
+}
+
+/// The value of an option.
+pub(crate) fn option(name: &str, value: &str) -> RawValue {
+    RawValue::option(name.to_owned(), Secret::new(value.to_owned()))
 }
 
 const SEED: [&str; 9] = [
@@ -214,11 +216,33 @@ fn variables_of_a_service_are_ignored() {
 #[test]
 fn an_option_overrides_its_variable_and_is_named_in_problems() {
     let mut given = given(&[&SEED[..], &["DEXSIDECAR_KEY_CHECK=5m"]].concat());
-    given.flags = vec![("key-check".to_owned(), "0s".to_owned())];
+    given.values.push(option("key-check", "0s"));
     assert_eq!(only_token(Config::read(&given, true).unwrap()).key_check, None);
-    given.flags = vec![("key-check".to_owned(), "soon".to_owned())];
+    given.values.push(option("key-check", "soon"));
     let reported = Config::read(&given, true).unwrap_err();
     assert_eq!(reported[0].setting, "--key-check");
+}
+
+/// A message never sends a user to a variable in place of the option that was given.
+#[test]
+fn every_message_names_a_setting_as_it_was_given() {
+    let output = "/var/run/secrets/miscord.win/dex/token";
+    let mut same = given(&SEED);
+    same.values.push(option("ca-file", output));
+    let problems = Config::read(&same, true).unwrap_err();
+    assert_eq!(
+        problems[0].to_string(),
+        "dex_access_token_file is the same file as --ca-file: use another file"
+    );
+    let plain = &["dex_endpoint=http://8.8.8.8/token", "dex_access_token_file=/t"];
+    let mut plain = given(plain);
+    plain.values.push(option("allow-insecure-http", "false"));
+    let problems = Config::read(&plain, true).unwrap_err();
+    assert!(problems[0].fix.contains("set --allow-insecure-http to true"), "{}", problems[0]);
+    plain.values.push(option("allow-insecure-http", ""));
+    let warnings = Config::read(&plain, true).unwrap().warnings;
+    let allowed = "(--allow-insecure-http allows public addresses)";
+    assert!(warnings.iter().any(|warning| warning.contains(allowed)), "{warnings:?}");
 }
 
 #[test]
@@ -231,8 +255,8 @@ fn a_probe_needs_a_file_only() {
         misspelled.unwrap_err()[0].to_string(),
         "DEXSIDECAR_MIN_TTLL is an unknown setting: use DEXSIDECAR_MIN_TTL"
     );
-    let flags = vec![("file".to_owned(), "/a".to_owned()), ("file".to_owned(), "/b".to_owned())];
-    assert_eq!(Probe::read(&RawSettings { flags, ..RawSettings::default() }).unwrap().files.len(), 2);
+    let options = RawSettings { values: vec![option("file", "/a"), option("file", "/b")] };
+    assert_eq!(Probe::read(&options).unwrap().files, [PathBuf::from("/a"), "/b".into()]);
 }
 
 #[test]
@@ -327,7 +351,7 @@ fn files_are_set_by_option_or_variable() {
     assert_eq!(ca_file("DEXSIDECAR_CA_FILE=/ca.pem"), Some("/ca.pem".into()));
     assert_eq!(ca_file("DEXSIDECAR_CA_FILE="), None);
     let mut flag = given(&SEED);
-    flag.flags.push(("ca-file".to_owned(), String::new()));
+    flag.values.push(option("ca-file", ""));
     let problems = Config::read(&flag, true).unwrap_err();
     assert_eq!(problems.len(), 1);
     assert!(problems[0].to_string().ends_with("is empty: set it to the path of a file"), "{}", problems[0]);
@@ -427,7 +451,7 @@ fn f159_a_mode_that_forbids_its_owner_to_write_is_refused_with_in_place() {
         assert_eq!(problems_of(mode, "in-place"), [""; 0], "{mode}");
     }
     let mut flags = given(&[&SEED[..], &["DEXSIDECAR_OUTPUT_MODE=0400"]].concat());
-    flags.flags = vec![("write-mode".to_owned(), "in-place".to_owned())];
+    flags.values.push(option("write-mode", "in-place"));
     let problem = Config::read(&flags, true).unwrap_err()[0].to_string();
     assert!(problem.contains("DEXSIDECAR_OUTPUT_MODE") && problem.contains("--write-mode"), "{problem}");
 }

@@ -1,26 +1,20 @@
 //! Values as manifests deliver them: with the line break of a Secret that was made with `echo`, and
 //! with references that Kubernetes did not expand.
 
-use super::RawSettings;
+use super::{Origin, RawSettings, RawValue};
 use crate::limits::{LONGEST_VARIABLE_NAME, MAX_REFERENCES};
 use crate::secret::Secret;
 use crate::settings::{BASIC_AUTH, FIELD_PREFIX, FILE_PREFIX, ORIGINAL, PREFIX, is_public_field};
 
 impl RawSettings {
-    /// The same without line breaks at the ends of values. Their names are kept for a warning.
+    /// The same without line breaks at the ends of values. Those values are marked for a warning.
     #[must_use]
     pub fn cleaned(&self) -> Self {
         let mut cleaned = self.clone();
-        for (name, value) in &mut cleaned.variables {
+        for RawValue { value, had_line_break, .. } in &mut cleaned.values {
             if let Some(text) = without_line_break(value.expose()) {
                 *value = Secret::new(text);
-                cleaned.line_breaks.push(name.clone());
-            }
-        }
-        for (flag, value) in &mut cleaned.flags {
-            if let Some(text) = without_line_break(value) {
-                *value = text;
-                cleaned.line_breaks.push(format!("--{flag}"));
+                *had_line_break = true;
             }
         }
         cleaned
@@ -29,27 +23,26 @@ impl RawSettings {
     /// A sentence for each value that is probably not meant. It never holds the value.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let broken = self.line_breaks.iter().map(|name| {
+        let broken = self.values.iter().filter(|given| given.had_line_break).map(|given| {
             format!(
-                "{name} ends with a line break, which was removed: remove it where the value comes from (a Secret made \
-                 by kubectl create secret --from-literal or printf has none, one made by echo has)"
+                "{} ends with a line break, which was removed: remove it where the value comes from (a Secret made by \
+                 kubectl create secret --from-literal or printf has none, one made by echo has)",
+                given.shown_name()
             )
         });
-        let of_variables = self.variables.iter().filter_map(|(variable, value)| {
-            let (what, it) = references(value.expose(), may_hold_a_secret(variable))?;
-            Some(format!(
-                "{variable} contains {what}, which Kubernetes did not expand: define {it} before {variable} in env, \
-                 or in envFrom; a value from a Secret or a ConfigMap is never expanded"
-            ))
+        let unexpanded = self.values.iter().filter_map(|given| {
+            let name = given.shown_name();
+            let is_secret = given.origin == Origin::Variable && may_hold_a_secret(&given.name);
+            let (what, it) = references(given.value.expose(), is_secret)?;
+            let place = match given.origin {
+                Origin::Variable => format!(
+                    "before {name} in env, or in envFrom; a value from a Secret or a ConfigMap is never expanded"
+                ),
+                Origin::Option => "in env or envFrom of this container".to_owned(),
+            };
+            Some(format!("{name} contains {what}, which Kubernetes did not expand: define {it} {place}"))
         });
-        let of_flags = self.flags.iter().filter_map(|(flag, value)| {
-            let (what, it) = references(value, false)?;
-            Some(format!(
-                "--{flag} contains {what}, which Kubernetes did not expand: define {it} in env or envFrom of this \
-                 container"
-            ))
-        });
-        broken.chain(of_variables).chain(of_flags).collect()
+        broken.chain(unexpanded).collect()
     }
 }
 
@@ -100,7 +93,7 @@ fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{given, only_token};
+    use super::super::tests::{given, only_token, option};
     use super::super::{Config, Probe, TokenConfig, log};
     use super::*;
     use crate::exchange::Source;
@@ -198,7 +191,7 @@ mod tests {
     #[test]
     fn f152_options_and_probes_are_read_without_line_breaks_too() {
         let mut options = with(&[]);
-        options.flags = vec![("ca-file".to_owned(), "/ca.pem\n".to_owned())];
+        options.values.push(option("ca-file", "/ca.pem\n"));
         let config = Config::read(&options, true).unwrap();
         assert_eq!(config.tokens[0].exchange.endpoint.ca_file, Some("/ca.pem".into()));
         assert!(config.warnings[0].starts_with("--ca-file ends with a line break"), "{:?}", config.warnings);
@@ -212,10 +205,7 @@ mod tests {
     fn f152_variables_of_the_system_are_cleaned_once_and_reported_once() {
         let cleaned =
             with(&["HTTPS_PROXY=http://proxy:3128\n", "SSL_CERT_FILE=/ca.pem\r\n"]).cleaned().cleaned();
-        let value = |name: &str| {
-            let found = cleaned.variables.iter().find(|(given, _)| given == name);
-            found.map(|(_, value)| value.expose().to_owned())
-        };
+        let value = |name: &str| cleaned.variable(name).map(|given| given.value.expose().to_owned());
         assert_eq!(value("HTTPS_PROXY").as_deref(), Some("http://proxy:3128"));
         assert_eq!(value("SSL_CERT_FILE").as_deref(), Some("/ca.pem"));
         let warnings = Config::read(&cleaned, true).unwrap().warnings;
@@ -286,7 +276,7 @@ mod tests {
     #[test]
     fn f153_an_option_is_reported_too() {
         let mut options = with(&[]);
-        options.flags = vec![("ca-file".to_owned(), "$(CA)".to_owned())];
+        options.values.push(option("ca-file", "$(CA)"));
         let warnings = Config::read(&options, true).unwrap().warnings;
         assert_eq!(
             warnings,

@@ -92,11 +92,8 @@ fn agent(environment: &Environment, command: Command) -> Result<(Config, Agent<H
 
 /// `check`: prints each step when it is done, or all of them as JSON at the end.
 pub(crate) async fn check(environment: &Environment) -> Done {
-    let json = environment
-        .settings
-        .flags
-        .iter()
-        .any(|(flag, value)| flag == settings::JSON.option && !["false", "0"].contains(&value.as_str()));
+    let mut json = environment.settings.options(settings::JSON.option);
+    let json = json.any(|given| !["false", "0"].contains(&given.value.expose()));
     let colours = has_colours();
     let mut printed = ExitCode::SUCCESS;
     let done = |step: &StepResult| {
