@@ -96,6 +96,16 @@ pub struct Problem {
     pub fix: String,
 }
 
+impl Problem {
+    /// Adds the problem to others that are in the order of the names, and keeps that order. Among
+    /// problems with one name it is the last.
+    pub fn insert_into(self, problems: &mut Vec<Self>) {
+        // A sort costs 3.5 kB of the binary.
+        let at = problems.partition_point(|known| known.setting <= self.setting);
+        problems.insert(at, self);
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: {}", self.setting, self.what, self.fix)

@@ -1,5 +1,7 @@
 //! The options and the environment variables of this process, and what the commands read from them.
 
+use std::ffi::OsString;
+
 use dexsidecar_core::config::{self, Config, Probe, Problem, RawSettings, RawValue, TokenConfig};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
@@ -21,8 +23,13 @@ pub(crate) struct Environment {
 
 impl Environment {
     /// These options, and the variables of the process.
+    #[expect(clippy::disallowed_methods, reason = "settings are read here only")]
     pub(crate) fn with(options: Vec<RawValue>) -> Self {
-        let (mut values, not_utf8) = variables();
+        Self::of(options, std::env::vars_os())
+    }
+
+    fn of(options: Vec<RawValue>, variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
+        let (mut values, not_utf8) = known(variables);
         values.extend(options);
         let settings = RawSettings { values };
         Self { settings: settings.cleaned(), not_utf8 }
@@ -38,18 +45,19 @@ impl Environment {
     ) -> Result<(Config, TokenConfig, HttpEndpoint), Vec<Problem>> {
         let variable = |name: &str| self.variable(name).cloned();
         let proxies = Proxies::read(variable);
-        let mut problems = self.not_utf8.clone();
-        let proxy = config::endpoint(&self.settings).and_then(|endpoint| proxies.problem_for(&endpoint));
-        problems.extend(proxy.map(|problem| Problem {
-            setting: problem.0.to_owned(),
-            what: ProxyProblem::WHAT.to_owned(),
-            fix: "use a URL such as http://proxy.example:3128, or add Dex's host to NO_PROXY".to_owned(),
-        }));
-        let config = match Config::read(&self.settings, output_needed) {
-            Ok(config) if problems.is_empty() => config,
-            Ok(_) => return Err(problems),
-            Err(more) => return Err([problems, more].concat()),
+        let (config, problems) = match Config::read(&self.settings, output_needed) {
+            Ok(config) => (Some(config), vec![]),
+            Err(problems) => (None, problems),
         };
+        let mut problems = self.with_not_utf8(problems);
+        // Without a valid endpoint no proxy is used, and none is judged.
+        let proxy = config::endpoint(&self.settings).and_then(|endpoint| proxies.problem_for(&endpoint));
+        if let Some(ProxyProblem(variable)) = proxy {
+            let what = ProxyProblem::WHAT.to_owned();
+            let fix = "use a URL such as http://proxy.example:3128, or add Dex's host to NO_PROXY".to_owned();
+            Problem { setting: variable.to_owned(), what, fix }.insert_into(&mut problems);
+        }
+        let Some(config) = config.filter(|_| problems.is_empty()) else { return Err(problems) };
         // The environment form always has one.
         let Some(token) = config.tokens.first().cloned() else { return Err(problems) };
         let (file, directories) = (variable("SSL_CERT_FILE"), variable("SSL_CERT_DIR"));
@@ -69,9 +77,18 @@ impl Environment {
     pub(crate) fn probe(&self) -> Result<Probe, u8> {
         match Probe::read(&self.settings) {
             Ok(probe) if self.not_utf8.is_empty() => Ok(probe),
-            Ok(_) => Err(self.refuse(&self.not_utf8)),
-            Err(problems) => Err(self.refuse(&[self.not_utf8.clone(), problems].concat())),
+            read => Err(self.refuse(&self.with_not_utf8(read.err().unwrap_or_default()))),
         }
+    }
+
+    /// These problems and those of variables that are not UTF-8, in the order of the names. Such a
+    /// variable is not also called missing.
+    fn with_not_utf8(&self, mut problems: Vec<Problem>) -> Vec<Problem> {
+        problems.retain(|problem| self.not_utf8.iter().all(|other| other.setting != problem.setting));
+        for problem in &self.not_utf8 {
+            problem.clone().insert_into(&mut problems);
+        }
+        problems
     }
 
     /// A variable, if it is set.
@@ -114,10 +131,9 @@ pub(crate) fn is_dumb_terminal() -> bool {
 }
 
 /// The variables that have a meaning here, and a problem for each that is not UTF-8.
-#[expect(clippy::disallowed_methods, reason = "settings are read here only")]
-fn variables() -> (Vec<RawValue>, Vec<Problem>) {
+fn known(all: impl Iterator<Item = (OsString, OsString)>) -> (Vec<RawValue>, Vec<Problem>) {
     let (mut variables, mut not_utf8) = (vec![], vec![]);
-    for (name, value) in std::env::vars_os() {
+    for (name, value) in all {
         let Some(name) = name.to_str() else { continue };
         let other = [RUNTIME_DIRECTORY, "SSL_CERT_FILE", "SSL_CERT_DIR"].contains(&name)
             || Proxies::VARIABLES.contains(&name);
@@ -134,4 +150,90 @@ fn variables() -> (Vec<RawValue>, Vec<Problem>) {
         }
     }
     (variables, not_utf8)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use super::*;
+
+    /// An environment of these variables, and of these that are not UTF-8.
+    fn environment(variables: &[(&str, &str)], not_utf8: &[&str]) -> Environment {
+        let text = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let binary = not_utf8.iter().map(|name| (name.into(), OsString::from_vec(vec![0xff])));
+        Environment::of(vec![], text.chain(binary))
+    }
+
+    fn problems(environment: &Environment) -> Vec<String> {
+        environment.read(true).unwrap_err().iter().map(Problem::to_string).collect()
+    }
+
+    const ENDPOINT: (&str, &str) = ("dex_endpoint", "https://dex.example/token");
+    const OUTPUT: (&str, &str) = ("dex_access_token_file", "/run/dex/token");
+    const PROXY: &str = "HTTPS_PROXY is not the URL of an http, https, socks5 or socks5h proxy: \
+                         use a URL such as http://proxy.example:3128, or add Dex's host to NO_PROXY";
+
+    #[test]
+    fn mistakes_of_every_kind_are_listed_together_in_the_order_of_the_names() {
+        let environment = environment(
+            &[
+                ENDPOINT,
+                OUTPUT,
+                ("DEXSIDECAR_CA_FILE", "/run/dex/token"),
+                ("DEXSIDECAR_LOG", "loud"),
+                ("HTTPS_PROXY", "ftp://proxy"),
+                ("dex_refresh_before", "10"),
+            ],
+            &["DEXSIDECAR_MIN_TTL", "dex_scope", "SSL_CERT_FILE"],
+        );
+        assert_eq!(
+            problems(&environment),
+            [
+                "DEXSIDECAR_LOG has an unknown value: use one of error, warn, info, debug",
+                "DEXSIDECAR_MIN_TTL is not UTF-8: write it in UTF-8",
+                PROXY,
+                "SSL_CERT_FILE is not UTF-8: write it in UTF-8",
+                "dex_access_token_file is the same file as DEXSIDECAR_CA_FILE: use another file",
+                "dex_refresh_before has a number without a unit: use a duration such as 1h30m, 1.5h or 250ms",
+                "dex_scope is not UTF-8: write it in UTF-8",
+            ]
+        );
+    }
+
+    #[test]
+    fn files_are_compared_and_everything_else_is_read_without_an_endpoint() {
+        let environment = environment(
+            &[OUTPUT, ("dex_file_subject_token", "/run/dex/token"), ("DEXSIDECAR_TIMEOUT", "soon")],
+            &["HTTPS_PROXY"],
+        );
+        let names: Vec<String> =
+            environment.read(true).unwrap_err().into_iter().map(|problem| problem.setting).collect();
+        assert_eq!(names, ["DEXSIDECAR_TIMEOUT", "HTTPS_PROXY", "dex_access_token_file", "dex_endpoint"]);
+    }
+
+    #[test]
+    fn a_required_variable_that_is_not_utf_8_is_not_called_missing() {
+        let environment = environment(&[], &["dex_endpoint", "dex_access_token_file"]);
+        assert_eq!(
+            problems(&environment),
+            [
+                "dex_access_token_file is not UTF-8: write it in UTF-8",
+                "dex_endpoint is not UTF-8: write it in UTF-8"
+            ]
+        );
+        assert!(environment.probe().is_err());
+    }
+
+    /// As in Go, a proxy is judged only for a URL that would use it.
+    #[test]
+    fn a_proxy_that_is_not_used_is_not_judged() {
+        let with = |endpoint: &str, no_proxy: &str| {
+            let broken = ("HTTPS_PROXY", "ftp://proxy");
+            environment(&[("dex_endpoint", endpoint), OUTPUT, broken, ("NO_PROXY", no_proxy)], &[])
+        };
+        assert_eq!(problems(&with("https://dex.example/token", "")), [PROXY]);
+        assert!(with("https://dex.example/token", "dex.example").read(true).is_ok());
+        assert!(with("http://dex.example/token", "").read(true).is_ok());
+    }
 }
