@@ -60,6 +60,7 @@ pub mod failure;
 mod json;
 pub mod key_check;
 pub mod limits;
+pub mod needs;
 pub mod output;
 pub mod refresher;
 pub mod response;

@@ -1,7 +1,8 @@
 //! Process hardening: no core files, no access to the memory for other processes of the same uid,
 //! no new privileges, and a Landlock sandbox.
 
-use landlock::{AccessFs, AccessNet, Ruleset, RulesetAttr as _, Scope};
+use dexsidecar_core::needs::Needs;
+use landlock::{AccessFs, AccessNet, RestrictionStatus, Ruleset, RulesetAttr as _, RulesetError, Scope};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
 /// Denies other processes of the same uid access to this process: no `ptrace`, no
@@ -20,67 +21,110 @@ pub fn harden() {
     let _ = rustix::thread::set_no_new_privs(true);
 }
 
-/// Removes rights that are not needed to keep a token fresh, permanently, from this thread and all
-/// threads that it starts: executing files, binding TCP ports, creating or removing directories,
-/// creating symbolic links, sockets, pipes or devices, and signalling other processes. Uses
-/// Landlock. Rights that the kernel does not know are left out.
+/// Removes the rights that are not needed to keep a token fresh, permanently, from this thread and
+/// all threads that it starts: removing directories, and creating symbolic links, pipes or devices;
+/// and, unless they are among the needs, executing files, binding TCP ports, creating Unix sockets,
+/// creating directories, and signalling other processes. Uses Landlock. Rights that the kernel does
+/// not know are left out.
 ///
 /// No rule names a path. Such a rule applies to the directory that exists now: after its volume is
 /// unmounted and mounted again, the token file could not be written.
-pub fn confine() {
-    let _ = confined();
+pub fn confine(needs: &Needs) {
+    let _ = confined(needs);
 }
 
-fn confined() -> Result<landlock::RestrictionStatus, landlock::RulesetError> {
-    let denied = AccessFs::Execute
-        | AccessFs::MakeDir
-        | AccessFs::RemoveDir
+fn confined(needs: &Needs) -> Result<RestrictionStatus, RulesetError> {
+    let &Needs { execute, bind, make_directories, signal } = needs;
+    let mut denied = AccessFs::RemoveDir
         | AccessFs::MakeSym
-        | AccessFs::MakeSock
         | AccessFs::MakeFifo
         | AccessFs::MakeChar
         | AccessFs::MakeBlock;
-    Ruleset::default()
-        .handle_access(denied)?
-        .handle_access(AccessNet::BindTcp)?
-        .scope(Scope::AbstractUnixSocket | Scope::Signal)?
-        .create()?
-        .restrict_self()
+    for (needed, right) in
+        [(execute, AccessFs::Execute), (bind, AccessFs::MakeSock), (make_directories, AccessFs::MakeDir)]
+    {
+        if !needed {
+            denied |= right;
+        }
+    }
+    let mut ruleset = Ruleset::default().handle_access(denied)?.scope(Scope::AbstractUnixSocket)?;
+    if !bind {
+        ruleset = ruleset.handle_access(AccessNet::BindTcp)?;
+    }
+    if !signal {
+        ruleset = ruleset.scope(Scope::Signal)?;
+    }
+    ruleset.create()?.restrict_self()
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::net::{TcpListener, TcpStream};
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
     use std::process::Command;
 
     use landlock::RulesetStatus;
 
     use super::*;
 
-    /// In a separate thread, because the restrictions are permanent.
+    const NONE: Needs = Needs { execute: false, bind: false, make_directories: false, signal: false };
+
+    /// The rights that are left in a thread with these needs; nothing if the kernel denies none. In
+    /// a separate thread, because the restrictions are permanent.
+    fn left(needs: Needs) -> Option<Needs> {
+        std::thread::spawn(move || {
+            let directory = tempfile::tempdir().unwrap();
+            let at = |name: &str| directory.path().join(name);
+            let status = confined(&needs).unwrap();
+            if status.ruleset == RulesetStatus::NotEnforced {
+                return None;
+            }
+            assert!(status.no_new_privs);
+            let is_complete = status.ruleset == RulesetStatus::FullyEnforced;
+            let socket = UnixListener::bind(at("socket")).is_ok();
+            // An older kernel knows neither ports nor signals.
+            let port = TcpListener::bind("127.0.0.1:0").is_ok();
+            let parent = rustix::process::getppid().unwrap();
+            let signal = rustix::process::test_kill_process(parent).is_ok();
+            assert!(!is_complete || socket == port, "a socket: {socket}, a port: {port}");
+            assert!(symlink("a", at("link")).is_err(), "create a symbolic link");
+            let make_directories = fs::create_dir(at("directory")).is_ok();
+            assert!(!make_directories || fs::remove_dir(at("directory")).is_err(), "remove a directory");
+            Some(Needs {
+                execute: Command::new("/bin/true").status().is_ok(),
+                bind: socket,
+                make_directories,
+                signal: if is_complete { signal } else { needs.signal },
+            })
+        })
+        .join()
+        .unwrap()
+    }
+
     #[test]
-    fn unneeded_rights_are_denied_and_files_and_connections_work() {
+    fn each_need_keeps_its_right_and_no_other() {
+        for needs in [
+            NONE,
+            Needs { execute: true, ..NONE },
+            Needs { bind: true, ..NONE },
+            Needs { make_directories: true, ..NONE },
+            Needs { signal: true, ..NONE },
+            Needs { execute: true, bind: true, make_directories: true, signal: true },
+        ] {
+            assert!(left(needs).is_none_or(|left| left == needs), "{needs:?}: {:?}", left(needs));
+        }
+    }
+
+    #[test]
+    fn files_and_connections_work_without_any_need() {
         let directory = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let path = directory.path().to_owned();
         std::thread::spawn(move || {
-            let status = confined().unwrap();
-            if status.ruleset == RulesetStatus::NotEnforced {
-                // A kernel without Landlock denies nothing.
-                Command::new("/bin/true").status().unwrap();
-                return;
-            }
-            assert!(status.no_new_privs);
-            assert!(Command::new("/bin/true").spawn().is_err(), "execute");
-            assert!(fs::create_dir(path.join("directory")).is_err(), "create a directory");
-            assert!(std::os::unix::fs::symlink("a", path.join("link")).is_err(), "create a symbolic link");
-            if status.ruleset == RulesetStatus::FullyEnforced {
-                assert!(TcpListener::bind("127.0.0.1:0").is_err(), "bind a port");
-                let parent = rustix::process::getppid().unwrap();
-                assert!(rustix::process::test_kill_process(parent).is_err(), "signal another process");
-            }
+            confine(&NONE);
             fs::write(path.join("token.tmp"), "token").unwrap();
             fs::rename(path.join("token.tmp"), path.join("token")).unwrap();
             fs::remove_file(path.join("token")).unwrap();

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         }
     };
     let environment = || {
-        restrict(command);
+        protect(command);
         Environment::with(options)
     };
     let done = match command {
@@ -54,15 +54,12 @@ fn main() -> ExitCode {
     done.unwrap_or_else(|code| code.into())
 }
 
-/// Gives up the rights that this command never needs.
-fn restrict(command: Command) {
+/// Protects the process before it reads its settings. The rights that they do not need are given up
+/// afterwards.
+fn protect(command: Command) {
     match command {
         // It becomes another program, which must not inherit the restrictions.
         Command::Wait => hardening::hide(),
-        Command::Run | Command::Once => {
-            hardening::harden();
-            hardening::confine();
-        }
-        Command::Ready | Command::Check | Command::Token => hardening::harden(),
+        _ => hardening::harden(),
     }
 }

@@ -16,8 +16,10 @@ use dexsidecar_agent::reporter::{self, Reporter};
 use dexsidecar_core::config::{self, Config};
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::event::Event;
+use dexsidecar_core::needs::Needs;
 use dexsidecar_core::settings::{self, Command};
 use dexsidecar_edge::clock::Clock;
+use dexsidecar_edge::hardening;
 use dexsidecar_edge::http_client::HttpEndpoint;
 use dexsidecar_edge::log::Logger;
 use dexsidecar_edge::signal::Stop;
@@ -66,8 +68,8 @@ pub(crate) fn until_stopped(runtime: &Runtime, mut stop: Stop, command: impl Fut
     })
 }
 
-/// The agent of `run` and `once` with its configuration, after everything has been logged that
-/// concerns the settings.
+/// The agent of `run` and `once` with its configuration, after every right has been given up that
+/// the configuration does not need, and everything has been logged that concerns the settings.
 fn agent(environment: &Environment, command: Command) -> Result<(Config, Agent<HttpEndpoint>, Logger), u8> {
     let (config, mut token, endpoint) = environment.read(true).map_err(|problems| {
         // Only for the commands that the container itself runs: a probe must not overwrite their
@@ -75,6 +77,7 @@ fn agent(environment: &Environment, command: Command) -> Result<(Config, Agent<H
         reporter::report_problems(config::termination_log(&environment.settings).as_deref(), &problems);
         environment.refuse(&problems)
     })?;
+    hardening::confine(&Needs::of(&config));
     let Some(output) = token.outputs.pop() else { return Err(CONFIG) };
     let log = environment.log();
     log.emit(&Event::Starting {

@@ -1,0 +1,90 @@
+//! The rights that the process must keep once it knows its configuration.
+
+use crate::config::{Config, TokenConfig};
+
+/// The rights that a configuration needs. All others are given up before the first exchange, and
+/// cannot be had back.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Needs {
+    /// To execute files.
+    pub execute: bool,
+    /// To bind TCP ports and to create Unix sockets.
+    pub bind: bool,
+    /// To create directories.
+    pub make_directories: bool,
+    /// To send signals to other processes.
+    pub signal: bool,
+}
+
+impl Needs {
+    /// What this configuration needs: what at least one of its tokens needs.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        // Without `..`, here and below: a new setting does not compile until its needs are decided.
+        let Config { tokens, termination_log: _, min_ttl: _, timeout: _, log: _, warnings: _ } = config;
+        tokens.iter().map(Self::of_token).fold(Self::default(), Self::or)
+    }
+
+    fn of_token(token: &TokenConfig) -> Self {
+        let TokenConfig { name: _, exchange: _, schedule: _, key_check: _, outputs: _ } = token;
+        Self::default()
+    }
+
+    /// What either needs.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self {
+            execute: self.execute || other.execute,
+            bind: self.bind || other.bind,
+            make_directories: self.make_directories || other.make_directories,
+            signal: self.signal || other.signal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::given;
+
+    /// No setting that exists needs any of them.
+    #[test]
+    fn a_configuration_with_every_setting_needs_no_right() {
+        let variables = given(&[
+            "dex_endpoint=http://127.0.0.1/token",
+            "dex_access_token_file=/run/dex/token",
+            "dex_file_basic_auth=/client",
+            "dex_file_subject_token=/subject",
+            "dex_scope=openid",
+            "dex_refresh_before=2h",
+            "dex_refresh_interval=10s",
+            "DEXSIDECAR_CA_FILE=/ca.pem",
+            "DEXSIDECAR_ALLOW_INSECURE_HTTP=true",
+            "DEXSIDECAR_OUTPUT_MODE=0640",
+            "DEXSIDECAR_OUTPUT_GROUP=1000",
+            "DEXSIDECAR_WRITE_MODE=in-place",
+            "DEXSIDECAR_ON_EXPIRY=remove",
+            "DEXSIDECAR_KEY_CHECK=1s",
+            "DEXSIDECAR_TERMINATION_LOG=/dev/termination-log",
+        ]);
+        let config = Config::read(&variables, true).unwrap();
+        assert_eq!(Needs::of(&config), Needs::default());
+        assert_eq!(Needs::of(&Config { tokens: vec![], ..config }), Needs::default());
+    }
+
+    #[test]
+    fn the_needs_of_two_tokens_are_the_needs_of_either() {
+        let none = Needs::default();
+        let each = [
+            Needs { execute: true, ..none },
+            Needs { bind: true, ..none },
+            Needs { make_directories: true, ..none },
+            Needs { signal: true, ..none },
+        ];
+        for one in each {
+            assert_eq!((one.or(none), none.or(one), one.or(one)), (one, one, one));
+        }
+        let all = Needs { execute: true, bind: true, make_directories: true, signal: true };
+        assert_eq!(each.into_iter().fold(none, Needs::or), all);
+    }
+}
