@@ -1,30 +1,24 @@
-//! Reports failures and recoveries: one log line for each change of state, and the last failure for
-//! `kubectl describe pod`.
+//! Reports what happens to one token: one log line for each change of state, and the last failure
+//! for the termination message.
 
+use std::cell::RefCell;
 use std::fmt::{Display, Write as _};
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
-use dexsidecar_core::config::{Level, Problem};
+use dexsidecar_core::config::Level;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::failure::{Code, Failure, Step};
 use dexsidecar_core::refresher::Health;
 use dexsidecar_core::time::{BootTime, Now};
 use dexsidecar_edge::log::Logger;
 use dexsidecar_edge::output_file::{Method, Shortfall, Written};
-use rustix::fs::OFlags;
+
+use crate::termination_message::TerminationMessage;
 
 /// The same failure is logged again after this long.
 const LOG_AGAIN_AFTER: Duration = Duration::from_secs(600);
-
-/// The kubelet's default path of a termination message.
-const TERMINATION_LOG: &str = "/dev/termination-log";
-
-/// The kubelet reads no more than this many bytes of a termination message.
-const MAX_TERMINATION_MESSAGE: usize = 4096;
 
 /// A failure that was logged. The cause of one code may change: a timeout at another step, a proxy
 /// that now refuses.
@@ -36,9 +30,10 @@ struct Logged {
 
 /// Reports failures and recoveries.
 #[derive(Debug)]
-pub struct Reporter {
+pub(crate) struct Reporter {
     log: Logger,
-    termination_log: PathBuf,
+    /// The termination message, and the number of the token in it.
+    message: (Rc<RefCell<TerminationMessage>>, usize),
     /// The failures that were logged and are not over, with the health at that time. One entry
     /// each, so that two that alternate do not fill the log (F118).
     logged: Vec<Logged>,
@@ -46,46 +41,43 @@ pub struct Reporter {
     attempts: u32,
     /// The last failure since the last success.
     last_failure: Option<Failure>,
-    /// The termination message as it was written last.
-    termination_message: String,
     /// The names of the events about the volume that were logged: each is logged once.
     reported: Vec<&'static str>,
 }
 
 impl Reporter {
-    /// Reports to this log and, if it can be written, to this file or the kubelet's.
+    /// Reports to this log, and to the termination message as the token with this number.
     #[must_use]
-    pub fn new(log: Logger, termination_log: Option<PathBuf>) -> Self {
+    pub(crate) const fn new(log: Logger, message: Rc<RefCell<TerminationMessage>>, token: usize) -> Self {
         Self {
             log,
-            termination_log: termination_log.unwrap_or_else(|| TERMINATION_LOG.into()),
+            message: (message, token),
             logged: Vec::new(),
             attempts: 0,
             last_failure: None,
-            termination_message: String::new(),
             reported: Vec::new(),
         }
     }
 
     /// The log.
     #[must_use]
-    pub const fn log(&self) -> &Logger {
+    pub(crate) const fn log(&self) -> &Logger {
         &self.log
     }
 
     /// Logs an event.
-    pub fn emit(&self, event: &Event<'_>) {
+    pub(crate) fn emit(&self, event: &Event<'_>) {
         self.log.emit(event);
     }
 
     /// Logs an event at another level than its own.
-    pub fn emit_at(&self, level: Level, event: &Event<'_>) {
+    pub(crate) fn emit_at(&self, level: Level, event: &Event<'_>) {
         self.log.emit_at(level, event);
     }
 
     /// Reports a failed attempt, what is known of its cause, and the delay before the next one. It
     /// is logged once, and again when health changes or after ten minutes.
-    pub fn failed(
+    pub(crate) fn failed(
         &mut self,
         failure: &Failure,
         causes: &[String],
@@ -98,7 +90,7 @@ impl Reporter {
         self.logged.retain(|logged| now.boot.since(logged.at) < LOG_AGAIN_AFTER);
         let cause = causes.join("; ");
         // The last failure is what the kubelet shows, logged or not.
-        self.write_termination_message(&termination_message(failure, causes));
+        self.set_message(Some(termination_message(failure, causes)));
         let kind = (failure.code, failure.step(), failure.fix(), health);
         let known = self.logged.iter().any(|logged| logged.kind == kind);
         let level = if known {
@@ -127,7 +119,7 @@ impl Reporter {
     }
 
     /// Reports what the volume did not allow when the token was written: each kind once.
-    pub fn written(&mut self, path: &Path, written: &Written) {
+    pub(crate) fn written(&mut self, path: &Path, written: &Written) {
         let file = &path.display();
         match written.method {
             Method::Replaced => {}
@@ -164,11 +156,11 @@ impl Reporter {
     }
 
     /// Reports the end of the failures.
-    pub fn recovered(&mut self) {
+    pub(crate) fn recovered(&mut self) {
         if self.attempts > 0 {
             self.logged.clear();
             self.log.emit(&Event::Recovered { attempts: self.attempts.into() });
-            self.write_termination_message("");
+            self.set_message(None);
         }
         self.attempts = 0;
         self.last_failure = None;
@@ -176,15 +168,19 @@ impl Reporter {
 
     /// The last failure since the last success.
     #[must_use]
-    pub const fn last_failure(&self) -> Option<&Failure> {
+    pub(crate) const fn last_failure(&self) -> Option<&Failure> {
         self.last_failure.as_ref()
     }
 
-    fn write_termination_message(&mut self, text: &str) {
-        if self.termination_message != text {
-            text.clone_into(&mut self.termination_message);
-            write_termination_log(&self.termination_log, text);
-        }
+    fn set_message(&self, text: Option<String>) {
+        let (message, token) = &self.message;
+        message.borrow_mut().set(*token, text);
+    }
+
+    /// Reports that the token file cannot be written or removed.
+    pub(crate) fn output_not_writable(&self, failure: &Failure) {
+        let (code, fix) = (&failure.code, &failure.fix());
+        self.emit(&Event::OutputNotWritable { error: failure, code, fix });
     }
 }
 
@@ -199,23 +195,6 @@ fn termination_message(failure: &Failure, causes: &[String]) -> String {
     text
 }
 
-/// Writes the errors in the settings to where the kubelet finds them.
-pub fn report_problems(file: Option<&Path>, problems: &[Problem]) {
-    let text: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
-    write_termination_log(file.unwrap_or_else(|| Path::new(TERMINATION_LOG)), &text);
-}
-
-/// Writes a termination message, if there is such a file: it is created by the kubelet only.
-fn write_termination_log(path: &Path, text: &str) {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file =
-        OpenOptions::new().write(true).truncate(true).custom_flags(flags.bits().cast_signed()).open(path);
-    if let Ok(mut file) = file {
-        let end = text.floor_char_boundary(MAX_TERMINATION_MESSAGE);
-        let _ = file.write_all(&text.as_bytes()[..end]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use dexsidecar_edge::clock::Clock;
@@ -227,7 +206,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("log");
         std::fs::write(&file, "").unwrap();
-        let mut reporter = Reporter::new(Logger::silent(Clock::System), Some(file.clone()));
+        let mut reporter =
+            Reporter::new(Logger::silent(Clock::System), TerminationMessage::shared(Some(file.clone())), 0);
         let at = |secs| Now { boot: BootTime::from_start(Duration::from_secs(secs)), ..Now::default() };
         let text = || std::fs::read_to_string(&file).unwrap();
         let failed = |reporter: &mut Reporter, code, detail, causes: &[String], second| {

@@ -300,7 +300,7 @@ impl Refresher {
     /// The health of the token: that of its worst output.
     #[must_use]
     pub fn health(&self, now: Now) -> Health {
-        let failed = self.plan.failed > 0 || self.outputs.iter().any(Delivery::has_failed);
+        let failed = self.has_failed();
         let of = |delivery: &Delivery| match delivery.on_disk() {
             None => Health::Starting,
             Some(token) if token.remaining(now.boot).is_none() => Health::Expired,
@@ -333,6 +333,12 @@ impl Refresher {
     #[must_use]
     pub const fn failures(&self) -> u32 {
         self.plan.failed
+    }
+
+    /// True if the last exchange or the last write to an output failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.plan.failed > 0 || self.outputs.iter().any(Delivery::has_failed)
     }
 
     /// The latest instant of the exchange that a signal has just requested.

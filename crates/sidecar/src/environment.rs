@@ -35,16 +35,12 @@ impl Environment {
         Self { settings: settings.cleaned(), not_utf8 }
     }
 
-    /// The configuration, its one token, and the HTTP client for the token's endpoint.
+    /// The configuration.
     ///
     /// # Errors
     /// Every problem.
-    pub(crate) fn read(
-        &self,
-        output_needed: bool,
-    ) -> Result<(Config, TokenConfig, HttpEndpoint), Vec<Problem>> {
-        let variable = |name: &str| self.variable(name).cloned();
-        let proxies = Proxies::read(variable);
+    pub(crate) fn config(&self, output_needed: bool) -> Result<Config, Vec<Problem>> {
+        let proxies = self.proxies();
         let (config, problems) = match Config::read(&self.settings, output_needed) {
             Ok(config) => (Some(config), vec![]),
             Err(problems) => (None, problems),
@@ -57,17 +53,35 @@ impl Environment {
             let fix = "use a URL such as http://proxy.example:3128, or add Dex's host to NO_PROXY".to_owned();
             Problem { setting: variable.to_owned(), what, fix }.insert_into(&mut problems);
         }
-        let Some(config) = config.filter(|_| problems.is_empty()) else { return Err(problems) };
+        config.filter(|_| problems.is_empty()).ok_or(problems)
+    }
+
+    /// The HTTP client for this endpoint.
+    pub(crate) fn client(&self, endpoint: &Endpoint) -> HttpEndpoint {
+        let (file, directories) = (self.variable("SSL_CERT_FILE"), self.variable("SSL_CERT_DIR"));
+        let system = || Roots::system(file.map(Secret::expose), directories.map(Secret::expose));
+        let roots = endpoint.ca_file.clone().map_or_else(system, Roots::File);
+        HttpEndpoint::new(endpoint.attempt_timeout, roots, self.proxies())
+            .allowing_insecure_http(endpoint.allow_insecure_http)
+    }
+
+    /// The configuration, its one token, and the HTTP client for the token's endpoint.
+    ///
+    /// # Errors
+    /// Every problem.
+    pub(crate) fn read(
+        &self,
+        output_needed: bool,
+    ) -> Result<(Config, TokenConfig, HttpEndpoint), Vec<Problem>> {
+        let config = self.config(output_needed)?;
         // The environment form always has one.
-        let Some(token) = config.tokens.first().cloned() else { return Err(problems) };
-        let (file, directories) = (variable("SSL_CERT_FILE"), variable("SSL_CERT_DIR"));
-        let system =
-            || Roots::system(file.as_ref().map(Secret::expose), directories.as_ref().map(Secret::expose));
-        let Endpoint { ca_file, attempt_timeout, allow_insecure_http, .. } = token.exchange.endpoint.clone();
-        let roots = ca_file.map_or_else(system, Roots::File);
-        let endpoint =
-            HttpEndpoint::new(attempt_timeout, roots, proxies).allowing_insecure_http(allow_insecure_http);
-        Ok((config, token, endpoint))
+        let Some(token) = config.tokens.first().cloned() else { return Err(vec![]) };
+        let client = self.client(&token.exchange.endpoint);
+        Ok((config, token, client))
+    }
+
+    fn proxies(&self) -> Proxies {
+        Proxies::read(|name| self.variable(name).cloned())
     }
 
     /// The settings of `ready` and `wait`.

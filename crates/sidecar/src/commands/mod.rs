@@ -8,14 +8,15 @@ pub(crate) mod run;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use dexsidecar::check::{self, StepResult};
 use dexsidecar::token;
-use dexsidecar_agent::agent::Agent;
-use dexsidecar_agent::reporter::{self, Reporter};
-use dexsidecar_core::config::{self, Config};
+use dexsidecar_agent::{Scheduler, report_problems};
+use dexsidecar_core::config::{self, Config, TokenConfig};
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::event::Event;
+use dexsidecar_core::exchange::Endpoint;
 use dexsidecar_core::needs::Needs;
 use dexsidecar_core::settings::{self, Command};
 use dexsidecar_edge::clock::Clock;
@@ -27,7 +28,7 @@ use tokio::runtime::Runtime;
 
 use crate::environment::{Environment, RUNTIME_DIRECTORY};
 use crate::terminal::{eprint, has_colours, print};
-use crate::{CONFIG, Done, NEGATIVE};
+use crate::{Done, NEGATIVE};
 
 pub(crate) const CLOCK: Clock = Clock::System;
 
@@ -68,29 +69,37 @@ pub(crate) fn until_stopped(runtime: &Runtime, mut stop: Stop, command: impl Fut
     })
 }
 
-/// The agent of `run` and `once` with its configuration, after every right has been given up that
-/// the configuration does not need, and everything has been logged that concerns the settings.
-fn agent(environment: &Environment, command: Command) -> Result<(Config, Agent<HttpEndpoint>, Logger), u8> {
-    let (config, mut token, endpoint) = environment.read(true).map_err(|problems| {
+/// The scheduler of `run` and `once` with the timeout of `once`, after every right has been given up
+/// that the configuration does not need, and everything has been logged that concerns the settings.
+fn scheduler(
+    environment: &Environment,
+    command: Command,
+) -> Result<(Scheduler<HttpEndpoint>, Duration, Logger), u8> {
+    let config = environment.config(true).map_err(|problems| {
         // Only for the commands that the container itself runs: a probe must not overwrite their
         // last failure.
-        reporter::report_problems(config::termination_log(&environment.settings).as_deref(), &problems);
+        report_problems(config::termination_log(&environment.settings).as_deref(), &problems);
         environment.refuse(&problems)
     })?;
     hardening::confine(&Needs::of(&config));
-    let Some(output) = token.outputs.pop() else { return Err(CONFIG) };
     let log = environment.log();
-    log.emit(&Event::Starting {
-        version: &env!("CARGO_PKG_VERSION"),
-        command: &command.name(),
-        file: &output.path.display(),
-        endpoint: &token.exchange.endpoint.url,
-    });
+    for TokenConfig { exchange, outputs, .. } in &config.tokens {
+        for output in outputs {
+            log.emit(&Event::Starting {
+                version: &env!("CARGO_PKG_VERSION"),
+                command: &command.name(),
+                file: &output.path.display(),
+                endpoint: &exchange.endpoint.url,
+            });
+        }
+    }
     for warning in &config.warnings {
         log.emit(&Event::SettingWarning { warning });
     }
-    let reporter = Reporter::new(log.clone(), config.termination_log.clone());
-    Ok((config, Agent::new(token, output, endpoint, CLOCK, reporter), log))
+    let Config { tokens, termination_log, timeout, .. } = config;
+    let connect = |endpoint: &Endpoint| environment.client(endpoint);
+    let scheduler = Scheduler::new(tokens, connect, CLOCK, log.clone(), termination_log);
+    Ok((scheduler, timeout, log))
 }
 
 /// `check`: prints each step when it is done, or all of them as JSON at the end.

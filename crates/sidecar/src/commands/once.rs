@@ -3,20 +3,19 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use dexsidecar_core::config::Config;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::failure::Failure;
 use dexsidecar_core::settings::Command;
 use dexsidecar_edge::signal::Stop;
 use tokio::runtime::Runtime;
 
-use super::agent;
+use super::scheduler;
 use crate::environment::Environment;
 use crate::{Done, NEGATIVE};
 
 /// Runs it.
 pub(crate) fn once(environment: &Environment, runtime: &Runtime, mut stop: Stop) -> Done {
-    let (Config { timeout, .. }, mut agent, log) = agent(environment, Command::Once)?;
+    let (mut scheduler, timeout, log) = scheduler(environment, Command::Once)?;
     runtime.block_on(async {
         tokio::select! {
             biased;
@@ -24,10 +23,10 @@ pub(crate) fn once(environment: &Environment, runtime: &Runtime, mut stop: Stop)
                 log.emit(&Event::OnceInterrupted { signal: &signal });
                 Err(NEGATIVE)
             }
-            done = tokio::time::timeout(timeout, agent.run_once()) => match done {
+            done = tokio::time::timeout(timeout, scheduler.run_once()) => match done {
                 Ok(()) => Ok(ExitCode::SUCCESS),
                 Err(_) => {
-                    let failure = agent.last_failure();
+                    let failure = scheduler.last_failure();
                     let fix = failure.map(Failure::fix);
                     log.emit(&Event::OnceTimedOut {
                         timeout,

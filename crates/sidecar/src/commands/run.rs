@@ -1,4 +1,4 @@
-//! `run`: keeps the token fresh until SIGTERM.
+//! `run`: keeps the tokens fresh until SIGTERM.
 
 use std::process::ExitCode;
 
@@ -7,19 +7,19 @@ use dexsidecar_core::settings::Command;
 use dexsidecar_edge::signal::{RefreshSignal, Stop};
 use tokio::runtime::Runtime;
 
-use super::{agent, install};
+use super::{install, scheduler};
 use crate::Done;
 use crate::environment::Environment;
 
 /// Runs it.
 pub(crate) fn run(environment: &Environment, runtime: &Runtime, mut stop: Stop) -> Done {
     let mut refresh_signal = install(runtime, RefreshSignal::install)?;
-    let (_, mut agent, log) = agent(environment, Command::Run)?;
+    let (mut scheduler, _, log) = scheduler(environment, Command::Run)?;
     runtime.block_on(async {
         tokio::select! {
             biased;
             signal = stop.wait() => log.emit(&Event::ShuttingDown { signal: &signal }),
-            () = agent.run(&mut refresh_signal) => {}
+            () = scheduler.run(&mut refresh_signal) => {}
         }
     });
     Ok(ExitCode::SUCCESS)

@@ -33,7 +33,7 @@ async fn f039_a_token_about_to_expire_never_replaces_a_better_one() {
         .await;
     let asked = world.exchanges().len();
     assert!(asked > 2, "it goes on asking for a better one");
-    assert_eq!(world.agent.refresher.failures() as usize, asked - 1, "each is a failure");
+    assert_eq!(world.refresher().failures() as usize, asked - 1, "each is a failure");
 }
 
 #[tokio::test(start_paused = true)]
@@ -49,8 +49,8 @@ async fn f040_the_same_token_again_is_a_failure_within_the_rate_limit() {
     let early = exchanges.iter().filter(|when| **when < 600.0).count();
     assert!((3..=40).contains(&early), "{exchanges:?}");
     // A repeated token keeps its lifetime, whatever expires_in says.
-    assert_eq!(world.agent.refresher.health(world.clock.now()), Health::Expired);
-    assert!(world.agent.refresher.failures() > 0);
+    assert_eq!(world.refresher().health(world.clock.now()), Health::Expired);
+    assert!(world.refresher().failures() > 0);
     assert_eq!(std::fs::read_to_string(world.directory.path().join("token")).unwrap(), "abc");
 }
 

@@ -1,15 +1,17 @@
-//! The agent in paused time, with a scripted endpoint and a real token file: days take
+//! The scheduler in paused time, with a scripted endpoint and a real token file: days take
 //! milliseconds.
 
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dexsidecar_core::config::{Config, RawSettings};
 use dexsidecar_core::exchange::{Answer, Request};
-use dexsidecar_core::refresher::Health;
-use dexsidecar_core::time::{BootTime, Now};
+use dexsidecar_core::failure::Code;
+use dexsidecar_core::refresher::{Health, Refresher};
+use dexsidecar_core::secret::Secret;
+use dexsidecar_core::time::{Jitter, Now, UnixTime};
 use dexsidecar_core::token_file::{EARLIEST_PLAUSIBLE_NOW, TokenFileState};
 use dexsidecar_edge::clock::STEPPED;
 use dexsidecar_edge::log::Logger;
@@ -99,7 +101,8 @@ impl TokenEndpoint for Scripted {
 }
 
 struct World {
-    agent: Agent<Scripted>,
+    scheduler: Scheduler<Scripted>,
+    config: TokenConfig,
     seen: Rc<RefCell<Seen>>,
     clock: Clock,
     directory: TempDir,
@@ -124,9 +127,8 @@ impl World {
             variables.retain(|(known, _)| known != name);
             variables.push(((*name).to_owned(), Secret::new((*value).to_owned())));
         }
-        let mut config = Config::read(&RawSettings::of_variables(variables), true).unwrap();
-        let mut config = config.tokens.remove(0);
-        let output = config.outputs.remove(0);
+        let config = Config::read(&RawSettings::of_variables(variables), true).unwrap();
+        let config = config.tokens[0].clone();
         let start = Now {
             boot: BootTime::from_start(Duration::from_secs(9_000)),
             unix: EARLIEST_PLAUSIBLE_NOW + Duration::from_secs(9_000),
@@ -134,17 +136,32 @@ impl World {
         let clock = Clock::Paused(start, tokio::time::Instant::now());
         let seen = Rc::new(RefCell::new(Seen::default()));
         let endpoint = Scripted { clock, start, script: Box::new(script), published, seen: Rc::clone(&seen) };
-        let status = Reporter::new(Logger::silent(clock), Some("/dev/null".into()));
-        Self { agent: Agent::new(config, output, endpoint, clock, status), seen, clock, directory }
+        let scheduler =
+            Scheduler::new(vec![], |_| unreachable!("no token"), clock, Logger::silent(clock), None);
+        let mut world = Self { scheduler, config, seen, clock, directory };
+        world.scheduler.upstreams.push(Upstream::new(endpoint));
+        world.restart(Logger::silent(clock));
+        world
+    }
+
+    /// The token begins again, with nothing known.
+    fn restart(&mut self, log: Logger) {
+        let message = TerminationMessage::shared(Some("/dev/null".into()));
+        let token = Token::new(0, self.config.clone(), Reporter::new(log, message, 0), self.clock.now());
+        self.scheduler.tokens = vec![Scheduled { token, upstream: 0, wait: None }];
     }
 
     fn set_clock(&mut self, clock: Clock) {
         self.clock = clock;
-        self.agent.clock = clock;
-        self.agent.refresher = Refresher::new(self.agent.config.schedule, None, 1, clock.now());
+        self.scheduler.clock = clock;
+        self.restart(Logger::silent(clock));
     }
 
-    /// Runs the agent for this many seconds. `look` is called every ten seconds with the time and
+    fn refresher(&self) -> &Refresher {
+        self.scheduler.tokens[0].token.refresher()
+    }
+
+    /// Runs the scheduler for this many seconds. `look` is called every ten seconds with the time and
     /// the state of the token file.
     async fn run(&mut self, seconds: f64, mut look: impl FnMut(f64, Option<TokenFileState>)) {
         let mut refresh_signal = RefreshSignal::install().unwrap();
@@ -160,7 +177,7 @@ impl World {
             }
         };
         tokio::select! {
-            () = self.agent.run(&mut refresh_signal) => panic!("the loop never ends"),
+            () = self.scheduler.run(&mut refresh_signal) => panic!("the loop never ends"),
             () = watching => {}
         }
     }
@@ -220,7 +237,7 @@ async fn f113_a_new_token_comes_soon_after_an_outage_longer_than_the_lifetime() 
     assert!(expired.is_some_and(|when| (3_600.0..3_620.0).contains(&when)), "{expired:?}");
     // Thirty seconds, and the ten between two observations of the test.
     assert!(back.is_some_and(|when| when <= 40_000.0 + 30.0 + 10.0), "{back:?}");
-    assert_eq!(world.agent.refresher.failures(), 0);
+    assert_eq!(world.refresher().failures(), 0);
 }
 
 /// P3: an ingress answers with pages while Dex has no ready pod; then Dex returns.
@@ -366,8 +383,8 @@ async fn f094_a_token_on_disk_is_not_trusted_by_a_clock_in_1970() {
         );
         let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{issued},"exp":{exp}}}"#));
         std::fs::write(world.directory.path().join("token"), format!("e30.{claims}.sig")).unwrap();
-        world.agent.adopt();
-        assert_eq!(world.agent.current.is_some(), adopted);
+        world.scheduler.tokens[0].token.adopt(world.clock.now(), Jitter::NONE);
+        assert_eq!(world.refresher().on_disk().is_some(), adopted);
     }
 }
 
@@ -432,31 +449,7 @@ async fn f039_a_token_that_expires_on_its_way_is_a_failure() {
     let exchanges = world.exchanges().len();
     assert!((50..=200).contains(&exchanges), "{exchanges} in an hour");
     // The last request may be in flight.
-    assert!((exchanges - 1..=exchanges).contains(&(world.agent.refresher.failures() as usize)));
-}
-
-#[tokio::test]
-async fn a_token_issued_twice_before_it_is_written_keeps_its_lifetime() {
-    let mut world = World::new(&[], |_| Played::Away, first_key);
-    let now = world.clock.now();
-    let (on_disk, in_hand) = (
-        Lifetime::starting(now.boot, Duration::from_secs(3_600)),
-        Lifetime::starting(now.boot, Duration::from_secs(60)),
-    );
-    let expires = now.unix + Duration::from_secs(3_600);
-    let adopted = Observation::Adopted { output: 0, lifetime: on_disk, expires };
-    world.agent.refresher.on(adopted, now, Jitter::NONE);
-    let token = Secret::new("again".to_owned());
-    world.agent.current = Some(CurrentToken {
-        token: token.clone(),
-        key_id: None,
-        expires: None,
-        lifetime: in_hand,
-        on_disk: false,
-        previous: None,
-    });
-    let again = Lifetime::starting(now.boot + Duration::from_secs(5), Duration::from_secs(60));
-    assert_eq!(world.agent.accept_if_better(&token, again).unwrap(), in_hand);
+    assert!((exchanges - 1..=exchanges).contains(&(world.refresher().failures() as usize)));
 }
 
 /// Two sidecars write one file: the token that expires later is kept if both have the same issuer

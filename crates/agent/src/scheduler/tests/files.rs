@@ -80,7 +80,7 @@ async fn assert_attempt_when_file_changes(
         let next = exchanges.iter().find(|exchange| *exchange >= when);
         assert!(next.is_some_and(|next| next - when <= 10.0), "{setting}: {rewritten:?} {exchanges:?}");
     }
-    assert_eq!((rewritten.len(), world.agent.refresher.failures()), (3, 0), "{setting}");
+    assert_eq!((rewritten.len(), world.refresher().failures()), (3, 0), "{setting}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,7 +101,7 @@ async fn f048_a_wrong_configuration_costs_one_attempt_each_five_minutes_for_a_mo
     let wrong = r#"{"error":"invalid_client","error_description":"Invalid client credentials."}"#;
     let mut world = World::new(&[], move |_| Played::Answer(401, wrong), first_key);
     let (logger, lines) = Logger::counting(world.clock);
-    world.agent.reporter = Reporter::new(logger, Some("/dev/null".into()));
+    world.restart(logger);
     world.run(30.0 * DAY, |_, verdict| assert_eq!(verdict, None)).await;
     let exchanges = world.exchanges();
     let most = 30.0 * DAY / 150.0;

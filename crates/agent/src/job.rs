@@ -1,0 +1,249 @@
+//! The work that takes time: an exchange, a write, a key check, a removal. A job owns what it
+//! needs, so that nothing waits for it: its token handles everything else while the job runs.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use dexsidecar_core::config::TokenConfig;
+use dexsidecar_core::endpoint_url::EndpointUrl;
+use dexsidecar_core::event::Event;
+use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
+use dexsidecar_core::failure::Failure;
+use dexsidecar_core::output::Output;
+use dexsidecar_core::refresher::Lifetime;
+use dexsidecar_core::secret::Secret;
+use dexsidecar_core::signing_keys::{self, Discovery, Published};
+use dexsidecar_core::time::{BootTime, UnixTime};
+use dexsidecar_core::token::IssuedToken;
+use dexsidecar_edge::blocking::{OnDrop, run_blocking};
+use dexsidecar_edge::clock::Clock;
+use dexsidecar_edge::log::Logger;
+use dexsidecar_edge::output_file::{self, NameLock, Written};
+
+use crate::exchange::{Inputs, LastKnown};
+
+/// How long the first trial of the outputs may delay the report of a failed exchange.
+const OUTPUT_TRIAL: Duration = Duration::from_secs(1);
+/// How long a write may take before it is reported: as long as an attempt by default.
+const SLOW_WRITE: Duration = Duration::from_secs(15);
+
+/// What a token has to do next. An output is named by its index.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Read the files that an exchange needs.
+    ReadInputs { config: Rc<TokenConfig>, last_known: LastKnown, now: UnixTime },
+    /// Send the request, and read the response.
+    Exchange { config: Rc<TokenConfig>, inputs: Inputs, rotation: usize, current: Option<Secret> },
+    /// Try the outputs, so that what is wrong with them is reported before there is a token to
+    /// write (F71).
+    TryOutputs { config: Rc<TokenConfig>, exchange: FailedExchange },
+    /// Write a token. It is a restore if it was on disk before.
+    Write { output: usize, file: Output, lock: NameLock, token: Secret, is_restore: bool, log: Logger },
+    /// Remove the file of an expired token.
+    Remove { output: usize, file: Output, lock: NameLock, expired: Secret },
+    /// Read the published keys, to compare them with this key. Their URL is read from the discovery
+    /// document, unless it is known.
+    ReadKeys {
+        endpoint: EndpointUrl,
+        rotation: usize,
+        keys_url: Option<EndpointUrl>,
+        key_id: String,
+        started: BootTime,
+    },
+}
+
+/// The outcome of a job.
+pub(crate) enum Outcome {
+    /// The files that an exchange needs were read.
+    InputsRead { read: Result<Inputs, Failure>, last_known: LastKnown },
+    /// The request was answered, or failed.
+    Exchanged(Box<Exchanged>),
+    /// The outputs were tried after the first failed exchange.
+    OutputsTried { exchange: FailedExchange, outputs: Vec<Failure> },
+    /// This token was written, or not.
+    Written { output: usize, token: Secret, is_restore: bool, result: Result<Written, Failure> },
+    /// The file of this expired token was removed: true, or false if it holds another token.
+    Removed { output: usize, expired: Secret, result: Result<bool, Failure> },
+    /// The published keys were read.
+    KeysRead(KeysRead),
+}
+
+/// What was sent, and what came of it.
+pub(crate) struct Exchanged {
+    pub(crate) inputs: Inputs,
+    pub(crate) result: Result<(IssuedToken, Lifetime), Failure>,
+}
+
+/// The published keys. They serve every token of this Dex that was issued before `started`.
+pub(crate) struct KeysRead {
+    /// The key of the token whose check was due.
+    pub(crate) key_id: String,
+    /// When the keys were requested.
+    pub(crate) started: BootTime,
+    /// The URL of the keys, if it is known now.
+    pub(crate) keys_url: Option<EndpointUrl>,
+    pub(crate) published: Result<Published, Failure>,
+}
+
+/// A failed exchange, and what is known here of its cause.
+#[derive(Debug)]
+pub(crate) struct FailedExchange {
+    pub(crate) failure: Failure,
+    pub(crate) causes: Vec<String>,
+}
+
+impl From<Failure> for FailedExchange {
+    fn from(failure: Failure) -> Self {
+        Self { failure, causes: vec![] }
+    }
+}
+
+/// The kinds of jobs that differ for the scheduler.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// A part of an exchange. Another one of the same token replaces it.
+    Exchange,
+    /// Everything else.
+    Other,
+}
+
+/// A job that runs.
+pub(crate) type Running = Pin<Box<dyn Future<Output = Outcome>>>;
+
+impl Job {
+    /// Its kind.
+    pub(crate) const fn kind(&self) -> Kind {
+        match self {
+            Self::ReadInputs { .. } | Self::Exchange { .. } => Kind::Exchange,
+            _ => Kind::Other,
+        }
+    }
+
+    /// Starts it. Dropping it gives it up: an exchange closes its connection then.
+    pub(crate) fn start<E: TokenEndpoint + 'static>(self, client: Rc<E>, clock: Clock) -> Running {
+        match self {
+            Self::ReadInputs { config, mut last_known, now } => Box::pin(async move {
+                let read = Inputs::read(&config.exchange, &mut last_known, now).await;
+                Outcome::InputsRead { read, last_known }
+            }),
+            Self::Exchange { config, inputs, rotation, current } => Box::pin(async move {
+                let exchange = &config.exchange;
+                let result = inputs.exchange(exchange, &*client, &clock, rotation, current.as_ref()).await;
+                Outcome::Exchanged(Box::new(Exchanged { inputs, result }))
+            }),
+            Self::TryOutputs { config, exchange } => Box::pin(async move {
+                let files = config.outputs.clone();
+                let tried =
+                    move || files.iter().filter_map(|file| output_file::check_writable(file).err()).collect();
+                let trying = run_blocking(OnDrop::Detach, tried);
+                let outputs = match tokio::time::timeout(OUTPUT_TRIAL, trying).await {
+                    Ok(Ok(failures)) => failures,
+                    _ => vec![],
+                };
+                Outcome::OutputsTried { exchange, outputs }
+            }),
+            Self::Write { output, file, lock, token, is_restore, log } => Box::pin(async move {
+                let result = write(file, lock, token.clone(), log).await;
+                Outcome::Written { output, token, is_restore, result }
+            }),
+            Self::Remove { output, file, lock, expired } => Box::pin(async move {
+                let result = remove(file, lock, expired.clone()).await;
+                Outcome::Removed { output, expired, result }
+            }),
+            Self::ReadKeys { endpoint, rotation, mut keys_url, key_id, started } => Box::pin(async move {
+                let published = published_keys(&endpoint, &*client, rotation, &mut keys_url).await;
+                Outcome::KeysRead(KeysRead { key_id, started, keys_url, published })
+            }),
+        }
+    }
+}
+
+/// Writes a token on a thread of its own, since a disk may stall (F86). Where no thread can be
+/// made, it is written here.
+async fn write(file: Output, lock: NameLock, token: Secret, log: Logger) -> Result<Written, Failure> {
+    let path = file.path.clone();
+    let write = move || output_file::write_with(&file, &token, &lock);
+    let mut writing = std::pin::pin!(run_blocking(OnDrop::Join, write.clone()));
+    let written = match tokio::time::timeout(SLOW_WRITE, &mut writing).await {
+        Ok(written) => written,
+        Err(_) => {
+            log.emit(&Event::WriteSlow { file: &path.display() });
+            writing.await
+        }
+    };
+    written.unwrap_or_else(|_| write())
+}
+
+/// Removes a file on a thread of its own: it may wait for a write that hangs. At shutdown nobody
+/// waits for it, since an expired token is removed at the next start. Where no thread can be made,
+/// it is removed here.
+async fn remove(file: Output, lock: NameLock, expired: Secret) -> Result<bool, Failure> {
+    let remove = {
+        let lock = lock.clone();
+        move || output_file::remove_if(&file, &expired, &lock)
+    };
+    let removed = run_blocking(OnDrop::Detach, remove.clone()).await;
+    removed.unwrap_or_else(|_| if lock.is_held() { Ok(false) } else { remove() })
+}
+
+async fn published_keys(
+    token_endpoint: &EndpointUrl,
+    client: &impl TokenEndpoint,
+    rotation: usize,
+    keys_url: &mut Option<EndpointUrl>,
+) -> Result<Published, Failure> {
+    if keys_url.is_none() {
+        let discovery = match signing_keys::discovery_url(token_endpoint) {
+            Some(url) => Discovery::read(&get(client, url, rotation).await?),
+            None => None,
+        };
+        *keys_url = signing_keys::keys_url(token_endpoint, discovery.as_ref());
+    }
+    match keys_url.clone() {
+        Some(url) => Ok(signing_keys::published(&get(client, url, rotation).await?)),
+        None => Ok(Published::NotServed),
+    }
+}
+
+async fn get(client: &impl TokenEndpoint, url: EndpointUrl, rotation: usize) -> Result<Answer, Failure> {
+    client.send(&Request { url, authorization: None, form: None }, rotation).await
+}
+
+/// The jobs that run, each for a token.
+#[derive(Default)]
+pub(crate) struct Jobs(Vec<(usize, Kind, Running)>);
+
+impl Jobs {
+    /// Adds a job of this token. An exchange of the same token is given up for another one.
+    pub(crate) fn add(&mut self, token: usize, kind: Kind, job: Running) {
+        if kind == Kind::Exchange {
+            self.0.retain(|(other, kind, _)| (*other, *kind) != (token, Kind::Exchange));
+        }
+        self.0.push((token, kind, job));
+    }
+
+    /// Waits for the outcome of one of them, and returns its token. Without any, it waits forever.
+    pub(crate) async fn next(&mut self) -> (usize, Outcome) {
+        poll_fn(|context| {
+            for index in 0..self.0.len() {
+                let (token, _, job) = &mut self.0[index];
+                if let Poll::Ready(outcome) = job.as_mut().poll(context) {
+                    let token = *token;
+                    drop(self.0.swap_remove(index));
+                    return Poll::Ready((token, outcome));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl std::fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Jobs").finish_non_exhaustive()
+    }
+}

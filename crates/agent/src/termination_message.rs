@@ -1,0 +1,90 @@
+//! The termination message: the last failure, where `kubectl describe pod` shows it.
+
+use std::cell::RefCell;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use dexsidecar_core::config::Problem;
+use rustix::fs::OFlags;
+
+/// The kubelet's default path of a termination message.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// The kubelet reads no more than this many bytes of a termination message.
+const MAX_TERMINATION_MESSAGE: usize = 4096;
+
+/// The last failures of all tokens.
+#[derive(Debug)]
+pub(crate) struct TerminationMessage {
+    file: PathBuf,
+    /// The tokens that fail, the last one first, each with its message.
+    failing: Vec<(usize, String)>,
+    /// The message as it was written last.
+    written: String,
+}
+
+impl TerminationMessage {
+    /// A message in this file or the kubelet's, if that can be written.
+    pub(crate) fn shared(file: Option<PathBuf>) -> Rc<RefCell<Self>> {
+        let file = file.unwrap_or_else(|| TERMINATION_LOG.into());
+        Rc::new(RefCell::new(Self { file, failing: vec![], written: String::new() }))
+    }
+
+    /// The last failure of this token, or none.
+    pub(crate) fn set(&mut self, token: usize, message: Option<String>) {
+        self.failing.retain(|(failing, _)| *failing != token);
+        if let Some(message) = message {
+            self.failing.insert(0, (token, message));
+        }
+        let messages: Vec<&str> = self.failing.iter().map(|(_, message)| message.as_str()).collect();
+        let text = messages.join("\n");
+        if self.written != text {
+            write(&self.file, &text);
+            self.written = text;
+        }
+    }
+}
+
+/// Writes the errors in the settings to where the kubelet finds them.
+pub fn report_problems(file: Option<&Path>, problems: &[Problem]) {
+    let text: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
+    write(file.unwrap_or_else(|| Path::new(TERMINATION_LOG)), &text);
+}
+
+/// Writes a termination message, if there is such a file: it is created by the kubelet only.
+fn write(path: &Path, text: &str) {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file =
+        OpenOptions::new().write(true).truncate(true).custom_flags(flags.bits().cast_signed()).open(path);
+    if let Ok(mut file) = file {
+        let end = text.floor_char_boundary(MAX_TERMINATION_MESSAGE);
+        let _ = file.write_all(&text.as_bytes()[..end]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_failure_comes_first_and_one_token_s_recovery_erases_no_other_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("log");
+        std::fs::write(&file, "").unwrap();
+        let text = || std::fs::read_to_string(&file).unwrap();
+        let message = TerminationMessage::shared(Some(file.clone()));
+        let set = |token, failure: Option<&str>| message.borrow_mut().set(token, failure.map(str::to_owned));
+        set(0, Some("a\n"));
+        set(7, Some("b\n"));
+        assert_eq!(text(), "b\n\na\n");
+        set(0, Some("c\n"));
+        assert_eq!(text(), "c\n\nb\n");
+        set(0, None);
+        assert_eq!(text(), "b\n");
+        set(7, None);
+        assert_eq!(text(), "");
+    }
+}

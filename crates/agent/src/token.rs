@@ -1,0 +1,180 @@
+//! One token: asked what comes next, and told what happened. It never waits.
+
+mod exchange;
+mod key_check;
+mod once;
+mod token_file;
+
+use std::rc::Rc;
+
+use dexsidecar_core::config::TokenConfig;
+use dexsidecar_core::failure::Failure;
+use dexsidecar_core::key_check::KeyCheck;
+use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Observation, Refresher};
+use dexsidecar_core::secret::Secret;
+use dexsidecar_core::time::{BootTime, Jitter, Now};
+
+use crate::exchange::LastKnown;
+use crate::job::{Job, Outcome};
+use crate::reporter::Reporter;
+use crate::upstream::UpstreamState;
+use once::Once;
+use token_file::TokenFile;
+
+/// The current token: the last one that was issued, or the one that was found on disk.
+#[derive(Debug)]
+struct CurrentToken {
+    token: Secret,
+    key_id: Option<String>,
+    lifetime: Lifetime,
+}
+
+/// What a token has to do next.
+pub(crate) enum Next {
+    /// This job. Its outcome is told to [`Token::done`].
+    Run(Box<Job>),
+    /// Nothing before this instant.
+    Wait(BootTime),
+}
+
+/// One token being kept fresh. It is passive: [`next`](Self::next) tells what to do, and whoever
+/// does it tells [`done`](Self::done) what came of it.
+#[derive(Debug)]
+pub(crate) struct Token {
+    /// Its number among the tokens of the process.
+    index: usize,
+    config: Rc<TokenConfig>,
+    refresher: Refresher,
+    reporter: Reporter,
+    current: Option<CurrentToken>,
+    files: Vec<TokenFile>,
+    last_known: LastKnown,
+    key_check: KeyCheck,
+    /// The fingerprint of the files that the exchange in flight reads.
+    inputs: Fingerprint,
+    /// An exchange job runs, or is queued.
+    is_exchanging: bool,
+    /// The next job of an exchange: what came of the one before decides it.
+    queued: Option<Box<Job>>,
+    once: Once,
+}
+
+impl Token {
+    /// A token that has done nothing yet.
+    pub(crate) fn new(index: usize, config: TokenConfig, reporter: Reporter, now: Now) -> Self {
+        let files: Vec<_> = config.outputs.iter().map(TokenFile::new).collect();
+        Self {
+            index,
+            refresher: Refresher::new(config.schedule, config.key_check, files.len(), now),
+            config: Rc::new(config),
+            reporter,
+            current: None,
+            files,
+            last_known: LastKnown::default(),
+            key_check: KeyCheck::default(),
+            inputs: Fingerprint::default(),
+            is_exchanging: false,
+            queued: None,
+            once: Once::default(),
+        }
+    }
+
+    /// What comes next.
+    pub(crate) fn next(&mut self, now: Now, jitter: Jitter, upstream: &mut UpstreamState) -> Next {
+        if let Some(job) = self.queued.take() {
+            return Next::Run(job);
+        }
+        loop {
+            let action = self.refresher.step(now, jitter, &mut upstream.slot(self.index));
+            let job = match action {
+                Action::Exchange => Some(self.start_exchange(now, upstream)),
+                Action::Publish(output) => self.start_write(output, now, jitter),
+                Action::CheckKeys => self.start_key_check(now, jitter, upstream),
+                Action::Expire(output) => self.expired(output),
+                Action::Wait(until) => return Next::Wait(until),
+            };
+            if let Some(job) = job {
+                return Next::Run(Box::new(job));
+            }
+        }
+    }
+
+    /// A job has ended.
+    pub(crate) fn done(&mut self, outcome: Outcome, now: Now, jitter: Jitter, upstream: &mut UpstreamState) {
+        match outcome {
+            Outcome::InputsRead { read, last_known } => {
+                self.last_known = last_known;
+                match read.and_then(|inputs| self.subject_is_usable(&inputs, now, jitter).map(|()| inputs)) {
+                    Ok(inputs) => self.queue_request(inputs, upstream),
+                    Err(failure) => self.exchange_failed(failure.into(), now, jitter, upstream),
+                }
+            }
+            Outcome::Exchanged(exchanged) => match self.exchanged(*exchanged, now) {
+                Ok(lifetime) => {
+                    self.is_exchanging = false;
+                    upstream.slot(self.index).answered();
+                    self.refresher.on(Observation::Issued(lifetime), now, jitter);
+                }
+                Err(failed) => self.exchange_failed(failed, now, jitter, upstream),
+            },
+            Outcome::OutputsTried { exchange, outputs } => {
+                for failure in &outputs {
+                    self.reporter.output_not_writable(failure);
+                }
+                if self.is_exchanging {
+                    // A signal has started another one meanwhile, so nothing is to be planned.
+                    self.report(&exchange.failure, &exchange.causes, now.boot, now);
+                } else {
+                    self.exchange_failed(exchange, now, jitter, upstream);
+                }
+            }
+            Outcome::Written { output, token, is_restore, result: Ok(written) } => {
+                self.written(output, &token, is_restore, &written, now, jitter);
+            }
+            Outcome::Written { output, result: Err(failure), .. } => {
+                self.write_failed(output, &failure, now, jitter);
+            }
+            Outcome::Removed { output, expired, result } => self.removed(output, &expired, result),
+            // They concern all tokens of their Dex.
+            Outcome::KeysRead(_) => {}
+        }
+    }
+
+    /// A signal requests a refresh. Returns the latest instant of the exchange.
+    pub(crate) fn refresh_requested(&mut self, now: Now, jitter: Jitter) -> BootTime {
+        self.refresher.on(Observation::RefreshRequested, now, jitter);
+        self.refresher.request_due(now)
+    }
+
+    /// Polls the files that an exchange reads, and the token files.
+    pub(crate) fn poll_files(&mut self, now: Now, jitter: Jitter) {
+        let inputs = crate::exchange::fingerprint(&self.config.exchange);
+        self.refresher.on(Observation::InputsPolled(inputs), now, jitter);
+        self.poll_subject_token(now, jitter);
+        for output in 0..self.files.len() {
+            self.poll_output(output, now, jitter);
+        }
+    }
+
+    /// True if the current token is in all its files.
+    pub(crate) fn is_written(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| self.files.iter().all(|file| file.holds(&current.token)))
+    }
+
+    /// The last failure since the last success.
+    pub(crate) const fn last_failure(&self) -> Option<&Failure> {
+        self.reporter.last_failure()
+    }
+
+    /// What the refresher knows.
+    #[cfg(test)]
+    pub(crate) const fn refresher(&self) -> &Refresher {
+        &self.refresher
+    }
+
+    /// Reports a failed attempt. The next one is made at this instant.
+    fn report(&mut self, failure: &Failure, causes: &[String], retry_at: BootTime, now: Now) {
+        let (health, retry_in) = (self.refresher.health(now), now.boot.until(retry_at));
+        self.reporter.failed(failure, causes, health, retry_in, now);
+    }
+}

@@ -1,0 +1,163 @@
+//! The exchanges of a token: starts them, and judges what comes of them.
+
+use dexsidecar_core::adoption;
+use dexsidecar_core::claims::Claims;
+use dexsidecar_core::diagnosis;
+use dexsidecar_core::duration::HumanDuration;
+use dexsidecar_core::event::Event;
+use dexsidecar_core::failure::{Code, Failure, RetryClass};
+use dexsidecar_core::limits::LARGEST_SUBJECT_TOKEN;
+use dexsidecar_core::refresher::{Fingerprint, Lifetime, Observation};
+use dexsidecar_core::time::{Jitter, Now};
+use dexsidecar_core::token::SubjectToken;
+use dexsidecar_edge::input_file;
+
+use super::once::first;
+use super::{CurrentToken, Token};
+use crate::exchange::{self, Inputs};
+use crate::job::{Exchanged, FailedExchange, Job};
+use crate::upstream::UpstreamState;
+
+impl Token {
+    /// Starts an exchange. One in flight is given up: it hangs, so the next address is tried.
+    pub(super) fn start_exchange(&mut self, now: Now, upstream: &mut UpstreamState) -> Job {
+        if self.is_exchanging {
+            upstream.rotate();
+        }
+        self.is_exchanging = true;
+        self.inputs = exchange::fingerprint(&self.config.exchange);
+        let (config, last_known) = (self.config.clone(), self.last_known.clone());
+        Job::ReadInputs { config, last_known, now: now.unix }
+    }
+
+    /// The inputs were read: the request comes next.
+    pub(super) fn queue_request(&mut self, inputs: Inputs, upstream: &UpstreamState) {
+        self.report_unreadable_inputs(&inputs.unreadable);
+        if let Some(warning) = inputs.subject.as_ref().and_then(diagnosis::meant_for_the_api_server)
+            && first(&mut self.once.audience)
+        {
+            self.reporter.emit(&Event::SubjectTokenWarning { warning: &warning });
+        }
+        let current = self.current.as_ref().map(|current| current.token.clone());
+        let (config, rotation) = (self.config.clone(), upstream.rotation);
+        self.queued = Some(Box::new(Job::Exchange { config, inputs, rotation, current }));
+    }
+
+    /// Keeps the issued token, to be written. Returns its lifetime.
+    pub(super) fn exchanged(&mut self, exchanged: Exchanged, now: Now) -> Result<Lifetime, FailedExchange> {
+        let Exchanged { inputs, result } = exchanged;
+        let (issued, lifetime) = result.map_err(|failure| {
+            let exchange = &self.config.exchange;
+            let causes = diagnosis::causes(failure.code, exchange, inputs.subject.as_ref(), now.unix);
+            FailedExchange { failure, causes }
+        })?;
+        let current = self.current.as_ref().map(|current| (&current.token, current.lifetime));
+        let (on_disk, schedule) = (self.refresher.on_disk(), &self.config.schedule);
+        let lifetime = adoption::accepted(&issued.token, lifetime, current, on_disk, schedule, now.boot)?;
+        if let Some(issued_token_type) = &issued.differing_type
+            && first(&mut self.once.token_type_differs)
+        {
+            self.reporter.emit(&Event::IssuedTokenTypeDiffers { issued_token_type });
+        }
+        let claims = issued.claims.unwrap_or_default();
+        self.key_check.issued(claims.key_id.as_deref());
+        if let Some((response, token)) = issued.differing_expires_in.zip(claims.lifetime())
+            && first(&mut self.once.expires_in_differs)
+        {
+            self.reporter.emit(&Event::ExpiresInDiffers { response, token });
+        }
+        self.current = Some(CurrentToken { token: issued.token, key_id: claims.key_id, lifetime });
+        Ok(lifetime)
+    }
+
+    /// An exchange failed. After the first one the outputs are tried, before the failure is
+    /// reported.
+    pub(super) fn exchange_failed(
+        &mut self,
+        failed: FailedExchange,
+        now: Now,
+        jitter: Jitter,
+        upstream: &mut UpstreamState,
+    ) {
+        self.is_exchanging = false;
+        if first(&mut self.once.output_tried) {
+            let config = self.config.clone();
+            self.queued = Some(Box::new(Job::TryOutputs { config, exchange: failed }));
+            return;
+        }
+        let FailedExchange { failure, causes } = failed;
+        // The next attempt begins with the next address: one that fails, whatever the reason, comes
+        // last.
+        if failure.entry().retry != RetryClass::Local {
+            upstream.rotate();
+        }
+        let (code, retry_after, inputs) = (failure.code, failure.retry_after, self.inputs);
+        upstream.slot(self.index).failed(code, retry_after, now.boot, jitter);
+        self.refresher.on(Observation::ExchangeFailed { code, retry_after, inputs }, now, jitter);
+        self.report(&failure, &causes, self.refresher.due(), now);
+    }
+
+    /// Reads a rotated subject token, so that its expiry is known in time for a last exchange.
+    pub(super) fn poll_subject_token(&mut self, now: Now, jitter: Jitter) {
+        let config = self.config.clone();
+        let Some(path) = config.exchange.subject_token_file() else { return };
+        let file = Fingerprint(input_file::fingerprint(path));
+        if self.current.is_none() || !self.refresher.subject_token_is_new(file) {
+            return;
+        }
+        if input_file::is_unlinked(path) && first(&mut self.once.rotation_invisible) {
+            let fix = &"mount the directory of its volume, without subPath";
+            self.reporter.emit(&Event::SubjectTokenRotationInvisible { file: &path.display(), fix });
+        }
+        if let Ok(content) = input_file::read(path, LARGEST_SUBJECT_TOKEN)
+            && let Ok(SubjectToken(token)) = SubjectToken::parse(content, None)
+        {
+            // One that looks expired is reported when it is to be sent.
+            self.note_subject(Claims::peek(&token).as_ref(), now, jitter);
+        }
+    }
+
+    /// Notes the expiry of the subject token.
+    fn note_subject(&mut self, claims: Option<&Claims>, now: Now, jitter: Jitter) {
+        let path = self.config.exchange.subject_token_file();
+        if let (Some(claims), Some(path)) = (claims, path)
+            && let Some(expires) = claims.expires
+        {
+            let file = Fingerprint(input_file::fingerprint(path));
+            let read = Observation::SubjectTokenRead { file, issued: claims.issued, expires };
+            self.refresher.on(read, now, jitter);
+        }
+    }
+
+    /// Notes the expiry of the subject token. One that looks expired is retried for a while, and
+    /// then sent all the same, since this node's clock may be wrong.
+    pub(super) fn subject_is_usable(
+        &mut self,
+        inputs: &Inputs,
+        now: Now,
+        jitter: Jitter,
+    ) -> Result<(), Failure> {
+        self.note_subject(inputs.subject.as_ref(), now, jitter);
+        let expires = inputs.subject.as_ref().and_then(|claims| claims.expires);
+        let path = self.config.exchange.subject_token_file();
+        match expires.zip(path) {
+            Some((expires, path)) if self.refresher.withholds_subject_token(now) => {
+                let ago = HumanDuration(now.unix.since(expires));
+                let detail = format!("{} expired {ago} ago", path.display());
+                Err(Failure::new(Code::SubjectTokenExpired, detail))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn report_unreadable_inputs(&mut self, failures: &[Failure]) {
+        if failures.is_empty() {
+            self.once.input_unreadable = false;
+        } else if first(&mut self.once.input_unreadable) {
+            for failure in failures {
+                let (code, fix) = (&failure.code, &failure.fix());
+                self.reporter.emit(&Event::InputUnreadable { error: failure, code, fix });
+            }
+        }
+    }
+}

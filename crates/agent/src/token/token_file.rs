@@ -1,0 +1,208 @@
+//! The token files of a token: adopts, writes, watches and removes them.
+
+use dexsidecar_core::adoption::{AtStartup, FoundToken, Modified};
+use dexsidecar_core::config::Level;
+use dexsidecar_core::event::Event;
+use dexsidecar_core::failure::Failure;
+use dexsidecar_core::output::Output;
+use dexsidecar_core::refresher::Observation;
+use dexsidecar_core::secret::Secret;
+use dexsidecar_core::time::{Jitter, Now};
+use dexsidecar_edge::output_file::{self, NameLock, Written};
+
+use super::once::first;
+use super::{CurrentToken, Token};
+use crate::job::Job;
+
+/// One token file.
+#[derive(Debug)]
+pub(super) struct TokenFile {
+    output: Output,
+    lock: NameLock,
+    /// The token that was written to it or found in it last.
+    content: Option<Secret>,
+    /// Its fingerprint when it was written or read last. `None`: it has to be read again.
+    seen: Option<u64>,
+    /// The jobs that change the file now. Meanwhile there is nothing to compare.
+    jobs: u8,
+}
+
+impl TokenFile {
+    pub(super) fn new(output: &Output) -> Self {
+        Self { output: output.clone(), lock: NameLock::default(), content: None, seen: None, jobs: 0 }
+    }
+
+    /// True if this token was written to it or found in it last.
+    pub(super) fn holds(&self, token: &Secret) -> bool {
+        self.content.as_ref() == Some(token)
+    }
+
+    const fn job_ended(&mut self) {
+        self.jobs = self.jobs.saturating_sub(1);
+    }
+}
+
+impl Token {
+    /// Adopts a valid token from before a restart instead of exchanging at once.
+    pub(crate) fn adopt(&mut self, now: Now, jitter: Jitter) {
+        for output in 0..self.files.len() {
+            let file = &mut self.files[output];
+            let Some((token, seen)) = output_file::read_with_fingerprint(&file.output) else { continue };
+            match AtStartup::of(&token, now) {
+                AtStartup::Adopt(found) => {
+                    file.seen = Some(seen);
+                    self.hold_found(output, token, &found);
+                    let FoundToken { lifetime, expires, remaining, .. } = found;
+                    self.refresher.on(Observation::Adopted { output, lifetime, expires }, now, jitter);
+                    let refresh_in = now.boot.until(self.refresher.due());
+                    let file = &self.files[output].output.path.display();
+                    self.reporter.emit(&Event::TokenAdopted { file, expires_in: remaining, refresh_in });
+                }
+                AtStartup::Expired if file.output.remove_expired => {
+                    let result = output_file::remove_if(&file.output, &token, &file.lock);
+                    self.report_removal(output, result);
+                }
+                AtStartup::Expired | AtStartup::Ignore => {}
+            }
+        }
+    }
+
+    /// This token was found in a file and is the current one now.
+    fn hold_found(&mut self, output: usize, token: Secret, found: &FoundToken) {
+        self.files[output].content = Some(token.clone());
+        let (key_id, lifetime) = (found.key_id.clone(), found.lifetime);
+        self.current = Some(CurrentToken { token, key_id, lifetime });
+    }
+
+    /// Starts to write the current token.
+    pub(super) fn start_write(&mut self, output: usize, now: Now, jitter: Jitter) -> Option<Job> {
+        let Some(current) = &self.current else {
+            self.refresher.on(Observation::NothingToWrite(output), now, jitter);
+            return None;
+        };
+        let file = &mut self.files[output];
+        file.jobs += 1;
+        let (token, is_restore) = (current.token.clone(), file.holds(&current.token));
+        let (log, lock, file) = (self.reporter.log().clone(), file.lock.clone(), file.output.clone());
+        Some(Job::Write { output, file, lock, token, is_restore, log })
+    }
+
+    /// This token was written.
+    pub(super) fn written(
+        &mut self,
+        output: usize,
+        token: &Secret,
+        is_restore: bool,
+        written: &Written,
+        now: Now,
+        jitter: Jitter,
+    ) {
+        let file = &mut self.files[output];
+        file.job_ended();
+        // The next poll compares the content, so that what others did to the very file meanwhile is
+        // noticed.
+        file.seen = None;
+        // A newer token that was found in the file meanwhile is restored by the next poll.
+        if self.current.as_ref().is_none_or(|current| current.token == *token || !file.holds(&current.token))
+        {
+            file.content = Some(token.clone());
+        }
+        self.refresher.on(Observation::Written(output), now, jitter);
+        // A restored token does not mean that Dex has recovered.
+        if !self.refresher.has_failed() {
+            self.reporter.recovered();
+        }
+        let path = &self.files[output].output.path;
+        self.reporter.written(path, written);
+        if is_restore {
+            return;
+        }
+        let on_disk = self.refresher.on_disk().and_then(|token| token.remaining(now.boot));
+        let (expires_in, refresh_in) = (on_disk.unwrap_or_default(), now.boot.until(self.refresher.due()));
+        self.reporter.emit(&Event::TokenWritten { file: &path.display(), expires_in, refresh_in });
+    }
+
+    /// A token could not be written.
+    pub(super) fn write_failed(&mut self, output: usize, failure: &Failure, now: Now, jitter: Jitter) {
+        self.files[output].job_ended();
+        self.refresher.on(Observation::WriteFailed { output, code: failure.code }, now, jitter);
+        let retry_at = self.refresher.write_due(output).unwrap_or(now.boot);
+        self.report(failure, &[], retry_at, now);
+    }
+
+    /// Compares a token file with what was written.
+    pub(super) fn poll_output(&mut self, output: usize, now: Now, jitter: Jitter) {
+        let file = &mut self.files[output];
+        let Some(current) =
+            self.current.as_ref().filter(|current| file.jobs == 0 && file.holds(&current.token))
+        else {
+            return;
+        };
+        if Some(output_file::fingerprint(&file.output)) == file.seen {
+            return;
+        }
+        let found = output_file::read_with_fingerprint(&file.output);
+        if let Some((_, seen)) = found.as_ref().filter(|(token, _)| *token == current.token) {
+            // Its metadata changed, its content did not.
+            file.seen = Some(*seen);
+            return;
+        }
+        match Modified::of(found.as_ref().map(|(token, _)| token), &current.token, now) {
+            Modified::Newer(newer) => {
+                let Some((token, seen)) = found else { return };
+                file.seen = Some(seen);
+                self.hold_found(output, token, &newer);
+                let FoundToken { lifetime, expires, .. } = newer;
+                self.refresher.on(Observation::ReplacedByNewer { output, lifetime, expires }, now, jitter);
+                let file = self.files[output].output.path.clone();
+                self.report_output_change(&Event::OutputReplacedByNewerToken { file: &file.display() });
+            }
+            Modified::Restore { by_valid_token } => {
+                let planned = self.refresher.restore_due(output);
+                self.refresher.on(Observation::Modified { output, by_valid_token }, now, jitter);
+                if self.refresher.restore_due(output) != planned {
+                    let file = self.files[output].output.path.clone();
+                    self.report_output_change(&Event::OutputRestored { file: &file.display() });
+                }
+            }
+        }
+    }
+
+    /// Reports the first change of a token file at its own level, and further ones at `debug`.
+    fn report_output_change(&mut self, event: &Event<'_>) {
+        let level = if first(&mut self.once.output_changed) { event.level() } else { Level::Debug };
+        self.reporter.emit_at(level, event);
+    }
+
+    /// The token in this file has expired. Another token that waits to be written is kept.
+    pub(super) fn expired(&mut self, output: usize) -> Option<Job> {
+        let file = &mut self.files[output];
+        self.reporter.emit(&Event::TokenExpired { file: &file.output.path.display() });
+        let expired = file.content.clone().filter(|_| file.output.remove_expired)?;
+        file.jobs += 1;
+        let (lock, file) = (file.lock.clone(), file.output.clone());
+        Some(Job::Remove { output, file, lock, expired })
+    }
+
+    /// The file of this expired token was removed, or holds another token that somebody else wrote.
+    pub(super) fn removed(&mut self, output: usize, expired: &Secret, result: Result<bool, Failure>) {
+        let file = &mut self.files[output];
+        file.job_ended();
+        if !matches!(result, Ok(false)) && file.holds(expired) {
+            file.content = None;
+            self.current.take_if(|current| current.token == *expired);
+        }
+        self.report_removal(output, result);
+    }
+
+    fn report_removal(&self, output: usize, result: Result<bool, Failure>) {
+        match result {
+            Ok(true) => {
+                let file = &self.files[output].output.path.display();
+                self.reporter.emit(&Event::ExpiredTokenRemoved { file });
+            }
+            Ok(false) => {}
+            Err(failure) => self.reporter.output_not_writable(&failure),
+        }
+    }
+}
