@@ -161,8 +161,8 @@ impl World {
         self.scheduler.tokens[0].token.refresher()
     }
 
-    /// Runs the scheduler for this many seconds. `look` is called every ten seconds with the time and
-    /// the state of the token file.
+    /// Runs the scheduler for this many seconds. `look` is called every ten seconds with the time
+    /// and the state of the token file.
     async fn run(&mut self, seconds: f64, mut look: impl FnMut(f64, Option<TokenFileState>)) {
         let mut refresh_signal = RefreshSignal::install().unwrap();
         let (clock, path, start) =

@@ -69,8 +69,9 @@ pub(crate) fn until_stopped(runtime: &Runtime, mut stop: Stop, command: impl Fut
     })
 }
 
-/// The scheduler of `run` and `once` with the timeout of `once`, after every right has been given up
-/// that the configuration does not need, and everything has been logged that concerns the settings.
+/// The scheduler of `run` and `once` with the timeout of `once`, after every right has been given
+/// up that the configuration does not need, and everything has been logged that concerns the
+/// settings.
 fn scheduler(
     environment: &Environment,
     command: Command,
