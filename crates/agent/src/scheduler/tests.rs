@@ -21,6 +21,7 @@ use super::*;
 
 mod files;
 mod lifetimes;
+mod many_tokens;
 mod subject;
 
 /// The response of the endpoint, as a function of the seconds since the start.
@@ -87,17 +88,20 @@ impl TokenEndpoint for Scripted {
             Played::Answer(status, body) => {
                 Ok(Answer { status, body: body.as_bytes().to_vec().into(), ..Answer::default() })
             }
-            Played::Token(length, key) => {
-                let issued = now.unix.as_duration().as_secs();
-                let header = URL_SAFE_NO_PAD.encode(format!(r#"{{"kid":"{key}"}}"#));
-                let claims = format!(r#"{{"iat":{issued},"exp":{},"n":{seconds}}}"#, issued + length);
-                let token = format!("{header}.{}.sig", URL_SAFE_NO_PAD.encode(claims));
-                let body =
-                    format!(r#"{{"access_token":"{token}","token_type":"bearer","expires_in":{length}}}"#);
-                Ok(Answer { status: 200, body: body.into_bytes().into(), ..Answer::default() })
-            }
+            Played::Token(length, key) => Ok(answer(now, length, key, seconds)),
         }
     }
+}
+
+/// The answer with a token of this length in seconds, signed with this key. `number` makes it
+/// unique.
+fn answer(now: Now, length: u64, key: &str, number: f64) -> Answer {
+    let issued = now.unix.as_duration().as_secs();
+    let header = URL_SAFE_NO_PAD.encode(format!(r#"{{"kid":"{key}"}}"#));
+    let claims = format!(r#"{{"iat":{issued},"exp":{},"n":{number}}}"#, issued + length);
+    let token = format!("{header}.{}.sig", URL_SAFE_NO_PAD.encode(claims));
+    let body = format!(r#"{{"access_token":"{token}","token_type":"bearer","expires_in":{length}}}"#);
+    Answer { status: 200, body: body.into_bytes().into(), ..Answer::default() }
 }
 
 struct World {

@@ -1,0 +1,217 @@
+//! Many tokens in one process, with real token files.
+
+use super::*;
+
+/// What comes of an attempt of a token, as a function of the seconds since the start.
+type Fate = fn(f64, usize) -> Played;
+
+/// A Dex that takes 20 ms for each answer.
+struct SlowDex {
+    clock: Clock,
+    start: Now,
+    fate: Fate,
+    /// The seconds of each exchange, and its token.
+    exchanges: Rc<RefCell<Vec<(f64, usize)>>>,
+    /// The seconds of each request for the published keys.
+    keys: Rc<RefCell<Vec<f64>>>,
+    published: fn(f64) -> &'static str,
+}
+
+impl TokenEndpoint for SlowDex {
+    async fn send(&self, request: &Request, _: usize) -> Result<Answer, Failure> {
+        let now = self.clock.now();
+        let seconds = now.boot.since(self.start.boot).as_secs_f64();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let Some(form) = &request.form else {
+            if request.url.target().ends_with("/keys") {
+                self.keys.borrow_mut().push(seconds);
+            }
+            let body = format!(r#"{{"keys":[{{"kid":"{}"}}]}}"#, (self.published)(seconds));
+            let status = if request.url.target().ends_with("/keys") { 200 } else { 404 };
+            return Ok(Answer { status, body: body.into_bytes().into(), ..Answer::default() });
+        };
+        let (_, number) = form.expose().split_once("connector_id=token").expect("it is sent");
+        let token = number.split('&').next().and_then(|number| number.parse().ok()).expect("a number");
+        self.exchanges.borrow_mut().push((seconds, token));
+        match (self.fate)(seconds, token) {
+            Played::Away => Err(Failure::new(Code::ConnectRefused, "scripted")),
+            Played::Failed(code) => Err(Failure::new(code, "scripted")),
+            Played::Answer(status, body) => {
+                Ok(Answer { status, body: body.as_bytes().to_vec().into(), ..Answer::default() })
+            }
+            Played::Late(seconds, ..) => {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                Err(Failure::new(Code::TimedOut, "scripted"))
+            }
+            Played::Token(length, key) => Ok(answer(now, length, key, seconds)),
+        }
+    }
+}
+
+struct Many {
+    scheduler: Scheduler<SlowDex>,
+    exchanges: Rc<RefCell<Vec<(f64, usize)>>>,
+    keys: Rc<RefCell<Vec<f64>>>,
+    clock: Clock,
+    directory: TempDir,
+    count: usize,
+}
+
+impl Many {
+    /// Tokens of one Dex. The last one has a Dex of its own if `elsewhere`.
+    fn new(count: usize, elsewhere: bool, fate: Fate, published: fn(f64) -> &'static str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let tokens = (0..count).map(|index| {
+            let host = if elsewhere && index + 1 == count { "other" } else { "dex" };
+            let variables = [
+                ("dex_endpoint", format!("https://{host}.test/dex/token")),
+                ("dex_access_token_file", directory.path().join(index.to_string()).display().to_string()),
+                ("dex_subject_token", "subject".to_owned()),
+                ("dex_connector_id", format!("token{index}")),
+            ];
+            let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value)));
+            let config = Config::read(&RawSettings::of_variables(variables.to_vec()), true).unwrap();
+            config.tokens[0].clone()
+        });
+        let tokens = tokens.collect();
+        let start = Now {
+            boot: BootTime::from_start(Duration::from_secs(9_000)),
+            unix: EARLIEST_PLAUSIBLE_NOW + Duration::from_secs(9_000),
+        };
+        let clock = Clock::Paused(start, tokio::time::Instant::now());
+        let (exchanges, keys) = (Rc::<RefCell<Vec<_>>>::default(), Rc::<RefCell<Vec<_>>>::default());
+        let connect = |_: &Endpoint| SlowDex {
+            clock,
+            start,
+            fate,
+            exchanges: Rc::clone(&exchanges),
+            keys: Rc::clone(&keys),
+            published,
+        };
+        let log = Logger::silent(clock);
+        let scheduler = Scheduler::new(tokens, connect, clock, log, Some("/dev/null".into()));
+        Self { scheduler, exchanges, keys, clock, directory, count }
+    }
+
+    /// Runs the scheduler for this many seconds.
+    async fn run(&mut self, seconds: f64) {
+        let mut refresh_signal = RefreshSignal::install().unwrap();
+        tokio::select! {
+            () = self.scheduler.run(&mut refresh_signal) => panic!("the loop never ends"),
+            () = tokio::time::sleep(Duration::from_secs_f64(seconds)) => {}
+        }
+    }
+
+    /// The tokens whose file holds no valid token.
+    fn without_token(&self) -> Vec<usize> {
+        let now = self.clock.now().unix;
+        let is_valid = |index: &usize| {
+            let content = std::fs::read_to_string(self.directory.path().join(index.to_string()));
+            content.is_ok_and(|content| {
+                TokenFileState::of(&Secret::new(content), Duration::ZERO, now).is_valid()
+            })
+        };
+        (0..self.count).filter(|index| !is_valid(index)).collect()
+    }
+}
+
+const NONE: [usize; 0] = [];
+
+#[tokio::test(start_paused = true)]
+async fn p5_sixty_four_tokens_of_a_dex_that_takes_20_ms_are_on_disk_within_five_seconds() {
+    let mut many = Many::new(64, false, |_, _| Played::Token(86_400, "first"), first_key);
+    many.run(5.0).await;
+    assert_eq!((many.without_token(), many.exchanges.borrow().len()), (NONE.to_vec(), 64));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p3_p5_an_outage_costs_many_tokens_no_more_attempts_than_one_and_all_return_within_30_s() {
+    // Dex is away at the start, and later for so long that all tokens expire.
+    for (from, to) in [(0.0, 2_000.0), (10.0, 3_500.0)] {
+        let mut outage = vec![];
+        for count in [1, 64] {
+            let fate: Fate = if from == 0.0 {
+                |when, _| if when < 2_000.0 { Played::Away } else { Played::Token(900, "first") }
+            } else {
+                |when, _| match when {
+                    10.0..3_500.0 => Played::Away,
+                    _ => Played::Token(900, "first"),
+                }
+            };
+            let mut many = Many::new(count, false, fate, first_key);
+            many.run(to + 30.0).await;
+            assert_eq!(many.without_token(), NONE, "{count} tokens, {from}");
+            let exchanges = many.exchanges.borrow();
+            outage.push(exchanges.iter().filter(|(when, _)| (from..to).contains(when)).count());
+        }
+        // Jitter makes each delay half of its maximum at least: the numbers of two runs differ by
+        // less than the double.
+        assert!(outage[1] <= 2 * outage[0], "{outage:?} from {from} s");
+        assert!(outage[1] > 50, "{outage:?}: they go on");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p14_a_token_that_dex_refuses_delays_no_other() {
+    let fate = |_, token| match token {
+        3 => Played::Answer(401, r#"{"error":"access_denied"}"#),
+        _ => Played::Token(3_600, "first"),
+    };
+    let mut many = Many::new(64, false, fate, first_key);
+    for _ in 0..5 {
+        many.run(5.0).await;
+        assert_eq!(many.without_token(), [3]);
+        many.run(1_500.0).await;
+        assert_eq!(many.without_token(), [3]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p14_a_token_whose_own_dex_hangs_delays_no_other() {
+    let fate = |_, token| match token {
+        63 => Played::Late(15, 0, ""),
+        _ => Played::Token(3_600, "first"),
+    };
+    let mut many = Many::new(64, true, fate, first_key);
+    assert_eq!(many.scheduler.upstreams.len(), 2);
+    many.run(5.0).await;
+    assert_eq!(many.without_token(), [63]);
+    many.run(7_000.0).await;
+    assert_eq!(many.without_token(), [63]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p13_the_published_keys_are_read_once_for_all_tokens_of_a_dex() {
+    let key = |when| if when < 5_000.0 { "first" } else { "second" };
+    let mut many = Many::new(
+        64,
+        false,
+        |when, _| Played::Token(86_400, if when < 5_000.0 { "first" } else { "second" }),
+        key,
+    );
+    many.run(5_000.0).await;
+    let before = many.keys.borrow().len();
+    assert!((8..=11).contains(&before), "{before} in 5,000 s: every ten minutes, and the first earlier");
+    many.run(660.0).await;
+    // Every token was signed with the lost key, and is replaced.
+    assert_eq!(many.exchanges.borrow().len(), 128);
+    assert_eq!(many.without_token(), NONE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_refreshes_all_tokens() {
+    let mut many = Many::new(8, false, |_, _| Played::Token(86_400, "first"), first_key);
+    many.run(10.0).await;
+    many.scheduler.refresh_requested("SIGHUP");
+    many.run(1.0).await;
+    assert_eq!(many.exchanges.borrow().len(), 16);
+}
+
+/// One timer serves all tokens: an idle process wakes up twice a minute.
+#[tokio::test(start_paused = true)]
+async fn an_idle_process_with_many_tokens_polls_their_files_at_the_same_time() {
+    let mut many = Many::new(64, false, |_, _| Played::Token(86_400, "first"), first_key);
+    many.run(300.0).await;
+    let waits: Vec<_> = many.scheduler.tokens.iter().map(|each| each.wait).collect();
+    assert!(waits.iter().all(|wait| wait.is_some() && *wait == waits[0]), "{waits:?}");
+}
