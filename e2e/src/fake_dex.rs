@@ -20,6 +20,8 @@ use crate::signing_key::{SigningKey, now};
 pub enum Answer {
     /// A token with a lifetime of so many seconds.
     Token(u64),
+    /// The same after so long.
+    Late(Duration, u64),
     /// These bytes.
     Bytes(Vec<u8>),
     /// These bytes one at a time, with a pause after each.
@@ -218,6 +220,10 @@ impl Shared {
         };
         match answer {
             Answer::Token(seconds) => connection.write_all(&self.issue(seconds)),
+            Answer::Late(pause, seconds) => {
+                std::thread::sleep(pause);
+                connection.write_all(&self.issue(seconds))
+            }
             Answer::Bytes(bytes) => connection.write_all(&bytes),
             Answer::Drip(bytes, pause) => {
                 for byte in bytes {

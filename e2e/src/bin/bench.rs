@@ -26,6 +26,8 @@ use rustix::fs::inotify;
 const STARTS: usize = 40;
 /// The number of refreshes before memory is measured.
 const REFRESHES: usize = 250;
+/// The number of tokens in one process.
+const TOKENS: usize = 64;
 const KB: f64 = 1_000.0;
 
 /// One row of the table.
@@ -82,6 +84,7 @@ fn main() {
     start_up(&mut rows);
     idle(&mut rows);
     ten_copies(&mut rows);
+    many_tokens(&mut rows);
     let a_day = simulated_day();
     rows.push(at_most("exchanges a day with 24-hour tokens, simulated", a_day as f64, 2.0, ""));
     println!("waiting for {REFRESHES} refreshes, one every four seconds");
@@ -164,6 +167,44 @@ fn ten_copies(rows: &mut Vec<Row>) {
     let copies: Vec<_> = (0..10).map(|_| scene.started()).collect();
     let sum: f64 = copies.iter().map(|copy| memory(copy.process.pid(), "Pss:")).sum();
     rows.push(at_most("PSS of each of ten copies", sum / 10.0, 400.0, "kB"));
+}
+
+/// Sixty-four tokens of one Dex in one process, beside one token in the same program.
+fn many_tokens(rows: &mut Vec<Row>) {
+    let scene = Scene::new(86_400);
+    scene.endpoint.always(Answer::Late(Duration::from_millis(20), 86_400));
+    let run = |count: usize| {
+        let setup = scene.setup();
+        let program = std::env::var_os("MANY_TOKENS_BIN").expect("cargo xtask bench sets it");
+        let mut command = Command::new(program);
+        command.arg(count.to_string()).env_clear().envs(variables(&setup));
+        let start = Instant::now();
+        let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        let file = |index: usize| setup.output().with_added_extension(index.to_string());
+        while !(0..count).all(|index| file(index).exists()) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        (start.elapsed(), child, setup)
+    };
+    let (_, mut one, _one) = run(1);
+    let (took, mut many, _many) = run(TOKENS);
+    rows.push(at_most("64 tokens, 20 ms an exchange: all on disk", took.as_secs_f64(), 5.0, "s"));
+    println!("measuring an idle minute with {TOKENS} tokens");
+    std::thread::sleep(Duration::from_secs(5));
+    let before = wake_ups(many.id());
+    std::thread::sleep(Duration::from_secs(60));
+    rows.push(at_most(
+        "64 tokens: wake-ups in an idle minute",
+        (wake_ups(many.id()) - before) as f64,
+        2.0,
+        "",
+    ));
+    let [one_kb, many_kb] = [&one, &many].map(|child| memory(child.id(), "Private_Dirty:"));
+    let each = (many_kb - one_kb) / (TOKENS - 1) as f64;
+    rows.push(at_most("Private_Dirty of each further token", each, 16.0, "kB"));
+    for child in [&mut one, &mut many] {
+        child.kill().and_then(|()| child.wait()).expect("it can be killed");
+    }
 }
 
 fn after_many_refreshes() -> f64 {
