@@ -11,27 +11,39 @@
 //! It consists of smaller machines: the plan of the exchanges, a delivery for each output, the
 //! subject token, the key checks, and the clocks.
 
+mod action;
 mod clocks;
 mod delivery;
 mod health;
+mod in_flight;
 mod key_checks;
 mod lifetime;
+mod moment;
+mod observation;
+mod on_disk;
+mod pending;
 mod plan;
+mod reason;
+mod retries;
+mod spacing;
 mod subject;
 
 use std::time::Duration;
 
 use crate::circuit_breaker::Slot;
-use crate::failure::Code;
 use crate::schedule::{Bucket, SHORT_POLL_INTERVAL, Schedule};
-use crate::time::{BootTime, Jitter, Now, UnixTime};
+use crate::time::{BootTime, Jitter, Now};
+pub use action::Action;
 use clocks::Clocks;
-use delivery::{Delivery, FOUND};
+use delivery::Delivery;
 pub use health::Health;
 use key_checks::KeyChecks;
 pub use lifetime::Lifetime;
+use moment::Moment;
+pub use observation::{Fingerprint, Observation};
 use plan::Plan;
-pub use plan::Reason;
+pub use reason::Reason;
+use retries::Retries;
 use subject::Subject;
 
 /// With an adopted token, the first exchange is spread over this time. A crash loop, or all pods of
@@ -46,111 +58,6 @@ const SPREAD_OF_GONE_KEY: Duration = Duration::from_secs(60);
 /// In this time before an expiry the files are polled each five seconds, so that a repaired input
 /// is used before readers see an expired token.
 const NEAR_EXPIRY: Duration = Duration::from_secs(120);
-
-/// What the caller has to do next. An output is named by its index.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Action {
-    /// Read the subject token and exchange it. The rate limit is already charged for it. An
-    /// exchange that is in flight is given up: a signal requested another one.
-    Exchange,
-    /// Write the pending token to this output.
-    Publish(usize),
-    /// Compare the published keys with the key of the token on disk. The rate limit is already
-    /// charged for it.
-    CheckKeys,
-    /// The token in this output has just expired: report it, and remove the file if that is set.
-    Expire(usize),
-    /// Wait until this instant, poll the files, and call [`Refresher::step`] again.
-    Wait(BootTime),
-}
-
-/// What the refresher is told.
-#[derive(Clone, Copy, Debug)]
-pub enum Observation {
-    /// A valid token was found in this output at startup and is adopted. An exchange follows in any
-    /// case, because settings may have changed. It is spread over thirty seconds if the remaining
-    /// validity exceeds the refresh margin, and is due at once otherwise.
-    Adopted {
-        /// The index of the output.
-        output: usize,
-        /// The lifetime of the token.
-        lifetime: Lifetime,
-        /// Its `exp`.
-        expires: UnixTime,
-    },
-    /// Another process has written a token to this output that expires later than ours. It is kept,
-    /// and refreshed on its own schedule (F87).
-    ReplacedByNewer {
-        /// The index of the output.
-        output: usize,
-        /// The lifetime of the token.
-        lifetime: Lifetime,
-        /// Its `exp`.
-        expires: UnixTime,
-    },
-    /// Another process has modified this output. The token on disk is restored if it is still
-    /// valid; no exchange is needed. The restore is due at once, unless the output now holds
-    /// another valid token: then it is due at most once a minute (F88).
-    Modified {
-        /// The index of the output.
-        output: usize,
-        /// The output holds another valid token.
-        by_valid_token: bool,
-    },
-    /// An exchange brought a token of this lifetime. Its writes are due at once.
-    Issued(Lifetime),
-    /// An exchange failed.
-    ExchangeFailed {
-        /// The code of the failure.
-        code: Code,
-        /// The `Retry-After` of the answer.
-        retry_after: Option<Duration>,
-        /// The fingerprint of the files that the exchange read.
-        inputs: Fingerprint,
-    },
-    /// The token that was being written to this output is on disk.
-    Written(usize),
-    /// A write to this output failed. The token stays pending, and no other exchange is needed
-    /// (F71).
-    WriteFailed {
-        /// The index of the output.
-        output: usize,
-        /// The code of the failure.
-        code: Code,
-    },
-    /// The caller has no token to write, so nothing is pending.
-    NothingToWrite(usize),
-    /// The files that an exchange reads were polled and have this fingerprint. If they changed
-    /// since an exchange failed because of them, another one is due at once.
-    InputsPolled(Fingerprint),
-    /// The subject token was read.
-    SubjectTokenRead {
-        /// The fingerprint of its file.
-        file: Fingerprint,
-        /// Its `iat`.
-        issued: Option<UnixTime>,
-        /// Its `exp`.
-        expires: UnixTime,
-    },
-    /// A signal requests a refresh. It bypasses the rate limit, but at most once in five seconds.
-    /// An exchange that has been in flight for five seconds is started again, since the operator
-    /// may have repaired what it waits for.
-    RefreshRequested,
-    /// A key check found the key published, or could not read the keys.
-    KeyCheckDone,
-    /// A key check was inconclusive. The next one is planned, with twice the delay.
-    KeyCheckInconclusive,
-    /// No key check is possible until the next token is written.
-    KeyCheckSuspended,
-    /// The signing key of the token on disk is no longer published: an exchange is due within a
-    /// minute. There is no key check until that exchange has brought a token.
-    SigningKeyGone,
-}
-
-/// A number that changes when a file changes. It is made of the file's metadata, without reading
-/// it.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Fingerprint(pub u64);
 
 /// Keeps one token fresh.
 #[derive(Debug)]
@@ -195,7 +102,7 @@ impl Refresher {
         match observation {
             Observation::Adopted { output, lifetime, expires } => {
                 let Some(delivery) = self.outputs.get_mut(output) else { return };
-                delivery.hold(lifetime, FOUND, Some(expires));
+                delivery.adopted(lifetime, expires);
                 let remaining = lifetime.remaining(now.boot).unwrap_or_default();
                 let margin = self.schedule.refresh_margin(lifetime.length());
                 if self.plan.reason == Reason::Start && remaining > margin {
@@ -206,7 +113,7 @@ impl Refresher {
             Observation::ReplacedByNewer { output, lifetime, expires } => {
                 let Some(delivery) = self.outputs.get_mut(output) else { return };
                 delivery.replaced(lifetime, expires);
-                self.plan.settle();
+                self.plan.retries = Retries::default();
                 self.plan.refresh(&self.schedule, lifetime, now, jitter);
                 self.key_checks.plan(now, jitter);
             }
@@ -223,9 +130,9 @@ impl Refresher {
                 }
             }
             Observation::ExchangeFailed { code, retry_after, inputs } => {
-                let remaining = self.remaining(now.boot);
-                let failure = (code, retry_after);
-                self.plan.failed(&self.schedule, failure, inputs, remaining, now, jitter);
+                let schedule = self.schedule;
+                let token = self.moment(&schedule, now, jitter);
+                self.plan.failed((code, retry_after), inputs, &token);
             }
             Observation::Written(output) => self.written(output, now, jitter),
             Observation::WriteFailed { output, code } => {
@@ -282,9 +189,9 @@ impl Refresher {
             }
         }
         self.use_expiring_subject(now);
-        let (can_be_written, remaining) = (self.can_be_written(), self.remaining(now.boot));
-        let limits = (&self.schedule, &mut self.bucket, slot);
-        if self.plan.start(limits, can_be_written, remaining, now.boot) {
+        let schedule = self.schedule;
+        let token = self.moment(&schedule, now, jitter);
+        if self.plan.start(&mut self.bucket, slot, &token) {
             return Action::Exchange;
         }
         // An exchange has priority over a key check.
@@ -332,13 +239,13 @@ impl Refresher {
     /// The number of failed exchanges in a row.
     #[must_use]
     pub const fn failures(&self) -> u32 {
-        self.plan.failed
+        self.plan.retries.count
     }
 
     /// True if the last exchange or the last write to an output failed.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.plan.failed > 0 || self.outputs.iter().any(Delivery::has_failed)
+        self.plan.retries.count > 0 || self.outputs.iter().any(Delivery::has_failed)
     }
 
     /// The latest instant of the exchange that a signal has just requested.
@@ -393,7 +300,7 @@ impl Refresher {
         match reason {
             // The exchange in flight serves the reason for which it was started.
             _ if self.plan.is_in_flight() => {}
-            Reason::Expired if self.plan.failed > 0 => self.plan.bring_forward(due, Reason::Retry),
+            Reason::Expired if self.plan.retries.count > 0 => self.plan.bring_forward(due, Reason::Retry),
             Reason::Schedule | Reason::Expired => {}
             reason => self.plan.bring_forward(due, reason),
         }
@@ -429,7 +336,7 @@ impl Refresher {
             }
         }
         // Whether the exchange in flight will depend on the clock is not known yet.
-        let may_depend = self.plan.failed_inputs.is_some() || self.plan.is_in_flight();
+        let may_depend = self.plan.retries.inputs.is_some() || self.plan.is_in_flight();
         if may_depend && self.clocks.may_cause_exchange(now.boot) {
             let due = now.boot + jitter.share_of(SPREAD_AFTER_PAUSE);
             self.plan.bring_forward(due, Reason::ClockStepped);
@@ -448,6 +355,11 @@ impl Refresher {
         if subject.take_last_use(now.unix) {
             self.plan.bring_forward(now.boot, Reason::SubjectTokenExpiring);
         }
+    }
+
+    fn moment<'a>(&self, schedule: &'a Schedule, now: Now, jitter: Jitter) -> Moment<'a> {
+        let (remaining, can_be_written) = (self.remaining(now.boot), self.can_be_written());
+        Moment { schedule, remaining, can_be_written, now: now.boot, jitter }
     }
 
     /// False while no output can be written: another token could not be written either.
@@ -485,7 +397,7 @@ impl Refresher {
             .iter()
             .any(|delivery| delivery.is_busy() || delivery.on_disk().is_some_and(near_expiry))
             || self.subject.is_some_and(|subject| subject.looks_expired())
-            || self.plan.failed_inputs.is_some();
+            || self.plan.retries.inputs.is_some();
         let interval = self.schedule.poll_interval();
         if short { interval.min(SHORT_POLL_INTERVAL) } else { interval }
     }

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use super::Lifetime;
+use super::on_disk::{FOUND, OnDisk};
+use super::pending::Pending;
+use super::spacing::spaced;
 use crate::time::{BootTime, Now, UnixTime};
 
 /// While another process keeps writing valid tokens, the output is restored at most once in this
@@ -11,33 +14,11 @@ pub(super) const MIN_BETWEEN_RESTORES: Duration = Duration::from_secs(60);
 /// The report of an expiry waits so long for a write that has begun (P11).
 const WRITE_BEFORE_EXPIRY: Duration = Duration::from_secs(1);
 
-/// The number of a token that was found on disk.
-pub(super) const FOUND: u32 = 0;
-
-/// A token that is to be written to the output.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pending {
-    pub(super) lifetime: Lifetime,
-    /// Counts the issued tokens from 1: a later one has a higher number.
-    pub(super) number: u32,
-    /// The token was on disk before and is restored. Writing it changes neither the refresh
-    /// schedule nor the key check.
-    pub(super) is_restore: bool,
-}
-
 /// One output.
 #[derive(Debug)]
 pub(super) struct Delivery {
-    /// The lifetime of the token on disk. Set when a token is written, adopted or found; shortened
-    /// by a clock step. Never cleared: an expired token stays here.
-    on_disk: Option<Lifetime>,
-    /// The number of the token on disk.
-    number: u32,
-    /// `exp` of the token on disk, if the token was adopted or comes from another process. `None`
-    /// if it was exchanged here: the boot clock has measured its lifetime then.
-    wall_expiry: Option<UnixTime>,
-    /// The expiry of the token on disk was reported. Cleared when another one is on disk.
-    expiry_reported: bool,
+    /// The token on disk. Set when a token is written, adopted or found. Never cleared.
+    on_disk: Option<OnDisk>,
     /// The token to be written. Set by an exchange, and by a restore. Cleared when it is written,
     /// discarded or expired, and when another process's token is kept.
     pending: Option<Pending>,
@@ -59,9 +40,6 @@ impl Delivery {
     pub(super) const fn new(now: BootTime) -> Self {
         Self {
             on_disk: None,
-            number: FOUND,
-            wall_expiry: None,
-            expiry_reported: false,
             pending: None,
             writing: None,
             write_started: now,
@@ -72,34 +50,30 @@ impl Delivery {
     }
 
     /// The lifetime of the token on disk.
-    pub(super) const fn on_disk(&self) -> Option<Lifetime> {
-        self.on_disk
+    pub(super) fn on_disk(&self) -> Option<Lifetime> {
+        self.on_disk.map(|token| token.lifetime)
+    }
+
+    /// The number of the token on disk.
+    pub(super) fn number(&self) -> u32 {
+        self.on_disk.map_or(FOUND, |token| token.number)
     }
 
     /// True if this token, or a newer one, is on disk and valid.
     pub(super) fn holds(&self, number: u32, now: BootTime) -> bool {
-        self.number >= number && self.on_disk.is_some_and(|token| token.remaining(now).is_some())
+        self.on_disk.is_some_and(|token| token.number >= number && token.is_valid(now))
     }
 
-    /// The number of the token on disk.
-    pub(super) const fn number(&self) -> u32 {
-        self.number
-    }
-
-    /// This token is on disk now. `wall_expiry` is the `exp` of a token that was not exchanged
-    /// here.
-    pub(super) fn hold(&mut self, lifetime: Lifetime, number: u32, wall_expiry: Option<UnixTime>) {
-        self.on_disk = Some(lifetime);
-        self.number = number;
-        self.wall_expiry = wall_expiry;
-        self.expiry_reported = false;
+    /// A token was found on disk at startup.
+    pub(super) const fn adopted(&mut self, lifetime: Lifetime, expires: UnixTime) {
+        self.on_disk = Some(OnDisk::found(lifetime, expires));
     }
 
     /// Another process has written a newer token, which is kept.
-    pub(super) fn replaced(&mut self, lifetime: Lifetime, expires: UnixTime) {
+    pub(super) const fn replaced(&mut self, lifetime: Lifetime, expires: UnixTime) {
         self.pending = None;
         self.failed = 0;
-        self.hold(lifetime, FOUND, Some(expires));
+        self.adopted(lifetime, expires);
     }
 
     /// A token was issued: its write is due at once.
@@ -123,10 +97,12 @@ impl Delivery {
         if written.is_restore {
             // The write began before the expiry and ended after it: the file holds an expired token
             // again.
-            self.expiry_reported &= written.lifetime.remaining(now).is_some();
+            if let Some(token) = &mut self.on_disk {
+                token.expiry_reported &= written.lifetime.remaining(now).is_some();
+            }
             return None;
         }
-        self.hold(written.lifetime, written.number, None);
+        self.on_disk = Some(OnDisk::issued(written.lifetime, written.number));
         Some(written)
     }
 
@@ -157,7 +133,7 @@ impl Delivery {
     /// The output was modified by another process, and holds another valid token or not. A restore
     /// is planned or brought forward if the token that was on disk is still valid.
     pub(super) fn modified(&mut self, by_valid_token: bool, now: BootTime) {
-        let Some(token) = self.on_disk.filter(|token| token.remaining(now).is_some()) else { return };
+        let Some(token) = self.on_disk.filter(|token| token.is_valid(now)) else { return };
         if let Some(Pending { is_restore, .. }) = self.pending {
             // A restore that is delayed because of another valid token is due at once when that
             // token is gone.
@@ -169,13 +145,11 @@ impl Delivery {
         if self.writing.is_some() {
             return;
         }
-        let ready = match self.restore_at.filter(|_| by_valid_token) {
-            // A delayed restore was overtaken by a new token. This one does not delay it further.
-            Some(planned) if planned > now => planned,
-            last => last.map_or(now, |last| (last + MIN_BETWEEN_RESTORES).max(now)),
-        };
+        // A delayed restore may have been overtaken by a new token.
+        let ready = spaced(self.restore_at.filter(|_| by_valid_token), MIN_BETWEEN_RESTORES, now);
         self.restore_at = Some(ready);
-        self.pending = Some(Pending { lifetime: token, number: self.number, is_restore: true });
+        let OnDisk { lifetime, number, .. } = token;
+        self.pending = Some(Pending { lifetime, number, is_restore: true });
         self.due = ready;
     }
 
@@ -194,12 +168,12 @@ impl Delivery {
         starts
     }
 
-    /// The token on disk, if it has just expired: once for each token.
+    /// The lifetime of the token on disk, if it has just expired: once for each token.
     pub(super) fn take_expiry(&mut self, now: BootTime) -> Option<Lifetime> {
-        let expired = self.on_disk.filter(|token| token.remaining(now).is_none());
-        let expired = expired.filter(|_| !self.expiry_reported && now >= self.report_expiry_at());
-        self.expiry_reported |= expired.is_some();
-        expired
+        let reported_at = self.report_expiry_at();
+        let token = self.on_disk.as_mut().filter(|token| !token.is_valid(now) && !token.expiry_reported)?;
+        token.expiry_reported = now >= reported_at;
+        token.expiry_reported.then_some(token.lifetime)
     }
 
     /// Before this instant no expiry is reported: a new token is being written, and a write that
@@ -211,21 +185,14 @@ impl Delivery {
 
     /// The instant at which the expiry has to be reported.
     pub(super) fn expiry_due(&self) -> Option<BootTime> {
-        let expires = self.on_disk.filter(|_| !self.expiry_reported)?.expires;
-        Some(expires.max(self.report_expiry_at()))
+        let token = self.on_disk.filter(|token| !token.expiry_reported)?;
+        Some(token.lifetime.expires.max(self.report_expiry_at()))
     }
 
-    /// The wall clock was stepped. The expiry of a token that was not exchanged here is computed
-    /// again from its `exp`. It only becomes earlier: a clock that is wrong now must not lengthen a
-    /// lifetime. Returns the shorter lifetime.
+    /// The wall clock was stepped. Returns the lifetime of the token on disk, if that makes it
+    /// shorter.
     pub(super) fn clock_stepped(&mut self, now: Now) -> Option<Lifetime> {
-        let (token, wall_expiry) = self.on_disk.zip(self.wall_expiry)?;
-        let expires = now.boot + now.unix.until(wall_expiry);
-        if expires >= token.expires {
-            return None;
-        }
-        let lifetime = Lifetime { issued: expires - token.length(), expires };
-        self.on_disk = Some(lifetime);
+        let lifetime = self.on_disk.as_mut()?.clock_stepped(now)?;
         for restore in [&mut self.pending, &mut self.writing] {
             if let Some(restore) = restore.as_mut().filter(|pending| pending.is_restore) {
                 restore.lifetime = lifetime;

@@ -1,54 +1,13 @@
 //! When the next exchange is due, and why.
 
-use std::time::Duration;
-
-use super::{Fingerprint, Lifetime};
+use super::in_flight::{InFlight, MIN_BETWEEN_REQUESTS};
+use super::moment::Moment;
+use super::retries::{Failed, Retries};
+use super::spacing::spaced;
+use super::{Fingerprint, Lifetime, Reason};
 use crate::circuit_breaker::{Admission, SharedFailure, Slot};
-use crate::failure::{Code, RetryClass, Step};
-use crate::limits::MAX_RETRY_AFTER;
 use crate::schedule::{Bucket, Schedule};
 use crate::time::{BootTime, Jitter, Now};
-
-/// Signals cause at most one exchange in this time (F102).
-const MIN_BETWEEN_REQUESTS: Duration = Duration::from_secs(5);
-/// `Retry-After` never delays an attempt beyond this time before the expiry: it leaves two attempts
-/// of 15 s, the default of `--attempt-timeout`.
-const LAST_ATTEMPT_BEFORE_EXPIRY: Duration = Duration::from_secs(30);
-
-/// Why the next exchange is due.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Reason {
-    /// No exchange has been made yet.
-    Start,
-    /// The refresh schedule.
-    Schedule,
-    /// The last exchange failed.
-    Retry,
-    /// A file that an exchange reads has changed since the last exchange failed.
-    InputChanged,
-    /// A signal requested a refresh.
-    Signal,
-    /// The subject token is about to expire and has not been replaced.
-    SubjectTokenExpiring,
-    /// The signing key of the token on disk is no longer published.
-    SigningKeyGone,
-    /// The token on disk has expired.
-    Expired,
-    /// The wall clock was stepped since the last exchange failed.
-    ClockStepped,
-}
-
-/// The exchange that has been started and has not ended.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct InFlight {
-    /// The instant at which it was started.
-    started: BootTime,
-    /// Another exchange that became necessary meanwhile, because this one may have read old inputs.
-    next: Option<(BootTime, Reason)>,
-    /// A signal has started it again. A second signal waits for its outcome, or a slow Dex would
-    /// never be waited for.
-    is_restarted: bool,
-}
 
 /// When the next exchange is due, and why.
 #[derive(Debug)]
@@ -58,13 +17,7 @@ pub(super) struct Plan {
     pub(super) due: BootTime,
     /// Why it is due then.
     pub(super) reason: Reason,
-    /// Failed exchanges in a row. Cleared by an issued token, another process's token, a changed
-    /// input and a signal.
-    pub(super) failed: u32,
-    /// The fingerprint of the inputs at the last failed exchange, if its failure may depend on them
-    /// or on the clock. Replaced when the inputs change. Cleared by an issued token, another
-    /// process's token, and a failure that depends on neither.
-    pub(super) failed_inputs: Option<Fingerprint>,
+    pub(super) retries: Retries,
     /// The exchange in flight: from [`super::Action::Exchange`] until the outcome is reported.
     pub(super) in_flight: Option<InFlight>,
     /// The instant of the last exchange that a signal requested; it is in the future while the
@@ -79,8 +32,7 @@ impl Plan {
         Self {
             due: now,
             reason: Reason::Start,
-            failed: 0,
-            failed_inputs: None,
+            retries: Retries { count: 0, inputs: None },
             in_flight: None,
             requested_at: None,
             is_held: false,
@@ -99,16 +51,10 @@ impl Plan {
         let next = self.in_flight.take().and_then(|exchange| exchange.next);
         self.due = lifetime.expires;
         self.reason = Reason::Schedule;
-        self.settle();
+        self.retries = Retries::default();
         if let Some((due, Reason::Signal)) = next {
             self.bring_forward(due, Reason::Signal);
         }
-    }
-
-    /// Nothing has failed.
-    pub(super) const fn settle(&mut self) {
-        self.failed = 0;
-        self.failed_inputs = None;
     }
 
     /// Plans the refresh of a token that is on disk.
@@ -123,14 +69,8 @@ impl Plan {
     ///
     /// While one is in flight, only what it cannot serve makes another one due.
     pub(super) fn bring_forward(&mut self, due: BootTime, reason: Reason) {
-        if let Some(InFlight { next, .. }) = &mut self.in_flight {
-            let lasting = matches!(reason, Reason::Signal | Reason::SigningKeyGone | Reason::ClockStepped);
-            // A clock step is the weakest reason, and a signal the strongest.
-            let gives_way = |(_, known)| known != Reason::Signal && reason != Reason::ClockStepped;
-            if lasting && next.is_none_or(gives_way) {
-                *next = Some((due, reason));
-            }
-            return;
+        if let Some(in_flight) = &mut self.in_flight {
+            return in_flight.note(due, reason);
         }
         if due < self.due || self.reason == Reason::Schedule && due <= self.due {
             self.due = due;
@@ -138,80 +78,44 @@ impl Plan {
         }
     }
 
-    /// An exchange failed. `remaining` is the remaining validity of the token on disk.
-    pub(super) fn failed(
-        &mut self,
-        schedule: &Schedule,
-        failure: (Code, Option<Duration>),
-        inputs: Fingerprint,
-        remaining: Option<Duration>,
-        now: Now,
-        jitter: Jitter,
-    ) {
-        let (code, retry_after) = failure;
+    /// An exchange failed.
+    pub(super) fn failed(&mut self, failed: Failed, inputs: Fingerprint, token: &Moment<'_>) {
         let next = self.in_flight.take().and_then(|exchange| exchange.next);
-        self.failed = self.failed.saturating_add(1);
-        let entry = code.entry();
-        // A failure of TLS has the class network, but may be due to the CA file or to the clock.
-        let depends_on_us = entry.retry != RetryClass::Network || entry.step == Step::Tls;
-        self.failed_inputs = depends_on_us.then_some(inputs);
-        let delay = self.delay(schedule, code, retry_after, remaining, jitter);
-        self.due = now.boot + delay;
-        self.reason = Reason::Retry;
+        self.retries.add(failed.0, inputs);
+        self.retry(failed, token.now, token.jitter, token);
         match next {
             // A clock step matters only if the failure may depend on the clock.
-            Some((_, Reason::ClockStepped)) if self.failed_inputs.is_none() => {}
+            Some((_, Reason::ClockStepped)) if self.retries.inputs.is_none() => self.not_after_expiry(token),
             Some((due, reason)) if due < self.due => {
                 if reason == Reason::Signal {
-                    self.failed = 0;
+                    self.retries.count = 0;
                 }
-                return self.bring_forward(due, reason);
+                self.bring_forward(due, reason);
             }
-            _ => {}
+            _ => self.not_after_expiry(token),
         }
-        self.not_after_expiry(remaining, now.boot);
     }
 
     /// The attempt of another token failed because of Dex. This token would have failed too: the
     /// next attempt comes when it would come then.
-    fn share(
-        &mut self,
-        schedule: &Schedule,
-        shared: SharedFailure,
-        remaining: Option<Duration>,
-        now: BootTime,
-    ) {
-        self.failed = self.failed.max(shared.failures);
-        let delay = self.delay(schedule, shared.code, shared.retry_after, remaining, shared.jitter);
-        self.due = (shared.at + delay).max(now);
-        self.reason = Reason::Retry;
-        self.not_after_expiry(remaining, now);
+    fn share(&mut self, shared: SharedFailure, token: &Moment<'_>) {
+        self.retries.count = self.retries.count.max(shared.failures);
+        self.retry((shared.code, shared.retry_after), shared.at, shared.jitter, token);
+        self.not_after_expiry(token);
     }
 
-    /// The delay after a failed exchange.
-    fn delay(
-        &self,
-        schedule: &Schedule,
-        code: Code,
-        retry_after: Option<Duration>,
-        remaining: Option<Duration>,
-        jitter: Jitter,
-    ) -> Duration {
-        let entry = code.entry();
-        let delay = schedule.retry_delay(entry.step, entry.retry, self.failed, remaining, jitter);
-        let Some(retry_after) = retry_after else { return delay };
-        // The server may lengthen the delay, but not beyond the last useful attempt.
-        let requested = retry_after.min(MAX_RETRY_AFTER);
-        let requested = requested + jitter.share_of(requested / 10);
-        let latest =
-            remaining.map_or(requested, |remaining| remaining.saturating_sub(LAST_ATTEMPT_BEFORE_EXPIRY));
-        delay.max(requested.min(latest))
+    /// Plans the attempt after one that failed at this instant.
+    fn retry(&mut self, failed: Failed, at: BootTime, jitter: Jitter, token: &Moment<'_>) {
+        let delay = self.retries.delay(token.schedule, failed, token.remaining, jitter);
+        self.due = (at + delay).max(token.now);
+        self.reason = Reason::Retry;
     }
 
     /// If the token expires during the delay, the next attempt is made at its expiry. Istio's
     /// ztunnel does the same.
-    fn not_after_expiry(&mut self, remaining: Option<Duration>, now: BootTime) {
-        if let Some(expires) = remaining.map(|remaining| now + remaining).filter(|at| *at < self.due) {
+    fn not_after_expiry(&mut self, token: &Moment<'_>) {
+        let expires = token.remaining.map(|remaining| token.now + remaining);
+        if let Some(expires) = expires.filter(|expires| *expires < self.due) {
             self.due = expires;
             self.reason = Reason::Expired;
         }
@@ -221,20 +125,14 @@ impl Plan {
     /// failed because of them, another one is due at once.
     pub(super) fn inputs_seen(&mut self, inputs: Fingerprint, now: BootTime) {
         // An exchange in flight reports the inputs that it read.
-        if self.in_flight.is_none() && self.failed_inputs.is_some_and(|failed| failed != inputs) {
-            self.failed_inputs = Some(inputs);
-            self.failed = 0;
+        if self.in_flight.is_none() && self.retries.inputs_changed(inputs) {
             self.bring_forward(now, Reason::InputChanged);
         }
     }
 
     /// A signal requests a refresh.
     pub(super) fn requested(&mut self, can_be_written: bool, now: BootTime) {
-        let when = match self.requested_at {
-            // An earlier request is delayed until then. This request does not delay it further.
-            Some(planned) if planned > now => planned,
-            last => last.map_or(now, |last| (last + MIN_BETWEEN_REQUESTS).max(now)),
-        };
+        let when = spaced(self.requested_at, MIN_BETWEEN_REQUESTS, now);
         if self.in_flight.is_none() && self.is_wanted(can_be_written) && self.due <= when {
             // Another exchange is due by then, and serves this request too.
             return;
@@ -242,7 +140,7 @@ impl Plan {
         self.requested_at = Some(when);
         // An operator sends a signal after a repair, so the delays start again from the initial
         // one.
-        self.failed = 0;
+        self.retries.count = 0;
         self.bring_forward(when, Reason::Signal);
     }
 
@@ -260,21 +158,13 @@ impl Plan {
 
     /// The instant at which the exchange in flight is started again, if a signal requested that.
     fn restart_due(&self) -> Option<BootTime> {
-        let InFlight { started, next, .. } = self.in_flight.filter(|exchange| !exchange.is_restarted)?;
-        let (due, _) = next.filter(|(_, reason)| *reason == Reason::Signal)?;
-        Some(due.max(started + MIN_BETWEEN_REQUESTS))
+        self.in_flight.and_then(|in_flight| in_flight.restart_due())
     }
 
     /// Starts an exchange if one is due, and if the bucket and the other tokens of this Dex allow
     /// it. With an empty bucket it is delayed until a token comes back.
-    pub(super) fn start(
-        &mut self,
-        limits: (&Schedule, &mut Bucket, &mut Slot<'_>),
-        can_be_written: bool,
-        remaining: Option<Duration>,
-        now: BootTime,
-    ) -> bool {
-        let (schedule, bucket, slot) = limits;
+    pub(super) fn start(&mut self, bucket: &mut Bucket, slot: &mut Slot<'_>, token: &Moment<'_>) -> bool {
+        let now = token.now;
         let is_restarted = self.restart_due().is_some_and(|due| due <= now);
         if is_restarted {
             self.in_flight = None;
@@ -285,21 +175,16 @@ impl Plan {
             self.due = self.due.min(now);
         }
         self.is_held = false;
-        if self.in_flight.is_some() || !self.is_wanted(can_be_written) || self.due > now {
+        if self.in_flight.is_some() || !self.is_wanted(token.can_be_written) || self.due > now {
             return false;
         }
         match slot.admission() {
             Admission::Granted => {}
-            Admission::Held => {
-                self.is_held = true;
-                return false;
-            }
-            Admission::Failing(failure) => {
-                self.share(schedule, failure, remaining, now);
-                if self.due > now {
-                    return false;
-                }
-            }
+            Admission::Held => self.is_held = true,
+            Admission::Failing(failure) => self.share(failure, token),
+        }
+        if self.is_held || self.due > now {
+            return false;
         }
         match bucket.take(now) {
             Ok(()) => {}
@@ -311,7 +196,7 @@ impl Plan {
             }
         }
         slot.started();
-        self.in_flight = Some(InFlight { started: now, next: None, is_restarted });
+        self.in_flight = Some(InFlight::new(now, is_restarted));
         true
     }
 

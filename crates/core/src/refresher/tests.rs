@@ -1,7 +1,8 @@
 //! Tests of the state machine, event by event.
 
 use super::*;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
+use crate::time::UnixTime;
 use driver::{Driver, EXPIRE, PUBLISH};
 
 mod clocks;
@@ -494,7 +495,7 @@ fn files_are_polled_each_five_seconds_while_a_change_would_matter_soon() {
     assert_eq!(interval(&mut idle(600), 481.0), 5);
     assert_eq!(interval(&mut idle(120), 10.0), 30, "it never lived longer than two minutes");
     let mut refused = idle(600);
-    refused.refresher.plan.failed_inputs = Some(INPUTS);
+    refused.refresher.plan.retries.inputs = Some(INPUTS);
     assert_eq!(interval(&mut refused, 100.0), 5);
     let mut suspect = idle(600);
     assert!(!suspect.subject_read(INPUTS, None, at(0.0).unix, at(1.0)));

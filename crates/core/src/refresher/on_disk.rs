@@ -1,0 +1,48 @@
+//! The token in one output: its lifetime, and whether its expiry was reported.
+
+use super::Lifetime;
+use crate::time::{BootTime, Now, UnixTime};
+
+/// The number of a token that was found on disk.
+pub(super) const FOUND: u32 = 0;
+
+/// The token that an output holds. It is kept here when it has expired.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OnDisk {
+    /// Its lifetime: shortened by a clock step.
+    pub(super) lifetime: Lifetime,
+    /// Its number among the issued tokens.
+    pub(super) number: u32,
+    /// Its `exp`, if the token was adopted or comes from another process. `None` if it was
+    /// exchanged here: the boot clock has measured its lifetime then.
+    pub(super) wall_expiry: Option<UnixTime>,
+    /// Its expiry was reported.
+    pub(super) expiry_reported: bool,
+}
+
+impl OnDisk {
+    pub(super) const fn issued(lifetime: Lifetime, number: u32) -> Self {
+        Self { lifetime, number, wall_expiry: None, expiry_reported: false }
+    }
+
+    /// A token that was not exchanged here, with its `exp`.
+    pub(super) const fn found(lifetime: Lifetime, expires: UnixTime) -> Self {
+        Self { lifetime, number: FOUND, wall_expiry: Some(expires), expiry_reported: false }
+    }
+
+    pub(super) fn is_valid(&self, now: BootTime) -> bool {
+        self.lifetime.remaining(now).is_some()
+    }
+
+    /// The wall clock was stepped. The expiry of a token that was not exchanged here is computed
+    /// again from its `exp`. It only becomes earlier: a clock that is wrong now must not lengthen a
+    /// lifetime. Returns the shorter lifetime.
+    pub(super) fn clock_stepped(&mut self, now: Now) -> Option<Lifetime> {
+        let expires = now.boot + now.unix.until(self.wall_expiry?);
+        let is_earlier = expires < self.lifetime.expires;
+        is_earlier.then(|| {
+            self.lifetime = Lifetime { issued: expires - self.lifetime.length(), expires };
+            self.lifetime
+        })
+    }
+}

@@ -1,0 +1,14 @@
+//! A token that waits to be written.
+
+use super::Lifetime;
+
+/// A token that is to be written to the output.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    pub(super) lifetime: Lifetime,
+    /// Counts the issued tokens from 1: a later one has a higher number.
+    pub(super) number: u32,
+    /// The token was on disk before and is restored. Writing it changes neither the refresh
+    /// schedule nor the key check.
+    pub(super) is_restore: bool,
+}
