@@ -141,7 +141,11 @@ impl Plan {
         // An operator sends a signal after a repair, so the delays start again from the initial
         // one.
         self.retries.count = 0;
-        self.bring_forward(when, Reason::Signal);
+        match &mut self.in_flight {
+            Some(in_flight) => in_flight.note(when, Reason::Signal),
+            // An exchange that is due earlier is not wanted: the output cannot be written.
+            None => (self.due, self.reason) = (when, Reason::Signal),
+        }
     }
 
     /// The latest instant of the exchange that a signal has just requested.

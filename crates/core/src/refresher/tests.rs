@@ -119,6 +119,27 @@ fn a_token_stays_valid_through_failures_and_its_expiry_is_reported_once() {
     assert_eq!(reports, 1);
 }
 
+/// The operator has repaired the output: the new token brings it up to date.
+#[test]
+fn a_signal_causes_an_exchange_while_a_write_fails_and_the_token_on_disk_has_expired() {
+    let mut refresher = holding(60);
+    refresher.suspend_key_check();
+    let (when, action) = next_action(&mut refresher, 0.0);
+    assert_eq!(action, Action::Exchange);
+    refresher.obtained(Lifetime::starting(at(when).boot, secs(3_600)), at(when));
+    let mut second = when;
+    while second < 62.0 {
+        match refresher.step(at(second), Jitter::NONE) {
+            PUBLISH => drop(fail(&mut refresher, Code::OutputDiskFull, second)),
+            Action::Wait(until) => second += at(second).boot.until(until).as_secs_f64(),
+            action => assert_eq!(action, EXPIRE, "at {second} s"),
+        }
+    }
+    assert_eq!(refresher.health(at(second)), Health::Expired);
+    assert_eq!(refresher.refresh_requested(at(second)), at(second).boot);
+    assert_eq!(next_action(&mut refresher, second), (second, Action::Exchange));
+}
+
 #[test]
 fn a_pending_token_is_written_again_without_another_exchange() {
     let mut refresher = new();
