@@ -44,15 +44,8 @@ pub(crate) enum Job {
     Write { output: usize, file: Output, lock: NameLock, token: Secret, is_restore: bool, log: Logger },
     /// Remove the file of an expired token.
     Remove { output: usize, file: Output, lock: NameLock, expired: Secret },
-    /// Read the published keys, to compare them with this key. Their URL is read from the discovery
-    /// document, unless it is known.
-    ReadKeys {
-        endpoint: EndpointUrl,
-        rotation: usize,
-        keys_url: Option<EndpointUrl>,
-        key_id: String,
-        started: BootTime,
-    },
+    /// Read the published keys. Their URL is read from the discovery document, unless it is known.
+    ReadKeys { endpoint: EndpointUrl, rotation: usize, keys_url: Option<EndpointUrl>, started: BootTime },
 }
 
 /// The outcome of a job.
@@ -74,15 +67,17 @@ pub(crate) enum Outcome {
 /// What was sent, and what came of it.
 pub(crate) struct Exchanged {
     pub(crate) inputs: Inputs,
+    /// The index of the address that it began with.
+    pub(crate) rotation: usize,
     pub(crate) result: Result<(IssuedToken, Lifetime), Failure>,
 }
 
 /// The published keys. They serve every token of this Dex that was issued before `started`.
 pub(crate) struct KeysRead {
-    /// The key of the token whose check was due.
-    pub(crate) key_id: String,
     /// When the keys were requested.
     pub(crate) started: BootTime,
+    /// The index of the address that the request began with.
+    pub(crate) rotation: usize,
     /// The URL of the keys, if it is known now.
     pub(crate) keys_url: Option<EndpointUrl>,
     pub(crate) published: Result<Published, Failure>,
@@ -132,7 +127,7 @@ impl Job {
             Self::Exchange { config, inputs, rotation, current } => Box::pin(async move {
                 let exchange = &config.exchange;
                 let result = inputs.exchange(exchange, &*client, &clock, rotation, current.as_ref()).await;
-                Outcome::Exchanged(Box::new(Exchanged { inputs, result }))
+                Outcome::Exchanged(Box::new(Exchanged { inputs, rotation, result }))
             }),
             Self::TryOutputs { config, exchange } => Box::pin(async move {
                 let files = config.outputs.clone();
@@ -153,9 +148,9 @@ impl Job {
                 let result = remove(file, lock, expired.clone()).await;
                 Outcome::Removed { output, expired, result }
             }),
-            Self::ReadKeys { endpoint, rotation, mut keys_url, key_id, started } => Box::pin(async move {
+            Self::ReadKeys { endpoint, rotation, mut keys_url, started } => Box::pin(async move {
                 let published = published_keys(&endpoint, &*client, rotation, &mut keys_url).await;
-                Outcome::KeysRead(KeysRead { key_id, started, keys_url, published })
+                Outcome::KeysRead(KeysRead { started, rotation, keys_url, published })
             }),
         }
     }

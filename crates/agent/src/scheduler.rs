@@ -5,16 +5,18 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use dexsidecar_core::config::TokenConfig;
+use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Endpoint, TokenEndpoint};
 use dexsidecar_core::failure::Failure;
+use dexsidecar_core::schedule::{POLL_INTERVAL, SHORT_POLL_INTERVAL};
 use dexsidecar_core::time::BootTime;
 use dexsidecar_edge::clock::Clock;
 use dexsidecar_edge::log::Logger;
 use dexsidecar_edge::random;
 use dexsidecar_edge::signal::RefreshSignal;
 
-use crate::job::{Jobs, Kind, Outcome};
+use crate::job::{Jobs, Outcome};
 use crate::reporter::Reporter;
 use crate::termination_message::TerminationMessage;
 use crate::token::{Next, Token};
@@ -24,6 +26,8 @@ use crate::upstream::Upstream;
 #[derive(Debug)]
 struct Scheduled {
     token: Token,
+    /// The index of the client for its endpoint.
+    client: usize,
     /// The index of its Dex.
     upstream: usize,
     /// The token is not asked before this instant. `None`: it is asked at once.
@@ -34,19 +38,21 @@ struct Scheduled {
 #[derive(Debug)]
 pub struct Scheduler<E> {
     tokens: Vec<Scheduled>,
-    upstreams: Vec<Upstream<E>>,
+    clients: Vec<Rc<E>>,
+    upstreams: Vec<Upstream>,
     jobs: Jobs,
     clock: Clock,
     log: Logger,
-    /// The token that is asked first: the one after the last that started an exchange. So no token
-    /// is always the one that finds out whether Dex is back.
-    first: usize,
+    /// When the files of all tokens were polled last.
+    polled_at: BootTime,
+    /// A token that is in its files is not refreshed.
+    until_written: bool,
 }
 
 impl<E: TokenEndpoint + 'static> Scheduler<E> {
-    /// A scheduler of these tokens. It has done nothing yet. Tokens with equal endpoints share the
-    /// client that `connect` makes, and everything else that concerns their Dex. Each token reports
-    /// to `log` and, if it can be written, to the termination message's file.
+    /// A scheduler of these tokens. It has done nothing yet. `connect` makes a client for each
+    /// different endpoint. Tokens with the same URL share everything that concerns their Dex. Each
+    /// token reports to `log` and, if it can be written, to the termination message's file.
     pub fn new(
         tokens: Vec<TokenConfig>,
         connect: impl Fn(&Endpoint) -> E,
@@ -55,21 +61,25 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
         termination_log: Option<PathBuf>,
     ) -> Self {
         let message = TerminationMessage::shared(termination_log);
-        let mut endpoints: Vec<Endpoint> = vec![];
-        let mut upstreams = vec![];
+        let (mut endpoints, mut urls): (Vec<Endpoint>, Vec<EndpointUrl>) = (vec![], vec![]);
         let scheduled = tokens.into_iter().enumerate().map(|(index, config)| {
             let endpoint = &config.exchange.endpoint;
-            let known = endpoints.iter().position(|known| known == endpoint);
-            let upstream = known.unwrap_or_else(|| {
-                endpoints.push(endpoint.clone());
-                upstreams.push(Upstream::new(connect(endpoint)));
-                upstreams.len() - 1
-            });
+            let (client, upstream) = (index_of(&mut endpoints, endpoint), index_of(&mut urls, &endpoint.url));
             let reporter = Reporter::new(log.clone(), Rc::clone(&message), index);
-            Scheduled { token: Token::new(index, config, reporter, clock.now()), upstream, wait: None }
+            let token = Token::new(index, config, reporter, clock.now());
+            Scheduled { token, client, upstream, wait: None }
         });
         let tokens = scheduled.collect();
-        Self { tokens, upstreams, jobs: Jobs::default(), clock, log, first: 0 }
+        Self {
+            tokens,
+            clients: endpoints.iter().map(connect).map(Rc::new).collect(),
+            upstreams: urls.iter().map(|_| Upstream::default()).collect(),
+            jobs: Jobs::default(),
+            clock,
+            log,
+            polled_at: clock.now().boot,
+            until_written: false,
+        }
     }
 
     /// Keeps the tokens fresh until the future is dropped, at any point. Nothing that takes long is
@@ -90,6 +100,7 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
 
     /// Exchanges until each token is in its files; `once` is this with a deadline.
     pub async fn run_once(&mut self) {
+        self.until_written = true;
         while !self.tokens.iter().all(|each| each.token.is_written()) {
             let until = self.start_what_is_due();
             tokio::select! {
@@ -108,48 +119,46 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
     /// Asks each token that does not wait, and starts its jobs. Returns when the first token has to
     /// be asked again.
     fn start_what_is_due(&mut self) -> BootTime {
-        let count = self.tokens.len();
-        let first = self.first;
-        for index in (0..count).map(|offset| (first + offset) % count) {
-            let Scheduled { token, upstream, wait } = &mut self.tokens[index];
-            let Upstream { client, state } = &mut self.upstreams[*upstream];
-            while wait.is_none() {
-                match token.next(self.clock.now(), random::jitter(), state) {
+        let mut earliest = self.clock.now().boot + POLL_INTERVAL;
+        for (index, Scheduled { token, client, upstream, wait }) in self.tokens.iter_mut().enumerate() {
+            if self.until_written && token.is_written() {
+                continue;
+            }
+            let until = loop {
+                if let Some(until) = *wait {
+                    break until;
+                }
+                match token.next(self.clock.now(), random::jitter(), &mut self.upstreams[*upstream]) {
                     Next::Wait(until) => *wait = Some(until),
                     Next::Run(job) => {
                         let kind = job.kind();
-                        if kind == Kind::Exchange {
-                            self.first = index + 1;
-                        }
-                        self.jobs.add(index, kind, job.start(Rc::clone(client), self.clock));
+                        self.jobs.add(index, kind, job.start(Rc::clone(&self.clients[*client]), self.clock));
                     }
                 }
-            }
+            };
+            earliest = earliest.min(until);
         }
-        let earliest = self.tokens.iter().filter_map(|each| each.wait).min();
-        earliest.unwrap_or_else(|| self.clock.now().boot)
+        earliest
     }
 
     /// Tells a token what came of its job. Published keys concern every token of the same Dex, and
     /// the end of an exchange those that wait for it.
     fn done(&mut self, index: usize, outcome: Outcome) {
         let (now, upstream) = (self.clock.now(), self.tokens[index].upstream);
-        let state = &mut self.upstreams[upstream].state;
-        match outcome {
-            Outcome::KeysRead(keys) => {
-                state.keys_read(&keys, &self.log);
-                for (other, each) in self.tokens.iter_mut().enumerate() {
-                    if each.upstream == upstream {
-                        each.token.keys_read(&keys, other == index, now, random::jitter());
-                        each.wait = None;
-                    }
-                }
+        let state = &mut self.upstreams[upstream];
+        for (other, each) in self.tokens.iter_mut().enumerate() {
+            if let Outcome::KeysRead(keys) = &outcome
+                && each.upstream == upstream
+                && other != index
+            {
+                each.token.keys_read(keys, now, random::jitter());
+                each.wait = None;
             }
-            outcome => self.tokens[index].token.done(outcome, now, random::jitter(), state),
         }
+        self.tokens[index].token.done(outcome, now, random::jitter(), state);
         self.tokens[index].wait = None;
         for (other, each) in self.tokens.iter_mut().enumerate() {
-            if each.upstream == upstream && state.breaker.take_held(other) {
+            if each.upstream == upstream && state.breaker.has_to_ask(other) {
                 each.wait = None;
             }
         }
@@ -158,8 +167,8 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
     /// A signal requests a refresh of all tokens.
     fn refresh_requested(&mut self, signal: &str) {
         let now = self.clock.now();
-        for Upstream { state, .. } in &mut self.upstreams {
-            state.breaker.reset();
+        for upstream in &mut self.upstreams {
+            upstream.breaker.reset(now.boot);
         }
         let mut first = None;
         for Scheduled { token, wait, .. } in &mut self.tokens {
@@ -171,14 +180,30 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
         self.log.emit(&Event::RefreshRequested { signal: &signal, refresh_in });
     }
 
-    /// Polls the files of all tokens. They share one timer, so that the process wakes up as often
+    /// Polls the files of the tokens whose wait is over. All tokens are asked again, and if that is
+    /// due, the files of all are polled. So they share one timer, and the process wakes up as often
     /// with many tokens as with one.
     fn poll_files(&mut self) {
+        let now = self.clock.now();
+        let all = self.polled_at.until(now.boot) >= SHORT_POLL_INTERVAL;
+        if all {
+            self.polled_at = now.boot;
+        }
         for Scheduled { token, wait, .. } in &mut self.tokens {
-            token.poll_files(self.clock.now(), random::jitter());
+            if all || wait.is_none_or(|until| until <= now.boot) {
+                token.poll_files(self.clock.now(), random::jitter());
+            }
             *wait = None;
         }
     }
+}
+
+/// The index of a value in a list, to which it is added if it is new.
+fn index_of<T: Clone + PartialEq>(list: &mut Vec<T>, value: &T) -> usize {
+    list.iter().position(|known| known == value).unwrap_or_else(|| {
+        list.push(value.clone());
+        list.len() - 1
+    })
 }
 
 #[cfg(test)]

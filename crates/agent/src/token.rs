@@ -17,7 +17,7 @@ use dexsidecar_core::time::{BootTime, Jitter, Now};
 use crate::exchange::LastKnown;
 use crate::job::{Job, Outcome};
 use crate::reporter::Reporter;
-use crate::upstream::UpstreamState;
+use crate::upstream::Upstream;
 use once::Once;
 use token_file::TokenFile;
 
@@ -54,6 +54,10 @@ pub(crate) struct Token {
     inputs: Fingerprint,
     /// An exchange job runs, or is queued.
     is_exchanging: bool,
+    /// The index of the address that the last request began with.
+    rotation: usize,
+    /// The keys that are being read are needed for a check of this token that is due.
+    awaits_keys: bool,
     /// The next job of an exchange: what came of the one before decides it.
     queued: Option<Box<Job>>,
     once: Once,
@@ -74,18 +78,20 @@ impl Token {
             key_check: KeyCheck::default(),
             inputs: Fingerprint::default(),
             is_exchanging: false,
+            rotation: 0,
+            awaits_keys: false,
             queued: None,
             once: Once::default(),
         }
     }
 
     /// What comes next.
-    pub(crate) fn next(&mut self, now: Now, jitter: Jitter, upstream: &mut UpstreamState) -> Next {
+    pub(crate) fn next(&mut self, now: Now, jitter: Jitter, upstream: &mut Upstream) -> Next {
         if let Some(job) = self.queued.take() {
             return Next::Run(job);
         }
         loop {
-            let action = self.refresher.step(now, jitter, &mut upstream.slot(self.index));
+            let action = self.refresher.step(now, jitter, &mut upstream.member(self.index));
             let job = match action {
                 Action::Exchange => Some(self.start_exchange(now, upstream)),
                 Action::Publish(output) => self.start_write(output, now, jitter),
@@ -99,8 +105,10 @@ impl Token {
         }
     }
 
-    /// A job has ended.
-    pub(crate) fn done(&mut self, outcome: Outcome, now: Now, jitter: Jitter, upstream: &mut UpstreamState) {
+    /// A job has ended. If it has read the published keys, the other tokens of this Dex are told
+    /// too ([`keys_read`](Self::keys_read)), and after any job those that the circuit breaker names
+    /// are asked again.
+    pub(crate) fn done(&mut self, outcome: Outcome, now: Now, jitter: Jitter, upstream: &mut Upstream) {
         match outcome {
             Outcome::InputsRead { read, last_known } => {
                 self.last_known = last_known;
@@ -109,10 +117,10 @@ impl Token {
                     Err(failure) => self.exchange_failed(failure.into(), now, jitter, upstream),
                 }
             }
-            Outcome::Exchanged(exchanged) => match self.exchanged(*exchanged, now) {
+            Outcome::Exchanged(exchanged) => match self.exchanged(*exchanged, now, upstream) {
                 Ok(lifetime) => {
                     self.is_exchanging = false;
-                    upstream.slot(self.index).answered();
+                    upstream.member(self.index).issued();
                     self.refresher.on(Observation::Issued(lifetime), now, jitter);
                 }
                 Err(failed) => self.exchange_failed(failed, now, jitter, upstream),
@@ -135,8 +143,10 @@ impl Token {
                 self.write_failed(output, &failure, now, jitter);
             }
             Outcome::Removed { output, expired, result } => self.removed(output, &expired, result),
-            // They concern all tokens of their Dex.
-            Outcome::KeysRead(_) => {}
+            Outcome::KeysRead(keys) => {
+                upstream.keys_read(&keys, self.reporter.log());
+                self.keys_read(&keys, now, jitter);
+            }
         }
     }
 

@@ -1,45 +1,71 @@
 //! One Dex: what the tokens that use it share.
 
-use std::rc::Rc;
-
-use dexsidecar_core::circuit_breaker::{CircuitBreaker, Slot};
+use dexsidecar_core::circuit_breaker::{CircuitBreaker, Member};
 use dexsidecar_core::endpoint_url::EndpointUrl;
+use dexsidecar_core::event::Event;
+use dexsidecar_core::failure::{Failure, RetryClass};
+use dexsidecar_core::signing_keys::Published;
+use dexsidecar_edge::log::Logger;
 
-/// One Dex, with its client.
-#[derive(Debug)]
-pub(crate) struct Upstream<E> {
-    pub(crate) client: Rc<E>,
-    pub(crate) state: UpstreamState,
-}
+use crate::job::KeysRead;
 
-impl<E> Upstream<E> {
-    pub(crate) fn new(client: E) -> Self {
-        Self { client: Rc::new(client), state: UpstreamState::default() }
-    }
-}
-
-/// What is known of one Dex. No token has this to itself: a new token begins with what the others
-/// have found out.
+/// What is known of one Dex. A new token begins with what the others have found out.
 #[derive(Debug, Default)]
-pub(crate) struct UpstreamState {
+pub(crate) struct Upstream {
     pub(crate) breaker: CircuitBreaker,
     /// The index of the address of the endpoint to begin with: the next one after a failure on the
     /// network.
     pub(crate) rotation: usize,
     /// The URL of Dex's published keys, once that is known.
     pub(crate) keys_url: Option<EndpointUrl>,
+    /// The published keys are being read.
+    pub(crate) reads_keys: bool,
     /// It was reported that the keys cannot be compared.
-    pub(crate) key_check_suspended: bool,
+    key_check_suspended: bool,
 }
 
-impl UpstreamState {
-    /// The share of this token in the attempts.
-    pub(crate) fn slot(&mut self, token: usize) -> Slot<'_> {
-        self.breaker.slot(token)
+impl Upstream {
+    /// The token with this number among those of this Dex.
+    pub(crate) fn member(&mut self, token: usize) -> Member<'_> {
+        self.breaker.member(token)
     }
 
-    /// The next attempt begins with the next address of the host.
-    pub(crate) const fn rotate(&mut self) {
-        self.rotation = self.rotation.wrapping_add(1);
+    /// An attempt that began with this address has failed, whatever the reason: the next attempt
+    /// begins with the next one. Of several attempts that fail together, the first counts.
+    pub(crate) const fn rotate_from(&mut self, used: usize) {
+        if self.rotation == used {
+            self.rotation = used.wrapping_add(1);
+        }
+    }
+
+    /// An attempt that began with this address has failed.
+    pub(crate) fn attempt_failed(&mut self, failure: &Failure, used: usize) {
+        if failure.entry().retry != RetryClass::Local {
+            self.rotate_from(used);
+        }
+    }
+
+    /// The published keys were read, or not.
+    pub(crate) fn keys_read(&mut self, keys: &KeysRead, log: &Logger) {
+        self.reads_keys = false;
+        self.keys_url.clone_from(&keys.keys_url);
+        match &keys.published {
+            Ok(Published::NotServed) => {
+                self.keys_url = None;
+                self.report_suspension("no keys are published beside the token endpoint", log);
+            }
+            Ok(_) => {}
+            Err(failure) => {
+                self.attempt_failed(failure, keys.rotation);
+                log.emit(&Event::PublishedKeysUnreadable { error: failure });
+            }
+        }
+    }
+
+    /// Reports once that keys cannot be compared.
+    pub(crate) fn report_suspension(&mut self, cause: &str, log: &Logger) {
+        if !std::mem::replace(&mut self.key_check_suspended, true) {
+            log.emit(&Event::KeyCheckSuspended { cause: &cause });
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! Which token may make an attempt: the attempts in flight at one Dex, and whether Dex itself
 //! fails.
 //!
-//! Tokens of one Dex share one [`CircuitBreaker`]. While Dex answers, at most four attempts are in
-//! flight. Before the first answer, and while Dex fails, one attempt at a time is made for all
-//! tokens, at the pace of one token: each token shares the failures of the others, as if it had
-//! made their attempts itself. The first answer releases all of them. A refusal is an answer: it
-//! concerns one token and delays no other. With one token the breaker never delays anything.
+//! Tokens of one Dex are members of one [`CircuitBreaker`]. While Dex answers, at most four
+//! attempts are in flight. Before the first answer, and while Dex fails, one attempt at a time is
+//! made for all tokens that wait, at the pace of the one that is most urgent, by each of them in
+//! turn. The first issued token releases all of them. A refusal concerns one token and delays no
+//! other. With one token the breaker never delays anything.
+//!
+//! A token that fails while Dex answers others is a suspect: its connector may hang, for example.
+//! Suspects do not make Dex seem to fail, and only one of them has an attempt in flight.
 
 use std::time::Duration;
 
@@ -14,6 +17,10 @@ use crate::time::{BootTime, Jitter};
 
 /// The maximum number of attempts in flight at one Dex (P5).
 pub const MAX_IN_FLIGHT: usize = 4;
+/// Signals cause at most one attempt in this time (F102).
+const MIN_BETWEEN_RESETS: Duration = Duration::from_secs(5);
+/// A token whose turn it is not asks again after this time, in case the other one does not.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A failure of Dex itself: of the network, of TLS, or of the server.
 #[derive(Clone, Copy, Debug)]
@@ -36,42 +43,58 @@ pub struct SharedFailure {
 pub enum Admission {
     /// It may, now.
     Granted,
-    /// Not before an attempt of another token has ended.
-    Held,
-    /// Another token's attempt has failed because of Dex: the token shares that failure, and asks
-    /// again when its delay is over.
+    /// Not before an attempt of another token has ended, or before this instant.
+    Held(BootTime),
+    /// An attempt of another token has failed because of Dex. The token computes when it would try
+    /// again if it had made that attempt, and [waits](Member::wait_until).
     Failing(SharedFailure),
 }
 
 /// What is known of Dex.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 enum State {
     /// Nothing yet, or nothing since a signal.
-    #[default]
-    Unknown,
+    Unknown {
+        /// Before the signal, Dex failed for all.
+        failed_before: bool,
+    },
     /// The last attempt was answered.
     Closed,
-    /// The last attempt failed because of Dex.
+    /// Dex fails.
     Open {
         last: SharedFailure,
         /// The token whose attempt failed first.
-        first: usize,
-        /// The attempt of another token has failed since then. Before that, the cause may be the
-        /// token's own, such as a connector that hangs.
+        opened_by: usize,
+        /// The attempt of another token has failed too.
         is_confirmed: bool,
     },
 }
 
-/// The share of one token.
+impl Default for State {
+    fn default() -> Self {
+        Self::Unknown { failed_before: false }
+    }
+}
+
+/// What is known of one token.
 #[derive(Clone, Copy, Debug, Default)]
-struct Member {
+struct MemberState {
     in_flight: bool,
-    /// Asked for admission and was held. Cleared by [`CircuitBreaker::take_held`].
-    held: bool,
+    /// Its attempt failed while Dex answered others, or as the first one. Cleared by an answer.
+    is_suspect: bool,
+    /// The token was held, and has to be asked again.
+    was_held: bool,
+    /// The instant at which the token would try again. Set while it waits for Dex to work again.
+    ready_at: Option<BootTime>,
     /// The number of the last failure that this token knows.
     seen: u64,
-    /// The number of the outage in which an attempt of this token failed, or in which it shared a
-    /// failure.
+    /// The number of answers to attempts of all tokens before its last attempt began, and before
+    /// its last failure.
+    answers: (u64, u64),
+    /// The number of the last attempt of this token among those of all tokens: the token with the
+    /// lowest one is next.
+    attempt: u64,
+    /// The number of the outage in which the token failed or waited.
     outage: Option<u64>,
 }
 
@@ -79,126 +102,258 @@ struct Member {
 #[derive(Debug, Default)]
 pub struct CircuitBreaker {
     state: State,
-    /// Counts failures.
+    /// Counts failures because of Dex.
     failures: u64,
     /// Counts outages: it changes when one ends.
     outages: u64,
-    /// An attempt has failed since the last answer.
+    /// Counts attempts, and answers to them.
+    attempts: u64,
+    answers: u64,
+    /// An attempt has failed because of Dex since the last issued token.
     has_failed: bool,
-    members: Vec<Member>,
+    /// The instant of the last reset.
+    reset_at: Option<BootTime>,
+    members: Vec<MemberState>,
 }
 
 impl CircuitBreaker {
-    /// The share of the token with this number. Numbers are small: they are indexes of a list.
-    pub fn slot(&mut self, token: usize) -> Slot<'_> {
+    /// The token with this number. Numbers are small: they are indexes of a list.
+    pub fn member(&mut self, token: usize) -> Member<'_> {
         if self.members.len() <= token {
-            self.members.resize(token + 1, Member::default());
+            self.members.resize(token + 1, MemberState::default());
         }
-        Slot { breaker: self, token }
+        Member { breaker: self, token }
     }
 
-    /// The next attempt is made at once, whatever failed before: a signal requests it. It is one
-    /// attempt for all tokens.
-    pub fn reset(&mut self) {
-        self.state = State::Unknown;
+    /// The next attempt is made at once, although Dex fails: a signal requests it. It is one
+    /// attempt for all tokens, at most once in five seconds.
+    pub fn reset(&mut self, now: BootTime) {
+        let is_recent = self.reset_at.is_some_and(|last| last.until(now) < MIN_BETWEEN_RESETS);
+        if let State::Open { is_confirmed, .. } = self.state
+            && !is_recent
+        {
+            self.state = State::Unknown { failed_before: is_confirmed };
+            self.reset_at = Some(now);
+        }
     }
 
-    /// True if the token with this number was held since the last call. It asks again after each
-    /// attempt of another token.
-    pub fn take_held(&mut self, token: usize) -> bool {
-        self.members.get_mut(token).is_some_and(|member| std::mem::take(&mut member.held))
+    /// True if the token with this number has to be asked again, because an attempt of another
+    /// token has ended.
+    pub fn has_to_ask(&mut self, token: usize) -> bool {
+        let outages = self.outages;
+        self.members.get_mut(token).is_some_and(|member| {
+            let is_released = member.outage.is_some_and(|outage| outage != outages);
+            std::mem::take(&mut member.was_held) || member.ready_at.is_some() || is_released
+        })
     }
 }
 
-/// The share of one token in the attempts at its Dex.
+/// One token among those of its Dex.
 #[derive(Debug)]
-pub struct Slot<'a> {
+pub struct Member<'a> {
     breaker: &'a mut CircuitBreaker,
     token: usize,
 }
 
-impl Slot<'_> {
-    const fn member(&mut self) -> &mut Member {
+impl Member<'_> {
+    const fn state(&mut self) -> &mut MemberState {
         &mut self.breaker.members.as_mut_slice()[self.token]
     }
 
     /// Asks for an attempt. If it is granted and made, [`started`](Self::started) follows.
-    pub fn admission(&mut self) -> Admission {
-        let (limit, ignored, shared) = match self.breaker.state {
-            State::Closed => (MAX_IN_FLIGHT, None, None),
-            State::Unknown => (1, None, None),
-            State::Open { last, is_confirmed: true, .. } => (1, None, Some(last)),
-            State::Open { first, .. } if first == self.token => (1, None, None),
-            // Only one token has failed. Its attempts may fail for a reason of its own, so they
-            // hold no other token back for longer than the initial delay.
-            State::Open { last, first, .. } => (1, Some(first), Some(SharedFailure { failures: 1, ..last })),
-        };
-        let others =
-            self.breaker.members.iter().enumerate().filter(|(token, member)| {
-                member.in_flight && *token != self.token && Some(*token) != ignored
-            });
-        if others.count() >= limit {
-            self.member().held = true;
-            return Admission::Held;
-        }
-        match shared.filter(|_| self.breaker.members[self.token].seen != self.breaker.failures) {
-            Some(failure) => {
-                self.note_failure();
-                Admission::Failing(failure)
+    pub fn admission(&mut self, now: BootTime) -> Admission {
+        let is_suspect = self.state().is_suspect;
+        let failure = match self.breaker.state {
+            State::Open { last, is_confirmed: true, .. } => Some(last),
+            // Only suspects have failed. They delay no other token by more than the initial delay.
+            State::Open { last, .. } if !is_suspect => {
+                Some(SharedFailure { failures: 1, retry_after: None, ..last })
             }
-            None => Admission::Granted,
+            _ => None,
+        };
+        if let Some(failure) = failure.filter(|_| self.state().seen != self.breaker.failures) {
+            return Admission::Failing(failure);
         }
+        if self.rank(now, is_suspect) < self.free_places(is_suspect) {
+            return Admission::Granted;
+        }
+        self.state().was_held = true;
+        Admission::Held(now + ASK_AGAIN)
+    }
+
+    /// The number of attempts that tokens like this one may begin now.
+    fn free_places(&self, is_suspect: bool) -> usize {
+        let others = self.breaker.members.iter().enumerate().filter(|(token, _)| *token != self.token);
+        let (mut suspects, mut sound) = (0, 0_usize);
+        for (_, member) in others.filter(|(_, member)| member.in_flight) {
+            *(if member.is_suspect { &mut suspects } else { &mut sound }) += 1;
+        }
+        let all = suspects + sound;
+        match self.breaker.state {
+            State::Open { is_confirmed: true, .. } | State::Unknown { failed_before: true } => {
+                1_usize.saturating_sub(all)
+            }
+            // The attempts of suspects do not count for others.
+            State::Open { .. } | State::Unknown { .. } if !is_suspect => 1_usize.saturating_sub(sound),
+            State::Open { .. } | State::Unknown { .. } => 1_usize.saturating_sub(all),
+            State::Closed if !is_suspect => MAX_IN_FLIGHT.saturating_sub(all),
+            State::Closed => MAX_IN_FLIGHT.saturating_sub(all).min(1_usize.saturating_sub(suspects)),
+        }
+    }
+
+    /// The number of waiting tokens whose turn comes before this one's. The one whose last attempt
+    /// is the oldest comes first, whether it is ready or not, while Dex fails for all. Otherwise
+    /// only those count that are ready, and suspects come last.
+    fn rank(&self, now: BootTime, is_suspect: bool) -> usize {
+        let takes_turns = match self.breaker.state {
+            State::Open { is_confirmed, .. } => is_confirmed || !is_suspect,
+            _ => false,
+        };
+        let key = |(token, member): (usize, &MemberState)| {
+            // Tokens that have made no attempt are taken in an order that does not follow the list:
+            // neighbours may have the same broken connector.
+            let mixed = u32::try_from(token).unwrap_or_default().wrapping_mul(0x9e37_79b9);
+            (!takes_turns && member.is_suspect, member.attempt, mixed)
+        };
+        let mine = key((self.token, &self.breaker.members[self.token]));
+        let waiting = self.breaker.members.iter().enumerate().filter(|(_, member)| {
+            let is_ready = member.ready_at.is_some_and(|ready_at| takes_turns || ready_at <= now);
+            is_ready && (!takes_turns || member.seen == self.breaker.failures)
+        });
+        waiting.map(key).filter(|other| *other < mine).count()
+    }
+
+    /// The token waits for Dex to work again, and would try again at this instant.
+    pub fn wait_until(&mut self, ready_at: BootTime) {
+        let (failures, outages) = (self.breaker.failures, self.breaker.outages);
+        let state = self.state();
+        state.seen = failures;
+        state.outage = Some(outages);
+        state.ready_at = Some(ready_at);
+    }
+
+    /// The instant of the next attempt that a waiting token makes: when the first of them is ready.
+    /// `None` if this token does not wait, or does not know the last failure.
+    pub fn next_attempt(&mut self) -> Option<BootTime> {
+        let failures = self.breaker.failures;
+        let state = self.state();
+        state.ready_at.filter(|_| state.seen == failures)?;
+        let waiting = self.breaker.members.iter().filter(|member| member.seen == failures);
+        waiting.filter_map(|member| member.ready_at).min()
+    }
+
+    /// The token wants no attempt now.
+    pub const fn withdraw(&mut self) {
+        let state = self.state();
+        state.ready_at = None;
+        state.was_held = false;
+    }
+
+    /// True while the token waits for Dex to work again.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.breaker.members[self.token].ready_at.is_some()
+    }
+
+    /// True if the token waits, but does not know the last failure.
+    pub fn has_news(&mut self) -> bool {
+        let failures = self.breaker.failures;
+        let state = self.state();
+        state.ready_at.is_some() && state.seen != failures
     }
 
     /// The attempt has begun.
-    pub const fn started(&mut self) {
-        self.member().in_flight = true;
+    pub fn started(&mut self) {
+        self.breaker.attempts += 1;
+        let (attempt, answers) = (self.breaker.attempts, self.breaker.answers);
+        let state = self.state();
+        state.answers.0 = answers;
+        *state = MemberState { in_flight: true, attempt, ready_at: None, was_held: false, ..*state };
     }
 
-    /// The attempt was answered by Dex, with a token or a refusal.
-    pub fn answered(&mut self) {
-        let member = self.member();
-        member.in_flight = false;
-        member.outage = None;
-        self.breaker.state = State::Closed;
-        self.breaker.outages += u64::from(std::mem::take(&mut self.breaker.has_failed));
+    /// The attempt brought a token: Dex works.
+    pub fn issued(&mut self) {
+        self.answered();
+        self.close();
     }
 
     /// The attempt failed. `jitter` is that of the delay that follows.
     pub fn failed(&mut self, code: Code, retry_after: Option<Duration>, now: BootTime, jitter: Jitter) {
-        if !is_trouble_of_dex(code) {
-            if code.entry().retry == RetryClass::Local {
-                // No request was sent.
-                self.member().in_flight = false;
-                return;
-            }
-            return self.answered();
+        self.state().in_flight = false;
+        if is_trouble_of_dex(code) {
+            self.failed_because_of_dex(SharedFailure { code, retry_after, at: now, jitter, failures: 1 });
+        } else if code.entry().retry != RetryClass::Local {
+            self.refused(now);
         }
-        self.member().in_flight = false;
-        let (first, is_confirmed, failures) = match self.breaker.state {
-            State::Open { first, is_confirmed, last } => {
-                (first, is_confirmed || first != self.token, last.failures.saturating_add(1))
+    }
+
+    fn failed_because_of_dex(&mut self, failure: SharedFailure) {
+        let answers = self.breaker.answers;
+        let state = self.state();
+        // Dex has answered others during this attempt, or since this token failed last: it fails
+        // for a reason of its own.
+        let is_excused = state.answers.0 != answers || state.is_suspect && state.answers.1 != answers;
+        state.answers.1 = answers;
+        state.is_suspect |= is_excused;
+        self.breaker.state = match self.breaker.state {
+            State::Open { last, opened_by, is_confirmed: true } => {
+                let last = SharedFailure { failures: last.failures.saturating_add(1), ..failure };
+                State::Open { last, opened_by, is_confirmed: true }
             }
-            State::Unknown | State::Closed => (self.token, false, 1),
+            _ if is_excused => return,
+            State::Open { opened_by, .. } if opened_by == self.token => return,
+            State::Open { last, opened_by, .. } => {
+                let last = SharedFailure { failures: last.failures.saturating_add(1), ..failure };
+                State::Open { last, opened_by, is_confirmed: true }
+            }
+            State::Unknown { failed_before } => {
+                self.state().is_suspect |= !failed_before;
+                State::Open { last: failure, opened_by: self.token, is_confirmed: failed_before }
+            }
+            State::Closed => {
+                self.state().is_suspect = true;
+                State::Open { last: failure, opened_by: self.token, is_confirmed: false }
+            }
         };
-        let last = SharedFailure { code, retry_after, at: now, jitter, failures };
-        self.breaker.state = State::Open { last, first, is_confirmed };
         self.breaker.failures += 1;
         self.breaker.has_failed = true;
-        self.note_failure();
+        let (failures, outages) = (self.breaker.failures, self.breaker.outages);
+        let state = self.state();
+        state.seen = failures;
+        state.outage = Some(outages);
     }
 
-    /// True once after the end of an outage in which this token failed, or shared a failure.
+    fn answered(&mut self) {
+        self.breaker.answers += 1;
+        let state = self.state();
+        state.in_flight = false;
+        state.is_suspect = false;
+        state.outage = None;
+    }
+
+    fn close(&mut self) {
+        self.breaker.state = State::Closed;
+        self.breaker.outages += u64::from(std::mem::take(&mut self.breaker.has_failed));
+    }
+
+    /// Dex has refused the token. Whether it works for others is not known while it fails for them:
+    /// the next one tries at once.
+    fn refused(&mut self, now: BootTime) {
+        self.answered();
+        if !matches!(self.breaker.state, State::Open { is_confirmed: true, .. }) {
+            return self.close();
+        }
+        for member in &mut self.breaker.members {
+            member.ready_at = member.ready_at.map(|ready_at| ready_at.min(now));
+        }
+    }
+
+    /// True once after the end of an outage in which this token failed or waited. A suspect keeps
+    /// its own delays.
     pub fn take_release(&mut self) -> bool {
         let outages = self.breaker.outages;
-        self.member().outage.take_if(|outage| *outage != outages).is_some()
-    }
-
-    fn note_failure(&mut self) {
-        let (failures, outages) = (self.breaker.failures, self.breaker.outages);
-        let member = self.member();
-        member.seen = failures;
-        member.outage = Some(outages);
+        let state = self.state();
+        state.outage.take_if(|outage| *outage != outages).is_some() && !state.is_suspect
     }
 }
 

@@ -22,7 +22,7 @@
 //! let mut dex = CircuitBreaker::default();
 //! let mut refresher = Refresher::new(Schedule::default(), None, 1, at(0));
 //! let mut step = |refresher: &mut Refresher, now| {
-//!     refresher.step(now, Jitter::NONE, &mut dex.slot(0))
+//!     refresher.step(now, Jitter::NONE, &mut dex.member(0))
 //! };
 //! assert_eq!(step(&mut refresher, at(0)), Action::Exchange);
 //!

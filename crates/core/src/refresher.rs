@@ -26,11 +26,12 @@ mod plan;
 mod reason;
 mod retries;
 mod spacing;
+mod start;
 mod subject;
 
 use std::time::Duration;
 
-use crate::circuit_breaker::Slot;
+use crate::circuit_breaker::Member;
 use crate::schedule::{Bucket, SHORT_POLL_INTERVAL, Schedule};
 use crate::time::{BootTime, Jitter, Now};
 pub use action::Action;
@@ -78,14 +79,14 @@ pub struct Refresher {
 
 impl Refresher {
     /// A machine without a token: an exchange is due at once. `key_check` is the period of the key
-    /// check; `None` switches it off. `outputs` is the number of outputs, at least one.
+    /// check; `None` switches it off. `outputs` is the number of outputs; without any, nothing is ever due.
     #[must_use]
     pub fn new(schedule: Schedule, key_check: Option<Duration>, outputs: usize, now: Now) -> Self {
         Self {
             schedule,
             bucket: Bucket::default(),
             plan: Plan::new(now.boot),
-            outputs: (0..outputs.max(1)).map(|_| Delivery::new(now.boot)).collect(),
+            outputs: (0..outputs).map(|_| Delivery::new(now.boot)).collect(),
             subject: None,
             key_checks: KeyChecks::new(key_check),
             clocks: Clocks::default(),
@@ -120,6 +121,13 @@ impl Refresher {
             Observation::Modified { output, by_valid_token } => {
                 if let Some(delivery) = self.outputs.get_mut(output) {
                     delivery.modified(by_valid_token, now.boot);
+                }
+            }
+            Observation::Missing(output) => {
+                let held = self.outputs.iter().filter_map(Delivery::token);
+                let latest = held.max_by_key(|token| token.lifetime.expires);
+                if let Some((delivery, token)) = self.outputs.get_mut(output).zip(latest) {
+                    delivery.copy(token, now.boot);
                 }
             }
             Observation::Issued(lifetime) => {
@@ -164,9 +172,9 @@ impl Refresher {
     }
 
     /// The next action. `jitter` is used after a pause of the process and after a clock step.
-    /// `slot` is the share of this token in the attempts at its Dex. After an attempt of another
+    /// `member` is this token among those of its Dex. After an attempt of another
     /// token at the same Dex has ended, the caller asks again.
-    pub fn step(&mut self, now: Now, jitter: Jitter, slot: &mut Slot<'_>) -> Action {
+    pub fn step(&mut self, now: Now, jitter: Jitter, member: &mut Member<'_>) -> Action {
         let paused = self.clocks.has_paused(now.boot);
         if paused && !self.plan.is_in_flight() && self.plan.due <= now.boot {
             self.plan.due = now.boot + jitter.share_of(SPREAD_AFTER_PAUSE);
@@ -181,8 +189,8 @@ impl Refresher {
         for output in 0..self.outputs.len() {
             if let Some(expired) = self.outputs[output].take_expiry(now.boot) {
                 let number = self.outputs[output].number();
-                if self.plan.due > expired.expires && !paused && !self.is_elsewhere(output, number, now.boot)
-                {
+                let is_planned = paused || member.is_waiting() || self.plan.due <= expired.expires;
+                if !is_planned && !self.is_elsewhere(output, number, now.boot) {
                     self.plan.bring_forward(now.boot, Reason::Expired);
                 }
                 return Action::Expire(output);
@@ -191,7 +199,7 @@ impl Refresher {
         self.use_expiring_subject(now);
         let schedule = self.schedule;
         let token = self.moment(&schedule, now, jitter);
-        if self.plan.start(&mut self.bucket, slot, &token) {
+        if self.plan.start(&mut self.bucket, member, &token) {
             return Action::Exchange;
         }
         // An exchange has priority over a key check.
@@ -367,9 +375,10 @@ impl Refresher {
         self.outputs.iter().any(Delivery::can_be_written)
     }
 
-    /// The remaining validity of the token on disk.
+    /// The remaining validity of the token on disk: of the output that is worst off.
     fn remaining(&self, now: BootTime) -> Option<Duration> {
-        self.on_disk().and_then(|token| token.remaining(now))
+        let of = |delivery: &Delivery| delivery.on_disk().and_then(|token| token.remaining(now));
+        self.outputs.iter().map(of).min().flatten()
     }
 
     /// The earliest instant at which `step` has something to do besides polling.

@@ -1,16 +1,17 @@
 //! Runs blocking work on a separate thread, so that signals are handled meanwhile. The thread ends
 //! with its work: an idle process has one thread.
 
+use std::cell::Cell;
 use std::io;
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 /// The stack of the thread, in bytes. Writing a file needs a fraction of it.
 const STACK_BYTES: usize = 128 * 1024;
 
-/// The longest wait for [`OnDrop::Join`].
+/// The longest wait for [`OnDrop::Join`], for all threads together: the process is shutting down.
 const JOIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How often [`OnDrop::Join`] checks whether the thread has ended.
@@ -47,6 +48,12 @@ pub async fn run_blocking<T: Send + 'static>(
     receiver.await.map_err(io::Error::other)
 }
 
+thread_local! {
+    /// Until when this thread waits for others: set by the first wait. Several writes that hang
+    /// would otherwise delay the end of the process one after the other (P7).
+    static JOIN_DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
 /// Waits for a thread when dropped. It polls, because `JoinHandle::join` has no timeout.
 struct JoinOnDrop(JoinHandle<()>);
 
@@ -56,8 +63,11 @@ impl Drop for JoinOnDrop {
         reason = "the process is shutting down, or the thread has ended: nothing else needs this thread"
     )]
     fn drop(&mut self) {
-        for _ in 0..JOIN_TIMEOUT.as_micros() / POLL_INTERVAL.as_micros() {
-            if self.0.is_finished() {
+        while !self.0.is_finished() {
+            let now = Instant::now();
+            let deadline = JOIN_DEADLINE.get().unwrap_or(now + JOIN_TIMEOUT);
+            JOIN_DEADLINE.set(Some(deadline));
+            if now >= deadline {
                 return;
             }
             std::thread::sleep(POLL_INTERVAL);
@@ -95,6 +105,25 @@ mod tests {
             }
             assert_eq!(done.load(Ordering::SeqCst), finished);
         }
+    }
+
+    #[tokio::test]
+    async fn f101_many_threads_that_hang_are_waited_for_together() {
+        let (ended, end) = std::sync::mpsc::channel::<()>();
+        let end = Arc::new(std::sync::Mutex::new(end));
+        let mut deadlines = vec![];
+        for _ in 0..3 {
+            let end = Arc::clone(&end);
+            let hanging = run_blocking(OnDrop::Join, move || drop(end.lock().map(|end| end.recv())));
+            tokio::select! {
+                biased;
+                _ = hanging => panic!("the work does not end"),
+                () = tokio::task::yield_now() => {}
+            }
+            deadlines.push(JOIN_DEADLINE.get());
+        }
+        assert!(deadlines[0].is_some() && deadlines.iter().all(|each| *each == deadlines[0]));
+        drop(ended);
     }
 
     #[tokio::test]

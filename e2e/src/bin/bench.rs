@@ -310,7 +310,7 @@ fn simulated_day() -> usize {
     let mut dex = CircuitBreaker::default();
     while now < 864_000.0 {
         // Jitter makes refreshes earlier, so the largest jitter gives the largest number.
-        match refresher.step(at(now), Jitter::new(1.0), &mut dex.slot(0)) {
+        match refresher.step(at(now), Jitter::new(1.0), &mut dex.member(0)) {
             Action::Exchange => {
                 exchanges += 1;
                 let lifetime = Lifetime::starting(at(now).boot, Duration::from_secs(86_400));

@@ -157,7 +157,7 @@ async fn sidecar(
     let mut expired_at = None;
     loop {
         let now = clock.now();
-        match refresher.step(now, jitter(), &mut dex.slot(0)) {
+        match refresher.step(now, jitter(), &mut dex.member(0)) {
             Action::Exchange => {
                 observed.borrow_mut().exchanges.push(clock.since_start().as_secs());
                 let answer = endpoint.send(request, refresher.failures() as usize).await;
@@ -168,14 +168,14 @@ async fn sidecar(
                     Ok(token) => {
                         // Only its lifetime counts: its timestamps are in real time.
                         let lifetime = Lifetime::starting(now.boot, token.lifetime);
-                        dex.slot(0).answered();
+                        dex.member(0).issued();
                         refresher.on(Observation::Issued(lifetime), clock.now(), jitter());
                         observed.borrow_mut().issued += 1;
                     }
                     Err(failure) => {
                         let (code, retry_after) = (failure.code, failure.retry_after);
                         let (ended, jitter, inputs) = (clock.now(), jitter(), Fingerprint(0));
-                        dex.slot(0).failed(code, retry_after, ended.boot, jitter);
+                        dex.member(0).failed(code, retry_after, ended.boot, jitter);
                         let failed = Observation::ExchangeFailed { code, retry_after, inputs };
                         refresher.on(failed, ended, jitter);
                     }

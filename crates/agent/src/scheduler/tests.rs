@@ -143,7 +143,8 @@ impl World {
         let scheduler =
             Scheduler::new(vec![], |_| unreachable!("no token"), clock, Logger::silent(clock), None);
         let mut world = Self { scheduler, config, seen, clock, directory };
-        world.scheduler.upstreams.push(Upstream::new(endpoint));
+        world.scheduler.upstreams.push(Upstream::default());
+        world.scheduler.clients.push(Rc::new(endpoint));
         world.restart(Logger::silent(clock));
         world
     }
@@ -152,7 +153,7 @@ impl World {
     fn restart(&mut self, log: Logger) {
         let message = TerminationMessage::shared(Some("/dev/null".into()));
         let token = Token::new(0, self.config.clone(), Reporter::new(log, message, 0), self.clock.now());
-        self.scheduler.tokens = vec![Scheduled { token, upstream: 0, wait: None }];
+        self.scheduler.tokens = vec![Scheduled { token, client: 0, upstream: 0, wait: None }];
     }
 
     fn set_clock(&mut self, clock: Clock) {

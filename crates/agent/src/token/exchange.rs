@@ -5,7 +5,7 @@ use dexsidecar_core::claims::Claims;
 use dexsidecar_core::diagnosis;
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::event::Event;
-use dexsidecar_core::failure::{Code, Failure, RetryClass};
+use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::limits::LARGEST_SUBJECT_TOKEN;
 use dexsidecar_core::refresher::{Fingerprint, Lifetime, Observation};
 use dexsidecar_core::time::{Jitter, Now};
@@ -16,13 +16,13 @@ use super::once::first;
 use super::{CurrentToken, Token};
 use crate::exchange::{self, Inputs};
 use crate::job::{Exchanged, FailedExchange, Job};
-use crate::upstream::UpstreamState;
+use crate::upstream::Upstream;
 
 impl Token {
     /// Starts an exchange. One in flight is given up: it hangs, so the next address is tried.
-    pub(super) fn start_exchange(&mut self, now: Now, upstream: &mut UpstreamState) -> Job {
+    pub(super) fn start_exchange(&mut self, now: Now, upstream: &mut Upstream) -> Job {
         if self.is_exchanging {
-            upstream.rotate();
+            upstream.rotate_from(self.rotation);
         }
         self.is_exchanging = true;
         self.inputs = exchange::fingerprint(&self.config.exchange);
@@ -31,7 +31,7 @@ impl Token {
     }
 
     /// The inputs were read: the request comes next.
-    pub(super) fn queue_request(&mut self, inputs: Inputs, upstream: &UpstreamState) {
+    pub(super) fn queue_request(&mut self, inputs: Inputs, upstream: &Upstream) {
         self.report_unreadable_inputs(&inputs.unreadable);
         if let Some(warning) = inputs.subject.as_ref().and_then(diagnosis::meant_for_the_api_server)
             && first(&mut self.once.audience)
@@ -39,21 +39,29 @@ impl Token {
             self.reporter.emit(&Event::SubjectTokenWarning { warning: &warning });
         }
         let current = self.current.as_ref().map(|current| current.token.clone());
+        self.rotation = upstream.rotation;
         let (config, rotation) = (self.config.clone(), upstream.rotation);
         self.queued = Some(Box::new(Job::Exchange { config, inputs, rotation, current }));
     }
 
     /// Keeps the issued token, to be written. Returns its lifetime.
-    pub(super) fn exchanged(&mut self, exchanged: Exchanged, now: Now) -> Result<Lifetime, FailedExchange> {
-        let Exchanged { inputs, result } = exchanged;
+    pub(super) fn exchanged(
+        &mut self,
+        exchanged: Exchanged,
+        now: Now,
+        upstream: &mut Upstream,
+    ) -> Result<Lifetime, FailedExchange> {
+        let Exchanged { inputs, rotation, result } = exchanged;
         let (issued, lifetime) = result.map_err(|failure| {
+            upstream.attempt_failed(&failure, rotation);
             let exchange = &self.config.exchange;
             let causes = diagnosis::causes(failure.code, exchange, inputs.subject.as_ref(), now.unix);
             FailedExchange { failure, causes }
         })?;
         let current = self.current.as_ref().map(|current| (&current.token, current.lifetime));
         let (on_disk, schedule) = (self.refresher.on_disk(), &self.config.schedule);
-        let lifetime = adoption::accepted(&issued.token, lifetime, current, on_disk, schedule, now.boot)?;
+        let accepted = adoption::accepted(&issued.token, lifetime, current, on_disk, schedule, now.boot);
+        let lifetime = accepted.inspect_err(|failure| upstream.attempt_failed(failure, rotation))?;
         if let Some(issued_token_type) = &issued.differing_type
             && first(&mut self.once.token_type_differs)
         {
@@ -77,7 +85,7 @@ impl Token {
         failed: FailedExchange,
         now: Now,
         jitter: Jitter,
-        upstream: &mut UpstreamState,
+        upstream: &mut Upstream,
     ) {
         self.is_exchanging = false;
         if first(&mut self.once.output_tried) {
@@ -86,13 +94,8 @@ impl Token {
             return;
         }
         let FailedExchange { failure, causes } = failed;
-        // The next attempt begins with the next address: one that fails, whatever the reason, comes
-        // last.
-        if failure.entry().retry != RetryClass::Local {
-            upstream.rotate();
-        }
         let (code, retry_after, inputs) = (failure.code, failure.retry_after, self.inputs);
-        upstream.slot(self.index).failed(code, retry_after, now.boot, jitter);
+        upstream.member(self.index).failed(code, retry_after, now.boot, jitter);
         self.refresher.on(Observation::ExchangeFailed { code, retry_after, inputs }, now, jitter);
         self.report(&failure, &causes, self.refresher.due(), now);
     }

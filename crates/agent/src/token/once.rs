@@ -13,6 +13,6 @@ pub(super) struct Once {
 }
 
 /// True the first time.
-pub(crate) const fn first(done: &mut bool) -> bool {
+pub(super) const fn first(done: &mut bool) -> bool {
     !std::mem::replace(done, true)
 }

@@ -43,20 +43,20 @@ impl TokenFile {
 }
 
 impl Token {
-    /// Adopts a valid token from before a restart instead of exchanging at once.
+    /// Adopts a valid token from before a restart instead of exchanging at once. If the files hold
+    /// several, it is the one that expires last, and the others get it too.
     pub(crate) fn adopt(&mut self, now: Now, jitter: Jitter) {
+        let mut best: Option<(usize, Secret, FoundToken)> = None;
         for output in 0..self.files.len() {
             let file = &mut self.files[output];
             let Some((token, seen)) = output_file::read_with_fingerprint(&file.output) else { continue };
             match AtStartup::of(&token, now) {
                 AtStartup::Adopt(found) => {
                     file.seen = Some(seen);
-                    self.hold_found(output, token, &found);
-                    let FoundToken { lifetime, expires, remaining, .. } = found;
-                    self.refresher.on(Observation::Adopted { output, lifetime, expires }, now, jitter);
-                    let refresh_in = now.boot.until(self.refresher.due());
-                    let file = &self.files[output].output.path.display();
-                    self.reporter.emit(&Event::TokenAdopted { file, expires_in: remaining, refresh_in });
+                    file.content = Some(token.clone());
+                    if best.as_ref().is_none_or(|(_, _, best)| best.expires < found.expires) {
+                        best = Some((output, token, found));
+                    }
                 }
                 AtStartup::Expired if file.output.remove_expired => {
                     let result = output_file::remove_if(&file.output, &token, &file.lock);
@@ -64,6 +64,30 @@ impl Token {
                 }
                 AtStartup::Expired | AtStartup::Ignore => {}
             }
+        }
+        let Some((output, token, found)) = best else { return };
+        self.hold_found(output, token, &found);
+        let FoundToken { lifetime, expires, remaining, .. } = found;
+        for output in self.files_with_current(true) {
+            self.refresher.on(Observation::Adopted { output, lifetime, expires }, now, jitter);
+            let refresh_in = now.boot.until(self.refresher.due());
+            let file = &self.files[output].output.path.display();
+            self.reporter.emit(&Event::TokenAdopted { file, expires_in: remaining, refresh_in });
+        }
+        self.copy_to_others(now, jitter);
+    }
+
+    /// The files that hold the current token, or the others.
+    fn files_with_current(&self, holds: bool) -> Vec<usize> {
+        let current = self.current.as_ref();
+        let with = |file: &TokenFile| current.is_some_and(|current| file.holds(&current.token));
+        (0..self.files.len()).filter(|output| with(&self.files[*output]) == holds).collect()
+    }
+
+    /// The current token was found in a file: the others get it too.
+    fn copy_to_others(&mut self, now: Now, jitter: Jitter) {
+        for output in self.files_with_current(false) {
+            self.refresher.on(Observation::Missing(output), now, jitter);
         }
     }
 
@@ -154,6 +178,7 @@ impl Token {
                 self.hold_found(output, token, &newer);
                 let FoundToken { lifetime, expires, .. } = newer;
                 self.refresher.on(Observation::ReplacedByNewer { output, lifetime, expires }, now, jitter);
+                self.copy_to_others(now, jitter);
                 let file = self.files[output].output.path.clone();
                 self.report_output_change(&Event::OutputReplacedByNewerToken { file: &file.display() });
             }

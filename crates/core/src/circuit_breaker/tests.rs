@@ -4,17 +4,21 @@ use super::*;
 
 const AT: BootTime = BootTime::from_start(Duration::from_secs(1_000));
 
+/// An attempt that fails, and that may have begun before.
 fn fail(breaker: &mut CircuitBreaker, token: usize, code: Code) {
-    breaker.slot(token).failed(code, None, AT, Jitter::NONE);
+    if !breaker.members.get(token).is_some_and(|member| member.in_flight) {
+        breaker.member(token).started();
+    }
+    breaker.member(token).failed(code, None, AT, Jitter::NONE);
 }
 
 /// Asks for admission for each of these tokens, and starts those that are granted. Returns their
 /// numbers.
 fn start(breaker: &mut CircuitBreaker, tokens: std::ops::Range<usize>) -> Vec<usize> {
     let granted = |token: &usize| {
-        let is_granted = matches!(breaker.slot(*token).admission(), Admission::Granted);
+        let is_granted = matches!(breaker.member(*token).admission(AT), Admission::Granted);
         if is_granted {
-            breaker.slot(*token).started();
+            breaker.member(*token).started();
         }
         is_granted
     };
@@ -25,10 +29,10 @@ fn start(breaker: &mut CircuitBreaker, tokens: std::ops::Range<usize>) -> Vec<us
 fn before_the_first_answer_one_attempt_at_a_time_is_made_and_then_four() {
     let mut breaker = CircuitBreaker::default();
     assert_eq!(start(&mut breaker, 0..64), [0]);
-    assert!((1..64).all(|token| breaker.take_held(token)) && !breaker.take_held(1));
-    breaker.slot(0).answered();
+    assert!((1..64).all(|token| breaker.has_to_ask(token)) && !breaker.has_to_ask(1));
+    breaker.member(0).issued();
     assert_eq!(start(&mut breaker, 1..64), [1, 2, 3, 4]);
-    breaker.slot(2).answered();
+    breaker.member(2).issued();
     assert_eq!(start(&mut breaker, 5..64), [5]);
 }
 
@@ -40,19 +44,38 @@ fn a_token_in_flight_may_start_again() {
     assert_eq!(start(&mut breaker, 1..2), [0; 0]);
 }
 
+/// The failure that this token does not know yet. It waits from now on.
+fn learn(breaker: &mut CircuitBreaker, token: usize, ready_at: BootTime) -> SharedFailure {
+    let Admission::Failing(failure) = breaker.member(token).admission(AT) else {
+        panic!("token {token} knows the failure")
+    };
+    breaker.member(token).wait_until(ready_at);
+    failure
+}
+
 #[test]
-fn while_dex_fails_each_token_shares_each_failure_once() {
+fn while_dex_fails_each_token_learns_of_each_failure_and_they_try_in_turn() {
+    let later = |seconds| AT + Duration::from_secs(seconds);
     let mut breaker = CircuitBreaker::default();
-    fail(&mut breaker, 0, Code::ConnectRefused);
-    fail(&mut breaker, 1, Code::TimedOut);
-    fail(&mut breaker, 1, Code::ServerError);
-    let Admission::Failing(failure) = breaker.slot(2).admission() else { panic!("it knows no failure") };
+    for token in [0, 1, 1] {
+        breaker.member(token).started();
+        fail(&mut breaker, token, if token == 0 { Code::ConnectRefused } else { Code::ServerError });
+    }
+    let failure = learn(&mut breaker, 2, later(30));
     assert_eq!((failure.code, failure.failures), (Code::ServerError, 3));
-    assert!(matches!(breaker.slot(0).admission(), Admission::Failing(_)), "the failures of token 1");
-    assert_eq!(start(&mut breaker, 0..3), [0], "one at a time");
-    breaker.slot(0).answered();
-    assert!(breaker.slot(2).take_release() && breaker.slot(1).take_release());
-    assert!(!breaker.slot(2).take_release() && !breaker.slot(0).take_release());
+    assert_eq!(learn(&mut breaker, 0, later(10)).failures, 3);
+    assert_eq!(breaker.member(2).next_attempt(), Some(later(10)), "the pace of the most urgent one");
+    assert!(breaker.member(1).next_attempt().is_none(), "it does not wait");
+    assert_eq!(start(&mut breaker, 0..3), [2], "it has not tried yet");
+    breaker.member(2).failed(Code::ConnectRefused, None, AT, Jitter::NONE);
+    for token in [0, 1] {
+        assert_eq!(learn(&mut breaker, token, later(20)).failures, 4);
+    }
+    assert_eq!(start(&mut breaker, 0..3), [0], "its last attempt is the oldest");
+    breaker.member(0).issued();
+    assert!((0..3).map(|token| breaker.has_to_ask(token)).eq([false, true, true]));
+    assert!(breaker.member(2).take_release() && breaker.member(1).take_release());
+    assert!(!breaker.member(2).take_release() && !breaker.member(0).take_release());
     assert_eq!(start(&mut breaker, 0..4), [0, 1, 2, 3]);
 }
 
@@ -60,17 +83,41 @@ fn while_dex_fails_each_token_shares_each_failure_once() {
 fn one_token_that_fails_holds_the_others_back_for_an_initial_delay_only() {
     let mut breaker = CircuitBreaker::default();
     for _ in 0..10 {
-        fail(&mut breaker, 7, Code::TimedOut);
+        breaker.member(7).failed(Code::RateLimited, Some(Duration::from_secs(300)), AT, Jitter::NONE);
     }
-    breaker.slot(7).started();
-    let Admission::Failing(failure) = breaker.slot(2).admission() else { panic!("it knows no failure") };
-    assert_eq!(failure.failures, 1);
-    assert_eq!(start(&mut breaker, 2..4), [2], "the attempt of the token that fails does not count");
+    breaker.member(7).started();
+    let failure = learn(&mut breaker, 2, AT);
+    assert_eq!((failure.failures, failure.retry_after), (1, None));
+    assert_eq!(start(&mut breaker, 2..3), [2], "the attempt of the token that fails does not count");
     fail(&mut breaker, 2, Code::TimedOut);
-    let Admission::Held = breaker.slot(3).admission() else { panic!("another attempt is in flight") };
-    fail(&mut breaker, 7, Code::TimedOut);
-    let Admission::Failing(failure) = breaker.slot(3).admission() else { panic!("Dex fails") };
-    assert_eq!(failure.failures, 12);
+    assert_eq!(learn(&mut breaker, 3, AT).failures, 2, "two tokens have failed");
+    assert_eq!(start(&mut breaker, 3..4), [0; 0], "one at a time");
+}
+
+#[test]
+fn the_token_that_fails_alone_gives_way_to_one_that_is_ready() {
+    let mut breaker = CircuitBreaker::default();
+    breaker.member(0).started();
+    fail(&mut breaker, 0, Code::TimedOut);
+    learn(&mut breaker, 1, AT + Duration::from_secs(1));
+    assert_eq!(start(&mut breaker, 0..1), [0], "the other one is not ready");
+    fail(&mut breaker, 0, Code::TimedOut);
+    breaker.member(1).wait_until(AT);
+    assert_eq!(start(&mut breaker, 0..2), [1]);
+}
+
+#[test]
+fn a_refusal_lets_the_next_token_try_while_dex_fails() {
+    let mut breaker = CircuitBreaker::default();
+    fail(&mut breaker, 0, Code::ServerError);
+    fail(&mut breaker, 1, Code::ServerError);
+    for token in [2, 3] {
+        learn(&mut breaker, token, AT + Duration::from_secs(30));
+    }
+    assert_eq!(start(&mut breaker, 2..4), [2]);
+    fail(&mut breaker, 2, Code::AccessDenied);
+    assert_eq!(breaker.member(3).next_attempt(), Some(AT));
+    assert_eq!(start(&mut breaker, 3..9), [3], "one at a time");
 }
 
 #[test]
@@ -95,15 +142,52 @@ fn a_refusal_is_an_answer_and_a_local_failure_is_none() {
 }
 
 #[test]
-fn a_signal_causes_one_attempt_for_all_tokens() {
+fn a_signal_causes_one_attempt_for_all_tokens_and_the_delays_begin_again() {
     let mut breaker = CircuitBreaker::default();
     fail(&mut breaker, 0, Code::ConnectRefused);
     fail(&mut breaker, 1, Code::ConnectRefused);
-    breaker.reset();
+    breaker.reset(AT);
     assert_eq!(start(&mut breaker, 2..9), [2]);
     fail(&mut breaker, 2, Code::ConnectRefused);
-    let Admission::Failing(failure) = breaker.slot(3).admission() else { panic!("it knows no failure") };
-    assert_eq!(failure.failures, 1, "the delays begin again");
-    breaker.slot(2).answered();
-    assert!((0..2).all(|token| breaker.slot(token).take_release()));
+    assert_eq!(learn(&mut breaker, 3, AT).failures, 1);
+    breaker.reset(AT + Duration::from_secs(4));
+    assert_eq!(learn(&mut breaker, 4, AT).failures, 1, "signals cause one attempt in five seconds");
+    breaker.member(2).issued();
+    assert!(breaker.member(1).take_release() && breaker.member(3).take_release());
+    assert!(!breaker.member(0).take_release(), "it failed first, and keeps its own delays");
+}
+
+#[test]
+fn suspects_have_one_attempt_in_flight_and_do_not_make_dex_seem_to_fail() {
+    let mut breaker = CircuitBreaker::default();
+    breaker.member(0).issued();
+    for token in 1..6 {
+        fail(&mut breaker, token, Code::TimedOut);
+        breaker.member(0).issued();
+    }
+    assert_eq!(start(&mut breaker, 1..20), [1, 6, 7, 8], "one suspect, and four in all");
+    let mut breaker = CircuitBreaker::default();
+    for token in [1, 2] {
+        fail(&mut breaker, token, Code::TimedOut);
+        breaker.member(0).issued();
+    }
+    fail(&mut breaker, 1, Code::TimedOut);
+    fail(&mut breaker, 2, Code::TimedOut);
+    assert_eq!(start(&mut breaker, 1..4), [1, 3], "Dex has answered since they failed last");
+    assert!(!breaker.member(1).take_release() && !breaker.member(2).take_release());
+    fail(&mut breaker, 1, Code::TimedOut);
+    fail(&mut breaker, 2, Code::TimedOut);
+    assert_eq!(learn(&mut breaker, 4, AT).failures, 2, "nobody was answered since");
+}
+
+#[test]
+fn an_attempt_during_which_dex_answers_others_fails_for_a_reason_of_its_own() {
+    let mut breaker = CircuitBreaker::default();
+    breaker.member(9).issued();
+    assert_eq!(start(&mut breaker, 0..4), [0, 1, 2, 3]);
+    breaker.member(3).issued();
+    for token in 0..3 {
+        fail(&mut breaker, token, Code::TimedOut);
+    }
+    assert_eq!(start(&mut breaker, 3..9), [3, 4, 5, 6], "Dex works");
 }

@@ -49,6 +49,11 @@ impl Delivery {
         }
     }
 
+    /// The token on disk.
+    pub(super) const fn token(&self) -> Option<OnDisk> {
+        self.on_disk
+    }
+
     /// The lifetime of the token on disk.
     pub(super) fn on_disk(&self) -> Option<Lifetime> {
         self.on_disk.map(|token| token.lifetime)
@@ -78,7 +83,14 @@ impl Delivery {
 
     /// A token was issued: its write is due at once.
     pub(super) const fn issued(&mut self, lifetime: Lifetime, number: u32, now: BootTime) {
-        self.pending = Some(Pending { lifetime, number, is_restore: false });
+        self.pending = Some(Pending { lifetime, number, wall_expiry: None, is_restore: false });
+        self.due = now;
+        self.failed = 0;
+    }
+
+    /// Another output holds this token, and this one does not.
+    pub(super) const fn copy(&mut self, token: OnDisk, now: BootTime) {
+        self.pending = Some(token.pending(false));
         self.due = now;
         self.failed = 0;
     }
@@ -102,7 +114,7 @@ impl Delivery {
             }
             return None;
         }
-        self.on_disk = Some(OnDisk::issued(written.lifetime, written.number));
+        self.on_disk = Some(OnDisk::written(written));
         Some(written)
     }
 
@@ -148,8 +160,7 @@ impl Delivery {
         // A delayed restore may have been overtaken by a new token.
         let ready = spaced(self.restore_at.filter(|_| by_valid_token), MIN_BETWEEN_RESTORES, now);
         self.restore_at = Some(ready);
-        let OnDisk { lifetime, number, .. } = token;
-        self.pending = Some(Pending { lifetime, number, is_restore: true });
+        self.pending = Some(token.pending(true));
         self.due = ready;
     }
 

@@ -39,6 +39,8 @@ pub enum Observation {
         /// The output holds another valid token.
         by_valid_token: bool,
     },
+    /// This output does not hold the token that another output holds: it is written there at once.
+    Missing(usize),
     /// An exchange brought a token of this lifetime. Its writes are due at once.
     Issued(Lifetime),
     /// An exchange failed.

@@ -1,6 +1,7 @@
 //! The token in one output: its lifetime, and whether its expiry was reported.
 
 use super::Lifetime;
+use super::pending::Pending;
 use crate::time::{BootTime, Now, UnixTime};
 
 /// The number of a token that was found on disk.
@@ -21,8 +22,16 @@ pub(super) struct OnDisk {
 }
 
 impl OnDisk {
-    pub(super) const fn issued(lifetime: Lifetime, number: u32) -> Self {
-        Self { lifetime, number, wall_expiry: None, expiry_reported: false }
+    /// A token that has just been written.
+    pub(super) const fn written(token: Pending) -> Self {
+        let Pending { lifetime, number, wall_expiry, .. } = token;
+        Self { lifetime, number, wall_expiry, expiry_reported: false }
+    }
+
+    /// The token, to be written to this output again, or to another one.
+    pub(super) const fn pending(self, is_restore: bool) -> Pending {
+        let Self { lifetime, number, wall_expiry, .. } = self;
+        Pending { lifetime, number, wall_expiry, is_restore }
     }
 
     /// A token that was not exchanged here, with its `exp`.

@@ -5,8 +5,7 @@ use super::moment::Moment;
 use super::retries::{Failed, Retries};
 use super::spacing::spaced;
 use super::{Fingerprint, Lifetime, Reason};
-use crate::circuit_breaker::{Admission, SharedFailure, Slot};
-use crate::schedule::{Bucket, Schedule};
+use crate::schedule::Schedule;
 use crate::time::{BootTime, Jitter, Now};
 
 /// When the next exchange is due, and why.
@@ -23,8 +22,8 @@ pub(super) struct Plan {
     /// The instant of the last exchange that a signal requested; it is in the future while the
     /// exchange is delayed.
     requested_at: Option<BootTime>,
-    /// The exchange is due, and waits for the attempt of another token to end.
-    is_held: bool,
+    /// When the exchange that is due, or waits for Dex to work again, is asked for next.
+    pub(super) ask_at: Option<BootTime>,
 }
 
 impl Plan {
@@ -35,7 +34,7 @@ impl Plan {
             retries: Retries { count: 0, inputs: None },
             in_flight: None,
             requested_at: None,
-            is_held: false,
+            ask_at: None,
         }
     }
 
@@ -96,16 +95,8 @@ impl Plan {
         }
     }
 
-    /// The attempt of another token failed because of Dex. This token would have failed too: the
-    /// next attempt comes when it would come then.
-    fn share(&mut self, shared: SharedFailure, token: &Moment<'_>) {
-        self.retries.count = self.retries.count.max(shared.failures);
-        self.retry((shared.code, shared.retry_after), shared.at, shared.jitter, token);
-        self.not_after_expiry(token);
-    }
-
     /// Plans the attempt after one that failed at this instant.
-    fn retry(&mut self, failed: Failed, at: BootTime, jitter: Jitter, token: &Moment<'_>) {
+    pub(super) fn retry(&mut self, failed: Failed, at: BootTime, jitter: Jitter, token: &Moment<'_>) {
         let delay = self.retries.delay(token.schedule, failed, token.remaining, jitter);
         self.due = (at + delay).max(token.now);
         self.reason = Reason::Retry;
@@ -156,59 +147,20 @@ impl Plan {
 
     /// False while no output can be written. A signal and a gone signing key need an exchange in
     /// any case.
-    const fn is_wanted(&self, can_be_written: bool) -> bool {
+    pub(super) const fn is_wanted(&self, can_be_written: bool) -> bool {
         can_be_written || matches!(self.reason, Reason::Signal | Reason::SigningKeyGone)
     }
 
     /// The instant at which the exchange in flight is started again, if a signal requested that.
-    fn restart_due(&self) -> Option<BootTime> {
+    pub(super) fn restart_due(&self) -> Option<BootTime> {
         self.in_flight.and_then(|in_flight| in_flight.restart_due())
-    }
-
-    /// Starts an exchange if one is due, and if the bucket and the other tokens of this Dex allow
-    /// it. With an empty bucket it is delayed until a token comes back.
-    pub(super) fn start(&mut self, bucket: &mut Bucket, slot: &mut Slot<'_>, token: &Moment<'_>) -> bool {
-        let now = token.now;
-        let is_restarted = self.restart_due().is_some_and(|due| due <= now);
-        if is_restarted {
-            self.in_flight = None;
-            self.due = now;
-            self.reason = Reason::Signal;
-        }
-        if slot.take_release() && self.reason == Reason::Retry {
-            self.due = self.due.min(now);
-        }
-        self.is_held = false;
-        if self.in_flight.is_some() || !self.is_wanted(token.can_be_written) || self.due > now {
-            return false;
-        }
-        match slot.admission() {
-            Admission::Granted => {}
-            Admission::Held => self.is_held = true,
-            Admission::Failing(failure) => self.share(failure, token),
-        }
-        if self.is_held || self.due > now {
-            return false;
-        }
-        match bucket.take(now) {
-            Ok(()) => {}
-            // A signal bypasses the rate limit; later attempts wait longer.
-            Err(_) if self.reason == Reason::Signal => bucket.overdraw(now),
-            Err(ready) => {
-                self.due = ready;
-                return false;
-            }
-        }
-        slot.started();
-        self.in_flight = Some(InFlight::new(now, is_restarted));
-        true
     }
 
     /// The instant at which [`start`](Self::start) has something to do.
     pub(super) fn deadline(&self, can_be_written: bool) -> Option<BootTime> {
         match self.in_flight {
             Some(_) => self.restart_due(),
-            None => (self.is_wanted(can_be_written) && !self.is_held).then_some(self.due),
+            None => self.is_wanted(can_be_written).then_some(self.ask_at.unwrap_or(self.due)),
         }
     }
 }

@@ -27,7 +27,7 @@ impl Driver {
     }
 
     pub(crate) fn step(&mut self, now: Now, jitter: Jitter) -> Action {
-        self.refresher.step(now, jitter, &mut self.breaker.slot(0))
+        self.refresher.step(now, jitter, &mut self.breaker.member(0))
     }
 
     pub(crate) fn adopted(&mut self, lifetime: Lifetime, expires: UnixTime, now: Now, jitter: Jitter) {
@@ -39,7 +39,7 @@ impl Driver {
     }
 
     pub(crate) fn obtained(&mut self, lifetime: Lifetime, now: Now) {
-        self.breaker.slot(0).answered();
+        self.breaker.member(0).issued();
         self.refresher.on(Observation::Issued(lifetime), now, Jitter::NONE);
     }
 
@@ -64,7 +64,7 @@ impl Driver {
             self.refresher.on(Observation::WriteFailed { output: 0, code }, now, jitter);
             return now.boot.until(self.refresher.write_due(0).unwrap_or(now.boot));
         }
-        self.breaker.slot(0).failed(code, retry_after, now.boot, jitter);
+        self.breaker.member(0).failed(code, retry_after, now.boot, jitter);
         self.refresher.on(Observation::ExchangeFailed { code, retry_after, inputs }, now, jitter);
         now.boot.until(self.refresher.due())
     }
@@ -91,7 +91,7 @@ impl Driver {
 
     /// Returns the latest instant of the exchange.
     pub(crate) fn refresh_requested(&mut self, now: Now) -> BootTime {
-        self.breaker.reset();
+        self.breaker.reset(now.boot);
         self.refresher.on(Observation::RefreshRequested, now, Jitter::NONE);
         self.refresher.request_due(now)
     }
