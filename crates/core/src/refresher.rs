@@ -79,7 +79,8 @@ pub struct Refresher {
 
 impl Refresher {
     /// A machine without a token: an exchange is due at once. `key_check` is the period of the key
-    /// check; `None` switches it off. `outputs` is the number of outputs; without any, nothing is ever due.
+    /// check; `None` switches it off. `outputs` is the number of outputs; without any, nothing is
+    /// ever due.
     #[must_use]
     pub fn new(schedule: Schedule, key_check: Option<Duration>, outputs: usize, now: Now) -> Self {
         Self {

@@ -15,6 +15,7 @@ pub enum Action {
     CheckKeys,
     /// The token in this output has just expired: report it, and remove the file if that is set.
     Expire(usize),
-    /// Wait until this instant, poll the files, and call [`Refresher::step`](super::Refresher::step) again.
+    /// Wait until this instant, poll the files, and call
+    /// [`Refresher::step`](super::Refresher::step) again.
     Wait(BootTime),
 }

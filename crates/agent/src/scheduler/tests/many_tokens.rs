@@ -215,3 +215,140 @@ async fn an_idle_process_with_many_tokens_polls_their_files_at_the_same_time() {
     let waits: Vec<_> = many.scheduler.tokens.iter().map(|each| each.wait).collect();
     assert!(waits.iter().all(|wait| wait.is_some() && *wait == waits[0]), "{waits:?}");
 }
+
+/// Two outputs of one token, each in a directory of its own.
+fn with_two_outputs(script: fn(f64) -> Played) -> (World, PathBuf) {
+    let mut world = World::new(&[], script, first_key);
+    let second = world.directory.path().join("second");
+    let mut output = world.config.outputs[0].clone();
+    output.path.clone_from(&second);
+    world.config.outputs.push(output);
+    world.restart(Logger::silent(world.clock));
+    (world, second)
+}
+
+fn valid(path: &std::path::Path, clock: Clock) -> bool {
+    let content = std::fs::read_to_string(path).map(Secret::new);
+    content.is_ok_and(|content| TokenFileState::of(&content, Duration::ZERO, clock.now().unix).is_valid())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_written_to_all_its_outputs_and_refreshed_in_all() {
+    let (mut world, second) = with_two_outputs(|_| Played::Token(3_600, "first"));
+    let clock = world.clock;
+    world
+        .run(20_000.0, |when, first| {
+            assert!(first.is_some_and(TokenFileState::is_valid) && valid(&second, clock), "at {when} s");
+        })
+        .await;
+    assert!((8..=13).contains(&world.exchanges().len()), "{:?}", world.exchanges());
+}
+
+#[tokio::test(start_paused = true)]
+async fn p14_an_output_that_cannot_be_written_delays_no_other_output() {
+    let (mut world, second) = with_two_outputs(|_| Played::Token(600, "first"));
+    std::fs::create_dir(&second).unwrap();
+    world
+        .run(3_000.0, |when, first| assert!(first.is_some_and(TokenFileState::is_valid), "at {when} s"))
+        .await;
+    assert_eq!(world.refresher().health(world.clock.now()), Health::Starting, "the worst output counts");
+    std::fs::remove_dir(&second).unwrap();
+    world.run(31.0, |_, _| {}).await;
+    assert!(valid(&second, world.clock));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_found_in_one_output_is_copied_to_the_others() {
+    // At startup, and when another process replaces it.
+    let (mut world, second) =
+        with_two_outputs(|when| if when < 100.0 { Played::Away } else { Played::Token(3_600, "first") });
+    let exp = (EARLIEST_PLAUSIBLE_NOW + Duration::from_secs(9_000 + 5_000)).as_duration().as_secs();
+    let theirs = |exp: u64| {
+        let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{},"exp":{exp}}}"#, exp - 6_000));
+        format!("e30.{claims}.sig")
+    };
+    std::fs::write(&second, theirs(exp)).unwrap();
+    let first = world.directory.path().join("token");
+    world.run(10.0, |_, _| {}).await;
+    assert_eq!(std::fs::read_to_string(&first).unwrap(), theirs(exp));
+    world.run(200.0, |_, _| {}).await;
+    std::fs::write(&first, theirs(exp + 50_000)).unwrap();
+    world.run(70.0, |_, _| {}).await;
+    assert_eq!(std::fs::read_to_string(&second).unwrap(), theirs(exp + 50_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_published_keys_are_read_once_at_a_time() {
+    let mut many = Many::new(16, false, |_, _| Played::Token(86_400, "first"), first_key);
+    let mut refresh_signal = RefreshSignal::install().unwrap();
+    let keys = Rc::clone(&many.keys);
+    tokio::select! {
+        () = many.scheduler.run(&mut refresh_signal) => panic!("the loop never ends"),
+        () = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            keys.borrow_mut().clear();
+            // The process sleeps for longer than the period of the key check.
+            tokio::time::advance(Duration::from_secs(1_300)).await;
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        } => {}
+    }
+    assert_eq!(many.keys.borrow().len(), 1, "all tokens use the same answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f011_attempts_that_fail_together_rotate_the_address_once() {
+    let mut upstream = Upstream::default();
+    let failure = Failure::new(Code::TimedOut, "");
+    for _ in 0..4 {
+        upstream.attempt_failed(&failure, 0);
+    }
+    assert_eq!(upstream.rotation, 1);
+    upstream.attempt_failed(&Failure::new(Code::SubjectTokenMissing, ""), 1);
+    assert_eq!(upstream.rotation, 1, "a local failure says nothing of the address");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_restarts_each_attempt_that_hangs() {
+    let fate = |when, _| if when < 20.0 { Played::Late(300, 0, "") } else { Played::Token(3_600, "first") };
+    let mut many = Many::new(8, false, |_, _| Played::Token(86_400, "first"), first_key);
+    many.run(10.0).await;
+    many.scheduler.clients = vec![Rc::new(SlowDex { fate, ..slow_dex(&many) })];
+    many.scheduler.refresh_requested("SIGHUP");
+    many.run(7.0).await;
+    assert_eq!(many.exchanges.borrow().len(), 8 + 4, "four hang");
+    many.scheduler.refresh_requested("SIGHUP");
+    many.run(4.0).await;
+    assert_eq!(many.exchanges.borrow().len(), 8 + 4 + 4, "each of them is started again");
+}
+
+fn slow_dex(many: &Many) -> SlowDex {
+    let dex = &many.scheduler.clients[0];
+    SlowDex {
+        clock: dex.clock,
+        start: dex.start,
+        fate: dex.fate,
+        exchanges: Rc::clone(&dex.exchanges),
+        keys: Rc::clone(&dex.keys),
+        published: dex.published,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_leaves_a_written_token_alone_while_another_fails() {
+    let fate = |_, token| if token == 1 { Played::Away } else { Played::Token(20, "first") };
+    let mut many = Many::new(3, false, fate, first_key);
+    let timed_out = tokio::time::timeout(Duration::from_secs(120), many.scheduler.run_once()).await;
+    assert!(timed_out.is_err() && many.scheduler.last_failure().is_some());
+    assert_eq!(many.exchanges.borrow().iter().filter(|(_, token)| *token != 1).count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_tokens_or_outputs_nothing_happens() {
+    let mut many = Many::new(0, false, |_, _| Played::Away, first_key);
+    many.run(3_600.0).await;
+    let mut world = World::new(&[], |_| Played::Token(600, "first"), first_key);
+    world.config.outputs.clear();
+    world.restart(Logger::silent(world.clock));
+    world.run(3_600.0, |_, state| assert_eq!(state, None)).await;
+    assert!(world.exchanges().is_empty());
+}
