@@ -41,7 +41,7 @@ pub(crate) struct Reporter {
     attempts: u32,
     /// The last failure since the last success.
     last_failure: Option<Failure>,
-    /// The names of the events about the volume that were logged: each is logged once.
+    /// The names of the events that were logged, of those that are logged once.
     reported: Vec<&'static str>,
 }
 
@@ -65,8 +65,14 @@ impl Reporter {
         &self.log
     }
 
-    /// Logs an event.
-    pub(crate) fn emit(&self, event: &Event<'_>) {
+    /// Logs an event. One that is to be logged once is left out the second time.
+    pub(crate) fn emit(&mut self, event: &Event<'_>) {
+        if event.is_once() {
+            if self.reported.contains(&event.name()) {
+                return;
+            }
+            self.reported.push(event.name());
+        }
         self.log.emit(event);
     }
 
@@ -123,14 +129,14 @@ impl Reporter {
         let file = &path.display();
         match written.method {
             Method::Replaced => {}
-            Method::ReplacedSymlink => self.log.emit(&Event::SymlinkReplaced { file }),
+            Method::ReplacedSymlink => self.emit(&Event::SymlinkReplaced { file }),
             Method::InPlace => {
                 let fix = &"mount the directory instead of the file, without subPath";
-                self.once(&Event::OutputInPlace { file, error: None, fix });
+                self.emit(&Event::OutputInPlace { file, error: None, fix });
             }
             Method::InPlaceWithoutRename(refused) => {
                 let fix = &"the volume cannot rename files: use an emptyDir";
-                self.once(&Event::OutputInPlace { file, error: Some(&refused), fix });
+                self.emit(&Event::OutputInPlace { file, error: Some(&refused), fix });
             }
         }
         for shortfall in &written.shortfalls {
@@ -138,20 +144,13 @@ impl Reporter {
                 Shortfall::Mode(error, mode) => {
                     let mode = &format!("{mode:04o}");
                     let fix = &"if readers need another mode, set it with the volume's mount options (file_mode, fmask)";
-                    self.once(&Event::OutputModeNotSet { file, mode, error, fix });
+                    self.emit(&Event::OutputModeNotSet { file, mode, error, fix });
                 }
-                Shortfall::FileFlush(error) => self.once(&Event::OutputNotFlushed { file, error }),
+                Shortfall::FileFlush(error) => self.emit(&Event::OutputNotFlushed { file, error }),
                 Shortfall::DirectoryFlush(error) => {
-                    self.once(&Event::OutputDirectoryNotFlushed { file, error });
+                    self.emit(&Event::OutputDirectoryNotFlushed { file, error });
                 }
             }
-        }
-    }
-
-    fn once(&mut self, event: &Event<'_>) {
-        if !self.reported.contains(&event.name()) {
-            self.reported.push(event.name());
-            self.log.emit(event);
         }
     }
 
@@ -178,7 +177,7 @@ impl Reporter {
     }
 
     /// Reports that the token file cannot be written or removed.
-    pub(crate) fn output_not_writable(&self, failure: &Failure) {
+    pub(crate) fn output_not_writable(&mut self, failure: &Failure) {
         let (code, fix) = (&failure.code, &failure.fix());
         self.emit(&Event::OutputNotWritable { error: failure, code, fix });
     }

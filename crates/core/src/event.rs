@@ -28,6 +28,8 @@ pub struct Entry {
     pub name: &'static str,
     /// The level at which it is logged, unless the emitter knows better.
     pub level: Level,
+    /// It is logged once for each token, however often it happens.
+    pub once: bool,
     /// What happened, for people.
     pub message: &'static str,
     /// When it is emitted and what its fields mean.
@@ -71,8 +73,18 @@ macro_rules! sample {
     };
 }
 
+/// Whether a row says `once`.
+macro_rules! is_once {
+    () => {
+        false
+    };
+    (once) => {
+        true
+    };
+}
+
 macro_rules! events {
-    ($($variant:ident = $name:literal, $level:ident, $message:literal, { $($field:ident: $kind:ident),* }, $meaning:literal;)*) => {
+    ($($variant:ident = $name:literal, $level:ident $($once:ident)?, $message:literal, { $($field:ident: $kind:ident),* }, $meaning:literal;)*) => {
         /// Something that happened.
         #[derive(Clone, Copy)]
         #[expect(missing_docs, reason = "each variant's meaning and fields are documented by its row of the table")]
@@ -85,6 +97,7 @@ macro_rules! events {
             pub const TABLE: &'static [Entry] = &[$(Entry {
                 name: $name,
                 level: Level::$level,
+                once: is_once!($($once)?),
                 message: $message,
                 meaning: $meaning,
                 fields: &[$(stringify!($field)),*],
@@ -106,6 +119,12 @@ macro_rules! events {
             #[must_use]
             pub const fn level(&self) -> Level {
                 match self { $(Self::$variant { .. } => Level::$level,)* }
+            }
+
+            /// True if it is logged once for each token, however often it happens.
+            #[must_use]
+            pub const fn is_once(&self) -> bool {
+                match self { $(Self::$variant { .. } => is_once!($($once)?),)* }
             }
 
             /// What happened, for people.
@@ -180,16 +199,16 @@ events! {
     SymlinkReplaced = "symlink_replaced", Warn, "replaced a symbolic link at the output path",
         { file: Text },
         "the token file is never written through a symbolic link";
-    OutputInPlace = "output_in_place", Warn, "overwriting the token file in place; readers may see a partial token",
+    OutputInPlace = "output_in_place", Warn once, "overwriting the token file in place; readers may see a partial token",
         { file: Text, error: Option, fix: Text },
         "the token file is a mount point (subPath), or its volume cannot rename files";
-    OutputModeNotSet = "output_mode_not_set", Warn, "the mode of the token file stays as the volume gives it",
+    OutputModeNotSet = "output_mode_not_set", Warn once, "the mode of the token file stays as the volume gives it",
         { file: Text, mode: Text, error: Text, fix: Text },
         "the volume does not allow to set a mode";
-    OutputNotFlushed = "output_not_flushed", Warn, "the token file is not flushed to disk; a power failure may lose it",
+    OutputNotFlushed = "output_not_flushed", Warn once, "the token file is not flushed to disk; a power failure may lose it",
         { file: Text, error: Text },
         "the volume does not support fsync of files";
-    OutputDirectoryNotFlushed = "output_directory_not_flushed", Debug,
+    OutputDirectoryNotFlushed = "output_directory_not_flushed", Debug once,
         "the directory is not flushed to disk; a power failure may bring the old token back",
         { file: Text, error: Text },
         "the volume does not support fsync of directories";
@@ -204,17 +223,17 @@ events! {
         { file: Text },
         "the token in the file becomes the current token";
 
-    SubjectTokenWarning = "subject_token_warning", Warn, "suspicious subject token",
+    SubjectTokenWarning = "subject_token_warning", Warn once, "suspicious subject token",
         { warning: Text },
         "the audience of the subject token is the API server: a server that gets it can use it there";
-    SubjectTokenRotationInvisible = "subject_token_rotation_invisible", Warn,
+    SubjectTokenRotationInvisible = "subject_token_rotation_invisible", Warn once,
         "subject token was rotated, but the rotation is invisible here",
         { file: Text, fix: Text },
         "the subject token's file is mounted with subPath";
-    IssuedTokenTypeDiffers = "issued_token_type_differs", Warn, "issued_token_type differs from the requested type",
+    IssuedTokenTypeDiffers = "issued_token_type_differs", Warn once, "issued_token_type differs from the requested type",
         { issued_token_type: Text },
         "Dex issued another type of token than was requested";
-    ExpiresInDiffers = "expires_in_differs", Warn, "expires_in of the response differs from exp of the token; using the shorter",
+    ExpiresInDiffers = "expires_in_differs", Warn once, "expires_in of the response differs from exp of the token; using the shorter",
         { response: Duration, token: Duration },
         "`response` and `token` are the two lifetimes";
 

@@ -40,6 +40,8 @@ Health `fresh` has no event of its own. The last of these events shows the state
 
 ## All events
 
+`once` after the level: the event is logged once for each token, however often it happens.
+
 | event | level | message | fields | when |
 |---|---|---|---|---|
 ";
@@ -48,8 +50,9 @@ fn page() -> String {
     let mut text = INTRODUCTION.to_owned();
     for entry in Event::TABLE {
         let fields: Vec<_> = entry.fields.iter().map(|field| format!("`{field}`")).collect();
+        let once = if entry.once { ", once" } else { "" };
         text += &format!(
-            "| `{}` | {} | {} | {} | {} |\n",
+            "| `{}` | {}{once} | {} | {} | {} |\n",
             entry.name,
             entry.level.name(),
             entry.message,

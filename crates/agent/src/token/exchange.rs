@@ -33,9 +33,7 @@ impl Token {
     /// The inputs were read: the request comes next.
     pub(super) fn queue_request(&mut self, inputs: Inputs, upstream: &Upstream) {
         self.report_unreadable_inputs(&inputs.unreadable);
-        if let Some(warning) = inputs.subject.as_ref().and_then(diagnosis::meant_for_the_api_server)
-            && first(&mut self.once.audience)
-        {
+        if let Some(warning) = inputs.subject.as_ref().and_then(diagnosis::meant_for_the_api_server) {
             self.reporter.emit(&Event::SubjectTokenWarning { warning: &warning });
         }
         let current = self.current.as_ref().map(|current| current.token.clone());
@@ -62,16 +60,12 @@ impl Token {
         let (on_disk, schedule) = (self.refresher.on_disk(), &self.config.schedule);
         let accepted = adoption::accepted(&issued.token, lifetime, current, on_disk, schedule, now.boot);
         let lifetime = accepted.inspect_err(|failure| upstream.attempt_failed(failure, rotation))?;
-        if let Some(issued_token_type) = &issued.differing_type
-            && first(&mut self.once.token_type_differs)
-        {
+        if let Some(issued_token_type) = &issued.differing_type {
             self.reporter.emit(&Event::IssuedTokenTypeDiffers { issued_token_type });
         }
         let claims = issued.claims.unwrap_or_default();
         self.key_check.issued(claims.key_id.as_deref());
-        if let Some((response, token)) = issued.differing_expires_in.zip(claims.lifetime())
-            && first(&mut self.once.expires_in_differs)
-        {
+        if let Some((response, token)) = issued.differing_expires_in.zip(claims.lifetime()) {
             self.reporter.emit(&Event::ExpiresInDiffers { response, token });
         }
         self.current = Some(CurrentToken { token: issued.token, key_id: claims.key_id, lifetime });
@@ -108,7 +102,7 @@ impl Token {
         if self.current.is_none() || !self.refresher.subject_token_is_new(file) {
             return;
         }
-        if input_file::is_unlinked(path) && first(&mut self.once.rotation_invisible) {
+        if input_file::is_unlinked(path) {
             let fix = &"mount the directory of its volume, without subPath";
             self.reporter.emit(&Event::SubjectTokenRotationInvisible { file: &path.display(), fix });
         }

@@ -3,10 +3,6 @@
 /// What was reported or tried, and is not again.
 #[derive(Debug, Default)]
 pub(super) struct Once {
-    pub(super) audience: bool,
-    pub(super) rotation_invisible: bool,
-    pub(super) expires_in_differs: bool,
-    pub(super) token_type_differs: bool,
     pub(super) output_tried: bool,
     pub(super) input_unreadable: bool,
     pub(super) output_changed: bool,

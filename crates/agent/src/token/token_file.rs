@@ -220,7 +220,7 @@ impl Token {
         self.report_removal(output, result);
     }
 
-    fn report_removal(&self, output: usize, result: Result<bool, Failure>) {
+    fn report_removal(&mut self, output: usize, result: Result<bool, Failure>) {
         match result {
             Ok(true) => {
                 let file = &self.files[output].output.path.display();
