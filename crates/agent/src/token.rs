@@ -90,6 +90,9 @@ impl Token {
         if let Some(job) = self.queued.take() {
             return Next::Run(job);
         }
+        if let Some(job) = self.next_removal() {
+            return Next::Run(Box::new(job));
+        }
         loop {
             let action = self.refresher.step(now, jitter, &mut upstream.member(self.index));
             let job = match action {

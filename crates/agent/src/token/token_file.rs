@@ -23,18 +23,35 @@ pub(super) struct TokenFile {
     content: Option<Secret>,
     /// Its fingerprint when it was written or read last. `None`: it has to be read again.
     seen: Option<u64>,
+    /// The expired token whose file could not be removed.
+    unremoved: Option<Secret>,
+    /// The files were polled since then: the removal is tried again.
+    removal_due: bool,
     /// The jobs that change the file now. Meanwhile there is nothing to compare.
     jobs: u8,
 }
 
 impl TokenFile {
     pub(super) fn new(output: &Output) -> Self {
-        Self { output: output.clone(), lock: NameLock::default(), content: None, seen: None, jobs: 0 }
+        Self {
+            output: output.clone(),
+            lock: NameLock::default(),
+            content: None,
+            seen: None,
+            unremoved: None,
+            removal_due: false,
+            jobs: 0,
+        }
     }
 
     /// True if this token was written to it or found in it last.
     pub(super) fn holds(&self, token: &Secret) -> bool {
         self.content.as_ref() == Some(token)
+    }
+
+    fn remove(&mut self, output: usize, expired: Secret) -> Job {
+        self.jobs += 1;
+        Job::Remove { output, file: self.output.clone(), lock: self.lock.clone(), expired }
     }
 
     const fn job_ended(&mut self) {
@@ -60,7 +77,7 @@ impl Token {
                 }
                 AtStartup::Expired if file.output.remove_expired => {
                     let result = output_file::remove_if(&file.output, &token, &file.lock);
-                    self.report_removal(output, result);
+                    self.removed(output, &token, result);
                 }
                 AtStartup::Expired | AtStartup::Ignore => {}
             }
@@ -126,6 +143,7 @@ impl Token {
         // The next poll compares the content, so that what others did to the very file meanwhile is
         // noticed.
         file.seen = None;
+        file.unremoved = None;
         // A newer token that was found in the file meanwhile is restored by the next poll.
         if self.current.as_ref().is_none_or(|current| current.token == *token || !file.holds(&current.token))
         {
@@ -157,6 +175,7 @@ impl Token {
     /// Compares a token file with what was written.
     pub(super) fn poll_output(&mut self, output: usize, now: Now, jitter: Jitter) {
         let file = &mut self.files[output];
+        file.removal_due = file.unremoved.is_some() && file.jobs == 0;
         let Some(current) =
             self.current.as_ref().filter(|current| file.jobs == 0 && file.holds(&current.token))
         else {
@@ -204,20 +223,34 @@ impl Token {
         let file = &mut self.files[output];
         self.reporter.emit(&Event::TokenExpired { file: &file.output.path.display() });
         let expired = file.content.clone().filter(|_| file.output.remove_expired)?;
-        file.jobs += 1;
-        let (lock, file) = (file.lock.clone(), file.output.clone());
-        Some(Job::Remove { output, file, lock, expired })
+        Some(file.remove(output, expired))
     }
 
-    /// The file of this expired token was removed, or holds another token that somebody else wrote.
+    /// Tries again to remove the file of an expired token, once after each poll of the files.
+    pub(super) fn next_removal(&mut self) -> Option<Job> {
+        let output = self.files.iter().position(|file| file.removal_due)?;
+        let file = &mut self.files[output];
+        file.removal_due = false;
+        let expired = file.unremoved.clone()?;
+        Some(file.remove(output, expired))
+    }
+
+    /// The file of this expired token was removed, or holds another token that somebody else wrote,
+    /// or could not be removed.
     pub(super) fn removed(&mut self, output: usize, expired: &Secret, result: Result<bool, Failure>) {
         let file = &mut self.files[output];
         file.job_ended();
+        let failed_before = file.unremoved.take().is_some();
+        if result.is_err() {
+            file.unremoved = Some(expired.clone());
+        }
         if !matches!(result, Ok(false)) && file.holds(expired) {
             file.content = None;
             self.current.take_if(|current| current.token == *expired);
         }
-        self.report_removal(output, result);
+        if result.is_ok() || !failed_before {
+            self.report_removal(output, result);
+        }
     }
 
     fn report_removal(&mut self, output: usize, result: Result<bool, Failure>) {
@@ -229,5 +262,55 @@ impl Token {
             Ok(false) => {}
             Err(failure) => self.reporter.output_not_writable(&failure),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dexsidecar_core::config::{Config, RawSettings};
+    use dexsidecar_core::failure::Code;
+    use dexsidecar_edge::clock::Clock;
+    use dexsidecar_edge::log::Logger;
+
+    use super::*;
+    use crate::job::Outcome;
+    use crate::reporter::Reporter;
+    use crate::termination_message::TerminationMessage;
+    use crate::token::Next;
+    use crate::upstream::Upstream;
+
+    #[test]
+    fn an_expired_token_that_cannot_be_removed_is_tried_again_after_each_poll() {
+        let directory = tempfile::tempdir().unwrap();
+        let variables = [
+            ("dex_endpoint", "https://dex.test/token".to_owned()),
+            ("dex_access_token_file", directory.path().join("token").display().to_string()),
+            ("DEXSIDECAR_ON_EXPIRY", "remove".to_owned()),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value))).to_vec();
+        let config = Config::read(&RawSettings::of_variables(variables), true).unwrap();
+        let (logger, lines) = Logger::counting(Clock::System);
+        let reporter = Reporter::new(logger, TerminationMessage::shared(Some("/dev/null".into())), 0);
+        let now = Now::default();
+        let mut token = Token::new(0, config.tokens[0].clone(), reporter, now);
+        let mut upstream = Upstream::default();
+        let expired = Secret::new("expired".to_owned());
+        let mut next = |token: &mut Token| match token.next(now, Jitter::NONE, &mut upstream) {
+            Next::Run(job) => Some(matches!(*job, Job::Remove { .. })),
+            Next::Wait(_) => None,
+        };
+        assert_eq!(next(&mut token), Some(false), "the first exchange");
+        for round in 0..3 {
+            let result = Err(Failure::new(Code::OutputNotPermitted, ""));
+            token.removed(0, &expired, result);
+            assert_eq!(next(&mut token), None, "not before the next poll");
+            token.poll_files(now, Jitter::NONE);
+            assert_eq!(next(&mut token), Some(true));
+            assert_eq!((lines.get(), next(&mut token)), (1, None), "round {round}: it is reported once");
+        }
+        let removed = Outcome::Removed { output: 0, expired, result: Ok(true) };
+        token.done(removed, now, Jitter::NONE, &mut Upstream::default());
+        token.poll_files(now, Jitter::NONE);
+        assert_eq!((lines.get(), next(&mut token)), (2, None));
     }
 }
