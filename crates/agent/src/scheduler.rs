@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use dexsidecar_core::config::TokenConfig;
-use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Endpoint, TokenEndpoint};
 use dexsidecar_core::failure::Failure;
@@ -24,10 +23,10 @@ use crate::upstream::Upstream;
 
 /// A token, its Dex, and when it is asked again.
 #[derive(Debug)]
-struct Scheduled {
+struct Scheduled<E> {
     token: Token,
-    /// The index of the client for its endpoint.
-    client: usize,
+    /// The client for its endpoint.
+    client: Rc<E>,
     /// The index of its Dex.
     upstream: usize,
     /// The token is not asked before this instant. `None`: it is asked at once.
@@ -37,8 +36,7 @@ struct Scheduled {
 /// Keeps tokens fresh. `E` is the client of a Dex.
 #[derive(Debug)]
 pub struct Scheduler<E> {
-    tokens: Vec<Scheduled>,
-    clients: Vec<Rc<E>>,
+    tokens: Vec<Scheduled<E>>,
     upstreams: Vec<Upstream>,
     jobs: Jobs,
     clock: Clock,
@@ -61,19 +59,24 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
         termination_log: Option<PathBuf>,
     ) -> Self {
         let message = TerminationMessage::shared(termination_log);
-        let (mut endpoints, mut urls): (Vec<Endpoint>, Vec<EndpointUrl>) = (vec![], vec![]);
-        let scheduled = tokens.into_iter().enumerate().map(|(index, config)| {
+        let mut scheduled: Vec<Scheduled<E>> = Vec::with_capacity(tokens.len());
+        let mut upstreams = vec![];
+        for (index, config) in tokens.into_iter().enumerate() {
             let endpoint = &config.exchange.endpoint;
-            let (client, upstream) = (index_of(&mut endpoints, endpoint), index_of(&mut urls, &endpoint.url));
+            let same = scheduled.iter().find(|each| each.token.endpoint() == endpoint);
+            let client = same.map_or_else(|| Rc::new(connect(endpoint)), |each| Rc::clone(&each.client));
+            let same = scheduled.iter().find(|each| each.token.endpoint().url == endpoint.url);
+            let upstream = same.map(|each| each.upstream).unwrap_or_else(|| {
+                upstreams.push(Upstream::default());
+                upstreams.len() - 1
+            });
             let reporter = Reporter::new(log.clone(), Rc::clone(&message), index);
             let token = Token::new(index, config, reporter, clock.now());
-            Scheduled { token, client, upstream, wait: None }
-        });
-        let tokens = scheduled.collect();
+            scheduled.push(Scheduled { token, client, upstream, wait: None });
+        }
         Self {
-            tokens,
-            clients: endpoints.iter().map(connect).map(Rc::new).collect(),
-            upstreams: urls.iter().map(|_| Upstream::default()).collect(),
+            tokens: scheduled,
+            upstreams,
             jobs: Jobs::default(),
             clock,
             log,
@@ -89,12 +92,7 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
             token.adopt(self.clock.now(), random::jitter());
         }
         loop {
-            let until = self.start_what_is_due();
-            tokio::select! {
-                (token, outcome) = self.jobs.next() => self.done(token, outcome),
-                signal = refresh_signal.requested() => self.refresh_requested(signal),
-                () = self.clock.sleep_until(until) => self.poll_files(),
-            }
+            self.turn(Some(refresh_signal)).await;
         }
     }
 
@@ -102,11 +100,23 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
     pub async fn run_once(&mut self) {
         self.until_written = true;
         while !self.tokens.iter().all(|each| each.token.is_written()) {
-            let until = self.start_what_is_due();
-            tokio::select! {
-                (token, outcome) = self.jobs.next() => self.done(token, outcome),
-                () = self.clock.sleep_until(until) => self.poll_files(),
+            self.turn(None).await;
+        }
+    }
+
+    /// Starts what is due, and handles one thing that happens.
+    async fn turn(&mut self, refresh_signal: Option<&mut RefreshSignal>) {
+        let until = self.start_what_is_due();
+        let requested = async {
+            match refresh_signal {
+                Some(refresh_signal) => refresh_signal.requested().await,
+                None => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            (token, outcome) = self.jobs.next() => self.done(token, outcome),
+            signal = requested => self.refresh_requested(signal),
+            () = self.clock.sleep_until(until) => self.poll_files(),
         }
     }
 
@@ -132,7 +142,7 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
                     Next::Wait(until) => *wait = Some(until),
                     Next::Run(job) => {
                         let kind = job.kind();
-                        self.jobs.add(index, kind, job.start(Rc::clone(&self.clients[*client]), self.clock));
+                        self.jobs.add(index, kind, job.start(Rc::clone(client), self.clock));
                     }
                 }
             };
@@ -196,14 +206,6 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
             *wait = None;
         }
     }
-}
-
-/// The index of a value in a list, to which it is added if it is new.
-fn index_of<T: Clone + PartialEq>(list: &mut Vec<T>, value: &T) -> usize {
-    list.iter().position(|known| known == value).unwrap_or_else(|| {
-        list.push(value.clone());
-        list.len() - 1
-    })
 }
 
 #[cfg(test)]

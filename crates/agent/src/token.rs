@@ -8,6 +8,7 @@ mod token_file;
 use std::rc::Rc;
 
 use dexsidecar_core::config::TokenConfig;
+use dexsidecar_core::exchange::Endpoint;
 use dexsidecar_core::failure::Failure;
 use dexsidecar_core::key_check::KeyCheck;
 use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Observation, Refresher};
@@ -169,6 +170,11 @@ impl Token {
         }
     }
 
+    /// Where it is exchanged, and how that is reached.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.config.exchange.endpoint
+    }
+
     /// True if the current token is in all its files.
     pub(crate) fn is_written(&self) -> bool {
         self.current.as_ref().is_some_and(|current| self.files.iter().all(|file| file.holds(&current.token)))
@@ -177,6 +183,12 @@ impl Token {
     /// The last failure since the last success.
     pub(crate) const fn last_failure(&self) -> Option<&Failure> {
         self.reporter.last_failure()
+    }
+
+    /// Its configuration.
+    #[cfg(test)]
+    pub(crate) fn config(&self) -> &TokenConfig {
+        &self.config
     }
 
     /// What the refresher knows.

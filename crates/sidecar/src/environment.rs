@@ -65,7 +65,7 @@ impl Environment {
             .allowing_insecure_http(endpoint.allow_insecure_http)
     }
 
-    /// The configuration, its one token, and the HTTP client for the token's endpoint.
+    /// The configuration without its one token, that token, and the HTTP client for its endpoint.
     ///
     /// # Errors
     /// Every problem.
@@ -73,9 +73,9 @@ impl Environment {
         &self,
         output_needed: bool,
     ) -> Result<(Config, TokenConfig, HttpEndpoint), Vec<Problem>> {
-        let config = self.config(output_needed)?;
+        let mut config = self.config(output_needed)?;
         // The environment form always has one.
-        let Some(token) = config.tokens.first().cloned() else { return Err(vec![]) };
+        let Some(token) = config.tokens.pop() else { return Err(vec![]) };
         let client = self.client(&token.exchange.endpoint);
         Ok((config, token, client))
     }

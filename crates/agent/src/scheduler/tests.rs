@@ -106,6 +106,7 @@ fn answer(now: Now, length: u64, key: &str, number: f64) -> Answer {
 
 struct World {
     scheduler: Scheduler<Scripted>,
+    client: Option<Rc<Scripted>>,
     config: TokenConfig,
     seen: Rc<RefCell<Seen>>,
     clock: Clock,
@@ -142,9 +143,9 @@ impl World {
         let endpoint = Scripted { clock, start, script: Box::new(script), published, seen: Rc::clone(&seen) };
         let scheduler =
             Scheduler::new(vec![], |_| unreachable!("no token"), clock, Logger::silent(clock), None);
-        let mut world = Self { scheduler, config, seen, clock, directory };
+        let mut world = Self { scheduler, client: None, config, seen, clock, directory };
         world.scheduler.upstreams.push(Upstream::default());
-        world.scheduler.clients.push(Rc::new(endpoint));
+        world.client = Some(Rc::new(endpoint));
         world.restart(Logger::silent(clock));
         world
     }
@@ -153,7 +154,8 @@ impl World {
     fn restart(&mut self, log: Logger) {
         let message = TerminationMessage::shared(Some("/dev/null".into()));
         let token = Token::new(0, self.config.clone(), Reporter::new(log, message, 0), self.clock.now());
-        self.scheduler.tokens = vec![Scheduled { token, client: 0, upstream: 0, wait: None }];
+        let client = self.client.clone().expect("it was made");
+        self.scheduler.tokens = vec![Scheduled { token, client, upstream: 0, wait: None }];
     }
 
     fn set_clock(&mut self, clock: Clock) {

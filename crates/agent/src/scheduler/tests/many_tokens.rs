@@ -102,6 +102,10 @@ impl Many {
         }
     }
 
+    fn config(&self, token: usize) -> TokenConfig {
+        self.scheduler.tokens[token].token.config().clone()
+    }
+
     /// The tokens whose file holds no valid token.
     fn without_token(&self) -> Vec<usize> {
         let now = self.clock.now().unix;
@@ -178,6 +182,23 @@ async fn p14_a_token_whose_own_dex_hangs_delays_no_other() {
     assert_eq!(many.without_token(), [63]);
     many.run(7_000.0).await;
     assert_eq!(many.without_token(), [63]);
+}
+
+/// They differ in the time limit of an attempt, for example.
+#[tokio::test(start_paused = true)]
+async fn tokens_of_one_dex_share_it_also_if_their_clients_differ() {
+    let many = Many::new(3, true, |_, _| Played::Away, first_key);
+    let mut configs = [many.config(0), many.config(1), many.config(2), many.config(0)];
+    configs[1].exchange.endpoint.attempt_timeout *= 2;
+    let made = std::cell::Cell::new(0);
+    let connect = |_: &Endpoint| {
+        made.set(made.get() + 1);
+        slow_dex(&many)
+    };
+    let (clock, log) = (many.clock, Logger::silent(many.clock));
+    let scheduler = Scheduler::new(configs.to_vec(), connect, clock, log, Some("/dev/null".into()));
+    let upstreams: Vec<usize> = scheduler.tokens.iter().map(|each| each.upstream).collect();
+    assert_eq!((upstreams, made.get()), (vec![0, 0, 1, 0], 3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -312,7 +333,10 @@ async fn a_signal_restarts_each_attempt_that_hangs() {
     let fate = |when, _| if when < 20.0 { Played::Late(300, 0, "") } else { Played::Token(3_600, "first") };
     let mut many = Many::new(8, false, |_, _| Played::Token(86_400, "first"), first_key);
     many.run(10.0).await;
-    many.scheduler.clients = vec![Rc::new(SlowDex { fate, ..slow_dex(&many) })];
+    let hanging = Rc::new(SlowDex { fate, ..slow_dex(&many) });
+    for each in &mut many.scheduler.tokens {
+        each.client = Rc::clone(&hanging);
+    }
     many.scheduler.refresh_requested("SIGHUP");
     many.run(7.0).await;
     assert_eq!(many.exchanges.borrow().len(), 8 + 4, "four hang");
@@ -322,7 +346,7 @@ async fn a_signal_restarts_each_attempt_that_hangs() {
 }
 
 fn slow_dex(many: &Many) -> SlowDex {
-    let dex = &many.scheduler.clients[0];
+    let dex = &many.scheduler.tokens[0].client;
     SlowDex {
         clock: dex.clock,
         start: dex.start,
