@@ -11,6 +11,8 @@ mod driver;
 mod in_flight;
 mod key_checks;
 mod restores;
+mod signals;
+mod subject_tokens;
 
 const INPUTS: Fingerprint = Fingerprint(1);
 
@@ -119,27 +121,6 @@ fn a_token_stays_valid_through_failures_and_its_expiry_is_reported_once() {
     assert_eq!(reports, 1);
 }
 
-/// The operator has repaired the output: the new token brings it up to date.
-#[test]
-fn a_signal_causes_an_exchange_while_a_write_fails_and_the_token_on_disk_has_expired() {
-    let mut refresher = holding(60);
-    refresher.suspend_key_check();
-    let (when, action) = next_action(&mut refresher, 0.0);
-    assert_eq!(action, Action::Exchange);
-    refresher.obtained(Lifetime::starting(at(when).boot, secs(3_600)), at(when));
-    let mut second = when;
-    while second < 62.0 {
-        match refresher.step(at(second), Jitter::NONE) {
-            PUBLISH => drop(fail(&mut refresher, Code::OutputDiskFull, second)),
-            Action::Wait(until) => second += at(second).boot.until(until).as_secs_f64(),
-            action => assert_eq!(action, EXPIRE, "at {second} s"),
-        }
-    }
-    assert_eq!(refresher.health(at(second)), Health::Expired);
-    assert_eq!(refresher.refresh_requested(at(second)), at(second).boot);
-    assert_eq!(next_action(&mut refresher, second), (second, Action::Exchange));
-}
-
 #[test]
 fn a_pending_token_is_written_again_without_another_exchange() {
     let mut refresher = new();
@@ -215,68 +196,6 @@ fn the_first_exchange_is_spread_if_a_token_is_adopted() {
 }
 
 #[test]
-fn a_subject_token_that_is_about_to_expire_is_exchanged_once_more() {
-    let mut refresher = holding(86_400);
-    refresher.suspend_key_check();
-    let now = at(0.0);
-    assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
-    let (when, action) = next_action(&mut refresher, 0.0);
-    // The subject token expires at 600 s. The token is younger than a tenth of its lifetime then.
-    assert_eq!((when, action), (57_600.0, Action::Exchange));
-    let mut refresher = holding(3_600);
-    refresher.suspend_key_check();
-    assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
-    let (when, action) = next_action(&mut refresher, 0.0);
-    assert_eq!(action, Action::Exchange);
-    assert!((580.0..600.0).contains(&when), "{when}");
-    assert_eq!(refresher.reason(), Reason::SubjectTokenExpiring);
-    fail(&mut refresher, Code::AccessDenied, when);
-    assert!(matches!(refresher.step(at(when + 1.0), Jitter::NONE), Action::Wait(_)));
-}
-
-#[test]
-fn an_expired_subject_token_is_sent_after_thirty_seconds() {
-    let mut refresher = new();
-    let past = at(-1.0).unix;
-    assert!(!refresher.subject_read(INPUTS, None, past, at(0.0)));
-    assert!(!refresher.subject_read(INPUTS, None, past, at(29.0)));
-    assert!(refresher.subject_read(INPUTS, None, past, at(30.0)));
-    assert!(refresher.subject_is_new(Fingerprint(2)) && !refresher.subject_is_new(INPUTS));
-    assert!(refresher.subject_read(Fingerprint(2), None, at(60.0).unix, at(30.0)));
-}
-
-#[test]
-fn signals_cause_at_most_one_exchange_in_five_seconds() {
-    let mut refresher = holding(86_400);
-    assert_eq!(refresher.refresh_requested(at(10.0)), at(10.0).boot);
-    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Action::Exchange);
-    refresher.obtained(Lifetime::starting(at(10.0).boot, secs(86_400)), at(10.0));
-    refresher.published(at(10.0), Jitter::NONE);
-    // A signal that comes too soon is delayed and not lost. Further ones are served with it.
-    assert_eq!(refresher.refresh_requested(at(11.0)), at(15.0).boot);
-    assert_eq!(refresher.refresh_requested(at(12.0)), at(15.0).boot);
-    assert_eq!(next_action(&mut refresher, 12.0), (15.0, Action::Exchange));
-}
-
-#[test]
-fn a_delayed_signal_is_not_delayed_further() {
-    let refuse = |refresher: &mut Driver, when| {
-        let failure = Failure { retry_after: Some(secs(60)), ..Failure::new(Code::RateLimited, "") };
-        refresher.failed(&failure, INPUTS, at(when), Jitter::NONE)
-    };
-    let mut refresher = holding(86_400);
-    assert_eq!(refresher.refresh_requested(at(10.0)), at(10.0).boot);
-    refuse(&mut refresher, 10.0);
-    assert_eq!(refresher.refresh_requested(at(11.0)), at(15.0).boot);
-    // A changed input causes an exchange meanwhile. It is refused too, and the next attempt is due
-    // in a minute.
-    refresher.inputs_seen(Fingerprint(2), at(12.0));
-    refuse(&mut refresher, 12.0);
-    assert_eq!(refresher.refresh_requested(at(13.0)), at(15.0).boot);
-    assert_eq!(next_action(&mut refresher, 13.0), (15.0, Action::Exchange));
-}
-
-#[test]
 fn a_pending_token_is_written_before_the_expiry_of_the_old_one_is_reported() {
     let mut refresher = holding(3_600);
     refresher.suspend_key_check();
@@ -331,85 +250,6 @@ fn failures_in_a_row_are_counted() {
     }
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(60)), at(0.0));
     assert_eq!(refresher.failures(), 0);
-}
-
-#[test]
-fn a_subject_token_with_another_file_or_expiry_has_a_last_use_of_its_own() {
-    let now = at(0.0);
-    let last_use = |refresher: &mut Driver| {
-        refresher.suspend_key_check();
-        next_action(refresher, 0.0)
-    };
-    // With a lifetime of 100 s the last use is a tenth of it before the expiry.
-    let mut refresher = holding(86_400 / 2);
-    refresher.refresher.plan.due = at(99_999.0).boot;
-    refresher.refresher.outputs[0] = Delivery::new(at(0.0).boot);
-    assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(100), now));
-    assert_eq!(last_use(&mut refresher), (90.0, Action::Exchange));
-    refresher.refresher.plan.in_flight = None;
-    // It is used for the last time once. The same file with a later expiry is another token.
-    assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(200), now));
-    refresher.refresher.plan.due = at(99_999.0).boot;
-    assert_eq!(last_use(&mut refresher), (180.0, Action::Exchange));
-    refresher.refresher.plan.in_flight = None;
-    // The same file with the same expiry is the same token.
-    assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(200), now));
-    refresher.refresher.plan.due = at(99_999.0).boot;
-    assert_eq!(last_use(&mut refresher), (99_999.0, Action::Exchange));
-}
-
-#[test]
-fn a_subject_token_is_expired_at_its_exp() {
-    let mut refresher = new();
-    assert!(!refresher.subject_read(INPUTS, None, at(0.0).unix, at(0.0)));
-    assert!(refresher.subject_read(INPUTS, None, at(0.0).unix + Duration::from_nanos(1), at(0.0)));
-}
-
-#[test]
-fn the_last_use_needs_a_token_of_some_age_and_a_valid_subject_token() {
-    let now = at(0.0);
-    // The subject token has a lifetime of 600 s. At 590 s it is about to expire, at 600 s it is
-    // expired.
-    for (held, when, expected) in
-        [(5_800, 590.0, true), (5_900, 590.0, true), (5_901, 590.0, false), (3_600, 600.0, false)]
-    {
-        let mut refresher = holding(held);
-        refresher.suspend_key_check();
-        assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
-        let action = refresher.step(at(when), Jitter::NONE);
-        assert_eq!(action == Action::Exchange, expected, "{held} s, at {when}: {action:?}");
-    }
-}
-
-#[test]
-fn a_signal_in_the_instant_of_an_exchange_requests_another_one() {
-    let mut refresher = holding(86_400);
-    assert_eq!(refresher.refresh_requested(at(10.0)), at(10.0).boot);
-    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Action::Exchange);
-    refresher.obtained(Lifetime::starting(at(10.0).boot, secs(86_400)), at(10.0));
-    refresher.published(at(10.0), Jitter::NONE);
-    assert_eq!(refresher.refresh_requested(at(10.0)), at(15.0).boot);
-}
-
-#[test]
-fn only_a_signal_bypasses_the_rate_limit() {
-    for (signal, expected) in [(false, 4.0), (true, 0.0)] {
-        let mut refresher = new();
-        for _ in 0..5 {
-            assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
-            // Its outcome does not matter here.
-            refresher.refresher.plan.in_flight = None;
-        }
-        if signal {
-            assert_eq!(refresher.refresh_requested(at(0.0)), at(0.0).boot);
-            // The first signal is served by the exchange that is due already. The second needs its
-            // own.
-            fail(&mut refresher, Code::InvalidClient, 0.0);
-            assert_eq!(refresher.refresh_requested(at(0.0)), at(0.0).boot);
-            assert_eq!(refresher.reason(), Reason::Signal);
-        }
-        assert_eq!(next_action(&mut refresher, 0.0), (expected, Action::Exchange));
-    }
 }
 
 #[test]
