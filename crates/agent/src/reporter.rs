@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use dexsidecar_core::config::Level;
-use dexsidecar_core::event::Event;
+use dexsidecar_core::event::{Event, Value};
 use dexsidecar_core::failure::{Code, Failure, Step};
 use dexsidecar_core::refresher::Health;
 use dexsidecar_core::time::{BootTime, Now};
@@ -41,8 +41,8 @@ pub(crate) struct Reporter {
     attempts: u32,
     /// The last failure since the last success.
     last_failure: Option<Failure>,
-    /// The names of the events that were logged, of those that are logged once.
-    reported: Vec<&'static str>,
+    /// The names and files of the events that were logged, of those that are logged once.
+    reported: Vec<(&'static str, String)>,
 }
 
 impl Reporter {
@@ -68,10 +68,16 @@ impl Reporter {
     /// Logs an event. One that is to be logged once is left out the second time.
     pub(crate) fn emit(&mut self, event: &Event<'_>) {
         if event.is_once() {
-            if self.reported.contains(&event.name()) {
+            let mut key = (event.name(), String::new());
+            event.fields(&mut |field, value| {
+                if let ("file", Value::Text(file)) = (field, value) {
+                    key.1 = file.to_string();
+                }
+            });
+            if self.reported.contains(&key) {
                 return;
             }
-            self.reported.push(event.name());
+            self.reported.push(key);
         }
         self.log.emit(event);
     }

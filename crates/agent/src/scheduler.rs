@@ -132,6 +132,7 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
         let mut earliest = self.clock.now().boot + POLL_INTERVAL;
         for (index, Scheduled { token, client, upstream, wait }) in self.tokens.iter_mut().enumerate() {
             if self.until_written && token.is_written() {
+                self.upstreams[*upstream].member(index).withdraw();
                 continue;
             }
             let until = loop {

@@ -20,7 +20,7 @@ const MAX_TERMINATION_MESSAGE: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct TerminationMessage {
     file: PathBuf,
-    /// The tokens that fail, the last one first, each with its message.
+    /// The tokens that fail, the last one that began to first, each with its message.
     failing: Vec<(usize, String)>,
     /// The message as it was written last.
     written: String,
@@ -35,9 +35,12 @@ impl TerminationMessage {
 
     /// The last failure of this token, or none.
     pub(crate) fn set(&mut self, token: usize, message: Option<String>) {
-        self.failing.retain(|(failing, _)| *failing != token);
-        if let Some(message) = message {
-            self.failing.insert(0, (token, message));
+        let known = self.failing.iter().position(|(failing, _)| *failing == token);
+        match (known, message) {
+            (Some(known), Some(message)) => self.failing[known].1 = message,
+            (Some(known), None) => drop(self.failing.remove(known)),
+            (None, Some(message)) => self.failing.insert(0, (token, message)),
+            (None, None) => {}
         }
         let messages: Vec<&str> = self.failing.iter().map(|(_, message)| message.as_str()).collect();
         let text = messages.join("\n");
@@ -70,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_failure_comes_first_and_one_token_s_recovery_erases_no_other_s() {
+    fn one_token_s_recovery_erases_no_other_s_failure() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("log");
         std::fs::write(&file, "").unwrap();
@@ -81,7 +84,7 @@ mod tests {
         set(7, Some("b\n"));
         assert_eq!(text(), "b\n\na\n");
         set(0, Some("c\n"));
-        assert_eq!(text(), "c\n\nb\n");
+        assert_eq!(text(), "b\n\nc\n", "the order does not change with each failure");
         set(0, None);
         assert_eq!(text(), "b\n");
         set(7, None);

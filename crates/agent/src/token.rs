@@ -28,6 +28,8 @@ struct CurrentToken {
     token: Secret,
     key_id: Option<String>,
     lifetime: Lifetime,
+    /// When it was issued to this process, or found on disk.
+    obtained_at: BootTime,
 }
 
 /// What a token has to do next.

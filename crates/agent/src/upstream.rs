@@ -25,7 +25,7 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// The token with this number among those of this Dex.
+    /// The token with this number among those of the process.
     pub(crate) fn member(&mut self, token: usize) -> Member<'_> {
         self.breaker.member(token)
     }

@@ -8,7 +8,7 @@
 //! other. With one token the breaker never delays anything.
 //!
 //! A token that fails while Dex answers others is a suspect: its connector may hang, for example.
-//! Suspects do not make Dex seem to fail, and only one of them has an attempt in flight.
+//! Suspects do not make Dex seem to fail, and at most two of them have an attempt in flight.
 
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use crate::time::{BootTime, Jitter};
 
 /// The maximum number of attempts in flight at one Dex (P5).
 pub const MAX_IN_FLIGHT: usize = 4;
+/// The maximum number of suspects in flight while Dex answers: it leaves places for the others.
+const MAX_SUSPECTS_IN_FLIGHT: usize = 2;
 /// Signals cause at most one attempt in this time (F102).
 const MIN_BETWEEN_RESETS: Duration = Duration::from_secs(5);
 /// A token whose turn it is not asks again after this time, in case the other one does not.
@@ -45,9 +47,6 @@ pub enum Admission {
     Granted,
     /// Not before an attempt of another token has ended, or before this instant.
     Held(BootTime),
-    /// An attempt of another token has failed because of Dex. The token computes when it would try
-    /// again if it had made that attempt, and [waits](Member::wait_until).
-    Failing(SharedFailure),
 }
 
 /// What is known of Dex.
@@ -82,15 +81,15 @@ struct MemberState {
     in_flight: bool,
     /// Its attempt failed while Dex answered others, or as the first one. Cleared by an answer.
     is_suspect: bool,
-    /// The token was held, and has to be asked again.
-    was_held: bool,
-    /// The instant at which the token would try again. Set while it waits for Dex to work again.
+    /// The instant from which the token would try again. Set while it waits for Dex to work again,
+    /// or for its turn.
     ready_at: Option<BootTime>,
     /// The number of the last failure that this token knows.
-    seen: u64,
-    /// The number of answers to attempts of all tokens before its last attempt began, and before
-    /// its last failure.
-    answers: (u64, u64),
+    known_failure: u64,
+    /// The number of answers to attempts of all tokens before its last attempt began.
+    answers_at_start: u64,
+    /// The number of answers to attempts of all tokens before its last failure.
+    answers_at_failure: u64,
     /// The number of the last attempt of this token among those of all tokens: the token with the
     /// lowest one is next.
     attempt: u64,
@@ -117,7 +116,8 @@ pub struct CircuitBreaker {
 }
 
 impl CircuitBreaker {
-    /// The token with this number. Numbers are small: they are indexes of a list.
+    /// The token with this number. Numbers are small: they are indexes of a list of tokens, of this
+    /// Dex or of several.
     pub fn member(&mut self, token: usize) -> Member<'_> {
         if self.members.len() <= token {
             self.members.resize(token + 1, MemberState::default());
@@ -143,7 +143,7 @@ impl CircuitBreaker {
         let outages = self.outages;
         self.members.get_mut(token).is_some_and(|member| {
             let is_released = member.outage.is_some_and(|outage| outage != outages);
-            std::mem::take(&mut member.was_held) || member.ready_at.is_some() || is_released
+            member.ready_at.is_some() || is_released
         })
     }
 }
@@ -160,65 +160,72 @@ impl Member<'_> {
         &mut self.breaker.members.as_mut_slice()[self.token]
     }
 
-    /// Asks for an attempt. If it is granted and made, [`started`](Self::started) follows.
-    pub fn admission(&mut self, now: BootTime) -> Admission {
-        let is_suspect = self.state().is_suspect;
-        let failure = match self.breaker.state {
-            State::Open { last, is_confirmed: true, .. } => Some(last),
+    /// A failure of Dex that this token does not know, if it is one that the token would have had
+    /// too. The token computes when it would try again after it, and [waits](Self::wait_until).
+    pub fn news(&mut self) -> Option<SharedFailure> {
+        let failures = self.breaker.failures;
+        let state = self.state();
+        let (is_known, is_suspect) = (state.known_failure == failures, state.is_suspect);
+        match self.breaker.state {
+            State::Open { last, is_confirmed: true, .. } if !is_known => Some(last),
             // Only suspects have failed. They delay no other token by more than the initial delay.
-            State::Open { last, .. } if !is_suspect => {
+            State::Open { last, is_confirmed: false, .. } if !is_known && !is_suspect => {
                 Some(SharedFailure { failures: 1, retry_after: None, ..last })
             }
             _ => None,
-        };
-        if let Some(failure) = failure.filter(|_| self.state().seen != self.breaker.failures) {
-            return Admission::Failing(failure);
         }
-        if self.rank(now, is_suspect) < self.free_places(is_suspect) {
+    }
+
+    /// Asks for an attempt. If it is granted and made, [`started`](Self::started) follows. If not,
+    /// [`wait_until`](Self::wait_until) follows.
+    pub fn admission(&mut self, now: BootTime) -> Admission {
+        let is_suspect = self.state().is_suspect;
+        if self.tokens_before(now, is_suspect) < self.free_places(is_suspect) {
             return Admission::Granted;
         }
-        self.state().was_held = true;
         Admission::Held(now + ASK_AGAIN)
     }
 
     /// The number of attempts that tokens like this one may begin now.
     fn free_places(&self, is_suspect: bool) -> usize {
-        let others = self.breaker.members.iter().enumerate().filter(|(token, _)| *token != self.token);
-        let (mut suspects, mut sound) = (0, 0_usize);
-        for (_, member) in others.filter(|(_, member)| member.in_flight) {
-            *(if member.is_suspect { &mut suspects } else { &mut sound }) += 1;
+        let all = self.breaker.members.iter().enumerate();
+        let in_flight = all.filter(|(token, member)| member.in_flight && *token != self.token);
+        let (mut suspects, mut others) = (0, 0);
+        for (_, member) in in_flight {
+            *(if member.is_suspect { &mut suspects } else { &mut others }) += 1;
         }
-        let all = suspects + sound;
+        let all: usize = suspects + others;
         match self.breaker.state {
             State::Open { is_confirmed: true, .. } | State::Unknown { failed_before: true } => {
                 1_usize.saturating_sub(all)
             }
             // The attempts of suspects do not count for others.
-            State::Open { .. } | State::Unknown { .. } if !is_suspect => 1_usize.saturating_sub(sound),
+            State::Open { .. } | State::Unknown { .. } if !is_suspect => 1_usize.saturating_sub(others),
             State::Open { .. } | State::Unknown { .. } => 1_usize.saturating_sub(all),
             State::Closed if !is_suspect => MAX_IN_FLIGHT.saturating_sub(all),
-            State::Closed => MAX_IN_FLIGHT.saturating_sub(all).min(1_usize.saturating_sub(suspects)),
+            State::Closed => {
+                MAX_IN_FLIGHT.saturating_sub(all).min(MAX_SUSPECTS_IN_FLIGHT.saturating_sub(suspects))
+            }
         }
     }
 
-    /// The number of waiting tokens whose turn comes before this one's. The one whose last attempt
-    /// is the oldest comes first, whether it is ready or not, while Dex fails for all. Otherwise
-    /// only those count that are ready, and suspects come last.
-    fn rank(&self, now: BootTime, is_suspect: bool) -> usize {
-        let takes_turns = match self.breaker.state {
-            State::Open { is_confirmed, .. } => is_confirmed || !is_suspect,
-            _ => false,
-        };
+    /// The number of waiting tokens whose turn comes before this one's: of those that are ready, or
+    /// of all while Dex fails for this token too. The token whose last attempt is the oldest comes
+    /// first. Unless Dex fails for all, suspects come last.
+    fn tokens_before(&self, now: BootTime, is_suspect: bool) -> usize {
+        let is_confirmed = matches!(self.breaker.state, State::Open { is_confirmed: true, .. });
+        let is_open = matches!(self.breaker.state, State::Open { .. });
+        let of_all = is_confirmed || is_open && !is_suspect;
         let key = |(token, member): (usize, &MemberState)| {
             // Tokens that have made no attempt are taken in an order that does not follow the list:
             // neighbours may have the same broken connector.
             let mixed = u32::try_from(token).unwrap_or_default().wrapping_mul(0x9e37_79b9);
-            (!takes_turns && member.is_suspect, member.attempt, mixed)
+            (!is_confirmed && member.is_suspect, member.attempt, mixed)
         };
         let mine = key((self.token, &self.breaker.members[self.token]));
         let waiting = self.breaker.members.iter().enumerate().filter(|(_, member)| {
-            let is_ready = member.ready_at.is_some_and(|ready_at| takes_turns || ready_at <= now);
-            is_ready && (!takes_turns || member.seen == self.breaker.failures)
+            let is_ready = member.ready_at.is_some_and(|ready_at| of_all || ready_at <= now);
+            is_ready && (!of_all || member.known_failure == self.breaker.failures)
         });
         waiting.map(key).filter(|other| *other < mine).count()
     }
@@ -227,39 +234,32 @@ impl Member<'_> {
     pub fn wait_until(&mut self, ready_at: BootTime) {
         let (failures, outages) = (self.breaker.failures, self.breaker.outages);
         let state = self.state();
-        state.seen = failures;
+        state.known_failure = failures;
         state.outage = Some(outages);
         state.ready_at = Some(ready_at);
     }
 
-    /// The instant of the next attempt that a waiting token makes: when the first of them is ready.
-    /// `None` if this token does not wait, or does not know the last failure.
+    /// The instant of the next attempt that one of the waiting tokens makes: when the first of them
+    /// is ready. `None` if this token does not wait for Dex to work again.
     pub fn next_attempt(&mut self) -> Option<BootTime> {
         let failures = self.breaker.failures;
-        let state = self.state();
-        state.ready_at.filter(|_| state.seen == failures)?;
-        let waiting = self.breaker.members.iter().filter(|member| member.seen == failures);
-        waiting.filter_map(|member| member.ready_at).min()
+        let state = *self.state();
+        let State::Open { is_confirmed, .. } = self.breaker.state else { return None };
+        let waits_with =
+            |member: &&MemberState| member.known_failure == failures && (is_confirmed || !member.is_suspect);
+        Some(&state).filter(waits_with)?.ready_at?;
+        self.breaker.members.iter().filter(waits_with).filter_map(|member| member.ready_at).min()
     }
 
     /// The token wants no attempt now.
     pub const fn withdraw(&mut self) {
-        let state = self.state();
-        state.ready_at = None;
-        state.was_held = false;
+        self.state().ready_at = None;
     }
 
-    /// True while the token waits for Dex to work again.
+    /// True while the token waits for Dex to work again, or for its turn.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.breaker.members[self.token].ready_at.is_some()
-    }
-
-    /// True if the token waits, but does not know the last failure.
-    pub fn has_news(&mut self) -> bool {
-        let failures = self.breaker.failures;
-        let state = self.state();
-        state.ready_at.is_some() && state.seen != failures
     }
 
     /// The attempt has begun.
@@ -267,8 +267,10 @@ impl Member<'_> {
         self.breaker.attempts += 1;
         let (attempt, answers) = (self.breaker.attempts, self.breaker.answers);
         let state = self.state();
-        state.answers.0 = answers;
-        *state = MemberState { in_flight: true, attempt, ready_at: None, was_held: false, ..*state };
+        state.in_flight = true;
+        state.attempt = attempt;
+        state.answers_at_start = answers;
+        state.ready_at = None;
     }
 
     /// The attempt brought a token: Dex works.
@@ -292,8 +294,9 @@ impl Member<'_> {
         let state = self.state();
         // Dex has answered others during this attempt, or since this token failed last: it fails
         // for a reason of its own.
-        let is_excused = state.answers.0 != answers || state.is_suspect && state.answers.1 != answers;
-        state.answers.1 = answers;
+        let is_excused =
+            state.answers_at_start != answers || state.is_suspect && state.answers_at_failure != answers;
+        state.answers_at_failure = answers;
         state.is_suspect |= is_excused;
         self.breaker.state = match self.breaker.state {
             State::Open { last, opened_by, is_confirmed: true } => {
@@ -319,7 +322,7 @@ impl Member<'_> {
         self.breaker.has_failed = true;
         let (failures, outages) = (self.breaker.failures, self.breaker.outages);
         let state = self.state();
-        state.seen = failures;
+        state.known_failure = failures;
         state.outage = Some(outages);
     }
 
@@ -340,7 +343,11 @@ impl Member<'_> {
     /// the next one tries at once.
     fn refused(&mut self, now: BootTime) {
         self.answered();
-        if !matches!(self.breaker.state, State::Open { is_confirmed: true, .. }) {
+        let fails_for_all = matches!(
+            self.breaker.state,
+            State::Open { is_confirmed: true, .. } | State::Unknown { failed_before: true }
+        );
+        if !fails_for_all {
             return self.close();
         }
         for member in &mut self.breaker.members {

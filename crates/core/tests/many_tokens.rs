@@ -32,6 +32,8 @@ struct Simulation {
     /// The beginning of each attempt, in milliseconds, and its token.
     attempts: Vec<(u64, usize)>,
     most_in_flight: usize,
+    /// Since then a token is ready, and none has an attempt in flight.
+    idle_since: Option<u64>,
 }
 
 fn at(millis: u64) -> Now {
@@ -54,6 +56,7 @@ impl Simulation {
             jitters: Box::new(Vec::from(jitters).into_iter().cycle()),
             attempts: vec![],
             most_in_flight: 0,
+            idle_since: None,
         }
     }
 
@@ -102,7 +105,21 @@ impl Simulation {
                     self.step(token, &dex);
                 }
             }
+            self.check_that_somebody_tries();
         }
+    }
+
+    /// Somebody has the turn whenever a token is ready.
+    fn check_that_somebody_tries(&mut self) {
+        let now = at(self.now).boot;
+        let mut is_ready = false;
+        for token in 0..self.tokens.len() {
+            is_ready |= self.breaker.member(token).next_attempt().is_some_and(|next| next <= now);
+        }
+        let is_idle = is_ready && self.in_flight.iter().all(Option::is_none);
+        self.idle_since = is_idle.then(|| self.idle_since.unwrap_or(self.now));
+        let idle = self.idle_since.map_or(0, |since| self.now - since);
+        assert!(idle <= 2_500, "idle for {idle} ms at {}", self.now);
     }
 
     fn ended(&mut self, token: usize, outcome: Dex) {
@@ -318,7 +335,7 @@ fn p14_several_tokens_that_fail_delay_no_other_for_more_than_a_minute() {
 
 /// A quarter of the tokens has broken connectors, in one part of the list.
 #[test]
-fn p14_a_quarter_of_broken_tokens_delays_the_others_at_the_start_only() {
+fn p14_a_quarter_of_broken_tokens_starves_no_other() {
     for (code, millis) in [(Code::ServerError, 30), (Code::TimedOut, 15_000)] {
         for broken in [0..16, 24..40, 48..64] {
             let mut simulation = Simulation::new(64, &[0.7, 0.2, 0.9]);
@@ -364,6 +381,45 @@ fn p3_p14_a_broken_token_does_not_prolong_an_outage_for_others() {
         let others = simulation.attempts[before..].iter().filter(|(_, token)| *token != 0).count();
         assert_eq!(others, 19, "{code}: each token is refreshed within five minutes");
     }
+}
+
+/// Suspects with valid tokens, a token that breaks later, and short tokens beside them.
+#[test]
+fn p14_suspects_that_rarely_try_and_tokens_that_often_try_do_not_wait_for_each_other() {
+    for seed in 0..60_u64 {
+        let mut simulation = Simulation::new(8, &[0.7, 0.2, 0.9, 0.4, 0.1]);
+        let breaks_at = 300 + 37 * seed;
+        let dex = move |second, token| match token {
+            0 | 1 if second < 20 => Issues(DAY, 20),
+            0 | 1 => Fails(Code::TimedOut, 15_000),
+            2 if second > breaks_at => Fails(Code::TimedOut, 15_000),
+            _ => Issues(60 + (7 * seed + 40 * token as u64) % 240, 20),
+        };
+        simulation.run(19, dex);
+        simulation.signal();
+        for step in 1..100 {
+            simulation.run(19 + 40 * step, dex);
+            let without = simulation.without_token();
+            assert!(without.iter().all(|token| *token <= 2), "{without:?} at {} s, {seed}", 19 + 40 * step);
+        }
+    }
+}
+
+/// Another process writes a newer token while this one waits for Dex to work again.
+#[test]
+fn a_token_that_needs_no_exchange_any_more_takes_no_turn() {
+    let mut simulation = Simulation::new(8, &[0.5]);
+    simulation.adopt(|_| 600);
+    let away = |_, _| Fails(Code::ConnectRefused, 1);
+    simulation.run(700, away);
+    let (now, length) = (at(700_000), Duration::from_secs(DAY));
+    let lifetime = Lifetime::starting(now.boot, length);
+    let replaced = Observation::ReplacedByNewer { output: 0, lifetime, expires: now.unix + length };
+    simulation.tokens[3].on(replaced, now, Jitter::NONE);
+    let before = simulation.attempts.len();
+    simulation.run(4_000, away);
+    assert!(simulation.attempts[before..].iter().all(|(_, token)| *token != 3));
+    assert_eq!(simulation.tokens[3].health(at(4_000_000)), Health::Fresh);
 }
 
 /// Some tokens are refused while Dex fails for the rest.

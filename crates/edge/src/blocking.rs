@@ -39,13 +39,16 @@ pub async fn run_blocking<T: Send + 'static>(
         // Fails if the receiver was dropped.
         let _ = sender.send(work());
     })?;
-    let _joining = (on_drop == OnDrop::Join).then_some(JoinOnDrop(thread));
+    let mut joining = JoinOnDrop(Some(thread).filter(|_| on_drop == OnDrop::Join));
     // Paused time does not advance while tokio runs a blocking task, which this makes of the wait.
     #[cfg(any(test, feature = "test-clock"))]
     let receiver = async {
         tokio::task::spawn_blocking(move || receiver.blocking_recv()).await.expect("the blocking task runs")
     };
-    receiver.await.map_err(io::Error::other)
+    let result = receiver.await.map_err(io::Error::other);
+    // It has ended, or is about to.
+    joining.0 = None;
+    result
 }
 
 thread_local! {
@@ -55,7 +58,7 @@ thread_local! {
 }
 
 /// Waits for a thread when dropped. It polls, because `JoinHandle::join` has no timeout.
-struct JoinOnDrop(JoinHandle<()>);
+struct JoinOnDrop(Option<JoinHandle<()>>);
 
 impl Drop for JoinOnDrop {
     #[expect(
@@ -63,7 +66,7 @@ impl Drop for JoinOnDrop {
         reason = "the process is shutting down, or the thread has ended: nothing else needs this thread"
     )]
     fn drop(&mut self) {
-        while !self.0.is_finished() {
+        while self.0.as_ref().is_some_and(|thread| !thread.is_finished()) {
             let now = Instant::now();
             let deadline = JOIN_DEADLINE.get().unwrap_or(now + JOIN_TIMEOUT);
             JOIN_DEADLINE.set(Some(deadline));
@@ -127,7 +130,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_result_is_returned() {
-        assert_eq!(run_blocking(OnDrop::Detach, || 7).await.unwrap(), 7);
+    async fn the_result_is_returned_and_nothing_is_waited_for() {
+        for on_drop in [OnDrop::Detach, OnDrop::Join] {
+            assert_eq!(run_blocking(on_drop, || 7).await.unwrap(), 7);
+        }
+        assert_eq!(JOIN_DEADLINE.get(), None, "the process is not shutting down");
     }
 }

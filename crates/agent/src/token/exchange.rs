@@ -68,7 +68,8 @@ impl Token {
         if let Some((response, token)) = issued.differing_expires_in.zip(claims.lifetime()) {
             self.reporter.emit(&Event::ExpiresInDiffers { response, token });
         }
-        self.current = Some(CurrentToken { token: issued.token, key_id: claims.key_id, lifetime });
+        let (token, key_id, obtained_at) = (issued.token, claims.key_id, now.boot);
+        self.current = Some(CurrentToken { token, key_id, lifetime, obtained_at });
         Ok(lifetime)
     }
 

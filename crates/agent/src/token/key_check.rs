@@ -44,7 +44,7 @@ impl Token {
     pub(crate) fn keys_read(&mut self, keys: &KeysRead, now: Now, jitter: Jitter) {
         let is_due = std::mem::take(&mut self.awaits_keys);
         // A token that was issued meanwhile is checked in its turn.
-        let current = self.current.as_ref().filter(|current| current.lifetime.issued < keys.started);
+        let current = self.current.as_ref().filter(|current| current.obtained_at < keys.started);
         let key_id = current.and_then(|current| current.key_id.clone());
         let Some(key_id) = key_id.filter(|_| is_due || self.refresher.may_compare_keys()) else {
             if is_due {

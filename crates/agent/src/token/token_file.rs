@@ -7,7 +7,7 @@ use dexsidecar_core::failure::Failure;
 use dexsidecar_core::output::Output;
 use dexsidecar_core::refresher::Observation;
 use dexsidecar_core::secret::Secret;
-use dexsidecar_core::time::{Jitter, Now};
+use dexsidecar_core::time::{BootTime, Jitter, Now};
 use dexsidecar_edge::output_file::{self, NameLock, Written};
 
 use super::once::first;
@@ -21,8 +21,8 @@ pub(super) struct TokenFile {
     lock: NameLock,
     /// The token that was written to it or found in it last.
     content: Option<Secret>,
-    /// Its fingerprint when it was written or read last. `None`: it has to be read again.
-    seen: Option<u64>,
+    /// Its fingerprint when it was read last. `None`: it has to be read again.
+    fingerprint: Option<u64>,
     /// The expired token whose file could not be removed.
     unremoved: Option<Secret>,
     /// The files were polled since then: the removal is tried again.
@@ -37,7 +37,7 @@ impl TokenFile {
             output: output.clone(),
             lock: NameLock::default(),
             content: None,
-            seen: None,
+            fingerprint: None,
             unremoved: None,
             removal_due: false,
             jobs: 0,
@@ -69,7 +69,7 @@ impl Token {
             let Some((token, seen)) = output_file::read_with_fingerprint(&file.output) else { continue };
             match AtStartup::of(&token, now) {
                 AtStartup::Adopt(found) => {
-                    file.seen = Some(seen);
+                    file.fingerprint = Some(seen);
                     file.content = Some(token.clone());
                     if best.as_ref().is_none_or(|(_, _, best)| best.expires < found.expires) {
                         best = Some((output, token, found));
@@ -77,13 +77,13 @@ impl Token {
                 }
                 AtStartup::Expired if file.output.remove_expired => {
                     let result = output_file::remove_if(&file.output, &token, &file.lock);
-                    self.removed(output, &token, result);
+                    self.removal_ended(output, &token, result);
                 }
                 AtStartup::Expired | AtStartup::Ignore => {}
             }
         }
         let Some((output, token, found)) = best else { return };
-        self.hold_found(output, token, &found);
+        self.hold_found(output, token, &found, now.boot);
         let FoundToken { lifetime, expires, remaining, .. } = found;
         for output in self.files_with_current(true) {
             self.refresher.on(Observation::Adopted { output, lifetime, expires }, now, jitter);
@@ -109,10 +109,10 @@ impl Token {
     }
 
     /// This token was found in a file and is the current one now.
-    fn hold_found(&mut self, output: usize, token: Secret, found: &FoundToken) {
+    fn hold_found(&mut self, output: usize, token: Secret, found: &FoundToken, now: BootTime) {
         self.files[output].content = Some(token.clone());
         let (key_id, lifetime) = (found.key_id.clone(), found.lifetime);
-        self.current = Some(CurrentToken { token, key_id, lifetime });
+        self.current = Some(CurrentToken { token, key_id, lifetime, obtained_at: now });
     }
 
     /// Starts to write the current token.
@@ -142,13 +142,9 @@ impl Token {
         file.job_ended();
         // The next poll compares the content, so that what others did to the very file meanwhile is
         // noticed.
-        file.seen = None;
+        file.fingerprint = None;
         file.unremoved = None;
-        // A newer token that was found in the file meanwhile is restored by the next poll.
-        if self.current.as_ref().is_none_or(|current| current.token == *token || !file.holds(&current.token))
-        {
-            file.content = Some(token.clone());
-        }
+        file.content = Some(token.clone());
         self.refresher.on(Observation::Written(output), now, jitter);
         // A restored token does not mean that Dex has recovered.
         if !self.refresher.has_failed() {
@@ -181,20 +177,20 @@ impl Token {
         else {
             return;
         };
-        if Some(output_file::fingerprint(&file.output)) == file.seen {
+        if Some(output_file::fingerprint(&file.output)) == file.fingerprint {
             return;
         }
         let found = output_file::read_with_fingerprint(&file.output);
         if let Some((_, seen)) = found.as_ref().filter(|(token, _)| *token == current.token) {
             // Its metadata changed, its content did not.
-            file.seen = Some(*seen);
+            file.fingerprint = Some(*seen);
             return;
         }
         match Modified::of(found.as_ref().map(|(token, _)| token), &current.token, now) {
             Modified::Newer(newer) => {
                 let Some((token, seen)) = found else { return };
-                file.seen = Some(seen);
-                self.hold_found(output, token, &newer);
+                file.fingerprint = Some(seen);
+                self.hold_found(output, token, &newer, now.boot);
                 let FoundToken { lifetime, expires, .. } = newer;
                 self.refresher.on(Observation::ReplacedByNewer { output, lifetime, expires }, now, jitter);
                 self.copy_to_others(now, jitter);
@@ -238,8 +234,12 @@ impl Token {
     /// The file of this expired token was removed, or holds another token that somebody else wrote,
     /// or could not be removed.
     pub(super) fn removed(&mut self, output: usize, expired: &Secret, result: Result<bool, Failure>) {
+        self.files[output].job_ended();
+        self.removal_ended(output, expired, result);
+    }
+
+    fn removal_ended(&mut self, output: usize, expired: &Secret, result: Result<bool, Failure>) {
         let file = &mut self.files[output];
-        file.job_ended();
         let failed_before = file.unremoved.take().is_some();
         if result.is_err() {
             file.unremoved = Some(expired.clone());

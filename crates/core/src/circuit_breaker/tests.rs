@@ -15,12 +15,15 @@ fn fail(breaker: &mut CircuitBreaker, token: usize, code: Code) {
 /// Asks for admission for each of these tokens, and starts those that are granted. Returns their
 /// numbers.
 fn start(breaker: &mut CircuitBreaker, tokens: std::ops::Range<usize>) -> Vec<usize> {
-    let granted = |token: &usize| {
-        let is_granted = matches!(breaker.member(*token).admission(AT), Admission::Granted);
-        if is_granted {
+    let granted = |token: &usize| match breaker.member(*token).admission(AT) {
+        Admission::Granted => {
             breaker.member(*token).started();
+            true
         }
-        is_granted
+        Admission::Held(_) => {
+            breaker.member(*token).wait_until(AT);
+            false
+        }
     };
     tokens.filter(granted).collect()
 }
@@ -29,11 +32,13 @@ fn start(breaker: &mut CircuitBreaker, tokens: std::ops::Range<usize>) -> Vec<us
 fn before_the_first_answer_one_attempt_at_a_time_is_made_and_then_four() {
     let mut breaker = CircuitBreaker::default();
     assert_eq!(start(&mut breaker, 0..64), [0]);
-    assert!((1..64).all(|token| breaker.has_to_ask(token)) && !breaker.has_to_ask(1));
+    assert!((1..64).all(|token| breaker.has_to_ask(token)) && !breaker.has_to_ask(0));
     breaker.member(0).issued();
-    assert_eq!(start(&mut breaker, 1..64), [1, 2, 3, 4]);
-    breaker.member(2).issued();
-    assert_eq!(start(&mut breaker, 5..64), [5]);
+    let four = start(&mut breaker, 1..64);
+    assert_eq!(four.len(), 4, "{four:?}");
+    assert!(four.windows(2).all(|pair| pair[1] > pair[0] + 1), "not neighbours: {four:?}");
+    breaker.member(four[1]).issued();
+    assert_eq!(start(&mut breaker, 1..64).len(), 1);
 }
 
 #[test]
@@ -46,9 +51,7 @@ fn a_token_in_flight_may_start_again() {
 
 /// The failure that this token does not know yet. It waits from now on.
 fn learn(breaker: &mut CircuitBreaker, token: usize, ready_at: BootTime) -> SharedFailure {
-    let Admission::Failing(failure) = breaker.member(token).admission(AT) else {
-        panic!("token {token} knows the failure")
-    };
+    let failure = breaker.member(token).news().expect("it does not know the failure");
     breaker.member(token).wait_until(ready_at);
     failure
 }
@@ -158,14 +161,14 @@ fn a_signal_causes_one_attempt_for_all_tokens_and_the_delays_begin_again() {
 }
 
 #[test]
-fn suspects_have_one_attempt_in_flight_and_do_not_make_dex_seem_to_fail() {
+fn suspects_have_two_attempts_in_flight_and_do_not_make_dex_seem_to_fail() {
     let mut breaker = CircuitBreaker::default();
     breaker.member(0).issued();
     for token in 1..6 {
         fail(&mut breaker, token, Code::TimedOut);
         breaker.member(0).issued();
     }
-    assert_eq!(start(&mut breaker, 1..20), [1, 6, 7, 8], "one suspect, and four in all");
+    assert_eq!(start(&mut breaker, 1..20), [1, 2, 6, 7], "two suspects, and four in all");
     let mut breaker = CircuitBreaker::default();
     for token in [1, 2] {
         fail(&mut breaker, token, Code::TimedOut);
@@ -173,7 +176,7 @@ fn suspects_have_one_attempt_in_flight_and_do_not_make_dex_seem_to_fail() {
     }
     fail(&mut breaker, 1, Code::TimedOut);
     fail(&mut breaker, 2, Code::TimedOut);
-    assert_eq!(start(&mut breaker, 1..4), [1, 3], "Dex has answered since they failed last");
+    assert_eq!(start(&mut breaker, 1..4), [1, 2, 3], "Dex has answered since they failed last");
     assert!(!breaker.member(1).take_release() && !breaker.member(2).take_release());
     fail(&mut breaker, 1, Code::TimedOut);
     fail(&mut breaker, 2, Code::TimedOut);
@@ -190,4 +193,48 @@ fn an_attempt_during_which_dex_answers_others_fails_for_a_reason_of_its_own() {
         fail(&mut breaker, token, Code::TimedOut);
     }
     assert_eq!(start(&mut breaker, 3..9), [3, 4, 5, 6], "Dex works");
+}
+
+/// A suspect whose last attempt is older than those of the others.
+#[test]
+fn tokens_and_suspects_do_not_wait_for_each_other() {
+    let mut breaker = CircuitBreaker::default();
+    let [suspect, sound, broken] = [0, 1, 2];
+    breaker.member(suspect).started();
+    breaker.member(sound).started();
+    breaker.member(sound).issued();
+    fail(&mut breaker, suspect, Code::TimedOut);
+    breaker.member(sound).started();
+    breaker.member(sound).issued();
+    breaker.member(broken).started();
+    fail(&mut breaker, broken, Code::TimedOut);
+    assert_eq!(start(&mut breaker, broken..broken + 1), [broken], "it tries again, and hangs");
+    assert_eq!(start(&mut breaker, suspect..suspect + 1), [0; 0]);
+    breaker.member(suspect).wait_until(AT);
+    let _ = breaker.member(sound).news();
+    breaker.member(sound).wait_until(AT);
+    fail(&mut breaker, broken, Code::TimedOut);
+    breaker.member(broken).wait_until(AT);
+    assert!(!start(&mut breaker, 0..3).is_empty());
+}
+
+#[test]
+fn a_refusal_after_a_signal_does_not_end_an_outage() {
+    let mut breaker = CircuitBreaker::default();
+    fail(&mut breaker, 0, Code::ServerError);
+    fail(&mut breaker, 1, Code::ServerError);
+    breaker.reset(AT);
+    assert_eq!(start(&mut breaker, 2..9), [2]);
+    fail(&mut breaker, 2, Code::AccessDenied);
+    assert_eq!(start(&mut breaker, 3..9).len(), 1, "one at a time");
+}
+
+#[test]
+fn a_suspect_keeps_its_own_delays_when_another_token_fails() {
+    let mut breaker = CircuitBreaker::default();
+    fail(&mut breaker, 0, Code::TimedOut);
+    breaker.member(9).issued();
+    breaker.member(0).wait_until(AT + Duration::from_secs(300));
+    fail(&mut breaker, 1, Code::TimedOut);
+    assert!(breaker.member(0).news().is_none() && breaker.member(0).next_attempt().is_none());
 }

@@ -22,7 +22,7 @@ pub(super) struct Plan {
     /// The instant of the last exchange that a signal requested; it is in the future while the
     /// exchange is delayed.
     requested_at: Option<BootTime>,
-    /// When the exchange that is due, or waits for Dex to work again, is asked for next.
+    /// When an exchange that is due, and waits for its turn or for Dex to work again, asks next.
     pub(super) ask_at: Option<BootTime>,
 }
 

@@ -43,27 +43,28 @@ impl Plan {
             self.due = self.due.min(token.now);
         }
         self.ask_at = None;
-        if self.in_flight.is_some() || !self.is_wanted(token.can_be_written) {
+        let is_idle = self.in_flight.is_some() || self.reason == Reason::Schedule && self.due > token.now;
+        if is_idle || !self.is_wanted(token.can_be_written) {
             member.withdraw();
             return false;
         }
-        loop {
-            let due = member.next_attempt().map_or(self.due, |next| next.min(self.due));
-            if due > token.now && !member.has_news() {
-                self.ask_at = Some(due);
-                return false;
-            }
-            match member.admission(token.now) {
-                Admission::Granted => return true,
-                Admission::Held(until) => {
-                    member.wait_until(self.due.min(token.now));
-                    self.ask_at = Some(until);
-                    return false;
-                }
-                Admission::Failing(failure) => {
-                    self.adopt_failure(failure, token);
-                    member.wait_until(self.due);
-                }
+        if (self.due <= token.now || member.is_waiting())
+            && let Some(failure) = member.news()
+        {
+            self.adopt_failure(failure, token);
+            member.wait_until(self.due);
+        }
+        let due = member.next_attempt().map_or(self.due, |next| next.min(self.due));
+        if due > token.now {
+            self.ask_at = Some(due);
+            return false;
+        }
+        match member.admission(token.now) {
+            Admission::Granted => true,
+            Admission::Held(until) => {
+                member.wait_until(self.due.min(token.now));
+                self.ask_at = Some(until);
+                false
             }
         }
     }
