@@ -3,6 +3,8 @@
 use super::*;
 use crate::secret::Secret;
 
+mod outputs;
+
 /// What these variables, written `NAME=value`, are read to.
 pub(crate) fn given(variables: &[&str]) -> RawSettings {
     let variables = variables.iter().map(|line| line.split_once('=').unwrap());
@@ -260,15 +262,6 @@ fn a_probe_needs_a_file_only() {
 }
 
 #[test]
-fn an_output_must_be_a_file() {
-    for path in ["/", "/var/run/", ".."] {
-        let endpoint = "dex_endpoint=https://dex/token";
-        let reported = Config::read(&given(&[endpoint, &format!("dex_access_token_file={path}")]), true);
-        assert_eq!(reported.unwrap_err()[0].what, "is a directory", "{path}");
-    }
-}
-
-#[test]
 fn log_and_termination_log_are_read_without_the_rest() {
     let all = given(&["DEXSIDECAR_LOG=debug", "DEXSIDECAR_LOG_FORMAT=json", "DEXSIDECAR_TERMINATION_LOG=/t"]);
     assert_eq!(log(&all), Log { level: Level::Debug, json: true });
@@ -276,13 +269,6 @@ fn log_and_termination_log_are_read_without_the_rest() {
     assert_eq!((log(&given(&[])), termination_log(&given(&[]))), (Log::default(), None));
     let names = [Level::Error, Level::Warn, Level::Info, Level::Debug].map(Level::name);
     assert_eq!(names, ["error", "warn", "info", "debug"]);
-}
-
-/// Only the command `token` may do without an output.
-#[test]
-fn a_token_without_a_token_file_has_no_output() {
-    let given = given(&["dex_endpoint=https://dex/token"]);
-    assert_eq!(only_token(Config::read(&given, false).unwrap()).outputs, []);
 }
 
 /// Tokens with equal endpoints share one Dex.
@@ -328,20 +314,6 @@ fn a_mode_is_octal_and_lets_its_owner_read() {
     }
     for wrong in ["1640", "01000", "0240", "040", "+640", "00640", "648", "rw", "-640"] {
         assert_eq!(problems(&[&format!("DEXSIDECAR_OUTPUT_MODE={wrong}")]), [reported], "{wrong}");
-    }
-}
-
-#[test]
-fn a_group_is_a_valid_group_number() {
-    for (given, group) in
-        [("0", Some(0)), ("1000", Some(1_000)), ("4294967294", Some(u32::MAX - 1)), ("", None)]
-    {
-        let token = token_with(&[&format!("DEXSIDECAR_OUTPUT_GROUP={given}")]);
-        assert_eq!(token.outputs[0].group, group, "{given}");
-    }
-    for wrong in ["4294967295", "4294967296", "+1000", "-1", "staff"] {
-        let reported = "DEXSIDECAR_OUTPUT_GROUP is not a group number: use a number such as 1000";
-        assert_eq!(problems(&[&format!("DEXSIDECAR_OUTPUT_GROUP={wrong}")]), [reported], "{wrong}");
     }
 }
 
@@ -395,36 +367,6 @@ fn variables_that_kubernetes_injects_for_a_service_are_not_settings() {
     for name in ["DEXSIDECAR_TCP", "DEXSIDECAR_PORT_80", "DEXSIDECAR_OUTPUT_UDP"] {
         assert_eq!(problems(&[&format!("{name}=1")]).len(), 1, "{name}");
     }
-}
-
-#[test]
-fn a_file_that_is_written_has_no_other_use() {
-    let subject = "/var/run/secrets/kubernetes.io/dex/token";
-    let output = "/var/run/secrets/miscord.win/dex/token";
-    for (given, reported) in [
-        (
-            format!("DEXSIDECAR_TERMINATION_LOG={output}"),
-            "DEXSIDECAR_TERMINATION_LOG is the same file as dex_access_token_file: use another file",
-        ),
-        (
-            "DEXSIDECAR_TERMINATION_LOG=/var/run/secrets//kubernetes.io/./dex/token".to_owned(),
-            "DEXSIDECAR_TERMINATION_LOG is the same file as dex_file_subject_token: use another file",
-        ),
-        (
-            format!("DEXSIDECAR_CA_FILE={output}"),
-            "dex_access_token_file is the same file as DEXSIDECAR_CA_FILE: use another file",
-        ),
-        (
-            format!("dex_file_resource={output}"),
-            "dex_access_token_file is the same file as dex_file_resource: use another file",
-        ),
-    ] {
-        assert_eq!(problems(&[&given]), [reported], "{given}");
-    }
-    // What is only read may be read twice.
-    assert!(with(&[&format!("dex_file_resource={subject}")]).is_ok());
-    let apart = format!("DEXSIDECAR_TERMINATION_LOG={output}.log");
-    assert!(with(&[&apart]).is_ok());
 }
 
 #[test]
