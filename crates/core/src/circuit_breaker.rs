@@ -19,6 +19,8 @@ use crate::time::{BootTime, Jitter};
 pub const MAX_IN_FLIGHT: usize = 4;
 /// The maximum number of suspects in flight while Dex answers: it leaves places for the others.
 const MAX_SUSPECTS_IN_FLIGHT: usize = 2;
+/// While Dex fails for all, each attempt with such a number is made by suspects and others in turn.
+const TURN_OF_ALL: u64 = 4;
 /// Signals cause at most one attempt in this time (F102).
 const MIN_BETWEEN_RESETS: Duration = Duration::from_secs(5);
 /// A token whose turn it is not asks again after this time, in case the other one does not.
@@ -211,16 +213,18 @@ impl Member<'_> {
 
     /// The number of waiting tokens whose turn comes before this one's: of those that are ready, or
     /// of all while Dex fails for this token too. The token whose last attempt is the oldest comes
-    /// first. Unless Dex fails for all, suspects come last.
+    /// first. Suspects come last, since they may fail whether Dex works or not. While Dex fails for
+    /// all, every fourth turn is theirs too.
     fn tokens_before(&self, now: BootTime, is_suspect: bool) -> usize {
         let is_confirmed = matches!(self.breaker.state, State::Open { is_confirmed: true, .. });
         let is_open = matches!(self.breaker.state, State::Open { .. });
         let of_all = is_confirmed || is_open && !is_suspect;
+        let suspects_last = !is_confirmed || !self.breaker.attempts.is_multiple_of(TURN_OF_ALL);
         let key = |(token, member): (usize, &MemberState)| {
             // Tokens that have made no attempt are taken in an order that does not follow the list:
             // neighbours may have the same broken connector.
             let mixed = u32::try_from(token).unwrap_or_default().wrapping_mul(0x9e37_79b9);
-            (!is_confirmed && member.is_suspect, member.attempt, mixed)
+            (suspects_last && member.is_suspect, member.attempt, mixed)
         };
         let mine = key((self.token, &self.breaker.members[self.token]));
         let waiting = self.breaker.members.iter().enumerate().filter(|(_, member)| {

@@ -229,6 +229,42 @@ fn p14_suspects_that_rarely_try_and_tokens_that_often_try_do_not_wait_for_each_o
     }
 }
 
+/// Sixteen broken tokens do not take all the turns when Dex returns.
+#[test]
+fn p3_p14_broken_tokens_do_not_delay_the_end_of_an_outage() {
+    for (code, millis) in [(Code::ServerError, 30), (Code::TimedOut, 15_000)] {
+        for back in [9_000, 9_111, 9_222, 9_333] {
+            let mut simulation = Simulation::new(64, &[0.7, 0.2, 0.9]);
+            let dex = move |second, token| match second {
+                _ if token < 16 => Fails(code, millis),
+                1_000..10_000 if second < back => Fails(Code::ConnectRefused, 1),
+                _ => Issues(3_600, 20),
+            };
+            simulation.run(back, dex);
+            assert_eq!(simulation.without_token().len(), 64, "{code} {back}");
+            simulation.run(back + 90, dex);
+            let without = simulation.without_token();
+            assert!(without.iter().all(|token| *token < 16), "{code} {back}: {without:?}");
+        }
+    }
+}
+
+/// More tokens are broken than are not.
+#[test]
+fn p14_a_few_healthy_tokens_among_many_broken_ones_stay_valid() {
+    for (code, millis) in [(Code::ServerError, 30), (Code::TimedOut, 15_000)] {
+        let mut simulation = Simulation::new(36, &[0.7, 0.2, 0.9, 0.4, 0.1]);
+        let dex = move |_, token| if token < 32 { Fails(code, millis) } else { Issues(600, 20) };
+        // Until then it is not known which of them are broken.
+        simulation.run(3_000, dex);
+        for step in 0..600 {
+            let now = 3_000 + 15 * step;
+            simulation.run(now, dex);
+            assert!(simulation.without_token().iter().all(|token| *token < 32), "{code} at {now} s");
+        }
+    }
+}
+
 /// Another process writes a newer token while this one waits for Dex to work again.
 #[test]
 fn a_token_that_needs_no_exchange_any_more_takes_no_turn() {
