@@ -40,8 +40,8 @@ fn main() -> ExitCode {
         Environment::with(options)
     };
     let done = match command {
-        Command::Run => with_signals(|runtime, stop| run::run(&environment(), runtime, stop)),
-        Command::Once => with_signals(|runtime, stop| once::once(&environment(), runtime, stop)),
+        Command::Run => with_signals(|runtime, stop| run::run(environment(), runtime, stop)),
+        Command::Once => with_signals(|runtime, stop| once::once(environment(), runtime, stop)),
         Command::Wait => with_signals(|runtime, stop| probe::wait(&environment(), runtime, stop, rest)),
         Command::Check => with_signals(|runtime, stop| {
             commands::until_stopped(runtime, stop, commands::check(&environment()))

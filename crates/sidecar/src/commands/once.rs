@@ -14,8 +14,10 @@ use crate::environment::Environment;
 use crate::{Done, NEGATIVE};
 
 /// Runs it.
-pub(crate) fn once(environment: &Environment, runtime: &Runtime, mut stop: Stop) -> Done {
-    let (mut scheduler, timeout, log) = scheduler(environment, Command::Once)?;
+pub(crate) fn once(environment: Environment, runtime: &Runtime, mut stop: Stop) -> Done {
+    let (mut scheduler, timeout, log) = scheduler(&environment, Command::Once)?;
+    // It holds secrets, and the scheduler needs nothing of it.
+    drop(environment);
     runtime.block_on(async {
         tokio::select! {
             biased;

@@ -12,9 +12,11 @@ use crate::Done;
 use crate::environment::Environment;
 
 /// Runs it.
-pub(crate) fn run(environment: &Environment, runtime: &Runtime, mut stop: Stop) -> Done {
+pub(crate) fn run(environment: Environment, runtime: &Runtime, mut stop: Stop) -> Done {
     let mut refresh_signal = install(runtime, RefreshSignal::install)?;
-    let (mut scheduler, _, log) = scheduler(environment, Command::Run)?;
+    let (mut scheduler, _, log) = scheduler(&environment, Command::Run)?;
+    // It holds secrets, and the scheduler needs nothing of it.
+    drop(environment);
     runtime.block_on(async {
         tokio::select! {
             biased;
