@@ -1,5 +1,5 @@
 //! The work that takes time: an exchange, a write, a key check, a removal. A job owns what it
-//! needs, so that nothing waits for it: its token handles everything else while the job runs.
+//! needs, so the scheduler and the token handle everything else while it runs.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;

@@ -1,10 +1,11 @@
-//! Keeps tokens fresh: for a pod, one or several, from one Dex or several.
+//! Keeps one or several tokens fresh, from one or several Dex servers.
 //!
-//! A [`Scheduler`] owns the tokens. A token is passive: asked what comes next, it answers with a
-//! job or with an instant; told what came of a job, it decides with the refresher of
-//! [`dexsidecar_core`]. A job owns what it needs: [`exchange`] reads the subject token and
-//! exchanges it at Dex with the HTTP client of [`dexsidecar_edge`]; other jobs write and remove
-//! token files and read Dex's published keys. What the tokens of one Dex share is an upstream.
+//! The [`Scheduler`] owns the tokens and asks each of them what comes next. A token returns a job
+//! to run, or the instant until which it has nothing to do. When a job ends, the scheduler tells
+//! the token the outcome, and the token passes it to its refresher of [`dexsidecar_core`]. A job
+//! owns what it needs: [`exchange`] reads the subject token and exchanges it at Dex with the HTTP
+//! client of [`dexsidecar_edge`]; other jobs write and remove token files and read Dex's published
+//! keys. An upstream holds the state that the tokens of one Dex share.
 //!
 //! The scheduler and its futures are not `Send`: they run on one thread.
 //!

@@ -1,4 +1,4 @@
-//! One token: asked what comes next, and told what happened. It never waits.
+//! One token. The scheduler asks it for the next job, and tells it the outcome. It never waits.
 
 mod exchange;
 mod key_check;

@@ -1,5 +1,4 @@
-//! What becomes of a token that is found in an output or is issued: adopted, kept, refused,
-//! replaced.
+//! Judges tokens that are found in an output, and issued tokens: adopt, keep, restore or refuse.
 
 use std::time::Duration;
 

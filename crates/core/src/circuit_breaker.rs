@@ -1,11 +1,21 @@
 //! Which token may make an attempt: the attempts in flight at one Dex, and whether Dex itself
 //! fails.
 //!
-//! Tokens of one Dex are members of one [`CircuitBreaker`]. While Dex answers, at most four
-//! attempts are in flight. Before the first answer, and while Dex fails, one attempt at a time is
-//! made for all tokens that wait, at the pace of the one that is most urgent, by each of them in
-//! turn. The first issued token releases all of them. A refusal concerns one token and delays no
-//! other. With one token the breaker never delays anything.
+//! Tokens of one Dex are members of one [`CircuitBreaker`]. With one token it never delays
+//! anything.
+//!
+//! - **Unknown**, at the start, and after a signal during an outage: one attempt is in flight.
+//! - **Closed**, by an issued token, and by a refusal unless an outage is confirmed: four attempts
+//!   are in flight.
+//! - **Open**, by a failure of Dex: one attempt is in flight, beside those of suspects.
+//! - **Open and confirmed**, by the failure of a second token: one attempt is in flight.
+//!
+//! The token that made its last attempt the longest ago is next. Suspects come last, but not at
+//! every fourth attempt of a confirmed outage.
+//!
+//! While it is open, a waiting token learns of the failures of others, and computes when it would
+//! try again. The most urgent of the waiting tokens sets the instant of the next attempt. The first
+//! issued token releases all of them. A refusal concerns one token and delays no other.
 //!
 //! A token that fails while Dex answers others is a suspect: its connector may hang, for example.
 //! Suspects do not make Dex seem to fail, and at most two of them have an attempt in flight.
@@ -19,11 +29,11 @@ use crate::time::{BootTime, Jitter};
 pub const MAX_IN_FLIGHT: usize = 4;
 /// The maximum number of suspects in flight while Dex answers: it leaves places for the others.
 const MAX_SUSPECTS_IN_FLIGHT: usize = 2;
-/// While Dex fails for all, each attempt with such a number is made by suspects and others in turn.
+/// At every fourth attempt of a confirmed outage, suspects do not come last.
 const TURN_OF_ALL: u64 = 4;
 /// Signals cause at most one attempt in this time (F102).
 const MIN_BETWEEN_RESETS: Duration = Duration::from_secs(5);
-/// A token whose turn it is not asks again after this time, in case the other one does not.
+/// A held token asks again after this time, even if no attempt has ended.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A failure of Dex itself: of the network, of TLS, or of the server.

@@ -1,9 +1,10 @@
 //! The rights that the process must keep once it knows its configuration.
 
 use crate::config::{Config, TokenConfig};
+use crate::output::Output;
 
 /// The rights that a configuration needs. All others are given up before the first exchange, and
-/// cannot be had back.
+/// cannot be regained.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Needs {
     /// To execute files.
@@ -26,8 +27,13 @@ impl Needs {
     }
 
     fn of_token(token: &TokenConfig) -> Self {
-        let TokenConfig { name: _, exchange: _, schedule: _, key_check: _, outputs: _ } = token;
-        Self::default()
+        let TokenConfig { name: _, exchange: _, schedule: _, key_check: _, outputs } = token;
+        outputs.iter().map(Self::of_output).fold(Self::default(), Self::or)
+    }
+
+    const fn of_output(output: &Output) -> Self {
+        let Output { path: _, format: _, mode: _, group: _, write_mode: _, remove_expired: _ } = output;
+        Self { execute: false, bind: false, make_directories: false, signal: false }
     }
 
     /// What either needs.

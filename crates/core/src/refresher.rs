@@ -1,15 +1,14 @@
 //! The state machine of one token: it is told what happens and decides the next action.
 //!
-//! It has two doors. The caller reports each [`Observation`] with [`Refresher::on`], asks
-//! [`Refresher::step`] for the next [`Action`] and starts it. A loop that sleeps and a driver that
-//! is polled can both use it. An action may take long: until its outcome is reported, `step` does
-//! not return the same action again, but it returns others. So an exchange or a write that hangs
-//! delays nothing else. The one exception is an exchange that a signal starts again.
-//! [`Action::Expire`] has no outcome. Calling `step` too often is harmless. No observation ends the
-//! machine, and every delay has a lower bound.
+//! The caller reports each [`Observation`] with [`Refresher::on`], and asks [`Refresher::step`] for
+//! the next [`Action`]. A loop that sleeps and a driver that is polled can both use it. An action
+//! may take long: until its outcome is reported, `step` does not return it again, but it may return
+//! other actions. So an exchange or a write that hangs delays nothing else. The one exception is an
+//! exchange that a signal starts again. [`Action::Expire`] has no outcome. Calling `step` too often
+//! is harmless. No observation ends the machine, and every delay has a lower bound.
 //!
-//! It consists of smaller machines: the plan of the exchanges, a delivery for each output, the
-//! subject token, the key checks, and the clocks.
+//! It consists of smaller machines: the plan of the exchanges, a delivery for each output (what it
+//! holds and what is written to it), the subject token, the key checks, and the clocks.
 
 mod action;
 mod clocks;
