@@ -1,8 +1,8 @@
 //! Keeps one or several tokens fresh, from one or several Dex servers.
 //!
 //! The [`Scheduler`] owns the tokens and asks each of them what comes next. A token returns a job
-//! to run, or the instant until which it has nothing to do. When a job ends, the scheduler tells
-//! the token the outcome, and the token passes it to its refresher of [`dexsidecar_core`]. A job
+//! to run, or the instant until which it has nothing to do. When a job ends, the scheduler
+//! reports the outcome to the token, which passes it to its refresher of [`dexsidecar_core`]. A job
 //! owns what it needs: [`exchange`] reads the subject token and exchanges it at Dex with the HTTP
 //! client of [`dexsidecar_edge`]; other jobs write and remove token files and read Dex's published
 //! keys. An upstream holds the state that the tokens of one Dex share.

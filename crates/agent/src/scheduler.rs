@@ -1,5 +1,5 @@
 //! Keeps many tokens fresh: starts what is due, waits until a job ends, a timer fires or a signal
-//! arrives, and tells the tokens.
+//! arrives, and reports to the tokens.
 
 use std::path::PathBuf;
 use std::rc::Rc;

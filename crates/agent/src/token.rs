@@ -1,4 +1,4 @@
-//! One token. The scheduler asks it for the next job, and tells it the outcome. It never waits.
+//! One token. The scheduler asks it for the next job, and reports the outcome. It never waits.
 
 mod exchange;
 mod key_check;
@@ -34,14 +34,14 @@ struct CurrentToken {
 
 /// What a token has to do next.
 pub(crate) enum Next {
-    /// This job. Its outcome is told to [`Token::done`].
+    /// This job. Its outcome is reported to [`Token::done`].
     Run(Box<Job>),
     /// Nothing before this instant.
     Wait(BootTime),
 }
 
-/// One token being kept fresh. It is passive: [`next`](Self::next) tells what to do, and whoever
-/// does it tells [`done`](Self::done) what came of it.
+/// One token being kept fresh. It is passive: [`next`](Self::next) returns a job, and whoever
+/// runs it reports the outcome to [`done`](Self::done).
 #[derive(Debug)]
 pub(crate) struct Token {
     /// Its number among the tokens of the process.
@@ -111,7 +111,7 @@ impl Token {
         }
     }
 
-    /// A job has ended. If it has read the published keys, the other tokens of this Dex are told
+    /// A job has ended. If it has read the published keys, the other tokens of this Dex get them
     /// too ([`keys_read`](Self::keys_read)), and after any job those that the circuit breaker names
     /// are asked again.
     pub(crate) fn done(&mut self, outcome: Outcome, now: Now, jitter: Jitter, upstream: &mut Upstream) {

@@ -1,4 +1,4 @@
-//! The state machine of one token: it is told what happens and decides the next action.
+//! The state machine of one token: it learns what happened and decides the next action.
 //!
 //! The caller reports each [`Observation`] with [`Refresher::on`], and asks [`Refresher::step`] for
 //! the next [`Action`]. A loop that sleeps and a driver that is polled can both use it. An action

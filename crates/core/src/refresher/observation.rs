@@ -1,4 +1,4 @@
-//! What the refresher is told.
+//! What the refresher learns.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::Lifetime;
 use crate::failure::Code;
 use crate::time::UnixTime;
 
-/// What the refresher is told.
+/// What the refresher learns.
 #[derive(Clone, Copy, Debug)]
 pub enum Observation {
     /// A valid token was found in this output at startup and is adopted. An exchange follows in any
