@@ -151,10 +151,10 @@ impl CircuitBreaker {
 
     /// True if the token with this number has to be asked again, because an attempt of another
     /// token has ended.
-    pub fn has_to_ask(&mut self, token: usize) -> bool {
-        let outages = self.outages;
-        self.members.get_mut(token).is_some_and(|member| {
-            let is_released = member.outage.is_some_and(|outage| outage != outages);
+    #[must_use]
+    pub fn has_to_ask(&self, token: usize) -> bool {
+        self.members.get(token).is_some_and(|member| {
+            let is_released = member.outage.is_some_and(|outage| outage != self.outages);
             member.ready_at.is_some() || is_released
         })
     }
