@@ -6,6 +6,7 @@ mod token_config;
 mod values;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ pub struct Log {
 pub struct Config {
     /// The tokens. The environment form has exactly one.
     pub tokens: Vec<TokenConfig>,
+    /// The address of the listener for probes and metrics; without it there is none.
+    pub listen: Option<SocketAddr>,
     /// The file for the termination message; without it the kubelet's default, if that exists.
     pub termination_log: Option<PathBuf>,
     /// The minimum remaining validity of a token that `token` prints.
@@ -178,9 +181,18 @@ impl Config {
             schedule,
             key_check: Some(key_check).filter(|period| !period.is_zero()),
             outputs: output.into_iter().collect(),
+            actions: vec![],
         };
         let warnings = std::mem::take(&mut parser.warnings);
-        parser.end(Self { tokens: vec![token], termination_log, min_ttl, timeout, log, warnings })
+        parser.end(Self {
+            tokens: vec![token],
+            listen: None,
+            termination_log,
+            min_ttl,
+            timeout,
+            log,
+            warnings,
+        })
     }
 }
 

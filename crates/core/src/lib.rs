@@ -46,6 +46,7 @@
 #[cfg(test)]
 extern crate self as dexsidecar_core;
 
+pub mod action;
 pub mod adoption;
 pub mod circuit_breaker;
 pub mod claims;

@@ -1,5 +1,6 @@
 //! The rights that the process must keep once it knows its configuration.
 
+use crate::action::Action;
 use crate::config::{Config, TokenConfig};
 use crate::output::Output;
 
@@ -22,18 +23,39 @@ impl Needs {
     #[must_use]
     pub fn of(config: &Config) -> Self {
         // Without `..`, here and below: a new setting does not compile until its needs are decided.
-        let Config { tokens, termination_log: _, min_ttl: _, timeout: _, log: _, warnings: _ } = config;
+        // The listener is bound before any right is given up.
+        let Config { tokens, listen: _, termination_log: _, min_ttl: _, timeout: _, log: _, warnings: _ } =
+            config;
         tokens.iter().map(Self::of_token).fold(Self::default(), Self::or)
     }
 
     fn of_token(token: &TokenConfig) -> Self {
-        let TokenConfig { name: _, exchange: _, schedule: _, key_check: _, outputs } = token;
-        outputs.iter().map(Self::of_output).fold(Self::default(), Self::or)
+        let TokenConfig { name: _, exchange: _, schedule: _, key_check: _, outputs, actions } = token;
+        let outputs = outputs.iter().map(Self::of_output).fold(Self::default(), Self::or);
+        actions.iter().map(Self::of_action).fold(outputs, Self::or)
     }
 
     const fn of_output(output: &Output) -> Self {
-        let Output { path: _, format: _, mode: _, group: _, write_mode: _, remove_expired: _ } = output;
-        Self { execute: false, bind: false, make_directories: false, signal: false }
+        let Output {
+            path: _,
+            create_directories,
+            format: _,
+            mode: _,
+            group: _,
+            write_mode: _,
+            remove_expired: _,
+        } = output;
+        Self { execute: false, bind: false, make_directories: *create_directories, signal: false }
+    }
+
+    const fn of_action(action: &Action) -> Self {
+        let none = Self { execute: false, bind: false, make_directories: false, signal: false };
+        match action {
+            Action::Http(_) => none,
+            Action::Signal(_) => Self { signal: true, ..none },
+            // It also ends a command that takes too long, by signal.
+            Action::Exec(_) => Self { execute: true, signal: true, ..none },
+        }
     }
 
     /// What either needs.
@@ -53,9 +75,9 @@ mod tests {
     use super::*;
     use crate::config::tests::given;
 
-    /// No setting that exists needs any of them.
+    /// No setting of the environment form needs any of them.
     #[test]
-    fn a_configuration_with_every_setting_needs_no_right() {
+    fn a_configuration_with_every_variable_needs_no_right() {
         let variables = given(&[
             "dex_endpoint=http://127.0.0.1/token",
             "dex_access_token_file=/run/dex/token",

@@ -50,6 +50,8 @@ impl Format {
 pub struct Output {
     /// The file.
     pub path: PathBuf,
+    /// Whether its missing directories are created.
+    pub create_directories: bool,
     /// The format of its content.
     pub format: Format,
     /// Its permissions; without them 0644, or 0640 in a setgid directory, as the kubelet has it.

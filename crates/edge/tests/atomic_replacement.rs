@@ -58,6 +58,7 @@ fn write_and_read(
     let path = directory.path().join("token");
     let output = Output {
         path: path.clone(),
+        create_directories: false,
         format: Format::Raw,
         mode: None,
         group: None,

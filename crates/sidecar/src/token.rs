@@ -42,6 +42,7 @@ impl Cache {
         let path = directory.join(format!("{name}.token"));
         let output = Output {
             path,
+            create_directories: false,
             format: Format::Raw,
             mode: Some(0o600),
             group: None,

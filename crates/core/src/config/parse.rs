@@ -372,7 +372,15 @@ impl<'a> Parser<'a> {
         if path.file_name().is_none() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
             self.problem(&name, "is a directory", "set it to a file in it, as DIRECTORY/token");
         }
-        Some(Output { path, format: Format::Raw, mode, group, write_mode, remove_expired })
+        Some(Output {
+            path,
+            create_directories: false,
+            format: Format::Raw,
+            mode,
+            group,
+            write_mode,
+            remove_expired,
+        })
     }
 }
 

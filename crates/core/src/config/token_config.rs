@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::action::Action;
 use crate::exchange::Exchange;
 use crate::output::Output;
 use crate::schedule::Schedule;
@@ -22,4 +23,6 @@ pub struct TokenConfig {
     pub key_check: Option<Duration>,
     /// Where the token is written. Empty only for the command `token`.
     pub outputs: Vec<Output>,
+    /// What is done after all outputs hold a new token, in this order.
+    pub actions: Vec<Action>,
 }

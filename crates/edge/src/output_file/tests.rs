@@ -11,6 +11,7 @@ use super::*;
 fn output(path: &Path) -> Output {
     Output {
         path: path.to_owned(),
+        create_directories: false,
         format: Format::Raw,
         mode: None,
         group: None,
