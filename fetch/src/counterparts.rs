@@ -25,6 +25,8 @@ pub enum Use {
     Node,
     /// The image.
     Image,
+    /// The programs that use the tokens: servers that check them, and clients that read them.
+    Consumers,
     /// The binary for aarch64. Where it is unavailable, the tests of that binary are skipped.
     Aarch64,
 }
@@ -142,6 +144,9 @@ counterparts! {
     /// An HTTP proxy and a SOCKS proxy.
     PROXIES: Packages, for [RealDex],
         debian("tinyproxy, microsocks", "proxies", &["tinyproxy-bin", "microsocks"]);
+
+    /// Prometheus and promtool.
+    PROMETHEUS: Packages, for [Consumers], debian("Prometheus", "prometheus", &["prometheus"]);
 
     /// containerd, and what it needs to run pods.
     CONTAINERD: Packages, for [Node], debian(

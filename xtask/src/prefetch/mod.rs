@@ -40,7 +40,16 @@ impl Wanted {
 
     /// For everything that `cargo xtask test` does.
     pub(crate) fn for_all(long: bool) -> Self {
-        let uses = vec![Use::Fakes, Use::Names, Use::RealDex, Use::Docs, Use::Node, Use::Image, Use::Aarch64];
+        let uses = vec![
+            Use::Fakes,
+            Use::Names,
+            Use::RealDex,
+            Use::Docs,
+            Use::Consumers,
+            Use::Node,
+            Use::Image,
+            Use::Aarch64,
+        ];
         Self { uses, long, lints: true, targets: vec![Target::X86_64, Target::Aarch64] }
     }
 
