@@ -32,6 +32,8 @@ struct Logged {
 #[derive(Debug)]
 pub(crate) struct Reporter {
     log: Logger,
+    /// The name of the token, if messages have it.
+    name: Option<String>,
     /// The termination message, and the number of the token in it.
     message: (Rc<RefCell<TerminationMessage>>, usize),
     /// The failures that were logged and are not over, with the health at that time. One entry
@@ -46,11 +48,18 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// Reports to this log, and to the termination message as the token with this number.
+    /// Reports to this log, and to the termination message as the token with this number. With a
+    /// name, both name the token.
     #[must_use]
-    pub(crate) const fn new(log: Logger, message: Rc<RefCell<TerminationMessage>>, token: usize) -> Self {
+    pub(crate) fn new(
+        log: &Logger,
+        message: Rc<RefCell<TerminationMessage>>,
+        token: usize,
+        name: Option<&str>,
+    ) -> Self {
         Self {
-            log,
+            log: name.map_or_else(|| log.clone(), |name| log.for_token(name)),
+            name: name.map(str::to_owned),
             message: (message, token),
             logged: Vec::new(),
             attempts: 0,
@@ -102,7 +111,7 @@ impl Reporter {
         self.logged.retain(|logged| now.boot.since(logged.at) < LOG_AGAIN_AFTER);
         let cause = causes.join("; ");
         // The last failure is what the kubelet shows, logged or not.
-        self.set_message(Some(termination_message(failure, causes)));
+        self.set_message(Some(termination_message(self.name.as_deref(), failure, causes)));
         let kind = (failure.code, failure.step(), failure.fix(), health);
         let known = self.logged.iter().any(|logged| logged.kind == kind);
         let level = if known {
@@ -190,11 +199,12 @@ impl Reporter {
 }
 
 /// What `kubectl describe pod` shows of a failure.
-fn termination_message(failure: &Failure, causes: &[String]) -> String {
+fn termination_message(token: Option<&str>, failure: &Failure, causes: &[String]) -> String {
     let (code, owner, fix) = (failure.code, failure.owner().title(), failure.fix());
-    let mut text = format!("{failure}\ncode: {code}\nowner: {owner}\nfix: {fix}\n");
+    let mut text = token.map(|token| format!("token {token}: ")).unwrap_or_default();
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{failure}\ncode: {code}\nowner: {owner}\nfix: {fix}\n");
     for cause in causes {
-        // Writing to a String cannot fail.
         let _ = writeln!(text, "cause: {cause}");
     }
     text
@@ -211,8 +221,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("log");
         std::fs::write(&file, "").unwrap();
-        let mut reporter =
-            Reporter::new(Logger::silent(Clock::System), TerminationMessage::shared(Some(file.clone())), 0);
+        let mut reporter = Reporter::new(
+            &Logger::silent(Clock::System),
+            TerminationMessage::shared(Some(file.clone())),
+            0,
+            None,
+        );
         let at = |secs| Now { boot: BootTime::from_start(Duration::from_secs(secs)), ..Now::default() };
         let text = || std::fs::read_to_string(&file).unwrap();
         let failed = |reporter: &mut Reporter, code, detail, causes: &[String], second| {
@@ -236,5 +250,12 @@ mod tests {
         assert!(text().ends_with("\ncause: why it is\n"), "{}", text());
         reporter.recovered();
         assert_eq!((text().as_str(), reporter.logged.len()), ("", 0));
+    }
+
+    #[test]
+    fn with_several_tokens_the_termination_message_names_the_token() {
+        let failure = Failure::new(Code::ConnectRefused, "");
+        let text = termination_message(Some("cluster-b"), &failure, &[]);
+        assert_eq!(text, format!("token cluster-b: {}", termination_message(None, &failure, &[])));
     }
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use dexsidecar_core::config::TokenConfig;
+use dexsidecar_core::config::{DEFAULT_NAME, TokenConfig};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Endpoint, TokenEndpoint};
 use dexsidecar_core::failure::Failure;
@@ -61,6 +61,7 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
         let message = TerminationMessage::shared(termination_log);
         let mut scheduled: Vec<Scheduled<E>> = Vec::with_capacity(tokens.len());
         let mut upstreams = vec![];
+        let names = tokens.len() > 1;
         for (index, config) in tokens.into_iter().enumerate() {
             let endpoint = &config.exchange.endpoint;
             let same = scheduled.iter().find(|each| each.token.endpoint() == endpoint);
@@ -70,7 +71,9 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
                 upstreams.push(Upstream::default());
                 upstreams.len() - 1
             });
-            let reporter = Reporter::new(log.clone(), Rc::clone(&message), index);
+            // The log of a single token without a name of its own is that of the environment form.
+            let name = Some(config.name.as_str()).filter(|name| names || *name != DEFAULT_NAME);
+            let reporter = Reporter::new(&log, Rc::clone(&message), index, name);
             let token = Token::new(index, config, reporter, clock.now());
             scheduled.push(Scheduled { token, client, upstream, wait: None });
         }

@@ -29,6 +29,8 @@ pub struct Logger {
     /// Without it nothing is logged.
     log: Option<Log>,
     clock: Clock,
+    /// The token that each line names.
+    token: Option<Rc<str>>,
     /// The lines dropped since the last that was written. Clones count together.
     dropped: Rc<Cell<u32>>,
     /// Where lines are counted instead of written.
@@ -43,6 +45,7 @@ impl Logger {
         Self {
             log: Some(log),
             clock,
+            token: None,
             dropped: Rc::default(),
             #[cfg(any(test, feature = "test-clock"))]
             counted: None,
@@ -53,7 +56,7 @@ impl Logger {
     #[cfg(any(test, feature = "test-clock"))]
     #[must_use]
     pub fn silent(clock: Clock) -> Self {
-        Self { log: None, clock, dropped: Rc::default(), counted: None }
+        Self { log: None, clock, token: None, dropped: Rc::default(), counted: None }
     }
 
     /// One that counts the lines of the default level.
@@ -63,6 +66,12 @@ impl Logger {
         let counted = Rc::default();
         let logger = Self { counted: Some(Rc::clone(&counted)), ..Self::new(Log::default(), clock) };
         (logger, counted)
+    }
+
+    /// This logger, with the name of a token in each line.
+    #[must_use]
+    pub fn for_token(&self, name: &str) -> Self {
+        Self { token: Some(name.into()), ..self.clone() }
     }
 
     /// Logs an event at its own level.
@@ -75,11 +84,11 @@ impl Logger {
         let Some(log) = self.log.filter(|log| level <= log.level) else { return };
         let time = self.clock.now().unix.as_duration();
         let render = if log.json { json } else { text };
-        let line = render(time, level, event);
+        let line = render(time, level, self.token.as_deref(), event);
         let dropped = self.dropped.get();
         if dropped > 0 {
             let note = Event::LogLinesDropped { lines: dropped.into() };
-            if !self.put(&render(time, note.level(), &note)) {
+            if !self.put(&render(time, note.level(), None, &note)) {
                 self.dropped.set(dropped.saturating_add(1));
                 return;
             }
@@ -131,9 +140,9 @@ fn stamp(time: Duration) -> impl Display {
 }
 
 /// As `2026-11-18T11:06:40.123Z info  token written file=/run/dex/token expires_in=24h`.
-fn text(time: Duration, level: Level, event: &Event<'_>) -> String {
+fn text(time: Duration, level: Level, token: Option<&str>, event: &Event<'_>) -> String {
     let mut line = format!("{} {:<5} {}", stamp(time), level.name(), event.message());
-    event.fields(&mut |name, value| {
+    let mut field = |name, value: Value<'_>| {
         let value = match value {
             Value::Text(text) | Value::Label(text) => text.to_string(),
             Value::Duration(duration) => HumanDuration(duration).to_string(),
@@ -144,7 +153,11 @@ fn text(time: Duration, level: Level, event: &Event<'_>) -> String {
         // Writing to a String cannot fail.
         let _ =
             if bare { write!(line, " {name}={value}") } else { write!(line, " {name}={}", Quoted(&value)) };
-    });
+    };
+    if let Some(token) = &token {
+        field("token", Value::Label(token));
+    }
+    event.fields(&mut field);
     line_for_pipe(line, "...")
 }
 
@@ -152,15 +165,15 @@ fn text(time: Duration, level: Level, event: &Event<'_>) -> String {
 /// written","expires_in":86400}`. Durations are seconds. Half an object would be no JSON, so in a
 /// line that would be too long texts are shortened, and in one that still is they are left out.
 /// Labels stay.
-fn json(time: Duration, level: Level, event: &Event<'_>) -> String {
+fn json(time: Duration, level: Level, token: Option<&str>, event: &Event<'_>) -> String {
     let longest = [usize::MAX, 300, 0];
-    let mut lines = longest.into_iter().map(|longest| json_with(time, level, event, longest));
+    let mut lines = longest.into_iter().map(|longest| json_with(time, level, token, event, longest));
     let line = lines.find(|line| line.len() < MAX_LINE);
     line_for_pipe(line.unwrap_or_default(), "")
 }
 
 /// The same with texts of so many bytes at most; none is shown for 0.
-fn json_with(time: Duration, level: Level, event: &Event<'_>, longest: usize) -> String {
+fn json_with(time: Duration, level: Level, token: Option<&str>, event: &Event<'_>, longest: usize) -> String {
     let mut line = format!(
         r#"{{"time":"{}","level":"{}","event":"{}","message":"{}""#,
         stamp(time),
@@ -168,7 +181,7 @@ fn json_with(time: Duration, level: Level, event: &Event<'_>, longest: usize) ->
         event.name(),
         event.message()
     );
-    event.fields(&mut |name, value| {
+    let mut field = |name, value: Value<'_>| {
         // Writing to a String cannot fail.
         let _ = match value {
             Value::Text(_) if longest == 0 => Ok(()),
@@ -184,7 +197,11 @@ fn json_with(time: Duration, level: Level, event: &Event<'_>, longest: usize) ->
             Value::Duration(duration) => write!(line, ",\"{name}\":{}", Seconds(duration)),
             Value::Count(count) => write!(line, ",\"{name}\":{count}"),
         };
-    });
+    };
+    if let Some(token) = &token {
+        field("token", Value::Label(token));
+    }
+    event.fields(&mut field);
     line.push('}');
     line
 }
@@ -236,7 +253,7 @@ mod tests {
         let event =
             Event::SettingInvalid { setting: &"dex_endpoint", error: &"is not set", fix: &"do \"this\"" };
         assert_eq!(
-            text(TIME, Level::Warn, &event),
+            text(TIME, Level::Warn, None, &event),
             "2026-11-18T11:06:40.123Z warn  invalid setting setting=dex_endpoint error=\"is not set\" fix=\"do \\\"this\\\"\"\n"
         );
     }
@@ -245,8 +262,8 @@ mod tests {
     fn every_event_is_a_line_of_text_and_of_json() {
         let mut page = String::new();
         for event in Event::samples() {
-            page += &text(TIME, event.level(), &event);
-            let line = json(TIME, event.level(), &event);
+            page += &text(TIME, event.level(), None, &event);
+            let line = json(TIME, event.level(), None, &event);
             let value: serde_json::Value = serde_json::from_str(&line).expect("each line is JSON");
             assert_eq!((&value["event"], &value["message"]), (&event.name().into(), &event.message().into()));
             page += &line;
@@ -255,24 +272,39 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_a_token_names_it_before_the_other_fields() {
+        let event = Event::Recovered { attempts: 2 };
+        assert_eq!(
+            text(TIME, Level::Info, Some("cluster-b"), &event),
+            "2026-11-18T11:06:40.123Z info  recovered token=cluster-b attempts=2\n"
+        );
+        let line = json(TIME, Level::Info, Some("cluster-b"), &event);
+        assert!(
+            line.ends_with("\"message\":\"recovered\",\"token\":\"cluster-b\",\"attempts\":2}\n"),
+            "{line}"
+        );
+    }
+
+    #[test]
     fn f122_no_character_of_a_value_changes_a_terminal() {
         let value = "\u{1b}\u{7f}\u{9b}\u{202e}\u{2028}\n";
         for render in [text, json] {
-            let line = render(TIME, Level::Info, &Event::ShuttingDown { signal: &value });
+            let line = render(TIME, Level::Info, None, &Event::ShuttingDown { signal: &value });
             assert!(!line.trim_end().contains(is_unprintable), "{line:?}");
         }
-        let line = json(TIME, Level::Info, &Event::ShuttingDown { signal: &value });
+        let line = json(TIME, Level::Info, None, &Event::ShuttingDown { signal: &value });
         assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap()["signal"], value);
     }
 
     #[test]
     fn json_has_numbers_and_seconds() {
         let (expires_in, refresh_in) = (Duration::from_secs(86_400), Duration::from_millis(1_250));
-        let line = json(TIME, Level::Info, &Event::TokenWritten { file: &"/x\n", expires_in, refresh_in });
+        let line =
+            json(TIME, Level::Info, None, &Event::TokenWritten { file: &"/x\n", expires_in, refresh_in });
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!((&value["event"], &value["file"]), (&"token_written".into(), &"/x\n".into()));
         assert_eq!((&value["expires_in"], &value["refresh_in"]), (&86_400.into(), &1.25.into()));
-        let line = json(TIME, Level::Info, &Event::Recovered { attempts: 7 });
+        let line = json(TIME, Level::Info, None, &Event::Recovered { attempts: 7 });
         assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap()["attempts"], 7);
     }
 
@@ -294,7 +326,7 @@ mod tests {
                     fix,
                     cause: (!kept).then_some(&error as &dyn Display),
                 };
-                let line = json(TIME, Level::Info, &event);
+                let line = json(TIME, Level::Info, None, &event);
                 assert!(line.len() <= MAX_LINE, "{length}: {}", line.len());
                 let value = serde_json::from_str::<serde_json::Value>(&line).unwrap();
                 assert_eq!((&value["event"], &value["attempts"]), (&"attempt_failed".into(), &3.into()));
@@ -308,7 +340,7 @@ mod tests {
 
     #[test]
     fn no_line_is_longer_than_a_pipe_takes_at_once() {
-        let line = text(TIME, Level::Info, &Event::ShuttingDown { signal: &"\u{e9}".repeat(9_000) });
+        let line = text(TIME, Level::Info, None, &Event::ShuttingDown { signal: &"\u{e9}".repeat(9_000) });
         assert!(line.len() <= MAX_LINE && line.ends_with("...\n"), "{}", line.len());
     }
 }

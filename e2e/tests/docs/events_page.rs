@@ -23,6 +23,9 @@ Numbers are numbers, and durations are seconds:
 \"file\":\"/var/run/secrets/dex/token\",\"expires_in\":86400,\"refresh_in\":56160}
 ```
 
+With several tokens, or one token that has a name, the lines of a token have a field `token` with its name before the
+other fields.
+
 No event holds a token or a client secret. The value of a form field is logged only if it is public:
 `connector_id`, `client_id`, `scope`, `audience`, `resource`, token types.
 

@@ -154,7 +154,8 @@ impl World {
     /// The token begins again, with nothing known.
     fn restart(&mut self, log: Logger) {
         let message = TerminationMessage::shared(Some("/dev/null".into()));
-        let token = Token::new(0, self.config.clone(), Reporter::new(log, message, 0), self.clock.now());
+        let token =
+            Token::new(0, self.config.clone(), Reporter::new(&log, message, 0, None), self.clock.now());
         let client = self.client.clone().expect("it was made");
         self.scheduler.tokens = vec![Scheduled { token, client, upstream: 0, wait: None }];
     }

@@ -290,7 +290,8 @@ mod tests {
         let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value))).to_vec();
         let config = Config::read(&RawSettings::of_variables(variables), true).unwrap();
         let (logger, lines) = Logger::counting(Clock::System);
-        let reporter = Reporter::new(logger, TerminationMessage::shared(Some("/dev/null".into())), 0);
+        let message = TerminationMessage::shared(Some("/dev/null".into()));
+        let reporter = Reporter::new(&logger, message, 0, None);
         let now = Now::default();
         let mut token = Token::new(0, config.tokens[0].clone(), reporter, now);
         let mut upstream = Upstream::default();
