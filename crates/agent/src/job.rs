@@ -21,7 +21,7 @@ use dexsidecar_core::token::IssuedToken;
 use dexsidecar_edge::blocking::{OnDrop, run_blocking};
 use dexsidecar_edge::clock::Clock;
 use dexsidecar_edge::log::Logger;
-use dexsidecar_edge::output_file::{self, NameLock, Written};
+use dexsidecar_edge::output_file::{self, NameLock, RenamePlace, Written};
 
 use crate::exchange::{Inputs, LastKnown};
 
@@ -40,8 +40,17 @@ pub(crate) enum Job {
     /// Try the outputs, so that what is wrong with them is reported before there is a token to
     /// write (F71).
     TryOutputs { config: Rc<TokenConfig>, exchange: FailedExchange },
-    /// Write a token. It is a restore if it was on disk before.
-    Write { output: usize, file: Output, lock: NameLock, token: Secret, is_restore: bool, log: Logger },
+    /// Write a token. It is a restore if it was on disk before. An issued token has a place in the
+    /// order of the outputs.
+    Write {
+        output: usize,
+        file: Output,
+        lock: NameLock,
+        place: Option<RenamePlace>,
+        token: Secret,
+        is_restore: bool,
+        log: Logger,
+    },
     /// Remove the file of an expired token.
     Remove { output: usize, file: Output, lock: NameLock, expired: Secret },
     /// Read the published keys. Their URL is read from the discovery document, unless it is known.
@@ -140,8 +149,8 @@ impl Job {
                 };
                 Outcome::OutputsTried { exchange, outputs }
             }),
-            Self::Write { output, file, lock, token, is_restore, log } => Box::pin(async move {
-                let result = write(file, lock, token.clone(), log).await;
+            Self::Write { output, file, lock, place, token, is_restore, log } => Box::pin(async move {
+                let result = write(file, lock, place, token.clone(), log).await;
                 Outcome::Written { output, token, is_restore, result }
             }),
             Self::Remove { output, file, lock, expired } => Box::pin(async move {
@@ -158,10 +167,20 @@ impl Job {
 
 /// Writes a token on a thread of its own, since a disk may stall (F86). Where no thread can be
 /// made, it is written here.
-async fn write(file: Output, lock: NameLock, token: Secret, log: Logger) -> Result<Written, Failure> {
+async fn write(
+    file: Output,
+    lock: NameLock,
+    place: Option<RenamePlace>,
+    token: Secret,
+    log: Logger,
+) -> Result<Written, Failure> {
     let path = file.path.clone();
-    let write = move || output_file::write_with(&file, &token, &lock);
-    let mut writing = std::pin::pin!(run_blocking(OnDrop::Join, write.clone()));
+    let write = move |place| output_file::write_with(&file, &token, &lock, place);
+    let on_thread = {
+        let write = write.clone();
+        move || write(place)
+    };
+    let mut writing = std::pin::pin!(run_blocking(OnDrop::Join, on_thread));
     let written = match tokio::time::timeout(SLOW_WRITE, &mut writing).await {
         Ok(written) => written,
         Err(_) => {
@@ -169,7 +188,8 @@ async fn write(file: Output, lock: NameLock, token: Secret, log: Logger) -> Resu
             writing.await
         }
     };
-    written.unwrap_or_else(|_| write())
+    // This thread waits for no other output.
+    written.unwrap_or_else(|_| write(None))
 }
 
 /// Removes a file on a thread of its own: it may wait for a write that hangs. At shutdown nobody

@@ -70,6 +70,7 @@ impl Token {
         }
         let (token, key_id, obtained_at) = (issued.token, claims.key_id, now.boot);
         self.current = Some(CurrentToken { token, key_id, lifetime, obtained_at });
+        self.order_outputs();
         Ok(lifetime)
     }
 

@@ -8,7 +8,7 @@ use dexsidecar_core::output::Output;
 use dexsidecar_core::refresher::Observation;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{BootTime, Jitter, Now};
-use dexsidecar_edge::output_file::{self, NameLock, Written};
+use dexsidecar_edge::output_file::{self, NameLock, RenamePlace, Written};
 
 use super::once::first;
 use super::{CurrentToken, Token};
@@ -29,6 +29,8 @@ pub(super) struct TokenFile {
     removal_due: bool,
     /// The jobs that change the file now. Meanwhile there is nothing to compare.
     jobs: u8,
+    /// The place of the issued token in the order of the outputs, until its write begins.
+    place: Option<RenamePlace>,
 }
 
 impl TokenFile {
@@ -41,6 +43,7 @@ impl TokenFile {
             unremoved: None,
             removal_due: false,
             jobs: 0,
+            place: None,
         }
     }
 
@@ -115,6 +118,19 @@ impl Token {
         self.current = Some(CurrentToken { token, key_id, lifetime, obtained_at: now });
     }
 
+    /// A token was issued: the files to which no other write is in progress are replaced together.
+    pub(super) fn order_outputs(&mut self) {
+        let idle = self.files.iter().filter(|file| file.jobs == 0).count();
+        let mut places = RenamePlace::of(if idle > 1 { idle } else { 0 }).into_iter();
+        for file in &mut self.files {
+            // A place that was not used ends here.
+            file.place = None;
+            if file.jobs == 0 {
+                file.place = places.next();
+            }
+        }
+    }
+
     /// Starts to write the current token.
     pub(super) fn start_write(&mut self, output: usize, now: Now, jitter: Jitter) -> Option<Job> {
         let Some(current) = &self.current else {
@@ -124,8 +140,9 @@ impl Token {
         let file = &mut self.files[output];
         file.jobs += 1;
         let (token, is_restore) = (current.token.clone(), file.holds(&current.token));
+        let place = file.place.take();
         let (log, lock, file) = (self.reporter.log().clone(), file.lock.clone(), file.output.clone());
-        Some(Job::Write { output, file, lock, token, is_restore, log })
+        Some(Job::Write { output, file, lock, place, token, is_restore, log })
     }
 
     /// This token was written.
@@ -290,8 +307,7 @@ mod tests {
         let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value))).to_vec();
         let config = Config::read(&RawSettings::of_variables(variables), true).unwrap();
         let (logger, lines) = Logger::counting(Clock::System);
-        let message = TerminationMessage::shared(Some("/dev/null".into()));
-        let reporter = Reporter::new(&logger, message, 0, None);
+        let reporter = Reporter::new(&logger, TerminationMessage::shared(Some("/dev/null".into())), 0, None);
         let now = Now::default();
         let mut token = Token::new(0, config.tokens[0].clone(), reporter, now);
         let mut upstream = Upstream::default();

@@ -33,7 +33,7 @@ pub(super) enum NotReplaced {
     Other(SyscallError),
 }
 
-/// Replaces the token file.
+/// Replaces the token file. Calls `in_turn` between the complete temporary file and its rename.
 ///
 /// # Errors
 /// Any variant of [`NotReplaced`]. The temporary file is removed, if possible.
@@ -41,9 +41,11 @@ pub(super) fn replace(
     target: &Target<'_>,
     content: &Secret,
     lock: &NameLock,
+    in_turn: &dyn Fn(),
 ) -> Result<Vec<Shortfall>, NotReplaced> {
     let (temporary, file) = TempFile::create(&target.directory).map_err(|error| classify(target, error))?;
     let mut shortfalls = complete(target, file, content).map_err(|error| classify(target, error))?;
+    in_turn();
     let renamed = {
         let _held = lock.hold();
         temporary.rename(target.name)

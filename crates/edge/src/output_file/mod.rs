@@ -9,6 +9,7 @@
 mod atomic;
 mod in_place;
 mod permissions;
+mod rename_order;
 mod syscall_error;
 
 use std::ffi::OsStr;
@@ -26,6 +27,7 @@ use rustix::io::Errno;
 
 use super::input_file::{self, identity};
 use atomic::NotReplaced;
+pub use rename_order::RenamePlace;
 pub use syscall_error::SyscallError;
 use syscall_error::failure;
 
@@ -75,20 +77,28 @@ struct Target<'a> {
 /// A code that begins with `Output`; the detail names the path and the system call. The old content
 /// is untouched, unless the file was being overwritten in place.
 pub fn write(output: &Output, token: &Secret) -> Result<Written, Failure> {
-    write_with(output, token, &NameLock::default())
+    write_with(output, token, &NameLock::default(), None)
 }
 
 /// Writes the token to its file like [`write()`], while another thread may call [`remove_if`] with
-/// the same lock. Blocks.
+/// the same lock. With a place among the outputs of the token, the file is replaced or overwritten
+/// in its turn. Blocks.
 ///
 /// # Errors
 /// The codes of [`write()`].
-pub fn write_with(output: &Output, token: &Secret, lock: &NameLock) -> Result<Written, Failure> {
+pub fn write_with(
+    output: &Output,
+    token: &Secret,
+    lock: &NameLock,
+    place: Option<RenamePlace>,
+) -> Result<Written, Failure> {
     let target = Target::open(output)?;
     let kind = target.file_type()?;
     let content = output.format.render(token);
     let written = |method| move |shortfalls| Written { method, shortfalls };
+    let in_turn = || place.as_ref().map_or((), RenamePlace::wait);
     let write_in_place = || {
+        in_turn();
         let _held = lock.hold();
         in_place::write(&target, &content)
     };
@@ -96,7 +106,7 @@ pub fn write_with(output: &Output, token: &Secret, lock: &NameLock) -> Result<Wr
         let done = write_in_place().map_err(|error| target.failure(error))?;
         return Ok(written(Method::InPlace)(done));
     }
-    let result = match atomic::replace(&target, &content, lock) {
+    let result = match atomic::replace(&target, &content, lock, &in_turn) {
         Ok(done) if kind == Some(FileType::Symlink) => Ok(written(Method::ReplacedSymlink)(done)),
         Ok(done) => Ok(written(Method::Replaced)(done)),
         Err(NotReplaced::MountPoint(error)) if output.write_mode == WriteMode::Atomic => {
