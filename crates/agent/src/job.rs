@@ -110,6 +110,8 @@ impl From<Failure> for FailedExchange {
 pub(crate) enum Kind {
     /// A part of an exchange. Another one of the same token replaces it.
     Exchange,
+    /// Published keys are read, for all tokens of a Dex.
+    Keys,
     /// Everything else.
     Other,
 }
@@ -122,6 +124,7 @@ impl Job {
     pub(crate) const fn kind(&self) -> Kind {
         match self {
             Self::ReadInputs { .. } | Self::Exchange { .. } => Kind::Exchange,
+            Self::ReadKeys { .. } => Kind::Keys,
             _ => Kind::Other,
         }
     }
@@ -227,28 +230,50 @@ async fn get(client: &impl TokenEndpoint, url: EndpointUrl, rotation: usize) -> 
     client.send(&Request { url, authorization: None, form: None }, rotation).await
 }
 
-/// The jobs that run, each for a token.
+/// The jobs that run, each for a token, or for none any more.
 #[derive(Default)]
-pub(crate) struct Jobs(Vec<(usize, Kind, Running)>);
+pub(crate) struct Jobs(Vec<(Option<usize>, Kind, Running)>);
 
 impl Jobs {
     /// Adds a job of this token. An exchange of the same token is given up for another one.
     pub(crate) fn add(&mut self, token: usize, kind: Kind, job: Running) {
         if kind == Kind::Exchange {
-            self.0.retain(|(other, kind, _)| (*other, *kind) != (token, Kind::Exchange));
+            self.0.retain(|(other, kind, _)| (*other, *kind) != (Some(token), Kind::Exchange));
         }
-        self.0.push((token, kind, job));
+        self.0.push((Some(token), kind, job));
+    }
+
+    /// The token is gone, or is configured anew. Its exchange is given up. Keys that are being read
+    /// are those of `heir`, another token of the same Dex. A write or a removal ends without a
+    /// report: given up, it would go on all the same.
+    pub(crate) fn forget(&mut self, token: usize, heir: Option<usize>) {
+        self.0.retain_mut(|(of, kind, _)| match (*of == Some(token), *kind) {
+            (false, _) => true,
+            (true, Kind::Exchange) => false,
+            (true, Kind::Keys) => {
+                *of = heir;
+                heir.is_some()
+            }
+            (true, Kind::Other) => {
+                *of = None;
+                true
+            }
+        });
     }
 
     /// Waits for the outcome of one of them, and returns its token. Without any, it waits forever.
     pub(crate) async fn next(&mut self) -> (usize, Outcome) {
         poll_fn(|context| {
-            for index in 0..self.0.len() {
-                let (token, _, job) = &mut self.0[index];
+            let mut index = 0;
+            while let Some((token, _, job)) = self.0.get_mut(index) {
                 if let Poll::Ready(outcome) = job.as_mut().poll(context) {
                     let token = *token;
                     drop(self.0.swap_remove(index));
-                    return Poll::Ready((token, outcome));
+                    if let Some(token) = token {
+                        return Poll::Ready((token, outcome));
+                    }
+                } else {
+                    index += 1;
                 }
             }
             Poll::Pending

@@ -14,6 +14,7 @@
 
 pub mod exchange;
 mod job;
+pub mod reload;
 mod reporter;
 mod scheduler;
 mod termination_message;

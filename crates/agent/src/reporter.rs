@@ -48,24 +48,30 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// Reports to this log, and to the termination message as the token with this number. With a
-    /// name, both name the token.
+    /// Reports to this log, and to the termination message as the token with this number. Neither
+    /// names the token.
     #[must_use]
-    pub(crate) fn new(
-        log: &Logger,
-        message: Rc<RefCell<TerminationMessage>>,
-        token: usize,
-        name: Option<&str>,
-    ) -> Self {
+    pub(crate) const fn new(log: Logger, message: Rc<RefCell<TerminationMessage>>, token: usize) -> Self {
         Self {
-            log: name.map_or_else(|| log.clone(), |name| log.for_token(name)),
-            name: name.map(str::to_owned),
+            log,
+            name: None,
             message: (message, token),
             logged: Vec::new(),
             attempts: 0,
             last_failure: None,
             reported: Vec::new(),
         }
+    }
+
+    /// Names the token in the log and in the termination message from now on, or does not.
+    pub(crate) fn set_name(&mut self, name: Option<String>) {
+        self.log = self.log.for_token(name.as_deref());
+        self.name = name;
+    }
+
+    /// The token is gone, and so is its failure.
+    pub(crate) fn end(self) {
+        self.set_message(None);
     }
 
     /// The log.
@@ -221,12 +227,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("log");
         std::fs::write(&file, "").unwrap();
-        let mut reporter = Reporter::new(
-            &Logger::silent(Clock::System),
-            TerminationMessage::shared(Some(file.clone())),
-            0,
-            None,
-        );
+        let mut reporter =
+            Reporter::new(Logger::silent(Clock::System), TerminationMessage::shared(Some(file.clone())), 0);
         let at = |secs| Now { boot: BootTime::from_start(Duration::from_secs(secs)), ..Now::default() };
         let text = || std::fs::read_to_string(&file).unwrap();
         let failed = |reporter: &mut Reporter, code, detail, causes: &[String], second| {

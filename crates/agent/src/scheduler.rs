@@ -1,6 +1,9 @@
 //! Keeps many tokens fresh: starts what is due, waits until a job ends, a timer fires or a signal
 //! arrives, and reports to the tokens.
 
+mod reload;
+
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -16,6 +19,7 @@ use dexsidecar_edge::random;
 use dexsidecar_edge::signal::RefreshSignal;
 
 use crate::job::{Jobs, Outcome};
+use crate::reload::{Reload, ReloadStatus};
 use crate::reporter::Reporter;
 use crate::termination_message::TerminationMessage;
 use crate::token::{Next, Token};
@@ -41,10 +45,13 @@ pub struct Scheduler<E> {
     jobs: Jobs,
     clock: Clock,
     log: Logger,
+    message: Rc<RefCell<TerminationMessage>>,
     /// When the files of all tokens were polled last.
     polled_at: BootTime,
     /// A token that is in its files is not refreshed.
     until_written: bool,
+    /// What came of the last reload of the configuration file, if there was one.
+    reload_status: Option<ReloadStatus>,
 }
 
 impl<E: TokenEndpoint + 'static> Scheduler<E> {
@@ -58,44 +65,42 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
         log: Logger,
         termination_log: Option<PathBuf>,
     ) -> Self {
-        let message = TerminationMessage::shared(termination_log);
-        let mut scheduled: Vec<Scheduled<E>> = Vec::with_capacity(tokens.len());
-        let mut upstreams = vec![];
-        let names = tokens.len() > 1;
-        for (index, config) in tokens.into_iter().enumerate() {
-            let endpoint = &config.exchange.endpoint;
-            let same = scheduled.iter().find(|each| each.token.endpoint() == endpoint);
-            let client = same.map_or_else(|| Rc::new(connect(endpoint)), |each| Rc::clone(&each.client));
-            let same = scheduled.iter().find(|each| each.token.endpoint().url == endpoint.url);
-            let upstream = same.map(|each| each.upstream).unwrap_or_else(|| {
-                upstreams.push(Upstream::default());
-                upstreams.len() - 1
-            });
-            // The log of a single token without a name of its own is that of the environment form.
-            let name = Some(config.name.as_str()).filter(|name| names || *name != DEFAULT_NAME);
-            let reporter = Reporter::new(&log, Rc::clone(&message), index, name);
-            let token = Token::new(index, config, reporter, clock.now());
-            scheduled.push(Scheduled { token, client, upstream, wait: None });
-        }
-        Self {
-            tokens: scheduled,
-            upstreams,
+        let mut scheduler = Self {
+            tokens: Vec::with_capacity(tokens.len()),
+            upstreams: vec![],
             jobs: Jobs::default(),
             clock,
             log,
+            message: TerminationMessage::shared(termination_log),
             polled_at: clock.now().boot,
             until_written: false,
+            reload_status: None,
+        };
+        let several = tokens.len() > 1;
+        let mut known = vec![];
+        for (id, config) in tokens.into_iter().enumerate() {
+            let (client, upstream) = scheduler.reached(&config.exchange.endpoint, &mut known, &connect);
+            let is_named = shows_name(&config, several);
+            let mut token = Token::new(id, config, scheduler.reporter(id), clock.now());
+            token.set_named(is_named);
+            scheduler.tokens.push(Scheduled { token, client, upstream, wait: None });
         }
+        scheduler
+    }
+
+    fn reporter(&self, token: usize) -> Reporter {
+        Reporter::new(self.log.clone(), Rc::clone(&self.message), token)
     }
 
     /// Keeps the tokens fresh until the future is dropped, at any point. Nothing that takes long is
-    /// awaited here: while a job runs, expiry, signals and files are handled.
-    pub async fn run(&mut self, refresh_signal: &mut RefreshSignal) {
+    /// awaited here: while a job runs, expiry, signals and files are handled. With a configuration
+    /// file, changes of it are applied.
+    pub async fn run(&mut self, refresh_signal: &mut RefreshSignal, mut reload: Option<Reload<'_, E>>) {
         for Scheduled { token, .. } in &mut self.tokens {
             token.adopt(self.clock.now(), random::jitter());
         }
         loop {
-            self.turn(Some(refresh_signal)).await;
+            self.turn(Some(refresh_signal), reload.as_mut()).await;
         }
     }
 
@@ -103,12 +108,12 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
     pub async fn run_once(&mut self) {
         self.until_written = true;
         while !self.tokens.iter().all(|each| each.token.is_written()) {
-            self.turn(None).await;
+            self.turn(None, None).await;
         }
     }
 
     /// Starts what is due, and handles one thing that happens.
-    async fn turn(&mut self, refresh_signal: Option<&mut RefreshSignal>) {
+    async fn turn(&mut self, refresh_signal: Option<&mut RefreshSignal>, reload: Option<&mut Reload<'_, E>>) {
         let until = self.start_what_is_due();
         let requested = async {
             match refresh_signal {
@@ -118,8 +123,13 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
         };
         tokio::select! {
             (token, outcome) = self.jobs.next() => self.done(token, outcome),
-            signal = requested => self.refresh_requested(signal),
-            () = self.clock.sleep_until(until) => self.poll_files(),
+            request = requested => {
+                if request.reloads() {
+                    self.reload(reload, true);
+                }
+                self.refresh_requested(request.signal());
+            }
+            () = self.clock.sleep_until(until) => self.poll_files(reload),
         }
     }
 
@@ -133,9 +143,9 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
     /// be asked again.
     fn start_what_is_due(&mut self) -> BootTime {
         let mut earliest = self.clock.now().boot + POLL_INTERVAL;
-        for (index, Scheduled { token, client, upstream, wait }) in self.tokens.iter_mut().enumerate() {
+        for Scheduled { token, client, upstream, wait } in &mut self.tokens {
             if self.until_written && token.is_written() {
-                self.upstreams[*upstream].member(index).withdraw();
+                self.upstreams[*upstream].member(token.id()).withdraw();
                 continue;
             }
             let until = loop {
@@ -146,7 +156,7 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
                     Next::Wait(until) => *wait = Some(until),
                     Next::Run(job) => {
                         let kind = job.kind();
-                        self.jobs.add(index, kind, job.start(Rc::clone(client), self.clock));
+                        self.jobs.add(token.id(), kind, job.start(Rc::clone(client), self.clock));
                     }
                 }
             };
@@ -157,8 +167,10 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
 
     /// Tells a token what came of its job. Published keys concern every token of the same Dex, and
     /// the end of an exchange those that wait for it.
-    fn done(&mut self, index: usize, outcome: Outcome) {
-        let (now, upstream) = (self.clock.now(), self.tokens[index].upstream);
+    fn done(&mut self, id: usize, outcome: Outcome) {
+        let now = self.clock.now();
+        let Some(index) = self.tokens.iter().position(|each| each.token.id() == id) else { return };
+        let upstream = self.tokens[index].upstream;
         let state = &mut self.upstreams[upstream];
         for (other, each) in self.tokens.iter_mut().enumerate() {
             if let Outcome::KeysRead(keys) = &outcome
@@ -171,8 +183,8 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
         }
         self.tokens[index].token.done(outcome, now, random::jitter(), state);
         self.tokens[index].wait = None;
-        for (other, each) in self.tokens.iter_mut().enumerate() {
-            if each.upstream == upstream && state.breaker.has_to_ask(other) {
+        for each in &mut self.tokens {
+            if each.upstream == upstream && state.breaker.has_to_ask(each.token.id()) {
                 each.wait = None;
             }
         }
@@ -194,14 +206,15 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
         self.log.emit(&Event::RefreshRequested { signal: &signal, refresh_in });
     }
 
-    /// Polls the files of the tokens whose wait is over. All tokens are asked again, and if that is
+    /// Polls the configuration file, and the files of the tokens whose wait is over. All tokens are asked again, and if that is
     /// due, the files of all are polled. So they share one timer, and the process wakes up as often
     /// with many tokens as with one.
-    fn poll_files(&mut self) {
+    fn poll_files(&mut self, reload: Option<&mut Reload<'_, E>>) {
         let now = self.clock.now();
         let all = self.polled_at.until(now.boot) >= SHORT_POLL_INTERVAL;
         if all {
             self.polled_at = now.boot;
+            self.reload(reload, false);
         }
         for Scheduled { token, wait, .. } in &mut self.tokens {
             if all || wait.is_none_or(|until| until <= now.boot) {
@@ -210,6 +223,12 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
             *wait = None;
         }
     }
+}
+
+/// Whether log lines name this token. The log of a single token without a name of its own is that of
+/// the environment form.
+fn shows_name(token: &TokenConfig, several: bool) -> bool {
+    several || token.name != DEFAULT_NAME
 }
 
 #[cfg(test)]

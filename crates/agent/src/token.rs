@@ -3,6 +3,7 @@
 mod exchange;
 mod key_check;
 mod once;
+mod reconfigure;
 mod token_file;
 
 use std::rc::Rc;
@@ -44,8 +45,9 @@ pub(crate) enum Next {
 /// runs it reports the outcome to [`done`](Self::done).
 #[derive(Debug)]
 pub(crate) struct Token {
-    /// Its number among the tokens of the process.
-    index: usize,
+    /// Its number among the tokens of the process. Another token may get it after this one has
+    /// ended.
+    id: usize,
     config: Rc<TokenConfig>,
     refresher: Refresher,
     reporter: Reporter,
@@ -68,10 +70,10 @@ pub(crate) struct Token {
 
 impl Token {
     /// A token that has done nothing yet.
-    pub(crate) fn new(index: usize, config: TokenConfig, reporter: Reporter, now: Now) -> Self {
+    pub(crate) fn new(id: usize, config: TokenConfig, reporter: Reporter, now: Now) -> Self {
         let files: Vec<_> = config.outputs.iter().map(TokenFile::new).collect();
         Self {
-            index,
+            id,
             refresher: Refresher::new(config.schedule, config.key_check, files.len(), now),
             config: Rc::new(config),
             reporter,
@@ -97,7 +99,7 @@ impl Token {
             return Next::Run(Box::new(job));
         }
         loop {
-            let action = self.refresher.step(now, jitter, &mut upstream.member(self.index));
+            let action = self.refresher.step(now, jitter, &mut upstream.member(self.id));
             let job = match action {
                 Action::Exchange => Some(self.start_exchange(now, upstream)),
                 Action::Publish(output) => self.start_write(output, now, jitter),
@@ -126,7 +128,7 @@ impl Token {
             Outcome::Exchanged(exchanged) => match self.exchanged(*exchanged, now, upstream) {
                 Ok(lifetime) => {
                     self.is_exchanging = false;
-                    upstream.member(self.index).issued();
+                    upstream.member(self.id).issued();
                     self.refresher.on(Observation::Issued(lifetime), now, jitter);
                 }
                 Err(failed) => self.exchange_failed(failed, now, jitter, upstream),
@@ -170,6 +172,32 @@ impl Token {
         for output in 0..self.files.len() {
             self.poll_output(output, now, jitter);
         }
+    }
+
+    /// Its number among the tokens of the process.
+    pub(crate) const fn id(&self) -> usize {
+        self.id
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Whether this is its configuration.
+    pub(crate) fn has_config(&self, config: &TokenConfig) -> bool {
+        *self.config == *config
+    }
+
+    /// Log lines and messages name it from now on, or not.
+    pub(crate) fn set_named(&mut self, is_named: bool) {
+        let name = is_named.then(|| self.config.name.clone());
+        self.reporter.set_name(name);
+    }
+
+    /// It is gone: nothing of it is reported any more.
+    pub(crate) fn end(self) {
+        self.reporter.end();
     }
 
     /// Where it is exchanged, and how that is reached.

@@ -74,8 +74,8 @@ enum State {
     /// Dex fails.
     Open {
         last: SharedFailure,
-        /// The token whose attempt failed first.
-        opened_by: usize,
+        /// The token whose attempt failed first, unless it is gone.
+        opened_by: Option<usize>,
         /// The attempt of another token has failed too.
         is_confirmed: bool,
     },
@@ -135,6 +135,18 @@ impl CircuitBreaker {
             self.members.resize(token + 1, MemberState::default());
         }
         Member { breaker: self, token }
+    }
+
+    /// The token with this number is gone, or is configured anew. Another token may get its number.
+    pub fn remove(&mut self, token: usize) {
+        if let Some(member) = self.members.get_mut(token) {
+            *member = MemberState::default();
+        }
+        if let State::Open { opened_by, .. } = &mut self.state
+            && *opened_by == Some(token)
+        {
+            *opened_by = None;
+        }
     }
 
     /// The next attempt is made at once, although Dex fails: a signal requests it. It is one
@@ -318,18 +330,18 @@ impl Member<'_> {
                 State::Open { last, opened_by, is_confirmed: true }
             }
             _ if is_excused => return,
-            State::Open { opened_by, .. } if opened_by == self.token => return,
+            State::Open { opened_by, .. } if opened_by == Some(self.token) => return,
             State::Open { last, opened_by, .. } => {
                 let last = SharedFailure { failures: last.failures.saturating_add(1), ..failure };
                 State::Open { last, opened_by, is_confirmed: true }
             }
             State::Unknown { failed_before } => {
                 self.state().is_suspect |= !failed_before;
-                State::Open { last: failure, opened_by: self.token, is_confirmed: failed_before }
+                State::Open { last: failure, opened_by: Some(self.token), is_confirmed: failed_before }
             }
             State::Closed => {
                 self.state().is_suspect = true;
-                State::Open { last: failure, opened_by: self.token, is_confirmed: false }
+                State::Open { last: failure, opened_by: Some(self.token), is_confirmed: false }
             }
         };
         self.breaker.failures += 1;

@@ -2,6 +2,7 @@
 
 mod parse;
 mod raw;
+mod reload;
 mod token_config;
 mod values;
 
@@ -18,6 +19,7 @@ use crate::settings::{
 };
 use parse::Parser;
 pub use raw::{Origin, RawSettings, RawValue};
+pub use reload::Fixed;
 pub use token_config::{DEFAULT_NAME, TokenConfig};
 
 /// The level of a log line, and the log level.

@@ -180,6 +180,13 @@ events! {
         { signal: Text, refresh_in: Duration },
         "SIGHUP or SIGUSR1 arrived; `refresh_in` is not zero while the rate limit holds the attempt back";
 
+    ConfigReloaded = "config_reloaded", Info, "configuration reloaded",
+        { added: Count, changed: Count, removed: Count },
+        "the configuration file has changed, or SIGHUP arrived; the fields count tokens. The others keep their state";
+    ConfigRefused = "config_refused", Error, "configuration not reloaded; the last valid one stays in use",
+        { problems: Count },
+        "the changed configuration file is invalid; a line `setting_invalid` before names each problem";
+
     AttemptFailed = "attempt_failed", Error, "attempt failed",
         { error: Text, code: Label, step: Label, owner: Label, health: Label, attempts: Count, retry_in: Duration,
           fix: Text, cause: Option },

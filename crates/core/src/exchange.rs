@@ -53,7 +53,7 @@ pub struct Endpoint {
 }
 
 /// Everything about the request of an exchange except the content of its files.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Exchange {
     /// Where the request is sent.
     pub endpoint: Endpoint,

@@ -29,7 +29,9 @@ impl Needs {
         tokens.iter().map(Self::of_token).fold(Self::default(), Self::or)
     }
 
-    fn of_token(token: &TokenConfig) -> Self {
+    /// What this token needs.
+    #[must_use]
+    pub fn of_token(token: &TokenConfig) -> Self {
         let TokenConfig { name: _, exchange: _, schedule: _, key_check: _, outputs, actions } = token;
         let outputs = outputs.iter().map(Self::of_output).fold(Self::default(), Self::or);
         actions.iter().map(Self::of_action).fold(outputs, Self::or)
@@ -56,6 +58,17 @@ impl Needs {
             // It also ends a command that takes too long, by signal.
             Action::Exec(_) => Self { execute: true, signal: true, ..none },
         }
+    }
+
+    /// The rights among these that are not among those that were kept, each as "to execute files".
+    pub fn missing_from(self, kept: Self) -> impl Iterator<Item = &'static str> {
+        let rights = [
+            (self.execute && !kept.execute, "execute files"),
+            (self.bind && !kept.bind, "bind ports"),
+            (self.make_directories && !kept.make_directories, "create directories"),
+            (self.signal && !kept.signal, "send signals"),
+        ];
+        rights.into_iter().filter(|(is_missing, _)| *is_missing).map(|(_, right)| right)
     }
 
     /// What either needs.

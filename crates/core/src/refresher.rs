@@ -95,6 +95,45 @@ impl Refresher {
         }
     }
 
+    /// This machine with another configuration, for the same exchange. `outputs` has the former index
+    /// of each output, or nothing for one that is new: the current token is written to it at once. A
+    /// job that runs is given up, so an exchange or a write in flight is due again.
+    #[must_use]
+    pub fn reconfigured(
+        mut self,
+        schedule: Schedule,
+        key_check: Option<Duration>,
+        outputs: &[Option<usize>],
+        now: Now,
+        jitter: Jitter,
+    ) -> Self {
+        let current = Delivery::current(&self.outputs);
+        let mut former: Vec<_> = std::mem::take(&mut self.outputs).into_iter().map(Some).collect();
+        let mut delivery = |index: &Option<usize>| {
+            let former = index.and_then(|index| former.get_mut(index)).and_then(Option::take);
+            former.map_or_else(|| Delivery::of(current, now.boot), |former| former.interrupted(now.boot))
+        };
+        self.outputs = outputs.iter().map(&mut delivery).collect();
+        self.plan.interrupted(now.boot);
+        let has_token = self.on_disk().is_some();
+        self.key_checks = self.key_checks.reconfigured(key_check, has_token, now, jitter);
+        if self.schedule != schedule {
+            self.schedule = schedule;
+            if let Some(lifetime) = self.on_disk().filter(|_| self.plan.reason == Reason::Schedule) {
+                self.plan.refresh(&schedule, lifetime, now, jitter);
+            }
+        }
+        self
+    }
+
+    /// This machine with the rate limit of another one, which it replaces: the attempts of both
+    /// count.
+    #[must_use]
+    pub fn with_rate_limit_of(mut self, other: &Self) -> Self {
+        self.bucket = other.bucket;
+        self
+    }
+
     /// Notes what happened. `jitter` spreads what follows from it.
     ///
     /// # Panics

@@ -68,10 +68,10 @@ impl Logger {
         (logger, counted)
     }
 
-    /// This logger, with the name of a token in each line.
+    /// This logger, with the name of a token in each line, or without one.
     #[must_use]
-    pub fn for_token(&self, name: &str) -> Self {
-        Self { token: Some(name.into()), ..self.clone() }
+    pub fn for_token(&self, name: Option<&str>) -> Self {
+        Self { token: name.map(Into::into), ..self.clone() }
     }
 
     /// Logs an event at its own level.

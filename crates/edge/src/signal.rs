@@ -40,6 +40,32 @@ impl Stop {
     }
 }
 
+/// What a signal requests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RefreshRequest {
+    /// SIGHUP: read the configuration file again, and refresh.
+    ReloadAndRefresh,
+    /// SIGUSR1: refresh.
+    Refresh,
+}
+
+impl RefreshRequest {
+    /// The name of its signal.
+    #[must_use]
+    pub const fn signal(self) -> &'static str {
+        match self {
+            Self::ReloadAndRefresh => "SIGHUP",
+            Self::Refresh => "SIGUSR1",
+        }
+    }
+
+    /// Whether the configuration file is to be read again.
+    #[must_use]
+    pub const fn reloads(self) -> bool {
+        matches!(self, Self::ReloadAndRefresh)
+    }
+}
+
 /// SIGHUP and SIGUSR1, which request a refresh.
 #[derive(Debug)]
 pub struct RefreshSignal {
@@ -56,11 +82,11 @@ impl RefreshSignal {
         Ok(Self { hup: signal(SignalKind::hangup())?, usr1: signal(SignalKind::user_defined1())? })
     }
 
-    /// Waits until one of the two requests a refresh, and returns its name.
-    pub async fn requested(&mut self) -> &'static str {
+    /// Waits until one of the two requests a refresh.
+    pub async fn requested(&mut self) -> RefreshRequest {
         tokio::select! {
-            _ = self.hup.recv() => "SIGHUP",
-            _ = self.usr1.recv() => "SIGUSR1",
+            _ = self.hup.recv() => RefreshRequest::ReloadAndRefresh,
+            _ = self.usr1.recv() => RefreshRequest::Refresh,
         }
     }
 }

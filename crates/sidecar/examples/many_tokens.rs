@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     let kept = runtime.map(|runtime| {
         runtime.block_on(async {
             let mut refresh_signal = RefreshSignal::install()?;
-            scheduler.run(&mut refresh_signal).await;
+            scheduler.run(&mut refresh_signal, None).await;
             Ok::<_, std::io::Error>(())
         })
     });

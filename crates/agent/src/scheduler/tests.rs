@@ -23,6 +23,7 @@ mod files;
 mod key_checks;
 mod lifetimes;
 mod many_tokens;
+mod reload;
 mod subject;
 
 /// The response of the endpoint, as a function of the seconds since the start.
@@ -154,8 +155,7 @@ impl World {
     /// The token begins again, with nothing known.
     fn restart(&mut self, log: Logger) {
         let message = TerminationMessage::shared(Some("/dev/null".into()));
-        let token =
-            Token::new(0, self.config.clone(), Reporter::new(&log, message, 0, None), self.clock.now());
+        let token = Token::new(0, self.config.clone(), Reporter::new(log, message, 0), self.clock.now());
         let client = self.client.clone().expect("it was made");
         self.scheduler.tokens = vec![Scheduled { token, client, upstream: 0, wait: None }];
     }
@@ -186,7 +186,7 @@ impl World {
             }
         };
         tokio::select! {
-            () = self.scheduler.run(&mut refresh_signal) => panic!("the loop never ends"),
+            () = self.scheduler.run(&mut refresh_signal, None) => panic!("the loop never ends"),
             () = watching => {}
         }
     }

@@ -91,7 +91,7 @@ impl Token {
         }
         let FailedExchange { failure, causes } = failed;
         let (code, retry_after, inputs) = (failure.code, failure.retry_after, self.inputs);
-        upstream.member(self.index).failed(code, retry_after, now.boot, jitter);
+        upstream.member(self.id).failed(code, retry_after, now.boot, jitter);
         self.refresher.on(Observation::ExchangeFailed { code, retry_after, inputs }, now, jitter);
         self.report(&failure, &causes, self.refresher.due(), now);
     }

@@ -47,6 +47,24 @@ impl TokenFile {
         }
     }
 
+    /// This file with the current token in it, for a token that is configured anew. A job that runs
+    /// ends without a report, so the next poll compares the content.
+    pub(super) fn kept(self) -> Self {
+        Self { fingerprint: None, removal_due: false, jobs: 0, place: None, ..self }
+    }
+
+    /// A file at the same path as a former one, for another output. A job that runs may still write
+    /// to the former.
+    pub(super) fn replacing(output: &Output, former: Option<&Self>) -> Self {
+        let lock = former.map(|former| former.lock.clone()).unwrap_or_default();
+        Self { lock, ..Self::new(output) }
+    }
+
+    /// Where it is, and how it is written.
+    pub(super) const fn output(&self) -> &Output {
+        &self.output
+    }
+
     /// True if this token was written to it or found in it last.
     pub(super) fn holds(&self, token: &Secret) -> bool {
         self.content.as_ref() == Some(token)
@@ -307,7 +325,7 @@ mod tests {
         let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value))).to_vec();
         let config = Config::read(&RawSettings::of_variables(variables), true).unwrap();
         let (logger, lines) = Logger::counting(Clock::System);
-        let reporter = Reporter::new(&logger, TerminationMessage::shared(Some("/dev/null".into())), 0, None);
+        let reporter = Reporter::new(logger, TerminationMessage::shared(Some("/dev/null".into())), 0);
         let now = Now::default();
         let mut token = Token::new(0, config.tokens[0].clone(), reporter, now);
         let mut upstream = Upstream::default();

@@ -11,7 +11,7 @@ use crate::schedule::Schedule;
 pub const DEFAULT_NAME: &str = "default";
 
 /// The configuration of one token.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TokenConfig {
     /// The name, by which logs and commands refer to the token. Not empty.
     pub name: String,

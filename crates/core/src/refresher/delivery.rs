@@ -49,6 +49,32 @@ impl Delivery {
         }
     }
 
+    /// A new output, which gets this token at once.
+    pub(super) const fn of(token: Option<Pending>, now: BootTime) -> Self {
+        let mut new = Self::new(now);
+        new.pending = token;
+        new
+    }
+
+    /// The token that each output has or gets: one that was issued and waits to be written, or else
+    /// the one on disk that expires last.
+    pub(super) fn current(outputs: &[Self]) -> Option<Pending> {
+        let waiting = outputs.iter().flat_map(|delivery| [delivery.pending, delivery.writing]).flatten();
+        let issued = waiting.filter(|pending| !pending.is_restore).max_by_key(|pending| pending.number);
+        let on_disk = outputs.iter().filter_map(|delivery| delivery.on_disk);
+        let on_disk = on_disk.max_by_key(|token| token.lifetime.expires);
+        issued.or_else(|| on_disk.map(|token| token.pending(false)))
+    }
+
+    /// The write in flight was given up without an outcome: it is due again.
+    pub(super) fn interrupted(mut self, now: BootTime) -> Self {
+        if let Some(writing) = self.writing.take() {
+            self.pending = self.pending.or(Some(writing));
+            self.due = now;
+        }
+        self
+    }
+
     /// The token on disk.
     pub(super) const fn token(&self) -> Option<OnDisk> {
         self.on_disk

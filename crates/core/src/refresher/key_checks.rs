@@ -30,6 +30,24 @@ impl KeyChecks {
         Self { period, due: None, is_staggered: false, inconclusive: 0, in_flight: false }
     }
 
+    /// The plan with another period. A check in flight was given up: it is due again.
+    pub(super) fn reconfigured(
+        mut self,
+        period: Option<Duration>,
+        has_token: bool,
+        now: Now,
+        jitter: Jitter,
+    ) -> Self {
+        self.in_flight = false;
+        let former = std::mem::replace(&mut self.period, period);
+        // A suspended check stays so until the next token.
+        let is_planned = self.due.is_some() || former.is_none() && has_token;
+        if former != period && is_planned {
+            self.plan(now, jitter);
+        }
+        self
+    }
+
     /// Plans the next check.
     pub(super) fn plan(&mut self, now: Now, jitter: Jitter) {
         // The first check comes at a random instant of a whole period, so that processes that

@@ -38,6 +38,14 @@ impl Plan {
         }
     }
 
+    /// The exchange in flight was given up without an outcome: it is due again.
+    pub(super) fn interrupted(&mut self, now: BootTime) {
+        if self.in_flight.take().is_some() {
+            self.due = now;
+        }
+        self.ask_at = None;
+    }
+
     /// True while an exchange is in flight.
     pub(super) const fn is_in_flight(&self) -> bool {
         self.in_flight.is_some()

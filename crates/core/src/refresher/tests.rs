@@ -10,6 +10,7 @@ mod clocks;
 mod driver;
 mod in_flight;
 mod key_checks;
+mod reconfigured;
 mod restores;
 mod signals;
 mod subject_tokens;

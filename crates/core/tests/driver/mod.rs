@@ -26,6 +26,13 @@ impl Driver {
         Self { refresher, breaker: CircuitBreaker::default() }
     }
 
+    /// The same with another refresher, at a Dex that knows nothing of the former.
+    #[allow(dead_code, reason = "not every test that includes this file reconfigures")]
+    pub(crate) fn map(mut self, refresher: impl FnOnce(Refresher) -> Refresher) -> Self {
+        self.breaker.remove(0);
+        Self { refresher: refresher(self.refresher), breaker: self.breaker }
+    }
+
     pub(crate) fn step(&mut self, now: Now, jitter: Jitter) -> Action {
         self.refresher.step(now, jitter, &mut self.breaker.member(0))
     }

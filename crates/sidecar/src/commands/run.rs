@@ -21,7 +21,7 @@ pub(crate) fn run(environment: Environment, runtime: &Runtime, mut stop: Stop) -
         tokio::select! {
             biased;
             signal = stop.wait() => log.emit(&Event::ShuttingDown { signal: &signal }),
-            () = scheduler.run(&mut refresh_signal) => {}
+            () = scheduler.run(&mut refresh_signal, None) => {}
         }
     });
     Ok(ExitCode::SUCCESS)

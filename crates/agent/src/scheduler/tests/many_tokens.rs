@@ -3,10 +3,11 @@
 use super::*;
 
 /// What comes of an attempt of a token, as a function of the seconds since the start.
-type Fate = fn(f64, usize) -> Played;
+pub(super) type Fate = fn(f64, usize) -> Played;
 
 /// A Dex that takes 20 ms for each answer.
-struct SlowDex {
+#[derive(Clone)]
+pub(super) struct SlowDex {
     clock: Clock,
     start: Now,
     fate: Fate,
@@ -48,18 +49,18 @@ impl TokenEndpoint for SlowDex {
     }
 }
 
-struct Many {
-    scheduler: Scheduler<SlowDex>,
-    exchanges: Rc<RefCell<Vec<(f64, usize)>>>,
+pub(super) struct Many {
+    pub(super) scheduler: Scheduler<SlowDex>,
+    pub(super) exchanges: Rc<RefCell<Vec<(f64, usize)>>>,
     keys: Rc<RefCell<Vec<f64>>>,
-    clock: Clock,
-    directory: TempDir,
+    pub(super) clock: Clock,
+    pub(super) directory: TempDir,
     count: usize,
 }
 
 impl Many {
     /// Tokens of one Dex. The last one has a Dex of its own if `elsewhere`.
-    fn new(count: usize, elsewhere: bool, fate: Fate, published: fn(f64) -> &'static str) -> Self {
+    pub(super) fn new(count: usize, elsewhere: bool, fate: Fate, published: fn(f64) -> &'static str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let tokens = (0..count).map(|index| {
             let host = if elsewhere && index + 1 == count { "other" } else { "dex" };
@@ -97,17 +98,17 @@ impl Many {
     async fn run(&mut self, seconds: f64) {
         let mut refresh_signal = RefreshSignal::install().unwrap();
         tokio::select! {
-            () = self.scheduler.run(&mut refresh_signal) => panic!("the loop never ends"),
+            () = self.scheduler.run(&mut refresh_signal, None) => panic!("the loop never ends"),
             () = tokio::time::sleep(Duration::from_secs_f64(seconds)) => {}
         }
     }
 
-    fn config(&self, token: usize) -> TokenConfig {
+    pub(super) fn config(&self, token: usize) -> TokenConfig {
         self.scheduler.tokens[token].token.config().clone()
     }
 
     /// The tokens whose file holds no valid token.
-    fn without_token(&self) -> Vec<usize> {
+    pub(super) fn without_token(&self) -> Vec<usize> {
         let now = self.clock.now().unix;
         let is_valid = |index: &usize| {
             let content = std::fs::read_to_string(self.directory.path().join(index.to_string()));
@@ -304,7 +305,7 @@ async fn the_published_keys_are_read_once_at_a_time() {
     let mut refresh_signal = RefreshSignal::install().unwrap();
     let keys = Rc::clone(&many.keys);
     tokio::select! {
-        () = many.scheduler.run(&mut refresh_signal) => panic!("the loop never ends"),
+        () = many.scheduler.run(&mut refresh_signal, None) => panic!("the loop never ends"),
         () = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
             keys.borrow_mut().clear();
@@ -345,7 +346,7 @@ async fn a_signal_restarts_each_attempt_that_hangs() {
     assert_eq!(many.exchanges.borrow().len(), 8 + 4 + 4, "each of them is started again");
 }
 
-fn slow_dex(many: &Many) -> SlowDex {
+pub(super) fn slow_dex(many: &Many) -> SlowDex {
     let dex = &many.scheduler.tokens[0].client;
     SlowDex {
         clock: dex.clock,

@@ -1,0 +1,99 @@
+//! The configuration file while the program runs: it is read again when it has changed, and at
+//! SIGHUP. One that is invalid changes nothing.
+
+use dexsidecar_core::config::{Config, Fixed, Problem, TokenConfig};
+use dexsidecar_core::event::Event;
+use dexsidecar_core::exchange::Endpoint;
+use dexsidecar_core::time::UnixTime;
+use dexsidecar_edge::log::Logger;
+
+/// Where the configuration comes from. `E` is the client of a Dex.
+pub trait ConfigSource<E> {
+    /// A number that changes when the file changes, without reading it.
+    fn fingerprint(&self) -> u64;
+
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// Every problem; at least one.
+    fn read(&self) -> Result<Config, Vec<Problem>>;
+
+    /// A client for this endpoint.
+    fn connect(&self, endpoint: &Endpoint) -> E;
+}
+
+/// Whether the last reload succeeded, and when one did last.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ReloadStatus {
+    /// The configuration that was read last is in use.
+    pub successful: bool,
+    /// When the configuration in use was read.
+    pub last_success: UnixTime,
+}
+
+/// Reads the configuration file again.
+pub struct Reload<'a, E> {
+    source: &'a dyn ConfigSource<E>,
+    fixed: Fixed,
+    /// The fingerprint of the file before it was read last.
+    read_at: u64,
+    status: ReloadStatus,
+}
+
+impl<'a, E> Reload<'a, E> {
+    /// Reloads of a program that runs with this configuration, which was read at `now`, when the
+    /// file had this fingerprint.
+    #[must_use]
+    pub fn new(source: &'a dyn ConfigSource<E>, config: &Config, fingerprint: u64, now: UnixTime) -> Self {
+        let status = ReloadStatus { successful: true, last_success: now };
+        Self { source, fixed: Fixed::of(config), read_at: fingerprint, status }
+    }
+
+    /// Whether the file has changed since it was read.
+    pub(crate) fn is_due(&self) -> bool {
+        self.source.fingerprint() != self.read_at
+    }
+
+    /// Reads the file. Logs every problem. `None` if there is one.
+    pub(crate) fn read(&mut self, log: &Logger, now: UnixTime) -> Option<Vec<TokenConfig>> {
+        self.read_at = self.source.fingerprint();
+        let read = self.source.read().and_then(|config| {
+            let later = self.fixed.check(&config)?;
+            Ok((config, later))
+        });
+        self.status.successful = read.is_ok();
+        match read {
+            Ok((config, later)) => {
+                self.status.last_success = now;
+                for warning in config.warnings.iter().map(String::as_str).chain(later) {
+                    log.emit(&Event::SettingWarning { warning: &warning });
+                }
+                Some(config.tokens)
+            }
+            Err(problems) => {
+                for Problem { setting, what, fix, .. } in &problems {
+                    log.emit(&Event::SettingInvalid { setting, error: what, fix });
+                }
+                let problems = problems.len().try_into().unwrap_or(u64::MAX);
+                log.emit(&Event::ConfigRefused { problems });
+                None
+            }
+        }
+    }
+
+    /// A client for this endpoint.
+    pub(crate) fn connect(&self, endpoint: &Endpoint) -> E {
+        self.source.connect(endpoint)
+    }
+
+    /// What came of the last reload.
+    pub(crate) const fn status(&self) -> ReloadStatus {
+        self.status
+    }
+}
+
+impl<E> std::fmt::Debug for Reload<'_, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reload").field("status", &self.status).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,126 @@
+//! Applies a configuration that was read again: tokens are compared by name. Those that did not
+//! change keep their state.
+
+use std::rc::Rc;
+
+use dexsidecar_core::config::TokenConfig;
+use dexsidecar_core::event::Event;
+use dexsidecar_core::exchange::{Endpoint, TokenEndpoint};
+use dexsidecar_edge::random;
+
+use super::{Scheduled, Scheduler, shows_name};
+use crate::reload::Reload;
+use crate::token::Token;
+use crate::upstream::Upstream;
+
+/// What a reload has changed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Changes {
+    added: u64,
+    changed: u64,
+    removed: u64,
+}
+
+impl<E: TokenEndpoint + 'static> Scheduler<E> {
+    /// Reads the configuration file if it has changed, or in any case if a signal asks for it.
+    pub(super) fn reload(&mut self, reload: Option<&mut Reload<'_, E>>, by_signal: bool) {
+        let Some(reload) = reload.filter(|reload| by_signal || reload.is_due()) else { return };
+        if let Some(tokens) = reload.read(&self.log, self.clock.now().unix) {
+            let changes = self.apply(tokens, &|endpoint| reload.connect(endpoint));
+            if by_signal || changes != Changes::default() {
+                let Changes { added, changed, removed } = changes;
+                self.log.emit(&Event::ConfigReloaded { added, changed, removed });
+            }
+        }
+        self.reload_status = Some(reload.status());
+    }
+
+    fn apply(&mut self, tokens: Vec<TokenConfig>, connect: &dyn Fn(&Endpoint) -> E) -> Changes {
+        let mut former = std::mem::take(&mut self.tokens);
+        // The clients of endpoints that stay are kept, and so is what is known of each Dex.
+        let mut known: Vec<(Endpoint, Rc<E>, usize)> = former
+            .iter()
+            .map(|each| (each.token.endpoint().clone(), Rc::clone(&each.client), each.upstream))
+            .collect();
+        let several = tokens.len() > 1;
+        let mut changes = Changes::default();
+        // The tokens that are gone or start anew, each with its number and its former Dex.
+        let mut ended: Vec<(usize, usize)> = vec![];
+        for config in tokens {
+            let same = former.iter().position(|each| each.token.name() == config.name);
+            let same = same.map(|index| former.remove(index));
+            let is_named = shows_name(&config, several);
+            let mut scheduled = match same {
+                Some(same) if same.token.has_config(&config) => same,
+                same => {
+                    let (client, upstream) = self.reached(&config.exchange.endpoint, &mut known, connect);
+                    let now = self.clock.now();
+                    let token = if let Some(same) = same {
+                        changes.changed += 1;
+                        ended.push((same.token.id(), same.upstream));
+                        same.token.reconfigured(config, now, random::jitter())
+                    } else {
+                        changes.added += 1;
+                        let id = free_id(&[&self.tokens, &former]);
+                        let mut token = Token::new(id, config, self.reporter(id), now);
+                        token.adopt(now, random::jitter());
+                        token
+                    };
+                    Scheduled { token, client, upstream, wait: None }
+                }
+            };
+            scheduled.token.set_named(is_named);
+            scheduled.wait = None;
+            self.tokens.push(scheduled);
+        }
+        for each in former {
+            changes.removed += 1;
+            ended.push((each.token.id(), each.upstream));
+            each.token.end();
+        }
+        for (id, upstream) in ended {
+            let heir = self.tokens.iter().find(|each| each.upstream == upstream).map(|each| each.token.id());
+            self.jobs.forget(id, heir);
+            self.upstreams[upstream].breaker.remove(id);
+        }
+        self.drop_unused_upstreams();
+        changes
+    }
+
+    /// The client for an endpoint, and the index of its Dex.
+    pub(super) fn reached(
+        &mut self,
+        endpoint: &Endpoint,
+        known: &mut Vec<(Endpoint, Rc<E>, usize)>,
+        connect: &dyn Fn(&Endpoint) -> E,
+    ) -> (Rc<E>, usize) {
+        if let Some((_, client, upstream)) = known.iter().find(|(other, ..)| other == endpoint) {
+            return (Rc::clone(client), *upstream);
+        }
+        let same = known.iter().find(|(other, ..)| other.url == endpoint.url);
+        let upstream = same.map(|(.., upstream)| *upstream).unwrap_or_else(|| {
+            self.upstreams.push(Upstream::default());
+            self.upstreams.len() - 1
+        });
+        let client = Rc::new(connect(endpoint));
+        known.push((endpoint.clone(), Rc::clone(&client), upstream));
+        (client, upstream)
+    }
+
+    fn drop_unused_upstreams(&mut self) {
+        for index in (0..self.upstreams.len()).rev() {
+            if self.tokens.iter().all(|each| each.upstream != index) {
+                self.upstreams.remove(index);
+                for each in self.tokens.iter_mut().filter(|each| each.upstream > index) {
+                    each.upstream -= 1;
+                }
+            }
+        }
+    }
+}
+
+/// The lowest number that none of these tokens has: numbers are indexes of lists.
+fn free_id<E>(tokens: &[&Vec<Scheduled<E>>]) -> usize {
+    let is_taken = |id| tokens.iter().copied().flatten().any(|each| each.token.id() == id);
+    (0..).find(|id| !is_taken(*id)).unwrap_or_default()
+}

@@ -1,0 +1,228 @@
+//! Reloads of the configuration in paused time, with real token files.
+
+use std::cell::Cell;
+
+use dexsidecar_core::config::Problem;
+
+use super::many_tokens::{Fate, Many, SlowDex, slow_dex};
+use super::*;
+use crate::reload::ConfigSource;
+
+/// A configuration file. Each change of its version is a change of its fingerprint.
+struct File {
+    version: Cell<u64>,
+    tokens: RefCell<Vec<TokenConfig>>,
+    is_valid: Cell<bool>,
+    reads: Cell<usize>,
+    dex: Rc<dyn Fn() -> SlowDex>,
+}
+
+impl File {
+    fn config(&self) -> Config {
+        let variables = [("dex_endpoint", "http://127.0.0.1/token"), ("dex_access_token_file", "/unused")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned())));
+        let config = Config::read(&RawSettings::of_variables(variables.to_vec()), true).unwrap();
+        Config { tokens: self.tokens.borrow().clone(), warnings: vec![], ..config }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<TokenConfig>)) {
+        change(&mut self.tokens.borrow_mut());
+        self.version.set(self.version.get() + 1);
+    }
+}
+
+impl ConfigSource<SlowDex> for File {
+    fn fingerprint(&self) -> u64 {
+        self.version.get()
+    }
+
+    fn read(&self) -> Result<Config, Vec<Problem>> {
+        self.reads.set(self.reads.get() + 1);
+        let problem = || Problem { setting: "tokens".into(), what: "is wrong".into(), fix: "mend it".into() };
+        if self.is_valid.get() { Ok(self.config()) } else { Err(vec![problem(), problem()]) }
+    }
+
+    fn connect(&self, _: &Endpoint) -> SlowDex {
+        (self.dex)()
+    }
+}
+
+/// Tokens named `t0`, `t1` and so on, with the configuration file that they come from.
+fn world(count: usize, fate: Fate) -> (Many, File) {
+    let mut many = Many::new(count, false, fate, first_key);
+    let mut tokens: Vec<_> = (0..count).map(|token| many.config(token)).collect();
+    for (index, token) in tokens.iter_mut().enumerate() {
+        token.name = format!("t{index}");
+    }
+    let dex = slow_dex(&many);
+    let file = File {
+        version: Cell::new(0),
+        tokens: RefCell::new(tokens.clone()),
+        is_valid: Cell::new(true),
+        reads: Cell::new(0),
+        dex: Rc::new(move || dex.clone()),
+    };
+    let (clock, log) = (many.clock, Logger::silent(many.clock));
+    many.scheduler = Scheduler::new(tokens, |_| (file.dex)(), clock, log, Some("/dev/null".into()));
+    (many, file)
+}
+
+/// Runs the scheduler beside `story`, which changes the file and waits.
+async fn run(many: &mut Many, file: &File, story: impl Future<Output = ()>) {
+    let mut refresh_signal = RefreshSignal::install().unwrap();
+    let reload = Reload::new(file, &file.config(), file.fingerprint(), many.clock.now().unix);
+    tokio::select! {
+        () = many.scheduler.run(&mut refresh_signal, Some(reload)) => panic!("the loop never ends"),
+        () = story => {}
+    }
+}
+
+async fn seconds(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+fn content(many: &Many, name: &str) -> Option<String> {
+    std::fs::read_to_string(many.directory.path().join(name)).ok()
+}
+
+fn output(config: &TokenConfig, name: &str) -> dexsidecar_core::output::Output {
+    let path = config.outputs[0].path.with_file_name(name);
+    dexsidecar_core::output::Output { path, ..config.outputs[0].clone() }
+}
+
+const DAY_TOKEN: Fate = |_, _| Played::Token(86_400, "first");
+
+#[tokio::test(start_paused = true)]
+async fn an_unchanged_token_keeps_its_state_and_a_new_output_gets_the_token_without_an_exchange() {
+    let (mut many, file) = world(3, DAY_TOKEN);
+    run(&mut many, &file, async {
+        seconds(10).await;
+        file.change(|tokens| {
+            let added = output(&tokens[1], "added");
+            tokens[1].outputs.push(added);
+            tokens[2].schedule.before = Some(Duration::from_secs(3_600));
+        });
+        seconds(120).await;
+    })
+    .await;
+    assert_eq!(many.exchanges.borrow().len(), 3, "no exchange was needed");
+    assert!(content(&many, "1").is_some() && content(&many, "added") == content(&many, "1"));
+    assert_eq!(file.reads.get(), 1, "the file was read once");
+    let names: Vec<_> = many.scheduler.tokens.iter().map(|each| each.token.name().to_owned()).collect();
+    assert_eq!(names, ["t0", "t1", "t2"]);
+    assert!(many.scheduler.reload_status.is_some_and(|status| status.successful));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_token_is_not_refreshed_any_more_and_an_added_one_is_exchanged() {
+    let (mut many, file) = world(3, |_, _| Played::Token(3_600, "first"));
+    let fourth = {
+        let mut fourth = many.config(0);
+        fourth.name = "new".to_owned();
+        fourth.outputs[0] = output(&fourth, "new");
+        fourth
+    };
+    run(&mut many, &file, async {
+        seconds(10).await;
+        file.change(|tokens| tokens[1] = fourth);
+        seconds(10_000).await;
+    })
+    .await;
+    let exchanges = many.exchanges.borrow();
+    let of = |token| exchanges.iter().filter(|(_, of)| *of == token).count();
+    assert_eq!(of(1), 1, "only before it was removed");
+    assert!(content(&many, "1").is_some(), "its file stays");
+    assert!(content(&many, "new").is_some() && of(0) > of(2), "the new one has the connector of the first");
+    let ids: Vec<_> = many.scheduler.tokens.iter().map(|each| each.token.id()).collect();
+    assert_eq!(ids, [0, 3, 2], "no number is used twice while the token that had it is known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_with_another_exchange_keeps_its_file_and_is_exchanged_within_30_s() {
+    let (mut many, file) = world(2, DAY_TOKEN);
+    let before = RefCell::new(None);
+    let path = many.directory.path().join("1");
+    run(&mut many, &file, async {
+        seconds(10).await;
+        *before.borrow_mut() = std::fs::read_to_string(&path).ok();
+        file.change(|tokens| tokens[1].exchange.fields.retain(|(name, _)| name != "subject_token"));
+        seconds(1).await;
+        assert_eq!(std::fs::read_to_string(&path).ok(), *before.borrow(), "the old token stays");
+        seconds(70).await;
+    })
+    .await;
+    assert_eq!(many.exchanges.borrow().len(), 3);
+    assert!(content(&many, "1") != before.take());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalid_file_changes_nothing_and_is_read_once() {
+    let (mut many, file) = world(2, DAY_TOKEN);
+    run(&mut many, &file, async {
+        seconds(10).await;
+        file.is_valid.set(false);
+        file.change(Vec::clear);
+        seconds(600).await;
+        assert_eq!(file.reads.get(), 1);
+    })
+    .await;
+    assert_eq!((many.without_token(), many.scheduler.tokens.len()), (vec![], 2));
+    let status = many.scheduler.reload_status.expect("there was a reload");
+    assert!(!status.successful);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dex_that_is_not_used_any_more_is_forgotten_and_one_that_stays_is_kept() {
+    let (mut many, file) = world(3, DAY_TOKEN);
+    let elsewhere = Many::new(1, true, DAY_TOKEN, first_key).config(0).exchange.endpoint;
+    run(&mut many, &file, async {
+        seconds(10).await;
+        file.change(|tokens| tokens[2].exchange.endpoint = elsewhere.clone());
+        seconds(100).await;
+        file.change(|tokens| tokens.truncate(2));
+        seconds(100).await;
+    })
+    .await;
+    assert_eq!(many.scheduler.upstreams.len(), 1);
+    assert_eq!(many.exchanges.borrow().len(), 4);
+}
+
+/// Reloads come while exchanges hang, fail and succeed, and while Dex is away.
+#[tokio::test(start_paused = true)]
+async fn p14_reloads_at_any_time_leave_no_token_behind_and_exceed_no_rate() {
+    let fate: Fate = |when, token| match (when as u64 / 50 + token as u64) % 4 {
+        0 => Played::Away,
+        1 => Played::Late(12, 0, ""),
+        _ => Played::Token(120, "first"),
+    };
+    let (mut many, file) = world(8, fate);
+    run(&mut many, &file, async {
+        for round in 0..60_u64 {
+            seconds(7).await;
+            file.change(|tokens| {
+                let count = tokens.len();
+                let token = &mut tokens[round as usize % count];
+                match round % 3 {
+                    0 => token.exchange.fields.retain(|(name, _)| name != "subject_token"),
+                    1 => token.schedule.before = Some(Duration::from_secs(20 + round)),
+                    _ => {
+                        let more = output(token, &format!("more{round}"));
+                        token.outputs.push(more);
+                    }
+                }
+                tokens.rotate_left(1);
+            });
+        }
+        seconds(400).await;
+    })
+    .await;
+    for token in 0..8 {
+        let exchanges = many.exchanges.borrow();
+        let of: Vec<_> = exchanges.iter().filter(|(_, of)| *of == token).map(|(when, _)| *when).collect();
+        let most =
+            of.iter().map(|first| of.iter().filter(|when| (*first..first + 60.0).contains(*when)).count());
+        let most = most.max().unwrap_or(0);
+        assert!(most <= 20, "token {token}: {most} attempts in a minute");
+        assert!(of.last().is_some_and(|last| *last > 600.0), "token {token} is refreshed to the end: {of:?}");
+    }
+}

@@ -1,0 +1,44 @@
+//! A token that is configured anew while the program runs.
+
+use dexsidecar_core::config::TokenConfig;
+use dexsidecar_core::time::{Jitter, Now};
+
+use super::Token;
+use super::token_file::TokenFile;
+
+impl Token {
+    /// This token with another configuration of the same name. Its jobs are given up by the caller.
+    ///
+    /// With the same exchange it keeps the current token, and new outputs get that at once. With
+    /// another one, it starts as after a restart: a token in its outputs is adopted, and the first
+    /// exchange follows within 30 s.
+    pub(crate) fn reconfigured(self, config: TokenConfig, now: Now, jitter: Jitter) -> Self {
+        let is_same = self.config.exchange == config.exchange;
+        let mut new = Self::new(self.id, config, self.reporter, now);
+        if !is_same {
+            new.refresher = new.refresher.with_rate_limit_of(&self.refresher);
+            new.adopt(now, jitter);
+            return new;
+        }
+        let mut former = self.files;
+        let at = |former: &[TokenFile], output| former.iter().position(|file| file.output() == output);
+        let kept: Vec<_> = new.config.outputs.iter().map(|output| at(&former, output)).collect();
+        new.refresher =
+            self.refresher.reconfigured(new.config.schedule, new.config.key_check, &kept, now, jitter);
+        let mut files = Vec::with_capacity(kept.len());
+        for output in &new.config.outputs {
+            let same_path = former.iter().position(|file| file.output().path == output.path);
+            files.push(match same_path {
+                Some(index) if former[index].output() == output => former.swap_remove(index).kept(),
+                index => TokenFile::replacing(output, index.map(|index| &former[index])),
+            });
+        }
+        new.files = files;
+        new.current = self.current;
+        new.last_known = self.last_known;
+        new.key_check = self.key_check;
+        new.rotation = self.rotation;
+        new.once = self.once;
+        new
+    }
+}

@@ -1,0 +1,131 @@
+//! What a configuration file that has changed may change while the program runs.
+
+use super::{Config, Problem};
+use crate::needs::Needs;
+
+/// The settings of the running program that cannot change before its next start, and the rights
+/// that it has kept.
+#[derive(Clone, Debug)]
+pub struct Fixed {
+    kept: Needs,
+    listen: Option<std::net::SocketAddr>,
+    termination_log: Option<std::path::PathBuf>,
+    log: super::Log,
+}
+
+const NEXT_START: &str = "restart the pod: it takes effect at the next start";
+
+impl Fixed {
+    /// Those of a program that runs with this configuration.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self {
+            kept: Needs::of(config),
+            listen: config.listen,
+            termination_log: config.termination_log.clone(),
+            log: config.log,
+        }
+    }
+
+    /// The warnings about settings that a changed configuration cannot change now. All others may
+    /// be applied.
+    ///
+    /// # Errors
+    /// A problem for each token that needs a right which the program has given up, and for another
+    /// listener. Then nothing of the configuration may be applied.
+    pub fn check(&self, new: &Config) -> Result<Vec<&'static str>, Vec<Problem>> {
+        let mut problems = vec![];
+        let mut problem = |setting: String, what: String| {
+            Problem { setting, what, fix: NEXT_START.to_owned() }.insert_into(&mut problems);
+        };
+        if self.listen != new.listen {
+            problem("listen".to_owned(), "has changed, and the port is bound at the start only".to_owned());
+        }
+        for token in &new.tokens {
+            for right in Needs::of_token(token).missing_from(self.kept) {
+                let what = format!("needs the right to {right}, which the process gave up at its start");
+                problem(format!("tokens.{}", token.name), what);
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let later = [
+            (self.log != new.log, "log has changed: it takes effect at the next start"),
+            (
+                self.termination_log != new.termination_log,
+                "termination_log has changed: it takes effect at the next start",
+            ),
+        ];
+        Ok(later.into_iter().filter(|(changed, _)| *changed).map(|(_, warning)| warning).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::{Action, ExecAction, SignalAction, SignalTarget};
+    use crate::config::tests::given;
+    use crate::config::{Level, Log};
+
+    fn config() -> Config {
+        let variables =
+            given(&["dex_endpoint=http://127.0.0.1/token", "dex_access_token_file=/run/dex/token"]);
+        Config::read(&variables, true).unwrap()
+    }
+
+    fn with_actions(actions: &[Action]) -> Config {
+        let mut config = config();
+        config.tokens[0].actions = actions.to_vec();
+        config
+    }
+
+    fn exec() -> Action {
+        Action::Exec(ExecAction {
+            command: vec!["/bin/true".into()],
+            timeout: std::time::Duration::from_secs(1),
+        })
+    }
+
+    fn signal() -> Action {
+        Action::Signal(SignalAction { target: SignalTarget::Process("nginx".into()), signal: 1 })
+    }
+
+    fn problems(running: &Config, new: &Config) -> Vec<String> {
+        let problems = Fixed::of(running).check(new).err().unwrap_or_default();
+        problems.iter().map(Problem::to_string).collect()
+    }
+
+    #[test]
+    fn a_right_that_was_given_up_is_refused_by_token() {
+        let (plain, signals, all) = (config(), with_actions(&[signal()]), with_actions(&[exec()]));
+        let end =
+            "which the process gave up at its start: restart the pod: it takes effect at the next start";
+        let to_signal = format!("tokens.default needs the right to send signals, {end}");
+        let to_execute = format!("tokens.default needs the right to execute files, {end}");
+        assert_eq!(problems(&plain, &signals), std::slice::from_ref(&to_signal));
+        assert_eq!(problems(&signals, &all), std::slice::from_ref(&to_execute));
+        assert_eq!(problems(&plain, &all).len(), 2);
+        assert_eq!(problems(&all, &signals), [""; 0]);
+        let mut creates = config();
+        creates.tokens[0].outputs[0].create_directories = true;
+        assert_eq!(
+            problems(&plain, &creates),
+            [format!("tokens.default needs the right to create directories, {end}")]
+        );
+    }
+
+    #[test]
+    fn a_changed_listener_is_refused_and_a_changed_log_is_a_warning() {
+        let running = config();
+        let listens = Config { listen: Some(([127, 0, 0, 1], 9090).into()), ..config() };
+        assert_eq!(problems(&running, &listens).len(), 1);
+        let quiet = Config {
+            log: Log { level: Level::Error, ..Log::default() },
+            termination_log: Some("/log".into()),
+            ..config()
+        };
+        assert_eq!(Fixed::of(&running).check(&quiet).unwrap().len(), 2);
+        assert_eq!(Fixed::of(&running).check(&config()).unwrap(), [""; 0]);
+    }
+}
