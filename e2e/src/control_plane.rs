@@ -27,11 +27,38 @@ const KUBELET: &str = "canary-kubelet";
 const CONTROLLERS_USED: &str = "deployment-controller,job-controller,node-lifecycle-controller,replicaset-controller,\
                                 root-ca-certificate-publisher-controller,serviceaccount-controller";
 
+/// The parts of a control plane that tests vary.
+#[derive(Clone, Debug)]
+pub struct PlaneSetup {
+    /// The address that the API server listens on.
+    pub address: Ipv4Addr,
+    /// The port of the API server, by default a free one.
+    pub port: Option<u16>,
+    /// Further names in the API server's certificate.
+    pub names: Vec<&'static str>,
+    /// Further arguments of the API server.
+    pub arguments: Vec<&'static str>,
+    /// Further environment variables of the API server.
+    pub environment: Vec<(&'static str, &'static str)>,
+}
+
+impl Default for PlaneSetup {
+    fn default() -> Self {
+        Self {
+            address: Ipv4Addr::LOCALHOST,
+            port: None,
+            names: vec![],
+            arguments: vec![],
+            environment: vec![],
+        }
+    }
+}
+
 /// A running control plane.
 pub struct ControlPlane {
     directory: TempDir,
     authority: Authority,
-    address: Ipv4Addr,
+    setup: PlaneSetup,
     port: u16,
     etcd_port: u16,
     kubectl: PathBuf,
@@ -49,7 +76,7 @@ impl ControlPlane {
     /// If Go is missing or it does not start.
     #[must_use]
     pub fn start() -> Self {
-        Self::start_at(Ipv4Addr::LOCALHOST)
+        Self::start_with(PlaneSetup::default())
     }
 
     /// Builds its programs, so that [`Self::start`] and [`Self::start_controllers`] need no
@@ -66,6 +93,12 @@ impl ControlPlane {
     /// As [`Self::start`], at an address that pods can reach.
     #[must_use]
     pub fn start_at(address: Ipv4Addr) -> Self {
+        Self::start_with(PlaneSetup { address, ..PlaneSetup::default() })
+    }
+
+    /// As [`Self::start`], with this set-up.
+    #[must_use]
+    pub fn start_with(setup: PlaneSetup) -> Self {
         let (etcd, kubectl) = (prebuilt::program(&ETCD), prebuilt::program(&KUBECTL));
         let _ = prebuilt::program(&API_SERVER);
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -82,8 +115,8 @@ impl ControlPlane {
         let mut plane = Self {
             directory,
             authority: Authority::new(),
-            address,
-            port: free_port(),
+            port: setup.port.unwrap_or_else(free_port),
+            setup,
             etcd_port,
             kubectl,
             controllers: vec![],
@@ -156,8 +189,9 @@ impl ControlPlane {
     /// If it does not become ready.
     pub fn resume(&mut self) {
         let mut command = killed_with_parent(&prebuilt::program(&API_SERVER));
-        let address = self.address.to_string();
-        let serving = self.authority.server(&["kubernetes.default.svc", &address]);
+        let address = self.setup.address.to_string();
+        let names = [&["kubernetes.default.svc", &*address], &*self.setup.names].concat();
+        let serving = self.authority.server(&names);
         let (url, client) = (self.url(), self.authority.client("kube-apiserver"));
         command
             .arg(format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port))
@@ -181,7 +215,9 @@ impl ControlPlane {
             .args(["--kubelet-preferred-address-types=InternalIP", "--authorization-mode=Node,RBAC"])
             .arg(format!("--bind-address={address}"))
             .arg("--service-cluster-ip-range=10.96.0.0/24")
-            .arg(format!("--secure-port={}", self.port));
+            .arg(format!("--secure-port={}", self.port))
+            .args(&self.setup.arguments)
+            .envs(self.setup.environment.iter().copied());
         let mut process = Process::start("kube-apiserver", command);
         let start = Instant::now();
         while !self.is_ready() {
@@ -310,7 +346,7 @@ impl ControlPlane {
 
 impl ClusterIssuer for ControlPlane {
     fn url(&self) -> String {
-        format!("https://{}:{}", self.address, self.port)
+        format!("https://{}:{}", self.setup.address, self.port)
     }
 
     fn ca_file(&self) -> PathBuf {

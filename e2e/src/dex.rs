@@ -23,6 +23,9 @@ use crate::raw_http::{self, Reply};
 /// change.
 pub const SECRET: &str = "a%b c+d:canary";
 
+/// The default port of https.
+const HTTPS: u16 = 443;
+
 /// The parts of Dex's configuration that tests vary.
 #[derive(Clone, Debug)]
 pub struct DexSetup {
@@ -44,6 +47,9 @@ pub struct DexSetup {
     pub connector_of_the_original: bool,
     /// The address to listen on.
     pub address: Ipv4Addr,
+    /// The host in the issuer URL, which then has the default port of https. It must lead to
+    /// [`Self::address`]. By default the URL has that address and a free port.
+    pub host: Option<&'static str>,
     /// Further entries of `staticClients`.
     pub clients: Vec<Value>,
     /// `expiry.signingKeys`, by default Dex's own six hours. Dex checks every 30 s whether a
@@ -65,6 +71,7 @@ impl Default for DexSetup {
             certificate: None,
             connector_of_the_original: false,
             address: Ipv4Addr::LOCALHOST,
+            host: None,
             clients: vec![],
             key_rotation: None,
             connector: json!({}),
@@ -79,6 +86,7 @@ pub struct Dex {
     directory: TempDir,
     authority: Authority,
     address: Ipv4Addr,
+    host: Option<&'static str>,
     ports: (u16, u16),
     /// The port of Dex's Prometheus metrics.
     metrics_port: u16,
@@ -130,7 +138,8 @@ impl Dex {
             directory: tempfile::tempdir().expect("a temporary directory"),
             authority: Authority::new(),
             address: setup.address,
-            ports: (free_port(), free_port()),
+            host: setup.host,
+            ports: (setup.host.map_or_else(free_port, |_| HTTPS), free_port()),
             metrics_port: free_port(),
             process: None,
             earlier_log: String::new(),
@@ -151,7 +160,10 @@ impl Dex {
     /// Its issuer URL.
     #[must_use]
     pub fn issuer(&self) -> String {
-        format!("https://{}:{}/dex", self.address, self.ports.0)
+        match self.host {
+            Some(host) => format!("https://{host}/dex"),
+            None => format!("https://{}:{}/dex", self.address, self.ports.0),
+        }
     }
 
     /// The token endpoint.
@@ -243,8 +255,9 @@ impl Dex {
     /// # Panics
     /// If the file cannot be written.
     pub fn configure(&self, issuer: &impl ClusterIssuer, setup: &DexSetup) {
-        let certificate =
-            setup.certificate.clone().unwrap_or_else(|| self.authority.server(&[&setup.address.to_string()]));
+        let address = setup.address.to_string();
+        let names = [Some(&*address), setup.host].into_iter().flatten().collect::<Vec<_>>();
+        let certificate = setup.certificate.clone().unwrap_or_else(|| self.authority.server(&names));
         let mut connector = json!({
             "issuer": issuer.url(),
             "rootCAs": [issuer.ca_file()],

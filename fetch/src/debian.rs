@@ -13,6 +13,46 @@ const LISTS_ARE_FRESH_FOR: Duration = Duration::from_secs(3_600);
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
+/// The suite of Debian that packages come from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Suite {
+    /// The release of this machine, from its own sources.
+    Release,
+    /// The release of this machine, and its backports where they have the package.
+    Backports,
+    /// A suite by its name, from this machine's mirror.
+    Named(&'static str),
+}
+
+impl Suite {
+    /// The suites that are read besides the machine's own sources; `None` for these alone.
+    fn suites(self) -> Result<Option<String>, Error> {
+        match self {
+            Self::Release => Ok(None),
+            Self::Backports => mirror().map(|(_, release)| Some(format!("{release} {release}-backports"))),
+            Self::Named(name) => Ok(Some(name.to_owned())),
+        }
+    }
+
+    /// The end of the names of its directories in the cache.
+    fn ending(self) -> String {
+        match self {
+            Self::Release => String::new(),
+            Self::Backports => "-backports".to_owned(),
+            Self::Named(name) => format!("-{name}"),
+        }
+    }
+
+    fn lists(self) -> Result<PathBuf, String> {
+        Ok(cache::directory()?.join(format!("debian-lists{}", self.ending())))
+    }
+
+    /// The directory with the source of its packages.
+    fn sources(self) -> Result<PathBuf, String> {
+        Ok(cache::directory()?.join(format!("debian-sources{}", self.ending())))
+    }
+}
+
 /// A set of packages. [`crate::counterparts`] has all of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Packages {
@@ -22,8 +62,8 @@ pub struct Packages {
     pub(crate) name: &'static str,
     /// The packages with all their dependencies: nothing is resolved here.
     pub(crate) packages: &'static [&'static str],
-    /// Whether the release's backports are preferred.
-    pub(crate) backports: bool,
+    /// Where they come from.
+    pub(crate) suite: Suite,
 }
 
 impl Packages {
@@ -33,10 +73,10 @@ impl Packages {
         self.label
     }
 
-    /// Whether the release's backports are preferred.
+    /// Where they come from.
     #[must_use]
-    pub const fn has_backports(&self) -> bool {
-        self.backports
+    pub const fn suite(&self) -> Suite {
+        self.suite
     }
 
     /// Whether it is in the cache.
@@ -71,14 +111,14 @@ impl Packages {
     }
 
     fn fetch(&self, work: &Path, progress: Progress<'_>) -> Result<Vec<PathBuf>, Error> {
-        update(self.backports)?;
+        update(self.suite)?;
         let debs = work.join("debs");
         for directory in [debs.join("partial"), work.join("archives/partial")] {
             fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
         }
-        let mut download = apt(self.backports)?;
+        let mut download = apt(self.suite)?;
         download.current_dir(&debs).arg("-o").arg(format!("Dir::Cache={}", work.display())).arg("download");
-        if self.backports {
+        if self.suite == Suite::Backports {
             let (_, release) = mirror()?;
             download.args(["-t", &format!("{release}-backports")]);
         }
@@ -114,10 +154,10 @@ pub fn look() -> Result<(), Error> {
 /// # Errors
 /// [`Error::Unavailable`] without apt, and if the mirror is unreachable; [`Error::Failed`] if the
 /// lists cannot be stored.
-pub fn update(backports: bool) -> Result<(), Error> {
+pub fn update(suite: Suite) -> Result<(), Error> {
     look()?;
-    let _lock = cache::locked(lists_name(backports))?;
-    let lists = lists(backports)?;
+    let _lock = cache::locked(&format!("debian-lists{}", suite.ending()))?;
+    let lists = suite.lists()?;
     let stamp = lists.join("dexsidecar-updated");
     let age = |time: SystemTime| SystemTime::now().duration_since(time).unwrap_or(Duration::MAX);
     let updated = fs::metadata(&stamp).and_then(|file| file.modified());
@@ -125,38 +165,24 @@ pub fn update(backports: bool) -> Result<(), Error> {
         return Ok(());
     }
     fs::create_dir_all(lists.join("partial")).map_err(|error| format!("{}: {error}", lists.display()))?;
-    if backports {
-        let (mirror, release) = mirror()?;
-        let source = format!(
-            "Types: deb\nURIs: {mirror}\nSuites: {release} {release}-backports\nComponents: main\nSigned-By: {KEYRING}\n"
-        );
-        let sources = sources()?;
+    if let Some(suites) = suite.suites()? {
+        let (mirror, _) = mirror()?;
+        let source =
+            format!("Types: deb\nURIs: {mirror}\nSuites: {suites}\nComponents: main\nSigned-By: {KEYRING}\n");
+        let sources = suite.sources()?;
         fs::create_dir_all(&sources)
             .and_then(|()| fs::write(sources.join("debian.sources"), source))
             .map_err(|error| format!("{}: {error}", sources.display()))?;
     }
     let wrong = "Debian's package lists cannot be downloaded: check the network and the sources in /etc/apt";
     let options = ["-o", "Acquire::http::Timeout=15", "-o", "Acquire::Retries=1"];
-    success(apt(backports)?.args(options).arg("update"), wrong).map_err(apt_error::classified)?;
+    success(apt(suite)?.args(options).arg("update"), wrong).map_err(apt_error::classified)?;
     // apt-get exits with 0 if it reaches no mirror. A single source that fails does not matter.
     let is_list = |entry: fs::DirEntry| entry.file_name().to_string_lossy().contains("_Packages");
     if !fs::read_dir(&lists).into_iter().flatten().filter_map(Result::ok).any(is_list) {
         return Err(Error::Unavailable(wrong.to_owned()));
     }
     fs::write(&stamp, "").map_err(|error| Error::Failed(format!("{}: {error}", stamp.display())))
-}
-
-const fn lists_name(backports: bool) -> &'static str {
-    if backports { "debian-lists-backports" } else { "debian-lists" }
-}
-
-fn lists(backports: bool) -> Result<PathBuf, String> {
-    Ok(cache::directory()?.join(lists_name(backports)))
-}
-
-/// The directory with the source of the backports.
-fn sources() -> Result<PathBuf, String> {
-    Ok(cache::directory()?.join("debian-sources"))
 }
 
 /// A tool of Debian. Its texts are in English: [`apt_error`] recognizes them.
@@ -167,11 +193,11 @@ fn debian_tool(name: &str) -> Command {
 }
 
 /// apt-get with package lists of its own, so that it needs no right on the system's.
-fn apt(backports: bool) -> Result<Command, String> {
+fn apt(suite: Suite) -> Result<Command, String> {
     let mut command = debian_tool("apt-get");
-    command.arg("-q").arg("-o").arg(format!("Dir::State::lists={}", lists(backports)?.display()));
-    if backports {
-        command.arg("-o").arg(format!("Dir::Etc::sourceparts={}", sources()?.display()));
+    command.arg("-q").arg("-o").arg(format!("Dir::State::lists={}", suite.lists()?.display()));
+    if suite != Suite::Release {
+        command.arg("-o").arg(format!("Dir::Etc::sourceparts={}", suite.sources()?.display()));
         command.args(["-o", "Dir::Etc::sourcelist=-"]);
     }
     command.args(["-o", "APT::Sandbox::User=", "-o", "Debug::NoLocking=1"]);

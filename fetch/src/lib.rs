@@ -1,7 +1,8 @@
 //! What tests and tools need besides this workspace, kept in a cache outside the clone.
 //!
-//! [`counterparts`] is the one table of all of it: programs built from Go modules, and packages of
-//! Debian that are unpacked and not installed. Nothing outside the cache is changed.
+//! [`counterparts`] is the one table of all of it: programs built from Go modules, packages of
+//! Debian that are unpacked and not installed, and programs in wheels of the Python Package Index.
+//! Nothing outside the cache is changed.
 
 mod apt_error;
 pub mod cache;
@@ -10,6 +11,7 @@ pub mod counterparts;
 pub mod debian;
 pub mod go;
 pub mod machine;
+pub mod wheel;
 pub mod workspace;
 
 /// The exit code of `cargo xtask` when nothing is wrong but the missing cross compiler. The tests

@@ -18,14 +18,16 @@ pub(crate) enum Suite {
     // The test binary has this name.
     #[value(alias = "real_dex")]
     RealDex,
+    /// Programs that use the token of a real Dex, in namespaces
+    Consumers,
     /// Pods on a real node, the demo of a cluster, the image; the node needs root
     Node,
 }
 
 impl Suite {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Unit, Self::Docs, Self::Fakes, Self::Names, Self::RealDex, Self::Node];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Unit, Self::Docs, Self::Fakes, Self::Names, Self::RealDex, Self::Consumers, Self::Node];
 
     /// Its name on the command line.
     pub(crate) fn name(self) -> String {
@@ -40,6 +42,7 @@ impl Suite {
             Self::Fakes => Some("fakes"),
             Self::Names => Some("names"),
             Self::RealDex => Some("real_dex"),
+            Self::Consumers => Some("consumers"),
             Self::Node => Some("node"),
         }
     }
@@ -47,7 +50,7 @@ impl Suite {
     /// Whether its harness is libtest. The others are libtest-mimic's: they choose their own number
     /// of threads, and mark by themselves which tests the short form ignores.
     pub(crate) const fn is_libtest(self) -> bool {
-        !matches!(self, Self::Names | Self::Node)
+        !matches!(self, Self::Names | Self::Consumers | Self::Node)
     }
 
     /// How many tests run at once for each core. The end-to-end tests wait most of the time.
@@ -66,12 +69,13 @@ impl Suite {
             Self::Fakes => &[Use::Fakes],
             Self::Names => &[Use::Names],
             Self::RealDex => &[Use::RealDex],
+            Self::Consumers => &[Use::Consumers],
             Self::Node => &[Use::Node, Use::Image, Use::Aarch64],
         }
     }
 
     /// Whether it runs the binary as it ships.
     pub(crate) const fn runs_the_shipped_binary(self) -> bool {
-        matches!(self, Self::Fakes | Self::Names | Self::RealDex | Self::Node)
+        matches!(self, Self::Fakes | Self::Names | Self::RealDex | Self::Consumers | Self::Node)
     }
 }

@@ -9,7 +9,7 @@ use dexsidecar_e2e::doc_manifests;
 /// The pages, as paths below the workspace's directory.
 fn pages() -> Vec<String> {
     let mut pages = vec![];
-    for directory in ["", "docs", ".github"] {
+    for directory in ["", "docs", "docs/consumers", ".github"] {
         let entries =
             fs::read_dir(doc_manifests::root().join(directory)).into_iter().flatten().filter_map(Result::ok);
         pages.extend(entries.map(|entry| Path::new(directory).join(entry.file_name()).display().to_string()));
@@ -112,14 +112,15 @@ fn every_relative_link_and_anchor_resolves() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The index leads to every page.
+/// The index leads to every page, and the index of consumers to theirs.
 #[test]
 fn the_index_of_docs_links_every_page() {
-    let targets = targets("docs/README.md");
+    let [index, consumers] = ["docs/README.md", "docs/consumers.md"].map(targets);
     for page in
         pages().iter().filter_map(|page| page.strip_prefix("docs/")).filter(|page| *page != "README.md")
     {
-        assert!(targets.iter().any(|target| target == page), "docs/README.md has no link to {page}");
+        let index = if page.contains('/') { &consumers } else { &index };
+        assert!(index.iter().any(|target| target == page), "no index has a link to {page}");
     }
 }
 

