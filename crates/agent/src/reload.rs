@@ -1,9 +1,10 @@
 //! The configuration file while the program runs: it is read again when it has changed, and at
 //! SIGHUP. One that is invalid changes nothing.
 
-use dexsidecar_core::config::{Config, Fixed, Problem, TokenConfig};
+use dexsidecar_core::config::{Config, Problem, TokenConfig};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
+use dexsidecar_core::reload::Fixed;
 use dexsidecar_core::time::UnixTime;
 use dexsidecar_edge::log::Logger;
 

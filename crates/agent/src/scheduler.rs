@@ -206,9 +206,9 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
         self.log.emit(&Event::RefreshRequested { signal: &signal, refresh_in });
     }
 
-    /// Polls the configuration file, and the files of the tokens whose wait is over. All tokens are asked again, and if that is
-    /// due, the files of all are polled. So they share one timer, and the process wakes up as often
-    /// with many tokens as with one.
+    /// Polls the configuration file, and the files of the tokens whose wait is over. All tokens are
+    /// asked again, and if that is due, the files of all are polled. So they share one timer, and
+    /// the process wakes up as often with many tokens as with one.
     fn poll_files(&mut self, reload: Option<&mut Reload<'_, E>>) {
         let now = self.clock.now();
         let all = self.polled_at.until(now.boot) >= SHORT_POLL_INTERVAL;
@@ -225,8 +225,8 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
     }
 }
 
-/// Whether log lines name this token. The log of a single token without a name of its own is that of
-/// the environment form.
+/// Whether log lines name this token. The log of a single token without a name of its own is that
+/// of the environment form.
 fn shows_name(token: &TokenConfig, several: bool) -> bool {
     several || token.name != DEFAULT_NAME
 }

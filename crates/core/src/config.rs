@@ -2,7 +2,6 @@
 
 mod parse;
 mod raw;
-mod reload;
 mod token_config;
 mod values;
 
@@ -19,7 +18,6 @@ use crate::settings::{
 };
 use parse::Parser;
 pub use raw::{Origin, RawSettings, RawValue};
-pub use reload::Fixed;
 pub use token_config::{DEFAULT_NAME, TokenConfig};
 
 /// The level of a log line, and the log level.

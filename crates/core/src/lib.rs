@@ -64,6 +64,7 @@ pub mod limits;
 pub mod needs;
 pub mod output;
 pub mod refresher;
+pub mod reload;
 pub mod response;
 pub mod schedule;
 pub mod secret;

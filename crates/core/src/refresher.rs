@@ -95,9 +95,9 @@ impl Refresher {
         }
     }
 
-    /// This machine with another configuration, for the same exchange. `outputs` has the former index
-    /// of each output, or nothing for one that is new: the current token is written to it at once. A
-    /// job that runs is given up, so an exchange or a write in flight is due again.
+    /// This machine with another configuration, for the same exchange. `outputs` has the former
+    /// index of each output, or nothing for one that is new: the current token is written to it at
+    /// once. A job that runs is given up, so an exchange or a write in flight is due again.
     #[must_use]
     pub fn reconfigured(
         mut self,

@@ -1,6 +1,9 @@
 //! What a configuration file that has changed may change while the program runs.
 
-use super::{Config, Problem};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::config::{Config, Log, Problem};
 use crate::needs::Needs;
 
 /// The settings of the running program that cannot change before its next start, and the rights
@@ -8,9 +11,9 @@ use crate::needs::Needs;
 #[derive(Clone, Debug)]
 pub struct Fixed {
     kept: Needs,
-    listen: Option<std::net::SocketAddr>,
-    termination_log: Option<std::path::PathBuf>,
-    log: super::Log,
+    listen: Option<SocketAddr>,
+    termination_log: Option<PathBuf>,
+    log: Log,
 }
 
 const NEXT_START: &str = "restart the pod: it takes effect at the next start";
@@ -65,8 +68,8 @@ impl Fixed {
 mod tests {
     use super::*;
     use crate::action::{Action, ExecAction, SignalAction, SignalTarget};
+    use crate::config::Level;
     use crate::config::tests::given;
-    use crate::config::{Level, Log};
 
     fn config() -> Config {
         let variables =
