@@ -22,4 +22,4 @@ mod token;
 mod upstream;
 
 pub use scheduler::Scheduler;
-pub use termination_message::report_problems;
+pub use termination_message::{read_termination_message, report_problems};

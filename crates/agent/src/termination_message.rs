@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use dexsidecar_core::config::Problem;
+use dexsidecar_edge::input_file;
 use rustix::fs::OFlags;
 
 /// The kubelet's default path of a termination message.
@@ -57,6 +58,15 @@ pub fn report_problems(file: Option<&Path>, problems: &[Problem]) {
     write(file.unwrap_or_else(|| Path::new(TERMINATION_LOG)), &text);
 }
 
+/// The termination message that another process of this program wrote to this file, or where the
+/// kubelet finds it. Empty if nothing fails, or if there is no such file.
+#[must_use]
+pub fn read_termination_message(file: Option<&Path>) -> String {
+    let content =
+        input_file::read(file.unwrap_or_else(|| Path::new(TERMINATION_LOG)), MAX_TERMINATION_MESSAGE);
+    String::from_utf8_lossy(&content.unwrap_or_default()).into_owned()
+}
+
 /// Writes a termination message, if there is such a file: it is created by the kubelet only.
 fn write(path: &Path, text: &str) {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -83,6 +93,10 @@ mod tests {
         set(0, Some("a\n"));
         set(7, Some("b\n"));
         assert_eq!(text(), "b\n\na\n");
+        assert_eq!(
+            (read_termination_message(Some(&file)), read_termination_message(Some(dir.path()))),
+            (text(), String::new())
+        );
         set(0, Some("c\n"));
         assert_eq!(text(), "b\n\nc\n", "the order does not change with each failure");
         set(0, None);

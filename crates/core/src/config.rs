@@ -75,7 +75,7 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-/// The settings of `ready` and `wait`, which judge files only.
+/// The settings of `ready`, `wait` and `refresh`, which judge files only.
 #[derive(Clone, Debug)]
 pub struct Probe {
     /// The files to judge; at least one.
@@ -84,6 +84,12 @@ pub struct Probe {
     pub min_ttl: Duration,
     /// The overall timeout of `wait`.
     pub timeout: Duration,
+    /// Whether `wait` goes on all the same at the timeout.
+    pub run_on_timeout: bool,
+    /// How long `refresh` waits for the new tokens.
+    pub wait: Duration,
+    /// The process that `refresh` signals, where several run.
+    pub pid: Option<i32>,
     /// Log level and format.
     pub log: Log,
 }
@@ -224,6 +230,9 @@ impl Probe {
             files,
             min_ttl: parser.duration(settings::MIN_TTL, Command::Wait),
             timeout: parser.duration(settings::TIMEOUT, Command::Wait),
+            run_on_timeout: parser.run_on_timeout(),
+            wait: parser.duration(settings::WAIT, Command::Refresh),
+            pid: parser.pid(),
             log: parser.log(),
         };
         parser.end(probe)

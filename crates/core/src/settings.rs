@@ -1,72 +1,12 @@
 //! The one table of settings. Options, variables, `--help`, docs/settings.md, the reader and "did
 //! you mean" read it; a setting's name is spelled here and in the fixes of failures only.
 
+mod command;
+
 use std::time::Duration;
 
 use crate::duration::HumanDuration;
-
-/// A command of the program.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Command {
-    /// Keep the token fresh until SIGTERM.
-    Run,
-    /// Exchange once and exit.
-    Once,
-    /// Whether the token file holds a valid token.
-    Ready,
-    /// Block until it does.
-    Wait,
-    /// Test each step and explain the first failure.
-    Check,
-    /// Print a token.
-    Token,
-}
-
-impl Command {
-    /// All of them, in the order of the help.
-    pub const ALL: [Self; 6] = [Self::Run, Self::Once, Self::Ready, Self::Wait, Self::Check, Self::Token];
-
-    /// Its name on the command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Run => "run",
-            Self::Once => "once",
-            Self::Ready => "ready",
-            Self::Wait => "wait",
-            Self::Check => "check",
-            Self::Token => "token",
-        }
-    }
-
-    /// What it does, in half a sentence.
-    #[must_use]
-    pub const fn purpose(self) -> &'static str {
-        match self {
-            Self::Run => "keep the token fresh until SIGTERM; the default command",
-            Self::Once => "exchange once, write the token and exit (for init containers, Jobs, CI)",
-            Self::Ready => "exit 0 if the token file holds a valid token (for exec probes)",
-            Self::Wait => "block until the token file holds a valid token, then exec CMD",
-            Self::Check => "test each step and explain the first failure",
-            Self::Token => "print a token (cached between calls)",
-        }
-    }
-
-    /// A command line that a user may copy.
-    #[must_use]
-    pub const fn example(self) -> &'static str {
-        match self {
-            Self::Run => "DEXSIDECAR_CA_FILE=/etc/dex/ca.pem dexsidecar run",
-            Self::Once => "dexsidecar once --timeout 30s",
-            Self::Ready => "dexsidecar ready --min-ttl 5m",
-            Self::Wait => "dexsidecar wait --timeout 2m -- /usr/bin/app --serve",
-            Self::Check => "kubectl exec app -c dexsidecar -- dexsidecar check",
-            Self::Token => {
-                "curl -H \"Authorization: Bearer $(dexsidecar token --min-ttl 1m)\" https://api.example.com"
-            }
-        }
-    }
-}
+pub use command::Command;
 
 /// The values that a setting takes, and its default.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -159,11 +99,12 @@ impl Setting {
     }
 }
 
-use Command::{Check, Once, Ready, Run, Token, Wait};
+use Command::{Check, Once, Ready, Refresh, Run, Token, Wait};
 
 /// The commands that exchange a token.
 pub const EXCHANGING: &[Command] = &[Run, Once, Check, Token];
 const WRITING: &[Command] = &[Run, Once, Check];
+const LOGGING: &[Command] = &[Run, Once, Ready, Wait, Check, Token, Refresh];
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -207,21 +148,28 @@ settings! {
             zero: Some("to disable it"),
         },
         &[Run], "how often Dex's published keys are compared with the signing key of the token on disk";
-    TERMINATION_LOG = "termination-log", "DEXSIDECAR_TERMINATION_LOG", Kind::Text("FILE", "/dev/termination-log if it exists"), &[Run, Once],
-        "file for the last failure, which kubectl describe pod shows";
+    TERMINATION_LOG = "termination-log", "DEXSIDECAR_TERMINATION_LOG", Kind::Text("FILE", "/dev/termination-log if it exists"), &[Run, Once, Refresh],
+        "file for the last failure, which kubectl describe pod and refresh show";
     MIN_TTL = "min-ttl", "DEXSIDECAR_MIN_TTL",
         Kind::Duration { defaults: &[(&[Ready, Wait, Token], Duration::ZERO)], range: None, zero: None },
         &[Ready, Wait, Token], "minimum remaining validity of the token";
     TIMEOUT = "timeout", "DEXSIDECAR_TIMEOUT",
         Kind::Duration { defaults: &[(&[Wait], seconds(300)), (&[Once, Token], seconds(60))], range: None, zero: None },
         &[Wait, Once, Token], "overall timeout of the command";
-    FILE = "file", "", Kind::Text("FILE", "dex_access_token_file"), &[Ready, Wait],
+    ON_TIMEOUT = "on-timeout", "DEXSIDECAR_ON_TIMEOUT", Kind::Word(&["fail", "run"], "fail"), &[Wait],
+        "at the timeout: fail exits with 1; run logs a warning and executes CMD all the same";
+    WAIT = "wait", "",
+        Kind::Duration { defaults: &[(&[Refresh], seconds(30))], range: None, zero: None },
+        &[Refresh], "how long to wait for the new token; 0s requests a refresh without waiting";
+    PID = "pid", "", Kind::Text("PID", "the only one that is found"), &[Refresh],
+        "the process that is to refresh, where several run";
+    FILE = "file", "", Kind::Text("FILE", "dex_access_token_file"), &[Ready, Wait, Refresh],
         "token file to judge; may be repeated";
     JSON = "json", "", Kind::Switch, &[Check],
         "print the report as JSON (docs/check.schema.json)";
-    LOG_LEVEL = "log-level", "DEXSIDECAR_LOG", Kind::Word(&["error", "warn", "info", "debug"], "info"), &Command::ALL,
+    LOG_LEVEL = "log-level", "DEXSIDECAR_LOG", Kind::Word(&["error", "warn", "info", "debug"], "info"), LOGGING,
         "log level";
-    LOG_FORMAT = "log-format", "DEXSIDECAR_LOG_FORMAT", Kind::Word(&["text", "json"], "text"), &Command::ALL,
+    LOG_FORMAT = "log-format", "DEXSIDECAR_LOG_FORMAT", Kind::Word(&["text", "json"], "text"), LOGGING,
         "log format";
 }
 
@@ -360,13 +308,6 @@ mod tests {
             assert!(["", "DEXSIDECAR_LOG", &variable].contains(&setting.variable), "{}", setting.variable);
             assert!(!setting.commands.is_empty() && !setting.meaning.ends_with('.'));
         }
-    }
-
-    #[test]
-    fn commands_have_distinct_names_and_purposes() {
-        let texts: BTreeSet<_> =
-            Command::ALL.iter().flat_map(|command| [command.name(), command.purpose()]).collect();
-        assert!(texts.len() == 2 * Command::ALL.len() && !texts.contains(""), "{texts:?}");
     }
 
     #[test]

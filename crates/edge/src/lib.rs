@@ -15,6 +15,8 @@ pub mod http_client;
 pub mod input_file;
 pub mod log;
 pub mod output_file;
+pub mod program_file;
 pub mod random;
+pub mod running;
 pub mod signal;
 pub mod subject_token_file;

@@ -20,8 +20,9 @@ pub enum Invocation {
         command: Command,
         /// The options, in order.
         options: Vec<RawValue>,
-        /// What follows `--`: the program that `wait` becomes, and its arguments.
-        rest: Vec<OsString>,
+        /// The operands: the program that `wait` becomes with its arguments, or where `copy` copies
+        /// to.
+        operands: Vec<OsString>,
     },
     /// To print a text: help or the version.
     Print(String),
@@ -35,7 +36,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     let mut parser = Parser::from_args(arguments);
     let mut command = None;
     let mut options = Vec::new();
-    let mut rest = Vec::new();
+    let mut operands = Vec::new();
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Invocation::Print(help(command))),
@@ -58,14 +59,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
             Arg::Short(letter) => return Err(format!("unknown option -{letter}: see dexsidecar --help")),
             // `wait -- CMD ARG…`: lexopt returns what follows the dashes as values.
             Arg::Value(word) if command == Some(Command::Wait) => {
-                rest.push(word);
-                rest.extend(parser.raw_args().map_err(|error| error.to_string())?);
+                operands.push(word);
+                operands.extend(parser.raw_args().map_err(|error| error.to_string())?);
             }
             Arg::Value(word) if command.is_none() => match &*word.to_string_lossy() {
                 "version" => return Ok(Invocation::Print(version())),
                 "help" => return Ok(Invocation::Print(help(named(parser.next())))),
                 name => command = Some(find(name)?),
             },
+            Arg::Value(word) if command == Some(Command::Copy) && operands.is_empty() => operands.push(word),
             Arg::Value(word) => {
                 return Err(format!("unexpected argument {}: see dexsidecar --help", word.display()));
             }
@@ -77,7 +79,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
             return Err(format!("{} has no option --{name}: see dexsidecar {0} --help", command.name()));
         }
     }
-    Ok(Invocation::Run { command, options, rest })
+    if command == Command::Copy && operands.is_empty() {
+        return Err("copy needs DEST, a file or a directory: see dexsidecar copy --help".to_owned());
+    }
+    Ok(Invocation::Run { command, options, operands })
 }
 
 fn setting(name: &str) -> Result<&'static Setting, String> {
@@ -122,14 +127,18 @@ pub fn help(command: Option<Command>) -> String {
     let _ = match command {
         None => write!(text, "{INTRODUCTION}"),
         Some(command) => {
-            let tail = if command == Command::Wait { " [-- CMD ARG...]" } else { "" };
-            let (name, purpose, example) = (command.name(), command.purpose(), command.example());
+            let (name, purpose, operands) = (command.name(), command.purpose(), command.operands());
+            let options = if has_options(command) { " [OPTIONS]" } else { "" };
+            let space = if operands.is_empty() { "" } else { " " };
             write!(
                 text,
-                "dexsidecar {name}: {purpose}\n\nUsage: dexsidecar {name} [OPTIONS]{tail}\n\nExample:\n  {example}\n"
+                "dexsidecar {name}: {purpose}\n\nUsage: dexsidecar {name}{options}{space}{operands}\n\nExamples:\n"
             )
         }
     };
+    for (purpose, line) in command.map(Command::examples).unwrap_or_default() {
+        let _ = writeln!(text, "  # {purpose}\n  {line}");
+    }
     if command.is_none() {
         let _ = writeln!(text, "\nCommands:");
         for command in Command::ALL {
@@ -146,6 +155,9 @@ pub fn help(command: Option<Command>) -> String {
             let _ = writeln!(text, "  {FIELD_PREFIX}{}\n      {}", setting.name, wrapped(&meaning));
         }
         text.push_str(FIELDS);
+    }
+    if command.is_some_and(|command| !has_options(command)) {
+        return text;
     }
     let _ = writeln!(text, "\nOptions, with their environment variables:");
     for setting in SETTINGS.iter().filter(|setting| shown(setting.commands)) {
@@ -166,6 +178,10 @@ pub fn help(command: Option<Command>) -> String {
     }
     text.push_str(if command.is_none() { NOTES } else { DURATIONS });
     text
+}
+
+fn has_options(command: Command) -> bool {
+    SETTINGS.iter().any(|setting| setting.commands.contains(&command))
 }
 
 const INTRODUCTION: &str = "\
@@ -239,14 +255,14 @@ mod tests {
 
     #[test]
     fn wait_takes_a_command_line_after_two_dashes() {
-        let Ok(Invocation::Run { options, rest, .. }) = read("wait --timeout 5s --file=/t -- sh -c true")
+        let Ok(Invocation::Run { options, operands, .. }) = read("wait --timeout 5s --file=/t -- sh -c true")
         else {
             panic!()
         };
         let option =
             |name: &str, value: &str| RawValue::option(name.to_owned(), Secret::new(value.to_owned()));
         assert_eq!(options, [option("timeout", "5s"), option("file", "/t")]);
-        assert_eq!(rest, ["sh", "-c", "true"]);
+        assert_eq!(operands, ["sh", "-c", "true"]);
     }
 
     #[test]
@@ -258,6 +274,9 @@ mod tests {
             ("--ca-file", "option --ca-file needs a value"),
             ("run -x", "unknown option -x: see dexsidecar --help"),
             ("run extra", "unexpected argument extra: see dexsidecar --help"),
+            ("copy", "copy needs DEST, a file or a directory: see dexsidecar copy --help"),
+            ("copy a b", "unexpected argument b: see dexsidecar --help"),
+            ("refresh a", "unexpected argument a: see dexsidecar --help"),
             ("check --json=maybe", "option --json takes true or false"),
             ("ready --ca-file x", "ready has no option --ca-file: see dexsidecar ready --help"),
         ] {

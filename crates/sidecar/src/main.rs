@@ -11,7 +11,7 @@ use dexsidecar_core::failure::printable;
 use dexsidecar_core::settings::Command;
 use dexsidecar_edge::{hardening, log};
 
-use commands::{once, probe, run, with_signals};
+use commands::{copy, once, probe, refresh, run, with_signals};
 use environment::Environment;
 use terminal::{eprint, print};
 
@@ -27,8 +27,8 @@ type Done = Result<ExitCode, u8>;
 
 fn main() -> ExitCode {
     log::keep_panics_short();
-    let (command, options, rest) = match cli::parse(std::env::args_os().skip(1)) {
-        Ok(Invocation::Run { command, options, rest }) => (command, options, rest),
+    let (command, options, operands) = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Invocation::Run { command, options, operands }) => (command, options, operands),
         Ok(Invocation::Print(text)) => return print(&text),
         Err(error) => {
             eprint(&format!("dexsidecar: {}\n", printable(error)));
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Run => with_signals(|runtime, stop| run::run(environment(), runtime, stop)),
         Command::Once => with_signals(|runtime, stop| once::once(environment(), runtime, stop)),
-        Command::Wait => with_signals(|runtime, stop| probe::wait(&environment(), runtime, stop, rest)),
+        Command::Wait => with_signals(|runtime, stop| probe::wait(&environment(), runtime, stop, operands)),
         Command::Check => with_signals(|runtime, stop| {
             commands::until_stopped(runtime, stop, commands::check(&environment()))
         }),
@@ -50,6 +50,8 @@ fn main() -> ExitCode {
             commands::until_stopped(runtime, stop, commands::token(&environment()))
         }),
         Command::Ready => probe::ready(&environment()),
+        Command::Refresh => with_signals(|runtime, stop| refresh::refresh(&environment(), runtime, stop)),
+        Command::Copy => copy::copy(&operands),
     };
     done.unwrap_or_else(|code| code.into())
 }

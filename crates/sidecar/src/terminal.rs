@@ -39,8 +39,8 @@ pub(crate) fn has_colours() -> bool {
 /// cannot be rewritten.
 const PROGRESS_COLUMNS: usize = 79;
 
-/// Why `wait` still waits: on a terminal one line that is rewritten, elsewhere a line after a
-/// second and after each minute.
+/// Why `wait` or `refresh` still waits: on a terminal one line that is rewritten, elsewhere a line
+/// after a second and after each ten.
 pub(crate) struct Progress {
     terminal: bool,
     /// When the next line is due, as time since the start.
@@ -63,7 +63,7 @@ impl Progress {
             let line: String = line.chars().take(PROGRESS_COLUMNS).collect();
             write_unless_blocked(&format!("\r\x1b[K{line}"));
         } else if waited >= self.due {
-            self.due = waited + Duration::from_secs(60);
+            self.due = waited + Duration::from_secs(10);
             write_unless_blocked(&line_for_pipe(line, "..."));
         }
     }

@@ -137,6 +137,36 @@ fn wait_blocks_until_there_is_a_valid_token_and_becomes_the_command() {
 }
 
 #[test]
+fn at_its_timeout_wait_fails_or_goes_on_with_a_warning() {
+    let command = ["--", "/bin/sh", "-c", "echo runs"];
+    let wait = |options: &[&str], command: &[&str]| {
+        Setup::new().execute(&[&["wait", "--timeout", "50ms"], options, command].concat())
+    };
+    for (options, code, printed, warning) in [
+        (&[][..], 1, "", "timed out after 50ms:\n"),
+        (&["--on-timeout", "fail"], 1, "", "timed out after 50ms:\n"),
+        (&["--on-timeout=run"], 0, "runs\n", "timed out after 50ms, going on without a valid token:\n"),
+    ] {
+        let timed_out = wait(options, &command);
+        assert_eq!((timed_out.code, timed_out.stdout.as_str()), (Some(code), printed), "{options:?}");
+        assert!(timed_out.stderr.starts_with(warning), "{}", timed_out.stderr);
+        assert!(timed_out.stderr.contains("no such file"), "{}", timed_out.stderr);
+    }
+    // Without a command there is nothing to run, and what follows this command goes on.
+    assert_eq!(wait(&["--on-timeout=run"], &[]).code, Some(0));
+    let by_variable = Setup::new().set("DEXSIDECAR_ON_TIMEOUT", "run");
+    assert_eq!(by_variable.execute(&["wait", "--timeout", "0s"]).code, Some(0));
+    assert_eq!(wait(&["--on-timeout=exec"], &command).code, Some(78));
+}
+
+#[test]
+fn wait_reports_after_a_second_why_it_waits() {
+    let waited = Setup::new().execute(&["wait", "--timeout", "3s"]);
+    let reports = waited.stderr.lines().filter(|line| line.starts_with("waiting for 1s: /")).count();
+    assert_eq!((waited.code, reports), (Some(1), 1), "{}", waited.stderr);
+}
+
+#[test]
 fn once_writes_one_token_or_ends_at_its_timeout() {
     let fixture = Fixture::new();
     let setup = fixture.setup();

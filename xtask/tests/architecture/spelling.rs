@@ -21,6 +21,7 @@ const ROOTS: [&str; 5] = [
 /// What may spell a setting, each with its reason. The shorter, the better.
 const MAY_SPELL_SETTINGS: &[(&str, &str)] = &[
     ("crates/core/src/settings.rs", "the table"),
+    ("crates/core/src/settings/command.rs", "examples"),
     ("crates/core/src/failure/table.rs", "the fixes"),
     ("crates/core/src/failure.rs", "the step `subject_token`"),
     ("crates/core/src/config.rs", "a fix"),
@@ -31,6 +32,7 @@ const MAY_SPELL_SETTINGS: &[(&str, &str)] = &[
     ("crates/edge/src/http_client/tls.rs", "a message"),
     ("crates/agent/src/exchange.rs", "form fields whose values are no secrets, and a message"),
     ("crates/sidecar/src/token.rs", "a message"),
+    ("crates/sidecar/src/commands/refresh.rs", "a message"),
 ];
 
 /// What may spell a failure's code, each with its reason.

@@ -158,6 +158,21 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// Whether `wait` goes on all the same at the timeout.
+    pub(super) fn run_on_timeout(&mut self) -> bool {
+        self.word(settings::ON_TIMEOUT, &[("fail", false), ("run", true)])
+    }
+
+    /// The process that `refresh` signals.
+    pub(super) fn pid(&mut self) -> Option<i32> {
+        let text = self.own(settings::PID)?;
+        let pid = text.parse::<i32>().ok().filter(|pid| *pid > 0 && !text.starts_with('+'));
+        if pid.is_none() {
+            self.invalid(settings::PID, "is not a process id", "use a number such as 1");
+        }
+        pid
+    }
+
     pub(super) fn unknown_variables(&mut self) {
         for RawValue { name, .. } in self.given.given_as(Origin::Variable) {
             let known = SETTINGS.iter().any(|setting| setting.variable == name);

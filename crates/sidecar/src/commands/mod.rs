@@ -1,8 +1,10 @@
 //! The commands: each takes the environment and gives an exit code. `check` and `token` are short
 //! and stand here.
 
+pub(crate) mod copy;
 pub(crate) mod once;
 pub(crate) mod probe;
+pub(crate) mod refresh;
 pub(crate) mod run;
 
 use std::io;

@@ -57,12 +57,14 @@ pub(crate) fn wait(
         return Err(NEGATIVE);
     }
     if let Err(reasons) = waited {
-        if !reasons.is_empty() {
-            // Nobody may read standard error, and the timeout must hold all the same.
-            let text = format!("timed out after {}:\n{}", HumanDuration(probe.timeout), reasons.join("\n"));
-            write_unless_blocked(&line_for_pipe(text, "..."));
+        // Nobody may read standard error, and the timeout must hold all the same.
+        let next = if probe.run_on_timeout { ", going on without a valid token" } else { "" };
+        let timeout = HumanDuration(probe.timeout);
+        let text = format!("timed out after {timeout}{next}:\n{}", reasons.join("\n"));
+        write_unless_blocked(&line_for_pipe(text, "..."));
+        if !probe.run_on_timeout {
+            return Err(NEGATIVE);
         }
-        return Err(NEGATIVE);
     }
     let mut command = command.into_iter();
     let Some(program) = command.next() else { return Ok(ExitCode::SUCCESS) };
