@@ -135,6 +135,7 @@ pub const fn how_to_see(code: Code) -> &'static HowToSee {
         Code::OutputModeRefused => &output::MODE_REFUSED,
         Code::OutputGroupRefused => &output::GROUP_REFUSED,
         Code::OutputFailed => &output::FAILED,
+        Code::ActionFailed => &output::ACTION_FAILED,
     }
 }
 

@@ -39,6 +39,12 @@ pub struct Inputs {
 pub struct LastKnown(Vec<(String, Secret)>);
 
 impl LastKnown {
+    /// The last known subject token, if it is read from a file.
+    #[must_use]
+    pub fn subject_token(&self) -> Option<&Secret> {
+        self.get(SUBJECT_TOKEN)
+    }
+
     fn get(&self, name: &str) -> Option<&Secret> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }

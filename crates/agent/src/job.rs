@@ -1,5 +1,5 @@
-//! The work that takes time: an exchange, a write, a key check, a removal. A job owns what it
-//! needs, so the scheduler and the token handle everything else while it runs.
+//! The work that takes time: an exchange, a write, a key check, a removal, an action. A job owns
+//! what it needs, so the scheduler and the token handle everything else while it runs.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use dexsidecar_core::action::{Action, Notify};
 use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::event::Event;
@@ -23,6 +24,7 @@ use dexsidecar_edge::clock::Clock;
 use dexsidecar_edge::log::Logger;
 use dexsidecar_edge::output_file::{self, NameLock, RenamePlace, Written};
 
+use crate::action::perform;
 use crate::exchange::{Inputs, LastKnown};
 
 /// How long the first trial of the outputs may delay the report of a failed exchange.
@@ -55,6 +57,8 @@ pub(crate) enum Job {
     Remove { output: usize, file: Output, lock: NameLock, expired: Secret },
     /// Read the published keys. Their URL is read from the discovery document, unless it is known.
     ReadKeys { endpoint: EndpointUrl, rotation: usize, keys_url: Option<EndpointUrl>, started: BootTime },
+    /// Perform an action. Output that holds one of the secrets is not logged.
+    Act { config: Rc<TokenConfig>, action: usize, secrets: Vec<Secret>, log: Logger },
 }
 
 /// The outcome of a job.
@@ -71,6 +75,8 @@ pub(crate) enum Outcome {
     Removed { output: usize, expired: Secret, result: Result<bool, Failure> },
     /// The published keys were read.
     KeysRead(KeysRead),
+    /// The action with this index was performed, or failed.
+    Acted { action: usize, result: Result<(), Failure> },
 }
 
 /// What was sent, and what came of it.
@@ -112,6 +118,8 @@ pub(crate) enum Kind {
     Exchange,
     /// Published keys are read, for all tokens of a Dex.
     Keys,
+    /// An action.
+    Action,
     /// Everything else.
     Other,
 }
@@ -125,12 +133,13 @@ impl Job {
         match self {
             Self::ReadInputs { .. } | Self::Exchange { .. } => Kind::Exchange,
             Self::ReadKeys { .. } => Kind::Keys,
+            Self::Act { .. } => Kind::Action,
             _ => Kind::Other,
         }
     }
 
     /// Starts it. Dropping it gives it up: an exchange closes its connection then.
-    pub(crate) fn start<E: TokenEndpoint + 'static>(self, client: Rc<E>, clock: Clock) -> Running {
+    pub(crate) fn start<E: TokenEndpoint + Notify + 'static>(self, client: Rc<E>, clock: Clock) -> Running {
         match self {
             Self::ReadInputs { config, mut last_known, now } => Box::pin(async move {
                 let read = Inputs::read(&config.exchange, &mut last_known, now).await;
@@ -163,6 +172,11 @@ impl Job {
             Self::ReadKeys { endpoint, rotation, mut keys_url, started } => Box::pin(async move {
                 let published = published_keys(&endpoint, &*client, rotation, &mut keys_url).await;
                 Outcome::KeysRead(KeysRead { started, rotation, keys_url, published })
+            }),
+            Self::Act { config, action, secrets, log } => Box::pin(async move {
+                let label = Action::label(&config.actions, action);
+                let result = perform(&config.actions[action], &label, &*client, &secrets, &log).await;
+                Outcome::Acted { action, result }
             }),
         }
     }
@@ -243,13 +257,13 @@ impl Jobs {
         self.0.push((Some(token), kind, job));
     }
 
-    /// The token is gone, or is configured anew. Its exchange is given up. Keys that are being read
-    /// are those of `heir`, another token of the same Dex. A write or a removal ends without a
-    /// report: given up, it would go on all the same.
+    /// The token is gone, or is configured anew. Its exchange and its action are given up. Keys
+    /// that are being read are those of `heir`, another token of the same Dex. A write or a removal
+    /// ends without a report: given up, it would go on all the same.
     pub(crate) fn forget(&mut self, token: usize, heir: Option<usize>) {
         self.0.retain_mut(|(of, kind, _)| match (*of == Some(token), *kind) {
             (false, _) => true,
-            (true, Kind::Exchange) => false,
+            (true, Kind::Exchange | Kind::Action) => false,
             (true, Kind::Keys) => {
                 *of = heir;
                 heir.is_some()

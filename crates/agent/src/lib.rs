@@ -4,14 +4,15 @@
 //! to run, or the instant until which it has nothing to do. When a job ends, the scheduler
 //! reports the outcome to the token, which passes it to its refresher of [`dexsidecar_core`]. A job
 //! owns what it needs: [`exchange`] reads the subject token and exchanges it at Dex with the HTTP
-//! client of [`dexsidecar_edge`]; other jobs write and remove token files and read Dex's published
-//! keys. An upstream holds the state that the tokens of one Dex share.
+//! client of [`dexsidecar_edge`]; other jobs write and remove token files, read Dex's published
+//! keys and perform actions. An upstream holds the state that the tokens of one Dex share.
 //!
 //! The scheduler and its futures are not `Send`: they run on one thread.
 //!
 //! Comments refer to the faults of docs/faults.md as F1, F2 and so on, and to the promises of
 //! docs/promises.md as P1, P2 and so on.
 
+mod action;
 pub mod exchange;
 mod job;
 pub mod reload;

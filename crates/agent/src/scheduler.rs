@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use dexsidecar_core::action::Notify;
 use dexsidecar_core::config::{DEFAULT_NAME, TokenConfig};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Endpoint, TokenEndpoint};
@@ -54,7 +55,7 @@ pub struct Scheduler<E> {
     reload_status: Option<ReloadStatus>,
 }
 
-impl<E: TokenEndpoint + 'static> Scheduler<E> {
+impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
     /// A scheduler of these tokens. It has done nothing yet. `connect` makes a client for each
     /// different endpoint. Tokens with the same URL share everything that concerns their Dex. Each
     /// token reports to `log` and, if it can be written, to the termination message's file.

@@ -1,5 +1,6 @@
 //! One token. The scheduler asks it for the next job, and reports the outcome. It never waits.
 
+mod actions;
 mod exchange;
 mod key_check;
 mod once;
@@ -20,6 +21,7 @@ use crate::exchange::LastKnown;
 use crate::job::{Job, Outcome};
 use crate::reporter::Reporter;
 use crate::upstream::Upstream;
+use actions::Actions;
 use once::Once;
 use token_file::TokenFile;
 
@@ -31,6 +33,8 @@ struct CurrentToken {
     lifetime: Lifetime,
     /// When it was issued to this process, or found on disk.
     obtained_at: BootTime,
+    /// The actions start for it after this instant, once all files hold it. `None`: they have.
+    announce_at: Option<BootTime>,
 }
 
 /// What a token has to do next.
@@ -53,6 +57,7 @@ pub(crate) struct Token {
     reporter: Reporter,
     current: Option<CurrentToken>,
     files: Vec<TokenFile>,
+    actions: Actions,
     last_known: LastKnown,
     key_check: KeyCheck,
     /// The fingerprint of the files that the exchange in flight reads.
@@ -75,6 +80,7 @@ impl Token {
         Self {
             id,
             refresher: Refresher::new(config.schedule, config.key_check, files.len(), now),
+            actions: Actions::new(config.actions.len()),
             config: Rc::new(config),
             reporter,
             current: None,
@@ -105,7 +111,7 @@ impl Token {
                 Action::Publish(output) => self.start_write(output, now, jitter),
                 Action::CheckKeys => self.start_key_check(now, jitter, upstream),
                 Action::Expire(output) => self.expired(output),
-                Action::Wait(until) => return Next::Wait(until),
+                Action::Wait(until) => return self.next_action(now, until),
             };
             if let Some(job) = job {
                 return Next::Run(Box::new(job));
@@ -155,6 +161,7 @@ impl Token {
                 upstream.keys_read(&keys, self.reporter.log());
                 self.keys_read(&keys, now, jitter);
             }
+            Outcome::Acted { action, result } => self.acted(action, &result, now, jitter),
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::endpoint_url::EndpointUrl;
+use crate::failure::Failure;
 use crate::secret::Secret;
 
 /// An action of a token, one of its `on_update`.
@@ -47,7 +48,9 @@ pub struct SignalAction {
 /// The processes that get a signal.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SignalTarget {
-    /// Every process with this name, as in `/proc/PID/comm` or as the file name of its executable.
+    /// Every process with this name, as in `/proc/PID/comm` or as the file name of its first
+    /// argument. One whose parent has the name too is left to its parent, as a server leaves its
+    /// workers.
     Process(String),
     /// The process whose number this file holds.
     PidFile(PathBuf),
@@ -62,7 +65,28 @@ pub struct ExecAction {
     pub timeout: Duration,
 }
 
+/// Sends the requests of actions. The HTTP client implements it; tests implement a script.
+pub trait Notify {
+    /// Sends one request over a new connection, and waits for the complete response.
+    ///
+    /// # Errors
+    /// [`ActionFailed`](crate::failure::Code::ActionFailed): there was no response, or another
+    /// status than those that mean success.
+    fn notify(&self, action: &HttpAction) -> impl Future<Output = Result<(), Failure>>;
+}
+
 impl Action {
+    /// The name of one of these actions in logs and metrics: its kind, with its number among those
+    /// of its kind from the second on, as `exec` and `exec-2`.
+    #[must_use]
+    pub fn label(actions: &[Self], index: usize) -> String {
+        let Some(kind) = actions.get(index).map(Self::kind) else { return String::new() };
+        match actions[..=index].iter().filter(|action| action.kind() == kind).count() {
+            1 => kind.to_owned(),
+            number => format!("{kind}-{number}"),
+        }
+    }
+
     /// Its kind, as the key in the configuration file has it.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
@@ -71,5 +95,20 @@ impl Action {
             Self::Signal(_) => "signal",
             Self::Exec(_) => "exec",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_is_numbered_from_the_second_of_its_kind_on() {
+        let exec = || Action::Exec(ExecAction { command: vec![], timeout: Duration::ZERO });
+        let target = || SignalTarget::Process("nginx".to_owned());
+        let signal = || Action::Signal(SignalAction { target: target(), signal: 1 });
+        let actions = [exec(), signal(), exec(), exec()];
+        let labels: Vec<_> = (0..5).map(|index| Action::label(&actions, index)).collect();
+        assert_eq!(labels, ["exec", "signal", "exec-2", "exec-3", ""]);
     }
 }

@@ -230,6 +230,20 @@ events! {
         { file: Text },
         "the token in the file becomes the current token";
 
+    ActionDone = "action_done", Info, "action done",
+        { action: Label, attempts: Count },
+        "an action of `on_update` worked for the token that all outputs hold; `attempts` counts its attempts";
+    ActionFailed = "action_failed", Warn, "action failed",
+        { action: Label, error: Text, fix: Text, attempts: Count, retry_in: Duration },
+        "an action of `on_update` failed; it is repeated until it works. It is logged when the error is new and every ten \
+         minutes, at level `debug` otherwise. The token stays ready";
+    ActionOutput = "action_output", Info, "output of an action",
+        { action: Label, line: Text },
+        "a line that a command of `on_update` wrote to standard output or standard error";
+    ActionOutputDropped = "action_output_dropped", Warn, "output of an action was dropped",
+        { action: Label, lines: Count },
+        "a command of `on_update` wrote more than 100 lines, or lines that hold a token";
+
     SubjectTokenWarning = "subject_token_warning", Warn once, "suspicious subject token",
         { warning: Text },
         "the audience of the subject token is the API server: a server that gets it can use it there";

@@ -32,10 +32,13 @@ pub enum Step {
     Exchange,
     /// Writing the token file.
     Output,
+    /// What is done after the token file holds a new token. It follows the steps of an exchange,
+    /// for a token that has actions.
+    Actions,
 }
 
 impl Step {
-    /// Every step, in order.
+    /// The steps of an exchange, in order.
     pub const ALL: [Self; 8] = [
         Self::Settings,
         Self::SubjectToken,
@@ -59,6 +62,7 @@ impl Step {
             Self::Discovery => "discovery",
             Self::Exchange => "exchange",
             Self::Output => "output",
+            Self::Actions => "actions",
         }
     }
 
@@ -70,7 +74,7 @@ impl Step {
             Self::Dns => "DNS",
             Self::Tcp => "TCP",
             Self::Tls => "TLS",
-            Self::Settings | Self::Discovery | Self::Exchange | Self::Output => self.label(),
+            Self::Settings | Self::Discovery | Self::Exchange | Self::Output | Self::Actions => self.label(),
         }
     }
 }
@@ -329,7 +333,7 @@ mod tests {
             (of_table(|entry| entry.step.label()), of_table(|entry| entry.owner.label())),
             (of_table(|entry| entry.step.title()), of_table(|entry| entry.owner.title())),
         ] {
-            assert_eq!((steps.len(), owners.len()), (7, 5), "{steps:?} {owners:?}");
+            assert_eq!((steps.len(), owners.len()), (8, 5), "{steps:?} {owners:?}");
             assert!(!steps.contains("") && !owners.contains(""));
         }
         let labels =

@@ -63,6 +63,7 @@ pub mod key_check;
 pub mod limits;
 pub mod needs;
 pub mod output;
+pub mod pending_actions;
 pub mod refresher;
 pub mod reload;
 pub mod response;

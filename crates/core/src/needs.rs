@@ -8,7 +8,7 @@ use crate::output::Output;
 /// cannot be regained.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Needs {
-    /// To execute files.
+    /// To execute files. Nothing at all is given up then, since a command would inherit it.
     pub execute: bool,
     /// To bind TCP ports and to create Unix sockets.
     pub bind: bool,
@@ -55,8 +55,8 @@ impl Needs {
         match action {
             Action::Http(_) => none,
             Action::Signal(_) => Self { signal: true, ..none },
-            // It also ends a command that takes too long, by signal.
-            Action::Exec(_) => Self { execute: true, signal: true, ..none },
+            // A command inherits what this process gives up, and may need any of it.
+            Action::Exec(_) => Self { execute: true, bind: true, make_directories: true, signal: true },
         }
     }
 

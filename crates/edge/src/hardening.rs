@@ -22,10 +22,15 @@ pub fn harden() {
 }
 
 /// Removes the rights that are not needed to keep a token fresh, permanently, from this thread and
-/// all threads that it starts: removing directories, and creating symbolic links, pipes or devices;
-/// and, unless they are among the needs, executing files, binding TCP ports, creating Unix sockets,
-/// creating directories, and signalling other processes. Uses Landlock. Rights that the kernel does
-/// not know are left out.
+/// all threads that it starts: executing files, removing directories, and creating symbolic links,
+/// pipes or devices; and, unless they are among the needs, binding TCP ports, creating Unix
+/// sockets, creating directories, and signalling other processes. Uses Landlock. Rights that the
+/// kernel does not know are left out.
+///
+/// With the need to execute files nothing is removed. A command inherits the sandbox and cannot
+/// leave it, and ordinary commands create directories and links, bind ports and send signals. A
+/// rule for the command's file alone would exclude scripts, which execute others. What [`harden`]
+/// forbids stays forbidden.
 ///
 /// No rule names a path. Such a rule applies to the directory that exists now: after its volume is
 /// unmounted and mounted again, the token file could not be written.
@@ -33,16 +38,19 @@ pub fn confine(needs: &Needs) {
     let _ = confined(needs);
 }
 
-fn confined(needs: &Needs) -> Result<RestrictionStatus, RulesetError> {
+/// `None`: nothing was removed.
+fn confined(needs: &Needs) -> Result<Option<RestrictionStatus>, RulesetError> {
     let &Needs { execute, bind, make_directories, signal } = needs;
-    let mut denied = AccessFs::RemoveDir
+    if execute {
+        return Ok(None);
+    }
+    let mut denied = AccessFs::Execute
+        | AccessFs::RemoveDir
         | AccessFs::MakeSym
         | AccessFs::MakeFifo
         | AccessFs::MakeChar
         | AccessFs::MakeBlock;
-    for (needed, right) in
-        [(execute, AccessFs::Execute), (bind, AccessFs::MakeSock), (make_directories, AccessFs::MakeDir)]
-    {
+    for (needed, right) in [(bind, AccessFs::MakeSock), (make_directories, AccessFs::MakeDir)] {
         if !needed {
             denied |= right;
         }
@@ -54,7 +62,7 @@ fn confined(needs: &Needs) -> Result<RestrictionStatus, RulesetError> {
     if !signal {
         ruleset = ruleset.scope(Scope::Signal)?;
     }
-    ruleset.create()?.restrict_self()
+    ruleset.create()?.restrict_self().map(Some)
 }
 
 #[cfg(test)]
@@ -77,7 +85,7 @@ mod tests {
         std::thread::spawn(move || {
             let directory = tempfile::tempdir().unwrap();
             let at = |name: &str| directory.path().join(name);
-            let status = confined(&needs).unwrap();
+            let status = confined(&needs).unwrap().unwrap();
             if status.ruleset == RulesetStatus::NotEnforced {
                 return None;
             }
@@ -107,14 +115,28 @@ mod tests {
     fn each_need_keeps_its_right_and_no_other() {
         for needs in [
             NONE,
-            Needs { execute: true, ..NONE },
             Needs { bind: true, ..NONE },
             Needs { make_directories: true, ..NONE },
             Needs { signal: true, ..NONE },
-            Needs { execute: true, bind: true, make_directories: true, signal: true },
+            Needs { bind: true, make_directories: true, signal: true, ..NONE },
         ] {
             assert!(left(needs).is_none_or(|left| left == needs), "{needs:?}: {:?}", left(needs));
         }
+    }
+
+    /// A command would inherit it.
+    #[test]
+    fn with_the_need_to_execute_files_a_command_may_do_what_commands_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_owned();
+        std::thread::spawn(move || {
+            confine(&Needs { execute: true, ..NONE });
+            let script = "mkdir a && ln -s a b && mkfifo c && rm -r a b c && kill -0 $PPID";
+            let command = Command::new("/bin/sh").args(["-c", script]).current_dir(path).status();
+            assert!(command.unwrap().success());
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

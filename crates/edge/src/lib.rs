@@ -1,4 +1,4 @@
-//! The I/O of dexsidecar: files, DNS, HTTP, clocks, signals, logs. The decisions are in
+//! The I/O of dexsidecar: files, DNS, HTTP, clocks, signals, logs, actions. The decisions are in
 //! [`dexsidecar_core`].
 //!
 //! A module uses only a short list of the others, so that each can be read and tested alone. The
@@ -7,6 +7,7 @@
 //! Comments refer to the faults of docs/faults.md as F1, F2 and so on, and to the promises of
 //! docs/promises.md as P1, P2 and so on.
 
+pub mod action;
 pub mod blocking;
 pub mod clock;
 pub mod dns;

@@ -1,4 +1,4 @@
-//! The token file: what the pod's file system shows.
+//! The token file, and what follows when it is replaced.
 
 use super::{HowToSee, NOTHING};
 
@@ -76,5 +76,12 @@ pub(super) const FAILED: HowToSee = HowToSee {
         "kubectl exec POD -c APP -- df -hT DIRECTORY",
         "kubectl debug node/NODE -it --image=IMAGE --profile=sysadmin -- dmesg",
     ],
+    ..NOTHING
+};
+
+pub(super) const ACTION_FAILED: HowToSee = HowToSee {
+    look: "The log line has the action, the error and the fix. The token file holds the new token, and \
+           readiness does not change. The action is repeated until it works.",
+    commands: &["kubectl logs POD -c dexsidecar | grep 'action'"],
     ..NOTHING
 };

@@ -104,7 +104,7 @@ fn page() -> String {
     let mut text = HEAD.to_owned();
     text += "| step | codes |\n|---|---|\n";
     let codes = |step| Code::ALL.iter().filter(move |code| code.entry().step == step);
-    for step in Step::ALL {
+    for step in Step::ALL.into_iter().chain([Step::Actions]) {
         let links = codes(step).map(|code| code.entry().name);
         let links = (step == Step::Settings).then_some(WRONG_SETTINGS).into_iter().chain(links);
         let links: Vec<_> = links.map(|name| format!("[{name}](#{name})")).collect();
@@ -120,7 +120,7 @@ fn page() -> String {
     text += &delays("local: writing the token", Step::Output, RetryClass::Local);
     text += &exceptions();
     text += PLACEHOLDERS;
-    for step in Step::ALL {
+    for step in Step::ALL.into_iter().chain([Step::Actions]) {
         let mut codes = codes(step).peekable();
         if step != Step::Settings && codes.peek().is_none() {
             continue;

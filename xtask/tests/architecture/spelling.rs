@@ -39,7 +39,7 @@ const MAY_SPELL_SETTINGS: &[(&str, &str)] = &[
 const MAY_SPELL_CODES: &[(&str, &str)] = &[
     ("crates/core/src/failure.rs", "the code of wrong settings"),
     ("crates/core/src/failure/table.rs", "the table"),
-    ("crates/core/src/event.rs", "the event `token_expired`"),
+    ("crates/core/src/event.rs", "the events `token_expired` and `action_failed`"),
     (
         "crates/core/src/response/refusal.rs",
         "the error codes of RFC 6749, some of which are codes of ours too",

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use dexsidecar_core::action::Notify;
 use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Endpoint, TokenEndpoint};
@@ -21,7 +22,7 @@ struct Changes {
     removed: u64,
 }
 
-impl<E: TokenEndpoint + 'static> Scheduler<E> {
+impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
     /// Reads the configuration file if it has changed, or in any case if a signal asks for it.
     pub(super) fn reload(&mut self, reload: Option<&mut Reload<'_, E>>, by_signal: bool) {
         let Some(reload) = reload.filter(|reload| by_signal || reload.is_due()) else { return };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use dexsidecar_core::action::HttpAction;
 use dexsidecar_core::config::{Config, RawSettings};
 use dexsidecar_core::exchange::{Answer, Request};
 use dexsidecar_core::failure::Code;
@@ -19,6 +20,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod actions;
 mod files;
 mod key_checks;
 mod lifetimes;
@@ -92,6 +94,12 @@ impl TokenEndpoint for Scripted {
             }
             Played::Token(length, key) => Ok(answer(now, length, key, seconds)),
         }
+    }
+}
+
+impl Notify for Scripted {
+    async fn notify(&self, action: &HttpAction) -> Result<(), Failure> {
+        actions::notify(self.clock, action).await
     }
 }
 

@@ -69,7 +69,8 @@ impl Token {
             self.reporter.emit(&Event::ExpiresInDiffers { response, token });
         }
         let (token, key_id, obtained_at) = (issued.token, claims.key_id, now.boot);
-        self.current = Some(CurrentToken { token, key_id, lifetime, obtained_at });
+        self.current =
+            Some(CurrentToken { token, key_id, lifetime, obtained_at, announce_at: Some(now.boot) });
         self.order_outputs();
         Ok(lifetime)
     }

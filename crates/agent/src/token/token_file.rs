@@ -10,6 +10,7 @@ use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{BootTime, Jitter, Now};
 use dexsidecar_edge::output_file::{self, NameLock, RenamePlace, Written};
 
+use super::actions::ANNOUNCE_ADOPTED_AFTER;
 use super::once::first;
 use super::{CurrentToken, Token};
 use crate::job::Job;
@@ -105,6 +106,9 @@ impl Token {
         }
         let Some((output, token, found)) = best else { return };
         self.hold_found(output, token, &found, now.boot);
+        if let Some(current) = &mut self.current {
+            current.announce_at = Some(now.boot + ANNOUNCE_ADOPTED_AFTER);
+        }
         let FoundToken { lifetime, expires, remaining, .. } = found;
         for output in self.files_with_current(true) {
             self.refresher.on(Observation::Adopted { output, lifetime, expires }, now, jitter);
@@ -133,7 +137,8 @@ impl Token {
     fn hold_found(&mut self, output: usize, token: Secret, found: &FoundToken, now: BootTime) {
         self.files[output].content = Some(token.clone());
         let (key_id, lifetime) = (found.key_id.clone(), found.lifetime);
-        self.current = Some(CurrentToken { token, key_id, lifetime, obtained_at: now });
+        self.current =
+            Some(CurrentToken { token, key_id, lifetime, obtained_at: now, announce_at: Some(now) });
     }
 
     /// A token was issued: the files to which no other write is in progress are replaced together.

@@ -249,4 +249,8 @@ failures! {
     OutputFailed = "output_failed", Output, Local, Cluster,
         "the token file could not be written",
         "check the volume for the error of the named system call, for example in the node's kernel log";
+
+    ActionFailed = "action_failed", Actions, Local, Pod,
+        "the action failed",
+        "correct the action in on_update, or the process that it concerns";
 }

@@ -27,6 +27,8 @@ pub(super) enum AddressPolicy {
     Any,
     /// Addresses that are not public, because plain HTTP is readable on the way.
     NotPublic,
+    /// Addresses of this machine.
+    Loopback,
 }
 
 impl AddressPolicy {
@@ -35,18 +37,20 @@ impl AddressPolicy {
     /// # Errors
     /// [`Code::PlainHttpRefused`] if none is left.
     pub(super) fn filter(self, host: &str, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Failure> {
-        if self == Self::Any {
-            return Ok(addresses);
-        }
-        let (public, permitted): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| is_public(a.ip()));
+        let is_permitted = |address: &SocketAddr| match self {
+            Self::Any => true,
+            Self::NotPublic => !is_public(address.ip()),
+            Self::Loopback => address.ip().to_canonical().is_loopback(),
+        };
+        let (permitted, others): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_permitted);
         if permitted.is_empty() {
-            let public: Vec<_> = public.iter().map(|address| address.ip().to_string()).collect();
+            let others: Vec<_> = others.iter().map(|address| address.ip().to_string()).collect();
             return Err(Failure::new(
                 Code::PlainHttpRefused,
-                if public == [host] {
+                if others == [host] {
                     host.to_owned()
                 } else {
-                    format!("{host} has the address {}", public.join(", "))
+                    format!("{host} has the address {}", others.join(", "))
                 },
             ));
         }

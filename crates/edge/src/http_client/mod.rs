@@ -9,6 +9,7 @@ mod certificate;
 mod connect;
 mod first_record;
 mod no_proxy;
+mod notify;
 mod proxy;
 mod read_limit;
 mod request;
@@ -124,7 +125,7 @@ impl HttpEndpoint {
         let progress = Progress::default();
         progress.connect_to_proxy(self.proxies.for_url(url).map(|proxy| proxy.variable));
         let (host, port) = self.first_hop(url);
-        let resolved = self.with_deadline(&progress, resolve::resolve(&host, port, &progress)).await;
+        let resolved = with_deadline(self.timeout, &progress, resolve::resolve(&host, port, &progress)).await;
         match self.proxies.for_url(url) {
             // A timeout says itself what to do.
             Some(proxy) => resolved.map_err(|why| match why.code {
@@ -143,7 +144,7 @@ impl HttpEndpoint {
     /// the codes of a bad CA file.
     pub async fn connect(&self, url: &EndpointUrl) -> Result<Connection, Failure> {
         let progress = Progress::default();
-        self.with_deadline(&progress, self.open_connection(url, 0, &progress)).await
+        with_deadline(self.timeout, &progress, self.open_connection(url, 0, &progress)).await
     }
 
     /// Performs the TLS handshake on a connection. A single step, for `check`.
@@ -152,26 +153,13 @@ impl HttpEndpoint {
     /// The codes of the step TLS, and [`Code::TimedOut`].
     pub async fn handshake(&self, url: &EndpointUrl, connection: Connection) -> Result<Session, Failure> {
         let progress = Progress::new(Stage::Handshaking(connection.peer.clone()));
-        let (_, session) = self
-            .with_deadline(&progress, tls::handshake(self.roots.read()?, url.server_name(), connection))
-            .await?;
+        let (_, session) = with_deadline(
+            self.timeout,
+            &progress,
+            tls::handshake(self.roots.read()?, url.server_name(), connection),
+        )
+        .await?;
         Ok(session)
-    }
-
-    async fn with_deadline<T>(
-        &self,
-        progress: &Progress,
-        work: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        let timed_out = |_| {
-            let failure = Failure::new(Code::TimedOut, progress.to_string());
-            let failure = failure.owned_by(progress.owner()).at(progress.step());
-            Err(match progress.fix() {
-                Some(fix) => failure.with_fix(fix),
-                None => failure,
-            })
-        };
-        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(timed_out)
     }
 
     async fn open_connection(
@@ -214,6 +202,23 @@ impl HttpEndpoint {
     }
 }
 
+/// Does the work within a timeout. Its failure says what the work was waiting for.
+async fn with_deadline<T>(
+    timeout: Duration,
+    progress: &Progress,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let timed_out = |_| {
+        let failure = Failure::new(Code::TimedOut, progress.to_string());
+        let failure = failure.owned_by(progress.owner()).at(progress.step());
+        Err(match progress.fix() {
+            Some(fix) => failure.with_fix(fix),
+            None => failure,
+        })
+    };
+    tokio::time::timeout(timeout, work).await.unwrap_or_else(timed_out)
+}
+
 /// Checks that no address of this URL is public before a proxy sends plain HTTP there. The proxy
 /// resolves the name itself and may choose any address. Names that are internal by their form are
 /// not looked up.
@@ -247,6 +252,6 @@ async fn check_target_beyond_proxy(
 impl TokenEndpoint for HttpEndpoint {
     async fn send(&self, request: &Request, rotation: usize) -> Result<Answer, Failure> {
         let progress = Progress::default();
-        self.with_deadline(&progress, self.attempt(request, rotation, &progress)).await
+        with_deadline(self.timeout, &progress, self.attempt(request, rotation, &progress)).await
     }
 }

@@ -5,6 +5,7 @@ use std::error::Error as _;
 use std::io;
 use std::pin::pin;
 
+use dexsidecar_core::action::HttpAction;
 use dexsidecar_core::exchange::{Answer, Request};
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::secret::Secret;
@@ -22,6 +23,8 @@ use super::{Connection, Forwarding, Stream, connect, tls, tunnel};
 /// The largest body that is read, in bytes (F29). Token endpoints and JWKS documents are far
 /// smaller.
 const LARGEST_BODY: usize = 1024 * 1024;
+/// How much of a body is read that nobody needs, in bytes. Then the connection is closed.
+const LARGEST_DISCARDED: usize = 64 * 1024;
 /// The largest total of header names and values that is accepted, in bytes.
 const LARGEST_HEAD: usize = 64 * 1024;
 /// The largest number of headers that is accepted. hyper allocates room for this many per response,
@@ -59,8 +62,22 @@ pub(super) async fn client(stream: Box<dyn Stream>) -> hyper::Result<(Sender, Dr
 /// [`Code::TlsRefused`] or [`Code::TlsFailed`] for a TLS alert; [`Code::ProxyFailed`] for a 407 of
 /// a forwarding proxy.
 pub(super) async fn send(connection: Connection, request: &Request) -> Result<Answer, Failure> {
+    let message = message(request, connection.forwarding.as_ref())?;
+    round_trip(connection, message, true).await
+}
+
+/// Sends the request of an action, and returns the status of the response. Its body is read, so
+/// that the server can complete its work, and dropped.
+///
+/// # Errors
+/// Those of [`send`]. A long body is none.
+pub(super) async fn notify(connection: Connection, action: &HttpAction) -> Result<u16, Failure> {
+    let message = notification(action)?;
+    Ok(round_trip(connection, message, false).await?.status)
+}
+
+async fn round_trip(connection: Connection, message: Message, keep_body: bool) -> Result<Answer, Failure> {
     let Connection { stream, peer, forwarding } = connection;
-    let message = message(request, forwarding.as_ref())?;
     let has_credentials = forwarding.as_ref().is_some_and(|proxy| proxy.authorization.is_some());
     let failed = |error| failure(&peer, &error);
     let bytes_left = BytesLeft::for_head();
@@ -86,7 +103,12 @@ pub(super) async fn send(connection: Connection, request: &Request) -> Result<An
             }));
         }
         let framed = head.headers.contains_key(header::TRANSFER_ENCODING);
-        let body = read_body(body, framed, &peer).await?;
+        let body = if keep_body {
+            read_body(body, framed, &peer).await?
+        } else {
+            discard_body(body, &peer).await?;
+            Zeroizing::default()
+        };
         Ok(Answer { status: head.status.as_u16(), body, through_proxy: proxy, ..from_headers(&head.headers) })
     });
     // Polled here rather than spawned, so that dropping this future closes the connection.
@@ -128,6 +150,28 @@ fn message(request: &Request, forwarding: Option<&Forwarding>) -> Result<Message
     }
     let body = request.form.clone().map_or_else(Bytes::new, |form| Bytes::from_owner(Body(form)));
     builder.body(Full::new(body)).map_err(|_| invalid())
+}
+
+/// The request of an action: no body, and no more headers than a server may require. Those of the
+/// configuration replace ours.
+fn notification(action: &HttpAction) -> Result<Message, Failure> {
+    let invalid = || Failure::new(Code::AnswerMalformed, "the request is not valid HTTP");
+    let authority = action.url.authority();
+    let ours =
+        [(header::HOST, authority.as_str()), (header::USER_AGENT, USER_AGENT), (header::ACCEPT, "*/*")];
+    let mut builder = hyper::Request::builder()
+        .method(action.method.as_str())
+        .uri(action.url.target())
+        .header(header::CONNECTION, "close");
+    for (name, value) in ours {
+        if !action.headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name.as_str())) {
+            builder = builder.header(name, value);
+        }
+    }
+    for (name, value) in &action.headers {
+        builder = builder.header(name.as_str(), sensitive(value).ok_or_else(invalid)?);
+    }
+    builder.body(Full::new(Bytes::new())).map_err(|_| invalid())
 }
 
 /// A header value that hyper does not show in debug output.
@@ -181,6 +225,18 @@ async fn read_body(mut body: Incoming, framed: bool, peer: &str) -> Result<Zeroi
         content.extend_from_slice(data);
     }
     Ok(content)
+}
+
+/// Reads a body to its end or up to a limit, and drops it.
+async fn discard_body(mut body: Incoming, peer: &str) -> Result<(), Failure> {
+    let mut read = 0;
+    while let Some(frame) = body.frame().await {
+        read += frame.map_err(|error| failure(peer, &error))?.data_ref().map_or(0, Bytes::len);
+        if read > LARGEST_DISCARDED {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Whether the connection was closed without a TLS close_notify.

@@ -49,6 +49,12 @@ impl TokenEndpoint for SlowDex {
     }
 }
 
+impl Notify for SlowDex {
+    async fn notify(&self, action: &HttpAction) -> Result<(), Failure> {
+        actions::notify(self.clock, action).await
+    }
+}
+
 pub(super) struct Many {
     pub(super) scheduler: Scheduler<SlowDex>,
     pub(super) exchanges: Rc<RefCell<Vec<(f64, usize)>>>,
@@ -95,11 +101,22 @@ impl Many {
     }
 
     /// Runs the scheduler for this many seconds.
-    async fn run(&mut self, seconds: f64) {
+    pub(super) async fn run(&mut self, seconds: f64) {
         let mut refresh_signal = RefreshSignal::install().unwrap();
         tokio::select! {
             () = self.scheduler.run(&mut refresh_signal, None) => panic!("the loop never ends"),
             () = tokio::time::sleep(Duration::from_secs_f64(seconds)) => {}
+        }
+    }
+
+    /// Changes the configuration of each token. They begin again.
+    pub(super) fn configure(&mut self, change: impl Fn(usize, &mut TokenConfig)) {
+        for (index, each) in self.scheduler.tokens.iter_mut().enumerate() {
+            let mut config = each.token.config().clone();
+            change(index, &mut config);
+            let message = TerminationMessage::shared(Some("/dev/null".into()));
+            let reporter = Reporter::new(Logger::silent(self.clock), message, index);
+            each.token = Token::new(index, config, reporter, self.clock.now());
         }
     }
 

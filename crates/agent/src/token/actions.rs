@@ -1,0 +1,108 @@
+//! The actions of a token: starts them when all its files hold a new token, and reports what comes
+//! of them.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use dexsidecar_core::action::Action;
+use dexsidecar_core::config::Level;
+use dexsidecar_core::event::Event;
+use dexsidecar_core::failure::Failure;
+use dexsidecar_core::pending_actions::{NextAction, PendingActions, Progress};
+use dexsidecar_core::time::{BootTime, Jitter, Now};
+
+use super::{Next, Token};
+use crate::job::Job;
+
+/// The same failure is logged again after this long.
+const LOG_AGAIN_AFTER: Duration = Duration::from_secs(600);
+
+/// When the actions start for an adopted token. The restart may have come between the write and
+/// the actions. But an adopted token is refreshed within 30 s, and the actions for the new one make
+/// those for the adopted one unnecessary.
+pub(super) const ANNOUNCE_ADOPTED_AFTER: Duration = Duration::from_secs(60);
+
+/// The actions of a token, and their failures that were logged.
+#[derive(Debug)]
+pub(super) struct Actions {
+    pending: PendingActions,
+    /// The last failure of each action that was logged, until the action works.
+    logged: Vec<(usize, String, BootTime)>,
+}
+
+impl Actions {
+    pub(super) fn new(count: usize) -> Self {
+        Self { pending: PendingActions::new(count), logged: vec![] }
+    }
+}
+
+impl Token {
+    /// Which actions are pending, and how often each has failed.
+    #[expect(dead_code, reason = "the metrics read it")]
+    pub(crate) const fn pending_actions(&self) -> &PendingActions {
+        &self.actions.pending
+    }
+
+    /// The next action, where nothing else is to be done before this instant. All actions become
+    /// pending when every file holds a token for the first time.
+    pub(super) fn next_action(&mut self, now: Now, until: BootTime) -> Next {
+        if self.config.actions.is_empty() {
+            return Next::Wait(until);
+        }
+        if self.current.as_ref().is_some_and(|current| current.announce_at.is_some()) && self.is_written() {
+            let announce_at = self.current.as_mut().and_then(|current| current.announce_at.take());
+            self.actions.pending.begin(announce_at.unwrap_or_default().max(now.boot));
+        }
+        match self.actions.pending.next(now.boot) {
+            NextAction::Run(action) => {
+                let current = self.current.as_ref().map(|current| &current.token);
+                let secrets = current.into_iter().chain(self.last_known.subject_token()).cloned().collect();
+                let (config, log) = (Rc::clone(&self.config), self.reporter.log().clone());
+                Next::Run(Box::new(Job::Act { config, action, secrets, log }))
+            }
+            NextAction::Wait(due) => Next::Wait(until.min(due)),
+            NextAction::Idle => Next::Wait(until),
+        }
+    }
+
+    /// An attempt of an action has ended.
+    pub(super) fn acted(&mut self, action: usize, result: &Result<(), Failure>, now: Now, jitter: Jitter) {
+        let label = &Action::label(&self.config.actions, action);
+        match (self.actions.pending.done(result.is_ok(), now.boot, jitter), result) {
+            (Progress::Worked { attempts }, _) => {
+                self.actions.logged.retain(|(logged, ..)| *logged != action);
+                self.reporter.emit(&Event::ActionDone { action: label, attempts: attempts.into() });
+            }
+            (Progress::Failed { attempts, retry_at }, Err(failure)) => {
+                let retry_in = now.boot.until(retry_at);
+                self.action_failed(action, failure, attempts, retry_in, now.boot);
+            }
+            // It starts again for the newer token, whose outcome is logged.
+            (Progress::Superseded | Progress::Failed { .. }, _) => {}
+        }
+    }
+
+    fn action_failed(
+        &mut self,
+        action: usize,
+        failure: &Failure,
+        attempts: u32,
+        retry_in: Duration,
+        now: BootTime,
+    ) {
+        let logged = &mut self.actions.logged;
+        let is_known = |(logged, error, at): &(usize, String, BootTime)| {
+            *logged == action && *error == failure.detail && now.since(*at) < LOG_AGAIN_AFTER
+        };
+        let level = if logged.iter().any(is_known) {
+            Level::Debug
+        } else {
+            logged.retain(|(logged, ..)| *logged != action);
+            logged.push((action, failure.detail.clone(), now));
+            Level::Warn
+        };
+        let (action, fix) = (&Action::label(&self.config.actions, action), &failure.fix());
+        let (error, attempts) = (&failure.detail, attempts.into());
+        self.reporter.emit_at(level, &Event::ActionFailed { action, error, fix, attempts, retry_in });
+    }
+}

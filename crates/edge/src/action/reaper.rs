@@ -1,0 +1,80 @@
+//! Reaps processes whose parent has ended, which become children of this process if it is PID 1 of
+//! its namespace. It never takes the exit status of a command that somebody waits for.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
+
+use super::process_table;
+
+/// The commands that were started and not reaped.
+#[derive(Debug, Default)]
+struct Commands {
+    /// How many are being started: their numbers are not known yet.
+    starting: usize,
+    /// Those that somebody waits for.
+    awaited: Vec<Pid>,
+    /// Those that nobody waits for any more.
+    abandoned: Vec<Pid>,
+}
+
+static COMMANDS: Mutex<Commands> =
+    Mutex::new(Commands { starting: 0, awaited: Vec::new(), abandoned: Vec::new() });
+
+fn commands() -> MutexGuard<'static, Commands> {
+    COMMANDS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A command is being started, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Starting(());
+
+impl Starting {
+    pub(super) fn begin() -> Self {
+        commands().starting += 1;
+        Self(())
+    }
+
+    /// It has this number.
+    pub(super) fn started(self, pid: Pid) {
+        commands().awaited.push(pid);
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        commands().starting -= 1;
+    }
+}
+
+/// The command with this number was reaped, or nobody waits for it any more.
+pub(super) fn ended(pid: Pid, reaped: bool) {
+    let mut commands = commands();
+    commands.awaited.retain(|awaited| *awaited != pid);
+    if !reaped {
+        commands.abandoned.push(pid);
+    }
+}
+
+/// Reaps what nobody waits for.
+pub(super) fn reap() {
+    let is_init = getpid().is_init();
+    let zombies = if is_init { process_table::all() } else { vec![] };
+    let own = getpid().as_raw_pid();
+    let mut commands = commands();
+    // It is tried again after another command: this process starts few.
+    commands.abandoned.retain(|pid| is_running(*pid));
+    // A command that has ended already might be taken for an orphan while its number is unknown.
+    if commands.starting > 0 {
+        return;
+    }
+    let orphans = zombies.into_iter().filter(|each| each.parent == own && each.is_zombie());
+    for orphan in orphans.filter(|orphan| !commands.awaited.contains(&orphan.pid)) {
+        is_running(orphan.pid);
+    }
+}
+
+/// Reaps a child if it has ended. False if it has, or if there is no such child.
+pub(super) fn is_running(pid: Pid) -> bool {
+    matches!(waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG), Ok(None))
+}
