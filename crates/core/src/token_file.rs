@@ -96,8 +96,8 @@ impl TokenFileState {
     /// Content that does not have the format is [`Malformed`](Self::Malformed).
     #[must_use]
     pub fn of_content(
-        content: Secret,
-        format: Format,
+        content: &Secret,
+        format: &Format,
         written: Option<UnixTime>,
         min_ttl: Duration,
         now: Now,
@@ -105,8 +105,8 @@ impl TokenFileState {
         if content.is_empty() {
             return Self::Empty;
         }
-        let token = format.read(content);
-        token.map_or(Self::Malformed, |token| Self::of_file(&token, written, min_ttl, now))
+        let stored = format.read(content);
+        stored.map_or(Self::Malformed, |stored| Self::of_file(&stored.token, written, min_ttl, now))
     }
 
     /// True if readers can use the token.
@@ -142,6 +142,8 @@ impl fmt::Display for TokenFileState {
 mod tests {
     use super::*;
     use crate::claims::tests::jwt;
+    use crate::output::StoredToken;
+    use crate::output::tests::formats;
     use crate::time::BootTime;
 
     #[test]
@@ -209,20 +211,20 @@ mod tests {
         let now = Now { boot: BootTime::from_start(Duration::ZERO), unix: EARLIEST_PLAUSIBLE_NOW };
         let valid = jwt("{}", r#"{"exp":1900000000}"#);
         for token in [valid, jwt("{}", r#"{"exp":1000}"#), Secret::new("opaque".to_owned())] {
-            assert_eq!(
-                TokenFileState::of_content(
-                    Format::Raw.render(&token),
-                    Format::Raw,
-                    None,
-                    Duration::ZERO,
-                    now
-                ),
-                TokenFileState::of_file(&token, None, Duration::ZERO, now)
-            );
+            for format in formats() {
+                let content = format.render(&StoredToken::of(token.clone()));
+                assert_eq!(
+                    TokenFileState::of_content(&content, &format, None, Duration::ZERO, now),
+                    TokenFileState::of_file(&token, None, Duration::ZERO, now)
+                );
+            }
         }
         for (content, state) in [("", TokenFileState::Empty), ("a page\n", TokenFileState::Malformed)] {
             let content = Secret::new(content.to_owned());
-            assert_eq!(TokenFileState::of_content(content, Format::Raw, None, Duration::ZERO, now), state);
+            for format in formats() {
+                let found = TokenFileState::of_content(&content, &format, None, Duration::ZERO, now);
+                assert_eq!(found, state, "{format:?}");
+            }
         }
     }
 

@@ -59,7 +59,7 @@ fn write_and_read(
     let output = Output {
         path: path.clone(),
         create_directories: false,
-        format: Format::Raw,
+        format: Format::default(),
         mode: None,
         group: None,
         write_mode,

@@ -41,7 +41,7 @@ fn judge_file(file: &Path, min_ttl: Duration, clock: &Clock) -> (bool, String) {
         return (false, TokenFileState::Malformed.to_string());
     };
     // The environment form, whose files are judged here, writes no other format.
-    let state = judge_content(file, Secret::new(text), Format::Raw, min_ttl, clock);
+    let state = judge_content(file, &Secret::new(text), &Format::default(), min_ttl, clock);
     (state.is_valid(), state.to_string())
 }
 
@@ -49,8 +49,8 @@ fn judge_file(file: &Path, min_ttl: Duration, clock: &Clock) -> (bool, String) {
 #[must_use]
 pub fn judge_content(
     file: &Path,
-    content: Secret,
-    format: Format,
+    content: &Secret,
+    format: &Format,
     min_ttl: Duration,
     clock: &Clock,
 ) -> TokenFileState {

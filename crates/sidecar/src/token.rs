@@ -43,7 +43,7 @@ impl Cache {
         let output = Output {
             path,
             create_directories: false,
-            format: Format::Raw,
+            format: Format::default(),
             mode: Some(0o600),
             group: None,
             write_mode: WriteMode::Atomic,

@@ -22,6 +22,7 @@ const MAY_EXPOSE: &[(&str, &str)] = &[
     ("crates/core/src/config/parse.rs", "reads settings"),
     ("crates/core/src/config/values.rs", "removes line breaks, and finds references"),
     ("crates/core/src/exchange.rs", "builds the request"),
+    ("crates/core/src/output/format.rs", "renders a token in a format, and reads it back"),
     ("crates/core/src/response.rs", "removes secrets from what is quoted"),
     ("crates/core/src/secret.rs", "defines it"),
     ("crates/core/src/token_file.rs", "judges the content of the token file"),

@@ -26,6 +26,7 @@ const MAY_SPELL_SETTINGS: &[(&str, &str)] = &[
     ("crates/core/src/failure.rs", "the step `subject_token`"),
     ("crates/core/src/config.rs", "a fix"),
     ("crates/core/src/config/parse.rs", "warnings about form fields, and their fixes"),
+    ("crates/core/src/output/format.rs", "the member `scope` of a response"),
     ("crates/core/src/diagnosis.rs", "causes, and the settings that cause them"),
     ("crates/sidecar/src/check/mod.rs", "messages and notes"),
     ("crates/sidecar/src/cli.rs", "the usage lines of the help"),

@@ -390,7 +390,7 @@ impl<'a> Parser<'a> {
         Some(Output {
             path,
             create_directories: false,
-            format: Format::Raw,
+            format: Format::default(),
             mode,
             group,
             write_mode,

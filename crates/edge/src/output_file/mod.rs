@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::limits::LARGEST_ISSUED_TOKEN;
-use dexsidecar_core::output::{Output, WriteMode};
+use dexsidecar_core::output::{Output, StoredToken, WriteMode};
 use dexsidecar_core::secret::Secret;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -94,7 +94,7 @@ pub fn write_with(
 ) -> Result<Written, Failure> {
     let target = Target::open(output)?;
     let kind = target.file_type()?;
-    let content = output.format.render(token);
+    let content = output.format.render(&StoredToken::of(token.clone()));
     let written = |method| move |shortfalls| Written { method, shortfalls };
     let in_turn = || place.as_ref().map_or((), RenamePlace::wait);
     let write_in_place = || {
@@ -183,7 +183,7 @@ pub fn read(output: &Output) -> Option<Secret> {
 #[must_use]
 pub fn read_with_fingerprint(output: &Output) -> Option<(Secret, u64)> {
     let (content, fingerprint) = content_with_fingerprint(output)?;
-    Some((output.format.read(content)?, fingerprint))
+    Some((output.format.read(&content)?.token, fingerprint))
 }
 
 /// The content of the token file. Returns `None` if it is not a regular file of at most

@@ -12,7 +12,7 @@ fn output(path: &Path) -> Output {
     Output {
         path: path.to_owned(),
         create_directories: false,
-        format: Format::Raw,
+        format: Format::default(),
         mode: None,
         group: None,
         write_mode: WriteMode::Auto,

@@ -216,7 +216,7 @@ fn output(config: &TokenConfig, clock: &Clock) -> Result<Found, Failure> {
     let in_place = output_file::check_writable(output)?;
     let now = match output_file::read_content(output) {
         Some(content) => {
-            probe::judge_content(&output.path, content, output.format, Duration::ZERO, clock).to_string()
+            probe::judge_content(&output.path, &content, &output.format, Duration::ZERO, clock).to_string()
         }
         None => "is writable".to_owned(),
     };
