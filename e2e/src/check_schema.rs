@@ -161,10 +161,18 @@ mod tests {
         json!({"version": 1, "ok": false, "steps": steps})
     }
 
+    /// A token with the steps of this report.
+    fn token(report: &Value) -> Value {
+        json!({"name": "cluster-b", "ok": false, "steps": report["steps"]})
+    }
+
     #[test]
     fn a_report_is_valid_and_each_change_of_it_is_not() {
         assert_eq!(problems(&report()), [""; 0]);
-        let changes: [Change; 14] = [
+        let mut several = report();
+        several["tokens"] = json!([token(&several), token(&several)]);
+        assert_eq!(problems(&several), [""; 0]);
+        let changes: [Change; 17] = [
             ("another version", |report| report["version"] = 2.into()),
             ("no version", |report| drop(report.as_object_mut().map(|members| members.remove("version")))),
             ("ok is a text", |report| report["ok"] = "true".into()),
@@ -183,6 +191,17 @@ mod tests {
                 drop(report["steps"][6].as_object_mut().map(|members| members.remove("fix")))
             }),
             ("an empty note", |report| report["steps"][0]["notes"] = json!([""])),
+            ("one token by name", |report| report["tokens"] = json!([token(report)])),
+            ("a token without a name", |report| {
+                let mut unnamed = token(report);
+                drop(unnamed.as_object_mut().map(|members| members.remove("name")));
+                report["tokens"] = json!([token(report), unnamed]);
+            }),
+            ("a token with a step too few", |report| {
+                let mut short = token(report);
+                drop(short["steps"].as_array_mut().and_then(Vec::pop));
+                report["tokens"] = json!([token(report), short]);
+            }),
             ("a duration as a text", |report| report["steps"][0]["duration_ms"] = "1 ms".into()),
         ];
         for (what, change) in changes {

@@ -5,6 +5,7 @@
 //! target is text where possible, so that a person can read and edit the corpus.
 
 mod dns;
+mod format;
 
 use std::cell::RefCell;
 use std::sync::LazyLock;
@@ -18,6 +19,7 @@ use dexsidecar_core::duration::{self, HumanDuration, NotADuration};
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::{self, Answer, Exchange, Field, Request, Source, TokenEndpoint as _};
 use dexsidecar_core::failure::Failure;
+use dexsidecar_core::output::StoredToken;
 use dexsidecar_core::response::{self, RequestContext};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::signing_keys::{self, Discovery, Published};
@@ -29,6 +31,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 pub use dns::dns;
+pub use format::format;
 
 /// A secret that may stand anywhere in an input. No message of the program contains it.
 pub const CANARY: &str = "canary-5f0c1e9b";
@@ -38,7 +41,7 @@ pub type Target = fn(&[u8]);
 
 /// The targets by their names. A target's file in `fuzz_targets` and its directory in `corpus` have
 /// the same name.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("answer", answer),
     ("basic", basic),
     ("certificate", certificate),
@@ -46,6 +49,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("dns", dns),
     ("duration", duration),
     ("environment", environment),
+    ("format", format),
     ("http", http),
     ("keys", keys),
     ("retry_after", retry_after),
@@ -228,9 +232,10 @@ pub fn claims(data: &[u8]) {
         }
         assert!(claims.lifetime().is_none_or(|length| !length.is_zero()));
     }
+    let stored = StoredToken::of(token);
     for now in [0, 1_800_000_000, u64::from(u32::MAX) * 50] {
         let now = UnixTime::from_secs(now);
-        match TokenFileState::of(&token, Duration::from_secs(60), now) {
+        match TokenFileState::of(&stored, Duration::from_secs(60), now) {
             TokenFileState::Valid(remaining) => {
                 let is_enough = remaining.is_some_and(|remaining| remaining >= Duration::from_secs(60));
                 assert!(is_bearer_token(text) && is_enough);
@@ -245,6 +250,7 @@ pub fn claims(data: &[u8]) {
             TokenFileState::Malformed => assert!(!is_bearer_token(text) || text.starts_with("eyJ")),
             TokenFileState::Empty => assert!(text.is_empty()),
             TokenFileState::ClockUntrusted => panic!("no modification time was given"),
+            TokenFileState::WrongFormat(_) => panic!("no format was given"),
         }
     }
 }

@@ -13,7 +13,7 @@ use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
 use dexsidecar_core::failure::Failure;
-use dexsidecar_core::output::Output;
+use dexsidecar_core::output::{Output, StoredToken};
 use dexsidecar_core::refresher::Lifetime;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::signing_keys::{self, Discovery, Published};
@@ -49,7 +49,7 @@ pub(crate) enum Job {
         file: Output,
         lock: NameLock,
         place: Option<RenamePlace>,
-        token: Secret,
+        token: StoredToken,
         is_restore: bool,
         log: Logger,
     },
@@ -161,10 +161,13 @@ impl Job {
                 };
                 Outcome::OutputsTried { exchange, outputs }
             }),
-            Self::Write { output, file, lock, place, token, is_restore, log } => Box::pin(async move {
-                let result = write(file, lock, place, token.clone(), log).await;
-                Outcome::Written { output, token, is_restore, result }
-            }),
+            Self::Write { output, file, lock, place, token: stored, is_restore, log } => {
+                Box::pin(async move {
+                    let content = file.format.render(&stored);
+                    let result = write(file, lock, place, content, log).await;
+                    Outcome::Written { output, token: stored.token, is_restore, result }
+                })
+            }
             Self::Remove { output, file, lock, expired } => Box::pin(async move {
                 let result = remove(file, lock, expired.clone()).await;
                 Outcome::Removed { output, expired, result }
@@ -182,17 +185,17 @@ impl Job {
     }
 }
 
-/// Writes a token on a thread of its own, since a disk may stall (F86). Where no thread can be
+/// Writes a token file on a thread of its own, since a disk may stall (F86). Where no thread can be
 /// made, it is written here.
 async fn write(
     file: Output,
     lock: NameLock,
     place: Option<RenamePlace>,
-    token: Secret,
+    content: Secret,
     log: Logger,
 ) -> Result<Written, Failure> {
     let path = file.path.clone();
-    let write = move |place| output_file::write_with(&file, &token, &lock, place);
+    let write = move |place| output_file::write_with(&file, &content, &lock, place);
     let on_thread = {
         let write = write.clone();
         move || write(place)

@@ -15,6 +15,7 @@
 mod action;
 pub mod exchange;
 mod job;
+pub mod readiness;
 pub mod reload;
 mod reporter;
 mod scheduler;

@@ -13,8 +13,8 @@ use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::exchange::Endpoint;
 use dexsidecar_core::failure::Failure;
 use dexsidecar_core::key_check::KeyCheck;
+use dexsidecar_core::output::StoredToken;
 use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Observation, Refresher};
-use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{BootTime, Jitter, Now};
 
 use crate::exchange::LastKnown;
@@ -28,7 +28,7 @@ use token_file::TokenFile;
 /// The current token: the last one that was issued, or the one that was found on disk.
 #[derive(Debug)]
 struct CurrentToken {
-    token: Secret,
+    stored: StoredToken,
     key_id: Option<String>,
     lifetime: Lifetime,
     /// When it was issued to this process, or found on disk.
@@ -214,7 +214,9 @@ impl Token {
 
     /// True if the current token is in all its files.
     pub(crate) fn is_written(&self) -> bool {
-        self.current.as_ref().is_some_and(|current| self.files.iter().all(|file| file.holds(&current.token)))
+        self.current
+            .as_ref()
+            .is_some_and(|current| self.files.iter().all(|file| file.holds(&current.stored.token)))
     }
 
     /// The last failure since the last success.

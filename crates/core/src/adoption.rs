@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::claims::Claims;
 use crate::duration::HumanDuration;
 use crate::failure::{Code, Failure};
+use crate::output::StoredToken;
 use crate::refresher::Lifetime;
 use crate::schedule::Schedule;
 use crate::secret::Secret;
@@ -23,7 +24,7 @@ const MIN_REMAINING: Duration = Duration::from_secs(10);
 pub struct FoundToken {
     /// The id of the key that signed it.
     pub key_id: Option<String>,
-    /// Its `exp`.
+    /// The instant of its expiry, as the token or its file states it.
     pub expires: UnixTime,
     /// Its remaining validity by the wall clock.
     pub remaining: Duration,
@@ -46,10 +47,10 @@ pub enum AtStartup {
 impl AtStartup {
     /// Judges a token that was found at startup. By a wrong wall clock no token is adopted.
     #[must_use]
-    pub fn of(token: &Secret, now: Now) -> Self {
-        match TokenFileState::of(token, MIN_ADOPTABLE, now.unix) {
+    pub fn of(stored: &StoredToken, now: Now) -> Self {
+        match TokenFileState::of(stored, MIN_ADOPTABLE, now.unix) {
             TokenFileState::Expired(_) => Self::Expired,
-            _ => FoundToken::of(token, now).map_or(Self::Ignore, Self::Adopt),
+            _ => FoundToken::of(stored, now).map_or(Self::Ignore, Self::Adopt),
         }
     }
 }
@@ -69,39 +70,46 @@ pub enum Modified {
 impl Modified {
     /// Judges what was found in an output, if anything, in place of `ours`.
     #[must_use]
-    pub fn of(found: Option<&Secret>, ours: &Secret, now: Now) -> Self {
-        let our_claims = Claims::peek(ours);
-        let our_expiry = our_claims.as_ref().and_then(|claims| claims.expires);
-        if let Some(newer) = found.and_then(|token| FoundToken::of(token, now))
-            && Some(newer.expires) > our_expiry
-            && found
-                .and_then(Claims::peek)
-                .is_none_or(|theirs| our_claims.is_none_or(|ours| ours.has_same_issuer_and_audience(&theirs)))
+    pub fn of(found: Option<&StoredToken>, ours: &StoredToken, now: Now) -> Self {
+        if let Some((stored, newer)) =
+            found.and_then(|stored| FoundToken::of(stored, now).map(|newer| (stored, newer)))
+            && Some(newer.expires) > ours.expires
+            && is_of_the_same_kind(&stored.token, &ours.token)
         {
             return Self::Newer(newer);
         }
-        let is_valid = |token| TokenFileState::of(token, Duration::ZERO, now.unix).is_valid();
+        let is_valid = |stored| TokenFileState::of(stored, Duration::ZERO, now.unix).is_valid();
         Self::Restore { by_valid_token: found.is_some_and(is_valid) }
     }
 }
 
-impl FoundToken {
-    fn of(token: &Secret, now: Now) -> Option<Self> {
-        let TokenFileState::Valid(Some(remaining)) = TokenFileState::of(token, MIN_ADOPTABLE, now.unix)
-        else {
-            return None;
-        };
-        let claims = Claims::peek(token)?;
-        let expires = claims.expires.filter(|_| now.unix >= EARLIEST_PLAUSIBLE_NOW)?;
-        let lifetime = lifetime_on_disk(&claims, remaining, now.boot);
-        Some(Self { key_id: claims.key_id, expires, remaining, lifetime })
+/// True if readers that accept our token accept this one as well: it has the same issuer and
+/// audience. Nothing is known of an opaque token, so it takes the place of another opaque one only.
+fn is_of_the_same_kind(theirs: &Secret, ours: &Secret) -> bool {
+    match (Claims::peek(theirs), Claims::peek(ours)) {
+        (Some(theirs), Some(ours)) => ours.has_same_issuer_and_audience(&theirs),
+        (None, Some(_)) => false,
+        (_, None) => true,
     }
 }
 
-/// The lifetime of a token found on disk: its expiry by the wall clock, its length by its own
-/// claims.
-fn lifetime_on_disk(claims: &Claims, remaining: Duration, now: BootTime) -> Lifetime {
-    let length = claims.lifetime().unwrap_or(remaining);
+impl FoundToken {
+    fn of(stored: &StoredToken, now: Now) -> Option<Self> {
+        let TokenFileState::Valid(Some(remaining)) = TokenFileState::of(stored, MIN_ADOPTABLE, now.unix)
+        else {
+            return None;
+        };
+        let expires = stored.expires.filter(|_| now.unix >= EARLIEST_PLAUSIBLE_NOW)?;
+        let key_id = Claims::peek(&stored.token).and_then(|claims| claims.key_id);
+        let lifetime = lifetime_on_disk(stored.lifetime, remaining, now.boot);
+        Some(Self { key_id, expires, remaining, lifetime })
+    }
+}
+
+/// The lifetime of a token found on disk: its expiry by the wall clock, its length as the token or
+/// its file states it.
+fn lifetime_on_disk(length: Option<Duration>, remaining: Duration, now: BootTime) -> Lifetime {
+    let length = length.filter(|length| !length.is_zero()).unwrap_or(remaining);
     let expires = now + remaining.min(length);
     Lifetime { issued: expires - length, expires }
 }
@@ -152,11 +160,16 @@ mod tests {
     }
 
     /// A token of this issuer that was issued and expires these many seconds from now.
-    fn token(issuer: &str, issued: i64, expires: i64) -> Secret {
+    fn token(issuer: &str, issued: i64, expires: i64) -> StoredToken {
         let at = |seconds| now().unix.as_duration().as_secs().saturating_add_signed(seconds);
         let claims = format!(r#"{{"iss":"{issuer}","aud":"a","iat":{},"exp":{}}}"#, at(issued), at(expires));
         let segment = |text: &str| URL_SAFE_NO_PAD.encode(text);
-        Secret::new(format!("{}.{}.sig", segment(r#"{"alg":"RS256"}"#), segment(&claims)))
+        let token = format!("{}.{}.sig", segment(r#"{"alg":"RS256"}"#), segment(&claims));
+        StoredToken::of(Secret::new(token))
+    }
+
+    fn opaque(text: &str) -> StoredToken {
+        StoredToken::of(Secret::new(text.to_owned()))
     }
 
     #[test]
@@ -168,7 +181,7 @@ mod tests {
         assert_eq!(found.lifetime.expires, now().boot + HOUR * 5 / 6);
         assert!(matches!(AtStartup::of(&token("dex", -600, 59), now()), AtStartup::Ignore));
         assert!(matches!(AtStartup::of(&token("dex", -600, -1), now()), AtStartup::Expired));
-        assert!(matches!(AtStartup::of(&Secret::new("opaque".to_owned()), now()), AtStartup::Ignore));
+        assert!(matches!(AtStartup::of(&opaque("opaque"), now()), AtStartup::Ignore));
     }
 
     #[test]
@@ -192,14 +205,14 @@ mod tests {
     #[test]
     fn f087_only_a_token_of_the_same_issuer_that_expires_later_is_kept() {
         let ours = token("dex", 0, 1_000);
-        let of = |found: Option<&Secret>| Modified::of(found, &ours, now());
+        let of = |found: Option<&StoredToken>| Modified::of(found, &ours, now());
         assert!(matches!(of(Some(&token("dex", 0, 1_001))), Modified::Newer(_)));
         for (found, by_valid_token) in [
             (Some(token("dex", 0, 1_000)), true),
             (Some(token("other", 0, 9_000)), true),
-            (Some(Secret::new("opaque".to_owned())), true),
+            (Some(opaque("opaque")), true),
             (Some(token("dex", -90, -1)), false),
-            (Some(Secret::new(String::new())), false),
+            (Some(opaque("")), false),
             (None, false),
         ] {
             let Modified::Restore { by_valid_token: is_valid } = of(found.as_ref()) else {
@@ -207,8 +220,7 @@ mod tests {
             };
             assert_eq!(is_valid, by_valid_token, "{found:?}");
         }
-        let opaque = Secret::new("opaque".to_owned());
-        assert!(matches!(Modified::of(Some(&ours), &opaque, now()), Modified::Newer(_)));
+        assert!(matches!(Modified::of(Some(&ours), &opaque("opaque"), now()), Modified::Newer(_)));
     }
 
     #[test]
@@ -222,7 +234,7 @@ mod tests {
             (10, Some(11), Some(Code::TokenExpired)),
             (11, Some(3_600), None),
         ] {
-            let accepted = accepted(&new, lifetime(length), None, on_disk.map(lifetime), &schedule, at);
+            let accepted = accepted(&new.token, lifetime(length), None, on_disk.map(lifetime), &schedule, at);
             assert_eq!(accepted.err().map(|failure| failure.code), code, "{length} {on_disk:?}");
         }
     }
@@ -234,8 +246,33 @@ mod tests {
         for (age, is_accepted) in [(0, true), (1_529, true), (1_530, false), (3_000, false)] {
             let old = Lifetime::starting(at - Duration::from_secs(age), HOUR);
             let new = Lifetime::starting(at, HOUR);
-            let accepted = accepted(&same, new, Some((&same, old)), Some(old), &schedule, at);
+            let accepted = accepted(&same.token, new, Some((&same.token, old)), Some(old), &schedule, at);
             assert_eq!(accepted.ok(), is_accepted.then_some(old), "{age} s");
         }
+    }
+
+    /// In a format that states the expiry of an opaque token.
+    #[test]
+    fn an_opaque_token_whose_file_states_its_expiry_is_adopted_and_kept_in_place_of_an_opaque_one_only() {
+        let expires = |seconds| Some(now().unix + Duration::from_secs(seconds));
+        let stated = StoredToken { expires: expires(1_800), lifetime: Some(HOUR), ..opaque("stated") };
+        let AtStartup::Adopt(found) = AtStartup::of(&stated, now()) else { panic!("it is valid for 30 min") };
+        assert_eq!((found.remaining, found.lifetime.length(), found.key_id), (HOUR / 2, HOUR, None));
+        let of = |ours: &StoredToken| Modified::of(Some(&stated), ours, now());
+        assert!(matches!(of(&StoredToken { expires: expires(1_799), ..opaque("ours") }), Modified::Newer(_)));
+        for ours in [StoredToken { expires: expires(1_800), ..opaque("ours") }, token("dex", 0, 1_000)] {
+            assert!(matches!(of(&ours), Modified::Restore { by_valid_token: true }));
+        }
+        let expired = StoredToken { expires: Some(now().unix), ..opaque("stated") };
+        assert!(matches!(AtStartup::of(&expired, now()), AtStartup::Expired));
+    }
+
+    /// A file may state nonsense.
+    #[test]
+    fn a_lifetime_of_zero_that_a_file_states_is_replaced_by_the_remaining_validity() {
+        let expires = Some(now().unix + HOUR);
+        let stated = StoredToken { expires, lifetime: Some(Duration::ZERO), ..opaque("stated") };
+        let AtStartup::Adopt(found) = AtStartup::of(&stated, now()) else { panic!("it is valid") };
+        assert_eq!((found.lifetime.issued, found.lifetime.length()), (now().boot, HOUR));
     }
 }

@@ -34,6 +34,10 @@ pub(crate) const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400)
 /// longest delay after any failure (docs/how-it-works.md).
 pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
+/// The longest `issued_token_type` or `scope` that is kept, in bytes. A longer one is left out of
+/// the token file.
+pub(crate) const LONGEST_MEMBER: usize = 4 * 1024;
+
 /// The longest word that is quoted, in characters. It is enough for OAuth error codes, content
 /// types and server names.
 pub(crate) const LONGEST_QUOTED_WORD: usize = 64;

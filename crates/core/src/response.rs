@@ -16,7 +16,7 @@ use crate::endpoint_url::EndpointUrl;
 use crate::exchange::{Answer, ID_TOKEN};
 use crate::failure::{Code, Failure};
 use crate::json::Member;
-use crate::limits::MAX_LIFETIME;
+use crate::limits::{LONGEST_MEMBER, MAX_LIFETIME};
 use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::token::{IssuedToken, is_bearer_token, is_partial};
@@ -54,6 +54,8 @@ struct Members {
     token_type: Member,
     #[serde(default)]
     expires_in: Member,
+    #[serde(default)]
+    scope: Member,
     #[serde(default)]
     error: Member,
     #[serde(default)]
@@ -180,7 +182,17 @@ fn issued(members: Members, context: RequestContext<'_>) -> Result<IssuedToken, 
         }
         _ => None,
     };
-    Ok(IssuedToken { token, lifetime, claims, differing_type, differing_expires_in })
+    let issued_type = issued_type.or(context.requested_type).filter(|kind| kind.len() <= LONGEST_MEMBER);
+    let scope = members.scope.as_text().filter(|scope| scope.len() <= LONGEST_MEMBER);
+    Ok(IssuedToken {
+        issued_type: issued_type.map(str::to_owned),
+        scope: scope.map(str::to_owned),
+        token,
+        lifetime,
+        claims,
+        differing_type,
+        differing_expires_in,
+    })
 }
 
 /// The lifetime of a token (F35 to F41). It is the shorter of `expires_in` and the token's

@@ -267,6 +267,12 @@ pub fn is_public_field(name: &str) -> bool {
 /// The name of the form field with the subject token.
 pub const SUBJECT_TOKEN: &str = "subject_token";
 
+/// The name of the form field with the type of token that is requested.
+pub const REQUESTED_TOKEN_TYPE: &str = "requested_token_type";
+
+/// The name of the form field with the scopes that are requested.
+pub const SCOPE: &str = "scope";
+
 /// The scopes that Dex knows; it silently ignores any other.
 pub const KNOWN_SCOPES: &[&str] = &["openid", "email", "groups", "profile", "federated:id", "offline_access"];
 

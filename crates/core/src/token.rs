@@ -83,6 +83,10 @@ pub struct IssuedToken {
     pub lifetime: Duration,
     /// The claims. `None` if the token is not a JSON Web Token.
     pub claims: Option<Claims>,
+    /// The issued type (`issued_token_type`), or the requested one if the response names none.
+    pub issued_type: Option<String>,
+    /// `scope`, if the response has it: it is missing if it is the requested one (RFC 6749 §5.1).
+    pub scope: Option<String>,
     /// The issued type, if it differs from the requested type (F34).
     pub differing_type: Option<String>,
     /// `expires_in`, if it differs from the token's `exp - iat` by more than a tenth of the latter

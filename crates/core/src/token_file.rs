@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::claims::Claims;
 use crate::duration::HumanDuration;
-use crate::output::Format;
+use crate::output::{Format, StoredToken};
 use crate::secret::Secret;
 use crate::time::{Now, UnixTime};
 use crate::token::{is_bearer_token, is_partial};
@@ -18,8 +18,8 @@ pub const EARLIEST_PLAUSIBLE_NOW: UnixTime = UnixTime::from_secs(1_793_491_200);
 /// ago".
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TokenFileState {
-    /// A token with this remaining validity. `None` if the token is opaque or has no `exp`, and no
-    /// remaining validity is required. Dex never issues such a token.
+    /// A token with this remaining validity. `None` if neither the token nor its file states an
+    /// expiry, and no remaining validity is required. Dex never issues such a token.
     Valid(Option<Duration>),
     /// A token whose expiry cannot be read, although it is needed: a remaining validity is
     /// required, or the token has the form of a JSON Web Token.
@@ -38,6 +38,8 @@ pub enum TokenFileState {
     ClockUntrusted,
     /// Content that is not a token, or a partial token.
     Malformed,
+    /// Content that does not have the format with this name.
+    WrongFormat(&'static str),
     /// No content.
     Empty,
 }
@@ -46,18 +48,20 @@ impl TokenFileState {
     /// The state of a file that holds this token at the wall-clock time `now`. `min_ttl` is the
     /// remaining validity that is required.
     #[must_use]
-    pub fn of(token: &Secret, min_ttl: Duration, now: UnixTime) -> Self {
-        let text = token.expose();
+    pub fn of(stored: &StoredToken, min_ttl: Duration, now: UnixTime) -> Self {
+        let text = stored.token.expose();
         if text.is_empty() {
             return Self::Empty;
         }
         if !is_bearer_token(text) || is_partial(text) {
             return Self::Malformed;
         }
-        let claims = Claims::peek(token);
-        // A JSON Web Token has an expiry, but that of this one cannot be read. It is not opaque.
-        let unreadable = claims.is_none() && text.starts_with("eyJ") && text.split('.').count() == 3;
-        let Some(expires) = claims.and_then(|claims| claims.expires) else {
+        let Some(expires) = stored.expires else {
+            // A JSON Web Token has an expiry, but that of this one cannot be read. It is not
+            // opaque.
+            let unreadable = text.starts_with("eyJ")
+                && text.split('.').count() == 3
+                && Claims::peek(&stored.token).is_none();
             return if min_ttl.is_zero() && !unreadable { Self::Valid(None) } else { Self::NoExpiry };
         };
         if expires <= now {
@@ -76,13 +80,13 @@ impl TokenFileState {
     /// trusted, because its token is new. An older file is [`ClockUntrusted`](Self::ClockUntrusted)
     /// (F94).
     #[must_use]
-    pub fn of_file(token: &Secret, written: Option<UnixTime>, min_ttl: Duration, now: Now) -> Self {
+    pub fn of_file(stored: &StoredToken, written: Option<UnixTime>, min_ttl: Duration, now: Now) -> Self {
         let since_boot = |written: &UnixTime| {
             // A modification time is rounded down to a whole second. The time since boot is not, so
             // one second is added to it.
             *written <= now.unix && written.until(now.unix) <= now.boot.since_start() + Duration::from_secs(1)
         };
-        match Self::of(token, min_ttl, now.unix) {
+        match Self::of(stored, min_ttl, now.unix) {
             Self::Valid(Some(_))
                 if now.unix < EARLIEST_PLAUSIBLE_NOW && !written.as_ref().is_some_and(since_boot) =>
             {
@@ -93,7 +97,7 @@ impl TokenFileState {
     }
 
     /// The state of a file with this content in this format, like [`of_file`](Self::of_file).
-    /// Content that does not have the format is [`Malformed`](Self::Malformed).
+    /// Content that does not have the format is [`WrongFormat`](Self::WrongFormat).
     #[must_use]
     pub fn of_content(
         content: &Secret,
@@ -105,8 +109,10 @@ impl TokenFileState {
         if content.is_empty() {
             return Self::Empty;
         }
-        let stored = format.read(content);
-        stored.map_or(Self::Malformed, |stored| Self::of_file(&stored.token, written, min_ttl, now))
+        match format.read(content) {
+            Some(stored) => Self::of_file(&stored, written, min_ttl, now),
+            None => Self::WrongFormat(format.name()),
+        }
     }
 
     /// True if readers can use the token.
@@ -132,6 +138,7 @@ impl fmt::Display for TokenFileState {
             Self::ClockUntrusted => f.write_str(
                 "written before this node started, and the node's clock is wrong, so it may have expired",
             ),
+            Self::WrongFormat(name) => write!(f, "not in the format {name}"),
             Self::Malformed => f.write_str("not a token"),
             Self::Empty => f.write_str("empty"),
         }
@@ -142,13 +149,12 @@ impl fmt::Display for TokenFileState {
 mod tests {
     use super::*;
     use crate::claims::tests::jwt;
-    use crate::output::StoredToken;
     use crate::output::tests::formats;
     use crate::time::BootTime;
 
     #[test]
     fn the_state_follows_from_exp_and_the_required_validity() {
-        let token = jwt("{}", r#"{"exp":1000}"#);
+        let token = StoredToken::of(jwt("{}", r#"{"exp":1000}"#));
         let secs = Duration::from_secs;
         let at = |now, min_ttl| TokenFileState::of(&token, secs(min_ttl), UnixTime::from_secs(now));
         assert_eq!(at(900, 0), TokenFileState::Valid(Some(secs(100))));
@@ -162,7 +168,7 @@ mod tests {
 
     #[test]
     fn f094_in_1970_only_a_file_written_since_boot_is_valid() {
-        let token = jwt("{}", r#"{"exp":1800000000}"#);
+        let token = StoredToken::of(jwt("{}", r#"{"exp":1800000000}"#));
         let of = |written: Option<u64>, up: u64, unix: u64| {
             let now =
                 Now { boot: BootTime::from_start(Duration::from_secs(up)), unix: UnixTime::from_secs(unix) };
@@ -200,6 +206,7 @@ mod tests {
                 "written before this node started, and the node's clock is wrong, so it may have expired",
             ),
             (TokenFileState::Malformed, false, "not a token"),
+            (TokenFileState::WrongFormat("json"), false, "not in the format json"),
             (TokenFileState::Empty, false, "empty"),
         ] {
             assert_eq!((state.is_valid(), state.to_string().as_str()), (valid, text));
@@ -215,31 +222,43 @@ mod tests {
                 let content = format.render(&StoredToken::of(token.clone()));
                 assert_eq!(
                     TokenFileState::of_content(&content, &format, None, Duration::ZERO, now),
-                    TokenFileState::of_file(&token, None, Duration::ZERO, now)
+                    TokenFileState::of_file(&StoredToken::of(token.clone()), None, Duration::ZERO, now)
                 );
             }
         }
-        for (content, state) in [("", TokenFileState::Empty), ("a page\n", TokenFileState::Malformed)] {
+        let states = |content: &str| {
             let content = Secret::new(content.to_owned());
-            for format in formats() {
-                let found = TokenFileState::of_content(&content, &format, None, Duration::ZERO, now);
-                assert_eq!(found, state, "{format:?}");
-            }
-        }
+            formats().map(|format| TokenFileState::of_content(&content, &format, None, Duration::ZERO, now))
+        };
+        assert!(states("").into_iter().all(|state| state == TokenFileState::Empty));
+        let names = ["raw", "json", "incus", "exec_credential"].map(TokenFileState::WrongFormat);
+        let [header, json, incus, exec_credential] = names;
+        assert_eq!(states("a page\n"), [TokenFileState::Malformed, header, json, incus, exec_credential]);
+        let valid = TokenFileState::Valid(None);
+        assert_eq!(states("opaque"), [valid, header, json, incus, exec_credential]);
+        assert_eq!(
+            states("{\"access_token\":\"opaque\"}"),
+            [TokenFileState::Malformed, header, json, valid, exec_credential]
+        );
     }
 
     #[test]
     fn an_opaque_token_is_valid_and_a_page_is_not() {
         let state = |text: &str| {
-            TokenFileState::of(&Secret::new(text.to_owned()), Duration::ZERO, UnixTime::default())
+            let stored = StoredToken::of(Secret::new(text.to_owned()));
+            TokenFileState::of(&stored, Duration::ZERO, UnixTime::default())
         };
         assert_eq!(state("opaque"), TokenFileState::Valid(None));
         assert_eq!(state(""), TokenFileState::Empty);
         assert_eq!(state("<html>\n"), TokenFileState::Malformed);
-        let opaque = Secret::new("opaque".to_owned());
+        let opaque = StoredToken::of(Secret::new("opaque".to_owned()));
+        let second = Duration::from_secs(1);
+        assert_eq!(TokenFileState::of(&opaque, second, UnixTime::default()), TokenFileState::NoExpiry);
+        // Its file may state its expiry.
+        let opaque = StoredToken { expires: Some(UnixTime::from_secs(1)), ..opaque };
         assert_eq!(
-            TokenFileState::of(&opaque, Duration::from_secs(1), UnixTime::default()),
-            TokenFileState::NoExpiry
+            TokenFileState::of(&opaque, second, UnixTime::default()),
+            TokenFileState::Valid(Some(second))
         );
     }
 
@@ -249,14 +268,14 @@ mod tests {
         let text = complete.expose();
         let last = text.rfind('.').unwrap();
         for length in 3..=last + 1 {
-            let partial = Secret::new(text[..length].to_owned());
+            let partial = StoredToken::of(Secret::new(text[..length].to_owned()));
             assert_eq!(
                 TokenFileState::of(&partial, Duration::ZERO, UnixTime::default()),
                 TokenFileState::Malformed,
                 "{length}"
             );
         }
-        let encrypted = Secret::new("eyJ.a.b.c.d".to_owned());
+        let encrypted = StoredToken::of(Secret::new("eyJ.a.b.c.d".to_owned()));
         assert!(TokenFileState::of(&encrypted, Duration::ZERO, UnixTime::default()).is_valid());
     }
 }

@@ -4,17 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dexsidecar_agent::readiness;
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::Probe;
 use dexsidecar_core::failure::printable;
-use dexsidecar_core::limits::LARGEST_ISSUED_TOKEN;
-use dexsidecar_core::output::Format;
+use dexsidecar_core::output::{Format, StoredToken};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::UnixTime;
 use dexsidecar_edge::clock::Clock;
-use dexsidecar_edge::input_file;
-
-use crate::probe;
 
 /// How far Dex's clock may be behind this one for a token to count as issued after the request,
 /// where the file held no token before.
@@ -39,7 +36,7 @@ impl Request {
     pub fn new(probe: &Probe, clock: &Clock) -> Self {
         let now = clock.now().unix;
         let before = probe.files.iter().map(|file| {
-            let token = token_in(file);
+            let token = token_in(file).map(|stored| stored.token);
             let issued = token.as_ref().and_then(Claims::peek).and_then(|claims| claims.issued);
             let earliest = issued.unwrap_or_else(|| now - CLOCK_DIFFERENCE);
             Before { file: file.clone(), token, earliest }
@@ -64,11 +61,11 @@ impl Request {
 
 impl Before {
     fn judge(&self, clock: &Clock) -> (bool, String) {
-        let Some(token) = token_in(&self.file) else { return (false, "no token yet".to_owned()) };
-        let state = probe::judge(&self.file, &token, Duration::ZERO, clock);
-        let issued = Claims::peek(&token).and_then(|claims| claims.issued);
+        let Some(stored) = token_in(&self.file) else { return (false, "no token yet".to_owned()) };
+        let state = readiness::of_token(&self.file, &stored, Duration::ZERO, clock);
+        let issued = Claims::peek(&stored.token).and_then(|claims| claims.issued);
         let is_new =
-            self.token.as_ref() != Some(&token) && issued.is_none_or(|issued| issued >= self.earliest);
+            self.token.as_ref() != Some(&stored.token) && issued.is_none_or(|issued| issued >= self.earliest);
         match (is_new, state.is_valid()) {
             (true, true) => (true, format!("refreshed, {state}")),
             (true, false) => (false, state.to_string()),
@@ -77,9 +74,8 @@ impl Before {
     }
 }
 
-fn token_in(file: &Path) -> Option<Secret> {
-    let content = input_file::read(file, LARGEST_ISSUED_TOKEN).ok()?;
-    Format::Raw.read(Secret::new(String::from_utf8(content).ok()?))
+fn token_in(file: &Path) -> Option<StoredToken> {
+    readiness::read(file, &Format::default())
 }
 
 #[cfg(test)]

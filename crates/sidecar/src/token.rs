@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dexsidecar_agent::exchange::{Inputs, LastKnown};
+use dexsidecar_agent::readiness;
 use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::exchange::{Exchange, TokenEndpoint};
@@ -18,8 +19,6 @@ use dexsidecar_edge::output_file;
 use ring::digest::{Context, SHA256};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
-
-use crate::probe;
 
 /// The cache of tokens between calls, if there is a directory for it.
 #[derive(Debug)]
@@ -93,7 +92,8 @@ pub async fn token(
     clock: &Clock,
 ) -> Result<Secret, Failure> {
     let valid = |output: &Output| {
-        output_file::read(output).filter(|token| probe::judge(&output.path, token, min_ttl, clock).is_valid())
+        let stored = output_file::read(output)?;
+        readiness::of_token(&output.path, &stored, min_ttl, clock).is_valid().then_some(stored.token)
     };
     if let Some(token) = config.outputs.iter().find_map(valid) {
         return Ok(token);

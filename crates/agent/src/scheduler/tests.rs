@@ -10,6 +10,7 @@ use dexsidecar_core::action::HttpAction;
 use dexsidecar_core::config::{Config, RawSettings};
 use dexsidecar_core::exchange::{Answer, Request};
 use dexsidecar_core::failure::Code;
+use dexsidecar_core::output::StoredToken;
 use dexsidecar_core::refresher::{Health, Refresher};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{Jitter, Now, UnixTime};
@@ -22,6 +23,7 @@ use super::*;
 
 mod actions;
 mod files;
+mod formats;
 mod key_checks;
 mod lifetimes;
 mod many_tokens;
@@ -188,8 +190,9 @@ impl World {
             while start.elapsed().as_secs_f64() < seconds {
                 tokio::time::sleep(Duration::from_secs(10)).await;
                 let content = std::fs::read_to_string(&path).ok().map(Secret::new);
-                let verdict =
-                    content.map(|content| TokenFileState::of(&content, Duration::ZERO, clock.now().unix));
+                let verdict = content.map(|content| {
+                    TokenFileState::of(&StoredToken::of(content), Duration::ZERO, clock.now().unix)
+                });
                 look(start.elapsed().as_secs_f64(), verdict);
             }
         };

@@ -55,7 +55,7 @@ impl Token {
         }
         match self.actions.pending.next(now.boot) {
             NextAction::Run(action) => {
-                let current = self.current.as_ref().map(|current| &current.token);
+                let current = self.current.as_ref().map(|current| &current.stored.token);
                 let secrets = current.into_iter().chain(self.last_known.subject_token()).cloned().collect();
                 let (config, log) = (Rc::clone(&self.config), self.reporter.log().clone());
                 Next::Run(Box::new(Job::Act { config, action, secrets, log }))

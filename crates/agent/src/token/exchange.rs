@@ -7,9 +7,12 @@ use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::limits::LARGEST_SUBJECT_TOKEN;
+use dexsidecar_core::output::StoredToken;
 use dexsidecar_core::refresher::{Fingerprint, Lifetime, Observation};
-use dexsidecar_core::time::{Jitter, Now};
+use dexsidecar_core::settings::SCOPE;
+use dexsidecar_core::time::{Jitter, Now, UnixTime};
 use dexsidecar_core::token::SubjectToken;
+use dexsidecar_core::token_file::EARLIEST_PLAUSIBLE_NOW;
 use dexsidecar_edge::input_file;
 
 use super::once::first;
@@ -17,6 +20,13 @@ use super::{CurrentToken, Token};
 use crate::exchange::{self, Inputs};
 use crate::job::{Exchanged, FailedExchange, Job};
 use crate::upstream::Upstream;
+
+/// The instant at which an opaque token of this lifetime expires. By a wrong wall clock it is
+/// unknown: an instant in the past would make readers refuse the token.
+fn stated_expiry(lifetime: Lifetime, now: Now) -> Option<UnixTime> {
+    let remaining = lifetime.remaining(now.boot)?;
+    (now.unix >= EARLIEST_PLAUSIBLE_NOW).then(|| now.unix + remaining)
+}
 
 impl Token {
     /// Starts an exchange. One in flight is given up: it hangs, so the next address is tried.
@@ -36,7 +46,7 @@ impl Token {
         if let Some(warning) = inputs.subject.as_ref().and_then(diagnosis::meant_for_the_api_server) {
             self.reporter.emit(&Event::SubjectTokenWarning { warning: &warning });
         }
-        let current = self.current.as_ref().map(|current| current.token.clone());
+        let current = self.current.as_ref().map(|current| current.stored.token.clone());
         self.rotation = upstream.rotation;
         let (config, rotation) = (self.config.clone(), upstream.rotation);
         self.queued = Some(Box::new(Job::Exchange { config, inputs, rotation, current }));
@@ -56,7 +66,7 @@ impl Token {
             let causes = diagnosis::causes(failure.code, exchange, inputs.subject.as_ref(), now.unix);
             FailedExchange { failure, causes }
         })?;
-        let current = self.current.as_ref().map(|current| (&current.token, current.lifetime));
+        let current = self.current.as_ref().map(|current| (&current.stored.token, current.lifetime));
         let (on_disk, schedule) = (self.refresher.on_disk(), &self.config.schedule);
         let accepted = adoption::accepted(&issued.token, lifetime, current, on_disk, schedule, now.boot);
         let lifetime = accepted.inspect_err(|failure| upstream.attempt_failed(failure, rotation))?;
@@ -68,9 +78,16 @@ impl Token {
         if let Some((response, token)) = issued.differing_expires_in.zip(claims.lifetime()) {
             self.reporter.emit(&Event::ExpiresInDiffers { response, token });
         }
-        let (token, key_id, obtained_at) = (issued.token, claims.key_id, now.boot);
+        let stored = StoredToken {
+            expires: claims.expires.or_else(|| stated_expiry(lifetime, now)),
+            lifetime: Some(lifetime.length()),
+            issued_token_type: issued.issued_type,
+            scope: issued.scope.or_else(|| self.config.exchange.field(SCOPE).map(str::to_owned)),
+            token: issued.token,
+        };
+        let (key_id, obtained_at) = (claims.key_id, now.boot);
         self.current =
-            Some(CurrentToken { token, key_id, lifetime, obtained_at, announce_at: Some(now.boot) });
+            Some(CurrentToken { stored, key_id, lifetime, obtained_at, announce_at: Some(now.boot) });
         self.order_outputs();
         Ok(lifetime)
     }

@@ -4,9 +4,10 @@ use dexsidecar_core::adoption::{AtStartup, FoundToken, Modified};
 use dexsidecar_core::config::Level;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::failure::Failure;
-use dexsidecar_core::output::Output;
+use dexsidecar_core::output::{Output, StoredToken};
 use dexsidecar_core::refresher::Observation;
 use dexsidecar_core::secret::Secret;
+use dexsidecar_core::settings::REQUESTED_TOKEN_TYPE;
 use dexsidecar_core::time::{BootTime, Jitter, Now};
 use dexsidecar_edge::output_file::{self, NameLock, RenamePlace, Written};
 
@@ -85,32 +86,42 @@ impl Token {
     /// Adopts a valid token from before a restart instead of exchanging at once. If the files hold
     /// several, it is the one that expires last, and the others get it too.
     pub(crate) fn adopt(&mut self, now: Now, jitter: Jitter) {
-        let mut best: Option<(usize, Secret, FoundToken)> = None;
+        let mut best: Option<(usize, StoredToken, FoundToken)> = None;
         for output in 0..self.files.len() {
             let file = &mut self.files[output];
-            let Some((token, seen)) = output_file::read_with_fingerprint(&file.output) else { continue };
-            match AtStartup::of(&token, now) {
+            let Some((content, seen)) = output_file::content_with_fingerprint(&file.output) else { continue };
+            let found = file.output.format.read_at_startup(&content);
+            let Some((stored, is_in_format)) = found else { continue };
+            match AtStartup::of(&stored, now) {
                 AtStartup::Adopt(found) => {
-                    file.fingerprint = Some(seen);
-                    file.content = Some(token.clone());
+                    if is_in_format {
+                        file.fingerprint = Some(seen);
+                        file.content = Some(stored.token.clone());
+                    }
                     if best.as_ref().is_none_or(|(_, _, best)| best.expires < found.expires) {
-                        best = Some((output, token, found));
+                        best = Some((output, stored, found));
                     }
                 }
-                AtStartup::Expired if file.output.remove_expired => {
-                    let result = output_file::remove_if(&file.output, &token, &file.lock);
-                    self.removal_ended(output, &token, result);
+                AtStartup::Expired if file.output.remove_expired && is_in_format => {
+                    let result = output_file::remove_if(&file.output, &stored.token, &file.lock);
+                    self.removal_ended(output, &stored.token, result);
                 }
                 AtStartup::Expired | AtStartup::Ignore => {}
             }
         }
-        let Some((output, token, found)) = best else { return };
-        self.hold_found(output, token, &found, now.boot);
+        let Some((best, mut stored, found)) = best else { return };
+        let requested_type = self.config.exchange.field(REQUESTED_TOKEN_TYPE);
+        stored.issued_token_type = stored.issued_token_type.or_else(|| requested_type.map(str::to_owned));
+        self.hold_found(stored, &found, now.boot);
         if let Some(current) = &mut self.current {
             current.announce_at = Some(now.boot + ANNOUNCE_ADOPTED_AFTER);
         }
         let FoundToken { lifetime, expires, remaining, .. } = found;
-        for output in self.files_with_current(true) {
+        // The file of the adopted token may have another format than its output has now.
+        for output in 0..self.files.len() {
+            if output != best && !self.has_current(output) {
+                continue;
+            }
             self.refresher.on(Observation::Adopted { output, lifetime, expires }, now, jitter);
             let refresh_in = now.boot.until(self.refresher.due());
             let file = &self.files[output].output.path.display();
@@ -119,26 +130,25 @@ impl Token {
         self.copy_to_others(now, jitter);
     }
 
-    /// The files that hold the current token, or the others.
-    fn files_with_current(&self, holds: bool) -> Vec<usize> {
-        let current = self.current.as_ref();
-        let with = |file: &TokenFile| current.is_some_and(|current| file.holds(&current.token));
-        (0..self.files.len()).filter(|output| with(&self.files[*output]) == holds).collect()
+    /// True if this file holds the current token, in its format.
+    fn has_current(&self, output: usize) -> bool {
+        self.current.as_ref().is_some_and(|current| self.files[output].holds(&current.stored.token))
     }
 
     /// The current token was found in a file: the others get it too.
     fn copy_to_others(&mut self, now: Now, jitter: Jitter) {
-        for output in self.files_with_current(false) {
-            self.refresher.on(Observation::Missing(output), now, jitter);
+        for output in 0..self.files.len() {
+            if !self.has_current(output) {
+                self.refresher.on(Observation::Missing(output), now, jitter);
+            }
         }
     }
 
     /// This token was found in a file and is the current one now.
-    fn hold_found(&mut self, output: usize, token: Secret, found: &FoundToken, now: BootTime) {
-        self.files[output].content = Some(token.clone());
+    fn hold_found(&mut self, stored: StoredToken, found: &FoundToken, now: BootTime) {
         let (key_id, lifetime) = (found.key_id.clone(), found.lifetime);
         self.current =
-            Some(CurrentToken { token, key_id, lifetime, obtained_at: now, announce_at: Some(now) });
+            Some(CurrentToken { stored, key_id, lifetime, obtained_at: now, announce_at: Some(now) });
     }
 
     /// A token was issued: the files to which no other write is in progress are replaced together.
@@ -162,7 +172,7 @@ impl Token {
         };
         let file = &mut self.files[output];
         file.jobs += 1;
-        let (token, is_restore) = (current.token.clone(), file.holds(&current.token));
+        let (token, is_restore) = (current.stored.clone(), file.holds(&current.stored.token));
         let place = file.place.take();
         let (log, lock, file) = (self.reporter.log().clone(), file.lock.clone(), file.output.clone());
         Some(Job::Write { output, file, lock, place, token, is_restore, log })
@@ -213,7 +223,7 @@ impl Token {
         let file = &mut self.files[output];
         file.removal_due = file.unremoved.is_some() && file.jobs == 0;
         let Some(current) =
-            self.current.as_ref().filter(|current| file.jobs == 0 && file.holds(&current.token))
+            self.current.as_ref().filter(|current| file.jobs == 0 && file.holds(&current.stored.token))
         else {
             return;
         };
@@ -221,16 +231,18 @@ impl Token {
             return;
         }
         let found = output_file::read_with_fingerprint(&file.output);
-        if let Some((_, seen)) = found.as_ref().filter(|(token, _)| *token == current.token) {
-            // Its metadata changed, its content did not.
+        if let Some((_, seen)) = found.as_ref().filter(|(found, _)| found.token == current.stored.token) {
+            // It holds the same token. Its metadata changed, or a reader has written it again with
+            // other members, as the Incus command line does.
             file.fingerprint = Some(*seen);
             return;
         }
-        match Modified::of(found.as_ref().map(|(token, _)| token), &current.token, now) {
+        match Modified::of(found.as_ref().map(|(found, _)| found), &current.stored, now) {
             Modified::Newer(newer) => {
-                let Some((token, seen)) = found else { return };
+                let Some((stored, seen)) = found else { return };
                 file.fingerprint = Some(seen);
-                self.hold_found(output, token, &newer, now.boot);
+                file.content = Some(stored.token.clone());
+                self.hold_found(stored, &newer, now.boot);
                 let FoundToken { lifetime, expires, .. } = newer;
                 self.refresher.on(Observation::ReplacedByNewer { output, lifetime, expires }, now, jitter);
                 self.copy_to_others(now, jitter);
@@ -286,7 +298,7 @@ impl Token {
         }
         if !matches!(result, Ok(false)) && file.holds(expired) {
             file.content = None;
-            self.current.take_if(|current| current.token == *expired);
+            self.current.take_if(|current| current.stored.token == *expired);
         }
         if result.is_ok() || !failed_before {
             self.report_removal(output, result);

@@ -10,9 +10,10 @@ use zeroize::Zeroizing;
 use super::StoredToken;
 use crate::exchange::ACCESS_TOKEN;
 use crate::json::Member;
-use crate::limits::{LARGEST_ISSUED_TOKEN, MAX_LIFETIME, MAX_NUMERIC_DATE};
+use crate::limits::{LARGEST_ISSUED_TOKEN, LONGEST_MEMBER, MAX_LIFETIME, MAX_NUMERIC_DATE};
 use crate::secret::Secret;
 use crate::time::UnixTime;
+use crate::token::is_bearer_token;
 
 /// The version and the kind of an `ExecCredential`.
 const EXEC_API: &str = "client.authentication.k8s.io/v1";
@@ -47,6 +48,17 @@ impl Default for Format {
 }
 
 impl Format {
+    /// Its name in the configuration file and in messages.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Raw { .. } => "raw",
+            Self::Json => "json",
+            Self::Incus => "incus",
+            Self::ExecCredential => "exec_credential",
+        }
+    }
+
     /// The largest content that is read as this format, in bytes. Other programs may add members,
     /// such as the Incus command line with a second token.
     #[must_use]
@@ -118,8 +130,16 @@ impl Format {
         }
     }
 
-    /// The token that this content holds in any format, for a file that was written before the
-    /// format was changed.
+    /// The token that this content holds, and whether it has this format. If not, the file may have
+    /// been written before the format was changed: any format counts.
+    #[must_use]
+    pub fn read_at_startup(&self, content: &Secret) -> Option<(StoredToken, bool)> {
+        // Without a prefix, any content has the format `raw`.
+        let own = self.read(content).filter(|stored| is_bearer_token(stored.token.expose()));
+        own.map(|stored| (stored, true)).or_else(|| Self::read_any(content).map(|stored| (stored, false)))
+    }
+
+    /// The token that this content holds in any format.
     #[must_use]
     pub fn read_any(content: &Secret) -> Option<StoredToken> {
         let text = content.expose();
@@ -264,8 +284,7 @@ fn of_member(member: &Member) -> Option<StoredToken> {
 
 /// A text that is no token: a long one is not kept.
 fn text_of(member: &Member) -> Option<String> {
-    const LONGEST: usize = 4_096;
-    member.as_text().filter(|text| text.len() <= LONGEST).map(str::to_owned)
+    member.as_text().filter(|text| text.len() <= LONGEST_MEMBER).map(str::to_owned)
 }
 
 /// A number of seconds that is not negative.
@@ -278,5 +297,6 @@ fn seconds(member: &Member) -> Option<Duration> {
 /// too, and so does a time of another zone.
 fn time_of(member: &Member) -> Option<UnixTime> {
     let time = humantime::parse_rfc3339(member.as_text()?).ok()?;
-    Some(UnixTime::since_epoch(time.duration_since(SystemTime::UNIX_EPOCH).ok()?))
+    let time = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    (time.as_secs_f64() < MAX_NUMERIC_DATE).then(|| UnixTime::since_epoch(time))
 }

@@ -7,6 +7,7 @@
 //! restart.
 
 mod atomic;
+mod directories;
 mod in_place;
 mod permissions;
 mod rename_order;
@@ -19,7 +20,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use dexsidecar_core::failure::{Code, Failure};
-use dexsidecar_core::limits::LARGEST_ISSUED_TOKEN;
 use dexsidecar_core::output::{Output, StoredToken, WriteMode};
 use dexsidecar_core::secret::Secret;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -71,42 +71,47 @@ struct Target<'a> {
     name: &'a OsStr,
 }
 
-/// Writes the token to its file. Blocks.
+/// Writes this content, a token in the format of the output, to its file. Blocks.
 ///
 /// # Errors
 /// A code that begins with `Output`; the detail names the path and the system call. The old content
 /// is untouched, unless the file was being overwritten in place.
-pub fn write(output: &Output, token: &Secret) -> Result<Written, Failure> {
-    write_with(output, token, &NameLock::default(), None)
+pub fn write(output: &Output, content: &Secret) -> Result<Written, Failure> {
+    write_with(output, content, &NameLock::default(), None)
 }
 
-/// Writes the token to its file like [`write()`], while another thread may call [`remove_if`] with
-/// the same lock. With a place among the outputs of the token, the file is replaced or overwritten
-/// in its turn. Blocks.
+/// Writes this content like [`write()`], while another thread may call [`remove_if`] with the same
+/// lock. With a place among the outputs of the token, the file is replaced or overwritten in its
+/// turn. Blocks.
 ///
 /// # Errors
 /// The codes of [`write()`].
 pub fn write_with(
     output: &Output,
-    token: &Secret,
+    content: &Secret,
     lock: &NameLock,
     place: Option<RenamePlace>,
 ) -> Result<Written, Failure> {
-    let target = Target::open(output)?;
+    let target = match Target::open(output) {
+        Err(missing) if missing.code == Code::OutputDirectoryMissing && output.create_directories => {
+            directories::create(output, directory_of(output))?;
+            Target::open(output)?
+        }
+        opened => opened?,
+    };
     let kind = target.file_type()?;
-    let content = output.format.render(&StoredToken::of(token.clone()));
     let written = |method| move |shortfalls| Written { method, shortfalls };
     let in_turn = || place.as_ref().map_or((), RenamePlace::wait);
     let write_in_place = || {
         in_turn();
         let _held = lock.hold();
-        in_place::write(&target, &content)
+        in_place::write(&target, content)
     };
     if output.write_mode == WriteMode::InPlace && matches!(kind, None | Some(FileType::RegularFile)) {
         let done = write_in_place().map_err(|error| target.failure(error))?;
         return Ok(written(Method::InPlace)(done));
     }
-    let result = match atomic::replace(&target, &content, lock, &in_turn) {
+    let result = match atomic::replace(&target, content, lock, &in_turn) {
         Ok(done) if kind == Some(FileType::Symlink) => Ok(written(Method::ReplacedSymlink)(done)),
         Ok(done) => Ok(written(Method::Replaced)(done)),
         Err(NotReplaced::MountPoint(error)) if output.write_mode == WriteMode::Atomic => {
@@ -139,7 +144,13 @@ pub fn write_with(
 /// # Errors
 /// The codes of [`write()`].
 pub fn check_writable(output: &Output) -> Result<bool, Failure> {
-    let target = Target::open(output)?;
+    let target = match Target::open(output) {
+        Err(missing) if missing.code == Code::OutputDirectoryMissing && output.create_directories => {
+            directories::check(output, directory_of(output))?;
+            return Ok(output.write_mode == WriteMode::InPlace);
+        }
+        opened => opened?,
+    };
     let kind = target.file_type()?;
     let mounted = target.is_mount_point();
     if mounted && output.write_mode == WriteMode::Atomic {
@@ -175,31 +186,35 @@ pub fn check_writable(output: &Output) -> Result<bool, Failure> {
 /// The token in the token file. Returns `None` if the content does not have the output's format, or
 /// cannot be read as by [`read_content`].
 #[must_use]
-pub fn read(output: &Output) -> Option<Secret> {
+pub fn read(output: &Output) -> Option<StoredToken> {
     Some(read_with_fingerprint(output)?.0)
 }
 
 /// The token in the token file like [`read`], and the [`fingerprint`] of the file that was read.
 #[must_use]
-pub fn read_with_fingerprint(output: &Output) -> Option<(Secret, u64)> {
+pub fn read_with_fingerprint(output: &Output) -> Option<(StoredToken, u64)> {
     let (content, fingerprint) = content_with_fingerprint(output)?;
-    Some((output.format.read(&content)?.token, fingerprint))
+    Some((output.format.read(&content)?, fingerprint))
 }
 
-/// The content of the token file. Returns `None` if it is not a regular file of at most
-/// [`LARGEST_ISSUED_TOKEN`] bytes of UTF-8. A symbolic link is not followed.
+/// The content of the token file. Returns `None` if it is not a regular file of UTF-8, or larger
+/// than [`Format::largest`](dexsidecar_core::output::Format::largest). A symbolic link is not
+/// followed.
 #[must_use]
 pub fn read_content(output: &Output) -> Option<Secret> {
     Some(content_with_fingerprint(output)?.0)
 }
 
-fn content_with_fingerprint(output: &Output) -> Option<(Secret, u64)> {
+/// The content of the token file like [`read_content`], and the [`fingerprint`] of the file that
+/// was read.
+#[must_use]
+pub fn content_with_fingerprint(output: &Output) -> Option<(Secret, u64)> {
     let Target { directory, name, .. } = Target::open(output).ok()?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&directory, name, flags, Mode::empty()).ok()?;
     let file = File::from(file);
     let fingerprint = input_file::fingerprint_of(&file.metadata().ok()?);
-    let content = input_file::read_open(file, LARGEST_ISSUED_TOKEN).ok()?;
+    let content = input_file::read_open(file, output.format.largest()).ok()?;
     Some((Secret::new(String::from_utf8(content).ok()?), fingerprint))
 }
 
@@ -228,7 +243,7 @@ impl NameLock {
 /// The codes of [`write()`].
 pub fn remove_if(output: &Output, token: &Secret, lock: &NameLock) -> Result<bool, Failure> {
     let _held = lock.hold();
-    if read(output).as_ref() != Some(token) {
+    if read(output).is_none_or(|stored| stored.token != *token) {
         return Ok(false);
     }
     let target = Target::open(output)?;
@@ -248,12 +263,15 @@ pub fn fingerprint(output: &Output) -> u64 {
     input_file::fingerprint(&output.path)
 }
 
+/// The directory of the token file.
+fn directory_of(output: &Output) -> &Path {
+    let parent = output.path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    parent.unwrap_or_else(|| Path::new("."))
+}
+
 impl<'a> Target<'a> {
     fn open(output: &'a Output) -> Result<Self, Failure> {
-        let directory = match output.path.parent() {
-            Some(directory) if !directory.as_os_str().is_empty() => directory,
-            _ => Path::new("."),
-        };
+        let directory = directory_of(output);
         let name = output.path.file_name().ok_or_else(|| failure(output, Code::OutputIsADirectory, ""))?;
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(directory, OFlags::RDONLY | flags, Mode::empty())

@@ -24,6 +24,10 @@ fn token(text: &str) -> Secret {
     Secret::new(text.to_owned())
 }
 
+fn read_token(output: &Output) -> Option<Secret> {
+    read(output).map(|stored| stored.token)
+}
+
 /// Writes a token, expects no shortfall, and returns the method.
 fn write_token(output: &Output, text: &str) -> Method {
     let Written { method, shortfalls } = write(output, &token(text)).unwrap();
@@ -42,7 +46,7 @@ fn a_write_replaces_the_file_and_leaves_no_other() {
     let output = output(&dir.path().join("token"));
     for text in ["first", "second-and-longer", "3"] {
         assert_eq!(write_token(&output, text), Method::Replaced);
-        assert_eq!(read(&output), Some(token(text)));
+        assert_eq!(read_token(&output), Some(token(text)));
     }
     assert_eq!(names(dir.path()), ["token"]);
 }
@@ -69,10 +73,10 @@ fn f076_a_symlink_is_replaced_and_its_target_untouched() {
     std::fs::write(&target, "unchanged").unwrap();
     symlink(&target, dir.path().join("token")).unwrap();
     let output = output(&dir.path().join("token"));
-    assert_eq!(read(&output), None, "a symlink is not followed");
+    assert_eq!(read_token(&output), None, "a symlink is not followed");
     assert_eq!(write_token(&output, "t"), Method::ReplacedSymlink);
     assert_eq!(std::fs::read_to_string(&target).unwrap(), "unchanged");
-    assert_eq!(read(&output), Some(token("t")));
+    assert_eq!(read_token(&output), Some(token("t")));
 }
 
 #[test]
@@ -86,9 +90,9 @@ fn f077_f078_a_directory_is_an_error_and_a_fifo_or_a_socket_is_replaced() {
         rustix::fs::mknodat(rustix::fs::CWD, &fifo.path, FileType::Fifo, 0o600.into(), 0).unwrap();
         let _listener = std::os::unix::net::UnixListener::bind(&socket.path).unwrap();
         for special in [fifo, socket] {
-            assert_eq!(read(&special), None);
+            assert_eq!(read_token(&special), None);
             assert_eq!(write_token(&special, "t"), Method::Replaced);
-            assert_eq!(read(&special), Some(token("t")));
+            assert_eq!(read_token(&special), Some(token("t")));
         }
     }
 }
@@ -102,17 +106,64 @@ fn f071_a_missing_directory_is_an_error() {
 }
 
 #[test]
+fn missing_directories_are_created_where_asked_as_mkdir_p_does() {
+    let dir = tempfile::tempdir().unwrap();
+    // A link to a directory is that directory.
+    std::fs::create_dir(dir.path().join("real")).unwrap();
+    symlink(dir.path().join("real"), dir.path().join("link")).unwrap();
+    for path in ["a/b/token", "a/c/token", "link/d/token", "real/token"] {
+        let output = Output { create_directories: true, ..output(&dir.path().join(path)) };
+        let before = names(dir.path());
+        assert_eq!(check_writable(&output), Ok(false), "{path}");
+        assert_eq!(names(dir.path()), before, "the check creates nothing");
+        assert_eq!(write_token(&output, "t"), Method::Replaced);
+        assert_eq!(read_token(&output), Some(token("t")), "{path}");
+    }
+    for directory in ["a", "a/b", "a/c", "real/d"] {
+        let mode = std::fs::symlink_metadata(dir.path().join(directory)).unwrap().mode() & 0o7777;
+        assert_eq!(mode & !0o755, 0, "{directory}: {mode:o}");
+        assert_eq!(mode & 0o700, 0o700, "{directory}: {mode:o}");
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_created_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    symlink("nowhere", dir.path().join("dangling")).unwrap();
+    for (path, named) in [("file/a/token", "file"), ("file/token", "file"), ("dangling/a/token", "dangling")]
+    {
+        let output = Output { create_directories: true, ..output(&dir.path().join(path)) };
+        for failure in [check_writable(&output).unwrap_err(), write(&output, &token("t")).unwrap_err()] {
+            assert_eq!(failure.code, Code::OutputDirectoryMissing, "{path}: {failure}");
+            let named = dir.path().join(named).display().to_string();
+            assert!(failure.detail.contains(&named), "{path}: {failure}");
+        }
+        assert!(!dir.path().join("nowhere").exists());
+    }
+    // sysfs has no directories that a process creates, whoever it is.
+    let sysfs = Output { create_directories: true, ..output(Path::new("/sys/dexsidecar/a/token")) };
+    if Path::new("/sys/kernel").exists() {
+        let failure = write(&sysfs, &token("t")).unwrap_err();
+        assert!(
+            failure.detail.contains("its directory cannot be created: /sys/dexsidecar: mkdir: "),
+            "{failure}"
+        );
+    }
+}
+
+#[test]
 fn writing_in_place_keeps_the_inode_and_truncates_a_longer_token() {
     let dir = tempfile::tempdir().unwrap();
     let output = Output { write_mode: WriteMode::InPlace, ..output(&dir.path().join("token")) };
     for text in ["a-long-token", "short", "of-equal-length", "OF-EQUAL-LENGTH"] {
         assert_eq!(write_token(&output, text), Method::InPlace);
-        assert_eq!(read(&output), Some(token(text)));
+        assert_eq!(read_token(&output), Some(token(text)));
     }
     let inode = std::fs::metadata(&output.path).unwrap().ino();
     assert_eq!(write_token(&output, "short"), Method::InPlace);
     assert_eq!(std::fs::metadata(&output.path).unwrap().ino(), inode);
-    assert_eq!(read(&output), Some(token("short")));
+    assert_eq!(read_token(&output), Some(token("short")));
 }
 
 #[test]
@@ -142,7 +193,7 @@ fn a_check_does_not_change_the_file() {
         output.write_mode = write_mode;
         let before = fingerprint(&output);
         assert_eq!(check_writable(&output), Ok(in_place));
-        assert_eq!((read(&output), fingerprint(&output)), (Some(token("old")), before));
+        assert_eq!((read_token(&output), fingerprint(&output)), (Some(token("old")), before));
         assert_eq!(names(dir.path()), ["token"]);
     }
 }

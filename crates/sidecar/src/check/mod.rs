@@ -1,6 +1,6 @@
 //! `check`: runs each step of an exchange, reports it when it is done, and explains the first that
-//! fails. It writes no token
-//! file, and the exchange it makes is a real one.
+//! fails. It writes no token file, and the exchange it makes is a real one. With several tokens it
+//! does that for each; the steps from DNS to discovery are run once for each endpoint.
 
 mod report;
 mod steps;
@@ -8,12 +8,13 @@ mod steps;
 use std::time::Duration;
 
 use dexsidecar_agent::exchange::{Inputs, LastKnown};
+use dexsidecar_agent::readiness;
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::diagnosis;
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::endpoint_url::EndpointUrl;
-use dexsidecar_core::exchange::{Exchange, Request, Source, TOKEN_EXCHANGE, TokenEndpoint as _};
+use dexsidecar_core::exchange::{Endpoint, Exchange, Request, Source, TOKEN_EXCHANGE, TokenEndpoint as _};
 use dexsidecar_core::failure::{Failure, Step, plain};
 use dexsidecar_core::settings::SUBJECT_TOKEN;
 use dexsidecar_core::signing_keys::{self, Discovery};
@@ -22,33 +23,30 @@ use dexsidecar_edge::clock::Clock;
 use dexsidecar_edge::http_client::HttpEndpoint;
 use dexsidecar_edge::output_file;
 
-use crate::probe;
-
 pub use report::{Report, StepResult};
 
 /// What a step that succeeded found, and notes on what is unusual.
 type Found = (String, Vec<String>);
 
-/// The steps done so far, with the clock that times them.
-struct Steps<'a, F> {
+/// The steps of one token that are done so far, with the clock that times them.
+struct Steps<'a> {
     clock: &'a Clock,
     started: BootTime,
     results: Vec<StepResult>,
-    done: F,
+    done: &'a mut dyn FnMut(&StepResult),
 }
 
-impl<F: FnMut(&StepResult)> Steps<'_, F> {
+impl Steps<'_> {
     /// Reports a step that succeeded.
     fn ok(&mut self, step: Step, (message, notes): Found) {
         let took = self.lap();
         self.push(StepResult::ok(step, message, notes, took));
     }
 
-    /// Reports the step that failed, and all others as skipped.
-    fn fail(mut self, step: Step, failure: &Failure, causes: Vec<String>) -> Report {
+    /// Reports the step that failed. It is the last one.
+    fn fail(&mut self, step: Step, failure: &Failure, causes: Vec<String>) {
         let took = self.lap();
         self.push(StepResult::fail(step, failure, causes, took));
-        Report::of(self.results, &mut self.done)
     }
 
     fn push(&mut self, result: StepResult) {
@@ -61,66 +59,90 @@ impl<F: FnMut(&StepResult)> Steps<'_, F> {
         let now = self.clock.now().boot;
         std::mem::replace(&mut self.started, now).until(now)
     }
+
+    /// Reports all other steps as skipped.
+    fn end(mut self) -> Vec<StepResult> {
+        for step in Step::ALL.into_iter().skip(self.results.len()) {
+            self.push(StepResult::skipped(step));
+        }
+        self.results
+    }
 }
 
-/// Runs the steps of one token until one fails, and hands each result to `done` at once.
-/// `warnings` are those about the settings.
+/// The steps from DNS to discovery at each endpoint: they are run once.
+type Reached = Vec<(Endpoint, Vec<StepResult>)>;
+
+/// Runs the steps of each token until one fails, and hands each result to `done` at once. If there
+/// are several tokens, the first result of each names it. `warnings` are those about the settings.
 pub async fn run(
+    tokens: &[TokenConfig],
+    warnings: &[String],
+    connect: impl Fn(&Endpoint) -> HttpEndpoint,
+    clock: &Clock,
+    mut done: impl FnMut(&StepResult),
+) -> Report {
+    let mut report = Report::default();
+    let mut reached = vec![];
+    for (number, config) in tokens.iter().enumerate() {
+        let name = (tokens.len() > 1).then(|| config.name.clone());
+        let warnings = if number == 0 { warnings } else { &[] };
+        let mut named = name.as_deref();
+        let mut done = |result: &StepResult| match named.take() {
+            Some(name) => done(&result.clone().of_token(name)),
+            None => done(result),
+        };
+        let steps = Steps { clock, started: clock.now().boot, results: vec![], done: &mut done };
+        let endpoint = connect(&config.exchange.endpoint);
+        report.add(name.clone(), run_token(steps, config, warnings, &endpoint, &mut reached).await);
+    }
+    report
+}
+
+async fn run_token(
+    mut steps: Steps<'_>,
     config: &TokenConfig,
     warnings: &[String],
     endpoint: &HttpEndpoint,
-    clock: &Clock,
-    done: impl FnMut(&StepResult),
-) -> Report {
-    let mut steps = Steps { clock, started: clock.now().boot, results: vec![], done };
-    let exchange = &config.exchange;
-    let url = &exchange.endpoint.url;
+    reached: &mut Reached,
+) -> Vec<StepResult> {
+    let (exchange, clock) = (&config.exchange, steps.clock);
     // One read has the files of two steps: its time belongs to the subject token, which may be
     // waited for.
     let settings_took = steps.lap();
     let read = Inputs::read(exchange, &mut LastKnown::default(), clock.now().unix).await;
     let inputs = match read {
         Err(failure) if failure.step() == Step::Settings => {
-            return steps.fail(Step::Settings, &failure, vec![]);
+            steps.fail(Step::Settings, &failure, vec![]);
+            return steps.end();
         }
         read => {
             let (message, notes) = (settings(exchange), warnings.to_vec());
             steps.push(StepResult::ok(Step::Settings, message, notes, settings_took));
             match read {
                 Ok(inputs) => inputs,
-                Err(failure) => return steps.fail(Step::SubjectToken, &failure, vec![]),
+                Err(failure) => {
+                    steps.fail(Step::SubjectToken, &failure, vec![]);
+                    return steps.end();
+                }
             }
         }
     };
     let subject = inputs.subject.as_ref();
     steps.ok(Step::SubjectToken, subject_token(exchange, subject, clock));
 
-    let route = endpoint.route(url);
-    match endpoint.resolve(url).await {
-        Ok((addresses, origin)) => {
-            let (host, _) = endpoint.first_hop(url);
-            steps.ok(Step::Dns, (steps::name(&host, &addresses, &origin, &route), vec![]));
+    match reached.iter().find(|(known, _)| *known == exchange.endpoint) {
+        Some((_, results)) => results.iter().for_each(|result| steps.push(result.again())),
+        None => {
+            let first = steps.results.len();
+            if let Err((step, failure)) = reach(&mut steps, &exchange.endpoint.url, endpoint).await {
+                steps.fail(step, &failure, vec![]);
+            }
+            reached.push((exchange.endpoint.clone(), steps.results[first..].to_vec()));
         }
-        Err(failure) => return steps.fail(Step::Dns, &failure, vec![]),
     }
-    let connection = match endpoint.connect(url).await {
-        Ok(connection) => connection,
-        Err(failure) => return steps.fail(Step::Tcp, &failure, vec![]),
-    };
-    steps.ok(Step::Tcp, (steps::connection(connection.peer(), &route), vec![]));
-
-    if url.is_tls() {
-        match endpoint.handshake(url, connection).await {
-            Ok(session) => steps.ok(Step::Tls, steps::tls(&session, clock.now().unix)),
-            Err(failure) => return steps.fail(Step::Tls, &failure, vec![]),
-        }
-    } else {
-        // The server may serve one connection at a time.
-        drop(connection);
-        steps.ok(Step::Tls, ("none: plain http".to_owned(), vec![]));
+    if steps.results.last().is_some_and(StepResult::has_failed) {
+        return steps.end();
     }
-
-    steps.ok(Step::Discovery, discovery(url, endpoint).await);
 
     match inputs.exchange(exchange, endpoint, clock, 0, None).await {
         Ok((issued, _)) => {
@@ -134,15 +156,43 @@ pub async fn run(
         }
         Err(failure) => {
             let causes = diagnosis::causes(failure.code, exchange, subject, clock.now().unix);
-            return steps.fail(Step::Exchange, &failure, causes);
+            steps.fail(Step::Exchange, &failure, causes);
+            return steps.end();
         }
     }
 
-    match output(config, clock) {
+    match outputs(config, clock) {
         Ok(found) => steps.ok(Step::Output, found),
-        Err(failure) => return steps.fail(Step::Output, &failure, vec![]),
+        Err(failure) => steps.fail(Step::Output, &failure, vec![]),
     }
-    Report::of(steps.results, &mut steps.done)
+    steps.end()
+}
+
+/// The steps from DNS to discovery. They do not depend on the token.
+async fn reach(
+    steps: &mut Steps<'_>,
+    url: &EndpointUrl,
+    endpoint: &HttpEndpoint,
+) -> Result<(), (Step, Failure)> {
+    let route = endpoint.route(url);
+    let (addresses, origin) = endpoint.resolve(url).await.map_err(|failure| (Step::Dns, failure))?;
+    let (host, _) = endpoint.first_hop(url);
+    steps.ok(Step::Dns, (steps::name(&host, &addresses, &origin, &route), vec![]));
+
+    let connection = endpoint.connect(url).await.map_err(|failure| (Step::Tcp, failure))?;
+    steps.ok(Step::Tcp, (steps::connection(connection.peer(), &route), vec![]));
+
+    if url.is_tls() {
+        let session = endpoint.handshake(url, connection).await.map_err(|failure| (Step::Tls, failure))?;
+        steps.ok(Step::Tls, steps::tls(&session, steps.clock.now().unix));
+    } else {
+        // The server may serve one connection at a time.
+        drop(connection);
+        steps.ok(Step::Tls, ("none: plain http".to_owned(), vec![]));
+    }
+
+    steps.ok(Step::Discovery, discovery(url, endpoint).await);
+    Ok(())
 }
 
 fn settings(exchange: &Exchange) -> String {
@@ -211,20 +261,37 @@ async fn discovery(token_endpoint: &EndpointUrl, endpoint: &HttpEndpoint) -> Fou
     (format!("issuer {}", plain(&found.issuer, 120)), notes)
 }
 
-fn output(config: &TokenConfig, clock: &Clock) -> Result<Found, Failure> {
-    let Some(output) = config.outputs.first() else { return Ok(("none".to_owned(), vec![])) };
-    let in_place = output_file::check_writable(output)?;
-    let now = match output_file::read_content(output) {
-        Some(content) => {
-            probe::judge_content(&output.path, &content, &output.format, Duration::ZERO, clock).to_string()
+/// Every output of a token, until one cannot be written.
+fn outputs(config: &TokenConfig, clock: &Clock) -> Result<Found, Failure> {
+    let (mut messages, mut notes) = (vec![], vec![]);
+    for output in &config.outputs {
+        let in_place = output_file::check_writable(output)?;
+        let now = match output_file::read_content(output) {
+            Some(content) => {
+                readiness::of_content(&output.path, &content, &output.format, Duration::ZERO, clock)
+                    .to_string()
+            }
+            None => "is writable".to_owned(),
+        };
+        let path = output.path.display();
+        messages.push(format!("{path} {now}"));
+        // With several outputs a note has to name its file.
+        let file = if config.outputs.len() > 1 { path.to_string() } else { "it".to_owned() };
+        if in_place {
+            notes.push(format!(
+                "{file} is overwritten in place, so readers may see a partial token: mount its directory instead, \
+                 without subPath"
+            ));
         }
-        None => "is writable".to_owned(),
-    };
-    let note = in_place.then(|| {
-        "it is overwritten in place, so readers may see a partial token: mount its directory instead, without subPath"
-            .to_owned()
-    });
-    Ok((format!("{} {now}", output.path.display()), note.into_iter().collect()))
+        let directory = output.path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        if let Some(directory) =
+            directory.filter(|directory| output.create_directories && !directory.exists())
+        {
+            notes.push(format!("the directory {} is created with the token file", directory.display()));
+        }
+    }
+    let message = if messages.is_empty() { "none".to_owned() } else { messages.join("; ") };
+    Ok((message, notes))
 }
 
 fn names(audience: &[String]) -> String {

@@ -17,6 +17,8 @@ const VERSION: u32 = 1;
 /// The result of one step.
 #[derive(Clone, Debug)]
 pub struct StepResult {
+    /// The token whose first step it is, if there are several.
+    token: Option<String>,
     step: Step,
     outcome: Outcome,
     notes: Vec<String>,
@@ -34,24 +36,38 @@ impl StepResult {
     /// A step that succeeded, with notes on what is unusual.
     pub(super) fn ok(step: Step, message: String, notes: Vec<String>, took: Duration) -> Self {
         let notes = notes.into_iter().map(printable).collect();
-        Self { step, outcome: Outcome::Ok(printable(message)), notes, took }
+        Self { token: None, step, outcome: Outcome::Ok(printable(message)), notes, took }
     }
 
     /// A step that failed, with what is known of the cause.
     pub(super) fn fail(step: Step, failure: &Failure, causes: Vec<String>, took: Duration) -> Self {
         let (code, owner, fix) = (failure.code.entry().name, failure.owner(), failure.fix());
         let outcome = Outcome::Fail { message: failure.to_string(), code, owner, fix };
-        Self { step, outcome, notes: causes, took }
+        Self { token: None, step, outcome, notes: causes, took }
     }
 
-    const fn skipped(step: Step) -> Self {
-        Self { step, outcome: Outcome::Skipped, notes: vec![], took: Duration::ZERO }
+    pub(super) const fn skipped(step: Step) -> Self {
+        Self { token: None, step, outcome: Outcome::Skipped, notes: vec![], took: Duration::ZERO }
+    }
+
+    /// The first step of the token with this name.
+    pub(super) fn of_token(self, name: &str) -> Self {
+        Self { token: Some(name.to_owned()), ..self }
+    }
+
+    /// The same result for another token: it took no time again.
+    pub(super) fn again(&self) -> Self {
+        Self { took: Duration::ZERO, ..self.clone() }
+    }
+
+    pub(super) const fn has_failed(&self) -> bool {
+        matches!(self.outcome, Outcome::Fail { .. })
     }
 
     /// For people: one line, and what belongs to it.
     #[must_use]
     pub fn text(&self, colours: bool) -> String {
-        let mut text = String::new();
+        let mut text = self.token.as_ref().map_or_else(String::new, |token| format!("token {token}\n"));
         let (mark, colour) = match self.outcome {
             Outcome::Ok(_) => ("ok", GREEN),
             Outcome::Fail { .. } => ("FAIL", RED),
@@ -107,21 +123,16 @@ const RED: &str = "\x1b[1;31m";
 const GREY: &str = "\x1b[2m";
 const RESET: &str = "\x1b[0m";
 
-/// The results of all steps.
-#[derive(Clone, Debug)]
+/// The results of all steps of each token.
+#[derive(Clone, Debug, Default)]
 pub struct Report {
-    steps: Vec<StepResult>,
+    tokens: Vec<(Option<String>, Vec<StepResult>)>,
 }
 
 impl Report {
-    /// Completes the results with the steps that were not run, each handed to `done`.
-    pub(super) fn of(mut steps: Vec<StepResult>, done: &mut impl FnMut(&StepResult)) -> Self {
-        for step in Step::ALL.into_iter().skip(steps.len()) {
-            let skipped = StepResult::skipped(step);
-            done(&skipped);
-            steps.push(skipped);
-        }
-        Self { steps }
+    /// Adds the results of a token. It has a name if there are several.
+    pub(super) fn add(&mut self, name: Option<String>, steps: Vec<StepResult>) {
+        self.tokens.push((name, steps));
     }
 
     /// Invalid settings: the first step fails. The warnings may name the cause.
@@ -138,23 +149,39 @@ impl Report {
         let fix = "correct the settings named below";
         let outcome = Outcome::Fail { message, code: WRONG_SETTINGS, owner: Owner::Pod, fix };
         let notes = problems.iter().map(Problem::to_string).chain(warnings).collect();
-        let settings = StepResult { step: Step::Settings, outcome, notes, took: Duration::ZERO };
-        done(&settings);
-        Self::of(vec![settings], &mut done)
+        let settings = StepResult { token: None, step: Step::Settings, outcome, notes, took: Duration::ZERO };
+        let mut steps = vec![settings];
+        steps.extend(Step::ALL.into_iter().skip(1).map(StepResult::skipped));
+        steps.iter().for_each(&mut done);
+        Self { tokens: vec![(None, steps)] }
     }
 
     /// True when no step failed.
     #[must_use]
     pub fn is_ok(&self) -> bool {
-        self.steps.iter().all(|step| matches!(step.outcome, Outcome::Ok(_)))
+        self.tokens.iter().all(|(_, steps)| is_ok(steps))
     }
 
     /// For programs; docs/check.schema.json describes it.
     #[must_use]
     pub fn json(&self) -> String {
-        let steps: Vec<Value> = self.steps.iter().map(StepResult::json).collect();
-        format!("{}\n", json!({ "version": VERSION, "ok": self.is_ok(), "steps": steps }))
+        let json = |steps: &[StepResult]| steps.iter().map(StepResult::json).collect::<Vec<Value>>();
+        let first = self.tokens.iter().find(|(_, steps)| !is_ok(steps)).or_else(|| self.tokens.first());
+        let steps = first.map(|(_, steps)| json(steps)).unwrap_or_default();
+        let mut report = json!({ "version": VERSION, "ok": self.is_ok(), "steps": steps });
+        let named = self.tokens.iter().filter_map(|(name, steps)| {
+            Some(json!({ "name": name.as_ref()?, "ok": is_ok(steps), "steps": json(steps) }))
+        });
+        let named: Vec<Value> = named.collect();
+        if !named.is_empty() {
+            report["tokens"] = Value::Array(named);
+        }
+        format!("{report}\n")
     }
+}
+
+fn is_ok(steps: &[StepResult]) -> bool {
+    steps.iter().all(|step| matches!(step.outcome, Outcome::Ok(_)))
 }
 
 #[cfg(test)]
@@ -166,14 +193,16 @@ mod tests {
     fn a_failed_step_is_explained_and_the_rest_is_skipped() {
         let ms = Duration::from_millis;
         let failure = Failure::new(Code::ConnectRefused, "10.0.0.1:5556");
-        let steps = vec![
+        let mut steps = vec![
             StepResult::ok(Step::Settings, "fine".to_owned(), vec!["unusual".to_owned()], ms(0)),
             StepResult::ok(Step::SubjectToken, "fine".to_owned(), vec![], ms(1)),
             StepResult::ok(Step::Dns, "fine".to_owned(), vec![], ms(12)),
             StepResult::fail(Step::Tcp, &failure, vec!["a cause".to_owned()], ms(1_234)),
         ];
-        let mut text: String = steps.iter().map(|step| step.text(false)).collect();
-        let report = Report::of(steps, &mut |step| text += &step.text(false));
+        steps.extend(Step::ALL.into_iter().skip(4).map(StepResult::skipped));
+        let text: String = steps.iter().map(|step| step.text(false)).collect();
+        let mut report = Report::default();
+        report.add(None, steps);
         assert!(!report.is_ok());
         let fix = Code::ConnectRefused.entry().fix;
         assert_eq!(
@@ -194,6 +223,47 @@ mod tests {
         assert_eq!(json["steps"][3]["owner"], "dex_operator");
         assert_eq!(json["steps"][3]["duration_ms"], 1_234);
         assert_eq!(json["steps"][4], json!({"step": "tls", "status": "skipped"}));
+        assert_eq!(json.as_object().unwrap().len(), 3, "one token has no name");
+    }
+
+    /// A reader that knows one token only sees the one that failed.
+    #[test]
+    fn the_report_of_several_tokens_has_each_by_name_and_the_first_that_failed_as_its_steps() {
+        let ok = |message: &str| {
+            let each = Step::ALL.into_iter();
+            each.map(|step| StepResult::ok(step, message.to_owned(), vec![], Duration::ZERO)).collect()
+        };
+        let mut failed: Vec<StepResult> = ok("fine");
+        failed[7] = StepResult::fail(
+            Step::Output,
+            &Failure::new(Code::OutputDiskFull, "/run/dex/token"),
+            vec![],
+            Duration::ZERO,
+        );
+        let mut report = Report::default();
+        report.add(Some("a".to_owned()), ok("first"));
+        report.add(Some("b".to_owned()), ok("second"));
+        let json = |report: &Report| serde_json::from_str::<Value>(&report.json()).unwrap();
+        assert_eq!(
+            (&json(&report)["ok"], &json(&report)["steps"][0]["message"]),
+            (&true.into(), &"first".into())
+        );
+        report.add(Some("c".to_owned()), failed);
+        let json = json(&report);
+        assert_eq!((&json["ok"], &json["steps"][7]["code"]), (&false.into(), &"output_disk_full".into()));
+        let tokens = json["tokens"].as_array().unwrap();
+        let named: Vec<_> = tokens.iter().map(|token| (&token["name"], &token["ok"])).collect();
+        let [yes, no] = [true, false].map(Value::from);
+        assert_eq!(named, [(&"a".into(), &yes), (&"b".into(), &yes), (&"c".into(), &no)]);
+        assert_eq!(tokens[1]["steps"][0]["message"], "second");
+        assert_eq!(tokens[2]["steps"], json["steps"]);
+    }
+
+    #[test]
+    fn the_first_step_of_a_token_is_below_its_name() {
+        let step = StepResult::ok(Step::Settings, "fine".to_owned(), vec![], Duration::ZERO);
+        let text = step.clone().of_token("cluster-b").text(false);
+        assert_eq!(text, format!("token cluster-b\n{}", step.text(false)));
     }
 
     #[test]

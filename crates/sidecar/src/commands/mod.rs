@@ -116,8 +116,11 @@ pub(crate) async fn check(environment: &Environment) -> Done {
             printed = print(&step.text(colours));
         }
     };
-    let report = match environment.read(true) {
-        Ok((config, token, endpoint)) => check::run(&token, &config.warnings, &endpoint, &CLOCK, done).await,
+    let report = match environment.config(true) {
+        Ok(config) => {
+            let connect = |endpoint: &Endpoint| environment.client(endpoint);
+            check::run(&config.tokens, &config.warnings, connect, &CLOCK, done).await
+        }
         Err(problems) => check::Report::of_problems(&problems, environment.settings.warnings(), done),
     };
     if json {

@@ -130,7 +130,7 @@ impl Many {
         let is_valid = |index: &usize| {
             let content = std::fs::read_to_string(self.directory.path().join(index.to_string()));
             content.is_ok_and(|content| {
-                TokenFileState::of(&Secret::new(content), Duration::ZERO, now).is_valid()
+                TokenFileState::of(&StoredToken::of(Secret::new(content)), Duration::ZERO, now).is_valid()
             })
         };
         (0..self.count).filter(|index| !is_valid(index)).collect()
@@ -268,7 +268,9 @@ fn with_two_outputs(script: fn(f64) -> Played) -> (World, PathBuf) {
 
 fn valid(path: &std::path::Path, clock: Clock) -> bool {
     let content = std::fs::read_to_string(path).map(Secret::new);
-    content.is_ok_and(|content| TokenFileState::of(&content, Duration::ZERO, clock.now().unix).is_valid())
+    content.is_ok_and(|content| {
+        TokenFileState::of(&StoredToken::of(content), Duration::ZERO, clock.now().unix).is_valid()
+    })
 }
 
 #[tokio::test(start_paused = true)]
