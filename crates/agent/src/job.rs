@@ -84,6 +84,8 @@ pub(crate) struct Exchanged {
     pub(crate) inputs: Inputs,
     /// The index of the address that it began with.
     pub(crate) rotation: usize,
+    /// The time from before the DNS lookup to the last byte of the response.
+    pub(crate) took: Duration,
     pub(crate) result: Result<(IssuedToken, Lifetime), Failure>,
 }
 
@@ -146,9 +148,10 @@ impl Job {
                 Outcome::InputsRead { read, last_known }
             }),
             Self::Exchange { config, inputs, rotation, current } => Box::pin(async move {
-                let exchange = &config.exchange;
+                let (exchange, started) = (&config.exchange, clock.now().boot);
                 let result = inputs.exchange(exchange, &*client, &clock, rotation, current.as_ref()).await;
-                Outcome::Exchanged(Box::new(Exchanged { inputs, rotation, result }))
+                let took = started.until(clock.now().boot);
+                Outcome::Exchanged(Box::new(Exchanged { inputs, rotation, took, result }))
             }),
             Self::TryOutputs { config, exchange } => Box::pin(async move {
                 let files = config.outputs.clone();

@@ -1,6 +1,7 @@
 //! Keeps many tokens fresh: starts what is due, waits until a job ends, a timer fires or a signal
 //! arrives, and reports to the tokens.
 
+mod pages;
 mod reload;
 
 use std::cell::RefCell;
@@ -13,8 +14,9 @@ use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Endpoint, TokenEndpoint};
 use dexsidecar_core::failure::Failure;
 use dexsidecar_core::schedule::{POLL_INTERVAL, SHORT_POLL_INTERVAL};
-use dexsidecar_core::time::BootTime;
+use dexsidecar_core::time::{BootTime, Now};
 use dexsidecar_edge::clock::Clock;
+use dexsidecar_edge::listener::{Listener, Request};
 use dexsidecar_edge::log::Logger;
 use dexsidecar_edge::random;
 use dexsidecar_edge::signal::RefreshSignal;
@@ -51,8 +53,11 @@ pub struct Scheduler<E> {
     polled_at: BootTime,
     /// A token that is in its files is not refreshed.
     until_written: bool,
-    /// What came of the last reload of the configuration file, if there was one.
+    /// What came of the last reload of the configuration file; `None` without such a file.
     reload_status: Option<ReloadStatus>,
+    /// Serves probes and metrics.
+    listener: Option<Listener>,
+    started: Now,
 }
 
 impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
@@ -76,6 +81,8 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
             polled_at: clock.now().boot,
             until_written: false,
             reload_status: None,
+            listener: None,
+            started: clock.now(),
         };
         let several = tokens.len() > 1;
         let mut known = vec![];
@@ -97,6 +104,7 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
     /// awaited here: while a job runs, expiry, signals and files are handled. With a configuration
     /// file, changes of it are applied.
     pub async fn run(&mut self, refresh_signal: &mut RefreshSignal, mut reload: Option<Reload<'_, E>>) {
+        self.reload_status = reload.as_ref().map(Reload::status);
         for Scheduled { token, .. } in &mut self.tokens {
             token.adopt(self.clock.now(), random::jitter());
         }
@@ -130,6 +138,7 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
                 }
                 self.refresh_requested(request.signal());
             }
+            request = next_request(&mut self.listener) => self.answer(request),
             () = self.clock.sleep_until(until) => self.poll_files(reload),
         }
     }
@@ -230,6 +239,14 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
 /// of the environment form.
 fn shows_name(token: &TokenConfig, several: bool) -> bool {
     several || token.name != DEFAULT_NAME
+}
+
+/// The next request to the listener; without a listener it waits forever.
+async fn next_request(listener: &mut Option<Listener>) -> Request {
+    match listener {
+        Some(listener) => listener.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod actions;
 mod exchange;
+mod figures;
 mod key_check;
 mod once;
 mod reconfigure;
@@ -13,6 +14,7 @@ use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::exchange::Endpoint;
 use dexsidecar_core::failure::Failure;
 use dexsidecar_core::key_check::KeyCheck;
+use dexsidecar_core::metrics::ExchangeCounts;
 use dexsidecar_core::output::StoredToken;
 use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Observation, Refresher};
 use dexsidecar_core::time::{BootTime, Jitter, Now};
@@ -60,6 +62,9 @@ pub(crate) struct Token {
     actions: Actions,
     last_known: LastKnown,
     key_check: KeyCheck,
+    counts: ExchangeCounts,
+    /// When the refresh was due that is in flight, or that fails. Failed attempts do not move it.
+    overdue_since: Option<BootTime>,
     /// The fingerprint of the files that the exchange in flight reads.
     inputs: Fingerprint,
     /// An exchange job runs, or is queued.
@@ -87,6 +92,8 @@ impl Token {
             files,
             last_known: LastKnown::default(),
             key_check: KeyCheck::default(),
+            counts: ExchangeCounts::default(),
+            overdue_since: None,
             inputs: Fingerprint::default(),
             is_exchanging: false,
             rotation: 0,
@@ -134,6 +141,8 @@ impl Token {
             Outcome::Exchanged(exchanged) => match self.exchanged(*exchanged, now, upstream) {
                 Ok(lifetime) => {
                     self.is_exchanging = false;
+                    self.overdue_since = None;
+                    self.counts.last_success = Some(now.unix);
                     upstream.member(self.id).issued();
                     self.refresher.on(Observation::Issued(lifetime), now, jitter);
                 }
@@ -145,6 +154,7 @@ impl Token {
                 }
                 if self.is_exchanging {
                     // A signal has started another one meanwhile, so nothing is to be planned.
+                    self.counts.failed(exchange.failure.code, exchange.failure.owner());
                     self.report(&exchange.failure, &exchange.causes, now.boot, now);
                 } else {
                     self.exchange_failed(exchange, now, jitter, upstream);

@@ -1,5 +1,7 @@
 //! One Dex: what the tokens that use it share.
 
+use std::time::Duration;
+
 use dexsidecar_core::circuit_breaker::{CircuitBreaker, Member};
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::event::Event;
@@ -20,6 +22,9 @@ pub(crate) struct Upstream {
     pub(crate) keys_url: Option<EndpointUrl>,
     /// The published keys are being read.
     pub(crate) reads_keys: bool,
+    /// The number of requests to the token endpoint that have ended, and the time that they took
+    /// together.
+    pub(crate) exchanges_ended: (u64, Duration),
     /// It was reported that the keys cannot be compared.
     key_check_suspended: bool,
 }
@@ -28,6 +33,12 @@ impl Upstream {
     /// The token with this number among those of the process.
     pub(crate) fn member(&mut self, token: usize) -> Member<'_> {
         self.breaker.member(token)
+    }
+
+    /// A request to the token endpoint has ended after this time.
+    pub(crate) fn exchange_ended(&mut self, took: Duration) {
+        let (count, sum) = self.exchanges_ended;
+        self.exchanges_ended = (count + 1, sum.saturating_add(took));
     }
 
     /// An attempt that began with this address has failed, whatever the reason: the next attempt

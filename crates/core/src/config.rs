@@ -167,6 +167,7 @@ impl Config {
         let key_check = parser.duration(settings::KEY_CHECK, Command::Run);
         let attempt_timeout = parser.duration(settings::ATTEMPT_TIMEOUT, Command::Run);
         let ca_file = parser.path(settings::CA_FILE);
+        let listen = parser.listen();
         let termination_log = parser.path(settings::TERMINATION_LOG);
         parser.files_written(
             &fields,
@@ -190,15 +191,7 @@ impl Config {
             actions: vec![],
         };
         let warnings = std::mem::take(&mut parser.warnings);
-        parser.end(Self {
-            tokens: vec![token],
-            listen: None,
-            termination_log,
-            min_ttl,
-            timeout,
-            log,
-            warnings,
-        })
+        parser.end(Self { tokens: vec![token], listen, termination_log, min_ttl, timeout, log, warnings })
     }
 }
 

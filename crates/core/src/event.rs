@@ -272,6 +272,13 @@ events! {
         { error: Text },
         "the key check tries again later";
 
+    Listening = "listening", Info, "listening for probes and metrics",
+        { address: Text },
+        "the listener is configured, and its address is bound";
+    ListenerFailed = "listener_failed", Error, "cannot listen for probes and metrics; tokens are kept fresh without them",
+        { address: Text, error: Text, fix: Text },
+        "the address of the listener cannot be bound";
+
     LogLinesDropped = "log_lines_dropped", Warn, "log lines were dropped because nobody read them",
         { lines: Count },
         "standard error was not read for a while; work goes on";

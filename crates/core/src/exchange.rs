@@ -6,7 +6,7 @@
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +17,7 @@ use crate::endpoint_url::EndpointUrl;
 use crate::failure::Failure;
 use crate::secret::Secret;
 use crate::settings::SUBJECT_TOKEN;
+use crate::time::UnixTime;
 
 /// The grant type of a token exchange (RFC 8693 §2.1).
 pub const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -142,6 +143,33 @@ pub trait TokenEndpoint {
     /// A [`Failure`] with a code of the steps DNS, TCP, TLS or exchange, such as `name_not_found`,
     /// `connect_refused`, `certificate_untrusted` or `timed_out`.
     fn send(&self, request: &Request, rotation: usize) -> impl Future<Output = Result<Answer, Failure>>;
+
+    /// What the last response showed of the server, for the metrics.
+    fn seen(&self) -> Seen {
+        Seen::default()
+    }
+}
+
+/// What a response shows of the server beside its content.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Seen {
+    /// The server's clock minus this node's, in whole seconds, by the header `Date`. `None` without
+    /// a valid one.
+    pub clock_skew: Option<i64>,
+    /// notAfter of the server's certificate. `None` without TLS.
+    pub certificate_expires: Option<UnixTime>,
+}
+
+impl Seen {
+    /// What an answer that arrived at `now` shows.
+    #[must_use]
+    pub fn of(answer: &Answer, certificate_expires: Option<UnixTime>, now: UnixTime) -> Self {
+        let date = answer.date.as_deref().and_then(|date| httpdate::parse_http_date(date).ok());
+        let date = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok());
+        let seconds = |since: Duration| i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        let clock_skew = date.map(|date| seconds(date).saturating_sub(seconds(now.as_duration())));
+        Self { clock_skew, certificate_expires }
+    }
 }
 
 /// A field of the form.
@@ -236,6 +264,17 @@ mod tests {
         let answer =
             Answer { status: 200, location: Some("eyJ".into()), body: body.into(), ..Answer::default() };
         assert_eq!(format!("{answer:?}"), "Answer(200 with 3 bytes)");
+    }
+
+    #[test]
+    fn the_clock_skew_is_the_server_s_date_minus_the_time_of_this_node() {
+        let skew = |date: Option<&str>, now| {
+            let answer = Answer { date: date.map(str::to_owned), ..Answer::default() };
+            Seen::of(&answer, None, UnixTime::from_secs(now)).clock_skew
+        };
+        let date = Some("Thu, 01 Jan 1970 00:16:40 GMT");
+        assert_eq!((skew(date, 1_000), skew(date, 990), skew(date, 1_007)), (Some(0), Some(10), Some(-7)));
+        assert_eq!((skew(None, 1_000), skew(Some("now"), 1_000)), (None, None));
     }
 
     fn basic(text: &str) -> String {

@@ -58,11 +58,15 @@ pub mod event;
 
 pub mod exchange;
 pub mod failure;
+pub mod http_request;
 mod json;
 pub mod key_check;
 pub mod limits;
+pub mod listen_address;
+pub mod metrics;
 pub mod needs;
 pub mod output;
+pub mod pages;
 pub mod pending_actions;
 pub mod refresher;
 pub mod reload;

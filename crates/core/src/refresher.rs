@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use crate::circuit_breaker::Member;
 use crate::schedule::{Bucket, SHORT_POLL_INTERVAL, Schedule};
-use crate::time::{BootTime, Jitter, Now};
+use crate::time::{BootTime, Jitter, Now, UnixTime};
 pub use action::Action;
 use clocks::Clocks;
 use delivery::Delivery;
@@ -325,6 +325,12 @@ impl Refresher {
     #[must_use]
     pub fn subject_token_is_new(&self, file: Fingerprint) -> bool {
         self.subject.is_none_or(|subject| subject.is_replaced_by(file))
+    }
+
+    /// The expiry of the subject token that was read last, if that is known.
+    #[must_use]
+    pub fn subject_token_expires(&self) -> Option<UnixTime> {
+        self.subject.map(|subject| subject.expires())
     }
 
     /// True if a key check is planned and no exchange is in flight: the published keys may be

@@ -148,6 +148,8 @@ settings! {
             zero: Some("to disable it"),
         },
         &[Run], "how often Dex's published keys are compared with the signing key of the token on disk";
+    LISTEN = "listen", "DEXSIDECAR_LISTEN", Kind::Text("ADDR:PORT", "no listener"), &[Run],
+        "address of the listener for probes and metrics (/livez, /readyz, /metrics); :9090 means all addresses";
     TERMINATION_LOG = "termination-log", "DEXSIDECAR_TERMINATION_LOG", Kind::Text("FILE", "/dev/termination-log if it exists"), &[Run, Once, Refresh],
         "file for the last failure, which kubectl describe pod and refresh show";
     MIN_TTL = "min-ttl", "DEXSIDECAR_MIN_TTL",

@@ -99,6 +99,13 @@ pub struct Now {
 }
 
 impl Now {
+    /// The wall-clock time at an instant of the boot clock, by what the wall clock shows now.
+    #[must_use]
+    pub fn unix_at(self, instant: BootTime) -> UnixTime {
+        // One of the two spans is zero.
+        self.unix + self.boot.until(instant) - self.boot.since(instant)
+    }
+
     /// True if the wall clock was stepped since `earlier`: it moved by over five seconds more or
     /// less than the boot clock. Slewing changes the wall clock by at most 500 ppm (adjtimex(2)),
     /// which is 15 ms in the 30 s between two polls.
@@ -163,6 +170,15 @@ mod tests {
         }
         // Both clocks count suspension, so it is not a step.
         assert!(!at(90_100, 91_000).is_stepped_since(at(100, 1_000)));
+    }
+
+    #[test]
+    fn an_instant_of_the_boot_clock_has_a_wall_clock_time() {
+        let boot = |secs| BootTime::from_start(Duration::from_secs(secs));
+        let now = Now { boot: boot(100), unix: UnixTime::from_secs(1_000) };
+        for (instant, unix) in [(100, 1_000), (130, 1_030), (40, 940)] {
+            assert_eq!(now.unix_at(boot(instant)), UnixTime::from_secs(unix));
+        }
     }
 
     #[test]

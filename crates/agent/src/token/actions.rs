@@ -38,7 +38,6 @@ impl Actions {
 
 impl Token {
     /// Which actions are pending, and how often each has failed.
-    #[expect(dead_code, reason = "the metrics read it")]
     pub(crate) const fn pending_actions(&self) -> &PendingActions {
         &self.actions.pending
     }

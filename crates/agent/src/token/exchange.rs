@@ -35,6 +35,8 @@ impl Token {
             upstream.rotate_from(self.rotation);
         }
         self.is_exchanging = true;
+        self.counts.attempts += 1;
+        self.overdue_since = self.overdue_since.or_else(|| Some(self.refresher.due().min(now.boot)));
         self.inputs = exchange::fingerprint(&self.config.exchange);
         let (config, last_known) = (self.config.clone(), self.last_known.clone());
         Job::ReadInputs { config, last_known, now: now.unix }
@@ -59,7 +61,8 @@ impl Token {
         now: Now,
         upstream: &mut Upstream,
     ) -> Result<Lifetime, FailedExchange> {
-        let Exchanged { inputs, rotation, result } = exchanged;
+        let Exchanged { inputs, rotation, took, result } = exchanged;
+        upstream.exchange_ended(took);
         let (issued, lifetime) = result.map_err(|failure| {
             upstream.attempt_failed(&failure, rotation);
             let exchange = &self.config.exchange;
@@ -108,6 +111,7 @@ impl Token {
             return;
         }
         let FailedExchange { failure, causes } = failed;
+        self.counts.failed(failure.code, failure.owner());
         let (code, retry_after, inputs) = (failure.code, failure.retry_after, self.inputs);
         upstream.member(self.id).failed(code, retry_after, now.boot, jitter);
         self.refresher.on(Observation::ExchangeFailed { code, retry_after, inputs }, now, jitter);

@@ -15,6 +15,7 @@ impl Token {
     pub(crate) fn reconfigured(self, config: TokenConfig, now: Now, jitter: Jitter) -> Self {
         let is_same = self.config.exchange == config.exchange;
         let mut new = Self::new(self.id, config, self.reporter, now);
+        new.counts = self.counts;
         if !is_same {
             new.refresher = new.refresher.with_rate_limit_of(&self.refresher);
             new.adopt(now, jitter);
@@ -35,6 +36,7 @@ impl Token {
         }
         new.files = files;
         new.current = self.current;
+        new.overdue_since = self.overdue_since;
         new.last_known = self.last_known;
         new.key_check = self.key_check;
         new.rotation = self.rotation;

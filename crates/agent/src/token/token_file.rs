@@ -149,6 +149,7 @@ impl Token {
         let (key_id, lifetime) = (found.key_id.clone(), found.lifetime);
         self.current =
             Some(CurrentToken { stored, key_id, lifetime, obtained_at: now, announce_at: Some(now) });
+        self.overdue_since = None;
     }
 
     /// A token was issued: the files to which no other write is in progress are replaced together.
@@ -212,6 +213,7 @@ impl Token {
 
     /// A token could not be written.
     pub(super) fn write_failed(&mut self, output: usize, failure: &Failure, now: Now, jitter: Jitter) {
+        self.counts.write_failures += 1;
         self.files[output].job_ended();
         self.refresher.on(Observation::WriteFailed { output, code: failure.code }, now, jitter);
         let retry_at = self.refresher.write_due(output).unwrap_or(now.boot);

@@ -1,6 +1,7 @@
 //! The parser of settings: one method for each kind of value. It collects problems instead of
 //! stopping at the first.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::duration::{self, NotADuration};
 use crate::endpoint_url::{EndpointUrl, is_localhost, is_public};
 use crate::exchange::{ACCESS_TOKEN, ID_TOKEN, KNOWN_TO_DEX, Source, TOKEN_EXCHANGE};
 use crate::failure::printable;
+use crate::listen_address;
 use crate::output::{Format, Output, WriteMode};
 use crate::secret::Secret;
 use crate::settings::{
@@ -96,6 +98,17 @@ impl<'a> Parser<'a> {
             self.invalid(setting, "is empty", "set it to the path of a file");
         }
         Some(path.into())
+    }
+
+    /// The address of the listener.
+    pub(super) fn listen(&mut self) -> Option<SocketAddr> {
+        match listen_address::parse(self.own(settings::LISTEN)?) {
+            Ok(address) => Some(address),
+            Err(what) => {
+                self.invalid(settings::LISTEN, what, listen_address::FIX);
+                None
+            }
+        }
     }
 
     /// A duration within its range, or the default for this command.

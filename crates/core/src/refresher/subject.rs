@@ -68,6 +68,11 @@ impl Subject {
         self.file != file
     }
 
+    /// `exp` of the token.
+    pub(super) const fn expires(&self) -> UnixTime {
+        self.expires
+    }
+
     /// True if the token looked expired when it was read.
     pub(super) const fn looks_expired(&self) -> bool {
         self.expired_since.is_some()

@@ -23,16 +23,19 @@ mod tls;
 mod tunnel;
 mod verifier;
 
+use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use dexsidecar_core::endpoint_url::{EndpointUrl, is_public};
-use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
+use dexsidecar_core::exchange::{Answer, Request, Seen, TokenEndpoint};
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::secret::Secret;
+use dexsidecar_core::time::UnixTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::clock::Clock;
 use attempt_stage::{Progress, Stage};
 pub use certificate::Certificate;
 use connect::AddressPolicy;
@@ -85,6 +88,8 @@ pub struct HttpEndpoint {
     roots: Roots,
     proxies: Proxies,
     allow_insecure_http: bool,
+    /// What the last response showed. It decides nothing.
+    seen: Cell<Seen>,
 }
 
 impl HttpEndpoint {
@@ -92,7 +97,8 @@ impl HttpEndpoint {
     /// `proxies`.
     #[must_use]
     pub const fn new(timeout: Duration, roots: Roots, proxies: Proxies) -> Self {
-        Self { timeout, roots, proxies, allow_insecure_http: false }
+        let seen = Cell::new(Seen { clock_skew: None, certificate_expires: None });
+        Self { timeout, roots, proxies, allow_insecure_http: false, seen }
     }
 
     /// Sets whether plain HTTP to public addresses is allowed. The default is false.
@@ -193,12 +199,17 @@ impl HttpEndpoint {
         // each time.
         let trusted = url.is_tls().then(|| self.roots.read()).transpose()?;
         let mut connection = self.open_connection(url, rotation, progress).await?;
+        let mut certificate_expires = None;
         if let Some(trusted) = trusted {
             progress.enter(Stage::Handshaking(connection.peer.clone()));
-            (connection, _) = tls::handshake(trusted, url.server_name(), connection).await?;
+            let session;
+            (connection, session) = tls::handshake(trusted, url.server_name(), connection).await?;
+            certificate_expires = session.chain.first().map(|own| UnixTime::from_secs(own.not_after));
         }
         progress.enter(Stage::AwaitingResponse(connection.peer.clone()));
-        request::send(connection, request).await
+        let answer = request::send(connection, request).await?;
+        self.seen.set(Seen::of(&answer, certificate_expires, Clock::System.now().unix));
+        Ok(answer)
     }
 }
 
@@ -253,5 +264,9 @@ impl TokenEndpoint for HttpEndpoint {
     async fn send(&self, request: &Request, rotation: usize) -> Result<Answer, Failure> {
         let progress = Progress::default();
         with_deadline(self.timeout, &progress, self.attempt(request, rotation, &progress)).await
+    }
+
+    fn seen(&self) -> Seen {
+        self.seen.get()
     }
 }

@@ -24,6 +24,7 @@ use dexsidecar_core::settings::{self, Command};
 use dexsidecar_edge::clock::Clock;
 use dexsidecar_edge::hardening;
 use dexsidecar_edge::http_client::HttpEndpoint;
+use dexsidecar_edge::listener::Listener;
 use dexsidecar_edge::log::Logger;
 use dexsidecar_edge::signal::Stop;
 use tokio::runtime::Runtime;
@@ -84,6 +85,8 @@ fn scheduler(
         report_problems(config::termination_log(&environment.settings).as_deref(), &problems);
         environment.refuse(&problems)
     })?;
+    // Afterwards it has no right to bind a port.
+    let listener = config.listen.filter(|_| command == Command::Run).map(Listener::bind);
     hardening::confine(&Needs::of(&config));
     let log = environment.log();
     for TokenConfig { exchange, outputs, .. } in &config.tokens {
@@ -99,9 +102,24 @@ fn scheduler(
     for warning in &config.warnings {
         log.emit(&Event::SettingWarning { warning });
     }
-    let Config { tokens, termination_log, timeout, .. } = config;
+    let Config { tokens, termination_log, timeout, listen, .. } = config;
     let connect = |endpoint: &Endpoint| environment.client(endpoint);
-    let scheduler = Scheduler::new(tokens, connect, CLOCK, log.clone(), termination_log);
+    let mut scheduler = Scheduler::new(tokens, connect, CLOCK, log.clone(), termination_log);
+    if let Some((listener, address)) = listener.zip(listen) {
+        match listener {
+            Ok(listener) => {
+                // The kernel may have chosen the port.
+                let address = listener.address().unwrap_or(address);
+                log.emit(&Event::Listening { address: &address });
+                scheduler.listen(listener);
+            }
+            Err(error) => log.emit(&Event::ListenerFailed {
+                address: &address,
+                error: &error,
+                fix: &"use a port that no other process of the pod listens on, and restart the container",
+            }),
+        }
+    }
     Ok((scheduler, timeout, log))
 }
 
