@@ -106,6 +106,7 @@ pub const fn how_to_see(code: Code) -> &'static HowToSee {
         Code::TokenTypeUnsupported => &exchange::TOKEN_TYPE_UNSUPPORTED,
         Code::TokenExpired => &exchange::TOKEN_EXPIRED,
         Code::TokenUnchanged => &exchange::TOKEN_UNCHANGED,
+        Code::IssuerUnexpected => &exchange::ISSUER_UNEXPECTED,
         Code::ServerError => &exchange::SERVER_ERROR,
         Code::Unavailable => &exchange::UNAVAILABLE,
         Code::RateLimited => &exchange::RATE_LIMITED,

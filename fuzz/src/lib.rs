@@ -4,6 +4,7 @@
 //! `corpus` on the stable toolchain: seeds, and input that has broken a property. The input of a
 //! target is text where possible, so that a person can read and edit the corpus.
 
+mod config_file;
 mod dns;
 mod format;
 
@@ -30,6 +31,7 @@ use dexsidecar_edge::http_client::{Certificate, HttpEndpoint, Proxies, Roots};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+pub use config_file::config_file;
 pub use dns::dns;
 pub use format::format;
 
@@ -46,6 +48,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("basic", basic),
     ("certificate", certificate),
     ("claims", claims),
+    ("config_file", config_file),
     ("dns", dns),
     ("duration", duration),
     ("environment", environment),
@@ -196,7 +199,7 @@ pub fn environment(data: &[u8]) {
 }
 
 /// URL and form of an exchange are valid in HTTP, and parsing them again gives the same values.
-fn sendable(exchange: &Exchange) {
+pub(crate) fn sendable(exchange: &Exchange) {
     let url = &exchange.endpoint.url;
     let (again, userinfo) = EndpointUrl::parse(&format!("{}{}", url.origin(), url.target()))
         .expect("a parsed URL can be parsed again");
@@ -278,7 +281,8 @@ pub fn basic(data: &[u8]) {
             "{given:?} was sent as {sent:?}"
         );
     }
-    for encoding in exchange::client_secret_encodings(&Secret::new(text.to_owned())) {
+    let credentials = exchange::Credentials::parse(&Secret::new(text.to_owned()));
+    for encoding in credentials.iter().flat_map(exchange::Credentials::secret_encodings) {
         assert!(!encoding.is_empty());
     }
 }

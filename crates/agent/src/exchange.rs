@@ -7,15 +7,13 @@ use std::path::Path;
 
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::duration::HumanDuration;
-use dexsidecar_core::exchange::{
-    Exchange, Field, Request, Source, TokenEndpoint, basic_authorization, client_secret_encodings, form,
-};
+use dexsidecar_core::exchange::{Client, Credentials, Exchange, Field, Request, Source, TokenEndpoint, form};
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::limits::LARGEST_SUBJECT_TOKEN;
 use dexsidecar_core::refresher::{Fingerprint, Lifetime};
 use dexsidecar_core::response::{self, RequestContext};
 use dexsidecar_core::secret::Secret;
-use dexsidecar_core::settings::{BASIC_AUTH, SUBJECT_TOKEN, is_public_field};
+use dexsidecar_core::settings::{BASIC_AUTH, CLIENT_SECRET, Dialect, SUBJECT_TOKEN, is_public_field};
 use dexsidecar_core::text_file;
 use dexsidecar_core::time::UnixTime;
 use dexsidecar_core::token::IssuedToken;
@@ -26,7 +24,7 @@ use dexsidecar_edge::{input_file, subject_token_file};
 #[derive(Debug)]
 pub struct Inputs {
     fields: Vec<Field>,
-    client: Option<Secret>,
+    client: Option<Credentials>,
     /// The claims of the subject token, if it is a JSON Web Token.
     pub subject: Option<Claims>,
     /// The failures of files that could not be read, so that their last known values are used.
@@ -83,7 +81,7 @@ impl Inputs {
                     let read = if name == SUBJECT_TOKEN {
                         subject_token_file::read(path, kind, now).await.map(|token| token.0)
                     } else {
-                        read_value(path, name)
+                        read_value(path, name, exchange.dialect)
                     };
                     inputs.or_last_known(name, read, last_known, now)?
                 }
@@ -95,10 +93,17 @@ impl Inputs {
         }
         inputs.client = match &exchange.client {
             None => None,
-            Some(Source::Text(text)) => Some(text.clone()),
-            Some(Source::File(path)) => {
-                let read = read_value(path, BASIC_AUTH);
-                Some(inputs.or_last_known(BASIC_AUTH, read, last_known, now)?)
+            Some(Client::Pair(Source::Text(text))) => Credentials::parse(text),
+            Some(Client::Pair(Source::File(path))) => {
+                let read = read_value(path, BASIC_AUTH, exchange.dialect);
+                Credentials::parse(&inputs.or_last_known(BASIC_AUTH, read, last_known, now)?)
+            }
+            Some(Client::Id { id, secret_file: None }) => {
+                Some(Credentials::new(id, Secret::new(String::new())))
+            }
+            Some(Client::Id { id, secret_file: Some(path) }) => {
+                let read = read_value(path, CLIENT_SECRET, exchange.dialect);
+                Some(Credentials::new(id, inputs.or_last_known(CLIENT_SECRET, read, last_known, now)?))
             }
         };
         Ok(inputs)
@@ -143,7 +148,10 @@ impl Inputs {
                 None => add(field.value.expose().as_bytes()),
             }
         }
-        add(self.client.as_ref().map_or("", Secret::expose).as_bytes());
+        match &self.client {
+            Some(client) => client.identify(add),
+            None => add(b""),
+        }
     }
 
     /// Sends the request and judges the response. `rotation` is for [`TokenEndpoint::send`];
@@ -162,7 +170,7 @@ impl Inputs {
     ) -> Result<(IssuedToken, Lifetime), Failure> {
         let request = Request {
             url: exchange.endpoint.url.clone(),
-            authorization: self.client.as_ref().and_then(basic_authorization),
+            authorization: self.client.as_ref().map(Credentials::authorization),
             form: Some(form(&self.fields)),
         };
         // The lifetime counts from before anything is sent, so that it is never too long.
@@ -176,7 +184,7 @@ impl Inputs {
             requested_type: exchange.field("requested_token_type"),
             secrets: &secrets,
         };
-        let issued = response::read(&answer, context)?;
+        let issued = response::read(&answer, context)?.from_issuer(exchange.issuer.as_deref())?;
         let lifetime = Lifetime::starting(requested_at.boot, issued.lifetime);
         if lifetime.remaining(clock.now().boot).is_none() {
             let lifetime = HumanDuration(issued.lifetime);
@@ -193,14 +201,15 @@ impl Inputs {
     fn secrets(&self) -> Vec<Secret> {
         let fields =
             self.fields.iter().filter(|field| !is_public_field(&field.name)).map(|field| field.value.clone());
-        fields.chain(self.client.iter().flat_map(client_secret_encodings)).collect()
+        fields.chain(self.client.iter().flat_map(Credentials::secret_encodings)).collect()
     }
 }
 
 /// The value of a form field from its file.
-fn read_value(path: &Path, name: &str) -> Result<Secret, Failure> {
+fn read_value(path: &Path, name: &str, dialect: Dialect) -> Result<Secret, Failure> {
     let unusable = |why: &dyn fmt::Display| {
-        Failure::new(Code::FormFileUnreadable, format!("dex_file_{name} = {}: {why}", path.display()))
+        let setting = dialect.file_field(name);
+        Failure::new(Code::FormFileUnreadable, format!("{setting} = {}: {why}", path.display()))
     };
     let content = input_file::read(path, LARGEST_SUBJECT_TOKEN).map_err(|why| unusable(&why))?;
     text_file::text(content).map_err(|why| unusable(&why))
@@ -209,13 +218,13 @@ fn read_value(path: &Path, name: &str) -> Result<Secret, Failure> {
 /// A fingerprint of the files that an exchange reads, as they are now.
 #[must_use]
 pub fn fingerprint(exchange: &Exchange) -> Fingerprint {
-    let sources = exchange.fields.iter().map(|(_, source)| source).chain(&exchange.client);
-    let files = sources.filter_map(|source| match source {
-        Source::File(path) => Some(path),
+    let fields = exchange.fields.iter().filter_map(|(_, source)| match source {
+        Source::File(path) => Some(path.as_path()),
         Source::Text(_) => None,
     });
+    let client = exchange.client.as_ref().and_then(Client::file);
     let mut hasher = DefaultHasher::new();
-    for path in files.chain(&exchange.endpoint.ca_file) {
+    for path in fields.chain(client).chain(exchange.endpoint.ca_file.as_deref()) {
         input_file::fingerprint(path).hash(&mut hasher);
     }
     Fingerprint(hasher.finish())

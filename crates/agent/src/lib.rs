@@ -23,5 +23,6 @@ mod termination_message;
 mod token;
 mod upstream;
 
+pub use reload::log_problems;
 pub use scheduler::Scheduler;
 pub use termination_message::{read_termination_message, report_problems};

@@ -1,6 +1,8 @@
 //! The configuration file while the program runs: it is read again when it has changed, and at
 //! SIGHUP. One that is invalid changes nothing.
 
+use std::fmt::Display;
+
 use dexsidecar_core::config::{Config, Problem, TokenConfig};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
@@ -30,6 +32,16 @@ pub struct ReloadStatus {
     pub successful: bool,
     /// When the configuration in use was read.
     pub last_success: UnixTime,
+}
+
+/// Logs every problem.
+pub fn log_problems(log: &Logger, problems: &[Problem]) {
+    for problem in problems {
+        let Problem { setting, what, fix, .. } = problem;
+        let place = problem.shown_place();
+        let place = place.as_ref().map(|place| place as &dyn Display);
+        log.emit(&Event::SettingInvalid { place, setting, error: what, fix });
+    }
 }
 
 /// Reads the configuration file again.
@@ -72,9 +84,7 @@ impl<'a, E> Reload<'a, E> {
                 Some(config.tokens)
             }
             Err(problems) => {
-                for Problem { setting, what, fix, .. } in &problems {
-                    log.emit(&Event::SettingInvalid { setting, error: what, fix });
-                }
+                log_problems(log, &problems);
                 let problems = problems.len().try_into().unwrap_or(u64::MAX);
                 log.emit(&Event::ConfigRefused { problems });
                 None

@@ -11,6 +11,7 @@ use dexsidecar_core::config::Level;
 use dexsidecar_core::event::{Event, Value};
 use dexsidecar_core::failure::{Code, Failure, Step};
 use dexsidecar_core::refresher::Health;
+use dexsidecar_core::settings::Dialect;
 use dexsidecar_core::time::{BootTime, Now};
 use dexsidecar_edge::log::Logger;
 use dexsidecar_edge::output_file::{Method, Shortfall, Written};
@@ -34,6 +35,8 @@ pub(crate) struct Reporter {
     log: Logger,
     /// The name of the token, if messages have it.
     name: Option<String>,
+    /// How the token's settings were given.
+    dialect: Dialect,
     /// The termination message, and the number of the token in it.
     message: (Rc<RefCell<TerminationMessage>>, usize),
     /// The failures that were logged and are not over, with the health at that time. One entry
@@ -55,6 +58,7 @@ impl Reporter {
         Self {
             log,
             name: None,
+            dialect: Dialect::Environment,
             message: (message, token),
             logged: Vec::new(),
             attempts: 0,
@@ -72,6 +76,11 @@ impl Reporter {
     /// The token is gone, and so is its failure.
     pub(crate) fn end(self) {
         self.set_message(None);
+    }
+
+    /// Messages name settings in this dialect from now on.
+    pub(crate) const fn set_dialect(&mut self, dialect: Dialect) {
+        self.dialect = dialect;
     }
 
     /// The log.
@@ -115,9 +124,12 @@ impl Reporter {
         self.attempts = self.attempts.saturating_add(1);
         self.last_failure = Some(failure.clone());
         self.logged.retain(|logged| now.boot.since(logged.at) < LOG_AGAIN_AFTER);
+        let (dialect, error) = (self.dialect, failure.to_string());
+        let causes: Vec<_> = causes.iter().map(|cause| dialect.render(cause).into_owned()).collect();
         let cause = causes.join("; ");
+        let (error, fix) = (dialect.render(&error), dialect.render(failure.fix()));
         // The last failure is what the kubelet shows, logged or not.
-        self.set_message(Some(termination_message(self.name.as_deref(), failure, causes)));
+        self.set_message(Some(termination_message(self.name.as_deref(), failure, (&error, &fix), &causes)));
         let kind = (failure.code, failure.step(), failure.fix(), health);
         let known = self.logged.iter().any(|logged| logged.kind == kind);
         let level = if known {
@@ -132,14 +144,14 @@ impl Reporter {
             self.logged.push(Logged { kind, at: now.boot });
         }
         let event = Event::AttemptFailed {
-            error: failure,
+            error: &error,
             code: &failure.code,
             step: &failure.step().label(),
             owner: &failure.owner().label(),
             health: &health.name(),
             attempts: self.attempts.into(),
             retry_in,
-            fix: &failure.fix(),
+            fix: &fix,
             cause: Some(&cause as &dyn Display).filter(|_| !causes.is_empty()),
         };
         self.log.emit_at(level, &event);
@@ -199,17 +211,23 @@ impl Reporter {
 
     /// Reports that the token file cannot be written or removed.
     pub(crate) fn output_not_writable(&mut self, failure: &Failure) {
-        let (code, fix) = (&failure.code, &failure.fix());
-        self.emit(&Event::OutputNotWritable { error: failure, code, fix });
+        let error = failure.to_string();
+        let (error, fix) = (&self.dialect.render(&error), &self.dialect.render(failure.fix()));
+        self.emit(&Event::OutputNotWritable { error, code: &failure.code, fix });
     }
 }
 
 /// What `kubectl describe pod` shows of a failure.
-fn termination_message(token: Option<&str>, failure: &Failure, causes: &[String]) -> String {
-    let (code, owner, fix) = (failure.code, failure.owner().title(), failure.fix());
+fn termination_message(
+    token: Option<&str>,
+    failure: &Failure,
+    (error, fix): (&str, &str),
+    causes: &[String],
+) -> String {
+    let (code, owner) = (failure.code, failure.owner().title());
     let mut text = token.map(|token| format!("token {token}: ")).unwrap_or_default();
     // Writing to a String cannot fail.
-    let _ = write!(text, "{failure}\ncode: {code}\nowner: {owner}\nfix: {fix}\n");
+    let _ = write!(text, "{error}\ncode: {code}\nowner: {owner}\nfix: {fix}\n");
     for cause in causes {
         let _ = writeln!(text, "cause: {cause}");
     }
@@ -257,7 +275,10 @@ mod tests {
     #[test]
     fn with_several_tokens_the_termination_message_names_the_token() {
         let failure = Failure::new(Code::ConnectRefused, "");
-        let text = termination_message(Some("cluster-b"), &failure, &[]);
-        assert_eq!(text, format!("token cluster-b: {}", termination_message(None, &failure, &[])));
+        let text = termination_message(Some("cluster-b"), &failure, ("e", "f"), &[]);
+        assert_eq!(
+            text,
+            format!("token cluster-b: {}", termination_message(None, &failure, ("e", "f"), &[]))
+        );
     }
 }

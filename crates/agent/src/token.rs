@@ -80,7 +80,8 @@ pub(crate) struct Token {
 
 impl Token {
     /// A token that has done nothing yet.
-    pub(crate) fn new(id: usize, config: TokenConfig, reporter: Reporter, now: Now) -> Self {
+    pub(crate) fn new(id: usize, config: TokenConfig, mut reporter: Reporter, now: Now) -> Self {
+        reporter.set_dialect(config.exchange.dialect);
         let files: Vec<_> = config.outputs.iter().map(TokenFile::new).collect();
         Self {
             id,

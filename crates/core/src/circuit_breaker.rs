@@ -405,6 +405,7 @@ fn is_trouble_of_dex(code: Code) -> bool {
                         | Code::TokenTypeUnsupported
                         | Code::TokenExpired
                         | Code::TokenUnchanged
+                        | Code::IssuerUnexpected
                 )
         }
         _ => false,

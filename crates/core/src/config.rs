@@ -1,24 +1,32 @@
 //! The configuration: parsed from strings and valid as a whole, or every problem at once.
 
+mod fields;
+mod file;
 mod parse;
+mod print;
+mod probe;
 mod raw;
 mod token_config;
+mod value;
 mod values;
+mod yaml;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::endpoint_url::EndpointUrl;
-use crate::exchange::{Endpoint, Exchange, Source};
+use crate::exchange::{Client, Endpoint, Exchange, Source};
 use crate::schedule::Schedule;
-use crate::settings::{
-    self, ACCESS_TOKEN_FILE, BASIC_AUTH, Command, FIELD_PREFIX, REFRESH_BEFORE, REFRESH_INTERVAL,
-};
+use crate::settings::{self, BASIC_AUTH, Command, Dialect, REFRESH_BEFORE, REFRESH_INTERVAL};
+pub use file::{ConfigFile, log_of_file, termination_log_of_file};
 use parse::Parser;
+pub use probe::{Probe, ProbedFile};
 pub use raw::{Origin, RawSettings, RawValue};
 pub use token_config::{DEFAULT_NAME, TokenConfig};
+pub use yaml::Place;
 
 /// The level of a log line, and the log level.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -75,25 +83,6 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-/// The settings of `ready`, `wait` and `refresh`, which judge files only.
-#[derive(Clone, Debug)]
-pub struct Probe {
-    /// The files to judge; at least one.
-    pub files: Vec<PathBuf>,
-    /// The minimum remaining validity of each token.
-    pub min_ttl: Duration,
-    /// The overall timeout of `wait`.
-    pub timeout: Duration,
-    /// Whether `wait` goes on all the same at the timeout.
-    pub run_on_timeout: bool,
-    /// How long `refresh` waits for the new tokens.
-    pub wait: Duration,
-    /// The process that `refresh` signals, where several run.
-    pub pid: Option<i32>,
-    /// Log level and format.
-    pub log: Log,
-}
-
 /// One error in the settings. It never holds the value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
@@ -103,21 +92,46 @@ pub struct Problem {
     pub what: String,
     /// What would be right, as an instruction: "use a duration such as 1h30m".
     pub fix: String,
+    /// The place in the configuration file. `None` for an option or a variable.
+    pub place: Option<Place>,
+    /// The configuration file, for a problem in it.
+    pub file: Option<Rc<str>>,
 }
 
 impl Problem {
+    /// A problem with an option or a variable, or with the whole.
+    #[must_use]
+    pub fn new(setting: impl Into<String>, what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { setting: setting.into(), what: what.into(), fix: fix.into(), place: None, file: None }
+    }
+
+    /// `FILE:LINE:COLUMN`, for a problem in the configuration file.
+    #[must_use]
+    pub fn shown_place(&self) -> Option<String> {
+        let (file, place) = self.file.as_ref().zip(self.place)?;
+        Some(format!("{file}:{place}"))
+    }
+
     /// Adds the problem to others that are in the order of the names, and keeps that order. Among
     /// problems with one name it is the last.
     pub fn insert_into(self, problems: &mut Vec<Self>) {
         // A sort costs 3.5 kB of the binary.
-        let at = problems.partition_point(|known| known.setting <= self.setting);
+        let order = |problem: &Self| (problem.place, problem.setting.clone());
+        let at = problems.partition_point(|known| order(known) <= order(&self));
         problems.insert(at, self);
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.setting, self.what, self.fix)
+        let Self { setting, what, fix, place, file } = self;
+        if let Some(file) = file {
+            write!(f, "{file}:")?;
+        }
+        match place {
+            Some(place) => write!(f, "{place}: {setting}: {what}: {fix}"),
+            None => write!(f, "{setting} {what}: {fix}"),
+        }
     }
 }
 
@@ -133,6 +147,20 @@ pub fn log(given: &RawSettings) -> Log {
 #[must_use]
 pub fn termination_log(given: &RawSettings) -> Option<PathBuf> {
     Parser::new(&given.cleaned()).path(settings::TERMINATION_LOG)
+}
+
+/// The configuration file, and the name of its setting as it was given. `None` without one.
+#[must_use]
+pub fn file_setting(given: &RawSettings) -> Option<(PathBuf, String)> {
+    let given = given.cleaned();
+    let value = given.effective(settings::CONFIG_FILE)?;
+    Some((value.value.expose().into(), value.shown_name()))
+}
+
+/// The name of the one token that a command is for (`--token`). `None` for every token.
+#[must_use]
+pub fn token_name(given: &RawSettings) -> Option<String> {
+    given.effective(settings::TOKEN).map(|given| given.value.expose().to_owned())
 }
 
 /// The token endpoint, before anything else is parsed. Nothing where it is missing or invalid.
@@ -158,7 +186,8 @@ impl Config {
         let client = client_file
             .map(Source::File)
             .or_else(|| parser.original(BASIC_AUTH).map(|basic| Source::Text(basic.clone())))
-            .or_else(|| userinfo.map(Source::Text));
+            .or_else(|| userinfo.map(Source::Text))
+            .map(Client::Pair);
         let output = parser.output(output_needed);
         let schedule = Schedule {
             before: parser.original_duration(REFRESH_BEFORE, Duration::ZERO),
@@ -184,7 +213,7 @@ impl Config {
         let endpoint = Endpoint { url, ca_file, attempt_timeout, allow_insecure_http };
         let token = TokenConfig {
             name: DEFAULT_NAME.to_owned(),
-            exchange: Exchange { endpoint, client, fields },
+            exchange: Exchange { endpoint, client, fields, issuer: None, dialect: Dialect::Environment },
             schedule,
             key_check: Some(key_check).filter(|period| !period.is_zero()),
             outputs: output.into_iter().collect(),
@@ -192,43 +221,6 @@ impl Config {
         };
         let warnings = std::mem::take(&mut parser.warnings);
         parser.end(Self { tokens: vec![token], listen, termination_log, min_ttl, timeout, log, warnings })
-    }
-}
-
-impl Probe {
-    /// Reads the settings of a probe. Others are ignored, but not unknown ones.
-    ///
-    /// # Errors
-    /// Every problem; at least one.
-    pub fn read(given: &RawSettings) -> Result<Self, Vec<Problem>> {
-        let given = given.cleaned();
-        let mut parser = Parser::new(&given);
-        parser.unknown_variables();
-        let options = given.options(settings::FILE.option);
-        let mut files: Vec<PathBuf> = options.map(|file| file.value.expose().into()).collect();
-        if files.iter().any(|file| file.as_os_str().is_empty()) {
-            parser.invalid(settings::FILE, "is empty", "set it to a token file");
-        }
-        if files.is_empty() {
-            match parser.original(ACCESS_TOKEN_FILE) {
-                Some(file) => files.push(file.expose().into()),
-                None => parser.problem(
-                    &format!("{FIELD_PREFIX}{ACCESS_TOKEN_FILE}"),
-                    "is not set",
-                    "set it, or use --file",
-                ),
-            }
-        }
-        let probe = Self {
-            files,
-            min_ttl: parser.duration(settings::MIN_TTL, Command::Wait),
-            timeout: parser.duration(settings::TIMEOUT, Command::Wait),
-            run_on_timeout: parser.run_on_timeout(),
-            wait: parser.duration(settings::WAIT, Command::Refresh),
-            pid: parser.pid(),
-            log: parser.log(),
-        };
-        parser.end(probe)
     }
 }
 

@@ -194,6 +194,12 @@ impl EndpointUrl {
         self.target.split('?').next()?.strip_suffix("/token")
     }
 
+    /// True if the host is a loopback address or a name of this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        is_localhost(&self.host) || self.address().is_some_and(|ip| ip.to_canonical().is_loopback())
+    }
+
     /// The host as an IP address. `None` if it is a name.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {

@@ -152,7 +152,7 @@ events! {
         { warning: Text },
         "a setting is accepted, but is probably a mistake";
     SettingInvalid = "setting_invalid", Error, "invalid setting",
-        { setting: Text, error: Text, fix: Text },
+        { place: Option, setting: Text, error: Text, fix: Text },
         "a setting is missing or invalid: the command exits with code 78";
     ShuttingDown = "shutting_down", Info, "shutting down",
         { signal: Text },

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::endpoint_url::EndpointUrl;
 use crate::failure::Failure;
 use crate::secret::Secret;
-use crate::settings::SUBJECT_TOKEN;
+use crate::settings::{Dialect, SUBJECT_TOKEN};
 use crate::time::UnixTime;
 
 /// The grant type of a token exchange (RFC 8693 §2.1).
@@ -39,6 +39,32 @@ pub enum Source {
     File(PathBuf),
 }
 
+/// Where the client's id and secret come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Client {
+    /// Id and secret in one value, as `ID:SECRET`.
+    Pair(Source),
+    /// The id itself, and the file of the secret. A public client has none.
+    Id {
+        /// The id. It may contain a colon.
+        id: String,
+        /// The file of the secret, read at each exchange.
+        secret_file: Option<PathBuf>,
+    },
+}
+
+impl Client {
+    /// The file that is read at each exchange, if there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Pair(Source::Text(_)) => None,
+            Self::Pair(Source::File(path)) => Some(path),
+            Self::Id { secret_file, .. } => secret_file.as_deref(),
+        }
+    }
+}
+
 /// A token endpoint, and how it is reached. Tokens with an equal endpoint share one Dex: its
 /// failures, its next address and its published keys.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -58,10 +84,15 @@ pub struct Endpoint {
 pub struct Exchange {
     /// Where the request is sent.
     pub endpoint: Endpoint,
-    /// The client, as `id:secret`. `None` sends no `Authorization` header.
-    pub client: Option<Source>,
-    /// The form fields in the order of their names, each name once.
+    /// The client. `None` sends no `Authorization` header.
+    pub client: Option<Client>,
+    /// The form fields in the order of their names. `audience` and `resource` may be there several
+    /// times (RFC 8693 §2.1).
     pub fields: Vec<(String, Source)>,
+    /// The issuer that an issued token must name as its `iss`. `None` accepts any.
+    pub issuer: Option<String>,
+    /// How it was configured. Messages name its settings so.
+    pub dialect: Dialect,
 }
 
 impl Exchange {
@@ -181,41 +212,75 @@ pub struct Field {
     pub value: Secret,
 }
 
-/// The value of the `Authorization` header for `ID:SECRET`, which is split at the first colon. `ID`
-/// alone is a public client. `None` for an empty text.
-///
-/// Id and secret are form-encoded before base64, as RFC 6749 §2.3.1 requires and as Dex decodes
-/// them. A part that is form-encoded already is sent unchanged: it has a `%`, and each `%` begins a
-/// `%XX`. The original does not encode, so manifests written for it may hold encoded values.
-#[must_use]
-pub fn basic_authorization(id_and_secret: &Secret) -> Option<Secret> {
-    let text = id_and_secret.expose();
-    if text.is_empty() {
-        return None;
-    }
-    let (id, secret) = text.split_once(':').unwrap_or((text, ""));
-    let plain = Zeroizing::new(format!("{}:{}", *form_encoded(id), *form_encoded(secret)));
-    let mut header = String::with_capacity(6 + plain.len().div_ceil(3) * 4);
-    header.push_str("Basic ");
-    STANDARD.encode_string(plain.as_bytes(), &mut header);
-    Some(Secret::new(header))
+/// A client's id and secret, as they are known for one exchange.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Credentials {
+    id: Secret,
+    /// Empty for a public client.
+    secret: Secret,
 }
 
-/// Each encoding in which a client's secret is sent or may be repeated: unchanged, form-encoded, in
-/// base64, and inside the `Authorization` header. Empty for a public client. No message may quote
-/// any of them.
+impl Credentials {
+    /// A client with this secret, which is empty for a public client.
+    #[must_use]
+    pub fn new(id: &str, secret: Secret) -> Self {
+        Self { id: Secret::new(id.to_owned()), secret }
+    }
+
+    /// Splits `ID:SECRET` at the first colon. `ID` alone is a public client. `None` for an empty
+    /// text.
+    #[must_use]
+    pub fn parse(id_and_secret: &Secret) -> Option<Self> {
+        let text = id_and_secret.expose();
+        let (id, secret) = text.split_once(':').unwrap_or((text, ""));
+        (!text.is_empty()).then(|| Self::new(id, Secret::new(secret.to_owned())))
+    }
+
+    /// The value of the `Authorization` header.
+    ///
+    /// Id and secret are form-encoded before base64, as RFC 6749 §2.3.1 requires and as Dex decodes
+    /// them. A part that is form-encoded already is sent unchanged: it has a `%`, and each `%`
+    /// begins a `%XX`. The original does not encode, so manifests written for it may hold encoded
+    /// values.
+    #[must_use]
+    pub fn authorization(&self) -> Secret {
+        let (id, secret) = (form_encoded(self.id.expose()), form_encoded(self.secret.expose()));
+        let plain = Zeroizing::new(format!("{}:{}", *id, *secret));
+        let mut header = String::with_capacity(6 + plain.len().div_ceil(3) * 4);
+        header.push_str("Basic ");
+        STANDARD.encode_string(plain.as_bytes(), &mut header);
+        Secret::new(header)
+    }
+
+    /// Each encoding in which the secret is sent or may be repeated: unchanged, form-encoded, in
+    /// base64, and inside the `Authorization` header. Empty for a public client. No message may
+    /// quote any of them.
+    #[must_use]
+    pub fn secret_encodings(&self) -> Vec<Secret> {
+        let secret = self.secret.expose();
+        if secret.is_empty() {
+            return vec![];
+        }
+        let header = self.authorization();
+        vec![
+            self.secret.clone(),
+            Secret::new(form_encoded(secret).to_string()),
+            Secret::new(STANDARD.encode(secret)),
+            Secret::new(header.expose().trim_start_matches("Basic ").to_owned()),
+        ]
+    }
+
+    /// Hands id and secret to `add`, to compare the inputs of exchanges.
+    pub fn identify(&self, add: &mut impl FnMut(&[u8])) {
+        add(self.id.expose().as_bytes());
+        add(self.secret.expose().as_bytes());
+    }
+}
+
+/// The value of the `Authorization` header for `ID:SECRET`: see [`Credentials`].
 #[must_use]
-pub fn client_secret_encodings(id_and_secret: &Secret) -> Vec<Secret> {
-    let Some((_, secret)) = id_and_secret.expose().split_once(':').filter(|(_, secret)| !secret.is_empty())
-    else {
-        return vec![];
-    };
-    let mut encodings = vec![Secret::new(secret.to_owned()), Secret::new(form_encoded(secret).to_string())];
-    let header = basic_authorization(id_and_secret);
-    encodings.push(Secret::new(STANDARD.encode(secret)));
-    encodings
-        .extend(header.map(|header| Secret::new(header.expose().trim_start_matches("Basic ").to_owned())));
-    encodings
+pub fn basic_authorization(id_and_secret: &Secret) -> Option<Secret> {
+    Credentials::parse(id_and_secret).map(|credentials| credentials.authorization())
 }
 
 /// An id or a secret in form encoding. A text that is form-encoded already is returned unchanged.
@@ -301,6 +366,16 @@ mod tests {
     }
 
     #[test]
+    fn an_id_of_its_own_may_contain_a_colon() {
+        let known = Credentials::new("urn:client", Secret::new("a:b".to_owned()));
+        let code = known.authorization();
+        let code = code.expose().strip_prefix("Basic ").unwrap();
+        assert_eq!(STANDARD.decode(code).unwrap(), b"urn%3Aclient:a%3Ab");
+        assert_eq!(known.secret_encodings()[0].expose(), "a:b");
+        assert!(Credentials::new("urn:client", Secret::new(String::new())).secret_encodings().is_empty());
+    }
+
+    #[test]
     fn the_form_keeps_the_order_the_case_of_names_and_empty_fields() {
         let field =
             |name: &str, value: &str| Field { name: name.to_owned(), value: Secret::new(value.to_owned()) };
@@ -319,7 +394,8 @@ mod tests {
     #[test]
     fn a_client_s_secret_is_known_in_each_encoding() {
         let encodings = |text: &str| -> Vec<String> {
-            let encodings = client_secret_encodings(&Secret::new(text.to_owned()));
+            let credentials = Credentials::parse(&Secret::new(text.to_owned()));
+            let encodings = credentials.map(|known| known.secret_encodings()).unwrap_or_default();
             encodings.iter().map(|encoding| encoding.expose().to_owned()).collect()
         };
         assert_eq!(

@@ -53,3 +53,25 @@ pub(crate) const LONGEST_VARIABLE_NAME: usize = 64;
 
 /// The maximum number of references of one value that are named.
 pub(crate) const MAX_REFERENCES: usize = 4;
+
+/// The largest configuration file, in bytes. A ConfigMap holds as much.
+pub const LARGEST_CONFIG: usize = 1024 * 1024;
+
+/// The deepest nesting of a configuration file. Its own keys need seven.
+pub(crate) const DEEPEST_CONFIG: usize = 16;
+
+/// The most elements of a map or a list of a configuration file. Each key is compared with all
+/// others of its map.
+pub(crate) const MAX_CONFIG_ELEMENTS: usize = 256;
+
+/// The most problems of a configuration file that are reported.
+pub(crate) const MAX_PROBLEMS: usize = 200;
+
+/// The most tokens of a configuration.
+pub(crate) const MAX_TOKENS: usize = 64;
+
+/// The most outputs, and the most actions, of a token.
+pub(crate) const MAX_OUTPUTS: usize = 16;
+
+/// The longest name of a token, in bytes: that of a DNS label (RFC 1123).
+pub(crate) const LONGEST_TOKEN_NAME: usize = 63;

@@ -10,6 +10,10 @@ use std::path::PathBuf;
 pub use format::Format;
 pub use stored_token::StoredToken;
 
+/// How the names of temporary files begin, which are written beside the token file and renamed.
+/// Those that a killed process left are removed.
+pub const TEMPORARY_PREFIX: &str = ".dexsidecar-";
+
 /// How the token file is written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum WriteMode {

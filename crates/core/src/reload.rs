@@ -39,7 +39,7 @@ impl Fixed {
     pub fn check(&self, new: &Config) -> Result<Vec<&'static str>, Vec<Problem>> {
         let mut problems = vec![];
         let mut problem = |setting: String, what: String| {
-            Problem { setting, what, fix: NEXT_START.to_owned() }.insert_into(&mut problems);
+            Problem::new(setting, what, NEXT_START).insert_into(&mut problems);
         };
         if self.listen != new.listen {
             problem("listen".to_owned(), "has changed, and the port is bound at the start only".to_owned());

@@ -2,11 +2,16 @@
 //! you mean" read it; a setting's name is spelled here and in the fixes of failures only.
 
 mod command;
+mod dialect;
+pub mod keys;
 
 use std::time::Duration;
 
 use crate::duration::HumanDuration;
+use crate::limits::LONGEST_QUOTED_WORD;
 pub use command::Command;
+
+pub use dialect::Dialect;
 
 /// The values that a setting takes, and its default.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,11 +77,25 @@ impl Setting {
     /// Its default, in words.
     #[must_use]
     pub fn default_text(&self) -> String {
-        match self.kind {
-            Kind::Switch => "off".to_owned(),
-            Kind::Text(_, default) | Kind::Word(_, default) => default.to_owned(),
-            Kind::Duration { defaults: [(_, default)], .. } => HumanDuration(*default).to_string(),
-            Kind::Duration { defaults, .. } => {
+        self.kind.default_text()
+    }
+
+    /// Its range, in words; nothing where there is no limit.
+    #[must_use]
+    pub fn range_text(&self) -> Option<String> {
+        self.kind.range_text()
+    }
+}
+
+impl Kind {
+    /// The default, in words.
+    #[must_use]
+    pub fn default_text(self) -> String {
+        match self {
+            Self::Switch => "off".to_owned(),
+            Self::Text(_, default) | Self::Word(_, default) => default.to_owned(),
+            Self::Duration { defaults: [(_, default)], .. } => HumanDuration(*default).to_string(),
+            Self::Duration { defaults, .. } => {
                 let each = defaults.iter().map(|(commands, default)| {
                     let names: Vec<_> = commands.iter().map(|command| command.name()).collect();
                     format!("{} for {}", HumanDuration(*default), names.join(" and "))
@@ -86,10 +105,10 @@ impl Setting {
         }
     }
 
-    /// Its range, in words; nothing where there is no limit.
+    /// The range, in words; nothing where there is no limit.
     #[must_use]
-    pub fn range_text(&self) -> Option<String> {
-        let Kind::Duration { range: Some((shortest, longest)), zero, .. } = self.kind else { return None };
+    pub fn range_text(self) -> Option<String> {
+        let Self::Duration { range: Some((shortest, longest)), zero, .. } = self else { return None };
         let range = if longest == Duration::MAX {
             format!("{} or more", HumanDuration(shortest))
         } else {
@@ -99,12 +118,12 @@ impl Setting {
     }
 }
 
-use Command::{Check, Once, Ready, Refresh, Run, Token, Wait};
+use Command::{Check, Config, Once, Ready, Refresh, Run, Token, Wait};
 
 /// The commands that exchange a token.
 pub const EXCHANGING: &[Command] = &[Run, Once, Check, Token];
 const WRITING: &[Command] = &[Run, Once, Check];
-const LOGGING: &[Command] = &[Run, Once, Ready, Wait, Check, Token, Refresh];
+const LOGGING: &[Command] = &[Run, Once, Ready, Wait, Check, Token, Refresh, Config];
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -122,6 +141,10 @@ macro_rules! settings {
 }
 
 settings! {
+    CONFIG_FILE = "config", "DEXSIDECAR_CONFIG", Kind::Text("FILE", "none: the environment"), LOGGING,
+        "configuration file with all tokens, in place of the dex_ variables (docs/configuration.md)";
+    TOKEN = "token", "", Kind::Text("NAME", "every token; required for token if there are several"), &[Ready, Wait, Check, Token, Refresh],
+        "token of the configuration file that the command is for";
     CA_FILE = "ca-file", "DEXSIDECAR_CA_FILE", Kind::Text("FILE", "the system's CA certificates"), EXCHANGING,
         "PEM file with the CA certificates to trust for Dex, instead of the system's; read at each attempt";
     ATTEMPT_TIMEOUT = "attempt-timeout", "DEXSIDECAR_ATTEMPT_TIMEOUT",
@@ -167,8 +190,8 @@ settings! {
         "the process that is to refresh, where several run";
     FILE = "file", "", Kind::Text("FILE", "dex_access_token_file"), &[Ready, Wait, Refresh],
         "token file to judge; may be repeated";
-    JSON = "json", "", Kind::Switch, &[Check],
-        "print the report as JSON (docs/check.schema.json)";
+    JSON = "json", "", Kind::Switch, &[Check, Config],
+        "print the result as JSON (for check: docs/check.schema.json)";
     LOG_LEVEL = "log-level", "DEXSIDECAR_LOG", Kind::Word(&["error", "warn", "info", "debug"], "info"), LOGGING,
         "log level";
     LOG_FORMAT = "log-format", "DEXSIDECAR_LOG_FORMAT", Kind::Word(&["text", "json"], "text"), LOGGING,
@@ -269,11 +292,21 @@ pub fn is_public_field(name: &str) -> bool {
 /// The name of the form field with the subject token.
 pub const SUBJECT_TOKEN: &str = "subject_token";
 
-/// The name of the form field with the type of token that is requested.
-pub const REQUESTED_TOKEN_TYPE: &str = "requested_token_type";
+/// The name of the form field with the actor token.
+pub const ACTOR_TOKEN: &str = "actor_token";
+/// The name of the client's id.
+pub const CLIENT_ID: &str = "client_id";
+/// The name of the client's secret.
+pub const CLIENT_SECRET: &str = "client_secret";
 
-/// The name of the form field with the scopes that are requested.
+/// The name of the form field with the scopes.
 pub const SCOPE: &str = "scope";
+/// The name of the form field with the type of the subject token.
+pub const SUBJECT_TOKEN_TYPE: &str = "subject_token_type";
+/// The name of the form field with the type of the issued token.
+pub const REQUESTED_TOKEN_TYPE: &str = "requested_token_type";
+/// The name of the form field with the grant type.
+pub const GRANT_TYPE: &str = "grant_type";
 
 /// The scopes that Dex knows; it silently ignores any other.
 pub const KNOWN_SCOPES: &[&str] = &["openid", "email", "groups", "profile", "federated:id", "offline_access"];
@@ -285,6 +318,10 @@ pub const AUDIENCE_SCOPE: &str = "audience:server:client_id:";
 /// each six letters.
 #[must_use]
 pub fn nearest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // The comparison takes time and memory in the product of both lengths.
+    if given.len() > LONGEST_QUOTED_WORD {
+        return None;
+    }
     let near = 1 + given.len() / 6;
     let distance = |name: &str| strsim::damerau_levenshtein(given, name);
     names

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::claims::Claims;
 use crate::exchange::{ID_TOKEN, JWT};
-use crate::failure::Code;
+use crate::failure::{Code, Failure, plain};
 use crate::limits::{LARGEST_ISSUED_TOKEN, LARGEST_SUBJECT_TOKEN};
 use crate::secret::Secret;
 
@@ -94,6 +94,25 @@ pub struct IssuedToken {
     pub differing_expires_in: Option<Duration>,
 }
 
+impl IssuedToken {
+    /// Refuses a token that does not name this issuer as its `iss`.
+    ///
+    /// # Errors
+    /// [`Code::IssuerUnexpected`].
+    pub fn from_issuer(self, issuer: Option<&str>) -> Result<Self, Failure> {
+        let Some(expected) = issuer else { return Ok(self) };
+        let iss = self.claims.as_ref().and_then(|claims| claims.issuer.as_deref());
+        if iss == Some(expected) {
+            return Ok(self);
+        }
+        let iss = iss.map_or_else(|| "missing".to_owned(), |iss| plain(iss, LONGEST_ISSUER));
+        Err(Failure::new(Code::IssuerUnexpected, format!("its iss is {iss}, not {expected}")))
+    }
+}
+
+/// The longest part of an issuer that is quoted, in characters.
+const LONGEST_ISSUER: usize = 200;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +144,30 @@ mod tests {
         );
         assert!(SubjectToken::parse(vec![b'a'; 65_536], None).is_ok());
         assert!(SubjectToken::parse(b"opaque".to_vec(), None).is_ok());
+    }
+
+    #[test]
+    fn a_token_of_another_issuer_is_refused_with_both_issuers() {
+        let issued = |issuer: Option<&str>| IssuedToken {
+            token: Secret::new("a.b.c".to_owned()),
+            lifetime: Duration::from_secs(1),
+            claims: issuer.map(|issuer| Claims { issuer: Some(issuer.to_owned()), ..Claims::default() }),
+            issued_type: None,
+            scope: None,
+            differing_type: None,
+            differing_expires_in: None,
+        };
+        let expected = Some("https://dex.example");
+        assert!(issued(None).from_issuer(None).is_ok());
+        assert!(issued(expected).from_issuer(expected).is_ok());
+        for (iss, detail) in [
+            (Some("https://dex.example/"), "its iss is https://dex.example/, not https://dex.example"),
+            (Some("x\ny"), "its iss is x\\ny, not https://dex.example"),
+            (None, "its iss is missing, not https://dex.example"),
+        ] {
+            let refused = issued(iss).from_issuer(expected).unwrap_err();
+            assert_eq!((refused.code, refused.detail.as_str()), (Code::IssuerUnexpected, detail));
+        }
     }
 
     #[test]

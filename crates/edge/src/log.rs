@@ -250,8 +250,12 @@ mod tests {
 
     #[test]
     fn text_has_a_message_and_fields_that_are_quoted_where_needed() {
-        let event =
-            Event::SettingInvalid { setting: &"dex_endpoint", error: &"is not set", fix: &"do \"this\"" };
+        let event = Event::SettingInvalid {
+            place: None,
+            setting: &"dex_endpoint",
+            error: &"is not set",
+            fix: &"do \"this\"",
+        };
         assert_eq!(
             text(TIME, Level::Warn, None, &event),
             "2026-11-18T11:06:40.123Z warn  invalid setting setting=dex_endpoint error=\"is not set\" fix=\"do \\\"this\\\"\"\n"

@@ -20,8 +20,8 @@ pub enum Invocation {
         command: Command,
         /// The options, in order.
         options: Vec<RawValue>,
-        /// The operands: the program that `wait` becomes with its arguments, or where `copy` copies
-        /// to.
+        /// The operands: the program that `wait` becomes with its arguments, where `copy` copies
+        /// to, or what `config` is to do.
         operands: Vec<OsString>,
     },
     /// To print a text: help or the version.
@@ -62,6 +62,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
                 operands.push(word);
                 operands.extend(parser.raw_args().map_err(|error| error.to_string())?);
             }
+            // `config print`, `config validate FILE`.
+            Arg::Value(word) if command == Some(Command::Config) => operands.push(word),
             Arg::Value(word) if command.is_none() => match &*word.to_string_lossy() {
                 "version" => return Ok(Invocation::Print(version())),
                 "help" => return Ok(Invocation::Print(help(named(parser.next())))),

@@ -1,28 +1,61 @@
-//! The options and the environment variables of this process, and what the commands read from them.
+//! The options, the environment variables and the configuration file of this process, and what the
+//! commands read from them.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
-use dexsidecar_core::config::{self, Config, Probe, Problem, RawSettings, RawValue, TokenConfig};
+use dexsidecar_agent::log_problems;
+use dexsidecar_core::config::{self, Config, ConfigFile, Probe, Problem, RawSettings, RawValue, TokenConfig};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
+use dexsidecar_core::failure::printable;
+use dexsidecar_core::limits::LARGEST_CONFIG;
 use dexsidecar_core::secret::Secret;
-use dexsidecar_core::settings::{FIELD_PREFIX, PREFIX};
+use dexsidecar_core::settings::{self, FIELD_PREFIX, PREFIX};
 use dexsidecar_edge::clock::Clock;
 use dexsidecar_edge::http_client::{HttpEndpoint, Proxies, ProxyProblem, Roots};
+use dexsidecar_edge::input_file;
 use dexsidecar_edge::log::Logger;
 
 use crate::CONFIG;
 
-/// The options and the environment variables.
+/// The options, the environment variables and the configuration file.
 pub(crate) struct Environment {
     /// As they were given, without line breaks at the ends of values.
     pub(crate) settings: RawSettings,
     /// A problem for each variable that is not UTF-8.
     not_utf8: Vec<Problem>,
+    /// The configuration file, if one is set.
+    file: Option<File>,
+}
+
+/// The configuration file as it was read.
+struct File {
+    name: String,
+    content: Result<Vec<u8>, Problem>,
+}
+
+impl File {
+    fn read(path: &Path, setting: String) -> Self {
+        let name = printable(path.display().to_string());
+        let content = input_file::read(path, LARGEST_CONFIG).map_err(|why| Problem {
+            setting,
+            what: format!("names the file {name}, which cannot be read: {why}"),
+            fix: "set it to the path of the configuration file, and let this uid read it".to_owned(),
+            place: None,
+            file: None,
+        });
+        Self { name, content }
+    }
+
+    fn as_config(&self) -> Option<ConfigFile<'_>> {
+        let content = self.content.as_ref().ok()?;
+        Some(ConfigFile { name: &self.name, content })
+    }
 }
 
 impl Environment {
-    /// These options, and the variables of the process.
+    /// These options, the variables of the process, and the configuration file that they name.
     #[expect(clippy::disallowed_methods, reason = "settings are read here only")]
     pub(crate) fn with(options: Vec<RawValue>) -> Self {
         Self::of(options, std::env::vars_os())
@@ -31,8 +64,20 @@ impl Environment {
     fn of(options: Vec<RawValue>, variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
         let (mut values, not_utf8) = known(variables);
         values.extend(options);
-        let settings = RawSettings { values };
-        Self { settings: settings.cleaned(), not_utf8 }
+        let settings = RawSettings { values }.cleaned();
+        let file = config::file_setting(&settings).map(|(path, setting)| File::read(&path, setting));
+        Self { settings, not_utf8, file }
+    }
+
+    /// The configuration file with this path alone, without options and variables.
+    pub(crate) fn of_file(path: &Path) -> Self {
+        let file = File::read(path, "FILE".to_owned());
+        Self { settings: RawSettings::default(), not_utf8: vec![], file: Some(file) }
+    }
+
+    /// The name of the configuration file, if there is one.
+    pub(crate) fn file_name(&self) -> Option<&str> {
+        self.file.as_ref().map(|file| file.name.as_str())
     }
 
     /// The configuration.
@@ -41,19 +86,41 @@ impl Environment {
     /// Every problem.
     pub(crate) fn config(&self, output_needed: bool) -> Result<Config, Vec<Problem>> {
         let proxies = self.proxies();
-        let (config, problems) = match Config::read(&self.settings, output_needed) {
+        let read = match &self.file {
+            None => Config::read(&self.settings, output_needed),
+            Some(File { content: Err(problem), .. }) => Err(vec![problem.clone()]),
+            Some(File { content: Ok(content), name }) => {
+                Config::read_file(ConfigFile { name, content }, &self.settings, output_needed)
+            }
+        };
+        let (config, problems) = match read {
             Ok(config) => (Some(config), vec![]),
             Err(problems) => (None, problems),
         };
         let mut problems = self.with_not_utf8(problems);
         // Without a valid endpoint no proxy is used, and none is judged.
-        let proxy = config::endpoint(&self.settings).and_then(|endpoint| proxies.problem_for(&endpoint));
+        let endpoints = match &config {
+            Some(config) => config.tokens.iter().map(|token| token.exchange.endpoint.url.clone()).collect(),
+            None if self.file.is_some() => vec![],
+            None => config::endpoint(&self.settings).into_iter().collect::<Vec<_>>(),
+        };
+        let proxy = endpoints.iter().find_map(|endpoint| proxies.problem_for(endpoint));
         if let Some(ProxyProblem(variable)) = proxy {
             let what = ProxyProblem::WHAT.to_owned();
             let fix = "use a URL such as http://proxy.example:3128, or add Dex's host to NO_PROXY".to_owned();
-            Problem { setting: variable.to_owned(), what, fix }.insert_into(&mut problems);
+            Problem { setting: variable.to_owned(), what, fix, place: None, file: None }
+                .insert_into(&mut problems);
         }
         config.filter(|_| problems.is_empty()).ok_or(problems)
+    }
+
+    /// The file for the termination message, as far as it is known before the configuration is
+    /// valid.
+    pub(crate) fn termination_log(&self) -> Option<PathBuf> {
+        match self.file.as_ref().and_then(File::as_config) {
+            Some(file) => config::termination_log_of_file(file, &self.settings),
+            None => config::termination_log(&self.settings),
+        }
     }
 
     /// The HTTP client for this endpoint.
@@ -65,7 +132,22 @@ impl Environment {
             .allowing_insecure_http(endpoint.allow_insecure_http)
     }
 
+    /// The configuration, with only the token that `--token` names if it is set.
+    ///
+    /// # Errors
+    /// Every problem. A name that no token has is one.
+    pub(crate) fn selected(&self, output_needed: bool) -> Result<Config, Vec<Problem>> {
+        let mut config = self.config(output_needed)?;
+        let Some(name) = config::token_name(&self.settings) else { return Ok(config) };
+        if config.tokens.iter().any(|token| token.name == name) {
+            config.tokens.retain(|token| token.name == name);
+            return Ok(config);
+        }
+        Err(vec![name_problem(&config, "is not the name of a token")])
+    }
+
     /// The configuration without its one token, that token, and the HTTP client for its endpoint.
+    /// Where there are several, `--token` has to name one.
     ///
     /// # Errors
     /// Every problem.
@@ -73,8 +155,11 @@ impl Environment {
         &self,
         output_needed: bool,
     ) -> Result<(Config, TokenConfig, HttpEndpoint), Vec<Problem>> {
-        let mut config = self.config(output_needed)?;
-        // The environment form always has one.
+        let mut config = self.selected(output_needed)?;
+        if config.tokens.len() > 1 {
+            return Err(vec![name_problem(&config, "is not set, but there are several tokens")]);
+        }
+        // A configuration always has one.
         let Some(token) = config.tokens.pop() else { return Err(vec![]) };
         let client = self.client(&token.exchange.endpoint);
         Ok((config, token, client))
@@ -89,7 +174,11 @@ impl Environment {
     /// # Errors
     /// The exit code, after every problem has been logged.
     pub(crate) fn probe(&self) -> Result<Probe, u8> {
-        match Probe::read(&self.settings) {
+        let read = match &self.file {
+            None => Probe::read(&self.settings),
+            Some(_) => self.selected(false).and_then(|config| Probe::of_config(&config, &self.settings)),
+        };
+        match read {
             Ok(probe) if self.not_utf8.is_empty() => Ok(probe),
             read => Err(self.refuse(&self.with_not_utf8(read.err().unwrap_or_default()))),
         }
@@ -112,7 +201,11 @@ impl Environment {
 
     /// A logger with the level and the format of the settings.
     pub(crate) fn log(&self) -> Logger {
-        Logger::new(config::log(&self.settings), Clock::System)
+        let log = match self.file.as_ref().and_then(File::as_config) {
+            Some(file) => config::log_of_file(file, &self.settings),
+            None => config::log(&self.settings),
+        };
+        Logger::new(log, Clock::System)
     }
 
     /// Logs every problem, and gives the exit code.
@@ -122,10 +215,20 @@ impl Environment {
         for warning in self.settings.warnings() {
             log.emit(&Event::SettingWarning { warning: &warning });
         }
-        for Problem { setting, what, fix } in problems {
-            log.emit(&Event::SettingInvalid { setting, error: what, fix });
-        }
+        log_problems(&log, problems);
         CONFIG
+    }
+}
+
+/// A problem with `--token`, which names the tokens that there are.
+fn name_problem(config: &Config, what: &str) -> Problem {
+    let names: Vec<_> = config.tokens.iter().map(|token| token.name.as_str()).collect();
+    Problem {
+        setting: format!("--{}", settings::TOKEN.option),
+        what: what.to_owned(),
+        fix: format!("use one of {}", names.join(", ")),
+        place: None,
+        file: None,
     }
 }
 
@@ -160,6 +263,8 @@ fn known(all: impl Iterator<Item = (OsString, OsString)>) -> (Vec<RawValue>, Vec
                 setting: name.to_owned(),
                 what: "is not UTF-8".to_owned(),
                 fix: "write it in UTF-8".to_owned(),
+                place: None,
+                file: None,
             }),
         }
     }

@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         Command::Ready => probe::ready(&environment()),
         Command::Refresh => with_signals(|runtime, stop| refresh::refresh(&environment(), runtime, stop)),
         Command::Copy => copy::copy(&operands),
+        Command::Config => commands::config::config(environment, operands),
     };
     done.unwrap_or_else(|code| code.into())
 }

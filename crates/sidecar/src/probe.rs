@@ -6,7 +6,6 @@ use std::time::Duration;
 use dexsidecar_agent::readiness::Readiness;
 use dexsidecar_core::config::Probe;
 use dexsidecar_core::failure::printable;
-use dexsidecar_core::output::Format;
 use dexsidecar_core::time::BootTime;
 use dexsidecar_edge::clock::Clock;
 
@@ -21,10 +20,9 @@ const MAX_DELAY: Duration = Duration::from_secs(1);
 pub fn ready(probe: &Probe, clock: &Clock) -> Result<Vec<String>, Vec<String>> {
     let (mut valid, mut invalid) = (vec![], vec![]);
     for file in &probe.files {
-        // The environment form, whose files are judged here, writes no other format.
-        let readiness = Readiness::of(file, &Format::default(), probe.min_ttl, clock);
+        let readiness = Readiness::of(&file.path, &file.format, probe.min_ttl, clock);
         if readiness.is_ready() { &mut valid } else { &mut invalid }
-            .push(format!("{}: {readiness}", printable(file.display().to_string())));
+            .push(format!("{}: {readiness}", printable(file.path.display().to_string())));
     }
     if invalid.is_empty() { Ok(valid) } else { Err(invalid) }
 }

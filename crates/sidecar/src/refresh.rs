@@ -1,14 +1,13 @@
 //! `refresh`: waits until every token file holds a token that was issued after a request. The files
 //! prove it: the process that writes them is another one.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dexsidecar_agent::readiness;
 use dexsidecar_core::claims::Claims;
-use dexsidecar_core::config::Probe;
+use dexsidecar_core::config::{Probe, ProbedFile};
 use dexsidecar_core::failure::printable;
-use dexsidecar_core::output::{Format, StoredToken};
+use dexsidecar_core::output::StoredToken;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::UnixTime;
 use dexsidecar_edge::clock::Clock;
@@ -20,7 +19,7 @@ const CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
 /// A token file as it was before the request.
 #[derive(Debug)]
 struct Before {
-    file: PathBuf,
+    file: ProbedFile,
     token: Option<Secret>,
     /// The earliest time at which a token is issued that answers the request, by Dex's clock.
     earliest: UnixTime,
@@ -53,7 +52,7 @@ impl Request {
         for before in &self.0 {
             let (is_refreshed, sentence) = before.judge(clock);
             if is_refreshed { &mut done } else { &mut waiting }
-                .push(format!("{}: {sentence}", printable(before.file.display().to_string())));
+                .push(format!("{}: {sentence}", printable(before.file.path.display().to_string())));
         }
         if waiting.is_empty() { Ok(done) } else { Err(waiting) }
     }
@@ -62,7 +61,7 @@ impl Request {
 impl Before {
     fn judge(&self, clock: &Clock) -> (bool, String) {
         let Some(stored) = token_in(&self.file) else { return (false, "no token yet".to_owned()) };
-        let state = readiness::of_token(&self.file, &stored, Duration::ZERO, clock);
+        let state = readiness::of_token(&self.file.path, &stored, Duration::ZERO, clock);
         let issued = Claims::peek(&stored.token).and_then(|claims| claims.issued);
         let is_new =
             self.token.as_ref() != Some(&stored.token) && issued.is_none_or(|issued| issued >= self.earliest);
@@ -74,8 +73,8 @@ impl Before {
     }
 }
 
-fn token_in(file: &Path) -> Option<StoredToken> {
-    readiness::read(file, &Format::default())
+fn token_in(file: &ProbedFile) -> Option<StoredToken> {
+    readiness::read(&file.path, &file.format)
 }
 
 #[cfg(test)]

@@ -71,6 +71,12 @@ pub(super) const TOKEN_UNCHANGED: HowToSee = HowToSee {
     ..NOTHING
 };
 
+pub(super) const ISSUER_UNEXPECTED: HowToSee = HowToSee {
+    look: "Dex's discovery document has its issuer. The key `issuer` of the configuration file must be equal to it.",
+    commands: &[ASK],
+    ..NOTHING
+};
+
 pub(super) const SERVER_ERROR: HowToSee = HowToSee {
     look: "Dex's log has the reason.",
     commands: &[DEX_LOG],

@@ -5,17 +5,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Level, Log, Origin, Problem, RawSettings, RawValue};
-use crate::duration::{self, NotADuration};
-use crate::endpoint_url::{EndpointUrl, is_localhost, is_public};
-use crate::exchange::{ACCESS_TOKEN, ID_TOKEN, KNOWN_TO_DEX, Source, TOKEN_EXCHANGE};
+use super::value::{self, ENDPOINT_EXAMPLE, Wrong};
+use super::{Log, Origin, Problem, RawSettings, RawValue, fields};
+use crate::endpoint_url::EndpointUrl;
+use crate::exchange::{Client, ID_TOKEN, Source, TOKEN_EXCHANGE};
 use crate::failure::printable;
-use crate::listen_address;
 use crate::output::{Format, Output, WriteMode};
 use crate::secret::Secret;
+use crate::settings::keys::{self, Section};
 use crate::settings::{
-    self, ACCESS_TOKEN_FILE, AUDIENCE_SCOPE, BASIC_AUTH, Command, ENDPOINT, FIELD_PREFIX, FILE_PREFIX,
-    KNOWN_FIELDS, KNOWN_SCOPES, Kind, ORIGINAL, PREFIX, SETTINGS, SUBJECT_TOKEN, Setting, nearest,
+    self, ACCESS_TOKEN_FILE, BASIC_AUTH, Command, ENDPOINT, FIELD_PREFIX, FILE_PREFIX, KNOWN_FIELDS,
+    ORIGINAL, PREFIX, SETTINGS, SUBJECT_TOKEN, Setting, nearest,
 };
 
 /// The settings as they were given, and the problems found so far.
@@ -41,7 +41,8 @@ impl<'a> Parser<'a> {
 
     pub(super) fn problem(&mut self, setting: &str, what: impl Into<String>, fix: impl Into<String>) {
         let (what, fix) = (what.into(), fix.into());
-        Problem { setting: printable(setting.to_owned()), what, fix }.insert_into(&mut self.problems);
+        Problem { setting: printable(setting.to_owned()), what, fix, place: None, file: None }
+            .insert_into(&mut self.problems);
     }
 
     /// A problem with a setting, under the name by which it was given.
@@ -67,8 +68,7 @@ impl<'a> Parser<'a> {
     /// The value of a setting that counts: that of the last option, else that of the variable. An
     /// empty variable counts as unset.
     fn effective(&self, setting: &Setting) -> Option<&'a RawValue> {
-        let variable = || self.given.variable(setting.variable).filter(|given| !given.value.is_empty());
-        self.given.options(setting.option).last().or_else(variable)
+        self.given.effective(setting)
     }
 
     fn own(&self, setting: &Setting) -> Option<&'a str> {
@@ -80,15 +80,20 @@ impl<'a> Parser<'a> {
         self.variable(&format!("{FIELD_PREFIX}{name}")).filter(|value| !value.is_empty())
     }
 
+    /// The value that was read, or the default after its problem has been kept.
+    fn or_default<T: Default>(&mut self, setting: &Setting, read: Result<T, Wrong>) -> T {
+        read.unwrap_or_else(|Wrong { what, fix }| {
+            self.invalid(setting, what, fix);
+            T::default()
+        })
+    }
+
     pub(super) fn switch(&mut self, setting: &Setting) -> bool {
         match self.own(setting) {
             None => false,
-            Some("" | "true" | "1") => true,
-            Some("false" | "0") => false,
-            Some(_) => {
-                self.invalid(setting, "is neither true nor false", "use true or false");
-                false
-            }
+            // An option without a value.
+            Some("") => true,
+            Some(text) => self.or_default(setting, value::switch(text)),
         }
     }
 
@@ -102,78 +107,73 @@ impl<'a> Parser<'a> {
 
     /// The address of the listener.
     pub(super) fn listen(&mut self) -> Option<SocketAddr> {
-        match listen_address::parse(self.own(settings::LISTEN)?) {
-            Ok(address) => Some(address),
-            Err(what) => {
-                self.invalid(settings::LISTEN, what, listen_address::FIX);
-                None
-            }
-        }
+        let read = value::listen(self.own(settings::LISTEN)?);
+        self.or_default(settings::LISTEN, read.map(Some))
     }
 
     /// A duration within its range, or the default for this command.
     pub(super) fn duration(&mut self, setting: &Setting, command: Command) -> Duration {
         let default = setting.default_duration(command);
         let Some(given) = self.own(setting) else { return default };
-        let duration = match duration::parse(given) {
-            Ok(duration) => duration,
-            Err(why) => {
-                self.invalid(setting, why.to_string(), DURATION);
-                return default;
-            }
-        };
-        if let Kind::Duration { range: Some((shortest, longest)), zero, .. } = setting.kind
-            && !(shortest..=longest).contains(&duration)
-            && !(duration.is_zero() && zero.is_some())
-        {
-            self.invalid(
-                setting,
-                "is out of range",
-                format!("use {}", setting.range_text().unwrap_or_default()),
-            );
-        }
-        duration
+        value::duration(given, setting.kind).unwrap_or_else(|Wrong { what, fix }| {
+            self.invalid(setting, what, fix);
+            default
+        })
     }
 
     pub(super) fn original_duration(&mut self, name: &str, least: Duration) -> Option<Duration> {
-        let setting = format!("{FIELD_PREFIX}{name}");
-        match duration::parse(self.original(name)?.expose()) {
-            Ok(duration) if duration >= least => Some(duration),
-            Ok(_) => {
-                self.problem(&setting, "is zero", "use a duration such as 1m");
-                None
-            }
-            Err(NotADuration::Empty) => None,
-            Err(why) => {
-                self.problem(&setting, why.to_string(), DURATION);
-                None
-            }
-        }
+        let given = self.original(name)?;
+        value::duration_of(given.expose(), least).unwrap_or_else(|Wrong { what, fix }| {
+            self.problem(&format!("{FIELD_PREFIX}{name}"), what, fix);
+            None
+        })
     }
 
     /// One of a few words.
-    fn word<T: Copy + Default>(&mut self, setting: &Setting, words: &[(&str, T)]) -> T {
-        let Some(given) = self.own(setting) else { return T::default() };
-        if let Some((_, value)) = words.iter().find(|(word, _)| *word == given) {
-            return *value;
-        }
-        let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-        self.invalid(setting, "has an unknown value", format!("use one of {}", known.join(", ")));
-        T::default()
+    fn word<T: Copy>(&mut self, setting: &Setting, words: &[(&str, T)], default: T) -> T {
+        let Some(given) = self.own(setting) else { return default };
+        value::word(given, words).unwrap_or_else(|Wrong { what, fix }| {
+            self.invalid(setting, what, fix);
+            default
+        })
     }
 
     pub(super) fn log(&mut self) -> Log {
-        let levels =
-            [("error", Level::Error), ("warn", Level::Warn), ("info", Level::Info), ("debug", Level::Debug)];
+        self.log_over(Log::default())
+    }
+
+    /// Log level and format: what was given, else what another source has.
+    pub(super) fn log_over(&mut self, other: Log) -> Log {
         Log {
-            level: self.word(settings::LOG_LEVEL, &levels),
-            json: self.word(settings::LOG_FORMAT, &[("text", false), ("json", true)]),
+            level: self.word(settings::LOG_LEVEL, value::LEVELS, other.level),
+            json: self.word(settings::LOG_FORMAT, value::LOG_FORMATS, other.json),
+        }
+    }
+
+    /// A setting of a token beside the configuration file, which has all of them.
+    pub(super) fn settings_of_tokens(&mut self) {
+        for given in &self.given.values {
+            let (variable, option) = (given.origin == Origin::Variable, given.origin == Origin::Option);
+            let setting = SETTINGS.iter().find(|setting| {
+                variable && setting.variable == given.name || option && setting.option == given.name
+            });
+            let key = setting
+                .and_then(|setting| keys::key_of(setting))
+                .filter(|key| [Section::Token, Section::Output].contains(&key.section));
+            let fix = match key {
+                Some(key) => format!("set the key {} of {}", key.name, key.section.title()),
+                None if variable && given.name.starts_with(FIELD_PREFIX) => {
+                    "remove it, or the configuration file: tokens have one source".to_owned()
+                }
+                None => continue,
+            };
+            self.problem(&given.shown_name(), "is set beside a configuration file", fix);
         }
     }
 
     /// Whether `wait` goes on all the same at the timeout.
     pub(super) fn run_on_timeout(&mut self) -> bool {
-        self.word(settings::ON_TIMEOUT, &[("fail", false), ("run", true)])
+        self.word(settings::ON_TIMEOUT, &[("fail", false), ("run", true)], false)
     }
 
     /// The process that `refresh` signals.
@@ -211,31 +211,16 @@ impl<'a> Parser<'a> {
             self.problem(&name, "is not set", ENDPOINT_EXAMPLE);
             return (None, None);
         };
-        let (url, userinfo) = match EndpointUrl::parse(text.expose()) {
+        let (url, userinfo) = match value::endpoint(text.expose(), ENDPOINT_EXAMPLE) {
             Ok(parsed) => parsed,
-            Err(why) => {
-                self.problem(&name, why.to_string(), ENDPOINT_EXAMPLE);
+            Err(Wrong { what, fix }) => {
+                self.problem(&name, what, fix);
                 return (None, None);
             }
         };
-        if !url.is_tls() && !is_localhost(url.host()) {
-            let allow = self.name(settings::ALLOW_INSECURE_HTTP);
-            match url.address() {
-                Some(ip) if ip.to_canonical().is_loopback() => {}
-                Some(ip) if is_public(ip) && !allow_insecure => self.problem(
-                    &name,
-                    "is plain http to a public address",
-                    format!("use https, or set {allow} to true"),
-                ),
-                _ if allow_insecure => self.warnings.push(format!(
-                    "{name} is plain http: anyone on the network path can read the tokens; use https ({allow} allows \
-                     public addresses)"
-                )),
-                _ => self.warnings.push(format!(
-                    "{name} is plain http: anyone on the network path can read the tokens; use https (public addresses \
-                     are refused unless {allow} is true)"
-                )),
-            }
+        match value::scheme(&url, allow_insecure, &self.name(settings::ALLOW_INSECURE_HTTP)) {
+            Ok(warning) => self.warnings.extend(warning.map(|what| format!("{name} {what}"))),
+            Err(Wrong { what, fix }) => self.problem(&name, what, fix),
         }
         (Some(url), userinfo)
     }
@@ -335,60 +320,19 @@ impl<'a> Parser<'a> {
                 }
             }
         }
-        for name in ["subject_token_type", "requested_token_type"] {
-            if text(name).is_some_and(|kind| !kind.is_empty() && !KNOWN_TO_DEX.contains(&kind)) {
-                self.warnings.push(format!(
-                    "{FIELD_PREFIX}{name} is a token type that Dex does not support: use {ID_TOKEN} or {ACCESS_TOKEN}"
-                ));
-            }
-        }
-        for scope in text("scope").unwrap_or_default().split_ascii_whitespace() {
-            if KNOWN_SCOPES.contains(&scope) || scope.starts_with(AUDIENCE_SCOPE) {
-                continue;
-            }
-            let scopes = KNOWN_SCOPES.iter().copied();
-            self.warnings.push(match nearest(scope, scopes) {
-                Some(near) => {
-                    format!("dex_scope has the scope {scope}, which Dex ignores: did you mean {near}?")
-                }
-                None => "dex_scope has an unknown scope, which Dex ignores".to_owned(),
-            });
-        }
+        self.warnings.extend(fields::warnings(fields, &|name| format!("{FIELD_PREFIX}{name}")));
     }
 
     pub(super) fn output(&mut self, needed: bool) -> Option<Output> {
         let name = format!("{FIELD_PREFIX}{ACCESS_TOKEN_FILE}");
-        let mode = self.own(settings::OUTPUT_MODE).and_then(|text| {
-            let octal = (1..=4).contains(&text.len()).then(|| u32::from_str_radix(text, 8).ok()).flatten();
-            let mode = octal.filter(|mode| *mode <= 0o777 && mode & 0o400 != 0 && !text.starts_with('+'));
-            if mode.is_none() {
-                self.invalid(
-                    settings::OUTPUT_MODE,
-                    "is not an octal file mode that lets its owner read",
-                    "use a mode such as 0640",
-                );
-            }
-            mode
-        });
-        let group = self.own(settings::OUTPUT_GROUP).and_then(|text| {
-            let group = text.parse::<u32>().ok().filter(|group| *group != u32::MAX && !text.starts_with('+'));
-            if group.is_none() {
-                self.invalid(settings::OUTPUT_GROUP, "is not a group number", "use a number such as 1000");
-            }
-            group
-        });
-        let words =
-            [("auto", WriteMode::Auto), ("atomic", WriteMode::Atomic), ("in-place", WriteMode::InPlace)];
-        let write_mode = self.word(settings::WRITE_MODE, &words);
-        if write_mode == WriteMode::InPlace && mode.is_some_and(|mode| mode & 0o200 == 0) {
-            let write_mode = self.name(settings::WRITE_MODE);
-            self.invalid(
-                settings::OUTPUT_MODE,
-                format!("does not let the owner write, but {write_mode} in-place overwrites the same file at each refresh"),
-                format!("use a mode such as 0640, or set {write_mode} to auto"),
-            );
-        }
-        let remove_expired = self.word(settings::ON_EXPIRY, &[("keep", false), ("remove", true)]);
+        let mode = self.own(settings::OUTPUT_MODE).map(value::mode);
+        let mode = mode.and_then(|read| self.or_default(settings::OUTPUT_MODE, read.map(Some)));
+        let group = self.own(settings::OUTPUT_GROUP).map(value::group);
+        let group = group.and_then(|read| self.or_default(settings::OUTPUT_GROUP, read.map(Some)));
+        let write_mode = self.word(settings::WRITE_MODE, value::WRITE_MODES, WriteMode::Auto);
+        let suits = value::mode_for(mode, write_mode, &self.name(settings::WRITE_MODE));
+        self.or_default(settings::OUTPUT_MODE, suits);
+        let remove_expired = self.word(settings::ON_EXPIRY, value::ON_EXPIRY, false);
         let Some(path) = self.original(ACCESS_TOKEN_FILE) else {
             if needed {
                 self.problem(&name, "is not set", "set it to the path of the token file");
@@ -396,9 +340,8 @@ impl<'a> Parser<'a> {
             return None;
         };
         let path = PathBuf::from(path.expose());
-        // `file_name` ignores a final slash, so the text is checked as well.
-        if path.file_name().is_none() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
-            self.problem(&name, "is a directory", "set it to a file in it, as DIRECTORY/token");
+        if let Err(Wrong { what, fix }) = value::output_path(&path) {
+            self.problem(&name, what, fix);
         }
         Some(Output {
             path,
@@ -417,7 +360,7 @@ impl Parser<'_> {
     pub(super) fn files_written(
         &mut self,
         fields: &[(String, Source)],
-        client: Option<&Source>,
+        client: Option<&Client>,
         ca_file: Option<&Path>,
         output: Option<&Output>,
         termination_log: Option<&Path>,
@@ -428,9 +371,10 @@ impl Parser<'_> {
         };
         let mut used: Vec<(String, PathBuf)> =
             fields.iter().filter_map(|(name, source)| from_file(name, source)).collect();
-        used.extend(client.and_then(|source| from_file(BASIC_AUTH, source)));
+        let client_file = client.and_then(Client::file);
+        used.extend(client_file.map(|path| (format!("{FILE_PREFIX}{BASIC_AUTH}"), path.to_owned())));
         used.extend(ca_file.map(|path| (self.name(settings::CA_FILE), path.to_owned())));
-        let same = |a: &Path, b: &Path| a.components().eq(b.components());
+        let same = same_file;
         let token_file = format!("{FIELD_PREFIX}{ACCESS_TOKEN_FILE}");
         if let Some(output) = output {
             for (name, _) in used.iter().filter(|(_, path)| same(path, &output.path)) {
@@ -447,9 +391,10 @@ impl Parser<'_> {
     }
 }
 
-const DURATION: &str = "use a duration such as 1h30m, 1.5h or 250ms";
-const ENDPOINT_EXAMPLE: &str =
-    "set it to the URL of Dex's token endpoint, such as https://dex.example.com/token";
+/// Whether two paths lead to one file, as far as their texts show.
+pub(super) fn same_file(a: &Path, b: &Path) -> bool {
+    a.components().eq(b.components())
+}
 
 /// True for a variable that Kubernetes injects for a Service whose name begins with "dexsidecar".
 fn is_service_link(name: &str) -> bool {

@@ -1,6 +1,7 @@
 //! The settings as they were given: one list of values, each with its origin.
 
 use crate::secret::Secret;
+use crate::settings::Setting;
 
 /// Where a value was given.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,6 +71,14 @@ impl RawSettings {
     /// The values of an option, named without its dashes, in order.
     pub fn options(&self, name: &str) -> impl Iterator<Item = &RawValue> {
         self.given_as(Origin::Option).filter(move |given| given.name == name)
+    }
+
+    /// The value of a setting that counts: that of the last option, else that of the variable. An
+    /// empty variable counts as unset.
+    #[must_use]
+    pub fn effective(&self, setting: &Setting) -> Option<&RawValue> {
+        let variable = || self.variable(setting.variable).filter(|given| !given.value.is_empty());
+        self.options(setting.option).last().or_else(variable)
     }
 
     /// The value of a variable, if it is set.

@@ -52,7 +52,7 @@ fn the_manifest_of_the_original_is_read_with_its_meaning() {
     let [token] = &config.tokens[..] else { panic!("{config:?}") };
     assert_eq!(token.name, "default");
     assert_eq!(token.exchange.endpoint.url.to_string(), "https://dex.tsuzu.dev/token");
-    assert_eq!(token.exchange.client, Some(Source::Text(Secret::new("user:".to_owned()))));
+    assert_eq!(token.exchange.client, Some(Client::Pair(Source::Text(Secret::new("user:".to_owned())))));
     let names: Vec<_> = token.exchange.fields.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         names,
@@ -198,8 +198,11 @@ fn user_and_password_of_the_url_are_used_only_without_basic_auth() {
         let given = given(&[&[url, "dex_access_token_file=/t"], more].concat());
         only_token(Config::read(&given, true).unwrap()).exchange.client
     };
-    assert_eq!(client(&[]), Some(Source::Text(Secret::new("u:p".to_owned()))));
-    assert_eq!(client(&["dex_basic_auth=a:b"]), Some(Source::Text(Secret::new("a:b".to_owned()))));
+    assert_eq!(client(&[]), Some(Client::Pair(Source::Text(Secret::new("u:p".to_owned())))));
+    assert_eq!(
+        client(&["dex_basic_auth=a:b"]),
+        Some(Client::Pair(Source::Text(Secret::new("a:b".to_owned()))))
+    );
 }
 
 #[test]
@@ -250,7 +253,11 @@ fn every_message_names_a_setting_as_it_was_given() {
 #[test]
 fn a_probe_needs_a_file_only() {
     let probe = Probe::read(&given(&["dex_access_token_file=/t", "dex_refresh_before=broken"])).unwrap();
-    assert_eq!(probe.files, [PathBuf::from("/t")]);
+    let file = |token: Option<&str>, path: &str| ProbedFile {
+        token: token.map(str::to_owned),
+        ..ProbedFile::named(path.into())
+    };
+    assert_eq!(probe.files, [file(Some("default"), "/t")]);
     assert_eq!(Probe::read(&RawSettings::default()).unwrap_err().len(), 1);
     let misspelled = Probe::read(&given(&["dex_access_token_file=/t", "DEXSIDECAR_MIN_TTLL=48h"]));
     assert_eq!(
@@ -258,7 +265,7 @@ fn a_probe_needs_a_file_only() {
         "DEXSIDECAR_MIN_TTLL is an unknown setting: use DEXSIDECAR_MIN_TTL"
     );
     let options = RawSettings { values: vec![option("file", "/a"), option("file", "/b")] };
-    assert_eq!(Probe::read(&options).unwrap().files, [PathBuf::from("/a"), "/b".into()]);
+    assert_eq!(Probe::read(&options).unwrap().files, [file(None, "/a"), file(None, "/b")]);
 }
 
 #[test]

@@ -96,7 +96,7 @@ mod tests {
     use super::super::tests::{given, only_token, option};
     use super::super::{Config, Probe, TokenConfig, log};
     use super::*;
-    use crate::exchange::Source;
+    use crate::exchange::{Client, Source};
 
     const NEEDED: [&str; 6] = [
         "dex_endpoint=https://dex.example/token",
@@ -142,9 +142,9 @@ mod tests {
                 let [token] = &config.tokens[..] else { panic!("{config:?}") };
                 let (exchange, output) = (&token.exchange, &token.outputs[0]);
                 let client = match &exchange.client {
-                    Some(Source::Text(text)) => text.expose().to_owned(),
-                    Some(Source::File(path)) => path.display().to_string(),
-                    None => String::new(),
+                    Some(Client::Pair(Source::Text(text))) => text.expose().to_owned(),
+                    Some(Client::Pair(Source::File(path))) => path.display().to_string(),
+                    other => format!("{other:?}"),
                 };
                 let all = [
                     exchange.endpoint.url.to_string(),
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(config.tokens[0].exchange.endpoint.ca_file, Some("/ca.pem".into()));
         assert!(config.warnings[0].starts_with("--ca-file ends with a line break"), "{:?}", config.warnings);
         let probe = Probe::read(&with(&["dex_access_token_file=/t\n", "DEXSIDECAR_MIN_TTL=5m\n"])).unwrap();
-        assert_eq!((probe.files, probe.min_ttl.as_secs()), (vec!["/t".into()], 300));
+        assert_eq!((&probe.files[0].path, probe.min_ttl.as_secs()), (&"/t".into(), 300));
         assert!(log(&with(&["DEXSIDECAR_LOG_FORMAT=json\n"])).json);
     }
 
@@ -233,7 +233,10 @@ mod tests {
             );
         }
         let literal = token(&["dex_basic_auth=incus:$(CLIENT_SECRET)"]).exchange;
-        assert_eq!(literal.client, Some(Source::Text(Secret::new("incus:$(CLIENT_SECRET)".to_owned()))));
+        assert_eq!(
+            literal.client,
+            Some(Client::Pair(Source::Text(Secret::new("incus:$(CLIENT_SECRET)".to_owned()))))
+        );
     }
 
     #[test]

@@ -39,7 +39,7 @@ macro_rules! failures {
 failures! {
     FormFileUnreadable = "form_file_unreadable", Settings, Local, Pod,
         "the file of a form field cannot be used",
-        "mount the file where the dex_file_ variable points, as UTF-8 text that this uid or its fsGroup can read";
+        "mount the file where its setting points, as UTF-8 text that this uid or its fsGroup can read";
 
     SubjectTokenMissing = "subject_token_missing", SubjectToken, Local, Pod,
         "the subject token's file does not exist",
@@ -161,6 +161,9 @@ failures! {
     TokenUnchanged = "token_unchanged", Exchange, Network, Network,
         "the same token was issued again",
         "exempt Dex's token endpoint from the cache in front of it";
+    IssuerUnexpected = "issuer_unexpected", Exchange, Network, Pod,
+        "the issued token is not from the configured issuer",
+        "set issuer to the issuer in Dex's configuration, which is the iss of its tokens, or correct dex_endpoint";
     ServerError = "server_error", Exchange, Network, DexOperator,
         "Dex returned a server error",
         "read Dex's log and check its storage; Dex also answers like this when dex_scope has audience:server:client_id:X and client X does not list this client in trustedPeers";
@@ -208,7 +211,7 @@ failures! {
         "in Dex's connector, set issuer or issuerAlias to the token's iss, userNameKey to sub, scopes to [openid] and getUserInfo to false; let Dex reach the issuer's keys; synchronise the clocks; Dex's log says what it found";
     InvalidRequest = "invalid_request", Exchange, Refused, Pod,
         "Dex does not accept the request",
-        "compare the dex_ variables with the README's manifest";
+        "compare the settings with those of the README";
     InvalidGrant = "invalid_grant", Exchange, Refused, DexConfig,
         "Dex does not accept the exchange",
         "check the client's allowedConnectors and the connector's grantTypes in Dex's configuration";

@@ -18,14 +18,25 @@ pub enum Command {
     Token,
     /// Request a refresh from the running process.
     Refresh,
+    /// Print or validate the configuration.
+    Config,
     /// Copy the program.
     Copy,
 }
 
 impl Command {
     /// All of them, in the order of the help.
-    pub const ALL: [Self; 8] =
-        [Self::Run, Self::Once, Self::Ready, Self::Wait, Self::Check, Self::Token, Self::Refresh, Self::Copy];
+    pub const ALL: [Self; 9] = [
+        Self::Run,
+        Self::Once,
+        Self::Ready,
+        Self::Wait,
+        Self::Check,
+        Self::Token,
+        Self::Refresh,
+        Self::Config,
+        Self::Copy,
+    ];
 
     /// Its name on the command line.
     #[must_use]
@@ -38,6 +49,7 @@ impl Command {
             Self::Check => "check",
             Self::Token => "token",
             Self::Refresh => "refresh",
+            Self::Config => "config",
             Self::Copy => "copy",
         }
     }
@@ -53,6 +65,7 @@ impl Command {
             Self::Check => "test each step and explain the first failure",
             Self::Token => "print a token (cached between calls)",
             Self::Refresh => "make the running process refresh its tokens now, and report the outcome",
+            Self::Config => "print the effective configuration as a file, or validate one",
             Self::Copy => "copy this program to DEST, a file or a directory (for a shared volume)",
         }
     }
@@ -62,6 +75,7 @@ impl Command {
     pub const fn operands(self) -> &'static str {
         match self {
             Self::Wait => "[-- CMD ARG...]",
+            Self::Config => "print | validate [FILE]",
             Self::Copy => "DEST",
             Self::Run | Self::Once | Self::Ready | Self::Check | Self::Token | Self::Refresh => "",
         }
@@ -101,6 +115,10 @@ impl Command {
             Self::Refresh => &[
                 ("in a pod", "kubectl exec app -c dexsidecar -- dexsidecar refresh"),
                 ("wait longer for the new token", "dexsidecar refresh --wait 2m"),
+            ],
+            Self::Config => &[
+                ("make a file of the environment", "dexsidecar config print"),
+                ("in CI", "dexsidecar config validate dexsidecar.yaml"),
             ],
             Self::Copy => &[
                 ("in an init container, into a shared volume", "dexsidecar copy /shared"),

@@ -15,7 +15,7 @@ use super::permissions::set_permissions;
 use super::{NameLock, Shortfall, SyscallError, Target, retry_interrupted};
 
 /// The prefix of temporary files, by which those of killed processes are found.
-pub(super) const TEMP_PREFIX: &str = ".dexsidecar-";
+pub(super) use dexsidecar_core::output::TEMPORARY_PREFIX as TEMP_PREFIX;
 /// A temporary file older than this is taken as left by a killed process, in seconds.
 const ORPHAN_AGE: i64 = 60;
 

@@ -14,9 +14,11 @@ use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::diagnosis;
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::endpoint_url::EndpointUrl;
-use dexsidecar_core::exchange::{Endpoint, Exchange, Request, Source, TOKEN_EXCHANGE, TokenEndpoint as _};
+use dexsidecar_core::exchange::{
+    Client, Endpoint, Exchange, Request, Source, TOKEN_EXCHANGE, TokenEndpoint as _,
+};
 use dexsidecar_core::failure::{Failure, Step, plain};
-use dexsidecar_core::settings::SUBJECT_TOKEN;
+use dexsidecar_core::settings::{Dialect, SUBJECT_TOKEN};
 use dexsidecar_core::signing_keys::{self, Discovery};
 use dexsidecar_core::time::BootTime;
 use dexsidecar_edge::clock::Clock;
@@ -31,6 +33,7 @@ type Found = (String, Vec<String>);
 /// The steps of one token that are done so far, with the clock that times them.
 struct Steps<'a> {
     clock: &'a Clock,
+    dialect: Dialect,
     started: BootTime,
     results: Vec<StepResult>,
     done: &'a mut dyn FnMut(&StepResult),
@@ -40,13 +43,20 @@ impl Steps<'_> {
     /// Reports a step that succeeded.
     fn ok(&mut self, step: Step, (message, notes): Found) {
         let took = self.lap();
+        let notes = self.rendered(notes);
         self.push(StepResult::ok(step, message, notes, took));
+    }
+
+    /// The notes, with the names of settings as they were given.
+    fn rendered(&self, notes: Vec<String>) -> Vec<String> {
+        notes.iter().map(|note| self.dialect.render(note).into_owned()).collect()
     }
 
     /// Reports the step that failed. It is the last one.
     fn fail(&mut self, step: Step, failure: &Failure, causes: Vec<String>) {
         let took = self.lap();
-        self.push(StepResult::fail(step, failure, causes, took));
+        let causes = self.rendered(causes);
+        self.push(StepResult::fail(step, failure, causes, took, self.dialect));
     }
 
     fn push(&mut self, result: StepResult) {
@@ -91,7 +101,8 @@ pub async fn run(
             Some(name) => done(&result.clone().of_token(name)),
             None => done(result),
         };
-        let steps = Steps { clock, started: clock.now().boot, results: vec![], done: &mut done };
+        let (dialect, started) = (config.exchange.dialect, clock.now().boot);
+        let steps = Steps { clock, dialect, started, results: vec![], done: &mut done };
         let endpoint = connect(&config.exchange.endpoint);
         report.add(name.clone(), run_token(steps, config, warnings, &endpoint, &mut reached).await);
     }
@@ -199,8 +210,10 @@ fn settings(exchange: &Exchange) -> String {
     let names: Vec<_> = exchange.fields.iter().map(|(name, _)| name.as_str()).collect();
     let client = match &exchange.client {
         None => "no client credentials",
-        Some(Source::Text(_)) => "client credentials from dex_basic_auth",
-        Some(Source::File(_)) => "client credentials from dex_file_basic_auth",
+        Some(Client::Pair(Source::Text(_))) => "client credentials from dex_basic_auth",
+        Some(Client::Pair(Source::File(_))) => "client credentials from a file",
+        Some(Client::Id { secret_file: None, .. }) => "a public client",
+        Some(Client::Id { secret_file: Some(_), .. }) => "client credentials from client_secret_file",
     };
     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     format!("{}, {client}; fields: {names}", exchange.endpoint.url)

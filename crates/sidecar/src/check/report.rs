@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use dexsidecar_core::config::Problem;
 use dexsidecar_core::failure::{Failure, Owner, Step, WRONG_SETTINGS, printable};
+use dexsidecar_core::settings::Dialect;
 use serde_json::{Value, json};
 
 /// The version of the JSON report; it changes when a member changes its meaning.
@@ -28,7 +29,7 @@ pub struct StepResult {
 #[derive(Clone, Debug)]
 enum Outcome {
     Ok(String),
-    Fail { message: String, code: &'static str, owner: Owner, fix: &'static str },
+    Fail { message: String, code: &'static str, owner: Owner, fix: String },
     Skipped,
 }
 
@@ -40,9 +41,17 @@ impl StepResult {
     }
 
     /// A step that failed, with what is known of the cause.
-    pub(super) fn fail(step: Step, failure: &Failure, causes: Vec<String>, took: Duration) -> Self {
-        let (code, owner, fix) = (failure.code.entry().name, failure.owner(), failure.fix());
-        let outcome = Outcome::Fail { message: failure.to_string(), code, owner, fix };
+    pub(super) fn fail(
+        step: Step,
+        failure: &Failure,
+        causes: Vec<String>,
+        took: Duration,
+        dialect: Dialect,
+    ) -> Self {
+        let (code, owner, message) = (failure.code.entry().name, failure.owner(), failure.to_string());
+        let (message, fix) =
+            (dialect.render(&message).into_owned(), dialect.render(failure.fix()).into_owned());
+        let outcome = Outcome::Fail { message, code, owner, fix };
         Self { token: None, step, outcome, notes: causes, took }
     }
 
@@ -146,7 +155,7 @@ impl Report {
             1 => "1 setting is invalid".to_owned(),
             more => format!("{more} settings are invalid"),
         };
-        let fix = "correct the settings named below";
+        let fix = "correct the settings named below".to_owned();
         let outcome = Outcome::Fail { message, code: WRONG_SETTINGS, owner: Owner::Pod, fix };
         let notes = problems.iter().map(Problem::to_string).chain(warnings).collect();
         let settings = StepResult { token: None, step: Step::Settings, outcome, notes, took: Duration::ZERO };
@@ -197,7 +206,13 @@ mod tests {
             StepResult::ok(Step::Settings, "fine".to_owned(), vec!["unusual".to_owned()], ms(0)),
             StepResult::ok(Step::SubjectToken, "fine".to_owned(), vec![], ms(1)),
             StepResult::ok(Step::Dns, "fine".to_owned(), vec![], ms(12)),
-            StepResult::fail(Step::Tcp, &failure, vec!["a cause".to_owned()], ms(1_234)),
+            StepResult::fail(
+                Step::Tcp,
+                &failure,
+                vec!["a cause".to_owned()],
+                ms(1_234),
+                Dialect::Environment,
+            ),
         ];
         steps.extend(Step::ALL.into_iter().skip(4).map(StepResult::skipped));
         let text: String = steps.iter().map(|step| step.text(false)).collect();

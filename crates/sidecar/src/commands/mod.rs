@@ -1,6 +1,7 @@
 //! The commands: each takes the environment and gives an exit code. `check` and `token` are short
 //! and stand here.
 
+pub(crate) mod config;
 pub(crate) mod copy;
 pub(crate) mod once;
 pub(crate) mod probe;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use dexsidecar::check::{self, StepResult};
 use dexsidecar::token;
 use dexsidecar_agent::{Scheduler, report_problems};
-use dexsidecar_core::config::{self, Config, TokenConfig};
+use dexsidecar_core::config::{Config, TokenConfig};
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
@@ -82,7 +83,7 @@ fn scheduler(
     let config = environment.config(true).map_err(|problems| {
         // Only for the commands that the container itself runs: a probe must not overwrite their
         // last failure.
-        report_problems(config::termination_log(&environment.settings).as_deref(), &problems);
+        report_problems(environment.termination_log().as_deref(), &problems);
         environment.refuse(&problems)
     })?;
     // Afterwards it has no right to bind a port.
@@ -157,8 +158,10 @@ pub(crate) async fn token(environment: &Environment) -> Done {
     match tokio::time::timeout(config.timeout, work).await {
         Ok(Ok(token)) => Ok(print(token.expose())),
         Ok(Err(failure)) => {
-            let (code, owner, fix) = (failure.code, failure.owner().title(), failure.fix());
-            eprint(&format!("dexsidecar: {failure}\ncode:  {code}\nowner: {owner}\nfix:   {fix}\n"));
+            let (code, owner, text) = (failure.code, failure.owner().title(), failure.to_string());
+            let dialect = token.exchange.dialect;
+            let (text, fix) = (dialect.render(&text), dialect.render(failure.fix()));
+            eprint(&format!("dexsidecar: {text}\ncode:  {code}\nowner: {owner}\nfix:   {fix}\n"));
             Err(NEGATIVE)
         }
         Err(_) => {

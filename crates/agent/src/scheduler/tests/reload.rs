@@ -38,7 +38,7 @@ impl ConfigSource<SlowDex> for File {
 
     fn read(&self) -> Result<Config, Vec<Problem>> {
         self.reads.set(self.reads.get() + 1);
-        let problem = || Problem { setting: "tokens".into(), what: "is wrong".into(), fix: "mend it".into() };
+        let problem = || Problem::new("tokens", "is wrong", "mend it");
         if self.is_valid.get() { Ok(self.config()) } else { Err(vec![problem(), problem()]) }
     }
 

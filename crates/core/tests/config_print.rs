@@ -1,0 +1,178 @@
+//! `config print`: the printed file is read as the configuration that was printed, except for the
+//! secrets that it does not show.
+
+use dexsidecar_core::config::{Config, ConfigFile, RawSettings, TokenConfig};
+use dexsidecar_core::exchange::{ACCESS_TOKEN, Client, ID_TOKEN, Source, TOKEN_EXCHANGE};
+use dexsidecar_core::secret::Secret;
+use dexsidecar_core::settings::{Dialect, is_public_field};
+use proptest::prelude::*;
+
+fn environment(variables: &[(String, String)]) -> Config {
+    let variables =
+        variables.iter().map(|(name, value)| (name.clone(), Secret::new(value.clone()))).collect::<Vec<_>>();
+    Config::read(&RawSettings::of_variables(variables), true).unwrap()
+}
+
+fn file(text: &str) -> Config {
+    let file = ConfigFile { name: "printed.yaml", content: text.as_bytes() };
+    let read = Config::read_file(file, &RawSettings::default(), true);
+    read.unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"))
+}
+
+/// What the printed file says of a token of the environment: defaults are written out, what is
+/// empty is left out, and a secret is a file to be written.
+fn as_printed(mut token: TokenConfig) -> TokenConfig {
+    let todo = || Source::File("TODO".into());
+    let exchange = &mut token.exchange;
+    exchange.dialect = Dialect::File;
+    if let Some(Client::Pair(Source::Text(pair))) = &exchange.client {
+        let (id, secret) = pair.expose().split_once(':').unwrap_or((pair.expose(), ""));
+        let secret_file = Some("TODO".into()).filter(|_| !secret.is_empty());
+        exchange.client = Some(Client::Id { id: id.to_owned(), secret_file });
+    }
+    let key_of_its_own = |name: &str| is_public_field(name) || name == "grant_type";
+    exchange.fields.retain(|(name, source)| match source {
+        Source::Text(text) => !text.is_empty() || !key_of_its_own(name),
+        Source::File(_) => true,
+    });
+    for (name, source) in &mut exchange.fields {
+        if matches!(source, Source::Text(_)) && !key_of_its_own(name) {
+            *source = todo();
+        }
+    }
+    for (name, default) in [
+        ("grant_type", TOKEN_EXCHANGE),
+        ("requested_token_type", ACCESS_TOKEN),
+        ("subject_token_type", ID_TOKEN),
+    ] {
+        if !exchange.fields.iter().any(|(known, _)| known == name) {
+            exchange.fields.push((name.to_owned(), Source::Text(Secret::new(default.to_owned()))));
+        }
+    }
+    exchange.fields.sort_by(|(one, _), (other, _)| one.cmp(other));
+    token
+}
+
+/// A value without line breaks at its end, which are removed, and without references.
+fn value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z0-9:/._-]{1,12}",
+        "[ -~]{0,10}[a-z]",
+        "[\\PC\u{202e}\u{1b}\n\t\"\\\\#:'&*!|>%@` -]{0,8}[a-z]",
+        Just("null".to_owned()),
+        Just("0640".to_owned()),
+        Just("true".to_owned()),
+    ]
+    .prop_filter("a reference is warned about", |text| !text.contains('$'))
+}
+
+fn variable(
+    name: &'static str,
+    values: impl Strategy<Value = String>,
+) -> impl Strategy<Value = Option<(String, String)>> {
+    proptest::option::of(values.prop_map(move |value| (name.to_owned(), value)))
+}
+
+fn duration() -> impl Strategy<Value = String> {
+    prop_oneof![Just("90s"), Just("1h1m1s"), Just("36h30m"), Just("1500ms"), Just("1s1ns")]
+        .prop_map(str::to_owned)
+}
+
+fn variables() -> impl Strategy<Value = Vec<(String, String)>> {
+    let subject = prop_oneof![
+        value().prop_map(|path| ("dex_file_subject_token".to_owned(), format!("/in/{path}"))),
+        value().prop_map(|token| ("dex_subject_token".to_owned(), token)),
+    ];
+    let optional = (
+        (
+            variable("dex_connector_id", value()),
+            variable("dex_scope", value()),
+            variable("dex_audience", value()),
+            variable("dex_requested_token_type", Just(ID_TOKEN.to_owned())),
+            variable("dex_x_other", value()),
+            variable("dex_x_type", value()),
+            variable("dex_Resource", value()),
+            variable("dex_file_x_file", value()),
+        ),
+        (
+            variable(
+                "dex_basic_auth",
+                ("[a-z]{1,5}", "(:.{0,5}[a-z]|:)?").prop_map(|(id, secret)| id + &secret),
+            ),
+            variable("dex_refresh_before", duration()),
+            variable("dex_refresh_interval", duration()),
+            variable("DEXSIDECAR_KEY_CHECK", duration()),
+            variable("DEXSIDECAR_ATTEMPT_TIMEOUT", Just("2500ms".to_owned())),
+            variable("DEXSIDECAR_CA_FILE", value().prop_map(|path| format!("/ca/{path}"))),
+            variable("DEXSIDECAR_OUTPUT_MODE", Just("640".to_owned())),
+            variable("DEXSIDECAR_OUTPUT_GROUP", Just("4711".to_owned())),
+        ),
+        (
+            variable("DEXSIDECAR_ON_EXPIRY", Just("remove".to_owned())),
+            variable(
+                "DEXSIDECAR_WRITE_MODE",
+                prop_oneof![Just("atomic".to_owned()), Just("in-place".to_owned())],
+            ),
+            variable("DEXSIDECAR_LOG", Just("debug".to_owned())),
+            variable("DEXSIDECAR_LOG_FORMAT", Just("json".to_owned())),
+            variable("DEXSIDECAR_TERMINATION_LOG", Just("/dev/log: x".to_owned())),
+            variable("DEXSIDECAR_ALLOW_INSECURE_HTTP", Just("true".to_owned())),
+        ),
+    );
+    let path = value().prop_map(|name| ("dex_access_token_file".to_owned(), format!("/out/{name}x")));
+    (optional, subject, path).prop_map(|((a, b, c), subject, path)| {
+        let mut all =
+            vec![("dex_endpoint".to_owned(), "https://dex.example/a?b=c%20".to_owned()), subject, path];
+        all.extend([a.0, a.1, a.2, a.3, a.4, a.5, a.6, a.7].into_iter().flatten());
+        all.extend([b.0, b.1, b.2, b.3, b.4, b.5, b.6, b.7].into_iter().flatten());
+        all.extend([c.0, c.1, c.2, c.3, c.4, c.5].into_iter().flatten());
+        all
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_environment_is_read_back_from_what_is_printed(variables in variables()) {
+        let config = environment(&variables);
+        let printed = config.print();
+        let again = file(&printed);
+        let expected: Vec<_> = config.tokens.iter().cloned().map(as_printed).collect();
+        prop_assert_eq!(&again.tokens, &expected, "{}", printed);
+        prop_assert_eq!((again.log, &again.termination_log, again.listen), (config.log, &config.termination_log, config.listen));
+        // What a file says is printed as it is.
+        let twice = file(&again.print());
+        prop_assert_eq!(&twice.tokens, &again.tokens, "{}", again.print());
+        prop_assert_eq!(twice.print(), again.print());
+    }
+}
+
+#[test]
+fn the_example_is_read_back_from_what_is_printed() {
+    let config = file(include_str!("../src/config/file/example.yaml"));
+    let again = file(&config.print());
+    assert_eq!(again.tokens, config.tokens, "{}", config.print());
+    assert_eq!((again.log, again.listen), (config.log, config.listen));
+    assert_eq!(again.print(), config.print());
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    let variables = [
+        ("dex_endpoint", "https://u:canary@dex.example/token"),
+        ("dex_access_token_file", "/run/token"),
+        ("dex_subject_token", "canary"),
+        ("dex_actor_token", "canary"),
+        ("dex_client_secret", "canary"),
+        ("dex_password", "canary"),
+    ];
+    let printed = environment(&variables.map(|(name, value)| (name.to_owned(), value.to_owned()))).print();
+    assert!(!printed.contains("canary"), "{printed}");
+    assert!(printed.contains("client_id: u\n    client_secret_file: TODO  #"), "{printed}");
+    assert!(printed.contains("form_files:\n      password: TODO  #"), "{printed}");
+    let headers = "version: v1\ntokens:\n- issuer: https://dex.example\n  subject_token_file: /s\n  outputs: [{path: /t}]\n  \
+                   on_update: [{http: {url: \"http://localhost/\", headers: {X-Key: canary}}}]\n";
+    let printed = file(headers).print();
+    assert!(!printed.contains("canary") && printed.contains("X-Key: TODO"), "{printed}");
+}

@@ -1,0 +1,102 @@
+//! `config print` and `config validate`: the effective configuration as a file, and every problem
+//! of one.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use dexsidecar_core::config::{Config, Problem, RawSettings};
+use dexsidecar_core::failure::printable;
+use dexsidecar_core::settings::{self, nearest};
+use serde_json::{Value, json};
+
+use crate::environment::Environment;
+use crate::terminal::{eprint, lines, print};
+use crate::{CONFIG, Done, USAGE};
+
+const USAGE_TEXT: &str = "use config print, or config validate [FILE]";
+
+/// Runs one of both. `words` are those after the command.
+pub(crate) fn config(environment: impl FnOnce() -> Environment, words: Vec<OsString>) -> Done {
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    match words.iter().map(AsRef::as_ref).collect::<Vec<&str>>()[..] {
+        ["print"] => print_config(&environment()),
+        ["validate"] => Ok(validate(&environment(), None)),
+        ["validate", file] => Ok(validate(&environment(), Some(Path::new(file)))),
+        ref other => {
+            let what = match other {
+                [] => "config needs a word".to_owned(),
+                ["print" | "validate", ..] => "config has too many words".to_owned(),
+                [word, ..] => match nearest(word, ["print", "validate"]) {
+                    Some(near) => format!("unknown word {word}: did you mean {near}?"),
+                    None => format!("unknown word {word}"),
+                },
+            };
+            eprint(&format!("dexsidecar: {}: {USAGE_TEXT}\n", printable(what)));
+            Err(USAGE)
+        }
+    }
+}
+
+fn print_config(environment: &Environment) -> Done {
+    let config = environment.config(false).map_err(|problems| environment.refuse(&problems))?;
+    for warning in &config.warnings {
+        eprint(&format!("warning: {}\n", printable(warning.clone())));
+    }
+    Ok(print(&config.print()))
+}
+
+/// Validates a file, or what the other commands would read.
+fn validate(environment: &Environment, file: Option<&Path>) -> ExitCode {
+    let of_file = file.map(Environment::of_file);
+    let json = is_json(&environment.settings);
+    let environment = of_file.as_ref().unwrap_or(environment);
+    let (read, name) = (environment.config(true), environment.file_name());
+    let text = if json { to_json(&read, name) } else { to_text(&read, name) };
+    let printed = print(&text);
+    if read.is_ok() { printed } else { CONFIG.into() }
+}
+
+/// Whether `--json` is set.
+fn is_json(settings: &RawSettings) -> bool {
+    let mut given = settings.options(settings::JSON.option);
+    given.any(|given| !["false", "0"].contains(&given.value.expose()))
+}
+
+fn to_text(read: &Result<Config, Vec<Problem>>, file: Option<&str>) -> String {
+    match read {
+        Ok(config) => {
+            let warnings =
+                config.warnings.iter().map(|warning| format!("warning: {}", printable(warning.clone())));
+            let name = file.unwrap_or("the environment");
+            let tokens = match config.tokens.len() {
+                1 => "1 token".to_owned(),
+                more => format!("{more} tokens"),
+            };
+            lines(&warnings.chain([format!("{name} is valid: {tokens}")]).collect::<Vec<_>>())
+        }
+        Err(problems) => lines(&problems.iter().map(Problem::to_string).collect::<Vec<_>>()),
+    }
+}
+
+fn to_json(read: &Result<Config, Vec<Problem>>, file: Option<&str>) -> String {
+    let (problems, warnings): (&[Problem], &[String]) = match read {
+        Ok(config) => (&[], &config.warnings),
+        Err(problems) => (problems, &[]),
+    };
+    let problems: Vec<Value> = problems.iter().map(problem_json).collect();
+    let report = json!({ "valid": read.is_ok(), "file": file, "problems": problems, "warnings": warnings });
+    format!("{report:#}\n")
+}
+
+fn problem_json(problem: &Problem) -> Value {
+    let Problem { setting, what, fix, place, file } = problem;
+    json!({
+        "file": file.as_deref(),
+        "line": place.map(|place| place.line),
+        "column": place.map(|place| place.column),
+        "setting": setting,
+        "error": what,
+        "fix": fix,
+    })
+}

@@ -1,0 +1,149 @@
+//! The configuration file, as the program reads it: several tokens, and what the commands make of
+//! them.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::thread;
+
+/// A token endpoint: each response has the audience of its request as its token.
+fn fake_dex() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/token", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = String::new();
+            let mut buffer = [0; 4096];
+            // The form ends with `subject_token_type=…`, which sorts last.
+            while !request.contains("subject_token_type=") {
+                let read = stream.read(&mut buffer).unwrap_or(0);
+                if read == 0 {
+                    break;
+                }
+                request.push_str(&String::from_utf8_lossy(&buffer[..read]));
+            }
+            let audience = request.split("audience=").nth(1).unwrap_or("none");
+            let audience = audience.split('&').next().unwrap_or_default();
+            let body = format!(
+                r#"{{"access_token":"token-for-{audience}","token_type":"bearer","expires_in":3600,"issued_token_type":"urn:ietf:params:oauth:token-type:access_token"}}"#
+            );
+            let length = body.len();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
+        }
+    });
+    url
+}
+
+/// Two tokens of this Dex, in this directory.
+fn two_tokens(directory: &Path, url: &str) -> String {
+    let at = directory.display();
+    fs::write(directory.join("subject"), "eyJh.eyJi.c2ln").unwrap();
+    format!(
+        "version: v1\ndefaults:\n  token_endpoint: {url}\n  subject_token_file: {at}/subject\n  connector_id: k3s\ntokens:\n  \
+         - name: a\n    audience: [one]\n    outputs: [{{path: {at}/a}}]\n  - name: b\n    client_id: b\n    audience: [two]\n    \
+         outputs: [{{path: {at}/b1}}, {{path: {at}/b2, mode: \"0600\"}}]\n"
+    )
+}
+
+fn dexsidecar(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dexsidecar"));
+    command.env_clear().args(arguments).envs(variables.iter().copied()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn every_token_of_the_file_is_written_to_each_of_its_outputs() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("dexsidecar.yaml");
+    fs::write(&file, two_tokens(directory.path(), &fake_dex())).unwrap();
+    let config = file.display().to_string();
+    let once = dexsidecar(&["once", "--config", &config, "--timeout", "20s"], &[]);
+    assert!(once.status.success(), "{}", text(&once.stderr));
+    for (name, token) in [("a", "token-for-one"), ("b1", "token-for-two"), ("b2", "token-for-two")] {
+        assert_eq!(fs::read_to_string(directory.path().join(name)).unwrap(), token, "{name}");
+    }
+    // The probes judge the outputs of every token, or of the one that is named.
+    let variable = [("DEXSIDECAR_CONFIG", config.as_str())];
+    assert!(dexsidecar(&["ready"], &variable).status.success());
+    fs::remove_file(directory.path().join("b2")).unwrap();
+    assert_eq!(dexsidecar(&["ready"], &variable).status.code(), Some(1));
+    assert!(dexsidecar(&["ready", "--token", "a"], &variable).status.success());
+    assert_eq!(dexsidecar(&["ready", "--token", "b"], &variable).status.code(), Some(1));
+    let unknown = dexsidecar(&["ready", "--token", "c"], &variable);
+    assert_eq!(unknown.status.code(), Some(78));
+    assert!(text(&unknown.stderr).contains("use one of a, b"), "{}", text(&unknown.stderr));
+    // The command token prints one of them.
+    assert_eq!(text(&dexsidecar(&["token", "--token", "b"], &variable).stdout), "token-for-two");
+    let several = dexsidecar(&["token"], &variable);
+    assert_eq!(several.status.code(), Some(78));
+    assert!(text(&several.stderr).contains("there are several tokens"), "{}", text(&several.stderr));
+}
+
+#[test]
+fn a_file_with_mistakes_ends_with_78_and_names_each_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("dexsidecar.yaml");
+    let wrong =
+        two_tokens(directory.path(), "https://dex.example/token").replace("mode: \"0600\"", "mod: \"0600\"");
+    fs::write(&file, wrong.replace("name: b", "name: B")).unwrap();
+    let config = file.display().to_string();
+    let run = dexsidecar(&["run", "--config", &config], &[]);
+    assert_eq!(run.status.code(), Some(78));
+    let log = text(&run.stderr);
+    assert!(log.contains(&format!("place={config}:10:11 setting=tokens[1].name")), "{log}");
+    assert!(log.contains("did you mean mode?"), "{log}");
+    let validated = dexsidecar(&["config", "validate", &config], &[("dex_scope", "not read")]);
+    assert_eq!(validated.status.code(), Some(78));
+    let lines = text(&validated.stdout);
+    assert_eq!(lines.lines().count(), 2, "{lines}");
+    assert!(lines.lines().all(|line| line.starts_with(&format!("{config}:"))), "{lines}");
+    let json = dexsidecar(&["config", "validate", &config, "--json"], &[]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((json["valid"].as_bool(), json["problems"][0]["line"].as_u64()), (Some(false), Some(10)));
+}
+
+#[test]
+fn a_file_beside_variables_of_a_token_ends_with_78() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("dexsidecar.yaml");
+    fs::write(&file, two_tokens(directory.path(), "https://dex.example/token")).unwrap();
+    let config = file.display().to_string();
+    let run = dexsidecar(&["once", "--config", &config], &[("dex_endpoint", "https://dex.example/token")]);
+    assert_eq!(run.status.code(), Some(78));
+    assert!(text(&run.stderr).contains("dex_endpoint error=\"is set beside a configuration file\""));
+    let missing = dexsidecar(&["once", "--config", "/nonexistent.yaml"], &[]);
+    assert_eq!(missing.status.code(), Some(78));
+    assert!(text(&missing.stderr).contains("cannot be read: no such file"), "{}", text(&missing.stderr));
+}
+
+#[test]
+fn the_environment_is_printed_as_a_file_that_is_valid() {
+    let directory = tempfile::tempdir().unwrap();
+    let variables = [
+        ("dex_endpoint", "https://dex.example/token"),
+        ("dex_access_token_file", "/run/dex/token"),
+        ("dex_file_subject_token", "/run/subject"),
+        ("dex_connector_id", "k3s"),
+        ("dex_basic_auth", "incus:canary"),
+    ];
+    let printed = dexsidecar(&["config", "print"], &variables);
+    assert!(printed.status.success(), "{}", text(&printed.stderr));
+    let yaml = text(&printed.stdout);
+    assert!(yaml.contains("client_secret_file: TODO  #") && !yaml.contains("canary"), "{yaml}");
+    let file = directory.path().join("dexsidecar.yaml");
+    fs::write(&file, yaml).unwrap();
+    let validated = dexsidecar(&["config", "validate", &file.display().to_string()], &[]);
+    assert!(validated.status.success(), "{}", text(&validated.stdout));
+    for words in [&["config"][..], &["config", "prnt"], &["config", "validate", "a", "b"]] {
+        assert_eq!(dexsidecar(words, &[]).status.code(), Some(64), "{words:?}");
+    }
+}

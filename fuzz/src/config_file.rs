@@ -1,0 +1,49 @@
+//! The target `config_file`: the reader of the configuration file.
+
+use dexsidecar_core::config::{Config, ConfigFile, RawSettings};
+
+use crate::{CANARY, sendable};
+
+/// The longest message of a problem, in characters: a key path has at most seven keys.
+const LONGEST_MESSAGE: usize = 2_000;
+
+/// A configuration file. It is a configuration, or problems with their places and fixes. No message
+/// quotes a value. A valid one is printed and read back the same.
+pub fn config_file(data: &[u8]) {
+    let read = |content: &[u8], output_needed| {
+        let file = ConfigFile { name: "fuzz.yaml", content };
+        Config::read_file(file, &RawSettings::default(), output_needed)
+    };
+    let text = String::from_utf8_lossy(data);
+    // A message may repeat a key.
+    let is_in_a_key = text.contains('?') || text.lines().any(key_holds_canary);
+    let no_value = |message: &str| {
+        assert!(is_in_a_key || !message.contains(CANARY), "{message}");
+        assert!(message.chars().count() <= LONGEST_MESSAGE, "{message}");
+        assert!(!message.contains(['\n', '\u{1b}', '\u{202e}']), "{message:?}");
+    };
+    for output_needed in [true, false] {
+        match read(data, output_needed) {
+            Ok(config) => {
+                config.warnings.iter().for_each(|warning| no_value(warning));
+                config.tokens.iter().for_each(|token| sendable(&token.exchange));
+                let printed = config.print();
+                let again = read(printed.as_bytes(), output_needed);
+                let again = again.unwrap_or_else(|problems| panic!("{problems:#?}\n{printed}"));
+                assert_eq!(again.print(), printed);
+            }
+            Err(problems) => {
+                assert!(!problems.is_empty() && problems.is_sorted_by_key(|problem| problem.place));
+                for problem in problems {
+                    assert!(!problem.what.is_empty() && !problem.fix.is_empty());
+                    no_value(&problem.to_string());
+                }
+            }
+        }
+    }
+}
+
+/// Whether a line may have the canary in a key: a colon follows it.
+fn key_holds_canary(line: &str) -> bool {
+    line.split_once(CANARY).is_some_and(|(_, after)| after.contains(':'))
+}
