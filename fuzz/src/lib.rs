@@ -43,7 +43,7 @@ pub type Target = fn(&[u8]);
 
 /// The targets by their names. A target's file in `fuzz_targets` and its directory in `corpus` have
 /// the same name.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("answer", answer),
     ("basic", basic),
     ("certificate", certificate),

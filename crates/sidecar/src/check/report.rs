@@ -254,6 +254,7 @@ mod tests {
             &Failure::new(Code::OutputDiskFull, "/run/dex/token"),
             vec![],
             Duration::ZERO,
+            Dialect::Environment,
         );
         let mut report = Report::default();
         report.add(Some("a".to_owned()), ok("first"));
