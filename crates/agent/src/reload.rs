@@ -54,12 +54,12 @@ pub struct Reload<'a, E> {
 }
 
 impl<'a, E> Reload<'a, E> {
-    /// Reloads of a program that runs with this configuration, which was read at `now`, when the
-    /// file had this fingerprint.
+    /// Reloads of a program that has read its configuration at `now`, when the file had this
+    /// fingerprint.
     #[must_use]
-    pub fn new(source: &'a dyn ConfigSource<E>, config: &Config, fingerprint: u64, now: UnixTime) -> Self {
+    pub fn new(source: &'a dyn ConfigSource<E>, fixed: Fixed, fingerprint: u64, now: UnixTime) -> Self {
         let status = ReloadStatus { successful: true, last_success: now };
-        Self { source, fixed: Fixed::of(config), read_at: fingerprint, status }
+        Self { source, fixed, read_at: fingerprint, status }
     }
 
     /// Whether the file has changed since it was read.

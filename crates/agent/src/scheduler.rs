@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use dexsidecar_core::action::Notify;
-use dexsidecar_core::config::{DEFAULT_NAME, TokenConfig};
+use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Endpoint, TokenEndpoint};
 use dexsidecar_core::failure::Failure;
@@ -88,9 +88,8 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
         let mut known = vec![];
         for (id, config) in tokens.into_iter().enumerate() {
             let (client, upstream) = scheduler.reached(&config.exchange.endpoint, &mut known, &connect);
-            let is_named = shows_name(&config, several);
             let mut token = Token::new(id, config, scheduler.reporter(id), clock.now());
-            token.set_named(is_named);
+            token.set_named(several);
             scheduler.tokens.push(Scheduled { token, client, upstream, wait: None });
         }
         scheduler
@@ -233,12 +232,6 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
             *wait = None;
         }
     }
-}
-
-/// Whether log lines name this token. The log of a single token without a name of its own is that
-/// of the environment form.
-fn shows_name(token: &TokenConfig, several: bool) -> bool {
-    several || token.name != DEFAULT_NAME
 }
 
 /// The next request to the listener; without a listener it waits forever.

@@ -207,10 +207,9 @@ impl Token {
         *self.config == *config
     }
 
-    /// Log lines and messages name it from now on, or not.
-    pub(crate) fn set_named(&mut self, is_named: bool) {
-        let name = is_named.then(|| self.config.name.clone());
-        self.reporter.set_name(name);
+    /// Log lines and messages name it from now on, if that is needed.
+    pub(crate) fn set_named(&mut self, is_one_of_several: bool) {
+        self.reporter.set_name(self.config.shown_name(is_one_of_several).map(str::to_owned));
     }
 
     /// It is gone: nothing of it is reported any more.

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use dexsidecar_agent::log_problems;
+use dexsidecar_agent::reload::ConfigSource;
 use dexsidecar_core::config::{self, Config, ConfigFile, Probe, Problem, RawSettings, RawValue, TokenConfig};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
@@ -31,21 +32,27 @@ pub(crate) struct Environment {
 
 /// The configuration file as it was read.
 struct File {
+    path: PathBuf,
+    /// The setting that names it.
+    setting: String,
     name: String,
+    /// Its fingerprint before it was read.
+    fingerprint: u64,
     content: Result<Vec<u8>, Problem>,
 }
 
 impl File {
     fn read(path: &Path, setting: String) -> Self {
         let name = printable(path.display().to_string());
+        let fingerprint = input_file::fingerprint(path);
         let content = input_file::read(path, LARGEST_CONFIG).map_err(|why| Problem {
-            setting,
+            setting: setting.clone(),
             what: format!("names the file {name}, which cannot be read: {why}"),
             fix: "set it to the path of the configuration file, and let this uid read it".to_owned(),
             place: None,
             file: None,
         });
-        Self { name, content }
+        Self { path: path.to_owned(), setting, name, fingerprint, content }
     }
 
     fn as_config(&self) -> Option<ConfigFile<'_>> {
@@ -75,6 +82,11 @@ impl Environment {
         Self { settings: RawSettings::default(), not_utf8: vec![], file: Some(file) }
     }
 
+    /// The fingerprint of the configuration file before it was read, if there is one.
+    pub(crate) fn file_fingerprint(&self) -> Option<u64> {
+        self.file.as_ref().map(|file| file.fingerprint)
+    }
+
     /// The name of the configuration file, if there is one.
     pub(crate) fn file_name(&self) -> Option<&str> {
         self.file.as_ref().map(|file| file.name.as_str())
@@ -89,7 +101,7 @@ impl Environment {
         let read = match &self.file {
             None => Config::read(&self.settings, output_needed),
             Some(File { content: Err(problem), .. }) => Err(vec![problem.clone()]),
-            Some(File { content: Ok(content), name }) => {
+            Some(File { content: Ok(content), name, .. }) => {
                 Config::read_file(ConfigFile { name, content }, &self.settings, output_needed)
             }
         };
@@ -151,7 +163,7 @@ impl Environment {
     ///
     /// # Errors
     /// Every problem.
-    pub(crate) fn read(
+    pub(crate) fn one_token(
         &self,
         output_needed: bool,
     ) -> Result<(Config, TokenConfig, HttpEndpoint), Vec<Problem>> {
@@ -220,6 +232,22 @@ impl Environment {
     }
 }
 
+impl ConfigSource<HttpEndpoint> for Environment {
+    fn fingerprint(&self) -> u64 {
+        self.file.as_ref().map_or(0, |file| input_file::fingerprint(&file.path))
+    }
+
+    /// Options and variables are those of the start.
+    fn read(&self) -> Result<Config, Vec<Problem>> {
+        let file = self.file.as_ref().map(|file| File::read(&file.path, file.setting.clone()));
+        Self { settings: self.settings.clone(), not_utf8: self.not_utf8.clone(), file }.config(true)
+    }
+
+    fn connect(&self, endpoint: &Endpoint) -> HttpEndpoint {
+        self.client(endpoint)
+    }
+}
+
 /// A problem with `--token`, which names the tokens that there are.
 fn name_problem(config: &Config, what: &str) -> Problem {
     let names: Vec<_> = config.tokens.iter().map(|token| token.name.as_str()).collect();
@@ -285,7 +313,7 @@ mod tests {
     }
 
     fn problems(environment: &Environment) -> Vec<String> {
-        environment.read(true).unwrap_err().iter().map(Problem::to_string).collect()
+        environment.one_token(true).unwrap_err().iter().map(Problem::to_string).collect()
     }
 
     const ENDPOINT: (&str, &str) = ("dex_endpoint", "https://dex.example/token");
@@ -327,7 +355,7 @@ mod tests {
             &["HTTPS_PROXY"],
         );
         let names: Vec<String> =
-            environment.read(true).unwrap_err().into_iter().map(|problem| problem.setting).collect();
+            environment.one_token(true).unwrap_err().into_iter().map(|problem| problem.setting).collect();
         assert_eq!(names, ["DEXSIDECAR_TIMEOUT", "HTTPS_PROXY", "dex_access_token_file", "dex_endpoint"]);
     }
 
@@ -352,7 +380,7 @@ mod tests {
             environment(&[("dex_endpoint", endpoint), OUTPUT, broken, ("NO_PROXY", no_proxy)], &[])
         };
         assert_eq!(problems(&with("https://dex.example/token", "")), [PROXY]);
-        assert!(with("https://dex.example/token", "dex.example").read(true).is_ok());
-        assert!(with("http://dex.example/token", "").read(true).is_ok());
+        assert!(with("https://dex.example/token", "dex.example").one_token(true).is_ok());
+        assert!(with("http://dex.example/token", "").one_token(true).is_ok());
     }
 }

@@ -9,7 +9,7 @@ use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Endpoint, TokenEndpoint};
 use dexsidecar_edge::random;
 
-use super::{Scheduled, Scheduler, shows_name};
+use super::{Scheduled, Scheduler};
 use crate::reload::Reload;
 use crate::token::Token;
 use crate::upstream::Upstream;
@@ -50,7 +50,6 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
         for config in tokens {
             let same = former.iter().position(|each| each.token.name() == config.name);
             let same = same.map(|index| former.remove(index));
-            let is_named = shows_name(&config, several);
             let mut scheduled = match same {
                 Some(same) if same.token.has_config(&config) => same,
                 same => {
@@ -70,7 +69,7 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
                     Scheduled { token, client, upstream, wait: None }
                 }
             };
-            scheduled.token.set_named(is_named);
+            scheduled.token.set_named(several);
             scheduled.wait = None;
             self.tokens.push(scheduled);
         }

@@ -34,6 +34,11 @@ impl Actions {
     pub(super) fn new(count: usize) -> Self {
         Self { pending: PendingActions::new(count), logged: vec![] }
     }
+
+    /// True if this action has not worked yet for the newest token.
+    pub(super) const fn is_pending(&self, action: usize) -> bool {
+        self.pending.is_pending(action)
+    }
 }
 
 impl Token {
@@ -61,6 +66,13 @@ impl Token {
             }
             NextAction::Wait(due) => Next::Wait(until.min(due)),
             NextAction::Idle => Next::Wait(until),
+        }
+    }
+
+    /// The actions start again for the current token, when all files hold it.
+    pub(super) fn announce_again(&mut self, now: BootTime) {
+        if let Some(current) = &mut self.current {
+            current.announce_at = Some(now);
         }
     }
 

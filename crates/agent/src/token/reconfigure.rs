@@ -36,6 +36,11 @@ impl Token {
         }
         new.files = files;
         new.current = self.current;
+        // An action that was pending, or that runs and is given up, has to work all the same.
+        let is_pending = |action| self.actions.is_pending(action);
+        if new.config.actions != self.config.actions || (0..self.config.actions.len()).any(is_pending) {
+            new.announce_again(now.boot);
+        }
         new.overdue_since = self.overdue_since;
         new.last_known = self.last_known;
         new.key_check = self.key_check;

@@ -26,3 +26,12 @@ pub struct TokenConfig {
     /// What is done after all outputs hold a new token, in this order.
     pub actions: Vec<Action>,
 }
+
+impl TokenConfig {
+    /// The name that log lines show. A single token without a name of its own has none, as in the
+    /// environment form.
+    #[must_use]
+    pub fn shown_name(&self, is_one_of_several: bool) -> Option<&str> {
+        (is_one_of_several || self.name != DEFAULT_NAME).then_some(&self.name)
+    }
+}

@@ -21,6 +21,7 @@ use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
 use dexsidecar_core::needs::Needs;
+use dexsidecar_core::reload::Fixed;
 use dexsidecar_core::settings::{self, Command};
 use dexsidecar_edge::clock::Clock;
 use dexsidecar_edge::hardening;
@@ -73,13 +74,19 @@ pub(crate) fn until_stopped(runtime: &Runtime, mut stop: Stop, command: impl Fut
     })
 }
 
-/// The scheduler of `run` and `once` with the timeout of `once`, after every right has been given
-/// up that the configuration does not need, and everything has been logged that concerns the
-/// settings.
-fn scheduler(
-    environment: &Environment,
-    command: Command,
-) -> Result<(Scheduler<HttpEndpoint>, Duration, Logger), u8> {
+/// What `run` and `once` begin with.
+struct Prepared {
+    scheduler: Scheduler<HttpEndpoint>,
+    /// The timeout of `once`.
+    timeout: Duration,
+    log: Logger,
+    /// What a reload of the configuration file cannot change.
+    fixed: Fixed,
+}
+
+/// The scheduler of `run` and `once`, after every right has been given up that the configuration
+/// does not need, and everything has been logged that concerns the settings.
+fn prepare(environment: &Environment, command: Command) -> Result<Prepared, u8> {
     let config = environment.config(true).map_err(|problems| {
         // Only for the commands that the container itself runs: a probe must not overwrite their
         // last failure.
@@ -89,8 +96,10 @@ fn scheduler(
     // Afterwards it has no right to bind a port.
     let listener = config.listen.filter(|_| command == Command::Run).map(Listener::bind);
     hardening::confine(&Needs::of(&config));
+    let fixed = Fixed::of(&config);
     let log = environment.log();
-    for TokenConfig { exchange, outputs, .. } in &config.tokens {
+    for token @ TokenConfig { exchange, outputs, .. } in &config.tokens {
+        let log = log.for_token(token.shown_name(config.tokens.len() > 1));
         for output in outputs {
             log.emit(&Event::Starting {
                 version: &env!("CARGO_PKG_VERSION"),
@@ -121,7 +130,7 @@ fn scheduler(
             }),
         }
     }
-    Ok((scheduler, timeout, log))
+    Ok(Prepared { scheduler, timeout, log, fixed })
 }
 
 /// `check`: prints each step when it is done, or all of them as JSON at the end.
@@ -151,7 +160,7 @@ pub(crate) async fn check(environment: &Environment) -> Done {
 /// `token`: prints a token.
 pub(crate) async fn token(environment: &Environment) -> Done {
     let (config, token, endpoint) =
-        environment.read(false).map_err(|problems| environment.refuse(&problems))?;
+        environment.one_token(false).map_err(|problems| environment.refuse(&problems))?;
     let runtime = environment.variable(RUNTIME_DIRECTORY).map(|directory| Path::new(directory.expose()));
     let runtime = runtime.filter(|directory| directory.is_absolute());
     let work = token::token(&token, config.min_ttl, runtime, &endpoint, &CLOCK);

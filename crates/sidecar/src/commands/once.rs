@@ -9,13 +9,13 @@ use dexsidecar_core::settings::Command;
 use dexsidecar_edge::signal::Stop;
 use tokio::runtime::Runtime;
 
-use super::scheduler;
+use super::{Prepared, prepare};
 use crate::environment::Environment;
 use crate::{Done, NEGATIVE};
 
 /// Runs it.
 pub(crate) fn once(environment: Environment, runtime: &Runtime, mut stop: Stop) -> Done {
-    let (mut scheduler, timeout, log) = scheduler(&environment, Command::Once)?;
+    let Prepared { mut scheduler, timeout, log, .. } = prepare(&environment, Command::Once)?;
     // It holds secrets, and the scheduler needs nothing of it.
     drop(environment);
     runtime.block_on(async {

@@ -2,26 +2,30 @@
 
 use std::process::ExitCode;
 
+use dexsidecar_agent::reload::Reload;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::settings::Command;
 use dexsidecar_edge::signal::{RefreshSignal, Stop};
 use tokio::runtime::Runtime;
 
-use super::{install, scheduler};
+use super::{CLOCK, Prepared, install, prepare};
 use crate::Done;
 use crate::environment::Environment;
 
 /// Runs it.
 pub(crate) fn run(environment: Environment, runtime: &Runtime, mut stop: Stop) -> Done {
     let mut refresh_signal = install(runtime, RefreshSignal::install)?;
-    let (mut scheduler, _, log) = scheduler(&environment, Command::Run)?;
-    // It holds secrets, and the scheduler needs nothing of it.
-    drop(environment);
+    let Prepared { mut scheduler, log, fixed, .. } = prepare(&environment, Command::Run)?;
+    // Without a configuration file nothing of it is needed any more, and it holds secrets.
+    let source = environment.file_fingerprint().map(|fingerprint| (fingerprint, environment));
+    let reload = source
+        .as_ref()
+        .map(|(fingerprint, environment)| Reload::new(environment, fixed, *fingerprint, CLOCK.now().unix));
     runtime.block_on(async {
         tokio::select! {
             biased;
             signal = stop.wait() => log.emit(&Event::ShuttingDown { signal: &signal }),
-            () = scheduler.run(&mut refresh_signal, None) => {}
+            () = scheduler.run(&mut refresh_signal, reload) => {}
         }
     });
     Ok(ExitCode::SUCCESS)
