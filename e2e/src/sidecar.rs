@@ -129,6 +129,16 @@ impl Setup {
         self
     }
 
+    /// Reads this configuration file, and has no variable of a token.
+    ///
+    /// # Panics
+    /// When the path is not UTF-8.
+    #[must_use]
+    pub fn with_config(mut self, file: &Path) -> Self {
+        self.variables.retain(|name, _| !name.starts_with("dex_"));
+        self.set("DEXSIDECAR_CONFIG", file.to_str().expect("UTF-8"))
+    }
+
     /// Adds arguments, split at spaces.
     #[must_use]
     pub fn arguments(mut self, line: &str) -> Self {

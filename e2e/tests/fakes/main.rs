@@ -21,6 +21,7 @@ mod output_tampering;
 mod process;
 mod rate_limits;
 mod refresh;
+mod reload;
 mod resource_exhaustion;
 mod secrets;
 mod signals;

@@ -1,0 +1,161 @@
+//! The configuration file changes while the sidecar runs: the change is applied without a restart,
+//! and a file that is invalid, or that needs a right which was given up, changes nothing.
+
+use std::fs;
+use std::path::PathBuf;
+
+use dexsidecar_e2e::fake_dex::Answer;
+use dexsidecar_e2e::file_readers::{Readers, Seen};
+use dexsidecar_e2e::fixture::Fixture;
+use dexsidecar_e2e::projected_volume::ProjectedVolume;
+use dexsidecar_e2e::sidecar::{Setup, Sidecar};
+use rustix::process::Signal;
+
+/// A sidecar with its configuration in a volume, which is swapped as the kubelet swaps a ConfigMap.
+struct World {
+    fixture: Fixture,
+    volume: ProjectedVolume,
+    sidecar: Sidecar,
+    directory: PathBuf,
+}
+
+impl World {
+    fn new(answer: Answer, tokens: &str) -> Self {
+        let fixture = Fixture::answering(answer);
+        let volume = ProjectedVolume::with("");
+        let setup = Setup::new();
+        let directory = setup.directory().to_owned();
+        let setup = setup.with_config(&volume.token());
+        volume.replace_token(&configuration(&fixture, &directory, tokens));
+        Self { fixture, volume, sidecar: setup.run(), directory }
+    }
+
+    fn replace(&self, tokens: &str) {
+        self.volume.replace_token(&configuration(&self.fixture, &self.directory, tokens));
+    }
+
+    fn content(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.directory.join(name)).ok()
+    }
+
+    fn until_reloaded(&mut self, times: usize) {
+        self.sidecar.process.until_logged("config_reloaded", times);
+    }
+}
+
+/// A configuration with these tokens. `DIR` stands for the directory of the outputs.
+fn configuration(fixture: &Fixture, directory: &std::path::Path, tokens: &str) -> String {
+    let (url, subject) = (fixture.dex.url(), fixture.volume.token());
+    format!(
+        "version: v1\n\
+         defaults:\n\
+         \x20 token_endpoint: {url}\n\
+         \x20 subject_token_file: {}\n\
+         \x20 connector_id: k3s\n\
+         \x20 refresh_interval: 1s\n\
+         tokens:\n{}",
+        subject.display(),
+        tokens.replace("DIR", &directory.display().to_string())
+    )
+}
+
+const ONE: &str = "- {name: a, outputs: [{path: DIR/a}]}\n";
+const TWO_OUTPUTS: &str = "- {name: a, outputs: [{path: DIR/a}, {path: DIR/a.json, format: json}]}\n";
+
+#[test]
+fn a_new_output_gets_the_token_and_a_new_token_is_exchanged_without_a_restart() {
+    let mut world = World::new(Answer::Token(3_600), ONE);
+    world.sidecar.process.until_logged("token_written", 1);
+    let first = world.content("a").expect("it was written");
+    world.replace(&format!("{TWO_OUTPUTS}- {{name: b, outputs: [{{path: DIR/b}}]}}\n"));
+    world.until_reloaded(1);
+    world.sidecar.process.until_logged("token_written", 3);
+    assert_eq!(world.content("a").as_ref(), Some(&first), "the first token stays");
+    assert!(world.content("a.json").is_some_and(|json| json.contains(&first)));
+    assert_eq!(world.fixture.dex.issued().len(), 2, "the new output needed no exchange");
+    // A token that is removed leaves its file.
+    world.replace(ONE);
+    world.until_reloaded(2);
+    assert!(world.content("b").is_some());
+    let changes = world.sidecar.process.events("config_reloaded");
+    let counts = |index: usize| ["added", "changed", "removed"].map(|name| changes[index][name].as_u64());
+    assert_eq!((counts(0), counts(1)), ([Some(1), Some(1), Some(0)], [Some(0), Some(1), Some(1)]));
+}
+
+#[test]
+fn sighup_reads_the_file_and_refreshes_every_token() {
+    let mut world = World::new(Answer::Token(3_600), ONE);
+    world.sidecar.process.until_logged("token_written", 1);
+    let first = world.content("a");
+    world.sidecar.process.signal_program(Signal::HUP);
+    world.until_reloaded(1);
+    world.sidecar.process.until_logged("token_written", 2);
+    assert!(world.content("a") != first);
+    // SIGUSR1 only refreshes.
+    world.sidecar.process.signal_program(Signal::USR1);
+    world.sidecar.process.until_logged("refresh_requested", 2);
+    assert_eq!(world.sidecar.process.logged("config_reloaded"), 1);
+}
+
+#[test]
+fn an_invalid_file_is_logged_once_and_changes_nothing() {
+    let mut world = World::new(Answer::Token(3_600), ONE);
+    world.sidecar.process.until_logged("token_written", 1);
+    let broken = ["- {name: a, outputs: [{pth: DIR/a}], conector_id: x}\n", "- {name: [\n", ""];
+    for (times, tokens) in broken.into_iter().enumerate() {
+        world.replace(tokens);
+        world.sidecar.process.until_logged("config_refused", times + 1);
+        assert_eq!(world.sidecar.setup().execute(&["ready"]).code, Some(78), "it reads the file itself");
+    }
+    // A few polls later there is no further line, and the token is refreshed as before.
+    world.sidecar.process.signal_program(Signal::USR1);
+    world.sidecar.process.until_logged("token_written", 2);
+    assert_eq!(world.sidecar.process.logged("config_refused"), broken.len());
+    world.replace(TWO_OUTPUTS);
+    world.until_reloaded(1);
+    world.sidecar.process.until_logged("token_written", 3);
+    assert!(world.content("a.json").is_some());
+}
+
+#[test]
+fn a_right_that_was_given_up_is_refused_by_the_name_of_the_token() {
+    let mut world = World::new(Answer::Token(3_600), ONE);
+    world.sidecar.process.until_logged("token_written", 1);
+    let actions = [
+        "on_update: [{exec: {command: [/bin/true]}}]",
+        "on_update: [{signal: {process: nginx, signal: HUP}}]",
+    ];
+    for (times, action) in actions.into_iter().enumerate() {
+        world.replace(&format!("- {{name: a, outputs: [{{path: DIR/a}}, {{path: DIR/more}}], {action}}}\n"));
+        world.sidecar.process.until_logged("config_refused", times + 1);
+    }
+    let problems = world.sidecar.process.events("setting_invalid");
+    assert!(problems.iter().all(|problem| problem["setting"] == "tokens.a"), "{problems:?}");
+    assert!(
+        problems.iter().all(|problem| problem["fix"].as_str().is_some_and(|fix| fix.contains("next start")))
+    );
+    assert_eq!(world.content("more"), None, "nothing of the file was applied");
+}
+
+/// The outputs change their mode with each reload, so each reload writes the token again.
+#[test]
+fn reloads_under_readers_tear_nothing() {
+    let mut world = World::new(Answer::Token(3_600), ONE);
+    world.sidecar.process.until_logged("token_written", 1);
+    let readers = Readers::start(8, &world.directory.join("a"), world.fixture.dex.judge());
+    let mut reloads = 0;
+    world.replace(TWO_OUTPUTS);
+    world.sidecar.process.signal_program(Signal::HUP);
+    let tokens = ["0600", "0640", "0644"].map(|mode| {
+        format!("- {{name: a, outputs: [{{path: DIR/a.json, format: json}}, {{path: DIR/a, mode: \"{mode}\"}}]}}\n")
+    });
+    while readers.seen().reads < 1_000_000 || reloads < 12 {
+        reloads += 1;
+        world.until_reloaded(reloads);
+        world.replace(&tokens[reloads % tokens.len()]);
+        world.sidecar.process.signal_program(Signal::HUP);
+    }
+    let seen = readers.seen();
+    assert_eq!(Seen { reads: 0, ..seen }, Seen::default(), "of {} reads", seen.reads);
+    assert_eq!(world.sidecar.process.logged("config_refused"), 0);
+}
