@@ -10,7 +10,7 @@ use proptest::prelude::*;
 fn environment(variables: &[(String, String)]) -> Config {
     let variables =
         variables.iter().map(|(name, value)| (name.clone(), Secret::new(value.clone()))).collect::<Vec<_>>();
-    Config::read(&RawSettings::of_variables(variables), true).unwrap()
+    Config::read(&RawSettings::of_variables(variables), true).expect("valid variables")
 }
 
 fn file(text: &str) -> Config {
@@ -26,7 +26,8 @@ fn as_printed(mut token: TokenConfig) -> TokenConfig {
     let exchange = &mut token.exchange;
     exchange.dialect = Dialect::File;
     if let Some(Client::Pair(Source::Text(pair))) = &exchange.client {
-        let (id, secret) = pair.expose().split_once(':').unwrap_or((pair.expose(), ""));
+        let pair = pair.expose();
+        let (id, secret) = pair.split_once(':').unwrap_or((pair, ""));
         let secret_file = Some("TODO".into()).filter(|_| !secret.is_empty());
         exchange.client = Some(Client::Id { id: id.to_owned(), secret_file });
     }

@@ -10,11 +10,11 @@ use std::thread;
 
 /// A token endpoint: each response has the audience of its request as its token.
 fn fake_dex() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/token", listener.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/token", listener.local_addr().expect("an address"));
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
+            let mut stream = stream.expect("a connection");
             let mut request = String::new();
             let mut buffer = [0; 4096];
             // The form ends with `subject_token_type=…`, which sorts last.
@@ -43,7 +43,7 @@ fn fake_dex() -> String {
 /// Two tokens of this Dex, in this directory.
 fn two_tokens(directory: &Path, url: &str) -> String {
     let at = directory.display();
-    fs::write(directory.join("subject"), "eyJh.eyJi.c2ln").unwrap();
+    fs::write(directory.join("subject"), "eyJh.eyJi.c2ln").expect("a writable directory");
     format!(
         "version: v1\ndefaults:\n  token_endpoint: {url}\n  subject_token_file: {at}/subject\n  connector_id: k3s\ntokens:\n  \
          - name: a\n    audience: [one]\n    outputs: [{{path: {at}/a}}]\n  - name: b\n    client_id: b\n    audience: [two]\n    \
@@ -53,7 +53,7 @@ fn two_tokens(directory: &Path, url: &str) -> String {
 
 fn dexsidecar(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dexsidecar"));
-    command.env_clear().args(arguments).envs(variables.iter().copied()).output().unwrap()
+    command.env_clear().args(arguments).envs(variables.iter().copied()).output().expect("the program runs")
 }
 
 fn text(bytes: &[u8]) -> String {
