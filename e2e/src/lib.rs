@@ -25,6 +25,7 @@ pub mod go_reference;
 pub mod how_to_see;
 pub mod image;
 pub mod incus;
+pub mod listener;
 pub mod log_events;
 pub mod node;
 pub mod pod;

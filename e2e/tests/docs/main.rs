@@ -8,6 +8,7 @@ mod faults_page;
 mod generated;
 mod kubernetes_page;
 mod links;
+mod metrics_page;
 mod migration;
 mod named_tests;
 mod readme;
