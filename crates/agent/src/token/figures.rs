@@ -88,3 +88,94 @@ struct Judged {
     expires: Option<UnixTime>,
     issued: Option<UnixTime>,
 }
+
+#[cfg(test)]
+mod tests {
+    use dexsidecar_core::config::{Config, RawSettings};
+    use dexsidecar_core::output::Format;
+    use dexsidecar_core::time::Jitter;
+    use dexsidecar_edge::clock::Clock;
+    use dexsidecar_edge::log::Logger;
+
+    use super::*;
+    use crate::readiness::Readiness;
+    use crate::reporter::Reporter;
+    use crate::termination_message::TerminationMessage;
+
+    /// `{"iat":1000,"exp":1900000000}`.
+    const VALID: &str = "eyJhbGciOiJFUzI1NiJ9.eyJpYXQiOjEwMDAsImV4cCI6MTkwMDAwMDAwMH0.c2ln";
+    /// `{"exp":1700000000}`.
+    const EXPIRED: &str = "eyJhbGciOiJFUzI1NiJ9.eyJleHAiOjE3MDAwMDAwMDB9.c2ln";
+
+    /// A token with two outputs in this format, which are in the directory.
+    fn token(directory: &std::path::Path, format: &Format) -> Token {
+        let variables = [
+            ("dex_endpoint", "https://dex.test/token".to_owned()),
+            ("dex_access_token_file", directory.join("one").display().to_string()),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value))).to_vec();
+        let mut config = Config::read(&RawSettings::of_variables(variables), true).unwrap().tokens.remove(0);
+        config.outputs[0].format = format.clone();
+        let second = Output { path: directory.join("two"), ..config.outputs[0].clone() };
+        config.outputs.push(second);
+        let message = TerminationMessage::shared(Some("/dev/null".into()));
+        Token::new(0, config, Reporter::new(Logger::silent(Clock::System), message, 0), Clock::System.now())
+    }
+
+    #[test]
+    fn the_pages_judge_a_file_as_the_command_ready_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let formats = [Format::default(), Format::Json, Format::Incus, Format::ExecCredential];
+        for format in &formats {
+            let token = token(directory.path(), format);
+            let stored = |text: &str| dexsidecar_core::output::StoredToken::of(Secret::new(text.to_owned()));
+            let mut contents: Vec<Vec<u8>> = [VALID, EXPIRED, "opaque"]
+                .iter()
+                .flat_map(|text| formats.iter().map(|format| format.render(&stored(text))))
+                .map(|content| content.expose().as_bytes().to_vec())
+                .collect();
+            contents.extend([b"".to_vec(), b"\xff".to_vec(), b"<html>\n".to_vec(), vec![b'a'; 300_000]]);
+            let now = Clock::System.now();
+            for content in contents {
+                for file in ["one", "two"] {
+                    std::fs::write(directory.path().join(file), &content).unwrap();
+                }
+                let path = directory.path().join("one");
+                let expected = Readiness::of(&path, format, Duration::ZERO, &Clock::System);
+                let readiness = token.readiness(now);
+                let kind = std::mem::discriminant::<TokenFileState>;
+                match (&expected, readiness.outputs[0]) {
+                    (Readiness::Judged(expected), Some(found)) => {
+                        assert_eq!(kind(&found), kind(expected), "{format:?}: {expected}, {found}");
+                    }
+                    (Readiness::Unreadable(_), None) => {}
+                    (_, found) => panic!("{format:?}: {expected}, {found:?}"),
+                }
+                assert_eq!(token.figures(now).is_ready, expected.is_ready(), "{format:?}: {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_several_outputs_the_metrics_show_the_one_that_expires_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut token = token(directory.path(), &Format::default());
+        let now = Clock::System.now();
+        let figures = token.figures(now);
+        assert_eq!((figures.is_ready, figures.expires, figures.issued), (false, None, None));
+
+        std::fs::write(directory.path().join("one"), VALID).unwrap();
+        let seconds = |time: Option<UnixTime>| time.map(|time| time.as_duration().as_secs());
+        let figures = token.figures(now);
+        assert!(!figures.is_ready, "the other output is missing");
+        assert_eq!((seconds(figures.expires), seconds(figures.issued)), (Some(1_900_000_000), Some(1_000)));
+
+        std::fs::write(directory.path().join("two"), EXPIRED).unwrap();
+        assert_eq!(seconds(token.figures(now).expires), Some(1_700_000_000));
+
+        std::fs::write(directory.path().join("two"), VALID).unwrap();
+        assert!(token.figures(now).is_ready);
+        token.adopt(now, Jitter::NONE);
+        assert!(token.readiness(now).is_ready());
+    }
+}
