@@ -168,6 +168,10 @@ fn notification(action: &HttpAction) -> Result<Message, Failure> {
             builder = builder.header(name, value);
         }
     }
+    if ["POST", "PUT", "PATCH"].contains(&action.method.as_str()) {
+        // Some servers answer 411 without it (RFC 9110 §8.6).
+        builder = builder.header(header::CONTENT_LENGTH, "0");
+    }
     for (name, value) in &action.headers {
         builder = builder.header(name.as_str(), sensitive(value).ok_or_else(invalid)?);
     }

@@ -3,6 +3,7 @@
 pub(crate) mod certificates;
 mod deadline;
 mod headers;
+mod notifications;
 mod responses;
 mod server;
 mod socks;
