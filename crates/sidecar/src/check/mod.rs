@@ -2,6 +2,7 @@
 //! fails. It writes no token file, and the exchange it makes is a real one. With several tokens it
 //! does that for each; the steps from DNS to discovery are run once for each endpoint.
 
+mod actions;
 mod report;
 mod steps;
 
@@ -36,6 +37,8 @@ struct Steps<'a> {
     dialect: Dialect,
     started: BootTime,
     results: Vec<StepResult>,
+    /// The token has actions, which have a step of their own.
+    has_actions: bool,
     done: &'a mut dyn FnMut(&StepResult),
 }
 
@@ -72,7 +75,8 @@ impl Steps<'_> {
 
     /// Reports all other steps as skipped.
     fn end(mut self) -> Vec<StepResult> {
-        for step in Step::ALL.into_iter().skip(self.results.len()) {
+        let all = Step::ALL.into_iter().chain(self.has_actions.then_some(Step::Actions));
+        for step in all.skip(self.results.len()) {
             self.push(StepResult::skipped(step));
         }
         self.results
@@ -102,7 +106,8 @@ pub async fn run(
             None => done(result),
         };
         let (dialect, started) = (config.exchange.dialect, clock.now().boot);
-        let steps = Steps { clock, dialect, started, results: vec![], done: &mut done };
+        let has_actions = !config.actions.is_empty();
+        let steps = Steps { clock, dialect, started, results: vec![], has_actions, done: &mut done };
         let endpoint = connect(&config.exchange.endpoint);
         report.add(name.clone(), run_token(steps, config, warnings, &endpoint, &mut reached).await);
     }
@@ -174,7 +179,16 @@ async fn run_token(
 
     match outputs(config, clock) {
         Ok(found) => steps.ok(Step::Output, found),
-        Err(failure) => steps.fail(Step::Output, &failure, vec![]),
+        Err(failure) => {
+            steps.fail(Step::Output, &failure, vec![]);
+            return steps.end();
+        }
+    }
+    if steps.has_actions {
+        match actions::test(&config.actions, endpoint).await {
+            Ok(found) => steps.ok(Step::Actions, found),
+            Err(failure) => steps.fail(Step::Actions, &failure, vec![]),
+        }
     }
     steps.end()
 }
