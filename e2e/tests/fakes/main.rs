@@ -1,5 +1,6 @@
 //! Tests against fake servers, against files, or against no server: nothing here starts a Dex.
 
+mod actions;
 mod answers;
 mod atomicity;
 mod basic_auth;
