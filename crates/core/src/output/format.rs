@@ -151,6 +151,9 @@ impl Format {
         }
         // The last word, behind any prefix.
         let token = text.trim_ascii().rsplit([' ', '\t', '\n', ':', '"', '\'']).next()?;
+        if token.is_empty() {
+            return None;
+        }
         Some(StoredToken::of(Secret::new(token.to_owned())))
     }
 }

@@ -202,7 +202,7 @@ fn a_token_is_found_in_a_file_of_any_format() {
         let found = Format::read_any(&format.render(&stored)).unwrap();
         assert_eq!(found.token, stored.token, "{format:?}");
     }
-    for content in ["{}", "{\"access_token\":", "{\"kind\":\"Secret\"}"] {
+    for content in ["", " \n", "token: ", "{}", "{\"access_token\":", "{\"kind\":\"Secret\"}"] {
         assert_eq!(Format::read_any(&secret(content)), None, "{content}");
     }
 }
