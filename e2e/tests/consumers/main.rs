@@ -6,6 +6,7 @@
 //! `dex.example.com` is a real Dex, `/etc` is a copy and `/run` is empty.
 
 mod envoy;
+mod git;
 mod kubernetes;
 mod openbao;
 mod prometheus;
@@ -62,7 +63,16 @@ use test;
 static WORLD: OnceLock<World> = OnceLock::new();
 
 fn all() -> Vec<ConsumerTest> {
-    [envoy::TESTS, kubernetes::TESTS, openbao::TESTS, prometheus::TESTS, vmauth::TESTS, world::TESTS].concat()
+    [
+        envoy::TESTS,
+        git::TESTS,
+        kubernetes::TESTS,
+        openbao::TESTS,
+        prometheus::TESTS,
+        vmauth::TESTS,
+        world::TESTS,
+    ]
+    .concat()
 }
 
 fn main() -> ExitCode {
@@ -139,7 +149,7 @@ fn inside(etc: &Path) -> Command {
     let script = "cp -a /etc/. \"$1\" 2>/dev/null || true
         mount --bind \"$1\" /etc
         mount -t tmpfs -o mode=755 tmpfs /run
-        printf '127.0.0.1 localhost dex.example.com app.example.com\\n10.88.0.1 kubernetes.example.com incus.example.com\\n' > /etc/hosts
+        printf '127.0.0.1 localhost dex.example.com app.example.com git.example.com\\n10.88.0.1 kubernetes.example.com incus.example.com\\n' > /etc/hosts
         ip link set lo up
         ip addr add 10.88.0.1/32 dev lo
         shift; exec \"$@\"";
