@@ -120,8 +120,21 @@ impl Incus {
         format!("auth: {}\nauth_user_name: {}\n", member("auth"), member("auth_user_name"))
     }
 
+    /// The path of its command line, which runs with [`Self::libraries`].
+    #[must_use]
+    pub fn client_program(&self) -> PathBuf {
+        self.root.join("usr/bin/incus")
+    }
+
+    /// The value of `LD_LIBRARY_PATH` for its programs.
+    #[must_use]
+    pub fn libraries(&self) -> String {
+        let at = |path: &str| self.root.join(path).display().to_string();
+        format!("{}:{}", at("usr/lib/x86_64-linux-gnu"), at("lib/x86_64-linux-gnu"))
+    }
+
     fn client(&self, arguments: &[&str]) {
-        let mut command = Command::new(self.root.join("usr/bin/incus"));
+        let mut command = Command::new(self.client_program());
         let output = self.environment(&mut command).args(arguments).output().expect("it was unpacked");
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "incus {}: {error}", arguments.join(" "));
@@ -133,10 +146,7 @@ impl Incus {
         let conf = self.directory.path().join("conf");
         let _ = fs::create_dir(&conf);
         command
-            .env(
-                "LD_LIBRARY_PATH",
-                format!("{}:{}", at("usr/lib/x86_64-linux-gnu"), at("lib/x86_64-linux-gnu")),
-            )
+            .env("LD_LIBRARY_PATH", self.libraries())
             .env("PATH", format!("{path}:{}:{}", at("usr/bin"), at("bin")))
             .env("INCUS_DIR", self.directory.path())
             .env("INCUS_CONF", conf)

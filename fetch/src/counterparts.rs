@@ -279,6 +279,18 @@ counterparts! {
         "github.com/VictoriaMetrics/VictoriaMetrics/app/vmauth",
     );
 
+    /// A proxy that checks tokens, and logs persons in.
+    OAUTH2_PROXY: Program, for [Consumers] in the long form, go(
+        "oauth2-proxy",
+        "oauth2-proxy",
+        "e2e/oauth2-proxy",
+        "github.com/oauth2-proxy/oauth2-proxy/v7",
+    );
+
+    /// An OpenTelemetry collector that sends tokens.
+    OTEL_COLLECTOR: Program, for [Consumers] in the long form,
+        go("OpenTelemetry collector", "otelcol", "e2e/otelcol", ".");
+
     /// CoreDNS.
     COREDNS: Program, for [Names] in the long form, go("CoreDNS", "coredns", "e2e/coredns", "github.com/coredns/coredns");
 

@@ -147,8 +147,8 @@ pub struct Program {
     pub(crate) name: &'static str,
     /// The module's directory below the workspace's.
     pub(crate) module: &'static str,
-    /// The package, as the module's `tool` lines have it; or a source file in the module's
-    /// directory.
+    /// The package, as the module's `tool` lines have it; a source file in the module's directory;
+    /// or `.`, for the `main.go` there.
     pub(crate) package: &'static str,
     /// Further arguments of the linker.
     pub(crate) link: &'static str,
@@ -246,7 +246,11 @@ impl Program {
     fn entry(&self) -> Result<String, String> {
         let directory = self.directory();
         let mut hasher = DefaultHasher::new();
-        let files: &[&str] = if self.is_file() { &["go.mod", self.package] } else { &["go.mod", "go.sum"] };
+        let files: &[&str] = match self.package {
+            "." => &["go.mod", "go.sum", "main.go"],
+            file if self.is_file() => &["go.mod", file],
+            _ => &["go.mod", "go.sum"],
+        };
         for file in files {
             let path = directory.join(file);
             hasher.write(&fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?);

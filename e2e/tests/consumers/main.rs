@@ -8,7 +8,9 @@
 mod envoy;
 mod git;
 mod kubernetes;
+mod oauth2_proxy;
 mod openbao;
+mod otel_collector;
 mod prometheus;
 mod vmauth;
 mod world;
@@ -49,6 +51,16 @@ impl ConsumerTest {
     const fn new(name: &'static str, test: fn(&World), needs: &'static [Source]) -> Self {
         Self { name, test, needs, root: false, long: false }
     }
+
+    /// The same, for root of the machine only.
+    const fn as_root(self) -> Self {
+        Self { root: true, ..self }
+    }
+
+    /// The same, in the long form only.
+    const fn in_the_long_form(self) -> Self {
+        Self { long: true, ..self }
+    }
 }
 
 /// A test with its name, and the programs that it runs.
@@ -67,7 +79,9 @@ fn all() -> Vec<ConsumerTest> {
         envoy::TESTS,
         git::TESTS,
         kubernetes::TESTS,
+        oauth2_proxy::TESTS,
         openbao::TESTS,
+        otel_collector::TESTS,
         prometheus::TESTS,
         vmauth::TESTS,
         world::TESTS,

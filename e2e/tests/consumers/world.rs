@@ -16,6 +16,7 @@ use dexsidecar_e2e::sidecar::program;
 use dexsidecar_e2e::signing_key::{claims, now};
 use dexsidecar_e2e::token_verifier::TokenVerifier;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::{ConsumerTest, test};
 
@@ -34,7 +35,8 @@ pub(crate) const BIN: &str = "/run/bin";
 pub(crate) const HOME: &str = "/run/home";
 
 /// The clients of Dex: one for each consumer.
-const CLIENTS: [&str; 8] = ["app", "curl", "envoy", "git", "kubernetes", "openbao", "prometheus", "vmauth"];
+const CLIENTS: [&str; 10] =
+    ["app", "curl", "envoy", "git", "kubernetes", "oauth2-proxy", "openbao", "otel", "prometheus", "vmauth"];
 
 /// What all tests share.
 pub(crate) struct World {
@@ -200,6 +202,7 @@ pub(crate) struct Sidecar {
     pub(crate) process: Process,
     /// The first output.
     output: PathBuf,
+    _directory: TempDir,
 }
 
 impl Sidecar {
@@ -209,34 +212,24 @@ impl Sidecar {
         Self::start_with(page, file, |config| config.to_owned())
     }
 
-    /// Starts dexsidecar with a file of a page that is changed before.
+    /// Starts dexsidecar with a changed copy of a file of a page.
     pub(crate) fn start_with(page: &Page, file: &str, change: impl Fn(&str) -> String) -> Self {
         let config = change(page.file(file));
-        let config: Value = serde_saphyr::from_str(&config).expect("YAML");
-        let token = |key: &str| {
-            let places = [&config["tokens"][0][key], &config["defaults"][key]];
-            places.into_iter().find_map(Value::as_str).unwrap_or_default().to_owned()
-        };
-        let output = PathBuf::from(config["tokens"][0]["outputs"][0]["path"].as_str().expect("a path"));
+        let document: Value = serde_saphyr::from_str(&config).expect("YAML");
+        let path = document["tokens"][0]["outputs"][0]["path"].as_str().expect("a path");
+        let output = PathBuf::from(path);
         fs::create_dir_all(output.parent().expect("an absolute path")).expect("/run is writable");
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("config.yaml");
+        fs::write(&file, config).expect("a temporary directory");
         let mut command = killed_with_parent(&program());
-        command.env_clear().envs([
-            ("dex_endpoint", format!("{}/token", token("issuer"))),
-            ("dex_basic_auth", format!("{}:", token("client_id"))),
-            ("dex_connector_id", token("connector_id")),
-            ("dex_scope", token("scope")),
-            ("dex_grant_type", "urn:ietf:params:oauth:grant-type:token-exchange".to_owned()),
-            ("dex_requested_token_type", "urn:ietf:params:oauth:token-type:access_token".to_owned()),
-            ("dex_subject_token_type", "urn:ietf:params:oauth:token-type:id_token".to_owned()),
-            ("dex_file_subject_token", token("subject_token_file")),
-            ("dex_access_token_file", output.display().to_string()),
-            ("dex_refresh_interval", token("refresh_interval")),
-            ("DEXSIDECAR_CA_FILE", token("ca_file")),
-            ("DEXSIDECAR_TERMINATION_LOG", "/dev/null".to_owned()),
-            ("DEXSIDECAR_LOG", "debug".to_owned()),
-            ("DEXSIDECAR_LOG_FORMAT", "json".to_owned()),
+        command.env_clear().arg("--config").arg(file).envs([
+            // Everything is logged, so that every line is searched for secrets.
+            ("DEXSIDECAR_LOG", "debug"),
+            ("DEXSIDECAR_LOG_FORMAT", "json"),
+            ("DEXSIDECAR_TERMINATION_LOG", "/dev/null"),
         ]);
-        Self { process: Process::start("dexsidecar", command), output }
+        Self { process: Process::start("dexsidecar", command), output, _directory: directory }
     }
 
     /// Waits for a token in the first output that is not this one.
