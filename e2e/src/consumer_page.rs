@@ -31,7 +31,16 @@ impl Page {
     /// If it cannot be read, or has a file whose name is not in the line above.
     #[must_use]
     pub fn of(consumer: &str) -> Self {
-        let path = format!("docs/consumers/{consumer}.md");
+        Self::at(&format!("docs/consumers/{consumer}.md"))
+    }
+
+    /// The page with this path below the workspace.
+    ///
+    /// # Panics
+    /// As [`Self::of`].
+    #[must_use]
+    pub fn at(path: &str) -> Self {
+        let path = path.to_owned();
         let text = doc_manifests::text(&path);
         let lines: Vec<&str> = text.lines().collect();
         let mut files = vec![];

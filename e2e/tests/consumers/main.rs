@@ -5,13 +5,16 @@
 //! this program enters namespaces of its own for the network and for mounts, in which
 //! `dex.example.com` is a real Dex, `/etc` is a copy and `/run` is empty.
 
+mod curl;
 mod envoy;
 mod git;
+mod incus;
 mod kubernetes;
 mod oauth2_proxy;
 mod openbao;
 mod otel_collector;
 mod prometheus;
+mod several;
 mod vmauth;
 mod world;
 
@@ -29,8 +32,10 @@ use libtest_mimic::{Arguments, Trial};
 
 use crate::world::World;
 
-/// The environment variable that is set inside the namespaces.
+/// The environment variable that is set inside the namespaces: to `root`, or to [`USER`].
 const INSIDE: &str = "DEXSIDECAR_E2E_CONSUMERS";
+/// The value for the namespaces of a user, who is root there only.
+const USER: &str = "user";
 /// The environment variable of the long form of the tests.
 const LONG: &str = "DEXSIDECAR_E2E_LONG";
 
@@ -76,13 +81,16 @@ static WORLD: OnceLock<World> = OnceLock::new();
 
 fn all() -> Vec<ConsumerTest> {
     [
+        curl::TESTS,
         envoy::TESTS,
         git::TESTS,
+        incus::TESTS,
         kubernetes::TESTS,
         oauth2_proxy::TESTS,
         openbao::TESTS,
         otel_collector::TESTS,
         prometheus::TESTS,
+        several::TESTS,
         vmauth::TESTS,
         world::TESTS,
     ]
@@ -109,12 +117,17 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments { test_threads: Some(threads), ..arguments }, trials.collect()).exit_code()
 }
 
+/// Whether this is root of the machine.
+fn is_root() -> bool {
+    machine::is_root() && std::env::var(INSIDE).as_deref() != Ok(USER)
+}
+
 /// Why a test cannot run here.
 fn why_ignored(one: &ConsumerTest) -> Option<String> {
     if one.long && std::env::var_os(LONG).is_none() {
         return Some("it belongs to the long form".to_owned());
     }
-    if one.root && !machine::is_root() {
+    if one.root && !is_root() {
         return Some("it needs root: run it with sudo -E".to_owned());
     }
     one.needs.iter().find(|source| !source.is_cached()).map(|source| format!("{} is missing", source.label()))
@@ -176,7 +189,7 @@ fn inside(etc: &Path) -> Command {
         .arg(etc)
         .arg(this)
         .args(std::env::args().skip(1))
-        .env(INSIDE, "1")
+        .env(INSIDE, if machine::is_root() { "root" } else { USER })
         .env("SIDECAR_BIN", shipped());
     command
 }
