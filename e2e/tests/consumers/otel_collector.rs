@@ -12,7 +12,7 @@ pub(crate) const TESTS: &[ConsumerTest] =
 
 const NEEDS: &[Source] = &[Source::Go(OTEL_COLLECTOR)];
 
-/// Sends the collector one metric. It answers before it has exported it.
+/// Sends the collector a metric. It answers before it has exported it.
 const SEND: &str = r#"curl -sS -H 'Content-Type: application/json' -d '{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"a","gauge":{"dataPoints":[{"asInt":"1","timeUnixNano":"1"}]}}]}]}]}' http://127.0.0.1:4318/v1/metrics"#;
 
 fn the_otel_collector_exports_with_each_new_token(world: &World) {
@@ -38,5 +38,13 @@ fn the_otel_collector_exports_with_each_new_token(world: &World) {
     transcript.run(SEND);
     collector.until("an export after the first token has expired", |_| far_side.checked().len() > accepted);
     assert_eq!(far_side.refusals(), [""; 0], "no export was refused");
+
+    // The file is removed, and dexsidecar restores it. The collector does not read it again.
+    std::fs::remove_file("/var/run/secrets/dex/otel/token").expect("a token file");
+    sidecar.until_another_token("");
+    collector.until("the collector sends an expired token", |_| {
+        let _ = quiet.quietly(SEND);
+        far_side.refusals().contains(&"expired")
+    });
     page.result("transcript", &transcript.block());
 }
