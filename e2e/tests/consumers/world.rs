@@ -34,9 +34,20 @@ pub(crate) const BIN: &str = "/run/bin";
 /// The home directory of the commands in the pages.
 pub(crate) const HOME: &str = "/run/home";
 
-/// The clients of Dex: one for each consumer.
-const CLIENTS: [&str; 10] =
-    ["app", "curl", "envoy", "git", "kubernetes", "oauth2-proxy", "openbao", "otel", "prometheus", "vmauth"];
+/// The clients of Dex: one for each consumer. [`DexSetup`] has `incus`.
+const CLIENTS: [&str; 11] = [
+    "app",
+    "curl",
+    "envoy",
+    "git",
+    "incus",
+    "kubernetes",
+    "oauth2-proxy",
+    "openbao",
+    "otel",
+    "prometheus",
+    "vmauth",
+];
 
 /// What all tests share.
 pub(crate) struct World {
@@ -65,7 +76,7 @@ impl World {
         let public = |id: &str| json!({"id": id, "name": id, "public": true});
         let setup = DexSetup {
             host: Some(HOST),
-            clients: CLIENTS.iter().map(|id| public(id)).collect(),
+            clients: CLIENTS.iter().filter(|id| **id != "incus").map(|id| public(id)).collect(),
             ..DexSetup::default()
         };
         let mut dex = Dex::start(&issuer, &setup);
