@@ -115,7 +115,7 @@ pub struct Transcript {
 }
 
 impl Transcript {
-    /// A transcript whose commands have these variables.
+    /// A transcript whose commands have these variables and no others.
     #[must_use]
     pub fn with(variables: &[(&str, &str)]) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -144,7 +144,7 @@ impl Transcript {
     pub fn quietly(&self, line: &str) -> String {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("exec 2>&1\n{line}")]);
-        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.env_clear().envs(self.variables.iter().map(|(name, value)| (name, value)));
         let output = command.output().expect("sh can be started");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }

@@ -14,7 +14,8 @@ fn curl_sends_each_new_header(world: &World) {
     let first = sidecar.until_another_token("");
     let mut transcript = transcript(&[]);
     let with_the_file = "curl -sS -H @/var/run/secrets/dex/curl/header http://app.example.com:9102/";
-    transcript.run("dexsidecar ready --file /var/run/secrets/dex/curl/header");
+    let ready = "dexsidecar ready --config /etc/dexsidecar/curl.yaml > /dev/null && echo ready";
+    assert_eq!(transcript.run(ready), "ready\n");
     assert_eq!(transcript.run(with_the_file), "hello\n");
     assert_eq!(transcript.run("curl -sS http://app.example.com:9102/"), "no token\n");
 

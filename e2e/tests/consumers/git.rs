@@ -4,19 +4,20 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use dexsidecar_e2e::certificates::Authority;
 use dexsidecar_e2e::consumer_page::Page;
 use dexsidecar_e2e::prebuilt;
 use dexsidecar_e2e::process::Process;
 use dexsidecar_fetch::counterparts::{GIT_AND_APACHE, Source};
 
-use crate::world::{BIN, Sidecar, World, http_status, start, transcript, until, until_expired};
+use crate::world::{BIN, Sidecar, World, http_status, start, transcript, until, until_expired, write};
 use crate::{ConsumerTest, test};
 
 pub(crate) const TESTS: &[ConsumerTest] = &[test!(git_clones_and_pushes_with_each_new_token, NEEDS)];
 
 const NEEDS: &[Source] = &[Source::Debian(GIT_AND_APACHE)];
 
-const REFS: &str = "http://git.example.com:8080/git/app.git/info/refs?service=git-upload-pack";
+const REFS: &str = "https://git.example.com:8443/git/app.git/info/refs?service=git-upload-pack";
 
 /// Starts Apache as a user without rights, in the root directory of its packages.
 fn start_apache(root: &Path) -> Process {
@@ -64,11 +65,20 @@ fn git_clones_and_pushes_with_each_new_token(world: &World) {
         git -C /run/work/seed push -q /run/git/repos/app.git main",
     );
     assert_eq!(made, "");
+    let authority = Authority::new();
+    let certificate = authority.server(&["git.example.com"]);
+    for (from, to) in [
+        (&authority.file(), "/etc/git/ca.crt"),
+        (&certificate.certificate, "/etc/git/server.crt"),
+        (&certificate.key, "/etc/git/server.key"),
+    ] {
+        write(to, &fs::read(from).expect("it was made"));
+    }
     let _apache = start_apache(&root);
     until("Apache answers", || http_status(REFS, Some(&world.issue("git"))) == "200");
     page.result("answers", &world.answers("git", "200", |token| http_status(REFS, token)));
 
-    transcript.run("git clone http://git.example.com:8080/git/app.git /run/work/app");
+    transcript.run("git clone https://git.example.com:8443/git/app.git /run/work/app");
     sidecar.until_another_token(&first);
     until_expired(&first);
     until("the first token is refused", || http_status(REFS, Some(&first)) == "401");

@@ -31,6 +31,8 @@ pub(crate) const ISSUER: &str = "https://dex.example.com/dex";
 pub(crate) const CA_FILE: &str = "/etc/dex/ca.crt";
 /// The directory on PATH of the commands in the pages.
 pub(crate) const BIN: &str = "/run/bin";
+/// PATH of the programs and commands in the pages.
+const PATH: &str = "/run/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The home directory of the commands in the pages.
 pub(crate) const HOME: &str = "/run/home";
 
@@ -170,9 +172,8 @@ fn issue(dex: &Dex, issuer: &FakeApiServer, client: &str) -> String {
 
 /// A transcript whose commands find the programs of the pages on PATH, and have these variables.
 pub(crate) fn transcript(variables: &[(&str, &str)]) -> Transcript {
-    let path = format!("{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     fs::create_dir_all(HOME).expect("/run is writable");
-    Transcript::with(&[&[("PATH", &*path), ("HOME", HOME)], variables].concat())
+    Transcript::with(&[&[("PATH", PATH), ("HOME", HOME)], variables].concat())
 }
 
 /// Puts a program on PATH under this name.
@@ -201,10 +202,11 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Starts a program that ends with the test.
+/// Starts a program that ends with the test. Its environment has PATH and these variables only.
 pub(crate) fn start(name: &str, program: &Path, arguments: &str, variables: &[(&str, &str)]) -> Process {
-    let mut command: Command = killed_with_parent(program);
-    command.args(arguments.split_ascii_whitespace()).envs(variables.iter().copied());
+    let mut command = killed_with_parent(program);
+    command.args(arguments.split_ascii_whitespace()).env_clear().env("PATH", PATH);
+    command.envs(variables.iter().copied());
     Process::start(name, command)
 }
 
