@@ -66,7 +66,7 @@ fn incus_and_its_command_line_use_each_new_token(world: &World) {
         client
     };
     let add = "timeout 20 incus remote add prod https://incus.example.com:8443 --auth-type oidc --accept-certificate";
-    let query = "timeout 20 incus query prod:/1.0 | grep '\"auth'";
+    let query = "timeout 20 incus query prod:/1.0 | grep auth_user_name";
     let trusted = "\"auth_user_name\": \"system:serviceaccount:default:app\"";
 
     // Read-only: the command line leaves the file as it is.
@@ -86,8 +86,14 @@ fn incus_and_its_command_line_use_each_new_token(world: &World) {
     let client = client("/run/incus/writable", "rw");
     let added = client.quietly(add);
     assert_eq!(added, "", "the remote is added");
+    let writes = sidecar.process.logged("token_written");
+    let token = token_in_file();
     let printed = client.quietly(query);
     assert!(printed.contains(trusted), "{printed}");
+    if token_in_file() == token {
+        sidecar.process.until_logged("token_written", writes + 1);
+        assert_eq!(sidecar.process.logged("output_restored"), 0, "{}", sidecar.process.output());
+    }
     // As a command does that started before a refresh and exits after it.
     let old = fs::read_to_string(FILE).expect("a token file");
     let old_token = token_in_file();
