@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use dexsidecar_agent::log_problems;
 use dexsidecar_agent::reload::ConfigSource;
-use dexsidecar_core::config::{self, Config, ConfigFile, Probe, Problem, RawSettings, RawValue, TokenConfig};
+use dexsidecar_core::config::{
+    self, Config, ConfigFile, DEFAULT_NAME, Probe, Problem, RawSettings, RawValue, TokenConfig,
+};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
 use dexsidecar_core::failure::printable;
@@ -155,7 +157,7 @@ impl Environment {
             config.tokens.retain(|token| token.name == name);
             return Ok(config);
         }
-        Err(vec![name_problem(&config, "is not the name of a token")])
+        Err(vec![name_problem(&names(&config), "is not the name of a token")])
     }
 
     /// The configuration without its one token, that token, and the HTTP client for its endpoint.
@@ -169,7 +171,7 @@ impl Environment {
     ) -> Result<(Config, TokenConfig, HttpEndpoint), Vec<Problem>> {
         let mut config = self.selected(output_needed)?;
         if config.tokens.len() > 1 {
-            return Err(vec![name_problem(&config, "is not set, but there are several tokens")]);
+            return Err(vec![name_problem(&names(&config), "is not set, but there are several tokens")]);
         }
         // A configuration always has one.
         let Some(token) = config.tokens.pop() else { return Err(vec![]) };
@@ -187,7 +189,12 @@ impl Environment {
     /// The exit code, after every problem has been logged.
     pub(crate) fn probe(&self) -> Result<Probe, u8> {
         let read = match &self.file {
-            None => Probe::read(&self.settings),
+            None => match config::token_name(&self.settings) {
+                Some(name) if name != DEFAULT_NAME => {
+                    Err(vec![name_problem(&[DEFAULT_NAME], "is not the name of a token")])
+                }
+                _ => Probe::read(&self.settings),
+            },
             Some(_) => self.selected(false).and_then(|config| Probe::of_config(&config, &self.settings)),
         };
         match read {
@@ -248,9 +255,12 @@ impl ConfigSource<HttpEndpoint> for Environment {
     }
 }
 
+fn names(config: &Config) -> Vec<&str> {
+    config.tokens.iter().map(|token| token.name.as_str()).collect()
+}
+
 /// A problem with `--token`, which names the tokens that there are.
-fn name_problem(config: &Config, what: &str) -> Problem {
-    let names: Vec<_> = config.tokens.iter().map(|token| token.name.as_str()).collect();
+fn name_problem(names: &[&str], what: &str) -> Problem {
     Problem {
         setting: format!("--{}", settings::TOKEN.option),
         what: what.to_owned(),

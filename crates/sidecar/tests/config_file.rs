@@ -81,6 +81,9 @@ fn every_token_of_the_file_is_written_to_each_of_its_outputs() {
     let unknown = dexsidecar(&["ready", "--token", "c"], &variable);
     assert_eq!(unknown.status.code(), Some(78));
     assert!(text(&unknown.stderr).contains("use one of a, b"), "{}", text(&unknown.stderr));
+    let check = dexsidecar(&["check", "--token", "c"], &variable);
+    assert_eq!(check.status.code(), Some(1));
+    assert!(text(&check.stdout).contains("use one of a, b"), "{}", text(&check.stdout));
     // The command token prints one of them.
     assert_eq!(text(&dexsidecar(&["token", "--token", "b"], &variable).stdout), "token-for-two");
     let several = dexsidecar(&["token"], &variable);

@@ -144,7 +144,7 @@ pub(crate) async fn check(environment: &Environment) -> Done {
             printed = print(&step.text(colours));
         }
     };
-    let report = match environment.config(true) {
+    let report = match environment.selected(true) {
         Ok(config) => {
             let connect = |endpoint: &Endpoint| environment.client(endpoint);
             check::run(&config.tokens, &config.warnings, connect, &CLOCK, done).await
