@@ -109,6 +109,12 @@ pub(crate) enum Command {
         aarch64: bool,
     },
 
+    /// Write the program's completions for bash, zsh and fish, and its man page, for a release
+    Completions {
+        /// The directory
+        directory: PathBuf,
+    },
+
     /// Measure the shipped binary against its limits, and write docs/footprint.md
     Bench,
 
@@ -278,13 +284,16 @@ mod tests {
             (
                 "tset",
                 "\"tset\" is not a command; did you mean \"test\"? The commands: check, test, prefetch, demo, build, image, \
-                 rootfs, bench, soak, survive, fleet, fuzz, mutants, docs",
+                 rootfs, completions, bench, soak, survive, fleet, fuzz, mutants, docs",
             ),
             (
                 "test fake",
-                "\"fake\" is not a suite; did you mean \"fakes\"? One of: unit, docs, fakes, names, real-dex, node",
+                "\"fake\" is not a suite; did you mean \"fakes\"? One of: unit, docs, fakes, names, real-dex, consumers, node",
             ),
-            ("test f083", "\"f083\" is not a suite. One of: unit, docs, fakes, names, real-dex, node"),
+            (
+                "test f083",
+                "\"f083\" is not a suite. One of: unit, docs, fakes, names, real-dex, consumers, node",
+            ),
             (
                 "test --lnog",
                 "test does not take \"--lnog\"; did you mean \"--long\"? Its usage: cargo xtask test [OPTIONS] [SUITE] [FILTER]",

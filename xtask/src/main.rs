@@ -14,6 +14,7 @@ mod mutants;
 mod prefetch;
 mod progress;
 mod release;
+mod shell_files;
 mod step;
 mod suite;
 mod test;
@@ -75,6 +76,7 @@ fn run(command: cli::Command) -> Result<ExitCode, Error> {
         C::Image { amd64: true } => path(&image::archive(&[Target::X86_64])?),
         C::Image { amd64: false } => path(&image::archive(&[Target::X86_64, Target::Aarch64])?),
         C::Rootfs { directory, aarch64 } => image::fill(&directory, target(aarch64))?,
+        C::Completions { directory } => shell_files::write(&directory)?.iter().for_each(|file| path(file)),
         C::Bench => return demo::measured("bench", &[]),
         C::Soak { minutes } => return demo::measured("soak", &arguments(minutes.map(|n| n.to_string()))),
         C::Survive { bin } => {
