@@ -74,6 +74,7 @@ pub const fn how_to_see(code: Code) -> &'static HowToSee {
         Code::SubjectTokenTooLarge => &pod::SUBJECT_TOKEN_TOO_LARGE,
         Code::SubjectTokenMalformed => &pod::SUBJECT_TOKEN_MALFORMED,
         Code::SubjectTokenExpired => &pod::SUBJECT_TOKEN_EXPIRED,
+        Code::SubjectTokenRequestFailed => &pod::SUBJECT_TOKEN_REQUEST_FAILED,
         Code::NameNotFound => &network::NAME_NOT_FOUND,
         Code::NameLookupFailed => &network::NAME_LOOKUP_FAILED,
         Code::ConnectRefused => &network::CONNECT_REFUSED,

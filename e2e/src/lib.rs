@@ -17,6 +17,7 @@ pub mod dns_server;
 pub mod doc_manifests;
 pub mod fake_api_server;
 pub mod fake_dex;
+pub mod fake_github_actions;
 pub mod fault_suite;
 pub mod faults;
 pub mod file_readers;

@@ -212,7 +212,7 @@ pub(crate) fn sendable(exchange: &Exchange) {
         .iter()
         .filter_map(|(name, source)| match source {
             Source::Text(value) => Some(Field { name: name.clone(), value: value.clone() }),
-            Source::File(_) => None,
+            Source::File(_) | Source::GithubActions { .. } => None,
         })
         .collect();
     let form = exchange::form(&fields);

@@ -66,6 +66,7 @@ impl Inputs {
         exchange: &Exchange,
         last_known: &mut LastKnown,
         now: UnixTime,
+        endpoint: &impl TokenEndpoint,
     ) -> Result<Self, Failure> {
         let kind = exchange.field("subject_token_type");
         let mut inputs = Self {
@@ -85,6 +86,10 @@ impl Inputs {
                     };
                     inputs.or_last_known(name, read, last_known, now)?
                 }
+                Source::GithubActions { audience } => {
+                    let read = endpoint.github_actions_token(audience.as_deref()).await;
+                    inputs.or_last_known(name, read, last_known, now)?
+                }
             };
             if name == SUBJECT_TOKEN {
                 inputs.subject = Claims::peek(&value);
@@ -92,7 +97,8 @@ impl Inputs {
             inputs.fields.push(Field { name: name.clone(), value });
         }
         inputs.client = match &exchange.client {
-            None => None,
+            // Only a subject token is requested from GitHub Actions.
+            None | Some(Client::Pair(Source::GithubActions { .. })) => None,
             Some(Client::Pair(Source::Text(text))) => Credentials::parse(text),
             Some(Client::Pair(Source::File(path))) => {
                 let read = read_value(path, BASIC_AUTH, exchange.dialect);
@@ -220,7 +226,7 @@ fn read_value(path: &Path, name: &str, dialect: Dialect) -> Result<Secret, Failu
 pub fn fingerprint(exchange: &Exchange) -> Fingerprint {
     let fields = exchange.fields.iter().filter_map(|(_, source)| match source {
         Source::File(path) => Some(path.as_path()),
-        Source::Text(_) => None,
+        Source::Text(_) | Source::GithubActions { .. } => None,
     });
     let client = exchange.client.as_ref().and_then(Client::file);
     let mut hasher = DefaultHasher::new();

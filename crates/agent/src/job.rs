@@ -144,7 +144,7 @@ impl Job {
     pub(crate) fn start<E: TokenEndpoint + Notify + 'static>(self, client: Rc<E>, clock: Clock) -> Running {
         match self {
             Self::ReadInputs { config, mut last_known, now } => Box::pin(async move {
-                let read = Inputs::read(&config.exchange, &mut last_known, now).await;
+                let read = Inputs::read(&config.exchange, &mut last_known, now, &*client).await;
                 Outcome::InputsRead { read, last_known }
             }),
             Self::Exchange { config, inputs, rotation, current } => Box::pin(async move {

@@ -83,6 +83,20 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
+/// The form in which `token` prints a token.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum TokenForm {
+    /// The token itself.
+    #[default]
+    Raw,
+    /// The members of a token endpoint's response.
+    Json,
+    /// For kubectl and client-go.
+    ExecCredential,
+    /// git's credential protocol.
+    Git,
+}
+
 /// One error in the settings. It never holds the value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
@@ -161,6 +175,17 @@ pub fn file_setting(given: &RawSettings) -> Option<(PathBuf, String)> {
 #[must_use]
 pub fn token_name(given: &RawSettings) -> Option<String> {
     given.effective(settings::TOKEN).map(|given| given.value.expose().to_owned())
+}
+
+/// The form in which `token` prints a token.
+///
+/// # Errors
+/// The problem with its setting.
+pub fn token_form(given: &RawSettings) -> Result<TokenForm, Vec<Problem>> {
+    let given = given.cleaned();
+    let mut parser = Parser::new(&given);
+    let form = parser.token_form();
+    parser.end(form)
 }
 
 /// The token endpoint, before anything else is parsed. Nothing where it is missing or invalid.

@@ -14,7 +14,7 @@ use form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
 use crate::endpoint_url::EndpointUrl;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::secret::Secret;
 use crate::settings::{Dialect, SUBJECT_TOKEN};
 use crate::time::UnixTime;
@@ -37,6 +37,11 @@ pub enum Source {
     Text(Secret),
     /// The content of a file, read at each exchange.
     File(PathBuf),
+    /// A subject token that is requested from GitHub Actions at each exchange.
+    GithubActions {
+        /// Its audience; without one GitHub uses the URL of the repository's owner.
+        audience: Option<String>,
+    },
 }
 
 /// Where the client's id and secret come from.
@@ -58,7 +63,7 @@ impl Client {
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         match self {
-            Self::Pair(Source::Text(_)) => None,
+            Self::Pair(Source::Text(_) | Source::GithubActions { .. }) => None,
             Self::Pair(Source::File(path)) => Some(path),
             Self::Id { secret_file, .. } => secret_file.as_deref(),
         }
@@ -101,7 +106,7 @@ impl Exchange {
     pub fn field(&self, name: &str) -> Option<&str> {
         match self.source(name)? {
             Source::Text(text) => Some(text.expose()),
-            Source::File(_) => None,
+            Source::File(_) | Source::GithubActions { .. } => None,
         }
     }
 
@@ -111,7 +116,7 @@ impl Exchange {
     pub fn subject_token_file(&self) -> Option<&PathBuf> {
         match self.source(SUBJECT_TOKEN)? {
             Source::File(path) => Some(path),
-            Source::Text(_) => None,
+            Source::Text(_) | Source::GithubActions { .. } => None,
         }
     }
 
@@ -174,6 +179,15 @@ pub trait TokenEndpoint {
     /// A [`Failure`] with a code of the steps DNS, TCP, TLS or exchange, such as `name_not_found`,
     /// `connect_refused`, `certificate_untrusted` or `timed_out`.
     fn send(&self, request: &Request, rotation: usize) -> impl Future<Output = Result<Answer, Failure>>;
+
+    /// Requests a subject token with this audience from GitHub Actions.
+    ///
+    /// # Errors
+    /// `subject_token_request_failed`.
+    fn github_actions_token(&self, audience: Option<&str>) -> impl Future<Output = Result<Secret, Failure>> {
+        let _ = audience;
+        async { Err(Failure::new(Code::SubjectTokenRequestFailed, "")) }
+    }
 
     /// What the last response showed of the server, for the metrics.
     fn seen(&self) -> Seen {

@@ -58,6 +58,7 @@ pub mod event;
 
 pub mod exchange;
 pub mod failure;
+pub mod github_actions;
 pub mod http_request;
 mod json;
 pub mod key_check;

@@ -156,6 +156,12 @@ settings! {
         EXCHANGING, "time limit of one attempt, from DNS lookup to last byte";
     ALLOW_INSECURE_HTTP = "allow-insecure-http", "DEXSIDECAR_ALLOW_INSECURE_HTTP", Kind::Switch, EXCHANGING,
         "accept an http:// endpoint at a public address; other addresses are accepted without it";
+    SUBJECT_TOKEN_SOURCE = "subject-token-source", "DEXSIDECAR_SUBJECT_TOKEN_SOURCE",
+        Kind::Word(&["file", "github-actions"], "file"), EXCHANGING,
+        "file for dex_file_subject_token or dex_subject_token; github-actions requests a subject token from GitHub in a job with permissions: id-token: write";
+    SUBJECT_TOKEN_AUDIENCE = "subject-token-audience", "DEXSIDECAR_SUBJECT_TOKEN_AUDIENCE",
+        Kind::Text("AUDIENCE", "the URL of the repository's owner"), EXCHANGING,
+        "audience of the subject token that is requested from GitHub";
     OUTPUT_MODE = "output-mode", "DEXSIDECAR_OUTPUT_MODE", Kind::Text("MODE", "0644, or 0640 in a setgid directory"), WRITING,
         "permissions of the token file, in octal";
     OUTPUT_GROUP = "output-group", "DEXSIDECAR_OUTPUT_GROUP", Kind::Text("GID", "the directory's"), WRITING,
@@ -188,6 +194,8 @@ settings! {
         &[Refresh], "how long to wait for the new token; 0s requests a refresh without waiting";
     PID = "pid", "", Kind::Text("PID", "the only one that is found"), &[Refresh],
         "the process that is to refresh, where several run";
+    FORMAT = "format", "", Kind::Word(&["raw", "json", "exec_credential", "git"], "raw"), &[Token],
+        "form of the printed token: json as in RFC 8693, exec_credential for kubectl, git for a credential helper";
     FILE = "file", "", Kind::Text("FILE", "dex_access_token_file"), &[Ready, Wait, Refresh],
         "token file to judge; may be repeated";
     JSON = "json", "", Kind::Switch, &[Check, Config],

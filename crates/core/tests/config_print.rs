@@ -34,7 +34,7 @@ fn as_printed(mut token: TokenConfig) -> TokenConfig {
     let key_of_its_own = |name: &str| is_public_field(name) || name == "grant_type";
     exchange.fields.retain(|(name, source)| match source {
         Source::Text(text) => !text.is_empty() || !key_of_its_own(name),
-        Source::File(_) => true,
+        Source::File(_) | Source::GithubActions { .. } => true,
     });
     for (name, source) in &mut exchange.fields {
         if matches!(source, Source::Text(_)) && !key_of_its_own(name) {

@@ -21,7 +21,7 @@ pub enum Invocation {
         /// The options, in order.
         options: Vec<RawValue>,
         /// The operands: the program that `wait` becomes with its arguments, where `copy` copies
-        /// to, or what `config` is to do.
+        /// to, what `config` is to do, or the operation that git asks of `token`.
         operands: Vec<OsString>,
     },
     /// To print a text: help or the version.
@@ -69,7 +69,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
                 "help" => return Ok(Invocation::Print(help(named(parser.next())))),
                 name => command = Some(find(name)?),
             },
-            Arg::Value(word) if command == Some(Command::Copy) && operands.is_empty() => operands.push(word),
+            Arg::Value(word)
+                if matches!(command, Some(Command::Copy | Command::Token)) && operands.is_empty() =>
+            {
+                operands.push(word);
+            }
             Arg::Value(word) => {
                 return Err(format!("unexpected argument {}: see dexsidecar --help", word.display()));
             }
@@ -278,6 +282,7 @@ mod tests {
             ("run extra", "unexpected argument extra: see dexsidecar --help"),
             ("copy", "copy needs DEST, a file or a directory: see dexsidecar copy --help"),
             ("copy a b", "unexpected argument b: see dexsidecar --help"),
+            ("token get b", "unexpected argument b: see dexsidecar --help"),
             ("refresh a", "unexpected argument a: see dexsidecar --help"),
             ("check --json=maybe", "option --json takes true or false"),
             ("ready --ca-file x", "ready has no option --ca-file: see dexsidecar ready --help"),

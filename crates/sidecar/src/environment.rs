@@ -12,6 +12,7 @@ use dexsidecar_core::config::{
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
 use dexsidecar_core::failure::printable;
+use dexsidecar_core::github_actions;
 use dexsidecar_core::limits::LARGEST_CONFIG;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::settings::{self, FIELD_PREFIX, PREFIX};
@@ -142,8 +143,17 @@ impl Environment {
         let (file, directories) = (self.variable("SSL_CERT_FILE"), self.variable("SSL_CERT_DIR"));
         let system = || Roots::system(file.map(Secret::expose), directories.map(Secret::expose));
         let roots = endpoint.ca_file.clone().map_or_else(system, Roots::File);
-        HttpEndpoint::new(endpoint.attempt_timeout, roots, self.proxies())
-            .allowing_insecure_http(endpoint.allow_insecure_http)
+        let client = HttpEndpoint::new(endpoint.attempt_timeout, roots, self.proxies())
+            .allowing_insecure_http(endpoint.allow_insecure_http);
+        let request =
+            self.variable(github_actions::REQUEST_URL).zip(self.variable(github_actions::REQUEST_TOKEN));
+        match request {
+            Some((url, token)) => {
+                let requests = HttpEndpoint::new(endpoint.attempt_timeout, system(), self.proxies());
+                client.with_github_actions(url.clone(), token.clone(), requests)
+            }
+            None => client,
+        }
     }
 
     /// The configuration, with only the token that `--token` names if it is set.
@@ -270,6 +280,8 @@ fn name_problem(names: &[&str], what: &str) -> Problem {
     }
 }
 
+/// What kubectl asks of an exec plugin.
+pub(crate) const EXEC_INFO: &str = "KUBERNETES_EXEC_INFO";
 /// The directory for the cache of `token`.
 pub(crate) const RUNTIME_DIRECTORY: &str = "XDG_RUNTIME_DIR";
 /// Whether `NO_COLOR` is set and not empty (no-color.org). It is no setting: no value of it is an
@@ -290,7 +302,8 @@ fn known(all: impl Iterator<Item = (OsString, OsString)>) -> (Vec<RawValue>, Vec
     let (mut variables, mut not_utf8) = (vec![], vec![]);
     for (name, value) in all {
         let Some(name) = name.to_str() else { continue };
-        let other = [RUNTIME_DIRECTORY, "SSL_CERT_FILE", "SSL_CERT_DIR"].contains(&name)
+        let other = [RUNTIME_DIRECTORY, "SSL_CERT_FILE", "SSL_CERT_DIR", EXEC_INFO].contains(&name)
+            || [github_actions::REQUEST_URL, github_actions::REQUEST_TOKEN].contains(&name)
             || Proxies::VARIABLES.contains(&name);
         if !(other || name.starts_with(FIELD_PREFIX) || name.starts_with(PREFIX)) {
             continue;

@@ -9,6 +9,8 @@
 
 pub mod check;
 pub mod cli;
+pub mod exec_plugin;
+pub mod git_credential;
 pub mod probe;
 pub mod refresh;
 pub mod token;

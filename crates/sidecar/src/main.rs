@@ -11,7 +11,7 @@ use dexsidecar_core::failure::printable;
 use dexsidecar_core::settings::Command;
 use dexsidecar_edge::{hardening, log};
 
-use commands::{copy, once, probe, refresh, run, with_signals};
+use commands::{copy, once, probe, refresh, run, token, with_signals};
 use environment::Environment;
 use terminal::{eprint, print};
 
@@ -46,9 +46,7 @@ fn main() -> ExitCode {
         Command::Check => with_signals(|runtime, stop| {
             commands::until_stopped(runtime, stop, commands::check(&environment()))
         }),
-        Command::Token => with_signals(|runtime, stop| {
-            commands::until_stopped(runtime, stop, commands::token(&environment()))
-        }),
+        Command::Token => token::token(&environment(), &operands),
         Command::Ready => probe::ready(&environment()),
         Command::Refresh => with_signals(|runtime, stop| refresh::refresh(&environment(), runtime, stop)),
         Command::Copy => copy::copy(&operands),

@@ -99,7 +99,7 @@ pub async fn token(
         return Ok(token);
     }
     let exchange = &config.exchange;
-    let inputs = Inputs::read(exchange, &mut LastKnown::default(), clock.now().unix).await?;
+    let inputs = Inputs::read(exchange, &mut LastKnown::default(), clock.now().unix, endpoint).await?;
     let cache = runtime.and_then(|runtime| Cache::open(runtime, exchange, &inputs));
     let lock = match &cache {
         Some(cache) => cache.lock().await,

@@ -38,6 +38,7 @@ const MAY_SPELL_SETTINGS: &[(&str, &str)] = &[
     ("crates/agent/src/exchange.rs", "form fields whose values are no secrets, and a message"),
     ("crates/sidecar/src/token.rs", "a message"),
     ("crates/sidecar/src/commands/refresh.rs", "a message"),
+    ("crates/sidecar/src/commands/token.rs", "messages, and a form field"),
 ];
 
 /// What may spell a failure's code, each with its reason.

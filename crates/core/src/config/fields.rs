@@ -11,7 +11,7 @@ pub(super) fn warnings(fields: &[(String, Source)], name: &dyn Fn(&str) -> Strin
     let text = |name: &str| {
         fields.iter().find(|(field, _)| field == name).map_or("", |(_, source)| match source {
             Source::Text(text) => text.expose(),
-            Source::File(_) => "",
+            Source::File(_) | Source::GithubActions { .. } => "",
         })
     };
     let mut warnings = vec![];

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::value::{self, ENDPOINT_EXAMPLE, Wrong};
-use super::{Log, Origin, Problem, RawSettings, RawValue, fields};
+use super::{Log, Origin, Problem, RawSettings, RawValue, TokenForm, fields};
 use crate::endpoint_url::EndpointUrl;
 use crate::exchange::{Client, ID_TOKEN, Source, TOKEN_EXCHANGE};
 use crate::failure::printable;
+use crate::github_actions;
 use crate::output::{Format, Output, WriteMode};
 use crate::secret::Secret;
 use crate::settings::keys::{self, Section};
@@ -176,6 +177,17 @@ impl<'a> Parser<'a> {
         self.word(settings::ON_TIMEOUT, &[("fail", false), ("run", true)], false)
     }
 
+    /// The form in which `token` prints a token.
+    pub(super) fn token_form(&mut self) -> TokenForm {
+        let forms = [
+            ("raw", TokenForm::Raw),
+            ("json", TokenForm::Json),
+            ("exec_credential", TokenForm::ExecCredential),
+            ("git", TokenForm::Git),
+        ];
+        self.word(settings::FORMAT, &forms, TokenForm::Raw)
+    }
+
     /// The process that `refresh` signals.
     pub(super) fn pid(&mut self) -> Option<i32> {
         let text = self.own(settings::PID)?;
@@ -281,15 +293,44 @@ impl<'a> Parser<'a> {
             .map(|(name, _)| name.clone())
             .collect();
         fields.retain(|(name, source)| matches!(source, Source::File(_)) || !from_file.contains(name));
+        self.subject_token_source(&mut fields);
         self.warn_about_fields(&fields);
         (fields, client_file)
+    }
+
+    /// Adds the subject token, if it does not come from a variable or a file.
+    fn subject_token_source(&mut self, fields: &mut Vec<(String, Source)>) {
+        let words = [("file", false), ("github-actions", true)];
+        let is_requested = self.word(settings::SUBJECT_TOKEN_SOURCE, &words, false);
+        let audience = self.own(settings::SUBJECT_TOKEN_AUDIENCE).filter(|audience| !audience.is_empty());
+        if !is_requested {
+            if audience.is_some() {
+                let source = self.name(settings::SUBJECT_TOKEN_SOURCE);
+                let fix = format!("set {source} to github-actions, or remove it");
+                self.invalid(settings::SUBJECT_TOKEN_AUDIENCE, "has no effect on a token from a file", fix);
+            }
+            return;
+        }
+        if fields.iter().any(|(name, _)| name == SUBJECT_TOKEN) {
+            let what = format!("is github-actions, and {FIELD_PREFIX}{SUBJECT_TOKEN} is set too");
+            self.invalid(settings::SUBJECT_TOKEN_SOURCE, what, "remove one of them");
+            return;
+        }
+        for variable in [github_actions::REQUEST_URL, github_actions::REQUEST_TOKEN] {
+            if self.variable(variable).is_none_or(Secret::is_empty) {
+                self.problem(variable, "is not set", github_actions::PERMISSION);
+            }
+        }
+        let at = fields.partition_point(|(name, _)| name.as_str() <= SUBJECT_TOKEN);
+        let source = Source::GithubActions { audience: audience.map(str::to_owned) };
+        fields.insert(at, (SUBJECT_TOKEN.to_owned(), source));
     }
 
     fn warn_about_fields(&mut self, fields: &[(String, Source)]) {
         let text = |name: &str| {
             fields.iter().find(|(field, _)| field == name).map(|(_, source)| match source {
                 Source::Text(text) => text.expose(),
-                Source::File(_) => "",
+                Source::File(_) | Source::GithubActions { .. } => "",
             })
         };
         for (name, _) in fields.iter().filter(|(name, _)| !KNOWN_FIELDS.contains(&name.as_str())) {
@@ -367,7 +408,7 @@ impl Parser<'_> {
     ) {
         let from_file = |name: &str, source: &Source| match source {
             Source::File(path) => Some((format!("{FILE_PREFIX}{name}"), path.clone())),
-            Source::Text(_) => None,
+            Source::Text(_) | Source::GithubActions { .. } => None,
         };
         let mut used: Vec<(String, PathBuf)> =
             fields.iter().filter_map(|(name, source)| from_file(name, source)).collect();

@@ -148,7 +148,7 @@ impl Out {
 
     fn client(&mut self, client: Option<&Client>) {
         match client {
-            None => {}
+            None | Some(Client::Pair(Source::GithubActions { .. })) => {}
             Some(Client::Pair(Source::File(path))) => {
                 self.value(4, "basic_auth_file", &path.to_string_lossy())
             }
@@ -188,6 +188,10 @@ impl Out {
                 }
                 (SUBJECT_TOKEN | ACTOR_TOKEN | CLIENT_SECRET, Source::Text(_)) => {
                     self.todo(4, &format!("{name}_file"), "a file with the value");
+                }
+                (_, Source::GithubActions { .. }) => {
+                    let from = "GitHub Actions gives it in the environment form only";
+                    self.todo(4, &format!("{name}_file"), from);
                 }
                 (_, Source::File(path)) => files.push((name.to_owned(), scalar(&path.to_string_lossy()))),
                 (_, Source::Text(_)) if matches!(key, Some(Shape::Texts)) => {

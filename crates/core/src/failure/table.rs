@@ -62,6 +62,9 @@ failures! {
     SubjectTokenExpired = "subject_token_expired", SubjectToken, Local, Pod,
         "the subject token on disk has expired by this node's clock",
         "mount the subject token's volume without subPath: with subPath, rotations by the kubelet do not arrive; without it, check the kubelet, the API server and this node's clock";
+    SubjectTokenRequestFailed = "subject_token_request_failed", SubjectToken, Network, Network,
+        "the subject token could not be requested from GitHub Actions",
+        "if the status is 401 or 403, add permissions: id-token: write to the job; otherwise check the network of the runner and GitHub's status page";
 
     NameNotFound = "name_not_found", Dns, Network, Pod,
         "the host name does not exist or has no address",

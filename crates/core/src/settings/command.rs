@@ -77,7 +77,8 @@ impl Command {
             Self::Wait => "[-- CMD ARG...]",
             Self::Config => "print | validate [FILE]",
             Self::Copy => "DEST",
-            Self::Run | Self::Once | Self::Ready | Self::Check | Self::Token | Self::Refresh => "",
+            Self::Token => "[OPERATION]",
+            Self::Run | Self::Once | Self::Ready | Self::Check | Self::Refresh => "",
         }
     }
 
@@ -108,10 +109,21 @@ impl Command {
                 ("in a pod", "kubectl exec app -c dexsidecar -- dexsidecar check"),
                 ("as JSON", "dexsidecar check --json"),
             ],
-            Self::Token => &[(
-                "for curl",
-                "curl -H \"Authorization: Bearer $(dexsidecar token --min-ttl 1m)\" https://api.example.com",
-            )],
+            Self::Token => &[
+                (
+                    "for curl",
+                    "curl -H \"Authorization: Bearer $(dexsidecar token --min-ttl 1m)\" https://api.example.com",
+                ),
+                (
+                    "as an exec plugin of kubectl",
+                    "kubectl config set-credentials dex --exec-api-version=client.authentication.k8s.io/v1 \
+                     --exec-command=dexsidecar --exec-arg=token --exec-arg=--format=exec_credential",
+                ),
+                (
+                    "as a credential helper of git 2.46 or later",
+                    "git config set --global credential.https://git.example.com.helper '!dexsidecar token --format git'",
+                ),
+            ],
             Self::Refresh => &[
                 ("in a pod", "kubectl exec app -c dexsidecar -- dexsidecar refresh"),
                 ("wait longer for the new token", "dexsidecar refresh --wait 2m"),
@@ -146,9 +158,9 @@ mod tests {
         for command in Command::ALL {
             let examples = command.examples();
             assert!((1..=3).contains(&examples.len()), "{command:?}");
-            let call = format!("dexsidecar {}", command.name());
             for (purpose, line) in examples {
-                assert!(line.contains(&call) && !purpose.is_empty(), "{line}");
+                let is_call = line.contains("dexsidecar") && line.contains(command.name());
+                assert!(is_call && !purpose.is_empty(), "{line}");
             }
         }
     }

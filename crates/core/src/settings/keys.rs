@@ -266,12 +266,16 @@ mod tests {
     /// What describes a token or the process stands in the file; what one command needs does not.
     #[test]
     fn each_setting_of_a_token_has_a_key() {
-        let of_a_command = ["config", "token", "min-ttl", "timeout", "file", "json"];
+        let of_a_command = ["config", "token", "min-ttl", "timeout", "file", "json", "format"];
+        // A job of CI has the environment form.
+        let of_a_job = ["subject-token-source", "subject-token-audience"];
         for setting in
             SETTINGS.iter().filter(|setting| setting.commands.iter().any(|c| EXCHANGING.contains(c)))
         {
             assert!(
-                key_of(setting).is_some() || of_a_command.contains(&setting.option),
+                key_of(setting).is_some()
+                    || of_a_command.contains(&setting.option)
+                    || of_a_job.contains(&setting.option),
                 "{} has no key",
                 setting.option
             );

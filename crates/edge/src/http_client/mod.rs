@@ -30,7 +30,8 @@ use std::time::Duration;
 
 use dexsidecar_core::endpoint_url::{EndpointUrl, is_public};
 use dexsidecar_core::exchange::{Answer, Request, Seen, TokenEndpoint};
-use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::failure::{Code, Failure, Owner};
+use dexsidecar_core::github_actions;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::UnixTime;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -90,6 +91,16 @@ pub struct HttpEndpoint {
     allow_insecure_http: bool,
     /// What the last response showed. It decides nothing.
     seen: Cell<Seen>,
+    github_actions: Option<GithubActions>,
+}
+
+/// The endpoint of GitHub Actions that gives subject tokens. It has a client of its own: other CA
+/// certificates are trusted than for Dex, and plain http to public addresses is never allowed.
+#[derive(Debug)]
+struct GithubActions {
+    url: Secret,
+    token: Secret,
+    client: Box<HttpEndpoint>,
 }
 
 impl HttpEndpoint {
@@ -98,7 +109,14 @@ impl HttpEndpoint {
     #[must_use]
     pub const fn new(timeout: Duration, roots: Roots, proxies: Proxies) -> Self {
         let seen = Cell::new(Seen { clock_skew: None, certificate_expires: None });
-        Self { timeout, roots, proxies, allow_insecure_http: false, seen }
+        Self { timeout, roots, proxies, allow_insecure_http: false, github_actions: None, seen }
+    }
+
+    /// Sets the endpoint of GitHub Actions: its URL, the bearer token for it, and the client that
+    /// sends the requests.
+    #[must_use]
+    pub fn with_github_actions(self, url: Secret, token: Secret, client: Self) -> Self {
+        Self { github_actions: Some(GithubActions { url, token, client: Box::new(client) }), ..self }
     }
 
     /// Sets whether plain HTTP to public addresses is allowed. The default is false.
@@ -268,5 +286,17 @@ impl TokenEndpoint for HttpEndpoint {
 
     fn seen(&self) -> Seen {
         self.seen.get()
+    }
+
+    async fn github_actions_token(&self, audience: Option<&str>) -> Result<Secret, Failure> {
+        let Some(GithubActions { url, token, client }) = &self.github_actions else {
+            let missing = github_actions::failed(format!("{} is not set", github_actions::REQUEST_URL));
+            return Err(missing.owned_by(Owner::Pod).with_fix(github_actions::PERMISSION));
+        };
+        let request = github_actions::request(url, token, audience)?;
+        let answer = client.send(&request, 0).await;
+        let host = request.url.host();
+        let answer = answer.map_err(|why| github_actions::failed(format!("{host}: {why}")))?;
+        github_actions::read(&answer)
     }
 }

@@ -125,7 +125,7 @@ async fn run_token(
     // One read has the files of two steps: its time belongs to the subject token, which may be
     // waited for.
     let settings_took = steps.lap();
-    let read = Inputs::read(exchange, &mut LastKnown::default(), clock.now().unix).await;
+    let read = Inputs::read(exchange, &mut LastKnown::default(), clock.now().unix, endpoint).await;
     let inputs = match read {
         Err(failure) if failure.step() == Step::Settings => {
             steps.fail(Step::Settings, &failure, vec![]);
@@ -223,7 +223,7 @@ async fn reach(
 fn settings(exchange: &Exchange) -> String {
     let names: Vec<_> = exchange.fields.iter().map(|(name, _)| name.as_str()).collect();
     let client = match &exchange.client {
-        None => "no client credentials",
+        None | Some(Client::Pair(Source::GithubActions { .. })) => "no client credentials",
         Some(Client::Pair(Source::Text(_))) => "client credentials from dex_basic_auth",
         Some(Client::Pair(Source::File(_))) => "client credentials from a file",
         Some(Client::Id { secret_file: None, .. }) => "a public client",

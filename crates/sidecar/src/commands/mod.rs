@@ -1,5 +1,5 @@
-//! The commands: each takes the environment and gives an exit code. `check` and `token` are short
-//! and stand here.
+//! The commands: each takes the environment and gives an exit code. `check` is short and stands
+//! here.
 
 pub(crate) mod config;
 pub(crate) mod copy;
@@ -7,17 +7,15 @@ pub(crate) mod once;
 pub(crate) mod probe;
 pub(crate) mod refresh;
 pub(crate) mod run;
+pub(crate) mod token;
 
 use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use dexsidecar::check::{self, StepResult};
-use dexsidecar::token;
 use dexsidecar_agent::{Scheduler, report_problems};
 use dexsidecar_core::config::{Config, TokenConfig};
-use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
 use dexsidecar_core::needs::Needs;
@@ -31,7 +29,7 @@ use dexsidecar_edge::log::Logger;
 use dexsidecar_edge::signal::Stop;
 use tokio::runtime::Runtime;
 
-use crate::environment::{Environment, RUNTIME_DIRECTORY};
+use crate::environment::Environment;
 use crate::terminal::{eprint, has_colours, print};
 use crate::{Done, NEGATIVE};
 
@@ -155,30 +153,4 @@ pub(crate) async fn check(environment: &Environment) -> Done {
         printed = print(&report.json());
     }
     if report.is_ok() { Ok(printed) } else { Err(NEGATIVE) }
-}
-
-/// `token`: prints a token.
-pub(crate) async fn token(environment: &Environment) -> Done {
-    let (config, token, endpoint) =
-        environment.one_token(false).map_err(|problems| environment.refuse(&problems))?;
-    let runtime = environment.variable(RUNTIME_DIRECTORY).map(|directory| Path::new(directory.expose()));
-    let runtime = runtime.filter(|directory| directory.is_absolute());
-    let work = token::token(&token, config.min_ttl, runtime, &endpoint, &CLOCK);
-    match tokio::time::timeout(config.timeout, work).await {
-        Ok(Ok(token)) => Ok(print(token.expose())),
-        Ok(Err(failure)) => {
-            let (code, owner, text) = (failure.code, failure.owner().title(), failure.to_string());
-            let dialect = token.exchange.dialect;
-            let (text, fix) = (dialect.render(&text), dialect.render(failure.fix()));
-            eprint(&format!("dexsidecar: {text}\ncode:  {code}\nowner: {owner}\nfix:   {fix}\n"));
-            Err(NEGATIVE)
-        }
-        Err(_) => {
-            eprint(&format!(
-                "dexsidecar: no token within the timeout of {}\n",
-                HumanDuration(config.timeout)
-            ));
-            Err(NEGATIVE)
-        }
-    }
 }
