@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use dexsidecar_agent::readiness::Readiness;
-use dexsidecar_core::config::Probe;
+use dexsidecar_core::config::{Probe, ProbedFile};
 use dexsidecar_core::failure::printable;
 use dexsidecar_core::time::BootTime;
 use dexsidecar_edge::clock::Clock;
@@ -22,9 +22,20 @@ pub fn ready(probe: &Probe, clock: &Clock) -> Result<Vec<String>, Vec<String>> {
     for file in &probe.files {
         let readiness = Readiness::of(&file.path, &file.format, probe.min_ttl, clock);
         if readiness.is_ready() { &mut valid } else { &mut invalid }
-            .push(format!("{}: {readiness}", printable(file.path.display().to_string())));
+            .push(format!("{}: {readiness}", name_of(file, probe)));
     }
     if invalid.is_empty() { Ok(valid) } else { Err(invalid) }
+}
+
+/// The path of a file, and its token if there are several.
+#[must_use]
+pub fn name_of(file: &ProbedFile, probe: &Probe) -> String {
+    let path = printable(file.path.display().to_string());
+    let several = probe.files.iter().any(|other| other.token != file.token);
+    match file.token.as_ref().filter(|_| several) {
+        Some(token) => format!("{path} (token {token})"),
+        None => path,
+    }
 }
 
 /// Polls until every file holds a valid token. `waiting` is called at each poll that finds one
@@ -50,5 +61,45 @@ pub async fn wait(
         waiting(&invalid, start.until(now));
         tokio::time::sleep(delay.min(left)).await;
         delay = (delay * 2).min(MAX_DELAY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dexsidecar_core::config::RawSettings;
+    use dexsidecar_core::output::Format;
+    use dexsidecar_core::secret::Secret;
+
+    use super::*;
+
+    #[test]
+    fn with_several_tokens_each_sentence_names_the_token_of_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let given = [("dex_access_token_file".to_owned(), Secret::new("/run/dex/token".to_owned()))];
+        let mut probe = Probe::read(&RawSettings::of_variables(given.to_vec())).unwrap();
+        let file = |token: &str, name: &str, format| ProbedFile {
+            token: Some(token.to_owned()),
+            path: at(name),
+            format,
+        };
+        probe.files = vec![file("a", "1", Format::default()), file("a", "2", Format::Incus)];
+        std::fs::write(at("1"), "opaque").unwrap();
+        std::fs::write(at("2"), "{\"access_token\":\"opaque\"}").unwrap();
+        let sentence =
+            |name: &str, token: &str, state: &str| format!("{}{token}: {state}", at(name).display());
+        let valid = "valid, expiry unknown";
+        let each = ["1", "2"].map(|name| sentence(name, "", valid));
+        assert_eq!(ready(&probe, &Clock::System), Ok(each.to_vec()));
+        probe.files.push(file("b", "2", Format::Json));
+        let wrong = sentence("2", " (token b)", "not in the format json");
+        assert_eq!(ready(&probe, &Clock::System), Err(vec![wrong]));
+        std::fs::write(at("3"), "opaque").unwrap();
+        probe.files[2] = file("b", "3", Format::default());
+        let each = [("1", " (token a)"), ("2", " (token a)"), ("3", " (token b)")];
+        assert_eq!(
+            ready(&probe, &Clock::System),
+            Ok(each.map(|(name, token)| sentence(name, token, valid)).to_vec())
+        );
     }
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use dexsidecar_agent::readiness;
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Probe, ProbedFile};
-use dexsidecar_core::failure::printable;
 use dexsidecar_core::output::StoredToken;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::UnixTime;
 use dexsidecar_edge::clock::Clock;
+
+use crate::probe;
 
 /// How far Dex's clock may be behind this one for a token to count as issued after the request,
 /// where the file held no token before.
@@ -20,6 +21,8 @@ const CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 struct Before {
     file: ProbedFile,
+    /// The path, and the token if there are several.
+    name: String,
     token: Option<Secret>,
     /// The earliest time at which a token is issued that answers the request, by Dex's clock.
     earliest: UnixTime,
@@ -38,7 +41,7 @@ impl Request {
             let token = token_in(file).map(|stored| stored.token);
             let issued = token.as_ref().and_then(Claims::peek).and_then(|claims| claims.issued);
             let earliest = issued.unwrap_or_else(|| now - CLOCK_DIFFERENCE);
-            Before { file: file.clone(), token, earliest }
+            Before { file: file.clone(), name: probe::name_of(file, probe), token, earliest }
         });
         Self(before.collect())
     }
@@ -51,8 +54,7 @@ impl Request {
         let (mut done, mut waiting) = (vec![], vec![]);
         for before in &self.0 {
             let (is_refreshed, sentence) = before.judge(clock);
-            if is_refreshed { &mut done } else { &mut waiting }
-                .push(format!("{}: {sentence}", printable(before.file.path.display().to_string())));
+            if is_refreshed { &mut done } else { &mut waiting }.push(format!("{}: {sentence}", before.name));
         }
         if waiting.is_empty() { Ok(done) } else { Err(waiting) }
     }

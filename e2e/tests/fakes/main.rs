@@ -13,6 +13,7 @@ mod copy;
 mod durations;
 mod fault_suite;
 mod files;
+mod formats;
 mod hanging;
 mod key_check;
 mod listener;
