@@ -48,7 +48,7 @@ fn once_requests_a_token_again_after_a_failure_and_reports_what_to_do() {
         (Reply::Status("200 OK", "{\"value\":\"canary canary\"}"), "the answer has no token"),
     ] {
         github.next(reply);
-        let token = setup.execute(&["token", "--timeout", "30s", "--min-ttl", "59m59s"]);
+        let token = setup.execute(&["token", "--timeout", "30s", "--min-ttl", "2h"]);
         assert_eq!((token.code, token.stdout.as_str()), (Some(1), ""), "{reply:?}");
         assert!(token.stderr.contains(detail), "{}", token.stderr);
         assert!(token.stderr.contains("code:  subject_token_request_failed\n"), "{}", token.stderr);
