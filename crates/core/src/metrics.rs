@@ -173,7 +173,7 @@ metrics! {
         "The version of the program; the value is 1",
         |all, out| out.count(&[all.version], 1);
     "dexsidecar_token_ready", Gauge, ["token"],
-        "1 if every output of the token holds a valid token, judged from the files as the command ready does, otherwise 0",
+        "1 if every output of the token holds a valid token, judged from the files as the command ready does with --min-ttl 0, otherwise 0",
         |all, out| all.each(|token| out.count(&[token.name], token.is_ready.into()));
     "dexsidecar_token_expiration_timestamp_seconds", Gauge, ["token"],
         "When the token on disk expires; of several outputs the first, 0 without a token",
@@ -213,7 +213,7 @@ metrics! {
         "Writes of output files that failed",
         |all, out| all.each(|token| out.count(&[token.name], token.exchanges.write_failures));
     "dexsidecar_update_action_pending", Gauge, ["token", "action"],
-        "1 while the action has not worked for the newest token, otherwise 0; exists only for configured actions",
+        "1 after all outputs hold the newest token, until the action has worked for it, otherwise 0; exists only for configured actions",
         |all, out| all.each_action(|token, action| out.count(&[token, &action.label], action.is_pending.into()));
     "dexsidecar_update_action_failures_total", Counter, ["token", "action"],
         "Actions that failed; exists only for configured actions",

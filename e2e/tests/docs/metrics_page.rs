@@ -19,7 +19,7 @@ is requested. Nothing of a token is in it.
 - **Instants** are Unix times in whole seconds.
 - **Series exist from the start**, with the value 0 where there is nothing to show yet. The series of
   `dexsidecar_exchange_failures_total` are the exception: each exists after its first failure. So write
-  `sum by (token) (…) or vector(0)` where a query needs a number.
+  `sum(…) or vector(0)` where a query needs a number. That works without `by` only: `vector(0)` has no labels.
 - **Counters start at 0 when the process starts.** A reload of the configuration keeps them.
 
 | metric | type | labels | meaning |

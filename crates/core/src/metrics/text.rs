@@ -184,15 +184,32 @@ mod tests {
         }
     }
 
+    fn series(snapshot: &Snapshot<'_>) -> usize {
+        render(snapshot).lines().filter(|line| !line.starts_with('#')).count()
+    }
+
     /// One token without actions, as docs/monitoring.md says.
     #[test]
-    fn one_token_has_nineteen_series_before_its_first_failure() {
+    fn one_token_has_sixteen_series_before_its_first_failure_and_a_further_one_eight() {
         let counts = ExchangeCounts::default();
-        let series = |tokens: usize| {
-            let tokens = (0..tokens).map(|_| figures(&counts)).collect();
-            let text = render(&Snapshot { tokens, ..Snapshot::default() });
-            text.lines().filter(|line| !line.starts_with('#')).count()
+        let of = |tokens: usize| {
+            series(&Snapshot { tokens: vec![figures(&counts); tokens], ..Snapshot::default() })
         };
-        assert_eq!((series(1), series(2) - series(1)), (16, 8));
+        assert_eq!((of(1), of(2) - of(1)), (16, 8));
+    }
+
+    #[test]
+    fn the_pod_monitor_accepts_sixty_four_tokens_with_actions_and_failures() {
+        let mut counts = counts();
+        counts.failed(Code::TimedOut, Owner::Network);
+        counts.failed(Code::TimedOut, Owner::DexOperator);
+        let action = |label: &str| ActionFigures { label: label.to_owned(), is_pending: false, failures: 0 };
+        let token = TokenFigures { actions: vec![action("exec"), action("http")], ..figures(&counts) };
+        let reload = Some(Reload { is_successful: true, last_success: UnixTime::default() });
+        let series = series(&Snapshot { tokens: vec![token; 64], reload, ..Snapshot::default() });
+        let manifest = include_str!("../../../../deploy/monitoring/podmonitor.yaml");
+        let limit = manifest.lines().find_map(|line| line.trim().strip_prefix("sampleLimit: "));
+        let limit: usize = limit.and_then(|limit| limit.parse().ok()).expect("a limit");
+        assert!(series < limit, "{series} of {limit}");
     }
 }
