@@ -10,14 +10,23 @@ use dexsidecar_e2e::prebuilt;
 use dexsidecar_e2e::process::Process;
 use dexsidecar_fetch::counterparts::{GIT_AND_APACHE, Source};
 
-use crate::world::{BIN, Sidecar, World, http_status, start, transcript, until, until_expired, write};
+use crate::world::{
+    BIN, Sidecar, World, cached_token, http_status, start, transcript, until, until_expired, without_outputs,
+    write,
+};
 use crate::{ConsumerTest, test};
 
 pub(crate) const TESTS: &[ConsumerTest] = &[test!(git_clones_and_pushes_with_each_new_token, NEEDS)];
 
 const NEEDS: &[Source] = &[Source::Debian(GIT_AND_APACHE)];
 
+/// The configuration file of the page.
+const CONFIG: &str = "/etc/dexsidecar/git.yaml";
 const REFS: &str = "https://git.example.com:8443/git/app.git/info/refs?service=git-upload-pack";
+
+/// The `XDG_RUNTIME_DIR` of a git where no dexsidecar runs.
+const RUNTIME: &str = "/run/user/git";
+const ALONE: &str = "/etc/dexsidecar/git-alone.yaml";
 
 /// Starts Apache as a user without rights, in the root directory of its packages.
 fn start_apache(root: &Path) -> Process {
@@ -47,7 +56,7 @@ fn enter_packages() -> std::path::PathBuf {
 fn git_clones_and_pushes_with_each_new_token(world: &World) {
     let page = Page::of("git");
     let root = enter_packages();
-    let mut sidecar = Sidecar::start(&page, "/etc/dexsidecar/git.yaml");
+    let mut sidecar = Sidecar::start(&page, CONFIG);
     let first = sidecar.until_another_token("");
     let mut transcript = transcript(&[
         ("GIT_TERMINAL_PROMPT", "0"),
@@ -78,6 +87,18 @@ fn git_clones_and_pushes_with_each_new_token(world: &World) {
     until("Apache answers", || http_status(REFS, Some(&world.issue("git"))) == "200");
     page.result("answers", &world.answers("git", "200", |token| http_status(REFS, token)));
 
+    // A helper with no file of a running dexsidecar.
+    write(ALONE, without_outputs(page.file(CONFIG)).as_bytes());
+    fs::create_dir_all(RUNTIME).expect("/run is writable");
+    let section = "credential.https://git.example.com:8443";
+    let alone = format!(
+        "XDG_RUNTIME_DIR={RUNTIME} git -c {section}.helper= -c {section}.helper='!dexsidecar token --config {ALONE} \
+         --format git' ls-remote --heads https://git.example.com:8443/git/app.git"
+    );
+    let listed = transcript.quietly(&alone);
+    assert!(listed.ends_with("\trefs/heads/main\n"), "{listed}");
+    let first_alone = cached_token(RUNTIME.as_ref());
+
     transcript.run("git clone https://git.example.com:8443/git/app.git /run/work/app");
     sidecar.until_another_token(&first);
     until_expired(&first);
@@ -87,5 +108,9 @@ fn git_clones_and_pushes_with_each_new_token(world: &World) {
     transcript.run("git -C /run/work/app push");
     let pushed = transcript.quietly("git -C /run/git/repos/app.git log -1 --format=%s main");
     assert_eq!(pushed, "second\n", "{}", transcript.block());
+    until_expired(&first_alone);
+    let listed = transcript.quietly(&alone);
+    assert!(listed.ends_with("\trefs/heads/main\n"), "{listed}");
+    assert_ne!(cached_token(RUNTIME.as_ref()), first_alone, "the helper exchanged again after the expiry");
     page.result("transcript", &transcript.block());
 }

@@ -96,6 +96,11 @@ impl World {
         Self { issuer, dex, other_key, expiring }
     }
 
+    /// Starts another Dex, which trusts the subject token, too.
+    pub(crate) fn another_dex(&self, setup: &DexSetup) -> Dex {
+        Dex::start(&self.issuer, setup)
+    }
+
     /// A token for this client, issued now.
     pub(crate) fn issue(&self, client: &str) -> String {
         issue(&self.dex, &self.issuer, client)
@@ -179,6 +184,21 @@ pub(crate) fn transcript(variables: &[(&str, &str)]) -> Transcript {
 /// Puts a program on PATH under this name.
 pub(crate) fn install(name: &str, program: &Path) {
     let _ = std::os::unix::fs::symlink(program, Path::new(BIN).join(name));
+}
+
+/// The configuration file of a page with no output, as on a machine where no dexsidecar runs.
+pub(crate) fn without_outputs(config: &str) -> String {
+    config.split_once("    outputs:\n").expect("the outputs come last").0.to_owned()
+}
+
+/// The one token that `dexsidecar token` has cached below this `XDG_RUNTIME_DIR`.
+pub(crate) fn cached_token(runtime: &Path) -> String {
+    let files = fs::read_dir(runtime.join("dexsidecar")).expect("the cache").flatten();
+    let files: Vec<_> = files.map(|entry| entry.path()).collect();
+    let is_token = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "token");
+    let tokens: Vec<_> = files.iter().filter(is_token).collect();
+    assert_eq!(tokens.len(), 1, "{files:?}");
+    fs::read_to_string(tokens[0]).expect("a token")
 }
 
 /// Writes a file and its directory.
