@@ -7,6 +7,7 @@ pub mod app_image;
 pub mod blackhole;
 pub mod certificates;
 pub mod check_schema;
+pub mod config_schema;
 pub mod consumer_page;
 pub mod control_plane;
 pub mod coredns;

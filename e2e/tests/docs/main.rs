@@ -1,5 +1,6 @@
 //! The pages: those that are generated are up to date, and what users copy from them works.
 
+mod configuration_page;
 mod docs;
 mod events_page;
 mod failures_page;
