@@ -238,7 +238,7 @@ keys! {
         "allow_remote", Shape::One(Kind::Switch), "", "allow another host than loopback, by https";
     }
     Signal {
-        "process", text("NAME", "none"), "", "name of the processes: that of the executable's file";
+        "process", text("NAME", "none"), "", "name of the processes: that of /proc/PID/comm, or the file name of their first argument";
         "pid_file", text("FILE", "none"), "", "file with the number of the process; one of process and pid_file is required";
         "signal", text("SIGNAL", "HUP"), "", "signal by name or number";
     }

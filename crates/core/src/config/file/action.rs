@@ -32,8 +32,8 @@ const SIGNALS: [(&str, i32); 10] = [
     ("CONT", 18),
     ("WINCH", 28),
 ];
-/// The highest signal number (SIGRTMAX).
-const LAST_SIGNAL: i32 = 64;
+/// The last standard signal (SIGSYS). Real-time signals cannot be sent without unsafe code.
+const LAST_SIGNAL: i32 = 31;
 
 /// A signal by name, with or without SIG, or by number.
 fn signal(text: &str) -> Result<i32, Wrong> {
