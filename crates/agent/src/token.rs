@@ -212,8 +212,16 @@ impl Token {
         self.reporter.set_name(self.config.shown_name(is_one_of_several).map(str::to_owned));
     }
 
-    /// It is gone: nothing of it is reported any more.
+    /// The jobs that run must not change its files any more.
+    fn revoke_jobs(&self) {
+        for file in &self.files {
+            file.revoke();
+        }
+    }
+
+    /// It is gone: nothing of it is reported any more, and its files do not change.
     pub(crate) fn end(self) {
+        self.revoke_jobs();
         self.reporter.end();
     }
 

@@ -83,9 +83,17 @@ impl Modified {
     }
 }
 
+/// True if this token may be one of this issuer, if that is known. An opaque token states none.
+#[must_use]
+pub fn may_be_from(token: &Secret, issuer: Option<&str>) -> bool {
+    let Some(issuer) = issuer else { return true };
+    Claims::peek(token).is_none_or(|claims| claims.issuer.as_deref() == Some(issuer))
+}
+
 /// True if readers that accept our token accept this one as well: it has the same issuer and
 /// audience. Nothing is known of an opaque token, so it takes the place of another opaque one only.
-fn is_of_the_same_kind(theirs: &Secret, ours: &Secret) -> bool {
+#[must_use]
+pub fn is_of_the_same_kind(theirs: &Secret, ours: &Secret) -> bool {
     match (Claims::peek(theirs), Claims::peek(ours)) {
         (Some(theirs), Some(ours)) => ours.has_same_issuer_and_audience(&theirs),
         (None, Some(_)) => false,

@@ -107,7 +107,7 @@ impl Refresher {
         now: Now,
         jitter: Jitter,
     ) -> Self {
-        let current = Delivery::current(&self.outputs);
+        let (current, on_disk) = (Delivery::current(&self.outputs), self.on_disk());
         let mut former: Vec<_> = std::mem::take(&mut self.outputs).into_iter().map(Some).collect();
         let mut delivery = |index: &Option<usize>| {
             let former = index.and_then(|index| former.get_mut(index)).and_then(Option::take);
@@ -115,11 +115,11 @@ impl Refresher {
         };
         self.outputs = outputs.iter().map(&mut delivery).collect();
         self.plan.interrupted(now.boot);
-        let has_token = self.on_disk().is_some();
+        let has_token = on_disk.is_some();
         self.key_checks = self.key_checks.reconfigured(key_check, has_token, now, jitter);
         if self.schedule != schedule {
             self.schedule = schedule;
-            if let Some(lifetime) = self.on_disk().filter(|_| self.plan.reason == Reason::Schedule) {
+            if let Some(lifetime) = on_disk.filter(|_| self.plan.reason == Reason::Schedule) {
                 self.plan.refresh(&schedule, lifetime, now, jitter);
             }
         }

@@ -90,6 +90,13 @@ impl Environment {
         self.file.as_ref().map(|file| file.fingerprint)
     }
 
+    /// Forgets the content of the configuration file, which may be secret.
+    pub(crate) fn forget_file_content(&mut self) {
+        if let Some(file) = &mut self.file {
+            file.content = Ok(vec![]);
+        }
+    }
+
     /// The name of the configuration file, if there is one.
     pub(crate) fn file_name(&self) -> Option<&str> {
         self.file.as_ref().map(|file| file.name.as_str())

@@ -63,6 +63,7 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
                         changes.added += 1;
                         let id = free_id(&[&self.tokens, &former]);
                         let mut token = Token::new(id, config, self.reporter(id), now);
+                        token.set_named(several);
                         token.adopt(now, random::jitter());
                         token
                     };

@@ -13,12 +13,14 @@ impl Token {
     /// another one, it starts as after a restart: a token in its outputs is adopted, and the first
     /// exchange follows within 30 s.
     pub(crate) fn reconfigured(self, config: TokenConfig, now: Now, jitter: Jitter) -> Self {
+        self.revoke_jobs();
         let is_same = self.config.exchange == config.exchange;
         let mut new = Self::new(self.id, config, self.reporter, now);
         new.counts = self.counts;
         if !is_same {
             new.refresher = new.refresher.with_rate_limit_of(&self.refresher);
-            new.adopt(now, jitter);
+            // What its files hold was issued for another exchange: no other file gets it.
+            new.adopt_from_files(false, now, jitter);
             return new;
         }
         let mut former = self.files;
@@ -31,7 +33,7 @@ impl Token {
             let same_path = former.iter().position(|file| file.output().path == output.path);
             files.push(match same_path {
                 Some(index) if former[index].output() == output => former.swap_remove(index).kept(),
-                index => TokenFile::replacing(output, index.map(|index| &former[index])),
+                _ => TokenFile::new(output),
             });
         }
         new.files = files;

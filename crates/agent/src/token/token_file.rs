@@ -1,6 +1,6 @@
 //! The token files of a token: adopts, writes, watches and removes them.
 
-use dexsidecar_core::adoption::{AtStartup, FoundToken, Modified};
+use dexsidecar_core::adoption::{AtStartup, FoundToken, Modified, is_of_the_same_kind, may_be_from};
 use dexsidecar_core::config::Level;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::failure::Failure;
@@ -49,17 +49,16 @@ impl TokenFile {
         }
     }
 
-    /// This file with the current token in it, for a token that is configured anew. A job that runs
-    /// ends without a report, so the next poll compares the content.
-    pub(super) fn kept(self) -> Self {
-        Self { fingerprint: None, removal_due: false, jobs: 0, place: None, ..self }
+    /// A job that runs must not replace the file any more: another token may be configured for it.
+    pub(super) fn revoke(&self) {
+        self.lock.revoke();
     }
 
-    /// A file at the same path as a former one, for another output. A job that runs may still write
-    /// to the former.
-    pub(super) fn replacing(output: &Output, former: Option<&Self>) -> Self {
-        let lock = former.map(|former| former.lock.clone()).unwrap_or_default();
-        Self { lock, ..Self::new(output) }
+    /// This file with the current token in it, for a token that is configured anew. A job that runs
+    /// was revoked and ends without a report, so the next poll compares the content.
+    pub(super) fn kept(self) -> Self {
+        let lock = NameLock::default();
+        Self { lock, fingerprint: None, removal_due: false, jobs: 0, place: None, ..self }
     }
 
     /// Where it is, and how it is written.
@@ -84,8 +83,16 @@ impl TokenFile {
 
 impl Token {
     /// Adopts a valid token from before a restart instead of exchanging at once. If the files hold
-    /// several, it is the one that expires last, and the others get it too.
+    /// several, it is the one that expires last. The others get it too, except those that hold a
+    /// valid token of another issuer or audience: which of them this configuration asks for is not
+    /// known before the first exchange.
     pub(crate) fn adopt(&mut self, now: Now, jitter: Jitter) {
+        self.adopt_from_files(true, now, jitter);
+    }
+
+    /// Adopts a valid token from the files, and copies it to the others or not.
+    pub(super) fn adopt_from_files(&mut self, copies: bool, now: Now, jitter: Jitter) {
+        let mut valid: Vec<(usize, Secret)> = vec![];
         let mut best: Option<(usize, StoredToken, FoundToken)> = None;
         for output in 0..self.files.len() {
             let file = &mut self.files[output];
@@ -93,7 +100,10 @@ impl Token {
             let found = file.output.format.read_at_startup(&content);
             let Some((stored, is_in_format)) = found else { continue };
             match AtStartup::of(&stored, now) {
+                AtStartup::Adopt(_)
+                    if !may_be_from(&stored.token, self.config.exchange.issuer.as_deref()) => {}
                 AtStartup::Adopt(found) => {
+                    valid.push((output, stored.token.clone()));
                     if is_in_format {
                         file.fingerprint = Some(seen);
                         file.content = Some(stored.token.clone());
@@ -127,7 +137,10 @@ impl Token {
             let file = &self.files[output].output.path.display();
             self.reporter.emit(&Event::TokenAdopted { file, expires_in: remaining, refresh_in });
         }
-        self.copy_to_others(now, jitter);
+        let Some(current) = self.current.as_ref().filter(|_| copies) else { return };
+        let ours = current.stored.token.clone();
+        valid.retain(|(_, token)| !is_of_the_same_kind(token, &ours));
+        self.copy_to_others(&valid, now, jitter);
     }
 
     /// True if this file holds the current token, in its format.
@@ -135,10 +148,10 @@ impl Token {
         self.current.as_ref().is_some_and(|current| self.files[output].holds(&current.stored.token))
     }
 
-    /// The current token was found in a file: the others get it too.
-    fn copy_to_others(&mut self, now: Now, jitter: Jitter) {
+    /// The current token was found in a file: the others get it too, except these.
+    fn copy_to_others(&mut self, except: &[(usize, Secret)], now: Now, jitter: Jitter) {
         for output in 0..self.files.len() {
-            if !self.has_current(output) {
+            if !self.has_current(output) && except.iter().all(|(other, _)| *other != output) {
                 self.refresher.on(Observation::Missing(output), now, jitter);
             }
         }
@@ -247,7 +260,7 @@ impl Token {
                 self.hold_found(stored, &newer, now.boot);
                 let FoundToken { lifetime, expires, .. } = newer;
                 self.refresher.on(Observation::ReplacedByNewer { output, lifetime, expires }, now, jitter);
-                self.copy_to_others(now, jitter);
+                self.copy_to_others(&[], now, jitter);
                 let file = self.files[output].output.path.clone();
                 self.report_output_change(&Event::OutputReplacedByNewerToken { file: &file.display() });
             }

@@ -47,7 +47,7 @@ pub(super) fn replace(
     let mut shortfalls = complete(target, file, content).map_err(|error| classify(target, error))?;
     in_turn();
     let renamed = {
-        let _held = lock.hold();
+        let _held = lock.hold("renameat").map_err(NotReplaced::Other)?;
         temporary.rename(target.name)
     };
     match renamed {

@@ -17,6 +17,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use dexsidecar_core::failure::{Code, Failure};
@@ -104,7 +105,7 @@ pub fn write_with(
     let in_turn = || place.as_ref().map_or((), RenamePlace::wait);
     let write_in_place = || {
         in_turn();
-        let _held = lock.hold();
+        let _held = lock.hold("write")?;
         in_place::write(&target, content)
     };
     if output.write_mode == WriteMode::InPlace && matches!(kind, None | Some(FileType::RegularFile)) {
@@ -223,17 +224,37 @@ pub fn content_with_fingerprint(output: &Output) -> Option<(Secret, u64)> {
 /// place, and while the content of the token file is compared and removed. Each output has its own,
 /// because such a call may hang.
 #[derive(Clone, Debug, Default)]
-pub struct NameLock(Arc<Mutex<()>>);
+pub struct NameLock(Arc<NameLockState>);
+
+#[derive(Debug, Default)]
+struct NameLockState {
+    held: Mutex<()>,
+    is_revoked: AtomicBool,
+}
 
 impl NameLock {
-    fn hold(&self) -> MutexGuard<'_, ()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Holds it, for a call with this name.
+    ///
+    /// # Errors
+    /// ECANCELED, if it was revoked.
+    fn hold(&self, call: &'static str) -> Result<MutexGuard<'_, ()>, SyscallError> {
+        let guard = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.0.is_revoked.load(Ordering::SeqCst) {
+            return Err(SyscallError { call, errno: Errno::CANCELED });
+        }
+        Ok(guard)
+    }
+
+    /// Whoever has not held it yet fails: the token of a write that hangs does not replace a later
+    /// one of another configuration.
+    pub fn revoke(&self) {
+        self.0.is_revoked.store(true, Ordering::SeqCst);
     }
 
     /// Whether another thread holds it now.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        matches!(self.0.try_lock(), Err(TryLockError::WouldBlock))
+        matches!(self.0.held.try_lock(), Err(TryLockError::WouldBlock))
     }
 }
 
@@ -242,7 +263,8 @@ impl NameLock {
 /// # Errors
 /// The codes of [`write()`].
 pub fn remove_if(output: &Output, token: &Secret, lock: &NameLock) -> Result<bool, Failure> {
-    let _held = lock.hold();
+    let _held =
+        lock.hold("unlinkat").map_err(|error| failure(output, Code::OutputFailed, &error.to_string()))?;
     if read(output).is_none_or(|stored| stored.token != *token) {
         return Ok(false);
     }

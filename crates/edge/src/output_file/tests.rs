@@ -226,3 +226,20 @@ fn the_fingerprint_changes_when_another_process_writes_the_file() {
     std::fs::write(&output.path, "x").unwrap();
     assert_ne!(fingerprint(&output), ours);
 }
+
+#[test]
+fn a_revoked_lock_keeps_a_file_from_being_replaced_overwritten_and_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    for write_mode in [WriteMode::Auto, WriteMode::Atomic, WriteMode::InPlace] {
+        let output = Output { write_mode, ..output(&path) };
+        let lock = NameLock::default();
+        write_with(&output, &token("first"), &lock, None).unwrap();
+        lock.revoke();
+        assert!(write_with(&output, &token("second"), &lock, None).is_err());
+        assert!(remove_if(&output, &token("first"), &lock).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "first", "{write_mode:?}");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
+        write_with(&output, &token("third"), &NameLock::default(), None).unwrap();
+    }
+}

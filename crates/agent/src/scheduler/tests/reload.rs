@@ -156,6 +156,37 @@ async fn a_token_with_another_exchange_keeps_its_file_and_is_exchanged_within_30
     assert!(content(&many, "1") != before.take());
 }
 
+/// The first token is of another exchange: another Dex may have issued it.
+#[tokio::test(start_paused = true)]
+async fn a_token_of_the_former_exchange_is_copied_to_no_new_output() {
+    let (mut many, file) =
+        world(1, |when, _| if when < 5.0 { Played::Token(86_400, "first") } else { Played::Away });
+    run(&mut many, &file, async {
+        seconds(10).await;
+        file.change(|tokens| {
+            let added = output(&tokens[0], "added");
+            tokens[0].outputs.push(added);
+            tokens[0].exchange.fields.retain(|(name, _)| name != "subject_token");
+        });
+        seconds(120).await;
+    })
+    .await;
+    assert!(content(&many, "0").is_some() && content(&many, "added").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_another_issuer_than_the_configured_one_is_not_adopted() {
+    let (mut many, file) = world(1, DAY_TOKEN);
+    run(&mut many, &file, async {
+        seconds(10).await;
+        file.change(|tokens| tokens[0].exchange.issuer = Some("https://elsewhere".to_owned()));
+        seconds(60).await;
+    })
+    .await;
+    assert!(many.scheduler.tokens[0].token.last_failure().is_some(), "no token of that issuer comes");
+    assert!(!many.scheduler.tokens[0].token.is_written());
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_invalid_file_changes_nothing_and_is_read_once() {
     let (mut many, file) = world(2, DAY_TOKEN);

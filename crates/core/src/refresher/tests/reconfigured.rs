@@ -59,3 +59,13 @@ fn a_reload_does_not_bypass_the_rate_limit() {
     assert!(attempts.len() > 20, "an exchange in flight is started again: {attempts:?}");
     assert!(attempts.windows(21).all(|w| w[20] - w[0] >= 60.0), "{attempts:?}");
 }
+
+#[test]
+fn another_refresh_margin_counts_for_a_new_output_too() {
+    let schedule = Schedule { before: Some(secs(7_200)), ..Schedule::default() };
+    let mut refresher = reconfigured(holding(86_400), schedule, &[None], 10.0);
+    assert_eq!(refresher.step(at(10.0), Jitter::NONE), PUBLISH);
+    refresher.published(at(10.0), Jitter::NONE);
+    refresher.suspend_key_check();
+    assert_eq!(next_action(&mut refresher, 10.0), (79_200.0, Action::Exchange));
+}
