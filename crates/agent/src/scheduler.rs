@@ -7,6 +7,7 @@ mod reload;
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use dexsidecar_core::action::Notify;
 use dexsidecar_core::config::TokenConfig;
@@ -45,6 +46,9 @@ struct Scheduled<E> {
 pub struct Scheduler<E> {
     tokens: Vec<Scheduled<E>>,
     upstreams: Vec<Upstream>,
+    /// The requests to each Dex that has been removed, and the time that they took together.
+    /// Counters do not go backwards.
+    removed_exchanges: (u64, Duration),
     jobs: Jobs,
     clock: Clock,
     log: Logger,
@@ -74,6 +78,7 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
         let mut scheduler = Self {
             tokens: Vec::with_capacity(tokens.len()),
             upstreams: vec![],
+            removed_exchanges: Default::default(),
             jobs: Jobs::default(),
             clock,
             log,

@@ -75,6 +75,13 @@ impl PendingActions {
         Self { next: count, failures: vec![0; count], ..Self::default() }
     }
 
+    /// The failures that were counted before a reload: a counter does not go backwards.
+    pub fn count_from(&mut self, action: usize, failures: u64) {
+        if let Some(counted) = self.failures.get_mut(action) {
+            *counted = failures;
+        }
+    }
+
     /// All outputs hold a newer token: every action is pending, the first one is next, not before
     /// this instant. An action that runs is not interrupted. It ends within its time limit, and
     /// then the first one begins.

@@ -1,10 +1,10 @@
 //! The listener: an HTTP server for probes and metrics, on the one thread of the program.
 //!
 //! A connection serves one request and is closed. What it may cost is bounded: 8 connections, 5 s
-//! and 4 KiB of request each. A ninth connection closes the oldest, so that slow clients cannot
-//! keep a probe out.
+//! and 4 KiB of request each. A ninth connection closes the oldest that has sent no complete
+//! request, so that slow clients cannot keep a probe out.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -17,6 +17,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use dexsidecar_core::http_request::{Head, LARGEST_HEAD};
 use dexsidecar_core::pages::{Page, Response};
 use httpdate::HttpDate;
+use rustix::net::{self, AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -27,6 +28,8 @@ use super::clock::Clock;
 const MOST_CONNECTIONS: usize = 8;
 /// How long a connection may take, from its first byte to its last.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// The most connections that wait to be accepted.
+const BACKLOG: i32 = 128;
 /// How much of what a client sends after its request is read before the connection is closed, in
 /// bytes.
 const LARGEST_REST: usize = 64 * 1024;
@@ -51,12 +54,19 @@ impl Request {
 /// The requests that wait for their pages.
 type Requests = Rc<RefCell<Vec<Request>>>;
 
+/// A connection that is served.
+struct Connection {
+    serve: Pin<Box<dyn Future<Output = ()>>>,
+    /// It has sent a complete request.
+    has_requested: Rc<Cell<bool>>,
+}
+
 /// The listener.
 pub struct Listener {
     bound: Option<TcpListener>,
     socket: Option<tokio::net::TcpListener>,
     /// The oldest is the first.
-    connections: Vec<Pin<Box<dyn Future<Output = ()>>>>,
+    connections: Vec<Connection>,
     requests: Requests,
     /// Set after a connection could not be accepted.
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -67,16 +77,15 @@ impl Listener {
     /// machine has no IPv6.
     ///
     /// # Errors
-    /// Those of `bind` and `listen`.
+    /// Those of `socket`, `bind` and `listen`.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let without_ipv6 = |error| match address {
             SocketAddr::V6(all) if all.ip().is_unspecified() => {
-                TcpListener::bind((Ipv4Addr::UNSPECIFIED, all.port())).map_err(|_| error)
+                open((Ipv4Addr::UNSPECIFIED, all.port()).into()).map_err(|_| error)
             }
             _ => Err(error),
         };
-        let bound = TcpListener::bind(address).or_else(without_ipv6)?;
-        bound.set_nonblocking(true)?;
+        let bound = open(address).or_else(without_ipv6)?;
         Ok(Self {
             bound: Some(bound),
             socket: None,
@@ -98,25 +107,34 @@ impl Listener {
         }
     }
 
+    /// Registers the socket with the runtime that this is called in.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl`.
+    pub fn register(&mut self) -> io::Result<()> {
+        if let Some(bound) = self.bound.take() {
+            self.socket = Some(tokio::net::TcpListener::from_std(bound)?);
+        }
+        Ok(())
+    }
+
     /// Serves connections until one of them requests a page. Nothing is lost when the future is
-    /// dropped.
+    /// dropped. Before [`register`](Self::register) it waits forever.
     pub async fn next(&mut self) -> Request {
         poll_fn(|context| self.poll_next(context)).await
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Request> {
+        self.connections.retain_mut(|connection| connection.serve.as_mut().poll(context).is_pending());
         self.accept(context);
-        self.connections.retain_mut(|connection| connection.as_mut().poll(context).is_pending());
         let mut requests = self.requests.borrow_mut();
         if requests.is_empty() { Poll::Pending } else { Poll::Ready(requests.remove(0)) }
     }
 
     fn accept(&mut self, context: &mut Context<'_>) {
-        if let Some(bound) = self.bound.take() {
-            self.socket = tokio::net::TcpListener::from_std(bound).ok();
-        }
         let Some(socket) = &self.socket else { return };
-        loop {
+        // Requests are answered before the connections after them are accepted.
+        while self.requests.borrow().len() < MOST_CONNECTIONS {
             if let Some(pause) = &mut self.pause {
                 if pause.as_mut().poll(context).is_pending() {
                     return;
@@ -128,16 +146,40 @@ impl Listener {
                 Poll::Ready(Err(_)) => self.pause = Some(Box::pin(tokio::time::sleep(PAUSE))),
                 Poll::Ready(Ok((stream, _))) => {
                     if self.connections.len() == MOST_CONNECTIONS {
-                        drop(self.connections.remove(0));
+                        // With complete requests only, the oldest: it does not receive its response.
+                        let silent = self.connections.iter().position(|each| !each.has_requested.get());
+                        drop(self.connections.remove(silent.unwrap_or_default()));
                     }
-                    let serve = serve(stream, Rc::clone(&self.requests));
-                    self.connections.push(Box::pin(async {
+                    let has_requested = Rc::default();
+                    let serve = serve(stream, Rc::clone(&self.requests), Rc::clone(&has_requested));
+                    let serve = Box::pin(async {
                         let _ = tokio::time::timeout(DEADLINE, serve).await;
-                    }));
+                    });
+                    let mut connection = Connection { serve, has_requested };
+                    // What it has sent already counts before the next one is accepted.
+                    if connection.serve.as_mut().poll(context).is_pending() {
+                        self.connections.push(connection);
+                    }
                 }
             }
         }
     }
+}
+
+/// A socket that listens at this address. `[::]` includes the addresses of IPv4, whatever the
+/// default of the node is (`net.ipv6.bindv6only`).
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
+    // Connections of the process before this one must not keep the port.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        sockopt::set_ipv6_v6only(&socket, false)?;
+    }
+    net::bind(&socket, &address)?;
+    net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 impl fmt::Debug for Listener {
@@ -147,15 +189,9 @@ impl fmt::Debug for Listener {
 }
 
 /// Serves one request. An error is the client's, and is not reported.
-async fn serve(mut stream: TcpStream, requests: Requests) -> io::Result<()> {
-    let mut received = Vec::new();
+async fn serve(mut stream: TcpStream, requests: Requests, has_requested: Rc<Cell<bool>>) -> io::Result<()> {
+    let mut received = sent_already(&stream);
     let (is_head, response) = loop {
-        // A connection without a request needs no buffer.
-        stream.readable().await?;
-        let room = LARGEST_HEAD - received.len();
-        if (&mut stream).take(room as u64).read_buf(&mut received).await? == 0 {
-            return Ok(());
-        }
         match Head::of(&received) {
             Head::Incomplete => {}
             Head::Refused(status) => break (false, Response::line(status, reason(status))),
@@ -164,6 +200,7 @@ async fn serve(mut stream: TcpStream, requests: Requests) -> io::Result<()> {
                     None => Response::line(404, "this page does not exist"),
                     Some(page) => {
                         let (reply, replied) = oneshot::channel();
+                        has_requested.set(true);
                         requests.borrow_mut().push(Request { page, reply });
                         // Without a reply the program ends.
                         let Ok(response) = replied.await else { return Ok(()) };
@@ -173,10 +210,17 @@ async fn serve(mut stream: TcpStream, requests: Requests) -> io::Result<()> {
                 break (is_head, response);
             }
         }
+        // A connection without a request needs no buffer.
+        stream.readable().await?;
+        let room = LARGEST_HEAD - received.len();
+        if (&mut stream).take(room as u64).read_buf(&mut received).await? == 0 {
+            return Ok(());
+        }
     };
     drop(received);
     stream.write_all(&message(&response, is_head)).await?;
     stream.shutdown().await?;
+    has_requested.set(false);
     // What the client still sends is read: otherwise the kernel resets the connection, and the
     // client may lose the response. Not for long: it may never end.
     let mut rest = [0; 512];
@@ -188,6 +232,15 @@ async fn serve(mut stream: TcpStream, requests: Requests) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a new connection has sent before it was accepted. The runtime reads from a socket only after
+/// its next turn, and until then the connection could be closed for a newer one.
+fn sent_already(stream: &TcpStream) -> Vec<u8> {
+    let mut buffer = [0; LARGEST_HEAD];
+    let received = net::recv(stream, &mut buffer[..], RecvFlags::DONTWAIT);
+    let length = received.map_or(0, |(length, _)| length);
+    buffer[..length].to_vec()
 }
 
 /// The bytes of a response.

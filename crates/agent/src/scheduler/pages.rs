@@ -57,6 +57,7 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
                 cpu: process_figures::cpu_time(),
                 resident: process_figures::resident_bytes().unwrap_or_default(),
             },
+            exchanges_ended: self.removed_exchanges,
             ..Snapshot::default()
         };
         for upstream in &self.upstreams {

@@ -111,7 +111,9 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
     fn drop_unused_upstreams(&mut self) {
         for index in (0..self.upstreams.len()).rev() {
             if self.tokens.iter().all(|each| each.upstream != index) {
-                self.upstreams.remove(index);
+                let (count, took) = self.upstreams.remove(index).exchanges_ended;
+                self.removed_exchanges.0 += count;
+                self.removed_exchanges.1 = self.removed_exchanges.1.saturating_add(took);
                 for each in self.tokens.iter_mut().filter(|each| each.upstream > index) {
                     each.upstream -= 1;
                 }

@@ -35,6 +35,18 @@ impl Actions {
         Self { pending: PendingActions::new(count), logged: vec![] }
     }
 
+    /// Continues the counts of `former` for the actions whose labels stay: the labels of metrics.
+    pub(super) fn counting_from(mut self, former: &Self, labels: (&[Action], &[Action])) -> Self {
+        let (new, old) = labels;
+        for action in 0..new.len() {
+            let label = Action::label(new, action);
+            if let Some(same) = (0..old.len()).find(|index| Action::label(old, *index) == label) {
+                self.pending.count_from(action, former.pending.failures(same));
+            }
+        }
+        self
+    }
+
     /// True if this action has not worked yet for the newest token.
     pub(super) const fn is_pending(&self, action: usize) -> bool {
         self.pending.is_pending(action)

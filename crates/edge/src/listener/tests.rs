@@ -12,6 +12,7 @@ const LIVEZ: &[u8] = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
 /// Runs a client beside a listener that answers every page with its name.
 async fn with_client<T, C: Future<Output = T>>(client: impl FnOnce(SocketAddr) -> C) -> T {
     let mut listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    listener.register().unwrap();
     let client = client(listener.address().unwrap());
     let serve = async {
         loop {
@@ -154,8 +155,62 @@ async fn a_connection_that_takes_longer_than_five_seconds_is_closed() {
 }
 
 #[tokio::test]
+async fn complete_requests_that_wait_to_be_accepted_are_all_answered() {
+    const CLIENTS: usize = MOST_CONNECTIONS + 3;
+    let mut listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    listener.register().unwrap();
+    let mut clients = vec![];
+    for _ in 0..CLIENTS {
+        let mut stream = connect(listener.address().unwrap()).await;
+        stream.write_all(LIVEZ).await.unwrap();
+        clients.push(stream);
+    }
+    let serve = async {
+        loop {
+            listener.next().await.reply(Response::line(200, "ok"));
+        }
+    };
+    let receive = async {
+        for client in clients {
+            assert_eq!(body(&received(client).await), "ok\n");
+        }
+    };
+    tokio::select! {
+        () = receive => {}
+        () = serve => unreachable!("it never ends"),
+    }
+}
+
+#[tokio::test]
+async fn a_connection_with_a_complete_request_is_not_closed_for_a_newer_one() {
+    let mut listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    listener.register().unwrap();
+    let address = listener.address().unwrap();
+    let mut first = connect(address).await;
+    first.write_all(LIVEZ).await.unwrap();
+    let request = listener.next().await;
+    let mut slow = vec![];
+    for _ in 1..MOST_CONNECTIONS {
+        slow.push(connect(address).await);
+    }
+    let mut last = connect(address).await;
+    last.write_all(LIVEZ).await.unwrap();
+    let second = listener.next().await;
+    request.reply(Response::line(200, "first"));
+    second.reply(Response::line(200, "last"));
+    let receive = async { (received(first).await, received(last).await, received(slow.remove(0)).await) };
+    tokio::select! {
+        (first, last, slow) = receive => {
+            assert_eq!((body(&first), body(&last), slow.as_str()), ("first\n", "last\n", ""));
+        }
+        request = listener.next() => panic!("a third request: {request:?}"),
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_is_dropped_closes_its_connection() {
     let mut listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    listener.register().unwrap();
     let client = exchanged(listener.address().unwrap(), LIVEZ);
     let serve = async {
         drop(listener.next().await);
@@ -174,6 +229,9 @@ fn a_port_that_is_in_use_is_an_error_and_all_addresses_include_those_of_ipv4() {
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
 
     let all = Listener::bind("[::]:0".parse().unwrap()).unwrap();
+    if let Some(bound) = all.bound.as_ref().filter(|_| all.address().unwrap().is_ipv6()) {
+        assert!(!sockopt::ipv6_v6only(bound).unwrap(), "whatever the default of the node is");
+    }
     let port = all.address().unwrap().port();
     let connected = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
     connected.shutdown(Shutdown::Both).unwrap();

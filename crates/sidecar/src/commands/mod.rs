@@ -84,7 +84,7 @@ struct Prepared {
 
 /// The scheduler of `run` and `once`, after every right has been given up that the configuration
 /// does not need, and everything has been logged that concerns the settings.
-fn prepare(environment: &Environment, command: Command) -> Result<Prepared, u8> {
+fn prepare(environment: &Environment, runtime: &Runtime, command: Command) -> Result<Prepared, u8> {
     let config = environment.config(true).map_err(|problems| {
         // Only for the commands that the container itself runs: a probe must not overwrite their
         // last failure.
@@ -114,7 +114,9 @@ fn prepare(environment: &Environment, command: Command) -> Result<Prepared, u8> 
     let connect = |endpoint: &Endpoint| environment.client(endpoint);
     let mut scheduler = Scheduler::new(tokens, connect, CLOCK, log.clone(), termination_log);
     if let Some((listener, address)) = listener.zip(listen) {
-        match listener {
+        let _context = runtime.enter();
+        let registered = listener.and_then(|mut listener| listener.register().map(|()| listener));
+        match registered {
             Ok(listener) => {
                 // The kernel may have chosen the port.
                 let address = listener.address().unwrap_or(address);

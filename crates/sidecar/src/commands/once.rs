@@ -15,7 +15,7 @@ use crate::{Done, NEGATIVE};
 
 /// Runs it.
 pub(crate) fn once(environment: Environment, runtime: &Runtime, mut stop: Stop) -> Done {
-    let Prepared { mut scheduler, timeout, log, .. } = prepare(&environment, Command::Once)?;
+    let Prepared { mut scheduler, timeout, log, .. } = prepare(&environment, runtime, Command::Once)?;
     // It holds secrets, and the scheduler needs nothing of it.
     drop(environment);
     runtime.block_on(async {

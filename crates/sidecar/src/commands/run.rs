@@ -15,7 +15,7 @@ use crate::environment::Environment;
 /// Runs it.
 pub(crate) fn run(mut environment: Environment, runtime: &Runtime, mut stop: Stop) -> Done {
     let mut refresh_signal = install(runtime, RefreshSignal::install)?;
-    let Prepared { mut scheduler, log, fixed, .. } = prepare(&environment, Command::Run)?;
+    let Prepared { mut scheduler, log, fixed, .. } = prepare(&environment, runtime, Command::Run)?;
     environment.forget_file_content();
     // Without a configuration file nothing of it is needed any more, and it holds secrets.
     let source = environment.file_fingerprint().map(|fingerprint| (fingerprint, environment));
