@@ -73,8 +73,9 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
     /// The file for the termination message; without it the kubelet's default, if that exists.
     pub termination_log: Option<PathBuf>,
-    /// The minimum remaining validity of a token that `token` prints.
-    pub min_ttl: Duration,
+    /// The minimum remaining validity of a token that `token` prints. `None` if it was not set: the
+    /// default depends on the form.
+    pub min_ttl: Option<Duration>,
     /// The overall timeout of `once` and `token`.
     pub timeout: Duration,
     /// Log level and format.
@@ -230,7 +231,7 @@ impl Config {
             output.as_ref(),
             termination_log.as_deref(),
         );
-        let min_ttl = parser.duration(settings::MIN_TTL, Command::Token);
+        let min_ttl = parser.min_ttl_of_token();
         let timeout = parser.duration(settings::TIMEOUT, Command::Once);
         let log = parser.log();
         // A missing or invalid URL is a problem. Everything else has been parsed by now.

@@ -183,7 +183,8 @@ settings! {
         "file for the last failure, which kubectl describe pod and refresh show";
     MIN_TTL = "min-ttl", "DEXSIDECAR_MIN_TTL",
         Kind::Duration { defaults: &[(&[Ready, Wait, Token], Duration::ZERO)], range: None, zero: None },
-        &[Ready, Wait, Token], "minimum remaining validity of the token";
+        &[Ready, Wait, Token],
+        "minimum remaining validity of the token; for token --format exec_credential and git 1m by default, but at most half of the token's lifetime";
     TIMEOUT = "timeout", "DEXSIDECAR_TIMEOUT",
         Kind::Duration { defaults: &[(&[Wait], seconds(300)), (&[Once, Token], seconds(60))], range: None, zero: None },
         &[Wait, Once, Token], "overall timeout of the command";

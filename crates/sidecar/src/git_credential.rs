@@ -13,7 +13,9 @@ pub enum Operation {
     Capability,
     /// A credential.
     Get,
-    /// To store a credential, to erase one, or what a later git asks. All of them are ignored, as
+    /// To erase a credential, which a server has rejected.
+    Erase,
+    /// To store a credential, or what a later git asks. All of them are ignored, as
     /// gitcredentials(7) requires of unknown ones.
     Other,
 }
@@ -24,6 +26,7 @@ impl Operation {
     pub fn named(word: &str) -> Self {
         match word {
             "get" => Self::Get,
+            "erase" => Self::Erase,
             "capability" => Self::Capability,
             _ => Self::Other,
         }
@@ -40,6 +43,8 @@ pub enum Declined {
     OldGit,
     /// The token would be sent unencrypted over a network.
     NotEncrypted,
+    /// The server asks for credentials of other kinds only.
+    NotBearer,
 }
 
 impl Declined {
@@ -51,6 +56,10 @@ impl Declined {
                 "this git does not support Bearer tokens from a credential helper: use git 2.46 or later, or set \
                  http.extraHeader"
             }
+            Self::NotBearer => {
+                "the server does not ask for a Bearer token, so the token is not sent: set the helper for the URL of \
+                 one server, as credential.https://git.example.com.helper"
+            }
             Self::NotEncrypted => "the remote is plain http, so the token is not sent: use an https URL",
         }
     }
@@ -61,15 +70,44 @@ impl Declined {
 /// # Errors
 /// [`Declined`], if the token must not be given.
 pub fn judge(description: &str) -> Result<(), Declined> {
-    let lines = || description.lines().take_while(|line| !line.is_empty());
-    let value = |key: &str| lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let lines = || lines(description);
+    let value = |key| value(description, key);
     if value("protocol") != Some("https") && !value("host").is_some_and(is_this_machine) {
         return Err(Declined::NotEncrypted);
     }
     if !lines().any(|line| line == "capability[]=authtype") {
         return Err(Declined::OldGit);
     }
+    // git 2.41 and later repeat each WWW-Authenticate header of the server's answer. There is none
+    // before the first request.
+    let mut challenges = lines().filter_map(|line| line.strip_prefix("wwwauth[]=")).peekable();
+    if challenges.peek().is_some() && !challenges.any(has_bearer_challenge) {
+        return Err(Declined::NotBearer);
+    }
     Ok(())
+}
+
+/// The credential that git describes to [`Operation::Erase`], if it is one of this helper.
+#[must_use]
+pub fn rejected(description: &Secret) -> Option<Secret> {
+    let token = value(description.expose(), "credential").filter(|token| !token.is_empty());
+    token.map(|token| Secret::new(token.to_owned()))
+}
+
+fn lines(description: &str) -> impl Iterator<Item = &str> {
+    description.lines().take_while(|line| !line.is_empty())
+}
+
+fn value<'a>(description: &'a str, key: &str) -> Option<&'a str> {
+    lines(description).find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+}
+
+/// Whether one of the challenges of a `WWW-Authenticate` header has the scheme Bearer (RFC 9110
+/// §11.6.1). A header may hold several, with commas between them.
+fn has_bearer_challenge(header: &str) -> bool {
+    header.split(',').any(|part| {
+        part.split_ascii_whitespace().next().is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer"))
+    })
 }
 
 /// Whether a host with an optional port is this machine.
@@ -133,6 +171,33 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_asks_for_other_credentials_than_bearer_tokens_gets_none() {
+        let with = |challenges: &[&str]| {
+            let challenges: String = challenges.iter().map(|each| format!("wwwauth[]={each}\n")).collect();
+            judge(&format!("capability[]=authtype\nprotocol=https\nhost=git.example.com\n{challenges}\n"))
+        };
+        let (basic, bearer) = ("Basic realm=\"git\"", "Bearer realm=\"git\", error=\"invalid_token\"");
+        for given in [&[][..], &[bearer], &["bearer"], &[basic, bearer], &["Basic realm=\"a\", Bearer"]] {
+            assert_eq!(with(given), Ok(()), "{given:?}");
+        }
+        for declined in [&[basic][..], &["Negotiate", basic], &["Bearers x"], &["Basic realm=Bearer"], &[""]]
+        {
+            assert_eq!(with(declined), Err(Declined::NotBearer), "{declined:?}");
+        }
+    }
+
+    #[test]
+    fn the_rejected_credential_is_the_token_and_no_password() {
+        let described = |text: &str| rejected(&Secret::new(text.to_owned()));
+        let head = "capability[]=authtype\nprotocol=https\nhost=git.example.com\n";
+        let token = described(&format!("{head}authtype=Bearer\ncredential=a.b.c\n\n"));
+        assert_eq!(token, Some(Secret::new("a.b.c".to_owned())));
+        for text in ["", "username=a\npassword=a.b.c\n", "credential=\n", "\ncredential=a.b.c\n"] {
+            assert_eq!(described(&format!("{text}\n")), None, "{text}");
+        }
+    }
+
+    #[test]
     fn the_credential_is_a_bearer_token_that_no_other_helper_stores() {
         let token = Secret::new("eyJh.eyJi.sig".to_owned());
         let text = |expires| credential(&token, expires).expose().to_owned();
@@ -146,8 +211,9 @@ mod tests {
 
     #[test]
     fn unknown_operations_are_ignored() {
-        let operations = ["get", "capability", "store", "erase", "Get", ""].map(Operation::named);
+        let operations = ["get", "capability", "erase", "store", "Get", ""].map(Operation::named);
         let other = Operation::Other;
-        assert_eq!(operations, [Operation::Get, Operation::Capability, other, other, other, other]);
+        let known = [Operation::Get, Operation::Capability, Operation::Erase];
+        assert_eq!((&operations[..3], &operations[3..]), (&known[..], &[other; 3][..]));
     }
 }

@@ -12,13 +12,47 @@ use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::exchange::{Exchange, TokenEndpoint};
 use dexsidecar_core::failure::{Code, Failure, Owner};
-use dexsidecar_core::output::{Format, Output, WriteMode};
+use dexsidecar_core::output::{Format, Output, StoredToken, WriteMode};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_edge::clock::Clock;
 use dexsidecar_edge::output_file;
 use ring::digest::{Context, SHA256};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+
+/// The cache within `XDG_RUNTIME_DIR`.
+const DIRECTORY: &str = "dexsidecar";
+/// The extension of a cached token.
+const EXTENSION: &str = "token";
+
+/// What kubectl and git need by default: they use the token for a request after this program ended.
+pub const DEFAULT_TTL_FOR_CLIENTS: Duration = Duration::from_secs(60);
+
+/// The remaining validity that a printed token must have.
+#[derive(Clone, Copy, Debug)]
+pub enum MinTtl {
+    /// This one.
+    Given(Duration),
+    /// This one, but at most half of the token's lifetime, so that every new token has it.
+    UpToHalf(Duration),
+}
+
+impl MinTtl {
+    fn of(self, lifetime: Option<Duration>) -> Duration {
+        match self {
+            Self::Given(least) => least,
+            Self::UpToHalf(least) => lifetime.map_or(least, |lifetime| least.min(lifetime / 2)),
+        }
+    }
+
+    /// What is needed of this token. One without an expiry has no remaining validity to judge.
+    fn of_stored(self, stored: &StoredToken) -> Duration {
+        match (self, stored.expires) {
+            (Self::UpToHalf(_), None) => Duration::ZERO,
+            _ => self.of(stored.lifetime),
+        }
+    }
+}
 
 /// The cache of tokens between calls, if there is a directory for it.
 #[derive(Debug)]
@@ -31,24 +65,12 @@ impl Cache {
     /// A file in the directory `runtime` (`XDG_RUNTIME_DIR`) for the token that these inputs bring.
     /// The directory must belong to this uid and be closed to others.
     fn open(runtime: &Path, exchange: &Exchange, inputs: &Inputs) -> Option<Self> {
-        let directory = runtime.join("dexsidecar");
         // It may exist already.
-        let _ = DirBuilder::new().mode(0o700).create(&directory);
-        let found = std::fs::symlink_metadata(&directory).ok()?;
-        let ours =
-            found.is_dir() && found.mode() & 0o077 == 0 && found.uid() == rustix::process::geteuid().as_raw();
+        let _ = DirBuilder::new().mode(0o700).create(runtime.join(DIRECTORY));
+        let directory = own_directory(runtime)?;
         let name = name(exchange, inputs);
-        let path = directory.join(format!("{name}.token"));
-        let output = Output {
-            path,
-            create_directories: false,
-            format: Format::default(),
-            mode: Some(0o600),
-            group: None,
-            write_mode: WriteMode::Atomic,
-            remove_expired: false,
-        };
-        ours.then(|| Self { output, lock: directory.join(format!("{name}.lock")) })
+        let output = cached(directory.join(format!("{name}.{EXTENSION}")));
+        Some(Self { output, lock: directory.join(format!("{name}.lock")) })
     }
 
     /// Waits until no other call exchanges for the same token.
@@ -62,6 +84,43 @@ impl Cache {
                 // The file system does not support locks.
                 Err(_) => return None,
             }
+        }
+    }
+}
+
+/// The directory of the cache, if it belongs to this uid and is closed to others.
+fn own_directory(runtime: &Path) -> Option<PathBuf> {
+    let directory = runtime.join(DIRECTORY);
+    let found = std::fs::symlink_metadata(&directory).ok()?;
+    let is_closed = found.is_dir() && found.mode() & 0o077 == 0;
+    (is_closed && found.uid() == rustix::process::geteuid().as_raw()).then_some(directory)
+}
+
+/// The file of a cached token.
+fn cached(path: PathBuf) -> Output {
+    Output {
+        path,
+        create_directories: false,
+        format: Format::default(),
+        mode: Some(0o600),
+        group: None,
+        write_mode: WriteMode::Atomic,
+        remove_expired: false,
+    }
+}
+
+/// Removes this token from the cache in the directory `runtime`: a server has rejected it, so the
+/// next call exchanges again. A token file keeps it, since other programs read that file.
+pub fn forget(runtime: &Path, rejected: &Secret) {
+    let files = own_directory(runtime).and_then(|directory| std::fs::read_dir(directory).ok());
+    for path in files.into_iter().flatten().filter_map(|file| Some(file.ok()?.path())) {
+        if path.extension().is_none_or(|extension| extension != EXTENSION) {
+            continue;
+        }
+        let output = cached(path);
+        // A token that another call writes meanwhile may be removed too. It costs an exchange.
+        if output_file::read(&output).is_some_and(|stored| stored.token == *rejected) {
+            let _ = std::fs::remove_file(&output.path);
         }
     }
 }
@@ -86,14 +145,15 @@ fn name(exchange: &Exchange, inputs: &Inputs) -> String {
 /// Any code of an exchange; `token_expired` if the issued token has less remaining validity.
 pub async fn token(
     config: &TokenConfig,
-    min_ttl: Duration,
+    min_ttl: MinTtl,
     runtime: Option<&Path>,
     endpoint: &impl TokenEndpoint,
     clock: &Clock,
 ) -> Result<Secret, Failure> {
     let valid = |output: &Output| {
         let stored = output_file::read(output)?;
-        readiness::of_token(&output.path, &stored, min_ttl, clock).is_valid().then_some(stored.token)
+        let least = min_ttl.of_stored(&stored);
+        readiness::of_token(&output.path, &stored, least, clock).is_valid().then_some(stored.token)
     };
     if let Some(token) = config.outputs.iter().find_map(valid) {
         return Ok(token);
@@ -109,8 +169,9 @@ pub async fn token(
         return Ok(token);
     }
     let (issued, _) = inputs.exchange(exchange, endpoint, clock, 0, None).await?;
-    if issued.lifetime < min_ttl {
-        let (lifetime, needed) = (HumanDuration(issued.lifetime), HumanDuration(min_ttl));
+    let needed = min_ttl.of(Some(issued.lifetime));
+    if issued.lifetime < needed {
+        let (lifetime, needed) = (HumanDuration(issued.lifetime), HumanDuration(needed));
         let detail = format!("its lifetime is {lifetime}, but --min-ttl is {needed}");
         let fix = "use a shorter --min-ttl, or set a longer expiry.idTokens in Dex's configuration";
         return Err(Failure::new(Code::TokenExpired, detail).owned_by(Owner::Pod).with_fix(fix));
@@ -124,4 +185,58 @@ pub async fn token(
     }
     drop(lock);
     Ok(issued.token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text.to_owned())
+    }
+
+    #[test]
+    fn the_default_is_a_minute_but_at_most_half_of_the_lifetime() {
+        let secs = Duration::from_secs;
+        let needed = |min_ttl: MinTtl, lifetime, expires: Option<u64>| {
+            let expires = expires.map(dexsidecar_core::time::UnixTime::from_secs);
+            min_ttl.of_stored(&StoredToken { expires, lifetime, ..StoredToken::of(secret("t")) }).as_secs()
+        };
+        let default = MinTtl::UpToHalf(DEFAULT_TTL_FOR_CLIENTS);
+        for (lifetime, expected) in
+            [(Some(3_600), 60), (Some(120), 60), (Some(60), 30), (Some(0), 0), (None, 60)]
+        {
+            assert_eq!(needed(default, lifetime.map(secs), Some(1_000)), expected, "{lifetime:?}");
+            assert_eq!(needed(MinTtl::Given(secs(90)), lifetime.map(secs), Some(1_000)), 90);
+        }
+        assert_eq!((needed(default, None, None), needed(MinTtl::Given(secs(9)), None, None)), (0, 9));
+    }
+
+    #[test]
+    fn a_rejected_token_is_removed_from_the_cache_and_no_other_file_is() {
+        let runtime = tempfile::tempdir().unwrap();
+        let directory = runtime.path().join(DIRECTORY);
+        forget(runtime.path(), &secret("a.b.c"));
+        DirBuilder::new().mode(0o700).create(&directory).unwrap();
+        for (name, content) in
+            [("1.token", "a.b.c"), ("2.token", "d.e.f"), ("1.lock", ""), ("3.other", "a.b.c")]
+        {
+            std::fs::write(directory.join(name), content).unwrap();
+        }
+        let names = || {
+            let mut names: Vec<_> =
+                std::fs::read_dir(&directory).unwrap().map(|file| file.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        forget(runtime.path(), &secret("a.b"));
+        assert_eq!(names(), ["1.lock", "1.token", "2.token", "3.other"]);
+        let mode = |bits| std::os::unix::fs::PermissionsExt::from_mode(bits);
+        std::fs::set_permissions(&directory, mode(0o755)).unwrap();
+        forget(runtime.path(), &secret("a.b.c"));
+        assert_eq!(names().len(), 4, "a directory that others may read is not the cache");
+        std::fs::set_permissions(&directory, mode(0o700)).unwrap();
+        forget(runtime.path(), &secret("a.b.c"));
+        assert_eq!(names(), ["1.lock", "2.token", "3.other"]);
+    }
 }

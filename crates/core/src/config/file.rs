@@ -58,7 +58,7 @@ impl Config {
         parser.warnings = given.warnings();
         parser.unknown_variables();
         parser.settings_of_tokens();
-        let min_ttl = parser.duration(settings::MIN_TTL, Command::Token);
+        let min_ttl = parser.min_ttl_of_token();
         let timeout = parser.duration(settings::TIMEOUT, Command::Once);
         let log = parser.log_over(Log::default());
         let mut reader = Reader::new(file, output_needed);

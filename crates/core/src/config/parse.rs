@@ -122,6 +122,12 @@ impl<'a> Parser<'a> {
         })
     }
 
+    /// The minimum remaining validity of a token that `token` prints, if it is set.
+    pub(super) fn min_ttl_of_token(&mut self) -> Option<Duration> {
+        self.own(settings::MIN_TTL)?;
+        Some(self.duration(settings::MIN_TTL, Command::Token))
+    }
+
     pub(super) fn original_duration(&mut self, name: &str, least: Duration) -> Option<Duration> {
         let given = self.original(name)?;
         value::duration_of(given.expose(), least).unwrap_or_else(|Wrong { what, fix }| {

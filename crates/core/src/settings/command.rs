@@ -117,7 +117,8 @@ impl Command {
                 (
                     "as an exec plugin of kubectl",
                     "kubectl config set-credentials dex --exec-api-version=client.authentication.k8s.io/v1 \
-                     --exec-command=dexsidecar --exec-arg=token --exec-arg=--format=exec_credential",
+                     --exec-interactive-mode=Never --exec-command=dexsidecar --exec-arg=token \
+                     --exec-arg=--format=exec_credential",
                 ),
                 (
                     "as a credential helper of git 2.46 or later",

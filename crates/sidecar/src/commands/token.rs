@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use dexsidecar::git_credential::{self, Operation};
+use dexsidecar::token::{DEFAULT_TTL_FOR_CLIENTS, MinTtl};
 use dexsidecar::{exec_plugin, token};
 use dexsidecar_core::config::{self, TokenConfig, TokenForm};
 use dexsidecar_core::duration::HumanDuration;
@@ -36,7 +38,7 @@ pub(crate) fn token(environment: &Environment, operands: &[OsString]) -> Done {
     let form = config::token_form(&environment.settings);
     let form = match (form.map_err(|problems| environment.refuse(&problems))?, operands.first()) {
         (TokenForm::Git, operation) => match git_operation(operation)? {
-            Operation::Get => match described_credential() {
+            Operation::Get => match git_credential::judge(described_credential().expose()) {
                 Ok(()) => Form::GitCredential,
                 Err(why) => {
                     eprint(&format!("dexsidecar: {}\n", why.text()));
@@ -44,6 +46,13 @@ pub(crate) fn token(environment: &Environment, operands: &[OsString]) -> Done {
                 }
             },
             Operation::Capability => return Ok(print(git_credential::CAPABILITIES)),
+            Operation::Erase => {
+                let rejected = git_credential::rejected(&described_credential());
+                if let Some((runtime, rejected)) = runtime_directory(environment).zip(rejected) {
+                    token::forget(runtime, &rejected);
+                }
+                return Ok(ExitCode::SUCCESS);
+            }
             Operation::Other => return Ok(ExitCode::SUCCESS),
         },
         (_, Some(word)) => {
@@ -73,21 +82,31 @@ fn git_operation(word: Option<&OsString>) -> Result<Operation, u8> {
     })
 }
 
-/// Reads the description of the credential that git wants, and judges it.
-fn described_credential() -> Result<(), git_credential::Declined> {
+/// Reads git's description of a credential. It holds the token that is to be erased.
+fn described_credential() -> Secret {
     let mut description = vec![];
     // What could not be read is missing in the description.
     let _ = io::stdin().take(LARGEST_DESCRIPTION).read_to_end(&mut description);
-    git_credential::judge(&String::from_utf8_lossy(&description))
+    let text = String::from_utf8(description);
+    Secret::new(text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// The directory that holds the cache.
+fn runtime_directory(environment: &Environment) -> Option<&Path> {
+    let directory = environment.variable(RUNTIME_DIRECTORY).map(|directory| Path::new(directory.expose()));
+    directory.filter(|directory| directory.is_absolute())
 }
 
 /// Obtains a token and prints it.
 async fn obtain(environment: &Environment, form: Form) -> Done {
     let (config, token, endpoint) =
         environment.one_token(false).map_err(|problems| environment.refuse(&problems))?;
-    let runtime = environment.variable(RUNTIME_DIRECTORY).map(|directory| Path::new(directory.expose()));
-    let runtime = runtime.filter(|directory| directory.is_absolute());
-    let work = token::token(&token, config.min_ttl, runtime, &endpoint, &CLOCK);
+    let default = match form {
+        Form::Raw | Form::Json => Duration::ZERO,
+        Form::ExecCredential(_) | Form::GitCredential => DEFAULT_TTL_FOR_CLIENTS,
+    };
+    let min_ttl = config.min_ttl.map_or(MinTtl::UpToHalf(default), MinTtl::Given);
+    let work = token::token(&token, min_ttl, runtime_directory(environment), &endpoint, &CLOCK);
     match tokio::time::timeout(config.timeout, work).await {
         Ok(Ok(secret)) => Ok(print_as(form, secret, &token)),
         Ok(Err(failure)) => {
