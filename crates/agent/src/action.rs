@@ -1,16 +1,27 @@
 //! One attempt of an action: the HTTP request, the signal or the command, and the log lines of the
 //! command's output.
 
+use std::io;
+use std::time::Duration;
+
 use dexsidecar_core::action::{Action, Notify};
+use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::event::Event;
-use dexsidecar_core::failure::Failure;
+use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_edge::action::{exec, signal};
 use dexsidecar_edge::blocking::{OnDrop, run_blocking};
 use dexsidecar_edge::log::Logger;
+use tokio::time::timeout;
 
 /// The most lines of one attempt that are logged.
 const MOST_LINES: u32 = 100;
+
+/// The time limit of a signal.
+const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
+const FIX_THREAD: &str = "raise the limits of processes and of memory of the container";
+const FIX_STALLED: &str =
+    "repair the volume of the pid file: it does not answer; or set process instead of pid_file";
 
 /// Performs it once. Lines of output that hold one of these secrets are not logged.
 pub(crate) async fn perform(
@@ -23,18 +34,28 @@ pub(crate) async fn perform(
     match action {
         Action::Http(action) => client.notify(action).await,
         Action::Signal(action) => {
-            // On a thread of its own: a node may have thousands of processes to read.
-            let send = {
-                let action = action.clone();
-                move || signal::send(&action)
-            };
-            run_blocking(OnDrop::Detach, send).await.unwrap_or_else(|_| signal::send(action)).map(drop)
+            // On a thread of its own: a node may have thousands of processes to read, and the file
+            // system of a pid file may stall.
+            let action = action.clone();
+            within_limit(run_blocking(OnDrop::Detach, move || signal::send(&action))).await
         }
         Action::Exec(action) => {
             let mut output = OutputLog { label, secrets, log, logged: 0, dropped: 0 };
             exec::run(action, &mut |line| output.line(line)).await
         }
     }
+}
+
+/// The result of a signal, which takes milliseconds unless a file system stalls.
+async fn within_limit(
+    sending: impl Future<Output = io::Result<Result<usize, Failure>>>,
+) -> Result<(), Failure> {
+    let (what, fix) = match timeout(SIGNAL_TIMEOUT, sending).await {
+        Ok(Ok(result)) => return result.map(drop),
+        Ok(Err(error)) => (format!("the signal could not be sent: {error}"), FIX_THREAD),
+        Err(_) => (format!("the signal was not sent within {}", HumanDuration(SIGNAL_TIMEOUT)), FIX_STALLED),
+    };
+    Err(Failure::new(Code::ActionFailed, what).with_fix(fix))
 }
 
 /// Logs the output of a command, line by line.
@@ -62,5 +83,21 @@ impl Drop for OutputLog<'_> {
         if self.dropped > 0 {
             self.log.emit(&Event::ActionOutputDropped { action: &self.label, lines: self.dropped.into() });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_signal_that_stalls_or_has_no_thread_fails_with_its_reason() {
+        let stalled = within_limit(std::future::pending()).await.unwrap_err();
+        assert_eq!((stalled.code, stalled.fix()), (Code::ActionFailed, FIX_STALLED));
+        assert!(stalled.detail.ends_with("within 5s"), "{stalled}");
+        let no_thread = async { Err(io::Error::from(io::ErrorKind::WouldBlock)) };
+        let no_thread = within_limit(no_thread).await.unwrap_err();
+        assert_eq!((no_thread.code, no_thread.fix()), (Code::ActionFailed, FIX_THREAD));
+        assert_eq!(within_limit(async { Ok(Ok(3)) }).await, Ok(()));
     }
 }

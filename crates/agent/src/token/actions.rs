@@ -96,12 +96,18 @@ impl Token {
                 self.actions.logged.retain(|(logged, ..)| *logged != action);
                 self.reporter.emit(&Event::ActionDone { action: label, attempts: attempts.into() });
             }
+            // It is repeated for the newer token.
+            (Progress::Superseded { attempts }, _) => {
+                self.actions.logged.retain(|(logged, ..)| *logged != action);
+                let done = Event::ActionDone { action: label, attempts: attempts.into() };
+                self.reporter.emit_at(Level::Debug, &done);
+            }
             (Progress::Failed { attempts, retry_at }, Err(failure)) => {
                 let retry_in = now.boot.until(retry_at);
                 self.action_failed(action, failure, attempts, retry_in, now.boot);
             }
-            // It starts again for the newer token, whose outcome is logged.
-            (Progress::Superseded | Progress::Failed { .. }, _) => {}
+            // Not reached: a failure comes with its reason.
+            (Progress::Failed { .. }, Ok(())) => {}
         }
     }
 

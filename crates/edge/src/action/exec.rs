@@ -49,6 +49,8 @@ const FIX_NOT_EXECUTABLE: &str =
 const FIX_FORMAT: &str =
     "begin a script with #! and its interpreter, and use a program for the architecture of the node";
 const FIX_SLOW: &str = "raise the timeout of the action, or start what takes long from another process";
+const FIX_STALLED: &str =
+    "repair the volume of the program: it does not answer; or raise the timeout of the action";
 const FIX_FAILED: &str = "read the lines of the event action_output before this one, and the documentation of the \
                           program";
 const FIX_FLOOD: &str = "make the command write less, for example with >/dev/null in a script";
@@ -120,17 +122,36 @@ impl Drop for Running {
 /// [`ActionFailed`](dexsidecar_core::failure::Code::ActionFailed): the command cannot be started,
 /// takes longer than its timeout, writes more than 1 MiB, or ends with another exit code than 0.
 pub async fn run(action: &ExecAction, line: &mut dyn FnMut(&str)) -> Result<(), Failure> {
-    let (mut running, pipe) = start(action).await?;
+    run_started(start(action), action.timeout, line).await
+}
+
+/// Runs what `start` brings. Both together have this time limit: the start may stall, and is given
+/// up then.
+async fn run_started(
+    start: impl Future<Output = Result<(Running, io::PipeReader), Failure>>,
+    limit: Duration,
+    line: &mut dyn FnMut(&str),
+) -> Result<(), Failure> {
+    let mut timeout_of_action = std::pin::pin!(sleep(limit));
+    let (mut running, pipe) = tokio::select! {
+        biased;
+        started = start => started?,
+        () = &mut timeout_of_action => {
+            return Err(failed(format!("the command was not started within {}", HumanDuration(limit)), FIX_STALLED));
+        }
+    };
     running.watch();
     let mut output = Output::new(pipe).map_err(not_enough)?;
     let mut failure = None;
-    match timeout(action.timeout, until_ended(&running, &mut output, line)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(output::TooLong)) => {
-            failure = Some(failed("the command wrote more than 1 MiB, and was ended", FIX_FLOOD));
+    tokio::select! {
+        biased;
+        ended = until_ended(&running, &mut output, line) => {
+            if let Err(output::TooLong) = ended {
+                failure = Some(failed("the command wrote more than 1 MiB, and was ended", FIX_FLOOD));
+            }
         }
-        Err(_) => {
-            let limit = HumanDuration(action.timeout);
+        () = &mut timeout_of_action => {
+            let limit = HumanDuration(limit);
             failure = Some(failed(format!("the command took longer than {limit}, and was ended"), FIX_SLOW));
         }
     }

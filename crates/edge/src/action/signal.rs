@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dexsidecar_core::action::{SignalAction, SignalTarget};
 use dexsidecar_core::failure::Failure;
+use dexsidecar_core::token_file::EARLIEST_PLAUSIBLE_NOW;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::process::{
@@ -47,9 +48,7 @@ struct Target {
 /// [`ActionFailed`](dexsidecar_core::failure::Code::ActionFailed): there is no such process, or not
 /// all of them could be signalled.
 pub fn send(action: &SignalAction) -> Result<usize, Failure> {
-    let Some(signal) = Signal::from_named_raw(action.signal) else {
-        return Err(failed(format!("there is no signal {}", action.signal), FIX_SIGNAL));
-    };
+    let signal = named(action)?;
     for_each(action, |target| match &target.pidfd {
         Some(pidfd) => pidfd_send_signal(pidfd, signal),
         None => kill_process(target.process.pid, signal),
@@ -61,7 +60,14 @@ pub fn send(action: &SignalAction) -> Result<usize, Failure> {
 /// # Errors
 /// Those of [`send`].
 pub fn check(action: &SignalAction) -> Result<usize, Failure> {
+    named(action)?;
     for_each(action, |target| test_kill_process(target.process.pid))
+}
+
+/// The signal. A real-time signal has no name.
+fn named(action: &SignalAction) -> Result<Signal, Failure> {
+    let signal = Signal::from_named_raw(action.signal);
+    signal.ok_or_else(|| failed(format!("there is no signal {}", action.signal), FIX_SIGNAL))
 }
 
 fn for_each(action: &SignalAction, send: impl Fn(&Target) -> Result<(), Errno>) -> Result<usize, Failure> {
@@ -126,7 +132,7 @@ fn targets(target: &SignalTarget) -> Result<Vec<Target>, Failure> {
             if pid == own {
                 return Err(failed(
                     format!("{} holds the number of dexsidecar's own process", path.display()),
-                    FIX_STALE,
+                    fix_of_own(own),
                 ));
             }
             let found = pidfd(pid).zip(Process::read(pid)).filter(|(_, process)| !process.is_zombie());
@@ -142,6 +148,12 @@ fn targets(target: &SignalTarget) -> Result<Vec<Target>, Failure> {
             Ok(vec![Target { process, pidfd }])
         }
     }
+}
+
+/// What to do about a pid file that holds the number of this process. In containers with a PID
+/// namespace each, every first process has the number 1.
+fn fix_of_own(own: Pid) -> &'static str {
+    if own == Pid::INIT { FIX_PID_FILE } else { FIX_STALE }
 }
 
 /// A descriptor of the process with this number: the outer `None` if there is none, the inner one
@@ -170,6 +182,11 @@ fn is_recycled(process: &Process, pid_file: &Path) -> bool {
         return false;
     };
     let written = written.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    // The clock of the node was wrong when the file was written, as before the first contact with a
+    // time server. The age is unknown.
+    if written < EARLIEST_PLAUSIBLE_NOW.as_duration() {
+        return false;
+    }
     let file_age = now.unix.as_duration().saturating_sub(written);
     let age = now.boot.since_start().saturating_sub(process.started);
     age + START_TOLERANCE < file_age
@@ -306,9 +323,35 @@ mod tests {
     }
 
     #[test]
+    fn a_pid_file_that_was_written_while_the_clock_was_wrong_says_nothing_of_its_age() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pid");
+        let mut sleeper = Sleeper::named(&name("wrong-clock"));
+        std::fs::write(&file, sleeper.pid().to_string()).unwrap();
+        for seconds in [0, 90, 1_000_000] {
+            let written = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            std::fs::File::options().append(true).open(&file).unwrap().set_modified(written).unwrap();
+            assert_eq!(check(&to_pid_file(&file)), Ok(1), "{seconds}");
+        }
+        assert_eq!(send(&to_pid_file(&file)), Ok(1));
+        assert_eq!(sleeper.ended_by(), Some(TERM));
+    }
+
+    #[test]
+    fn the_number_1_is_that_of_another_pid_namespace_and_any_other_own_number_is_stale() {
+        assert_eq!(fix_of_own(Pid::INIT), FIX_PID_FILE);
+        assert_eq!(fix_of_own(rustix::process::getpid()), FIX_STALE);
+    }
+
+    #[test]
     fn an_unknown_signal_and_this_process_are_refused() {
         let action = SignalAction { signal: 99, ..to_process("nginx") };
         assert!(send(&action).unwrap_err().detail.contains("99"));
+        let own_parent = SignalTarget::Process(name("none"));
+        for signal in [0, 34, 64, 99] {
+            let failure = check(&SignalAction { target: own_parent.clone(), signal }).unwrap_err();
+            assert_eq!(failure.fix(), FIX_SIGNAL, "{signal}");
+        }
         let own = std::env::current_exe().unwrap();
         let own = own.file_name().unwrap().to_str().unwrap();
         assert!(send(&to_process(own)).is_err(), "it would have ended this test");

@@ -32,12 +32,20 @@ const SIGNALS: [(&str, i32); 10] = [
     ("CONT", 18),
     ("WINCH", 28),
 ];
+/// SIGSTOP, SIGTSTP, SIGTTIN and SIGTTOU.
+const STOPPING: RangeInclusive<i32> = 19..=22;
 /// The last standard signal (SIGSYS). Real-time signals cannot be sent without unsafe code.
 const LAST_SIGNAL: i32 = 31;
 
 /// A signal by name, with or without SIG, or by number.
 fn signal(text: &str) -> Result<i32, Wrong> {
     if let Ok(number) = text.parse::<i32>() {
+        if STOPPING.contains(&number) {
+            return wrong(
+                "stops the process, which then acts on no signal",
+                "use a signal such as 1, which is HUP",
+            );
+        }
         return if (1..=LAST_SIGNAL).contains(&number) {
             Ok(number)
         } else {
@@ -226,5 +234,20 @@ impl Reader {
             return None;
         }
         Some(ExecAction { command, timeout })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_that_stop_a_process_are_refused_by_number_and_by_name() {
+        for text in ["19", "20", "21", "22", "STOP", "SIGTSTP", "TTIN", "TTOU"] {
+            assert!(signal(text).is_err(), "{text}");
+        }
+        for (text, number) in [("18", 18), ("23", 23), ("HUP", 1), ("SIGUSR1", 10), ("9", 9)] {
+            assert_eq!(signal(text).ok(), Some(number), "{text}");
+        }
     }
 }

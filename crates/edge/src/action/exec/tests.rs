@@ -232,3 +232,10 @@ async fn without_a_pidfd_the_end_of_a_command_is_polled() {
     running.ended().await;
     assert_eq!(running.reap().and_then(|status| status.code()), Some(7));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_stalls_ends_with_the_timeout_of_the_action() {
+    let failure = run_started(std::future::pending(), LONG, &mut |_| {}).await.unwrap_err();
+    assert_eq!((failure.code, failure.fix()), (Code::ActionFailed, FIX_STALLED));
+    assert!(failure.detail.contains("not started within 1m"), "{failure}");
+}
