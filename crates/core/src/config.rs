@@ -23,6 +23,7 @@ use crate::schedule::Schedule;
 use crate::settings::{self, BASIC_AUTH, Command, Dialect, REFRESH_BEFORE, REFRESH_INTERVAL};
 pub use file::{ConfigFile, log_of_file, termination_log_of_file};
 use parse::Parser;
+pub(crate) use parse::same_file;
 pub use probe::{Probe, ProbedFile};
 pub use raw::{Origin, RawSettings, RawValue};
 pub use token_config::{DEFAULT_NAME, TokenConfig};

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::config::{Config, Log, Problem};
+use crate::config::{Config, Log, Problem, same_file};
+use crate::failure::printable;
 use crate::needs::Needs;
 
 /// The settings of the running program that cannot change before its next start, and the rights
@@ -34,8 +35,8 @@ impl Fixed {
     /// be applied.
     ///
     /// # Errors
-    /// A problem for each token that needs a right which the program has given up, and for another
-    /// listener. Then nothing of the configuration may be applied.
+    /// A problem for each token that needs a right which the program has given up, for each output
+    /// at the running termination log, and for another listener. Then nothing of the configuration may be applied.
     pub fn check(&self, new: &Config) -> Result<Vec<&'static str>, Vec<Problem>> {
         let mut problems = vec![];
         let mut problem = |setting: String, what: String| {
@@ -48,6 +49,16 @@ impl Fixed {
             for right in Needs::of_token(token).missing_from(self.kept) {
                 let what = format!("needs the right to {right}, which the process gave up at its start");
                 problem(format!("tokens.{}", token.name), what);
+            }
+        }
+        // The running process still writes its termination message to that file.
+        if let Some(log) = &self.termination_log {
+            for token in &new.tokens {
+                for output in token.outputs.iter().filter(|output| same_file(&output.path, log)) {
+                    let path = printable(output.path.display().to_string());
+                    let what = format!("writes {path}, the termination log of the running process");
+                    problem(format!("tokens.{}", token.name), what);
+                }
             }
         }
         if !problems.is_empty() {
@@ -131,5 +142,25 @@ mod tests {
         };
         assert_eq!(Fixed::of(&running).check(&quiet).unwrap().len(), 2);
         assert_eq!(Fixed::of(&running).check(&config()).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn an_output_at_the_running_termination_log_is_refused() {
+        let running = Config { termination_log: Some("/run/dex/log".into()), ..config() };
+        for (path, refused) in [
+            ("/run/dex/log", true),
+            ("/run//dex/./log", true),
+            ("/run/dex/log2", false),
+            ("/run/dex/token", false),
+        ] {
+            let mut new = config();
+            let mut output = new.tokens[0].outputs[0].clone();
+            output.path = path.into();
+            new.tokens[0].outputs.push(output);
+            for log in [None, Some("/other".into())] {
+                new.termination_log = log;
+                assert_eq!(!problems(&running, &new).is_empty(), refused, "{path}");
+            }
+        }
     }
 }

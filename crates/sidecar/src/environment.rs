@@ -212,7 +212,16 @@ impl Environment {
                 }
                 _ => Probe::read(&self.settings),
             },
-            Some(_) => self.selected(false).and_then(|config| Probe::of_config(&config, &self.settings)),
+            Some(File { content, name, .. }) => {
+                let file = content.as_ref().map(|content| ConfigFile { name, content });
+                Probe::of_file(file.map_err(Clone::clone), &self.settings).map(|(probe, warnings)| {
+                    let log = self.log();
+                    for warning in &warnings {
+                        log.emit(&Event::SettingWarning { warning });
+                    }
+                    probe
+                })
+            }
         };
         match read {
             Ok(probe) if self.not_utf8.is_empty() => Ok(probe),

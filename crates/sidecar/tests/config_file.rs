@@ -109,6 +109,14 @@ fn a_file_with_mistakes_ends_with_78_and_names_each_place() {
     let lines = text(&validated.stdout);
     assert_eq!(lines.lines().count(), 2, "{lines}");
     assert!(lines.lines().all(|line| line.starts_with(&format!("{config}:"))), "{lines}");
+    // A probe judges the outputs all the same: a running process keeps its configuration.
+    assert_eq!(dexsidecar(&["ready", "--config", &config], &[]).status.code(), Some(1));
+    let token_file = directory.path().join("a");
+    fs::write(&token_file, "not a token").unwrap();
+    let ready = dexsidecar(&["ready", "--config", &config, "--token", "a"], &[]);
+    let judged = text(&ready.stderr);
+    assert!(judged.contains(&token_file.display().to_string()), "{judged}");
+    assert!(judged.contains("tokens[1].name: is not a DNS label"), "{judged}");
     let json = dexsidecar(&["config", "validate", &config, "--json"], &[]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!((json["valid"].as_bool(), json["problems"][0]["line"].as_u64()), (Some(false), Some(10)));

@@ -101,11 +101,22 @@ fn sighup_reads_the_file_and_refreshes_every_token() {
 fn an_invalid_file_is_logged_once_and_changes_nothing() {
     let mut world = World::new(Answer::Token(3_600), ONE);
     world.sidecar.process.until_logged("token_written", 1);
-    let broken = ["- {name: a, outputs: [{pth: DIR/a}], conector_id: x}\n", "- {name: [\n", ""];
-    for (times, tokens) in broken.into_iter().enumerate() {
+    // The probes read the file themselves. They fail only if it names no output.
+    let broken = [
+        ("- {name: a, outputs: [{path: DIR/a}], conector_id: x}\n", 0),
+        ("- {name: a, outputs: [{path: DIR/a}, {pth: DIR/b}]}\n", 0),
+        ("- {name: a, outputs: [{path: DIR/a}]}\n- {name: b, outputs: [{pth: DIR/b}]}\n", 0),
+        ("- {name: a, outputs: [{pth: DIR/a}]}\n", 78),
+        ("- {name: [\n", 78),
+        ("", 78),
+    ];
+    for (times, (tokens, code)) in broken.into_iter().enumerate() {
         world.replace(tokens);
         world.sidecar.process.until_logged("config_refused", times + 1);
-        assert_eq!(world.sidecar.setup().execute(&["ready"]).code, Some(78), "it reads the file itself");
+        for probe in [&["ready"][..], &["wait", "--timeout", "1s"]] {
+            let completed = world.sidecar.setup().execute(probe);
+            assert_eq!(completed.code, Some(code), "{tokens}: {}", completed.stderr);
+        }
     }
     // A few polls later there is no further line, and the token is refreshed as before.
     world.sidecar.process.signal_program(Signal::USR1);

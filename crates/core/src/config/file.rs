@@ -5,6 +5,7 @@ mod action;
 mod level;
 mod output;
 mod paths;
+mod probed;
 mod token;
 
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use crate::settings::{self, Command};
 pub(super) use action::signal_name;
 use level::{Given, Level};
 use paths::Paths;
+pub(super) use probed::outputs;
 pub(super) use token::short_type;
 
 /// A configuration file as it was read.
@@ -61,11 +63,16 @@ impl Config {
         let min_ttl = parser.min_ttl_of_token();
         let timeout = parser.duration(settings::TIMEOUT, Command::Once);
         let log = parser.log_over(Log::default());
+        // An option or a variable counts before the file.
+        let given_log = parser.path(settings::TERMINATION_LOG);
         let mut reader = Reader::new(file, output_needed);
+        if let Some(path) = &given_log {
+            reader.paths.log(path.clone(), parser.name(settings::TERMINATION_LOG), None);
+        }
         let document = reader.document(file.content);
         let Document { tokens, log: in_file, listen, termination_log } = document;
         let listen = parser.listen().or(listen);
-        let termination_log = parser.path(settings::TERMINATION_LOG).or(termination_log);
+        let termination_log = given_log.or(termination_log);
         let log = if reader.problems.is_empty() { parser.log_over(in_file) } else { log };
         let mut warnings = std::mem::take(&mut parser.warnings);
         warnings.append(&mut reader.warnings);
@@ -129,7 +136,8 @@ impl Reader {
     }
 
     fn keep(&mut self, problem: Problem) {
-        let problem = Problem { file: Some(Rc::clone(&self.file)), ..problem };
+        let file = problem.place.map(|_| Rc::clone(&self.file));
+        let problem = Problem { file, ..problem };
         if self.problems.len() < MAX_PROBLEMS && !self.problems.contains(&problem) {
             problem.insert_into(&mut self.problems);
         }
@@ -157,7 +165,7 @@ impl Reader {
             tokens: self.tokens(&level),
         };
         if let Some((path, given)) = document.termination_log.as_ref().zip(level.own("termination_log")) {
-            self.paths.log(path.clone(), given.path.clone(), given.at());
+            self.paths.log(path.clone(), given.path.clone(), Some(given.at()));
         }
         let clashes = std::mem::take(&mut self.paths).clashes();
         for problem in clashes {

@@ -54,7 +54,7 @@ impl<'a> Parser<'a> {
 
     /// The name by which a setting was given. One that was not given has the name of its variable,
     /// if it has a variable.
-    fn name(&self, setting: &Setting) -> String {
+    pub(super) fn name(&self, setting: &Setting) -> String {
         match self.effective(setting) {
             Some(given) => given.shown_name(),
             None if setting.variable.is_empty() => format!("--{}", setting.option),
@@ -439,7 +439,7 @@ impl Parser<'_> {
 }
 
 /// Whether two paths lead to one file, as far as their texts show.
-pub(super) fn same_file(a: &Path, b: &Path) -> bool {
+pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
     a.components().eq(b.components())
 }
 

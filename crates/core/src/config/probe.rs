@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::file::{self, ConfigFile, log_of_file};
 use super::parse::Parser;
-use super::{Config, DEFAULT_NAME, Log, Problem, RawSettings};
+use super::{DEFAULT_NAME, Log, Problem, RawSettings, token_name};
 use crate::output::Format;
 use crate::settings::{self, ACCESS_TOKEN_FILE, Command, FIELD_PREFIX};
 
@@ -76,26 +77,46 @@ impl Probe {
         Self::of_files(files, log, parser)
     }
 
-    /// The probe of these tokens: every output of each, or the files that options name.
+    /// The probe of a configuration file: every output of each token, or of the one that `--token`
+    /// names, or the files that options name. Only the outputs are read from the file, and mistakes
+    /// in it are warnings: the running process keeps its configuration in spite of them.
     ///
     /// # Errors
-    /// Every problem; at least one.
-    pub fn of_config(config: &Config, given: &RawSettings) -> Result<Self, Vec<Problem>> {
+    /// Every problem; at least one. One with the file is there only if no output can be read.
+    pub fn of_file(
+        read: Result<ConfigFile<'_>, Problem>,
+        given: &RawSettings,
+    ) -> Result<(Self, Vec<String>), Vec<Problem>> {
         let given = given.cleaned();
         let mut parser = Parser::new(&given);
-        let configured = config.tokens.iter().flat_map(|token| {
-            token.outputs.iter().map(|output| ProbedFile {
-                token: Some(token.name.clone()),
-                path: output.path.clone(),
-                format: output.format.clone(),
-            })
-        });
+        parser.unknown_variables();
+        let in_file = read.as_ref().map(|file| log_of_file(*file, &RawSettings::default()));
+        let log = parser.log_over(in_file.unwrap_or_default());
+        let (mut tokens, mut problems) = match read {
+            Ok(file) => file::outputs(file),
+            Err(problem) => (vec![], vec![problem]),
+        };
+        let mut is_known = true;
+        if let Some(name) = token_name(&given)
+            && !tokens.is_empty()
+        {
+            let names: Vec<_> = tokens.iter().map(|(name, _)| name.clone()).collect();
+            tokens.retain(|(known, _)| *known == name);
+            is_known = !tokens.is_empty();
+            if !is_known {
+                let fix = format!("use one of {}", names.join(", "));
+                parser.problem(&format!("--{}", settings::TOKEN.option), "is not the name of a token", fix);
+            }
+        }
+        let known: Vec<ProbedFile> = tokens.into_iter().flat_map(|(_, files)| files).collect();
         let named: Vec<PathBuf> =
             given.options(settings::FILE.option).map(|file| file.value.expose().into()).collect();
+        if named.iter().any(|path| path.as_os_str().is_empty()) {
+            parser.invalid(settings::FILE, "is empty", "set it to a token file");
+        }
         let files = if named.is_empty() {
-            configured.collect::<Vec<_>>()
+            known
         } else {
-            let known: Vec<_> = configured.collect();
             // The file of an output has its format.
             let each = named.into_iter().map(|path| {
                 let same = known.iter().find(|file| file.path == path).cloned();
@@ -103,14 +124,20 @@ impl Probe {
             });
             each.collect()
         };
-        if files.is_empty() {
+        if files.is_empty() && problems.is_empty() && is_known {
             parser.invalid(
                 settings::FILE,
                 "is not set, and no token has an output",
                 "set it to a token file",
             );
         }
-        Self::of_files(files, config.log, parser)
+        if files.is_empty() {
+            let mut all = Self::of_files(files, log, parser).err().unwrap_or_default();
+            all.append(&mut problems);
+            return Err(all);
+        }
+        let warnings = problems.iter().map(Problem::to_string).collect();
+        Self::of_files(files, log, parser).map(|probe| (probe, warnings))
     }
 
     fn of_files(files: Vec<ProbedFile>, log: Log, mut parser: Parser<'_>) -> Result<Self, Vec<Problem>> {

@@ -4,6 +4,7 @@ use super::*;
 use crate::secret::Secret;
 
 mod outputs;
+mod probe;
 
 /// What these variables, written `NAME=value`, are read to.
 pub(crate) fn given(variables: &[&str]) -> RawSettings {

@@ -42,14 +42,7 @@ impl Reader {
         {
             self.wrong(&given, why);
         }
-        self.required(level, "path", "set it to the path of the token file");
-        let given = level.own("path")?;
-        let path = PathBuf::from(self.text(&given)?);
-        if let Err(why) = value::output_path(&path) {
-            self.wrong(&given, why);
-            return None;
-        }
-        self.paths.output(path.clone(), given.path.clone(), given.at());
+        let path = self.output_path(level)?;
         Some(Output {
             path,
             create_directories: create_directories.unwrap_or_default(),
@@ -62,11 +55,25 @@ impl Reader {
     }
 }
 
+impl Reader {
+    pub(super) fn output_path(&mut self, level: &Level<'_>) -> Option<PathBuf> {
+        self.required(level, "path", "set it to the path of the token file");
+        let given = level.own("path")?;
+        let path = PathBuf::from(self.text(&given)?);
+        if let Err(why) = value::output_path(&path) {
+            self.wrong(&given, why);
+            return None;
+        }
+        self.paths.output(path.clone(), given.path.clone(), given.at());
+        Some(path)
+    }
+}
+
 /// The formats without a prefix.
 const FORMATS: [Format; 3] = [Format::Json, Format::Incus, Format::ExecCredential];
 
 impl Reader {
-    fn format(&mut self, level: &Level<'_>) -> Option<Format> {
+    pub(super) fn format(&mut self, level: &Level<'_>) -> Option<Format> {
         let words = [("raw", 0), ("json", 1), ("incus", 2), ("exec_credential", 3)];
         let number = match level.own("format") {
             Some(given) => self.read_given(&given, |text| value::word(text, &words))?,

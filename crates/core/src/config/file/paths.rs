@@ -12,7 +12,7 @@ use crate::config::yaml::Place;
 pub(super) struct Paths {
     inputs: Vec<(PathBuf, String)>,
     outputs: Vec<(PathBuf, String, Place)>,
-    log: Option<(PathBuf, String, Place)>,
+    log: Option<(PathBuf, String, Option<Place>)>,
 }
 
 impl Paths {
@@ -29,31 +29,32 @@ impl Paths {
         self.outputs.push((path, name, at));
     }
 
-    /// The file of the termination message.
-    pub(super) fn log(&mut self, path: PathBuf, name: String, at: Place) {
-        self.log = Some((path, name, at));
+    /// The file of the termination message. The first one counts: an option or a variable has no
+    /// place, and comes before the file.
+    pub(super) fn log(&mut self, path: PathBuf, name: String, at: Option<Place>) {
+        self.log.get_or_insert((path, name, at));
     }
 
     /// A problem for each clash.
     pub(super) fn clashes(self) -> Vec<Problem> {
         let Self { inputs, outputs, log } = self;
         let mut problems = vec![];
-        let mut problem = |name: &str, at: Place, what: String| {
+        let mut problem = |name: &str, place: Option<Place>, what: String| {
             let (setting, fix) = (name.to_owned(), "use another file".to_owned());
-            problems.push(Problem { setting, what, fix, place: Some(at), file: None });
+            problems.push(Problem { setting, what, fix, place, file: None });
         };
         for (index, (path, name, at)) in outputs.iter().enumerate() {
             for (other, input) in inputs.iter().filter(|(other, _)| other.file_name() == path.file_name()) {
                 if same_file(path, other) {
-                    problem(name, *at, format!("is the same file as {input}"));
+                    problem(name, Some(*at), format!("is the same file as {input}"));
                 }
             }
             for (other_index, (other, first, _)) in outputs.iter().enumerate() {
                 if other_index < index && other.file_name() == path.file_name() && same_file(path, other) {
-                    problem(name, *at, format!("is the same file as {first}"));
+                    problem(name, Some(*at), format!("is the same file as {first}"));
                 }
                 if other_index != index && other.as_os_str() != path.as_os_str() && is_within(other, path) {
-                    problem(name, *at, format!("is a directory of {first}"));
+                    problem(name, Some(*at), format!("is a directory of {first}"));
                 }
             }
         }

@@ -277,3 +277,27 @@ fn values_are_never_shown() {
         assert!(!wrong(lines).concat().contains("canary"), "{lines}");
     }
 }
+
+#[test]
+fn a_termination_log_that_is_given_beside_the_file_is_compared_too() {
+    let text = one("termination_log: /log\n");
+    let variable = |path: &str| crate::config::tests::given(&[&format!("DEXSIDECAR_TERMINATION_LOG={path}")]);
+    let option =
+        |path: &str| RawSettings { values: vec![crate::config::tests::option("termination-log", path)] };
+    for (path, other) in [
+        ("/run/token", "tokens[0].outputs[0].path"),
+        ("/run/./token", "tokens[0].outputs[0].path"),
+        ("/subject", "tokens[0].subject_token_file"),
+        ("dexsidecar.yaml", "the configuration file"),
+    ] {
+        for (name, given) in
+            [("DEXSIDECAR_TERMINATION_LOG", variable(path)), ("--termination-log", option(path))]
+        {
+            let reported: Vec<_> =
+                read_with(&text, &given).unwrap_err().iter().map(Problem::to_string).collect();
+            assert_eq!(reported, [format!("{name} is the same file as {other}: use another file")]);
+        }
+    }
+    // That of the file does not count then.
+    assert!(read_with(&one("termination_log: /run/token\n"), &variable("/other")).is_ok());
+}

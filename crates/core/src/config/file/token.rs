@@ -52,7 +52,7 @@ pub(in crate::config) fn short_type(urn: &str) -> Option<&str> {
 }
 
 /// A DNS label (RFC 1123): a name may be a part of host names and labels.
-fn dns_label(text: &str) -> Result<String, Wrong> {
+pub(super) fn dns_label(text: &str) -> Result<String, Wrong> {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let ends = !text.starts_with('-') && !text.ends_with('-');
     if text.len() <= LONGEST_TOKEN_NAME && ends && text.bytes().all(inner) {
