@@ -17,7 +17,6 @@ use dexsidecar_core::failure::Failure;
 use dexsidecar_core::schedule::{POLL_INTERVAL, SHORT_POLL_INTERVAL};
 use dexsidecar_core::time::{BootTime, Now};
 use dexsidecar_edge::clock::Clock;
-use dexsidecar_edge::listener::{Listener, Request};
 use dexsidecar_edge::log::Logger;
 use dexsidecar_edge::random;
 use dexsidecar_edge::signal::RefreshSignal;
@@ -28,6 +27,7 @@ use crate::reporter::Reporter;
 use crate::termination_message::TerminationMessage;
 use crate::token::{Next, Token};
 use crate::upstream::Upstream;
+use pages::Pages;
 
 /// A token, its Dex, and when it is asked again.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub struct Scheduler<E> {
     /// What came of the last reload of the configuration file; `None` without such a file.
     reload_status: Option<ReloadStatus>,
     /// Serves probes and metrics.
-    listener: Option<Listener>,
+    pages: Pages,
     started: Now,
 }
 
@@ -86,7 +86,7 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
             polled_at: clock.now().boot,
             until_written: false,
             reload_status: None,
-            listener: None,
+            pages: Pages::default(),
             started: clock.now(),
         };
         let several = tokens.len() > 1;
@@ -142,7 +142,7 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
                 }
                 self.refresh_requested(request.signal());
             }
-            request = next_request(&mut self.listener) => self.answer(request),
+            asked = self.pages.next() => self.answer(asked),
             () = self.clock.sleep_until(until) => self.poll_files(reload),
         }
     }
@@ -236,14 +236,6 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
             }
             *wait = None;
         }
-    }
-}
-
-/// The next request to the listener; without a listener it waits forever.
-async fn next_request(listener: &mut Option<Listener>) -> Request {
-    match listener {
-        Some(listener) => listener.next().await,
-        None => std::future::pending().await,
     }
 }
 

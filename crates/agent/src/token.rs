@@ -9,6 +9,7 @@ mod reconfigure;
 mod token_file;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::exchange::Endpoint;
@@ -24,6 +25,7 @@ use crate::job::{Job, Outcome};
 use crate::reporter::Reporter;
 use crate::upstream::Upstream;
 use actions::Actions;
+pub(crate) use figures::{Contents, ReadFiles};
 use once::Once;
 use token_file::TokenFile;
 
@@ -59,6 +61,8 @@ pub(crate) struct Token {
     reporter: Reporter,
     current: Option<CurrentToken>,
     files: Vec<TokenFile>,
+    /// A thread that reads the files for a page of the listener holds a second reference.
+    page_reader: Arc<()>,
     actions: Actions,
     last_known: LastKnown,
     key_check: KeyCheck,
@@ -91,6 +95,7 @@ impl Token {
             reporter,
             current: None,
             files,
+            page_reader: Arc::default(),
             last_known: LastKnown::default(),
             key_check: KeyCheck::default(),
             counts: ExchangeCounts::default(),

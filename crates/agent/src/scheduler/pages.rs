@@ -1,5 +1,9 @@
 //! Answers the requests to the listener. Nothing is kept ready for them: a page is rendered when it
-//! is requested.
+//! is requested. Files are read on threads, for one page at a time.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::task::Poll;
 
 use dexsidecar_core::exchange::{Seen, TokenEndpoint};
 use dexsidecar_core::metrics::{self, Process, Snapshot};
@@ -8,42 +12,113 @@ use dexsidecar_edge::listener::{Listener, Request};
 use dexsidecar_edge::process_figures;
 
 use super::Scheduler;
+use crate::token::{Contents, ReadFiles};
+
+/// The listener, and the requests that wait for files.
+#[derive(Default)]
+pub(super) struct Pages {
+    listener: Option<Listener>,
+    waiting: Vec<Request>,
+    /// The request whose files are being read, and what was read so far.
+    reading: Option<(Request, Vec<ReadFiles>, Contents)>,
+}
+
+/// What the scheduler is asked for.
+pub(super) enum Asked {
+    /// A request has arrived.
+    Request(Request),
+    /// The files for a request have been read.
+    Page(Request, Contents),
+}
+
+impl Pages {
+    /// The next thing to answer; without a listener it waits forever. Nothing is lost when the
+    /// future is dropped.
+    pub(super) async fn next(&mut self) -> Asked {
+        let Self { listener: Some(listener), reading, .. } = self else {
+            return std::future::pending().await;
+        };
+        let read = poll_fn(|context| {
+            let Some((_, files, contents)) = reading else { return Poll::Pending };
+            files.retain_mut(|file| match file.as_mut().poll(context) {
+                Poll::Ready(read) => {
+                    contents.extend(read);
+                    false
+                }
+                Poll::Pending => true,
+            });
+            match reading.take_if(|(_, files, _)| files.is_empty()) {
+                Some((request, _, contents)) => Poll::Ready(Asked::Page(request, contents)),
+                None => Poll::Pending,
+            }
+        });
+        tokio::select! {
+            request = listener.next() => Asked::Request(request),
+            page = read => page,
+        }
+    }
+}
+
+impl fmt::Debug for Pages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pages").field("listener", &self.listener).finish_non_exhaustive()
+    }
+}
 
 impl<E: TokenEndpoint + 'static> Scheduler<E> {
     /// Serves probes and metrics from now on.
     pub fn listen(&mut self, listener: Listener) {
-        self.listener = Some(listener);
+        self.pages.listener = Some(listener);
     }
 
-    /// Answers a request.
-    pub(super) fn answer(&self, request: Request) {
-        let response = self.response(&request.page);
-        request.reply(response);
+    /// Answers a request, at once or after the files of its tokens have been read.
+    pub(super) fn answer(&mut self, asked: Asked) {
+        match asked {
+            // This is the loop. It does not wait for files.
+            Asked::Request(request) if request.page == Page::Live => {
+                request.reply(Response::line(200, "ok"));
+            }
+            Asked::Request(request) => {
+                self.pages.waiting.retain(|waiting| !waiting.is_closed());
+                self.pages.waiting.push(request);
+            }
+            Asked::Page(request, contents) => {
+                let response = self.response(&request.page, &contents);
+                request.reply(response);
+            }
+        }
+        if self.pages.reading.is_none() && !self.pages.waiting.is_empty() {
+            let request = self.pages.waiting.remove(0);
+            let is_shown = |name| !matches!(&request.page, Page::ReadyToken(one) if one != name);
+            let tokens = self.tokens.iter().map(|each| &each.token);
+            let files =
+                tokens.filter(|token| is_shown(token.name())).map(|token| token.read_files()).collect();
+            self.pages.reading = Some((request, files, vec![]));
+        }
     }
 
-    fn response(&self, page: &Page) -> Response {
+    fn response(&self, page: &Page, contents: &Contents) -> Response {
         let now = self.clock.now();
         match page {
-            // This is the loop.
             Page::Live => Response::line(200, "ok"),
             Page::Ready { verbose } => {
                 let tokens: Vec<TokenReadiness<'_>> =
-                    self.tokens.iter().map(|each| each.token.readiness(now)).collect();
+                    self.tokens.iter().map(|each| each.token.readiness(contents, now)).collect();
                 Response::ready(&tokens, *verbose)
             }
             Page::ReadyToken(name) => {
                 let token = self.tokens.iter().find(|each| each.token.name() == name);
-                Response::ready_token(token.map(|each| each.token.readiness(now)).as_ref())
+                Response::ready_token(token.map(|each| each.token.readiness(contents, now)).as_ref())
             }
-            Page::Metrics => Response::metrics(&self.snapshot()),
+            Page::Metrics => Response::metrics(&self.snapshot(contents)),
         }
     }
 
-    fn snapshot(&self) -> Snapshot<'_> {
+    pub(super) fn snapshot(&self, contents: &Contents) -> Snapshot<'_> {
         let now = self.clock.now();
         let mut all = Snapshot {
             version: env!("CARGO_PKG_VERSION"),
-            tokens: self.tokens.iter().map(|each| each.token.figures(now)).collect(),
+            tokens: self.tokens.iter().map(|each| each.token.figures(contents, now)).collect(),
             reload: self.reload_status.map(|reload| metrics::Reload {
                 is_successful: reload.successful,
                 last_success: reload.last_success,
@@ -79,5 +154,47 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
             }
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{SocketAddr, TcpStream};
+
+    use super::*;
+
+    fn requested(address: SocketAddr, target: &str) -> TcpStream {
+        let mut client = TcpStream::connect(address).unwrap();
+        write!(client, "GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        client
+    }
+
+    #[tokio::test]
+    async fn requests_arrive_while_files_are_read_and_a_page_waits_for_all_its_files() {
+        let mut listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        listener.register().unwrap();
+        let address = listener.address().unwrap();
+        let mut pages = Pages { listener: Some(listener), ..Pages::default() };
+        let _first = requested(address, "/readyz");
+        let Asked::Request(first) = pages.next().await else { panic!("nothing is read yet") };
+
+        let (hanging, hangs) = tokio::sync::oneshot::channel::<()>();
+        let slow: ReadFiles = Box::pin(async {
+            let _ = hangs.await;
+            vec![("slow".into(), None)]
+        });
+        let ready: ReadFiles = Box::pin(std::future::ready(vec![("ready".into(), None)]));
+        pages.reading = Some((first, vec![slow, ready], vec![]));
+        let _second = requested(address, "/livez");
+        let Asked::Request(second) = pages.next().await else { panic!("a file hangs") };
+        assert_eq!(second.page, Page::Live);
+
+        hanging.send(()).unwrap();
+        let Asked::Page(first, contents) = pages.next().await else { panic!("all files are read") };
+        assert_eq!(first.page, Page::Ready { verbose: false });
+        let read: Vec<_> = contents.iter().map(|(path, _)| path.to_str().unwrap()).collect();
+        assert_eq!(read, ["ready", "slow"]);
+        assert!(pages.reading.is_none());
     }
 }

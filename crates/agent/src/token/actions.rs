@@ -135,3 +135,29 @@ impl Token {
         self.reporter.emit_at(level, &Event::ActionFailed { action, error, fix, attempts, retry_in });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dexsidecar_core::action::{ExecAction, SignalAction, SignalTarget};
+
+    use super::*;
+
+    #[test]
+    fn a_reload_keeps_the_failures_of_actions_whose_labels_stay() {
+        let exec =
+            Action::Exec(ExecAction { command: vec!["/bin/reload".to_owned()], timeout: LOG_AGAIN_AFTER });
+        let target = SignalTarget::Process("server".to_owned());
+        let signal = Action::Signal(SignalAction { target, signal: 1 });
+        let mut former = Actions::new(1);
+        for seconds in [0, 100] {
+            let now = BootTime::from_start(Duration::from_secs(seconds));
+            former.pending.begin(now);
+            assert_eq!(former.pending.next(now), NextAction::Run(0));
+            former.pending.done(false, now, Jitter::NONE);
+        }
+        let labels = (&[signal, exec.clone()][..], &[exec][..]);
+        let new = Actions::new(2).counting_from(&former, labels);
+        assert_eq!((new.pending.failures(0), new.pending.failures(1)), (0, 2));
+        assert!(!new.is_pending(0) && !new.is_pending(1));
+    }
+}

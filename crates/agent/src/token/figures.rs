@@ -1,5 +1,9 @@
-//! What the listener's pages show of a token: judged from its files when somebody asks.
+//! What the listener's pages show of a token: judged from its files when somebody asks. The files are
+//! read on a thread, because a volume may hang.
 
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dexsidecar_core::action::Action;
@@ -10,26 +14,86 @@ use dexsidecar_core::pages::TokenReadiness;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{Now, UnixTime};
 use dexsidecar_core::token_file::TokenFileState;
+use dexsidecar_edge::blocking::{OnDrop, run_blocking};
 use dexsidecar_edge::input_file;
 
 use super::Token;
 use super::token_file::TokenFile;
 
+/// How long a page waits for the files of a token.
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What was read of one file.
+#[derive(Debug)]
+pub(crate) struct Content {
+    /// `None` if it is not UTF-8.
+    text: Option<Secret>,
+    modified_at: Option<UnixTime>,
+}
+
+/// What was read of files: `None` for one that is missing or cannot be read. A file that could not
+/// be read in time is not among them.
+pub(crate) type Contents = Vec<(PathBuf, Option<Content>)>;
+
+/// Reads the files of a token.
+pub(crate) type ReadFiles = Pin<Box<dyn Future<Output = Contents>>>;
+
+/// A file could not be read in time.
+struct TimedOut;
+
+fn read(path: &Path, largest: usize) -> Option<Content> {
+    let content = input_file::read(path, largest).ok()?;
+    let text = String::from_utf8(content).ok().map(Secret::new);
+    Some(Content { text, modified_at: input_file::modified_at(path) })
+}
+
 impl Token {
+    /// Reads its files for a page, on a thread, for at most [`READ_TIMEOUT`]. The result is empty
+    /// if that has passed. While a thread hangs, it is empty at once: at most one thread hangs for
+    /// each token.
+    pub(crate) fn read_files(&self) -> ReadFiles {
+        self.read_files_with(read)
+    }
+
+    fn read_files_with(&self, read: impl Fn(&Path, usize) -> Option<Content> + Send + 'static) -> ReadFiles {
+        if Arc::strong_count(&self.page_reader) > 1 {
+            return Box::pin(std::future::ready(vec![]));
+        }
+        let reader = Arc::clone(&self.page_reader);
+        let outputs = self.files.iter().map(TokenFile::output);
+        let files: Vec<_> = outputs.map(|output| (output.path.clone(), output.format.largest())).collect();
+        let contents = run_blocking(OnDrop::Detach, move || {
+            let read = |(path, largest): (PathBuf, usize)| {
+                let content = read(&path, largest);
+                (path, content)
+            };
+            let contents: Contents = files.into_iter().map(read).collect();
+            drop(reader);
+            contents
+        });
+        Box::pin(async {
+            // Without a thread nothing can be read either.
+            tokio::time::timeout(READ_TIMEOUT, contents).await.ok().and_then(Result::ok).unwrap_or_default()
+        })
+    }
+
     /// Whether its files hold valid tokens, and the last failure.
-    pub(crate) fn readiness(&self, now: Now) -> TokenReadiness<'_> {
+    pub(crate) fn readiness(&self, contents: &Contents, now: Now) -> TokenReadiness<'_> {
+        let state = |file| Ok(self.judge(file, contents, now)?.map(|judged| judged.state));
+        let outputs: Result<Vec<_>, TimedOut> = self.files.iter().map(state).collect();
         TokenReadiness {
             name: &self.config.name,
-            outputs: self.files.iter().map(|file| Some(self.judge(file, now)?.state)).collect(),
+            is_timed_out: outputs.is_err(),
+            outputs: outputs.unwrap_or_default(),
             failure: self.last_failure().map(|failure: &Failure| failure.code),
         }
     }
 
     /// What the metrics show of it.
-    pub(crate) fn figures(&self, now: Now) -> TokenFigures<'_> {
+    pub(crate) fn figures(&self, contents: &Contents, now: Now) -> TokenFigures<'_> {
         let (mut is_ready, mut first) = (true, None::<Judged>);
         for file in &self.files {
-            let judged = self.judge(file, now);
+            let judged = self.judge(file, contents, now).unwrap_or_default();
             is_ready &= judged.as_ref().is_some_and(|judged| judged.state.is_valid());
             if let Some(judged) = judged
                 && first.as_ref().is_none_or(|first| judged.expires < first.expires)
@@ -60,25 +124,25 @@ impl Token {
     }
 
     /// Judges one file, as the command `ready` does. `None` if it is missing or cannot be read.
-    fn judge(&self, file: &TokenFile, now: Now) -> Option<Judged> {
+    fn judge(&self, file: &TokenFile, contents: &Contents, now: Now) -> Result<Option<Judged>, TimedOut> {
         let Output { path, format, .. } = file.output();
-        let content = input_file::read(path, format.largest()).ok()?;
-        let of_state = |state| Some(Judged { state, expires: None, issued: None });
-        let Ok(content) = String::from_utf8(content) else { return of_state(TokenFileState::Malformed) };
-        let content = Secret::new(content);
-        let Some(stored) = format.read(&content) else {
-            return of_state(TokenFileState::of_content(&content, format, None, Duration::ZERO, now));
+        let (_, content) = contents.iter().find(|(read, _)| read == path).ok_or(TimedOut)?;
+        let Some(content) = content else { return Ok(None) };
+        let of_state = |state| Ok(Some(Judged { state, expires: None, issued: None }));
+        let Some(text) = &content.text else { return of_state(TokenFileState::Malformed) };
+        let Some(stored) = format.read(text) else {
+            return of_state(TokenFileState::of_content(text, format, None, Duration::ZERO, now));
         };
-        let state = TokenFileState::of_file(&stored, input_file::modified_at(path), Duration::ZERO, now);
+        let state = TokenFileState::of_file(&stored, content.modified_at, Duration::ZERO, now);
         // The lifetime of an opaque token is known from the response to its exchange only.
         let current = self.current.as_ref().filter(|current| current.stored.token == stored.token);
         let lifetime = current.map(|current| current.lifetime);
         let issued = stored.expires.zip(stored.lifetime).map(|(expires, length)| expires - length);
-        Some(Judged {
+        Ok(Some(Judged {
             state,
             expires: stored.expires.or_else(|| lifetime.map(|lifetime| now.unix_at(lifetime.expires))),
             issued: issued.or_else(|| lifetime.map(|lifetime| now.unix_at(lifetime.issued))),
-        })
+        }))
     }
 }
 
@@ -108,7 +172,7 @@ mod tests {
     const EXPIRED: &str = "eyJhbGciOiJFUzI1NiJ9.eyJleHAiOjE3MDAwMDAwMDB9.c2ln";
 
     /// A token with two outputs in this format, which are in the directory.
-    fn token(directory: &std::path::Path, format: &Format) -> Token {
+    fn token(directory: &Path, format: &Format) -> Token {
         let variables = [
             ("dex_endpoint", "https://dex.test/token".to_owned()),
             ("dex_access_token_file", directory.join("one").display().to_string()),
@@ -120,6 +184,43 @@ mod tests {
         config.outputs.push(second);
         let message = TerminationMessage::shared(Some("/dev/null".into()));
         Token::new(0, config, Reporter::new(Logger::silent(Clock::System), message, 0), Clock::System.now())
+    }
+
+    fn contents_of(token: &Token) -> Contents {
+        let outputs = token.files.iter().map(TokenFile::output);
+        outputs.map(|output| (output.path.clone(), read(&output.path, output.format.largest()))).collect()
+    }
+
+    #[tokio::test]
+    async fn a_page_does_not_wait_for_files_that_hang_and_starts_no_second_thread() {
+        let directory = tempfile::tempdir().unwrap();
+        let token = token(directory.path(), &Format::default());
+        for file in ["one", "two"] {
+            std::fs::write(directory.path().join(file), VALID).unwrap();
+        }
+        let now = Clock::System.now();
+        let contents = token.read_files().await;
+        assert!(token.readiness(&contents, now).is_ready() && token.figures(&contents, now).is_ready);
+
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let ended = std::sync::Mutex::new(ended);
+        let hanging = token.read_files_with(move |path, largest| {
+            let _ = ended.lock().map(|ended| ended.recv());
+            read(path, largest)
+        });
+        let contents = hanging.await;
+        assert!(contents.is_empty());
+        let readiness = token.readiness(&contents, now);
+        assert!(readiness.is_timed_out && !readiness.is_ready());
+        assert!(!token.figures(&contents, now).is_ready);
+        let second = token.read_files_with(|_, _| panic!("the first thread hangs"));
+        assert!(second.await.is_empty());
+
+        drop(end);
+        while Arc::strong_count(&token.page_reader) > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert!(token.readiness(&token.read_files().await, now).is_ready());
     }
 
     #[test]
@@ -142,7 +243,8 @@ mod tests {
                 }
                 let path = directory.path().join("one");
                 let expected = Readiness::of(&path, format, Duration::ZERO, &Clock::System);
-                let readiness = token.readiness(now);
+                let contents = contents_of(&token);
+                let readiness = token.readiness(&contents, now);
                 let kind = std::mem::discriminant::<TokenFileState>;
                 match (&expected, readiness.outputs[0]) {
                     (Readiness::Judged(expected), Some(found)) => {
@@ -151,7 +253,11 @@ mod tests {
                     (Readiness::Unreadable(_), None) => {}
                     (_, found) => panic!("{format:?}: {expected}, {found:?}"),
                 }
-                assert_eq!(token.figures(now).is_ready, expected.is_ready(), "{format:?}: {expected}");
+                assert_eq!(
+                    token.figures(&contents, now).is_ready,
+                    expected.is_ready(),
+                    "{format:?}: {expected}"
+                );
             }
         }
     }
@@ -161,21 +267,21 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut token = token(directory.path(), &Format::default());
         let now = Clock::System.now();
-        let figures = token.figures(now);
+        let figures = token.figures(&contents_of(&token), now);
         assert_eq!((figures.is_ready, figures.expires, figures.issued), (false, None, None));
 
         std::fs::write(directory.path().join("one"), VALID).unwrap();
         let seconds = |time: Option<UnixTime>| time.map(|time| time.as_duration().as_secs());
-        let figures = token.figures(now);
+        let figures = token.figures(&contents_of(&token), now);
         assert!(!figures.is_ready, "the other output is missing");
         assert_eq!((seconds(figures.expires), seconds(figures.issued)), (Some(1_900_000_000), Some(1_000)));
 
         std::fs::write(directory.path().join("two"), EXPIRED).unwrap();
-        assert_eq!(seconds(token.figures(now).expires), Some(1_700_000_000));
+        assert_eq!(seconds(token.figures(&contents_of(&token), now).expires), Some(1_700_000_000));
 
         std::fs::write(directory.path().join("two"), VALID).unwrap();
-        assert!(token.figures(now).is_ready);
+        assert!(token.figures(&contents_of(&token), now).is_ready);
         token.adopt(now, Jitter::NONE);
-        assert!(token.readiness(now).is_ready());
+        assert!(token.readiness(&contents_of(&token), now).is_ready());
     }
 }

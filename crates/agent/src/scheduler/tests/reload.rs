@@ -258,3 +258,18 @@ async fn p14_reloads_at_any_time_leave_no_token_behind_and_exceed_no_rate() {
         assert!(of.last().is_some_and(|last| *last > 600.0), "token {token} is refreshed to the end: {of:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_number_of_exchanges_does_not_go_backwards_when_a_dex_is_removed() {
+    let (mut many, file) = world(2, DAY_TOKEN);
+    let elsewhere = Many::new(1, true, DAY_TOKEN, first_key).config(0).exchange.endpoint;
+    run(&mut many, &file, async {
+        seconds(10).await;
+        file.change(|tokens| tokens.iter_mut().for_each(|each| each.exchange.endpoint = elsewhere.clone()));
+        seconds(120).await;
+    })
+    .await;
+    assert_eq!(many.scheduler.upstreams.len(), 1, "the former Dex is removed");
+    let ended = many.scheduler.snapshot(&vec![]).exchanges_ended.0;
+    assert_eq!((ended, many.exchanges.borrow().len()), (4, 4));
+}
