@@ -3,11 +3,19 @@
 
 use dexsidecar_core::failure::printable;
 use dexsidecar_core::secret::Secret;
-use serde_json::Value;
+use serde::Deserialize;
 
 /// The API versions of an `ExecCredential` that this program prints. `v1` is the default.
 pub const API_VERSIONS: [&str; 2] =
     ["client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"];
+
+/// What is used of the variable. A member of another type makes all of it invalid.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Info {
+    kind: String,
+    api_version: Option<String>,
+}
 
 /// The API version that the variable asks for. Without the variable, as in a shell, it is `v1`.
 ///
@@ -15,15 +23,13 @@ pub const API_VERSIONS: [&str; 2] =
 /// A sentence: what is wrong with the variable, and what to do.
 pub fn api_version(info: Option<&str>) -> Result<&'static str, String> {
     let Some(info) = info else { return Ok(API_VERSIONS[0]) };
-    let parsed: Value = serde_json::from_str(info).unwrap_or_default();
-    let asked = match (&parsed["kind"], &parsed["apiVersion"]) {
-        (Value::String(kind), Value::String(version)) if kind == "ExecCredential" => version,
-        _ => {
-            return Err("KUBERNETES_EXEC_INFO is not an ExecCredential: unset it, or call this from kubectl"
-                .to_owned());
-        }
+    let parsed: Info = serde_json::from_str(info).unwrap_or_default();
+    let Some(asked) = parsed.api_version.filter(|_| parsed.kind == "ExecCredential") else {
+        return Err(
+            "KUBERNETES_EXEC_INFO is not an ExecCredential: unset it, or call this from kubectl".to_owned()
+        );
     };
-    let known = API_VERSIONS.into_iter().find(|known| known == asked);
+    let known = API_VERSIONS.into_iter().find(|known| *known == asked);
     known.ok_or_else(|| {
         let asked = printable(asked.chars().take(80).collect());
         let [newest, _] = API_VERSIONS;
@@ -40,6 +46,8 @@ pub fn with_api_version(credential: &Secret, version: &str) -> Secret {
 #[cfg(test)]
 mod tests {
     use dexsidecar_core::output::{Format, StoredToken};
+
+    use serde_json::Value;
 
     use super::*;
 
@@ -74,9 +82,15 @@ mod tests {
         let no_object =
             Err("KUBERNETES_EXEC_INFO is not an ExecCredential: unset it, or call this from kubectl"
                 .to_owned());
-        for info in
-            ["", "{", "[]", "{}", r#"{"kind":"Pod","apiVersion":"v1"}"#, r#"{"kind":"ExecCredential"}"#]
-        {
+        for info in [
+            "",
+            "{",
+            "[]",
+            "{}",
+            r#"{"kind":"Pod","apiVersion":"v1"}"#,
+            r#"{"kind":"ExecCredential"}"#,
+            r#"{"kind":7,"apiVersion":"v1"}"#,
+        ] {
             assert_eq!(api_version(Some(info)), no_object, "{info}");
         }
     }

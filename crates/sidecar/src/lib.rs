@@ -11,6 +11,7 @@ pub mod check;
 pub mod cli;
 pub mod exec_plugin;
 pub mod git_credential;
+pub mod json;
 pub mod probe;
 pub mod refresh;
 pub mod token;

@@ -10,7 +10,8 @@ use std::time::Duration;
 use dexsidecar_core::config::Problem;
 use dexsidecar_core::failure::{Failure, Owner, Step, WRONG_SETTINGS, printable};
 use dexsidecar_core::settings::Dialect;
-use serde_json::{Value, json};
+
+use crate::json::{array, object, string};
 
 /// The version of the JSON report; it changes when a member changes its meaning.
 const VERSION: u32 = 1;
@@ -101,27 +102,29 @@ impl StepResult {
         text
     }
 
-    fn json(&self) -> Value {
-        let step = self.step.label();
+    /// The members in the order of their names, as any parser may read them.
+    fn json(&self) -> String {
+        let texts = |texts: &[String]| array(&texts.iter().map(|text| string(text)).collect::<Vec<_>>());
+        let (step, took) = (string(self.step.label()), self.took.as_millis().to_string());
         match &self.outcome {
-            Outcome::Skipped => json!({ "step": step, "status": "skipped" }),
-            Outcome::Ok(message) => json!({
-                "step": step,
-                "status": "ok",
-                "message": message,
-                "notes": self.notes,
-                "duration_ms": self.took.as_millis() as u64,
-            }),
-            Outcome::Fail { message, code, owner, fix } => json!({
-                "step": step,
-                "status": "fail",
-                "message": message,
-                "notes": self.notes,
-                "code": code,
-                "owner": owner.label(),
-                "fix": fix,
-                "duration_ms": self.took.as_millis() as u64,
-            }),
+            Outcome::Skipped => object(&[("status", string("skipped")), ("step", step)]),
+            Outcome::Ok(message) => object(&[
+                ("duration_ms", took),
+                ("message", string(message)),
+                ("notes", texts(&self.notes)),
+                ("status", string("ok")),
+                ("step", step),
+            ]),
+            Outcome::Fail { message, code, owner, fix } => object(&[
+                ("code", string(code)),
+                ("duration_ms", took),
+                ("fix", string(fix)),
+                ("message", string(message)),
+                ("notes", texts(&self.notes)),
+                ("owner", string(owner.label())),
+                ("status", string("fail")),
+                ("step", step),
+            ]),
         }
     }
 }
@@ -174,18 +177,20 @@ impl Report {
     /// For programs; docs/check.schema.json describes it.
     #[must_use]
     pub fn json(&self) -> String {
-        let json = |steps: &[StepResult]| steps.iter().map(StepResult::json).collect::<Vec<Value>>();
+        let json = |steps: &[StepResult]| array(&steps.iter().map(StepResult::json).collect::<Vec<_>>());
         let first = self.tokens.iter().find(|(_, steps)| !is_ok(steps)).or_else(|| self.tokens.first());
-        let steps = first.map(|(_, steps)| json(steps)).unwrap_or_default();
-        let mut report = json!({ "version": VERSION, "ok": self.is_ok(), "steps": steps });
+        let steps = json(first.map_or(&[], |(_, steps)| steps.as_slice()));
         let named = self.tokens.iter().filter_map(|(name, steps)| {
-            Some(json!({ "name": name.as_ref()?, "ok": is_ok(steps), "steps": json(steps) }))
+            let (name, ok) = (string(name.as_ref()?), is_ok(steps).to_string());
+            Some(object(&[("name", name), ("ok", ok), ("steps", json(steps))]))
         });
-        let named: Vec<Value> = named.collect();
+        let named: Vec<String> = named.collect();
+        let mut members = vec![("ok", self.is_ok().to_string()), ("steps", steps)];
         if !named.is_empty() {
-            report["tokens"] = Value::Array(named);
+            members.push(("tokens", array(&named)));
         }
-        format!("{report}\n")
+        members.push(("version", VERSION.to_string()));
+        format!("{}\n", object(&members))
     }
 }
 
@@ -195,8 +200,10 @@ fn is_ok(steps: &[StepResult]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use dexsidecar_core::failure::Code;
+    use serde_json::{Value, json};
+
+    use super::*;
 
     #[test]
     fn a_failed_step_is_explained_and_the_rest_is_skipped() {

@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use dexsidecar::json;
 use dexsidecar_core::config::{Config, Problem, RawSettings};
 use dexsidecar_core::failure::printable;
 use dexsidecar_core::settings::{self, nearest};
-use serde_json::{Value, json};
 
 use crate::environment::Environment;
 use crate::terminal::{eprint, lines, print};
@@ -49,10 +49,10 @@ fn print_config(environment: &Environment) -> Done {
 /// Validates a file, or what the other commands would read.
 fn validate(environment: &Environment, file: Option<&Path>) -> ExitCode {
     let of_file = file.map(Environment::of_file);
-    let json = is_json(&environment.settings);
+    let as_json = is_json(&environment.settings);
     let environment = of_file.as_ref().unwrap_or(environment);
     let (read, name) = (environment.config(true), environment.file_name());
-    let text = if json { to_json(&read, name) } else { to_text(&read, name) };
+    let text = if as_json { to_json(&read, name) } else { to_text(&read, name) };
     let printed = print(&text);
     if read.is_ok() { printed } else { CONFIG.into() }
 }
@@ -84,19 +84,37 @@ fn to_json(read: &Result<Config, Vec<Problem>>, file: Option<&str>) -> String {
         Ok(config) => (&[], &config.warnings),
         Err(problems) => (problems, &[]),
     };
-    let problems: Vec<Value> = problems.iter().map(problem_json).collect();
-    let report = json!({ "valid": read.is_ok(), "file": file, "problems": problems, "warnings": warnings });
-    format!("{report:#}\n")
+    let problems: Vec<_> = problems.iter().map(problem_json).collect();
+    let warnings: Vec<_> = warnings.iter().map(|warning| json::string(warning)).collect();
+    // The members are in the order of their names.
+    let report = json::object_on_lines(
+        0,
+        &[
+            ("file", string_or_null(file)),
+            ("problems", json::array_on_lines(2, &problems)),
+            ("valid", read.is_ok().to_string()),
+            ("warnings", json::array_on_lines(2, &warnings)),
+        ],
+    );
+    format!("{report}\n")
 }
 
-fn problem_json(problem: &Problem) -> Value {
+fn problem_json(problem: &Problem) -> String {
     let Problem { setting, what, fix, place, file } = problem;
-    json!({
-        "file": file.as_deref(),
-        "line": place.map(|place| place.line),
-        "column": place.map(|place| place.column),
-        "setting": setting,
-        "error": what,
-        "fix": fix,
-    })
+    let number = |number: Option<String>| number.unwrap_or_else(|| "null".to_owned());
+    json::object_on_lines(
+        4,
+        &[
+            ("column", number(place.map(|place| place.column.to_string()))),
+            ("error", json::string(what)),
+            ("file", string_or_null(file.as_deref())),
+            ("fix", json::string(fix)),
+            ("line", number(place.map(|place| place.line.to_string()))),
+            ("setting", json::string(setting)),
+        ],
+    )
+}
+
+fn string_or_null(text: Option<&str>) -> String {
+    text.map_or_else(|| "null".to_owned(), json::string)
 }
