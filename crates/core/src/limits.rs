@@ -64,14 +64,27 @@ pub(crate) const DEEPEST_CONFIG: usize = 16;
 /// others of its map.
 pub(crate) const MAX_CONFIG_ELEMENTS: usize = 256;
 
+/// The most keys and values of a configuration file. 64 tokens with 16 outputs each, and four keys
+/// for each output, need half of it.
+pub(crate) const MAX_CONFIG_NODES: usize = 20_000;
+
 /// The most problems of a configuration file that are reported.
 pub(crate) const MAX_PROBLEMS: usize = 200;
 
 /// The most tokens of a configuration.
 pub(crate) const MAX_TOKENS: usize = 64;
 
-/// The most outputs, and the most actions, of a token.
+/// The most outputs of a token.
 pub(crate) const MAX_OUTPUTS: usize = 16;
+
+/// The most actions of a token.
+pub(crate) const MAX_ACTIONS: usize = 16;
+
+/// The most audiences, and the most resources, of a token.
+pub(crate) const MAX_FIELD_VALUES: usize = 16;
+
+/// The most ranges of status codes that mean success.
+pub(crate) const MAX_STATUS_RANGES: usize = 16;
 
 /// The longest name of a token, in bytes: that of a DNS label (RFC 1123).
 pub(crate) const LONGEST_TOKEN_NAME: usize = 63;

@@ -2,6 +2,7 @@
 //! its place.
 
 mod action;
+mod fields;
 mod level;
 mod output;
 mod paths;
@@ -9,7 +10,7 @@ mod probed;
 mod token;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::parse::Parser;
@@ -20,10 +21,10 @@ use crate::limits::{MAX_PROBLEMS, MAX_TOKENS};
 use crate::settings::keys::Section;
 use crate::settings::{self, Command};
 pub(super) use action::signal_name;
+pub(super) use fields::short_type;
 use level::{Given, Level};
 use paths::Paths;
 pub(super) use probed::outputs;
-pub(super) use token::short_type;
 
 /// A configuration file as it was read.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +68,7 @@ impl Config {
         let given_log = parser.path(settings::TERMINATION_LOG);
         let mut reader = Reader::new(file, output_needed);
         if let Some(path) = &given_log {
-            reader.paths.log(path.clone(), parser.name(settings::TERMINATION_LOG), None);
+            reader.paths.log(path, parser.name(settings::TERMINATION_LOG), None);
         }
         let document = reader.document(file.content);
         let Document { tokens, log: in_file, listen, termination_log } = document;
@@ -77,7 +78,7 @@ impl Config {
         let mut warnings = std::mem::take(&mut parser.warnings);
         warnings.append(&mut reader.warnings);
         let mut problems = parser.problems();
-        problems.append(&mut reader.problems);
+        problems.append(&mut reader.problems());
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -89,7 +90,7 @@ impl Config {
 #[must_use]
 pub fn log_of_file(file: ConfigFile<'_>, given: &RawSettings) -> Log {
     let mut reader = Reader::new(file, false);
-    let root = yaml::read(file.content).0;
+    let root = yaml::read(file.content).tree;
     let level = root.as_ref().and_then(|root| reader.level(root, Section::Document, String::new()));
     let in_file = level.map(|level| reader.log_of(&level)).unwrap_or_default();
     Parser::new(&given.cleaned()).log_over(in_file)
@@ -101,7 +102,7 @@ pub fn termination_log_of_file(file: ConfigFile<'_>, given: &RawSettings) -> Opt
     let given = Parser::new(&given.cleaned()).path(settings::TERMINATION_LOG);
     given.or_else(|| {
         let mut reader = Reader::new(file, false);
-        let root = yaml::read(file.content).0?;
+        let root = yaml::read(file.content).tree?;
         let level = reader.level(&root, Section::Document, String::new())?;
         reader.path(&level, "termination_log")
     })
@@ -112,6 +113,8 @@ struct Reader {
     file: Rc<str>,
     output_needed: bool,
     problems: Vec<Problem>,
+    /// The number of problems beyond those.
+    more: usize,
     warnings: Vec<String>,
     paths: Paths,
 }
@@ -119,8 +122,9 @@ struct Reader {
 impl Reader {
     fn new(file: ConfigFile<'_>, output_needed: bool) -> Self {
         let mut paths = Paths::default();
-        paths.input(PathBuf::from(file.name), "the configuration file".to_owned());
-        Self { file: file.name.into(), output_needed, problems: vec![], warnings: vec![], paths }
+        paths.input(Path::new(file.name), "the configuration file".to_owned());
+        let file = file.name.into();
+        Self { file, output_needed, problems: vec![], more: 0, warnings: vec![], paths }
     }
 
     /// Keeps a problem, in the order of the places.
@@ -138,8 +142,23 @@ impl Reader {
     fn keep(&mut self, problem: Problem) {
         let file = problem.place.map(|_| Rc::clone(&self.file));
         let problem = Problem { file, ..problem };
-        if self.problems.len() < MAX_PROBLEMS && !self.problems.contains(&problem) {
+        if self.problems.contains(&problem) {
+            return;
+        }
+        if self.problems.len() < MAX_PROBLEMS {
             problem.insert_into(&mut self.problems);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// Keeps a warning, unless it is known: a default is read for each token.
+    fn warn(&mut self, warning: String) {
+        match self.warnings.len() {
+            _ if self.warnings.contains(&warning) => {}
+            0..MAX_PROBLEMS => self.warnings.push(warning),
+            MAX_PROBLEMS => self.warnings.push(format!("{} has more warnings", self.file)),
+            _ => {}
         }
     }
 
@@ -147,12 +166,32 @@ impl Reader {
         self.problem(given.at(), &given.path, what, fix);
     }
 
-    fn document(&mut self, content: &[u8]) -> Document {
-        let (root, problems) = yaml::read(content);
+    fn tree(&mut self, content: &[u8]) -> Option<yaml::Node> {
+        let yaml::Document { tree, problems, more } = yaml::read(content);
         for problem in problems {
             self.keep(problem);
         }
-        let Some(root) = root else { return Document::default() };
+        self.more += more;
+        tree
+    }
+
+    /// Every problem that was kept, and the number of the others.
+    fn problems(&mut self) -> Vec<Problem> {
+        let mut problems = std::mem::take(&mut self.problems);
+        if let Some(last) = problems.last().filter(|_| self.more > 0) {
+            let more = self.more;
+            problems.push(Problem {
+                setting: "the file".to_owned(),
+                what: format!("has {more} more problems"),
+                fix: "correct those above first".to_owned(),
+                ..last.clone()
+            });
+        }
+        problems
+    }
+
+    fn document(&mut self, content: &[u8]) -> Document {
+        let Some(root) = self.tree(content) else { return Document::default() };
         let Some(level) = self.level(&root, Section::Document, String::new()) else {
             return Document::default();
         };
@@ -165,7 +204,7 @@ impl Reader {
             tokens: self.tokens(&level),
         };
         if let Some((path, given)) = document.termination_log.as_ref().zip(level.own("termination_log")) {
-            self.paths.log(path.clone(), given.path.clone(), Some(given.at()));
+            self.paths.log(path, given.path.clone(), Some(given.at()));
         }
         let clashes = std::mem::take(&mut self.paths).clashes();
         for problem in clashes {

@@ -160,6 +160,10 @@ impl<'a> Parser<'a> {
     /// A setting of a token beside the configuration file, which has all of them.
     pub(super) fn settings_of_tokens(&mut self) {
         for given in &self.given.values {
+            // As everywhere, an empty variable counts as unset.
+            if given.origin == Origin::Variable && given.value.is_empty() {
+                continue;
+            }
             let (variable, option) = (given.origin == Origin::Variable, given.origin == Origin::Option);
             let setting = SETTINGS.iter().find(|setting| {
                 variable && setting.variable == given.name || option && setting.option == given.name
@@ -171,6 +175,10 @@ impl<'a> Parser<'a> {
                 Some(key) => format!("set the key {} of {}", key.name, key.section.title()),
                 None if variable && given.name.starts_with(FIELD_PREFIX) => {
                     "remove it, or the configuration file: tokens have one source".to_owned()
+                }
+                None if setting.is_some_and(|setting| is_of_subject_token(setting)) => {
+                    "remove it: with a configuration file, subject_token_file has the subject token"
+                        .to_owned()
                 }
                 None => continue,
             };
@@ -441,6 +449,13 @@ impl Parser<'_> {
 /// Whether two paths lead to one file, as far as their texts show.
 pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
     a.components().eq(b.components())
+}
+
+/// Whether a setting concerns where the subject token comes from, which has no key.
+fn is_of_subject_token(setting: &Setting) -> bool {
+    [settings::SUBJECT_TOKEN_SOURCE, settings::SUBJECT_TOKEN_AUDIENCE]
+        .iter()
+        .any(|other| other.option == setting.option)
 }
 
 /// True for a variable that Kubernetes injects for a Service whose name begins with "dexsidecar".

@@ -92,6 +92,17 @@ impl Out {
         self.line(indent, key, &scalar(value));
     }
 
+    /// A URL without its query, which may hold a secret.
+    fn url(&mut self, indent: usize, key: &str, url: &str) {
+        match url.split_once('?') {
+            Some((before, query)) if !query.is_empty() => {
+                let value = scalar(&format!("{before}?{TODO}"));
+                self.line(indent, key, &format!("{value}  # the query is not shown"));
+            }
+            _ => self.value(indent, key, url),
+        }
+    }
+
     fn list<'a>(&mut self, indent: usize, key: &str, values: impl Iterator<Item = &'a str>) {
         let values: Vec<_> = values.map(scalar).collect();
         self.line(indent, key, &format!("[{}]", values.join(", ")));
@@ -112,9 +123,9 @@ impl Out {
         let endpoint = &exchange.endpoint;
         let _ = writeln!(self.text, "  - name: {}", scalar(name));
         let url = &endpoint.url;
-        self.value(4, "token_endpoint", &format!("{}{}", url.origin(), url.target()));
+        self.url(4, "token_endpoint", &format!("{}{}", url.origin(), url.target()));
         if let Some(issuer) = &exchange.issuer {
-            self.value(4, "issuer", issuer);
+            self.url(4, "issuer", issuer);
         }
         if let Some(file) = &endpoint.ca_file {
             self.value(4, "ca_file", &file.to_string_lossy());
@@ -258,7 +269,7 @@ impl Out {
         match action {
             Action::Http(http) => {
                 let url = &http.url;
-                self.value(10, "url", &format!("{}{}", url.origin(), url.target()));
+                self.url(10, "url", &format!("{}{}", url.origin(), url.target()));
                 self.value(10, "method", &http.method);
                 if !http.headers.is_empty() {
                     let _ = writeln!(self.text, "          # the values of headers are not shown");

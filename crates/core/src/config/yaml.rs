@@ -10,7 +10,9 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 
 use super::Problem;
 use crate::failure::printable;
-use crate::limits::{DEEPEST_CONFIG, LARGEST_CONFIG, LONGEST_QUOTED_WORD, MAX_CONFIG_ELEMENTS};
+use crate::limits::{
+    DEEPEST_CONFIG, LARGEST_CONFIG, LONGEST_QUOTED_WORD, MAX_CONFIG_ELEMENTS, MAX_CONFIG_NODES, MAX_PROBLEMS,
+};
 use crate::secret::Secret;
 
 /// A place in a configuration file. Both numbers count from 1, columns in characters.
@@ -65,31 +67,43 @@ impl fmt::Display for Trail<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Root => Ok(()),
-            Self::Key(Self::Root, key) => f.write_str(&shown(key)),
+            Self::Key(Self::Root, key) => f.write_str(shown(key)),
             Self::Key(parent, key) => write!(f, "{parent}.{}", shown(key)),
             Self::Index(parent, index) => write!(f, "{parent}[{index}]"),
         }
     }
 }
 
-/// A key as it is repeated in a message: one line, and not too long.
-fn shown(key: &str) -> String {
-    match key.char_indices().nth(LONGEST_QUOTED_WORD) {
-        Some((end, _)) => printable(format!("{}...", &key[..end])),
-        None => printable(key.to_owned()),
-    }
+/// A key as it is repeated in a message. A line without its colon is a key too, and may hold a
+/// secret; so a key that does not look like a name is not repeated.
+fn shown(key: &str) -> &str {
+    let in_name = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    let is_name = (1..=LONGEST_QUOTED_WORD).contains(&key.len()) && key.bytes().all(in_name);
+    // The key of a merge, which is refused.
+    if is_name || key == "<<" { key } else { "(a key)" }
 }
 
-/// The tree of a document, and the problems with what is refused in it. Without a tree the
-/// document cannot be read at all, and the last problem has the reason.
-pub(super) fn read(content: &[u8]) -> (Option<Node>, Vec<Problem>) {
-    let mut problems = vec![];
+/// A document as it was read.
+pub(super) struct Document {
+    /// Its tree. Without one the document cannot be read at all, and the last problem has the
+    /// reason.
+    pub(super) tree: Option<Node>,
+    /// The problems with what is refused in it.
+    pub(super) problems: Vec<Problem>,
+    /// The number of further problems.
+    pub(super) more: usize,
+}
+
+/// Reads a document.
+pub(super) fn read(content: &[u8]) -> Document {
+    let (mut problems, mut more) = (vec![], 0);
     let tree = text(content).and_then(|text| {
-        let mut builder = Builder { parser: Parser::new_from_str(text), problems: &mut problems };
+        let parser = Parser::new_from_str(text);
+        let mut builder = Builder { parser, nodes: 0, problems: &mut problems, more: &mut more };
         builder.document()
     });
     let tree = tree.map_err(|stopped| problems.push(stopped)).ok();
-    (tree, problems)
+    Document { tree, problems, more }
 }
 
 fn text(content: &[u8]) -> Result<&str, Problem> {
@@ -120,7 +134,10 @@ pub(super) fn problem(
 
 struct Builder<'t, 'p> {
     parser: Parser<'t, StrInput<'t>>,
+    /// The keys and values so far.
+    nodes: usize,
     problems: &'p mut Vec<Problem>,
+    more: &'p mut usize,
 }
 
 fn place(span: Span) -> Place {
@@ -129,7 +146,11 @@ fn place(span: Span) -> Place {
 
 impl<'t> Builder<'t, '_> {
     fn report(&mut self, at: Place, trail: &Trail<'_>, what: &str, fix: &str) {
-        self.problems.push(problem(at, trail, what, fix));
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(problem(at, trail, what, fix));
+        } else {
+            *self.more += 1;
+        }
     }
 
     fn next(&mut self) -> Result<(Event<'t>, Place), Problem> {
@@ -187,6 +208,11 @@ impl<'t> Builder<'t, '_> {
         if depth > DEEPEST_CONFIG {
             let fix = "see docs/configuration.md for the keys and their depth";
             return Err(problem(at, trail, format!("is nested deeper than {DEEPEST_CONFIG}"), fix));
+        }
+        self.nodes += 1;
+        if self.nodes > MAX_CONFIG_NODES {
+            let what = format!("has more than {MAX_CONFIG_NODES} keys and values");
+            return Err(problem(at, &Trail::Root, what, "remove some; what follows has not been read"));
         }
         let (anchor, tagged) = match &event {
             Event::Scalar(_, _, anchor, tag)

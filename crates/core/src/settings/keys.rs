@@ -57,6 +57,15 @@ impl Section {
         }
     }
 
+    /// Whether another section is inside it, at any depth.
+    #[must_use]
+    pub fn is_around(self, other: Self) -> bool {
+        self.keys().any(|key| match key.shape {
+            Shape::Section(inner) | Shape::Sections(inner) => inner == other || inner.is_around(other),
+            _ => false,
+        })
+    }
+
     /// Its keys, in the order of the table.
     pub fn keys(self) -> impl Iterator<Item = &'static Key> {
         KEYS.iter().filter(move |key| key.section == self)
@@ -194,19 +203,19 @@ keys! {
         "allow_insecure_http", Shape::Of(ALLOW_INSECURE_HTTP), "", "";
         "attempt_timeout", Shape::Of(ATTEMPT_TIMEOUT), "", "";
         "client_id", text("ID", "none"), "dex_basic_auth", "id of the client, sent with its secret as Basic credentials";
-        "client_secret_file", text("FILE", "none: a public client"), "dex_file_client_secret", "file with the secret of the client, read at each exchange";
+        "client_secret_file", text("FILE", "none: a public client"), "dex_file_client_secret", "file with the secret of the client, read at each exchange. A token that sets client_id takes neither this key nor basic_auth_file from defaults";
         "basic_auth_file", text("FILE", "none"), "dex_file_basic_auth", "file with id:secret of the client, in place of client_id and client_secret_file";
         "connector_id", text("ID", "none; required by Dex"), "dex_connector_id", "id of Dex's connector for this cluster";
         "subject_token_file", text("FILE", "required for a token exchange"), "dex_file_subject_token", "file with the subject token: the pod's projected ServiceAccount token";
         "subject_token_type", text("TYPE", "id_token"), "dex_subject_token_type", "type of the subject token: id_token, access_token, jwt, refresh_token, saml1, saml2 or a URN";
         "requested_token_type", text("TYPE", "access_token"), "dex_requested_token_type", "type of the issued token; Dex issues a JSON Web Token for id_token and access_token";
         "scope", text("SCOPES", "none"), "dex_scope", "scopes, separated by spaces";
-        "audience", Shape::Texts, "dex_audience", "audiences, each sent as a form field of its own";
-        "resource", Shape::Texts, "dex_resource", "resources, each sent as a form field of its own";
+        "audience", Shape::Texts, "dex_audience", "audiences, 1 to 16, each sent as a form field of its own";
+        "resource", Shape::Texts, "dex_resource", "resources, 1 to 16, each sent as a form field of its own";
         "actor_token_file", text("FILE", "none"), "dex_file_actor_token", "file with the actor token";
         "actor_token_type", text("TYPE", "none"), "dex_actor_token_type", "type of the actor token";
         "grant_type", text("TYPE", "urn:ietf:params:oauth:grant-type:token-exchange"), "dex_grant_type", "grant type";
-        "form", Shape::Map, "dex_<field>", "further form fields with their values, which are not secret";
+        "form", Shape::Map, "dex_<field>", "further form fields with their values, which must not be secret";
         "form_files", Shape::Map, "dex_file_<field>", "further form fields, each with the file of its value, which is read at each exchange";
         "refresh_before", text("D", "a third of the token's lifetime, at least 1h"), "dex_refresh_before", "refresh margin: how long before expiry the token is refreshed, at most half its lifetime";
         "refresh_interval", text("D", "none; files are polled every 30s"), "dex_refresh_interval", "longest time between two polls of the files (1s to 30s), and between two attempts while refreshing fails but the token on disk is still valid";
@@ -233,7 +242,7 @@ keys! {
         "url", text("URL", "required"), "", "where the request is sent: plain http to loopback only";
         "method", text("METHOD", "POST"), "", "method";
         "headers", Shape::Map, "", "further headers";
-        "success", Shape::Texts, "", "status codes that mean success, such as 200 or 200..299 (the default)";
+        "success", Shape::Texts, "", "status codes that mean success, 1 to 16, such as 200 or 200..299 (the default)";
         "timeout", Shape::One(action_timeout(&[(&[Command::Run], Duration::from_secs(5))])), "", "time limit of one attempt";
         "allow_remote", Shape::One(Kind::Switch), "", "allow another host than loopback, by https";
     }

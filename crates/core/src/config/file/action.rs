@@ -9,7 +9,7 @@ use super::level::{Given, Level, secret};
 use crate::action::{Action, ExecAction, HttpAction, SignalAction, SignalTarget};
 use crate::config::value::{self, Wrong, wrong};
 use crate::endpoint_url::EndpointUrl;
-use crate::limits::{MAX_CONFIG_ELEMENTS, MAX_OUTPUTS};
+use crate::limits::{MAX_ACTIONS, MAX_CONFIG_ELEMENTS, MAX_STATUS_RANGES};
 use crate::secret::Secret;
 use crate::settings::keys::{self, Section};
 use crate::settings::{Kind, nearest};
@@ -132,7 +132,7 @@ fn action_url(text: &str, allow_remote: bool) -> Result<EndpointUrl, Wrong> {
 impl Reader {
     /// The actions of `on_update`, in order.
     pub(super) fn actions(&mut self, given: &Given<'_>) -> Vec<Action> {
-        let nodes = self.list(given, 0, MAX_OUTPUTS).unwrap_or_default();
+        let nodes = self.list(given, 0, MAX_ACTIONS).unwrap_or_default();
         let mut actions = vec![];
         for (index, node) in nodes.iter().enumerate() {
             let path = format!("{}[{index}]", given.path);
@@ -190,7 +190,7 @@ impl Reader {
         let success = match level.own("success") {
             None => vec![DEFAULT_SUCCESS],
             Some(given) => {
-                let texts = self.texts(&given, 1, MAX_OUTPUTS);
+                let texts = self.texts(&given, 1, MAX_STATUS_RANGES);
                 let ranges = texts.into_iter().filter_map(|(given, text)| {
                     status_range(text).map_err(|why| self.wrong(&given, why)).ok()
                 });
@@ -224,7 +224,7 @@ impl Reader {
         for (index, node) in nodes.iter().enumerate() {
             let argument = Given { node, path: format!("{}[{index}]", given.path) };
             // An argument may be empty, and may end with a line break.
-            let text = if index == 0 { self.text(&argument)? } else { self.any_text(&argument)? };
+            let text = if index == 0 { self.text(&argument)? } else { self.raw_text(&argument)? };
             command.push(text.to_owned());
         }
         if !PathBuf::from(&command[0]).is_absolute() {

@@ -28,9 +28,17 @@ pub(super) struct Given<'n> {
     pub(super) path: String,
 }
 
-impl Given<'_> {
+impl<'n> Given<'n> {
     pub(super) const fn at(&self) -> Place {
         self.node.at
+    }
+
+    /// What a map has for a key.
+    pub(super) fn entry(&self, key: &str) -> Option<Self> {
+        match &self.node.value {
+            Value::Map(entries) => find(entries, &self.path, key),
+            _ => None,
+        }
     }
 }
 
@@ -118,7 +126,7 @@ impl Reader {
             return None;
         }
         if text.contains("$(") || text.contains("${") {
-            self.warnings.push(format!(
+            self.warn(format!(
                 "{} contains a reference to a variable, which is not expanded in the configuration file",
                 given.path
             ));
@@ -126,10 +134,15 @@ impl Reader {
         Some(text)
     }
 
-    /// The text of a value, which may be empty.
+    /// The text of a value, which may be empty, without line breaks at its end.
     pub(super) fn any_text<'n>(&mut self, given: &Given<'n>) -> Option<&'n str> {
+        self.raw_text(given).map(|text| text.trim_end_matches(['\r', '\n']))
+    }
+
+    /// The text of a value as it is.
+    pub(super) fn raw_text<'n>(&mut self, given: &Given<'n>) -> Option<&'n str> {
         let what = match &given.node.value {
-            Value::Text(text) => return Some(text.expose().trim_end_matches(['\r', '\n'])),
+            Value::Text(text) => return Some(text.expose()),
             Value::Invalid => return None,
             Value::List(_) => "is a list",
             Value::Map(_) => "is a map",
@@ -177,7 +190,7 @@ impl Reader {
 
     pub(super) fn input_given(&mut self, given: &Given<'_>) -> Option<PathBuf> {
         let path = PathBuf::from(self.text(given)?);
-        self.paths.input(path.clone(), given.path.clone());
+        self.paths.input(&path, given.path.clone());
         Some(path)
     }
 
@@ -248,7 +261,11 @@ fn unknown(section: Section, name: &str) -> String {
     if name == CLIENT_SECRET {
         return "write the secret to a file, and set client_secret_file to its path".to_owned();
     }
-    if let Some(key) = KEYS.iter().find(|key| key.name == name) {
+    // A key of a map inside this one was probably written one level too high.
+    let mut places: Vec<_> = KEYS.iter().filter(|key| key.name == name).collect();
+    let inside = places.iter().position(|key| section.is_around(key.section));
+    if !places.is_empty() {
+        let key = places.swap_remove(inside.unwrap_or_default());
         return format!("move it: it is a key of {}", key.section.title());
     }
     if let Some(key) = KEYS.iter().find(|key| key.variable() == name && !name.is_empty()) {

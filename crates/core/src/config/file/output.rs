@@ -64,7 +64,7 @@ impl Reader {
             self.wrong(&given, why);
             return None;
         }
-        self.paths.output(path.clone(), given.path.clone(), given.at());
+        self.paths.output(&path, given.path.clone(), given.at());
         Some(path)
     }
 }

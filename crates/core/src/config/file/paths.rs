@@ -1,41 +1,42 @@
 //! The paths of a file, and which of them clash: what is written must have no other use, since the
 //! one would destroy the other.
 
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 use crate::config::Problem;
-use crate::config::parse::same_file;
 use crate::config::yaml::Place;
 
 /// Every path that the configuration names, each with its key path.
 #[derive(Default)]
 pub(super) struct Paths {
-    inputs: Vec<(PathBuf, String)>,
-    outputs: Vec<(PathBuf, String, Place)>,
-    log: Option<(PathBuf, String, Option<Place>)>,
+    inputs: Vec<(OsString, String)>,
+    outputs: Vec<(OsString, String, Place)>,
+    log: Option<(OsString, String, Option<Place>)>,
 }
 
 impl Paths {
     /// A file that is read.
-    pub(super) fn input(&mut self, path: PathBuf, name: String) {
+    pub(super) fn input(&mut self, path: &Path, name: String) {
+        let input = (normal(path), name);
         // A default is named by each token.
-        if !self.inputs.iter().rev().take(MOST_COMPARED).any(|(_, known)| *known == name) {
-            self.inputs.push((path, name));
+        if !self.inputs.iter().rev().take(MOST_COMPARED).any(|known| *known == input) {
+            self.inputs.push(input);
         }
     }
 
     /// A file that a token is written to.
-    pub(super) fn output(&mut self, path: PathBuf, name: String, at: Place) {
-        self.outputs.push((path, name, at));
+    pub(super) fn output(&mut self, path: &Path, name: String, at: Place) {
+        self.outputs.push((normal(path), name, at));
     }
 
     /// The file of the termination message. The first one counts: an option or a variable has no
     /// place, and comes before the file.
-    pub(super) fn log(&mut self, path: PathBuf, name: String, at: Option<Place>) {
-        self.log.get_or_insert((path, name, at));
+    pub(super) fn log(&mut self, path: &Path, name: String, at: Option<Place>) {
+        self.log.get_or_insert_with(|| (normal(path), name, at));
     }
 
-    /// A problem for each clash.
+    /// A problem for each output that clashes, and for the termination log, with their first clash.
     pub(super) fn clashes(self) -> Vec<Problem> {
         let Self { inputs, outputs, log } = self;
         let mut problems = vec![];
@@ -44,26 +45,19 @@ impl Paths {
             problems.push(Problem { setting, what, fix, place, file: None });
         };
         for (index, (path, name, at)) in outputs.iter().enumerate() {
-            for (other, input) in inputs.iter().filter(|(other, _)| other.file_name() == path.file_name()) {
-                if same_file(path, other) {
-                    problem(name, Some(*at), format!("is the same file as {input}"));
-                }
-            }
-            for (other_index, (other, first, _)) in outputs.iter().enumerate() {
-                if other_index < index && other.file_name() == path.file_name() && same_file(path, other) {
-                    problem(name, Some(*at), format!("is the same file as {first}"));
-                }
-                if other_index != index && other.as_os_str() != path.as_os_str() && is_within(other, path) {
-                    problem(name, Some(*at), format!("is a directory of {first}"));
-                }
+            let inputs = inputs.iter().map(|(other, used)| (other, used));
+            let earlier = outputs[..index].iter().map(|(other, used, _)| (other, used));
+            if let Some((_, used)) = inputs.chain(earlier).find(|(other, _)| *other == path) {
+                problem(name, Some(*at), format!("is the same file as {used}"));
+            } else if let Some((_, used, _)) = outputs.iter().find(|(other, ..)| is_within(other, path)) {
+                problem(name, Some(*at), format!("is a directory of {used}"));
             }
         }
-        if let Some((path, name, at)) = log {
+        if let Some((path, name, place)) = log {
             let outputs = outputs.iter().map(|(path, name, _)| (path, name));
-            for (other, used) in inputs.iter().map(|(path, name)| (path, name)).chain(outputs) {
-                if same_file(&path, other) {
-                    problem(&name, at, format!("is the same file as {used}"));
-                }
+            let mut used = inputs.iter().map(|(path, name)| (path, name)).chain(outputs);
+            if let Some((_, used)) = used.find(|(other, _)| **other == path) {
+                problem(&name, place, format!("is the same file as {used}"));
             }
         }
         problems
@@ -73,7 +67,14 @@ impl Paths {
 /// How many inputs are compared by name; a token has fewer of them from the defaults.
 const MOST_COMPARED: usize = 600;
 
+/// A path as text, without what does not change its meaning: `/run//./a` is `/run/a`. So many paths
+/// are compared as texts only.
+fn normal(path: &Path) -> OsString {
+    path.components().collect::<PathBuf>().into_os_string()
+}
+
 /// Whether a path leads through another one.
-fn is_within(path: &std::path::Path, directory: &std::path::Path) -> bool {
-    path.starts_with(directory) && !same_file(path, directory)
+fn is_within(path: &OsStr, directory: &OsStr) -> bool {
+    let rest = path.as_encoded_bytes().strip_prefix(directory.as_encoded_bytes());
+    rest.is_some_and(|rest| rest.starts_with(b"/"))
 }

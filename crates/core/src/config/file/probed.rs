@@ -4,7 +4,7 @@
 use super::level::{Given, Level};
 use super::token::dns_label;
 use super::{ConfigFile, Reader};
-use crate::config::yaml::{self, Node, Value};
+use crate::config::yaml::{Node, Value};
 use crate::config::{DEFAULT_NAME, ProbedFile, Problem};
 use crate::settings::keys::Section;
 
@@ -12,12 +12,9 @@ use crate::settings::keys::Section;
 /// problems with the others. All other keys are ignored.
 pub(in crate::config) fn outputs(file: ConfigFile<'_>) -> (Vec<(String, Vec<ProbedFile>)>, Vec<Problem>) {
     let mut reader = Reader::new(file, false);
-    let (root, problems) = yaml::read(file.content);
-    for problem in problems {
-        reader.keep(problem);
-    }
+    let root = reader.tree(file.content);
     let tokens = root.and_then(|root| reader.probed_tokens(&root)).unwrap_or_default();
-    (tokens, reader.problems)
+    (tokens, reader.problems())
 }
 
 impl Reader {

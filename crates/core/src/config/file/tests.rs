@@ -1,5 +1,8 @@
 //! What a configuration file is read to, and every mistake in one.
 
+mod bounds;
+mod fields;
+
 use super::*;
 use crate::action::{Action, SignalTarget};
 use crate::exchange::{ACCESS_TOKEN, Client, ID_TOKEN, Source, TOKEN_EXCHANGE};
@@ -273,6 +276,14 @@ fn values_are_never_shown() {
         "    mode: canary\n",
         "    requested_token_type: canary\n",
         "    on_update: [{signal: {process: x, signal: canary}}]\n",
+        // A line without its colon is a key.
+        "    \"client_secret canary\": x\n",
+        "    ? client_secret=canary\n",
+        "    client_id: [{canary canary: {x: &y 1}}]\n",
+        "    form: {password: canary, \"canary canary\": [x]}\n",
+        "    form_files: {\"a/canary\": [x]}\n",
+        "    on_update: [{http: {url: \"http://localhost/\", headers: {\"X-Key=canary\": [x], \"X Key canary\": x}}}]\n",
+        "    on_update: [{http: {url: \"http://localhost/\", \"X-Key: canary\": x}}]\n",
     ] {
         assert!(!wrong(lines).concat().contains("canary"), "{lines}");
     }
@@ -300,4 +311,65 @@ fn a_termination_log_that_is_given_beside_the_file_is_compared_too() {
     }
     // That of the file does not count then.
     assert!(read_with(&one("termination_log: /run/token\n"), &variable("/other")).is_ok());
+}
+
+#[test]
+fn a_warning_about_a_default_is_given_once() {
+    let tokens = (0..64).map(|index| {
+        format!("  - {{name: t{index}, subject_token_file: /s, outputs: [{{path: /run/{index}}}]}}\n")
+    });
+    let text = format!(
+        "version: v1\ndefaults: {{issuer: \"http://dex\", scope: opnid, form: {{scop: x}}, connector_id: $(X)}}\ntokens:\n{}",
+        tokens.collect::<String>()
+    );
+    let warnings = read(&text).unwrap().warnings;
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
+    let many = (0..250).map(|index| format!("f{index}: $(X)")).collect::<Vec<_>>().join(", ");
+    let bounded = read(&one(&format!("    form_files: {{{many}}}\n"))).unwrap().warnings;
+    assert_eq!(bounded.len(), 201);
+    assert_eq!(bounded.last().unwrap(), "dexsidecar.yaml has more warnings");
+}
+
+#[test]
+fn an_argument_keeps_its_line_break_and_other_values_do_not() {
+    let exec = token(
+        "    on_update:\n      - exec:\n          command:\n            - |\n              /bin/x\n            - |\n              \
+         a\n            - \"b\\r\\n\"\n            - \"\"\n",
+    );
+    let [Action::Exec(exec)] = &exec.actions[..] else { panic!("{exec:?}") };
+    assert_eq!(exec.command, ["/bin/x", "a\n", "b\r\n", ""]);
+    assert_eq!(token("    scope: |\n      openid\n").exchange.field("scope"), Some("openid"));
+}
+
+#[test]
+fn an_empty_variable_beside_the_file_counts_as_unset() {
+    for name in ["dex_scope", "dex_endpoint", "dex_x_other", "dex_file_subject_token", "DEXSIDECAR_CA_FILE"] {
+        for (value, valid) in [("", true), ("\n", true), ("x", false)] {
+            let variable = crate::config::tests::given(&[&format!("{name}={value}")]);
+            assert_eq!(read_with(&one(""), &variable).is_ok(), valid, "{name}={value:?}");
+        }
+    }
+    for name in ["DEXSIDECAR_SUBJECT_TOKEN_SOURCE=github-actions", "DEXSIDECAR_SUBJECT_TOKEN_AUDIENCE=x"] {
+        let reported = read_with(&one(""), &crate::config::tests::given(&[name])).unwrap_err();
+        assert_eq!(reported[0].what, "is set beside a configuration file");
+    }
+}
+
+#[test]
+fn a_key_in_the_wrong_map_is_sent_to_the_nearest_one_inside() {
+    for (lines, section) in [
+        ("    format: json\n", "an output"),
+        ("    mode: \"0600\"\n", "an output"),
+        ("    signal: HUP\n", "an action of on_update"),
+        ("    timeout: 5s\n", "an http action"),
+        ("    on_update: [{timeout: 5s, signal: {process: x}}]\n", "an http action"),
+        ("format: json\n", "log"),
+        ("scope: openid\n", "a token or defaults"),
+        ("path: /x\n", "an output"),
+        ("    version: v1\n", "the file"),
+    ] {
+        let reported = wrong(lines);
+        let end = format!("is an unknown key: move it: it is a key of {section}");
+        assert!(reported.len() == 1 && reported[0].ends_with(&end), "{reported:?}");
+    }
 }

@@ -1,55 +1,17 @@
-//! One token of the file: its endpoint, its client, its form fields and its schedule.
+//! One token of the file: its endpoint, its client and its schedule.
 
 use std::time::Duration;
 
 use super::Reader;
-use super::level::{Given, Level, secret};
+use super::level::{Given, Level};
 use crate::config::value::{self, ENDPOINT_EXAMPLE, Wrong, wrong};
-use crate::config::yaml::Value;
-use crate::config::{DEFAULT_NAME, TokenConfig, fields};
+use crate::config::{DEFAULT_NAME, TokenConfig};
 use crate::endpoint_url::EndpointUrl;
-use crate::exchange::{ACCESS_TOKEN, Client, Endpoint, Exchange, ID_TOKEN, Source, TOKEN_EXCHANGE};
-use crate::limits::{LONGEST_TOKEN_NAME, MAX_OUTPUTS};
+use crate::exchange::{Client, Endpoint, Exchange, Source};
+use crate::limits::LONGEST_TOKEN_NAME;
 use crate::schedule::Schedule;
-use crate::settings::keys::{self, Section};
-use crate::settings::{
-    self, CLIENT_SECRET, Command, Dialect, GRANT_TYPE, KNOWN_FIELDS, REQUESTED_TOKEN_TYPE, SCOPE,
-    SUBJECT_TOKEN, SUBJECT_TOKEN_TYPE, Setting, nearest,
-};
-
-/// The keys that are form fields of the same name, with one value.
-const TEXT_FIELDS: [&str; 2] = ["connector_id", SCOPE];
-/// The keys that are form fields of the same name, with a token type.
-const TYPE_FIELDS: [&str; 3] = [SUBJECT_TOKEN_TYPE, REQUESTED_TOKEN_TYPE, "actor_token_type"];
-/// The keys that are form fields of the same name, once for each element.
-const LIST_FIELDS: [&str; 2] = ["audience", "resource"];
-/// The form fields whose key names a file.
-const FILE_FIELDS: [(&str, &str); 2] =
-    [(SUBJECT_TOKEN, "subject_token_file"), ("actor_token", "actor_token_file")];
-
-/// The prefix of the token types of RFC 8693 §3.
-const TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:";
-/// The token types that may be written without the prefix.
-const SHORT_TYPES: [&str; 6] = ["access_token", "refresh_token", "id_token", "saml1", "saml2", "jwt"];
-
-/// A token type; a short name stands for its URN.
-fn token_type(text: &str) -> Result<String, Wrong> {
-    if SHORT_TYPES.contains(&text) {
-        return Ok(format!("{TOKEN_TYPE}{text}"));
-    }
-    if text.contains(':') {
-        return Ok(text.to_owned());
-    }
-    match nearest(text, SHORT_TYPES) {
-        Some(near) => wrong("is an unknown token type", format!("did you mean {near}?")),
-        None => wrong("is an unknown token type", format!("use {}, or a URN", SHORT_TYPES.join(", "))),
-    }
-}
-
-/// The short name of a token type, if it has one.
-pub(in crate::config) fn short_type(urn: &str) -> Option<&str> {
-    urn.strip_prefix(TOKEN_TYPE).filter(|short| SHORT_TYPES.contains(short))
-}
+use crate::settings::keys;
+use crate::settings::{self, CLIENT_ID, Command, Dialect, Setting};
 
 /// A DNS label (RFC 1123): a name may be a part of host names and labels.
 pub(super) fn dns_label(text: &str) -> Result<String, Wrong> {
@@ -173,7 +135,8 @@ impl Reader {
         }
         if used {
             match value::scheme(&url, allow, "allow_insecure_http") {
-                Ok(warning) => self.warnings.extend(warning.map(|what| format!("{} {what}", given.path))),
+                Ok(Some(what)) => self.warn(format!("{} {what}", given.path)),
+                Ok(None) => {}
                 Err(why) => self.wrong(given, why),
             }
         }
@@ -181,13 +144,15 @@ impl Reader {
     }
 
     fn client(&mut self, level: &Level<'_>) -> Option<Client> {
-        let (pair, id, file) = ("basic_auth_file", "client_id", "client_secret_file");
-        // What the token itself has comes before the other notation in the defaults.
-        let own_id = level.own(id).is_some() || level.own(file).is_some();
-        let pair_given = if own_id { level.own(pair) } else { level.get(pair) };
-        let (id_given, file_given) = match level.own(pair).is_some() {
-            true => (level.own(id), level.own(file)),
-            false => (level.get(id), level.get(file)),
+        let (pair, id, file) = ("basic_auth_file", CLIENT_ID, "client_secret_file");
+        // What the token itself has comes before the other notation in the defaults. The secret of
+        // the defaults belongs to the client of the defaults.
+        let (own_id, own_file) = (level.own(id).is_some(), level.own(file).is_some());
+        let pair_given = if own_id || own_file { level.own(pair) } else { level.get(pair) };
+        let (id_given, file_given) = if own_id || level.own(pair).is_some() {
+            (level.own(id), level.own(file))
+        } else {
+            (level.get(id), level.get(file))
         };
         if let Some(pair_given) = pair_given {
             let path = self.input_given(&pair_given);
@@ -213,153 +178,6 @@ impl Reader {
         let id = self.text(&id_given)?.to_owned();
         Some(Client::Id { id, secret_file })
     }
-
-    /// The form fields, in the order of their names.
-    fn fields(&mut self, level: &Level<'_>) -> Vec<(String, Source)> {
-        let mut fields: Vec<(String, Source)> = vec![];
-        let mut add = |name: &str, source: Source| {
-            let at = fields.partition_point(|(known, _)| known.as_str() <= name);
-            fields.insert(at, (name.to_owned(), source));
-        };
-        // A field that the token itself has from a file or as text, under whatever key.
-        let in_map = |map: &str, name: &str| {
-            let Some(Value::Map(entries)) = level.own(map).map(|given| &given.node.value) else {
-                return false;
-            };
-            entries.iter().any(|entry| entry.key == name)
-        };
-        let taken = |name: &str| in_map("form_files", name);
-        let grant_type = if taken(GRANT_TYPE) {
-            None
-        } else {
-            Some(self.text_of(level, GRANT_TYPE).unwrap_or(TOKEN_EXCHANGE).to_owned())
-        };
-        let is_exchange = grant_type.as_deref() == Some(TOKEN_EXCHANGE);
-        if let Some(grant_type) = grant_type {
-            add(GRANT_TYPE, Source::Text(secret(&grant_type)));
-        }
-        for name in TEXT_FIELDS.into_iter().filter(|name| !taken(name)) {
-            if let Some(text) = self.text_of(level, name) {
-                add(name, Source::Text(secret(text)));
-            }
-        }
-        for name in TYPE_FIELDS.into_iter().filter(|name| !taken(name)) {
-            let default = match name {
-                SUBJECT_TOKEN_TYPE if is_exchange => Some(ID_TOKEN.to_owned()),
-                REQUESTED_TOKEN_TYPE if is_exchange => Some(ACCESS_TOKEN.to_owned()),
-                _ => None,
-            };
-            if let Some(kind) = self.read(level, name, token_type).or(default) {
-                add(name, Source::Text(secret(&kind)));
-            }
-        }
-        for name in LIST_FIELDS.into_iter().filter(|name| !taken(name)) {
-            let Some(given) = level.get(name) else { continue };
-            for (_, text) in self.texts(&given, 1, MAX_OUTPUTS) {
-                add(name, Source::Text(secret(text)));
-            }
-        }
-        for (name, key) in FILE_FIELDS {
-            if let Some(path) = self.input(level, key) {
-                add(name, Source::File(path));
-            }
-        }
-        if is_exchange {
-            let fix = "set it to the path of the projected ServiceAccount token";
-            self.required(level, "subject_token_file", fix);
-        }
-        let mut further = self.form(level);
-        further.append(&mut self.form_files(level));
-        for (name, source) in further {
-            add(&name, source);
-        }
-        self.warn_about_fields(level, &fields);
-        fields
-    }
-
-    fn form(&mut self, level: &Level<'_>) -> Vec<(String, Source)> {
-        let mut fields = vec![];
-        let Some(given) = level.get("form") else { return fields };
-        for (entry, value) in self.map(&given) {
-            let name = entry.key.as_str();
-            if let Some(fix) = own_key(name) {
-                self.problem(entry.at, &value.path, "has a key of its own", fix);
-                continue;
-            }
-            if name.is_empty() {
-                self.problem(entry.at, &value.path, "has no field name", "write the name of a form field");
-                continue;
-            }
-            let Some(text) = self.any_text(&value) else { continue };
-            let known = KNOWN_FIELDS.iter().copied().chain(settings::ORIGINAL.iter().map(|known| known.name));
-            if let Some(near) = nearest(name, known) {
-                self.warnings.push(format!(
-                    "{} is sent as a form field that Dex does not know: did you mean the key {near}?",
-                    value.path
-                ));
-            }
-            fields.push((name.to_owned(), Source::Text(secret(text))));
-        }
-        fields
-    }
-
-    fn form_files(&mut self, level: &Level<'_>) -> Vec<(String, Source)> {
-        let mut fields = vec![];
-        let Some(given) = level.get("form_files") else { return fields };
-        for (entry, value) in self.map(&given) {
-            let name = entry.key.as_str();
-            let file_key = format!("{name}_file");
-            let form = level.own("form").is_some_and(|given| match &given.node.value {
-                Value::Map(entries) => entries.iter().any(|other| other.key == name),
-                _ => false,
-            });
-            if keys::key(Section::Token, &file_key).is_some() {
-                self.problem(
-                    entry.at,
-                    &value.path,
-                    "has a key of its own",
-                    format!("use the key {file_key}"),
-                );
-            } else if form || keys::key(Section::Token, name).is_some() && level.own(name).is_some() {
-                let what = "is also set as text";
-                self.problem(entry.at, &value.path, what, "remove one of them");
-            } else if name.is_empty() {
-                self.problem(entry.at, &value.path, "has no field name", "write the name of a form field");
-            } else if let Some(path) = self.input_given(&value) {
-                fields.push((name.to_owned(), Source::File(path)));
-            }
-        }
-        fields
-    }
-
-    fn warn_about_fields(&mut self, level: &Level<'_>, fields: &[(String, Source)]) {
-        let name = |field: &str| level.get(field).map_or_else(|| level.path_of(field), |given| given.path);
-        self.warnings.extend(fields::warnings(fields, &name));
-        let is_exchange = fields
-            .iter()
-            .any(|(name, source)| name == GRANT_TYPE && *source == Source::Text(secret(TOKEN_EXCHANGE)));
-        if is_exchange && !fields.iter().any(|(name, _)| name == "connector_id") {
-            self.warnings.push(format!(
-                "{} is not set, but Dex requires it: set it to the id of Dex's connector for this cluster",
-                level.path_of("connector_id")
-            ));
-        }
-    }
 }
 
 const ISSUER_EXAMPLE: &str = "set it to Dex's issuer, such as https://dex.example.com";
-
-/// What to write in place of a form field that has a key of its own.
-fn own_key(name: &str) -> Option<String> {
-    if name == CLIENT_SECRET {
-        return Some("write the secret to a file, and set client_secret_file to its path".to_owned());
-    }
-    if let Some((_, key)) = FILE_FIELDS.iter().find(|(field, _)| *field == name) {
-        return Some(format!("use the key {key}"));
-    }
-    let is_field = TEXT_FIELDS.contains(&name)
-        || TYPE_FIELDS.contains(&name)
-        || LIST_FIELDS.contains(&name)
-        || [GRANT_TYPE, "client_id"].contains(&name);
-    is_field.then(|| format!("use the key {name}"))
-}
