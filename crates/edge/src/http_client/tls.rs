@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use dexsidecar_core::failure::{Code, Failure, plain};
 use rustls::client::Resumption;
-use rustls::pki_types::{ServerName, UnixTime};
+use rustls::crypto::KeyProvider;
+use rustls::pki_types::{PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::SigningKey;
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, Error, InvalidMessage, PeerIncompatible,
     ProtocolVersion,
@@ -65,12 +67,24 @@ pub(super) async fn handshake(
     Ok((Connection { stream, peer, forwarding: None }, Session { version, trusted: count, chain }))
 }
 
+/// No client certificate is ever presented. So the code that signs with a private key is left out of
+/// the binary.
+#[derive(Debug)]
+struct NoPrivateKeys;
+
+impl KeyProvider for NoPrivateKeys {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
+        Err(Error::General("client certificates are not supported".to_owned()))
+    }
+}
+
 /// The client configuration. Without ALPN every server falls back to HTTP/1.1.
 fn config(trusted: Trusted) -> Result<(ClientConfig, Arc<Verifier>), Failure> {
     let invalid = |error: &dyn fmt::Display| Failure::new(Code::NoRoots, error.to_string());
     let mut provider = rustls::crypto::ring::default_provider();
     provider.signature_verification_algorithms = signatures::ALGORITHMS;
     provider.kx_groups.push(&signatures::Secp521r1);
+    provider.key_provider = &NoPrivateKeys;
     let provider = Arc::new(provider);
     let verifier = Arc::new(Verifier::new(trusted, Arc::clone(&provider)).map_err(|error| invalid(&error))?);
     let mut config = ClientConfig::builder_with_provider(provider)
