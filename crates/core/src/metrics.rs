@@ -173,7 +173,7 @@ metrics! {
         "The version of the program; the value is 1",
         |all, out| out.count(&[all.version], 1);
     "dexsidecar_token_ready", Gauge, ["token"],
-        "1 if every output of the token holds a valid token, judged from the files as the command ready does with --min-ttl 0, otherwise 0",
+        "1 if every output of the token holds a valid token, judged from the files as the command ready does without a minimum remaining validity, otherwise 0",
         |all, out| all.each(|token| out.count(&[token.name], token.is_ready.into()));
     "dexsidecar_token_expiration_timestamp_seconds", Gauge, ["token"],
         "When the token on disk expires; of several outputs the first, 0 without a token",

@@ -419,7 +419,8 @@ mod tests {
             prop_assert_eq!(worked.len(), if token == 0 { 0 } else { count });
         }
 
-        /// Whenever newer tokens come, an action that works gets its turn, and so does the first one.
+        /// Whenever newer tokens come, an action that works gets its turn, and so does the first
+        /// one.
         #[test]
         fn no_action_that_works_waits_for_ever(
             count in 1_usize..5,

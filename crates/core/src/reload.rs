@@ -36,7 +36,8 @@ impl Fixed {
     ///
     /// # Errors
     /// A problem for each token that needs a right which the program has given up, for each output
-    /// at the running termination log, and for another listener. Then nothing of the configuration may be applied.
+    /// at the running termination log, and for another listener. Then nothing of the configuration
+    /// may be applied.
     pub fn check(&self, new: &Config) -> Result<Vec<&'static str>, Vec<Problem>> {
         let mut problems = vec![];
         let mut problem = |setting: String, what: String| {

@@ -152,7 +152,7 @@ impl Listener {
                 Poll::Ready(Err(_)) => self.pause = Some(Box::pin(tokio::time::sleep(PAUSE))),
                 Poll::Ready(Ok((stream, _))) => {
                     if self.connections.len() == MOST_CONNECTIONS {
-                        // With complete requests only, the oldest: it does not receive its response.
+                        // With complete requests only, the oldest: it gets no response.
                         let silent = self.connections.iter().position(|each| !each.has_requested.get());
                         drop(self.connections.remove(silent.unwrap_or_default()));
                     }
@@ -240,8 +240,8 @@ async fn serve(mut stream: TcpStream, requests: Requests, has_requested: Rc<Cell
     Ok(())
 }
 
-/// What a new connection has sent before it was accepted. The runtime reads from a socket only after
-/// its next turn, and until then the connection could be closed for a newer one.
+/// What a new connection has sent before it was accepted. The runtime reads from a socket only
+/// after its next turn, and until then the connection could be closed for a newer one.
 fn sent_already(stream: &TcpStream) -> Vec<u8> {
     let mut buffer = [0; LARGEST_HEAD];
     let received = net::recv(stream, &mut buffer[..], RecvFlags::DONTWAIT);

@@ -24,7 +24,7 @@ const MAY_SPELL_SETTINGS: &[(&str, &str)] = &[
     ("crates/core/src/settings/command.rs", "examples"),
     ("crates/core/src/failure/table.rs", "the fixes"),
     ("crates/core/src/failure.rs", "the step `subject_token`"),
-    ("crates/core/src/config/file/token.rs", "the keys of the configuration file"),
+    ("crates/core/src/config/file/fields.rs", "the keys of the configuration file"),
     ("crates/core/src/config/probe.rs", "a fix"),
     ("crates/core/src/config/print.rs", "the keys of the configuration file"),
     ("crates/core/src/settings/dialect.rs", "a variable with two keys"),

@@ -1,5 +1,5 @@
-//! What the listener's pages show of a token: judged from its files when somebody asks. The files are
-//! read on a thread, because a volume may hang.
+//! What the listener's pages show of a token: judged from its files when somebody asks. The files
+//! are read on a thread, because a volume may hang.
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;

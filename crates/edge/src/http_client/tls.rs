@@ -67,8 +67,8 @@ pub(super) async fn handshake(
     Ok((Connection { stream, peer, forwarding: None }, Session { version, trusted: count, chain }))
 }
 
-/// No client certificate is ever presented. So the code that signs with a private key is left out of
-/// the binary.
+/// No client certificate is ever presented. So the code that signs with a private key is left out
+/// of the binary.
 #[derive(Debug)]
 struct NoPrivateKeys;
 

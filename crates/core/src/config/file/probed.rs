@@ -1,5 +1,5 @@
-//! The outputs of a file for the commands that judge them. A file with mistakes changes nothing of a
-//! running process, so those commands do not fail on it as long as it names an output.
+//! The outputs of a file for the commands that judge them. A file with mistakes changes nothing of
+//! a running process, so those commands do not fail on it as long as it names an output.
 
 use super::level::{Given, Level};
 use super::token::dns_label;
