@@ -43,7 +43,7 @@ pub struct Metric {
     pub name: &'static str,
     /// Its type.
     pub kind: Kind,
-    /// The names of its labels, in the order in which [`Samples`] gets their values. Stable.
+    /// The names of its labels, in the order of their values in each sample. Stable.
     pub labels: &'static [&'static str],
     /// What it means: a sentence without a full stop.
     pub help: &'static str,

@@ -27,7 +27,7 @@ pub fn object_on_lines(margin: usize, members: &[(&str, String)]) -> String {
     on_lines(margin, ["{", "}"], &members)
 }
 
-/// An array like [`array`] with a value on each line, below a margin of so many spaces.
+/// An array like [`array()`] with a value on each line, below a margin of so many spaces.
 #[must_use]
 pub fn array_on_lines(margin: usize, values: &[String]) -> String {
     on_lines(margin, ["[", "]"], values)

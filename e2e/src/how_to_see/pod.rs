@@ -17,9 +17,9 @@ pub(super) const FORM_FILE_UNREADABLE: HowToSee = HowToSee {
 };
 
 pub(super) const SUBJECT_TOKEN_REQUEST_FAILED: HowToSee = HowToSee {
-    look: "The message has the status of GitHub's answer, or the reason why there is none. In a step of the job            the command prints 200 if GitHub gives a token.",
+    look: "The message has the status of GitHub's answer, or the reason why there is none. In a step of the job, the command prints 200 if GitHub gives a token.",
     commands: &[
-        "curl -so /dev/null -w '%{http_code}' -H \"Authorization: bearer $ACTIONS_ID_TOKEN_REQUEST_TOKEN\"          \"$ACTIONS_ID_TOKEN_REQUEST_URL\"",
+        "curl -so /dev/null -w '%{http_code}' -H \"Authorization: bearer $ACTIONS_ID_TOKEN_REQUEST_TOKEN\" \"$ACTIONS_ID_TOKEN_REQUEST_URL\"",
     ],
     ..NOTHING
 };

@@ -195,11 +195,11 @@ mod tests {
         };
         let missing = Error::Unavailable("E: Unable to locate package x".to_owned());
         let corrupt = Error::Failed("x.deb cannot be unpacked: dpkg-deb: error: corrupt".to_owned());
-        for optional in ["Incus 6", "Prometheus", "Envoy 1.40", "qemu for aarch64", "gcc for aarch64"] {
+        for optional in ["Incus 6", "Envoy 1.40", "qemu for aarch64", "gcc for aarch64"] {
             assert!(is_skipped(of(optional), &missing), "{optional}");
             assert!(!is_skipped(of(optional), &corrupt), "{optional}");
         }
-        for required in ["strace", "faketime", "Dex 2.45.1"] {
+        for required in ["strace", "faketime", "Prometheus", "Dex 2.45.1"] {
             assert!(!is_skipped(of(required), &missing), "{required}");
         }
     }
