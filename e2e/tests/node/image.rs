@@ -45,8 +45,9 @@ fn the_image_has_the_documented_content_and_is_reproducible() {
         assert!(third_party.contains(linked), "the licences name {linked}");
     }
     let unpacked: usize = amd64.files.iter().map(|(_, _, content)| content.len()).sum();
-    assert!(unpacked <= 2_800_000, "{unpacked} bytes unpacked");
-    assert!(amd64.compressed <= 1_400_000, "{} bytes compressed", amd64.compressed);
+    // The binary may have 2.4 MB; the rest are the CAs and the licences.
+    assert!(unpacked <= 2_900_000, "{unpacked} bytes unpacked");
+    assert!(amd64.compressed <= 1_450_000, "{} bytes compressed", amd64.compressed);
 
     let config = &amd64.config["config"];
     assert_eq!(amd64.config["architecture"], "amd64");
