@@ -148,6 +148,34 @@ fn a_right_that_was_given_up_is_refused_by_the_name_of_the_token() {
     assert_eq!(world.content("more"), None, "nothing of the file was applied");
 }
 
+/// `termination_log` is a key of the file, too.
+#[test]
+fn refresh_reads_the_last_failure_where_the_file_lets_it_be_written() {
+    let mut world = World::new(Answer::Token(3_600), ONE);
+    world.sidecar.process.until_logged("token_written", 1);
+    let message = world.directory.join("last-failure");
+    fs::write(&message, "").expect("the directory is writable");
+    let text = configuration(&world.fixture, &world.directory, ONE);
+    let text = text.replacen("defaults:", &format!("termination_log: {}\ndefaults:", message.display()), 1);
+    let setup =
+        Setup::new().with_config(&world.directory.join("config.yaml")).unset("DEXSIDECAR_TERMINATION_LOG");
+    fs::write(world.directory.join("config.yaml"), text).expect("the directory is writable");
+    let mut sidecar = setup.run();
+    sidecar.process.until_logged("token_adopted", 1);
+    world
+        .fixture
+        .dex
+        .always(Answer::Bytes(b"HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n".to_vec()));
+    let pid = sidecar.process.pid().to_string();
+    let failed = sidecar.setup().execute(&["refresh", "--wait", "3s", "--pid", &pid]);
+    assert_eq!(failed.code, Some(1), "{}", failed.stderr);
+    assert!(
+        failed.stderr.contains("last failure:\n") && failed.stderr.contains("code: "),
+        "{}",
+        failed.stderr
+    );
+}
+
 /// The outputs change their mode with each reload, so each reload writes the token again.
 #[test]
 fn reloads_under_readers_tear_nothing() {

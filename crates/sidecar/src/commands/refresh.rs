@@ -5,7 +5,7 @@ use std::time::Duration;
 use dexsidecar::cli::{self, Invocation};
 use dexsidecar::refresh::Request;
 use dexsidecar_agent::read_termination_message;
-use dexsidecar_core::config::{self, Probe};
+use dexsidecar_core::config::Probe;
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::failure::printable;
 use dexsidecar_core::settings::Command;
@@ -129,7 +129,7 @@ fn keeps_tokens_fresh(process: &Running) -> bool {
 
 /// The last failures of the running process, a line each.
 fn last_failure(environment: &Environment) -> Vec<String> {
-    let text = read_termination_message(config::termination_log(&environment.settings).as_deref());
+    let text = read_termination_message(environment.termination_log().as_deref());
     if text.trim().is_empty() {
         return vec!["the reason is in the log of the running process".to_owned()];
     }
