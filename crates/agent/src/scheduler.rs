@@ -228,6 +228,7 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
         let all = self.polled_at.until(now.boot) >= SHORT_POLL_INTERVAL;
         if all {
             self.polled_at = now.boot;
+            dexsidecar_edge::action::reap();
             self.reload(reload, false);
         }
         for Scheduled { token, wait, .. } in &mut self.tokens {

@@ -315,14 +315,8 @@ fn a_newer_token_waits_for_the_end_of_an_action() {
     assert_eq!(levels, ["debug", "info"]);
 }
 
-/// As PID 1 the program is the parent of every process whose own parent has ended.
-#[test]
-fn as_pid_1_the_program_leaves_no_zombie_of_a_command() {
-    let world = World::new();
-    // A daemon of another process group, which ends before the next command.
-    let script = "for i in 1 2 3 4 5; do (setsid sh -c 'sleep 0.1' &) ; done; exit 1";
-    let config =
-        world.configure(&[json!([shell(script, "60s")]), json!([shell("sleep 0.3; exit 1", "60s")])]);
+/// The program as PID 1 of a namespace, with this configuration.
+fn start_as_pid_1(config: &Path) -> Process {
     let mut command = killed_with_parent("/usr/bin/unshare".as_ref());
     command.args([
         "--user",
@@ -335,7 +329,18 @@ fn as_pid_1_the_program_leaves_no_zombie_of_a_command() {
         "-i",
     ]);
     command.args(["PATH=/usr/bin:/bin"]).arg(program()).arg("--config").arg(config);
-    let mut process = Process::start("dexsidecar as PID 1", command);
+    Process::start("dexsidecar as PID 1", command)
+}
+
+/// As PID 1 the program is the parent of every process whose own parent has ended.
+#[test]
+fn as_pid_1_the_program_leaves_no_zombie_of_a_command() {
+    let world = World::new();
+    // A daemon of another process group, which ends before the next command.
+    let script = "for i in 1 2 3 4 5; do (setsid sh -c 'sleep 0.1' &) ; done; exit 1";
+    let config =
+        world.configure(&[json!([shell(script, "60s")]), json!([shell("sleep 0.3; exit 1", "60s")])]);
+    let mut process = start_as_pid_1(&config);
     process.until_logged("action_failed attempts=4", 2);
     let sidecar = process.child().as_raw_pid().cast_unsigned();
     process.until("no zombie is left", |_| {
@@ -345,6 +350,24 @@ fn as_pid_1_the_program_leaves_no_zombie_of_a_command() {
     process.until_logged("action_failed attempts=5", 2);
     let all = children(sidecar);
     assert!(all.len() <= 12, "24 daemons have ended, and were reaped: {all:?}");
+    process.signal_child(Signal::TERM);
+    assert_eq!(process.wait_within(GRACE), Some(Some(0)), "{}", process.timeline());
+}
+
+/// No further command ends, so the poll of the files reaps it.
+#[test]
+fn as_pid_1_a_daemon_that_ends_after_its_command_is_reaped() {
+    let world = World::new();
+    let script = "for i in 1 2 3; do (setsid sleep 3 &) ; done";
+    let config = world.configure(&[json!([shell(script, "60s")])]);
+    let text = fs::read_to_string(&config).expect("the configuration");
+    fs::write(&config, text.replacen("\"connector_id\"", "\"refresh_interval\":\"1s\",\"connector_id\"", 1))
+        .expect("the configuration is written");
+    let mut process = start_as_pid_1(&config);
+    process.until_logged("action_done", 1);
+    let sidecar = process.child().as_raw_pid().cast_unsigned();
+    assert_eq!(children(sidecar).len(), 3, "the daemons are children of PID 1 now");
+    process.until("the daemons have ended and are reaped", |_| children(sidecar).is_empty());
     process.signal_child(Signal::TERM);
     assert_eq!(process.wait_within(GRACE), Some(Some(0)), "{}", process.timeline());
 }

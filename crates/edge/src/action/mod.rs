@@ -5,6 +5,8 @@ mod process_table;
 mod reaper;
 pub mod signal;
 
+pub use reaper::reap;
+
 use dexsidecar_core::failure::{Code, Failure};
 
 /// A failed action, with its fix.

@@ -10,6 +10,8 @@ use super::process_table;
 /// The commands that were started and not reaped.
 #[derive(Debug, Default)]
 struct Commands {
+    /// One has been started. Before that there is nothing to reap.
+    has_started: bool,
     /// How many are being started: their numbers are not known yet.
     starting: usize,
     /// Those that somebody waits for.
@@ -19,7 +21,7 @@ struct Commands {
 }
 
 static COMMANDS: Mutex<Commands> =
-    Mutex::new(Commands { starting: 0, awaited: Vec::new(), abandoned: Vec::new() });
+    Mutex::new(Commands { has_started: false, starting: 0, awaited: Vec::new(), abandoned: Vec::new() });
 
 fn commands() -> MutexGuard<'static, Commands> {
     COMMANDS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -31,7 +33,9 @@ pub(super) struct Starting(());
 
 impl Starting {
     pub(super) fn begin() -> Self {
-        commands().starting += 1;
+        let mut commands = commands();
+        commands.has_started = true;
+        commands.starting += 1;
         Self(())
     }
 
@@ -56,13 +60,16 @@ pub(super) fn ended(pid: Pid, reaped: bool) {
     }
 }
 
-/// Reaps what nobody waits for.
-pub(super) fn reap() {
+/// Reaps what nobody waits for: at the end of a command, and at each poll of the files, since a
+/// process that has left its group may end much later than its command.
+pub fn reap() {
+    if !commands().has_started {
+        return;
+    }
     let is_init = getpid().is_init();
     let zombies = if is_init { process_table::all() } else { vec![] };
     let own = getpid().as_raw_pid();
     let mut commands = commands();
-    // It is tried again after another command: this process starts few.
     commands.abandoned.retain(|pid| is_running(*pid));
     // A command that has ended already might be taken for an orphan while its number is unknown.
     if commands.starting > 0 {
