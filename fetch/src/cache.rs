@@ -46,6 +46,25 @@ pub fn once<E: From<String>>(name: &str, make: impl FnOnce(&Path) -> Result<(), 
     Ok(entry)
 }
 
+/// The same, with a directory for what `make` needs on the way. It is empty at first, and removed
+/// afterwards.
+///
+/// # Errors
+/// Those of [`once`].
+pub fn once_with_work<E: From<String>>(
+    name: &str,
+    make: impl FnOnce(&Path, &Path) -> Result<(), E>,
+) -> Result<PathBuf, E> {
+    once(name, |entry| {
+        let work = directory()?.join(format!("{name}.work"));
+        let _ = fs::remove_dir_all(&work);
+        let made = fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()));
+        let made = made.map_err(E::from).and_then(|()| make(entry, &work));
+        let _ = fs::remove_dir_all(&work);
+        made
+    })
+}
+
 /// Waits until no other process has the lock of this name. The lock is released when the value is
 /// dropped.
 ///

