@@ -18,7 +18,6 @@ pub fn schema() -> Value {
     let mut schema = object(Section::Document, Section::Document.keys());
     schema["properties"]["defaults"]["$ref"] = json!("#/definitions/defaults");
     schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
-    schema["$id"] = json!("https://dexsidecar.io/schema/v1.json");
     schema["title"] = json!("Configuration file of dexsidecar");
     schema["required"] = json!(["version", "tokens"]);
     let mut alternatives = |section: Section, rules: Value| {

@@ -263,9 +263,9 @@ impl Jobs {
         self.0.push((Some(token), kind, job));
     }
 
-    /// The token is gone, or is configured anew. Its exchange and its action are given up. Keys
-    /// that are being read are those of `heir`, another token of the same Dex. A write or a removal
-    /// ends without a report: given up, it would go on all the same.
+    /// The token has ended, or has a new configuration. Its exchange and its action are given up.
+    /// Keys that are being read are those of `heir`, another token of the same Dex. A write or a
+    /// removal ends without a report: given up, it would go on all the same.
     pub(crate) fn forget(&mut self, token: usize, heir: Option<usize>) {
         self.0.retain_mut(|(of, kind, _)| match (*of == Some(token), *kind) {
             (false, _) => true,

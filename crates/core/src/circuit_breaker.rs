@@ -137,7 +137,8 @@ impl CircuitBreaker {
         Member { breaker: self, token }
     }
 
-    /// The token with this number is gone, or is configured anew. Another token may get its number.
+    /// The token with this number has ended, or has a new configuration. Another token may get its
+    /// number.
     pub fn remove(&mut self, token: usize) {
         if let Some(member) = self.members.get_mut(token) {
             *member = MemberState::default();

@@ -153,7 +153,7 @@ events! {
         "a setting is accepted, but is probably a mistake";
     SettingInvalid = "setting_invalid", Error, "invalid setting",
         { place: Option, setting: Text, error: Text, fix: Text },
-        "a setting is missing or invalid: the command exits with code 78";
+        "a setting is missing or invalid. At startup the command exits with code 78; at a reload the file changes nothing";
     ShuttingDown = "shutting_down", Info, "shutting down",
         { signal: Text },
         "a signal ends `run`, which exits with code 0";

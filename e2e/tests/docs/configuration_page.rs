@@ -66,7 +66,7 @@ const EDITORS: &str = "
 ## Editors
 
 [config.schema.json](config.schema.json) is a JSON Schema (draft-07). Editors with a YAML language server
-complete and check a file that begins with the first line of the example.
+complete and check a file that begins with the first line of the example, if the schema is beside it.
 ";
 
 fn value(key: &Key) -> String {

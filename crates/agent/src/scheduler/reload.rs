@@ -45,7 +45,7 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
             .collect();
         let several = tokens.len() > 1;
         let mut changes = Changes::default();
-        // The tokens that are gone or start anew, each with its number and its former Dex.
+        // The tokens that end or start again, each with its number and its former Dex.
         let mut ended: Vec<(usize, usize)> = vec![];
         for config in tokens {
             let same = former.iter().position(|each| each.token.name() == config.name);

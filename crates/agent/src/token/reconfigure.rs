@@ -1,4 +1,4 @@
-//! A token that is configured anew while the program runs.
+//! A token that gets another configuration while the program runs.
 
 use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::time::{Jitter, Now};

@@ -54,8 +54,8 @@ impl TokenFile {
         self.lock.revoke();
     }
 
-    /// This file with the current token in it, for a token that is configured anew. A job that runs
-    /// was revoked and ends without a report, so the next poll compares the content.
+    /// This file with the current token in it, for a token with a new configuration. A job that
+    /// runs was revoked and ends without a report, so the next poll compares the content.
     pub(super) fn kept(self) -> Self {
         let lock = NameLock::default();
         Self { lock, fingerprint: None, removal_due: false, jobs: 0, place: None, ..self }

@@ -33,7 +33,7 @@ const TERM_GRACE: Duration = Duration::from_secs(2);
 /// longer; nobody waits for it.
 const KILL_GRACE: Duration = Duration::from_secs(1);
 /// How long output is read after the command has ended. A process that has left the process group
-/// may hold the pipe for ever.
+/// may hold the pipe open forever.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
 /// How often the command is polled where the kernel or the seccomp profile has no pidfds.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
