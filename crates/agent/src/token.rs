@@ -25,6 +25,8 @@ use crate::job::{Job, Outcome};
 use crate::reporter::Reporter;
 use crate::upstream::Upstream;
 use actions::Actions;
+#[cfg(test)]
+pub(crate) use figures::FileRead;
 pub(crate) use figures::{Contents, ReadFiles};
 use once::Once;
 use token_file::TokenFile;
@@ -61,6 +63,8 @@ pub(crate) struct Token {
     reporter: Reporter,
     current: Option<CurrentToken>,
     files: Vec<TokenFile>,
+    /// The files as they were read for the last page of the listener.
+    page_files: Contents,
     /// A thread that reads the files for a page of the listener holds a second reference.
     page_reader: Arc<()>,
     actions: Actions,
@@ -95,6 +99,7 @@ impl Token {
             reporter,
             current: None,
             files,
+            page_files: vec![],
             page_reader: Arc::default(),
             last_known: LastKnown::default(),
             key_check: KeyCheck::default(),

@@ -1,5 +1,5 @@
-//! Answers the requests to the listener. Nothing is kept ready for them: a page is rendered when it
-//! is requested. Files are read on threads, for one page at a time.
+//! Answers the requests to the listener. A page is rendered when it is requested. Files that have
+//! changed are read on threads, for one page at a time.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -82,9 +82,12 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
                 self.pages.waiting.retain(|waiting| !waiting.is_closed());
                 self.pages.waiting.push(request);
             }
-            Asked::Page(request, contents) => {
+            Asked::Page(request, mut contents) => {
                 let response = self.response(&request.page, &contents);
                 request.reply(response);
+                for each in &mut self.tokens {
+                    each.token.keep_files_read(&mut contents);
+                }
             }
         }
         if self.pages.reading.is_none() && !self.pages.waiting.is_empty() {
@@ -163,6 +166,7 @@ mod tests {
     use std::net::{SocketAddr, TcpStream};
 
     use super::*;
+    use crate::token::FileRead;
 
     fn requested(address: SocketAddr, target: &str) -> TcpStream {
         let mut client = TcpStream::connect(address).unwrap();
@@ -182,9 +186,9 @@ mod tests {
         let (hanging, hangs) = tokio::sync::oneshot::channel::<()>();
         let slow: ReadFiles = Box::pin(async {
             let _ = hangs.await;
-            vec![("slow".into(), None)]
+            vec![FileRead::missing("slow")]
         });
-        let ready: ReadFiles = Box::pin(std::future::ready(vec![("ready".into(), None)]));
+        let ready: ReadFiles = Box::pin(std::future::ready(vec![FileRead::missing("ready")]));
         pages.reading = Some((first, vec![slow, ready], vec![]));
         let _second = requested(address, "/livez");
         let Asked::Request(second) = pages.next().await else { panic!("a file hangs") };
@@ -193,7 +197,7 @@ mod tests {
         hanging.send(()).unwrap();
         let Asked::Page(first, contents) = pages.next().await else { panic!("all files are read") };
         assert_eq!(first.page, Page::Ready { verbose: false });
-        let read: Vec<_> = contents.iter().map(|(path, _)| path.to_str().unwrap()).collect();
+        let read: Vec<_> = contents.iter().map(|read| read.path().to_str().unwrap()).collect();
         assert_eq!(read, ["ready", "slow"]);
         assert!(pages.reading.is_none());
     }

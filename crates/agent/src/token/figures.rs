@@ -1,5 +1,5 @@
-//! What the listener's pages show of a token: judged from its files when somebody asks. The files
-//! are read on a thread, because a volume may hang.
+//! What the listener's pages show of a token: judged from its files when somebody asks. Files that
+//! have changed since the last page are read on a thread, because a volume may hang.
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -23,17 +23,36 @@ use super::token_file::TokenFile;
 /// How long a page waits for the files of a token.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What was read of one file.
-#[derive(Debug)]
-pub(crate) struct Content {
+/// The content of one file.
+#[derive(Clone, Debug)]
+struct Content {
     /// `None` if it is not UTF-8.
     text: Option<Secret>,
     modified_at: Option<UnixTime>,
 }
 
-/// What was read of files: `None` for one that is missing or cannot be read. A file that could not
-/// be read in time is not among them.
-pub(crate) type Contents = Vec<(PathBuf, Option<Content>)>;
+/// One file as it was read: its fingerprint before that, and `None` if it is missing or cannot be
+/// read.
+#[derive(Clone, Debug)]
+pub(crate) struct FileRead {
+    path: PathBuf,
+    fingerprint: u64,
+    content: Option<Content>,
+}
+
+#[cfg(test)]
+impl FileRead {
+    pub(crate) fn missing(path: &str) -> Self {
+        Self { path: path.into(), fingerprint: 0, content: None }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// What was read of files. A file that could not be read in time is not among them.
+pub(crate) type Contents = Vec<FileRead>;
 
 /// Reads the files of a token.
 pub(crate) type ReadFiles = Pin<Box<dyn Future<Output = Contents>>>;
@@ -48,9 +67,9 @@ fn read(path: &Path, largest: usize) -> Option<Content> {
 }
 
 impl Token {
-    /// Reads its files for a page, on a thread, for at most [`READ_TIMEOUT`]. The result is empty
-    /// if that has passed. While a thread hangs, it is empty at once: at most one thread hangs for
-    /// each token.
+    /// Reads its files for a page, unless they are as they were for the last page. They are read on
+    /// a thread, for at most [`READ_TIMEOUT`]. The result is empty if that has passed. While a
+    /// thread hangs, it is empty at once: at most one thread hangs for each token.
     pub(crate) fn read_files(&self) -> ReadFiles {
         self.read_files_with(read)
     }
@@ -61,11 +80,21 @@ impl Token {
         }
         let reader = Arc::clone(&self.page_reader);
         let outputs = self.files.iter().map(TokenFile::output);
-        let files: Vec<_> = outputs.map(|output| (output.path.clone(), output.format.largest())).collect();
+        let files: Vec<_> = outputs
+            .map(|Output { path, format, .. }| {
+                (path.clone(), input_file::fingerprint(path), format.largest())
+            })
+            .collect();
+        let is_known = |(path, fingerprint, _): &(PathBuf, u64, usize)| {
+            self.page_files.iter().any(|known| known.path == *path && known.fingerprint == *fingerprint)
+        };
+        if files.iter().all(is_known) {
+            return Box::pin(std::future::ready(self.page_files.clone()));
+        }
         let contents = run_blocking(OnDrop::Detach, move || {
-            let read = |(path, largest): (PathBuf, usize)| {
+            let read = |(path, fingerprint, largest): (PathBuf, u64, usize)| {
                 let content = read(&path, largest);
-                (path, content)
+                FileRead { path, fingerprint, content }
             };
             let contents: Contents = files.into_iter().map(read).collect();
             drop(reader);
@@ -75,6 +104,16 @@ impl Token {
             // Without a thread nothing can be read either.
             tokio::time::timeout(READ_TIMEOUT, contents).await.ok().and_then(Result::ok).unwrap_or_default()
         })
+    }
+
+    /// Keeps what was read of its files for the next page.
+    pub(crate) fn keep_files_read(&mut self, contents: &mut Contents) {
+        let outputs = &self.config.outputs;
+        let own = contents.extract_if(.., |read| outputs.iter().any(|output| output.path == read.path));
+        let own: Contents = own.collect();
+        if !own.is_empty() {
+            self.page_files = own;
+        }
     }
 
     /// Whether its files hold valid tokens, and the last failure.
@@ -126,8 +165,8 @@ impl Token {
     /// Judges one file, as the command `ready` does. `None` if it is missing or cannot be read.
     fn judge(&self, file: &TokenFile, contents: &Contents, now: Now) -> Result<Option<Judged>, TimedOut> {
         let Output { path, format, .. } = file.output();
-        let (_, content) = contents.iter().find(|(read, _)| read == path).ok_or(TimedOut)?;
-        let Some(content) = content else { return Ok(None) };
+        let read = contents.iter().find(|read| read.path == *path).ok_or(TimedOut)?;
+        let Some(content) = &read.content else { return Ok(None) };
         let of_state = |state| Ok(Some(Judged { state, expires: None, issued: None }));
         let Some(text) = &content.text else { return of_state(TokenFileState::Malformed) };
         let Some(stored) = format.read(text) else {
@@ -188,7 +227,39 @@ mod tests {
 
     fn contents_of(token: &Token) -> Contents {
         let outputs = token.files.iter().map(TokenFile::output);
-        outputs.map(|output| (output.path.clone(), read(&output.path, output.format.largest()))).collect()
+        outputs
+            .map(|Output { path, format, .. }| FileRead {
+                path: path.clone(),
+                fingerprint: 0,
+                content: read(path, format.largest()),
+            })
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn files_are_read_again_only_after_they_have_changed() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut token = token(directory.path(), &Format::default());
+        let path = |name| directory.path().join(name);
+        std::fs::write(path("one"), VALID).unwrap();
+        let now = Clock::System.now();
+        // The second file is missing.
+        let mut contents = token.read_files().await;
+        assert!(!token.readiness(&contents, now).is_ready());
+        token.keep_files_read(&mut contents);
+        let unread = |_: &Path, _: usize| panic!("the files have not changed");
+        assert!(!token.readiness(&token.read_files_with(unread).await, now).is_ready());
+        std::fs::write(path("two"), VALID).unwrap();
+        let mut contents = token.read_files().await;
+        assert!(token.readiness(&contents, now).is_ready());
+        token.keep_files_read(&mut contents);
+        assert!(token.readiness(&token.read_files_with(unread).await, now).is_ready());
+        // The same length, and another content.
+        std::fs::write(path("one.new"), VALID.replace("c2ln", "eHh4")).unwrap();
+        std::fs::rename(path("one.new"), path("one")).unwrap();
+        let contents = token.read_files().await;
+        let read = contents[0].content.as_ref().and_then(|content| content.text.as_ref());
+        assert!(read.is_some_and(|text| text.expose().ends_with("eHh4")));
     }
 
     #[tokio::test]
