@@ -41,14 +41,15 @@ impl From<Error> for String {
 }
 
 /// Makes the binary smaller and changes nothing else: packs relative relocations, folds equal
-/// functions, and leaves out the tables for unwinding and their index, which a program that aborts
-/// on panic never uses. docs/footprint.md has what each saves. Paths are relative to the workspace.
+/// functions, leaves out the unwinder with its tables and their index, which a program that aborts
+/// on panic never uses, and puts the code that seldom runs in one place. docs/footprint.md has what
+/// each saves. Paths are relative to the workspace.
 const LINK: [&str; 5] = [
     "-Clink-arg=-zpack-relative-relocs",
     "-Clink-arg=--icf=all",
     "-Clink-arg=--no-eh-frame-hdr",
     "-Clink-arg=--build-id=none",
-    "-Clink-arg=-Txtask/src/no_unwind_tables.ld",
+    "-Clink-arg=-Txtask/src/layout.ld",
 ];
 
 /// ring's C is compiled without tables for unwinding, too.
