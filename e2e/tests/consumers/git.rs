@@ -67,11 +67,11 @@ fn git_clones_and_pushes_with_each_new_token(world: &World) {
         ("GIT_COMMITTER_EMAIL", "app@example.com"),
         ("GIT_COMMITTER_DATE", "2026-01-01T00:00:00Z"),
     ]);
-    fs::create_dir_all("/run/work").expect("/run is writable");
+    fs::create_dir_all("/run/clone").expect("/run is writable");
     let made = transcript.quietly(
         "set -e; git init -q --bare -b main /run/git/repos/app.git; git -C /run/git/repos/app.git config http.receivepack true
-        git init -q -b main /run/work/seed; git -C /run/work/seed commit -q --allow-empty -m first
-        git -C /run/work/seed push -q /run/git/repos/app.git main",
+        git init -q -b main /run/clone/seed; git -C /run/clone/seed commit -q --allow-empty -m first
+        git -C /run/clone/seed push -q /run/git/repos/app.git main",
     );
     assert_eq!(made, "");
     let authority = Authority::new();
@@ -99,13 +99,13 @@ fn git_clones_and_pushes_with_each_new_token(world: &World) {
     assert!(listed.ends_with("\trefs/heads/main\n"), "{listed}");
     let first_alone = cached_token(RUNTIME.as_ref());
 
-    transcript.run("git clone https://git.example.com:8443/git/app.git /run/work/app");
+    transcript.run("git clone https://git.example.com:8443/git/app.git /run/clone/app");
     sidecar.until_another_token(&first);
     until_expired(&first);
     until("the first token is refused", || http_status(REFS, Some(&first)) == "401");
     transcript.meanwhile("dexsidecar refreshed the token, and Apache refuses the first one");
-    transcript.run("git -C /run/work/app commit -q --allow-empty -m second");
-    transcript.run("git -C /run/work/app push");
+    transcript.run("git -C /run/clone/app commit -q --allow-empty -m second");
+    transcript.run("git -C /run/clone/app push");
     let pushed = transcript.quietly("git -C /run/git/repos/app.git log -1 --format=%s main");
     assert_eq!(pushed, "second\n", "{}", transcript.block());
     until_expired(&first_alone);
