@@ -45,9 +45,8 @@ pub(crate) fn run(kubernetes: bool, once_around: bool) -> Result<ExitCode, Error
 /// Runs a program of `e2e` that measures the binary as it ships.
 pub(crate) fn measured(name: &str, arguments: &[String]) -> Result<ExitCode, Error> {
     let binary = release::build(Target::X86_64)?;
-    let many_tokens = release::build_example(Target::X86_64, "many_tokens")?;
     let mut program = program(name, true);
-    program.args(arguments).env("SIDECAR_BIN", binary).env("MANY_TOKENS_BIN", many_tokens);
+    program.args(arguments).env("SIDECAR_BIN", binary);
     Ok(step::run_in_terminal(&mut program)?)
 }
 

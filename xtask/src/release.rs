@@ -121,22 +121,12 @@ pub(crate) fn prepare(target: Target) -> Result<(PathBuf, Option<PathBuf>), Erro
 
 /// Builds the binary. Gives its path.
 pub(crate) fn build(target: Target) -> Result<PathBuf, Error> {
-    build_program(target, &[], "dexsidecar")
-}
-
-/// Builds an example of the program like the binary. Gives its path.
-pub(crate) fn build_example(target: Target, name: &str) -> Result<PathBuf, Error> {
-    build_program(target, &["--example", name], &format!("examples/{name}"))
-}
-
-fn build_program(target: Target, which: &[&str], file: &str) -> Result<PathBuf, Error> {
     let (compiler, tools) = prepare(target)?;
     let triple = target.triple();
     let variable = triple.to_uppercase().replace('-', "_");
     let mut command = cargo();
     command
         .args(["build", "--release", "--locked", "--package", "dexsidecar", "--target", triple])
-        .args(which)
         .env(format!("CC_{}", triple.replace('-', "_")), compiler)
         .env(format!("CFLAGS_{}", triple.replace('-', "_")), C_FLAGS)
         .env(format!("CARGO_TARGET_{variable}_LINKER"), "rust-lld")
@@ -152,9 +142,9 @@ fn build_program(target: Target, which: &[&str], file: &str) -> Result<PathBuf, 
     if !step::run(&format!("the static binary: cargo build --release --target {triple}"), &mut command)
         .succeeded
     {
-        return Err(Error::Failed(format!("{file} cannot be built for {triple}")));
+        return Err(Error::Failed(format!("dexsidecar cannot be built for {triple}")));
     }
-    let binary = target_directory().join(triple).join("release").join(file);
+    let binary = target_directory().join(triple).join("release/dexsidecar");
     let size =
         fs::metadata(&binary).map_err(|error| Error::Failed(format!("{}: {error}", binary.display())))?;
     println!("   {triple}: {} bytes", size.len());

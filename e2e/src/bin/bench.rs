@@ -22,6 +22,7 @@ use dexsidecar_e2e::listener::Listening;
 use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::{Setup, Sidecar, program};
 use rustix::fs::inotify;
+use serde_json::json;
 
 /// The number of timed starts.
 const STARTS: usize = 40;
@@ -197,22 +198,43 @@ fn ten_copies(rows: &mut Vec<Row>) {
     rows.push(at_most("PSS of each of ten copies", sum / 10.0, 400.0, "kB"));
 }
 
-/// Sixty-four tokens of one Dex in one process, beside one token in the same program.
+/// A configuration file with so many tokens of this scene, all of one client, and their outputs.
+fn configure(scene: &Scene, directory: &Path, count: usize) -> (PathBuf, Vec<PathBuf>) {
+    let outputs: Vec<_> = (0..count).map(|index| directory.join(format!("token.{index}"))).collect();
+    let tokens = outputs.iter().enumerate().map(
+        |(index, output)| json!({"name": format!("t{index}"), "client_id": "user", "outputs": [{"path": output}]}),
+    );
+    let config = json!({
+        "version": "v1",
+        "termination_log": "/dev/null",
+        "defaults": {
+            "token_endpoint": scene.endpoint.url(),
+            "ca_file": scene.authority.file(),
+            "connector_id": "k3s",
+            "subject_token_file": scene.volume.token(),
+        },
+        "tokens": tokens.collect::<Vec<_>>(),
+    });
+    let file = directory.join("config.yaml");
+    fs::write(&file, config.to_string()).expect("the configuration is written");
+    (file, outputs)
+}
+
+/// Sixty-four tokens of one Dex in one process, beside one token, both from a configuration file.
 fn many_tokens(rows: &mut Vec<Row>) {
     let scene = Scene::new(86_400);
     scene.endpoint.always(Answer::Late(Duration::from_millis(20), 86_400));
     let run = |count: usize| {
-        let setup = scene.setup();
-        let program = std::env::var_os("MANY_TOKENS_BIN").expect("cargo xtask bench sets it");
-        let mut command = Command::new(program);
-        command.arg(count.to_string()).env_clear().envs(variables(&setup));
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (config, outputs) = configure(&scene, directory.path(), count);
+        let mut command = Command::new(program());
+        command.env_clear().arg("--config").arg(config);
         let start = Instant::now();
         let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
-        let file = |index: usize| setup.output().with_added_extension(index.to_string());
-        while !(0..count).all(|index| file(index).exists()) {
+        while !outputs.iter().all(|output| output.exists()) {
             std::thread::sleep(Duration::from_millis(1));
         }
-        (start.elapsed(), child, setup)
+        (start.elapsed(), child, directory)
     };
     let (_, mut one, _one) = run(1);
     let (took, mut many, _many) = run(TOKENS);
