@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use dexsidecar_e2e::fake_dex::Answer;
+use dexsidecar_e2e::fake_dex::{Answer, FakeDex};
 use dexsidecar_e2e::file_readers::{Readers, Seen};
 use dexsidecar_e2e::fixture::Fixture;
+use dexsidecar_e2e::process::PATIENCE;
 use dexsidecar_e2e::projected_volume::ProjectedVolume;
 use dexsidecar_e2e::sidecar::{Setup, Sidecar};
 use rustix::process::Signal;
@@ -197,4 +199,102 @@ fn reloads_under_readers_tear_nothing() {
     let seen = readers.seen();
     assert_eq!(Seen { reads: 0, ..seen }, Seen::default(), "of {} reads", seen.reads);
     assert_eq!(world.sidecar.process.logged("config_refused"), 0);
+}
+
+/// What 64 tokens with two outputs each hold: of one Dex, and a few of another one.
+struct Many {
+    world: World,
+    /// The Dex of the tokens below [`Many::OTHER`].
+    other: FakeDex,
+}
+
+impl Many {
+    const ALL: usize = 64;
+    /// So many tokens, the first ones, are of the other Dex.
+    const OTHER: usize = 8;
+
+    fn start() -> Self {
+        let other = FakeDex::start();
+        other.always(Answer::Token(8));
+        let tokens = Self::tokens(&other, 0..Self::ALL).concat();
+        Self { world: World::new(Answer::Token(3_600), &tokens), other }
+    }
+
+    fn tokens(other: &FakeDex, of: std::ops::Range<usize>) -> Vec<String> {
+        let token = |index: usize| {
+            let endpoint = match index < Self::OTHER {
+                true => format!("token_endpoint: {}, ", other.url()),
+                false => String::new(),
+            };
+            format!(
+                "- {{name: t{index}, {endpoint}outputs: [{{path: DIR/t{index}, on_expiry: remove}}, \
+                 {{path: DIR/t{index}.json, format: json, on_expiry: remove}}]}}\n"
+            )
+        };
+        of.map(token).collect()
+    }
+
+    /// The token in both outputs; none unless both are there and hold the same one.
+    fn held(&self, index: usize) -> Option<String> {
+        let raw = self.world.content(&format!("t{index}"))?;
+        let json = self.world.content(&format!("t{index}.json"))?;
+        let json: serde_json::Value = serde_json::from_str(&json).expect("a whole file");
+        (json["access_token"] == raw).then_some(raw)
+    }
+
+    fn all_held(&self, of: std::ops::Range<usize>) -> Vec<Option<String>> {
+        of.map(|index| self.held(index)).collect()
+    }
+
+    fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let start = Instant::now();
+        while !holds(self) {
+            assert!(start.elapsed() < PATIENCE, "{what}\n{}", self.world.sidecar.process.timeline());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn p14_64_tokens_with_two_outputs_refresh_reload_and_expire_independently() {
+    const OTHERS: std::ops::Range<usize> = Many::OTHER..Many::ALL;
+    let mut many = Many::start();
+    many.until("all outputs hold a token", |many| many.all_held(0..Many::ALL).iter().all(Option::is_some));
+    let first = many.all_held(OTHERS);
+    // One Dex refuses: its tokens expire and are removed, the others stay.
+    many.other.always(Answer::Bytes(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_vec()));
+    many.until("the expired tokens are removed", |many| {
+        (0..Many::OTHER).all(|index| {
+            [format!("t{index}"), format!("t{index}.json")]
+                .iter()
+                .all(|name| many.world.content(name).is_none())
+        })
+    });
+    assert!(many.all_held(OTHERS) == first, "a token of a Dex that answers stays as it was");
+    // A reload: the last token is removed, the one before it gets a prefix, another one is added.
+    let mut tokens = Many::tokens(&many.other, 0..Many::ALL + 1);
+    tokens.remove(Many::ALL - 1);
+    tokens[Many::ALL - 2] = tokens[Many::ALL - 2].replacen("on_expiry", "prefix: \"Bearer \", on_expiry", 1);
+    many.world.replace(&tokens.concat());
+    many.world.until_reloaded(1);
+    many.until("the added token is there", |many| many.held(Many::ALL).is_some());
+    let changed = format!("Bearer {}", first[first.len() - 2].as_ref().expect("a token"));
+    many.until("the changed output has its prefix", |many| {
+        many.world.content(&format!("t{}", Many::ALL - 2)).as_ref() == Some(&changed)
+    });
+    let same = first.len() - 2;
+    assert!(many.all_held(OTHERS)[..same] == first[..same], "a token that did not change stays");
+    assert_eq!(many.held(Many::ALL - 1), first[first.len() - 1], "a removed token's files stay");
+    assert_eq!(many.world.fixture.dex.issued().len(), OTHERS.len() + 1, "only the added token needed one");
+    // A refresh of all: each gets another token, in both outputs, while the other Dex still refuses.
+    many.world.sidecar.process.signal_program(Signal::USR1);
+    many.until("all others are refreshed", |many| {
+        let held = many.all_held(OTHERS);
+        held.iter().zip(&first).take(same).all(|(now, before)| now.is_some() && now != before)
+    });
+    // The other Dex is back: so are its tokens.
+    many.other.always(Answer::Token(3_600));
+    many.until("the tokens of the other Dex are back", |many| {
+        many.all_held(0..Many::OTHER).iter().all(Option::is_some)
+    });
 }
