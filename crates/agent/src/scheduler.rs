@@ -14,6 +14,7 @@ use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Endpoint, TokenEndpoint};
 use dexsidecar_core::failure::Failure;
+use dexsidecar_core::refresher::RateLimit;
 use dexsidecar_core::schedule::{POLL_INTERVAL, SHORT_POLL_INTERVAL};
 use dexsidecar_core::time::{BootTime, Now};
 use dexsidecar_edge::clock::Clock;
@@ -49,6 +50,9 @@ pub struct Scheduler<E> {
     /// The requests to each Dex that has been removed, and the time that they took together.
     /// Counters do not go backwards.
     removed_exchanges: (u64, Duration),
+    /// The rate limits of tokens that a reload removed, and when; the last is the newest. A token
+    /// that a reload adds takes one over: a name that changes makes no further attempts possible.
+    removed_limits: Vec<(BootTime, RateLimit)>,
     jobs: Jobs,
     clock: Clock,
     log: Logger,
@@ -79,6 +83,7 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
             tokens: Vec::with_capacity(tokens.len()),
             upstreams: vec![],
             removed_exchanges: Default::default(),
+            removed_limits: vec![],
             jobs: Jobs::default(),
             clock,
             log,

@@ -72,7 +72,7 @@ pub(crate) const MAX_CONFIG_NODES: usize = 20_000;
 pub(crate) const MAX_PROBLEMS: usize = 200;
 
 /// The most tokens of a configuration.
-pub(crate) const MAX_TOKENS: usize = 64;
+pub const MAX_TOKENS: usize = 64;
 
 /// The most outputs of a token.
 pub(crate) const MAX_OUTPUTS: usize = 16;

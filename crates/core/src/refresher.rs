@@ -59,6 +59,14 @@ const SPREAD_OF_GONE_KEY: Duration = Duration::from_secs(60);
 /// is used before readers see an expired token.
 const NEAR_EXPIRY: Duration = Duration::from_secs(120);
 
+/// What limits the exchanges of a token: it outlives the token, whose place another one may take.
+#[derive(Clone, Copy, Debug)]
+pub struct RateLimit {
+    bucket: Bucket,
+    /// The instant of the last exchange that a signal requested.
+    requested_at: Option<BootTime>,
+}
+
 /// Keeps one token fresh.
 #[derive(Debug)]
 pub struct Refresher {
@@ -126,11 +134,18 @@ impl Refresher {
         self
     }
 
+    /// What limits the exchanges to come: those that were made, and those that signals requested.
+    #[must_use]
+    pub fn rate_limit(&self, now: Now) -> RateLimit {
+        RateLimit { bucket: self.bucket, requested_at: self.plan.requested_before(now.boot) }
+    }
+
     /// This machine with the rate limit of another one, which it replaces: the attempts of both
     /// count.
     #[must_use]
-    pub fn with_rate_limit_of(mut self, other: &Self) -> Self {
-        self.bucket = other.bucket;
+    pub const fn with_rate_limit(mut self, limit: RateLimit) -> Self {
+        self.bucket = limit.bucket;
+        self.plan = self.plan.requested_last(limit.requested_at);
         self
     }
 

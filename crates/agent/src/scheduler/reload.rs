@@ -2,11 +2,13 @@
 //! change keep their state.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use dexsidecar_core::action::Notify;
 use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Endpoint, TokenEndpoint};
+use dexsidecar_core::limits::MAX_TOKENS;
 use dexsidecar_edge::random;
 
 use super::{Scheduled, Scheduler};
@@ -14,9 +16,13 @@ use crate::reload::Reload;
 use crate::token::Token;
 use crate::upstream::Upstream;
 
+/// How long the rate limit of a removed token is kept: a full bucket comes back in 20 s, and P5
+/// counts the attempts of a minute.
+const LIMITS_ARE_KEPT: Duration = Duration::from_secs(60);
+
 /// What a reload has changed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Changes {
+pub(super) struct Changes {
     added: u64,
     changed: u64,
     removed: u64,
@@ -36,13 +42,14 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
         self.reload_status = Some(reload.status());
     }
 
-    fn apply(&mut self, tokens: Vec<TokenConfig>, connect: &dyn Fn(&Endpoint) -> E) -> Changes {
+    pub(super) fn apply(&mut self, tokens: Vec<TokenConfig>, connect: &dyn Fn(&Endpoint) -> E) -> Changes {
         let mut former = std::mem::take(&mut self.tokens);
         // The clients of endpoints that stay are kept, and so is what is known of each Dex.
         let mut known: Vec<(Endpoint, Rc<E>, usize)> = former
             .iter()
             .map(|each| (each.token.endpoint().clone(), Rc::clone(&each.client), each.upstream))
             .collect();
+        self.keep_limits_of_removed(&former, &tokens);
         let several = tokens.len() > 1;
         let mut changes = Changes::default();
         // The tokens that end or start again, each with its number and its former Dex.
@@ -63,6 +70,9 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
                         changes.added += 1;
                         let id = free_id(&[&self.tokens, &former]);
                         let mut token = Token::new(id, config, self.reporter(id), now);
+                        if let Some((_, limit)) = self.removed_limits.pop() {
+                            token = token.in_place_of(limit);
+                        }
                         token.set_named(several);
                         token.adopt(now, random::jitter());
                         token
@@ -86,6 +96,17 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
         }
         self.drop_unused_upstreams();
         changes
+    }
+
+    /// Keeps the rate limits of the tokens that are not in the new configuration.
+    fn keep_limits_of_removed(&mut self, former: &[Scheduled<E>], tokens: &[TokenConfig]) {
+        let now = self.clock.now();
+        self.removed_limits.retain(|(at, _)| at.until(now.boot) < LIMITS_ARE_KEPT);
+        let stays = |each: &Scheduled<E>| tokens.iter().any(|config| config.name == each.token.name());
+        let removed = former.iter().filter(|each| !stays(each));
+        self.removed_limits.extend(removed.map(|each| (now.boot, each.token.rate_limit(now))));
+        let surplus = self.removed_limits.len().saturating_sub(MAX_TOKENS);
+        self.removed_limits.drain(..surplus);
     }
 
     /// The client for an endpoint, and the index of its Dex.

@@ -1,12 +1,24 @@
 //! A token that gets another configuration while the program runs.
 
 use dexsidecar_core::config::TokenConfig;
+use dexsidecar_core::refresher::RateLimit;
 use dexsidecar_core::time::{Jitter, Now};
 
 use super::Token;
 use super::token_file::TokenFile;
 
 impl Token {
+    /// What limits the exchanges to come.
+    pub(crate) fn rate_limit(&self, now: Now) -> RateLimit {
+        self.refresher.rate_limit(now)
+    }
+
+    /// This token in the place of one that was removed: the attempts of both count.
+    pub(crate) fn in_place_of(mut self, removed: RateLimit) -> Self {
+        self.refresher = self.refresher.with_rate_limit(removed);
+        self
+    }
+
     /// This token with another configuration of the same name. Its jobs are given up by the caller.
     ///
     /// With the same exchange it keeps the current token, and new outputs get that at once. With
@@ -20,7 +32,7 @@ impl Token {
         new.page_reader = self.page_reader;
         new.actions = new.actions.counting_from(&self.actions, (&new.config.actions, &self.config.actions));
         if !is_same {
-            new.refresher = new.refresher.with_rate_limit_of(&self.refresher);
+            new.refresher = new.refresher.with_rate_limit(self.refresher.rate_limit(now));
             // What its files hold was issued for another exchange: no other file gets it.
             new.adopt_from_files(false, now, jitter);
             return new;

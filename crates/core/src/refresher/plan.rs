@@ -38,6 +38,19 @@ impl Plan {
         }
     }
 
+    /// The latest instant at which a signal requested the last exchange that is not to come.
+    pub(super) fn requested_before(&self, now: BootTime) -> Option<BootTime> {
+        let at = self.requested_at?;
+        let is_to_come = at > now || self.in_flight.is_none() && self.reason == Reason::Signal;
+        Some(if is_to_come { at - MIN_BETWEEN_REQUESTS } else { at })
+    }
+
+    /// This plan, with the last exchange that a signal requested of another one.
+    pub(super) const fn requested_last(mut self, at: Option<BootTime>) -> Self {
+        self.requested_at = at;
+        self
+    }
+
     /// The exchange in flight was given up without an outcome: it is due again.
     pub(super) fn interrupted(&mut self, now: BootTime) {
         if self.in_flight.take().is_some() {
