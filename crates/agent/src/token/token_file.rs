@@ -112,7 +112,7 @@ impl Token {
                         best = Some((output, stored, found));
                     }
                 }
-                AtStartup::Expired if file.output.remove_expired && is_in_format => {
+                AtStartup::Expired if file.output.remove_expired => {
                     let result = output_file::remove_if(&file.output, &stored.token, &file.lock);
                     self.removal_ended(output, &stored.token, result);
                 }
@@ -334,8 +334,13 @@ impl Token {
 
 #[cfg(test)]
 mod tests {
-    use dexsidecar_core::config::{Config, RawSettings};
+    use std::path::Path;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use dexsidecar_core::config::{Config, RawSettings, TokenConfig};
     use dexsidecar_core::failure::Code;
+    use dexsidecar_core::output::Format;
     use dexsidecar_edge::clock::Clock;
     use dexsidecar_edge::log::Logger;
 
@@ -346,20 +351,56 @@ mod tests {
     use crate::token::Next;
     use crate::upstream::Upstream;
 
-    #[test]
-    fn an_expired_token_that_cannot_be_removed_is_tried_again_after_each_poll() {
-        let directory = tempfile::tempdir().unwrap();
+    fn config(directory: &Path) -> TokenConfig {
         let variables = [
             ("dex_endpoint", "https://dex.test/token".to_owned()),
-            ("dex_access_token_file", directory.path().join("token").display().to_string()),
+            ("dex_access_token_file", directory.join("token").display().to_string()),
             ("DEXSIDECAR_ON_EXPIRY", "remove".to_owned()),
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value))).to_vec();
-        let config = Config::read(&RawSettings::of_variables(variables), true).unwrap();
+        Config::read(&RawSettings::of_variables(variables), true).unwrap().tokens.remove(0)
+    }
+
+    #[test]
+    fn an_expired_token_is_removed_at_startup_in_whatever_format_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, now) = (directory.path().join("token"), Clock::System.now());
+        let jwt = |exp: u64| {
+            let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{},"exp":{exp}}}"#, exp - 7_200));
+            Secret::new(format!("e30.{claims}.sig"))
+        };
+        let adopt = |config: TokenConfig| {
+            let message = TerminationMessage::shared(Some("/dev/null".into()));
+            let reporter = Reporter::new(Logger::silent(Clock::System), message, 0);
+            Token::new(0, config, reporter, now).adopt(now, Jitter::NONE);
+        };
+        let raw = |prefix: &str| Format::Raw { prefix: prefix.to_owned() };
+        let formats = [raw(""), raw("Bearer "), Format::Json, Format::Incus, Format::ExecCredential];
+        let (hour, now) = (3_600, now.unix.as_duration().as_secs());
+        for (former, format) in formats.iter().flat_map(|former| formats.iter().map(move |new| (former, new)))
+        {
+            for (expires, stays) in [(now - hour, false), (now + hour, true)] {
+                let stored = StoredToken::of(jwt(expires));
+                std::fs::write(&path, former.render(&stored).expose()).unwrap();
+                let mut config = config(directory.path());
+                config.outputs[0].format = format.clone();
+                adopt(config);
+                assert_eq!(path.exists(), stays, "{former:?} is {format:?} now");
+            }
+        }
+        // What is no token is left alone.
+        std::fs::write(&path, "a file of somebody else").unwrap();
+        adopt(config(directory.path()));
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn an_expired_token_that_cannot_be_removed_is_tried_again_after_each_poll() {
+        let directory = tempfile::tempdir().unwrap();
         let (logger, lines) = Logger::counting(Clock::System);
         let reporter = Reporter::new(logger, TerminationMessage::shared(Some("/dev/null".into())), 0);
         let now = Now::default();
-        let mut token = Token::new(0, config.tokens[0].clone(), reporter, now);
+        let mut token = Token::new(0, config(directory.path()), reporter, now);
         let mut upstream = Upstream::default();
         let expired = Secret::new("expired".to_owned());
         let mut next = |token: &mut Token| match token.next(now, Jitter::NONE, &mut upstream) {

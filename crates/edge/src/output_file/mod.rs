@@ -258,14 +258,17 @@ impl NameLock {
     }
 }
 
-/// Removes the token file if it holds this token, and tells whether it did. Blocks.
+/// Removes the token file if it holds this token, in its format or in a former one, and returns
+/// whether it did. Blocks.
 ///
 /// # Errors
 /// The codes of [`write()`].
 pub fn remove_if(output: &Output, token: &Secret, lock: &NameLock) -> Result<bool, Failure> {
     let _held =
         lock.hold("unlinkat").map_err(|error| failure(output, Code::OutputFailed, &error.to_string()))?;
-    if read(output).is_none_or(|stored| stored.token != *token) {
+    let content = content_with_fingerprint(output);
+    let held = content.and_then(|(content, _)| output.format.read_at_startup(&content));
+    if held.is_none_or(|(stored, _)| stored.token != *token) {
         return Ok(false);
     }
     let target = Target::open(output)?;
