@@ -23,13 +23,16 @@ pub enum Readiness {
 
 impl Readiness {
     /// Judges the file that is at this path now. A symbolic link is followed, as readers do.
-    /// `min_ttl` is the remaining validity that is required. Blocks.
+    /// Without a format, any counts. `min_ttl` is the remaining validity that is required. Blocks.
     #[must_use]
-    pub fn of(path: &Path, format: &Format, min_ttl: Duration, clock: &Clock) -> Self {
-        match input_file::read(path, format.largest()) {
+    pub fn of(path: &Path, format: Option<&Format>, min_ttl: Duration, clock: &Clock) -> Self {
+        match input_file::read(path, largest(format)) {
             Err(why) => Self::Unreadable(why),
-            Ok(content) => Self::Judged(match String::from_utf8(content) {
-                Ok(content) => of_content(path, &Secret::new(content), format, min_ttl, clock),
+            Ok(content) => Self::Judged(match String::from_utf8(content).map(Secret::new) {
+                Ok(content) => {
+                    let format = format.cloned().unwrap_or_else(|| Format::found_in(&content));
+                    of_content(path, &content, &format, min_ttl, clock)
+                }
                 Err(_) => TokenFileState::Malformed,
             }),
         }
@@ -52,11 +55,17 @@ impl fmt::Display for Readiness {
 }
 
 /// The token in the file that is at this path now. `None` if the file cannot be read, or does not
-/// have this format. A symbolic link is followed. Blocks.
+/// have this format; without one, any counts. A symbolic link is followed. Blocks.
 #[must_use]
-pub fn read(path: &Path, format: &Format) -> Option<StoredToken> {
-    let content = input_file::read(path, format.largest()).ok()?;
-    format.read(&Secret::new(String::from_utf8(content).ok()?))
+pub fn read(path: &Path, format: Option<&Format>) -> Option<StoredToken> {
+    let content = input_file::read(path, largest(format)).ok()?;
+    let content = Secret::new(String::from_utf8(content).ok()?);
+    format.map_or_else(|| Format::found_in(&content).read(&content), |format| format.read(&content))
+}
+
+/// The largest content that is read, in bytes.
+fn largest(format: Option<&Format>) -> usize {
+    format.unwrap_or(&Format::Json).largest()
 }
 
 /// The state of a file with this content in this format now.
@@ -87,7 +96,7 @@ mod tests {
         let path = directory.path().join("token");
         let of = |content: &[u8], format: &Format| {
             std::fs::write(&path, content).unwrap();
-            let readiness = Readiness::of(&path, format, Duration::ZERO, &Clock::System);
+            let readiness = Readiness::of(&path, Some(format), Duration::ZERO, &Clock::System);
             (readiness.is_ready(), readiness.to_string())
         };
         let (raw, header) = (Format::default(), Format::Raw { prefix: "Authorization: Bearer ".to_owned() });
@@ -113,7 +122,27 @@ mod tests {
             let (ready, found) = of(content, format);
             assert!(ready == is_ready && found.starts_with(text), "{format:?}: {found}");
         }
-        let missing = Readiness::of(&directory.path().join("no"), &raw, Duration::ZERO, &Clock::System);
+        let jwt = "e30.eyJleHAiOjQxMDI0NDQ4MDB9.sig";
+        for (content, is_ready, text) in [
+            (jwt.to_owned(), true, "valid, expires in"),
+            (format!("Authorization: Bearer {jwt}"), true, "valid, expires in"),
+            (format!("{{\"access_token\":\"{jwt}\"}}"), true, "valid, expires in"),
+            ("{\"access_token\":\"opaque\",\"expires_at\":1000}".to_owned(), false, "expired"),
+            (String::from_utf8(exec.to_vec()).unwrap(), true, "valid, expiry unknown"),
+            ("opaque".to_owned(), true, "valid, expiry unknown"),
+            ("two words".to_owned(), false, "not a token"),
+            (format!("{jwt} "), false, "not a token"),
+            ("{}".to_owned(), false, "not a token"),
+            (String::new(), false, "empty"),
+        ] {
+            std::fs::write(&path, &content).unwrap();
+            let readiness = Readiness::of(&path, None, Duration::ZERO, &Clock::System);
+            let found = readiness.to_string();
+            assert!(readiness.is_ready() == is_ready && found.starts_with(text), "{content}: {found}");
+            let is_read = read(&path, None).is_some();
+            assert!(is_read || !is_ready, "{content}");
+        }
+        let missing = Readiness::of(&directory.path().join("no"), Some(&raw), Duration::ZERO, &Clock::System);
         assert_eq!(
             (missing.is_ready(), missing.to_string().as_str()),
             (false, "cannot be read: no such file")

@@ -20,7 +20,7 @@ const MAX_DELAY: Duration = Duration::from_secs(1);
 pub fn ready(probe: &Probe, clock: &Clock) -> Result<Vec<String>, Vec<String>> {
     let (mut valid, mut invalid) = (vec![], vec![]);
     for file in &probe.files {
-        let readiness = Readiness::of(&file.path, &file.format, probe.min_ttl, clock);
+        let readiness = Readiness::of(&file.path, file.format.as_ref(), probe.min_ttl, clock);
         if readiness.is_ready() { &mut valid } else { &mut invalid }
             .push(format!("{}: {readiness}", name_of(file, probe)));
     }
@@ -81,7 +81,7 @@ mod tests {
         let file = |token: &str, name: &str, format| ProbedFile {
             token: Some(token.to_owned()),
             path: at(name),
-            format,
+            format: Some(format),
         };
         probe.files = vec![file("a", "1", Format::default()), file("a", "2", Format::Incus)];
         std::fs::write(at("1"), "opaque").unwrap();

@@ -76,7 +76,7 @@ impl Before {
 }
 
 fn token_in(file: &ProbedFile) -> Option<StoredToken> {
-    readiness::read(&file.path, &file.format)
+    readiness::read(&file.path, file.format.as_ref())
 }
 
 #[cfg(test)]

@@ -313,7 +313,7 @@ mod tests {
                     std::fs::write(directory.path().join(file), &content).unwrap();
                 }
                 let path = directory.path().join("one");
-                let expected = Readiness::of(&path, format, Duration::ZERO, &Clock::System);
+                let expected = Readiness::of(&path, Some(format), Duration::ZERO, &Clock::System);
                 let contents = contents_of(&token);
                 let readiness = token.readiness(&contents, now);
                 let kind = std::mem::discriminant::<TokenFileState>;

@@ -35,14 +35,14 @@ pub struct ProbedFile {
     pub token: Option<String>,
     /// The file.
     pub path: PathBuf,
-    /// The format of its content.
-    pub format: Format,
+    /// The format of its content. `None` for a file that no configuration names: any format counts.
+    pub format: Option<Format>,
 }
 
 impl ProbedFile {
-    /// A file of the command line, which holds the token itself.
-    pub(super) fn named(path: PathBuf) -> Self {
-        Self { token: None, path, format: Format::default() }
+    /// A file of the command line.
+    pub(super) const fn named(path: PathBuf) -> Self {
+        Self { token: None, path, format: None }
     }
 }
 
@@ -64,7 +64,8 @@ impl Probe {
             match parser.original(ACCESS_TOKEN_FILE) {
                 Some(file) => files.push(ProbedFile {
                     token: Some(DEFAULT_NAME.to_owned()),
-                    ..ProbedFile::named(file.expose().into())
+                    path: file.expose().into(),
+                    format: Some(Format::default()),
                 }),
                 None => parser.problem(
                     &format!("{FIELD_PREFIX}{ACCESS_TOKEN_FILE}"),

@@ -1,6 +1,7 @@
 //! What variables are read to, and every mistake in them.
 
 use super::*;
+use crate::output::Format;
 use crate::secret::Secret;
 
 mod outputs;
@@ -256,7 +257,8 @@ fn a_probe_needs_a_file_only() {
     let probe = Probe::read(&given(&["dex_access_token_file=/t", "dex_refresh_before=broken"])).unwrap();
     let file = |token: Option<&str>, path: &str| ProbedFile {
         token: token.map(str::to_owned),
-        ..ProbedFile::named(path.into())
+        path: path.into(),
+        format: token.map(|_| Format::default()),
     };
     assert_eq!(probe.files, [file(Some("default"), "/t")]);
     assert_eq!(Probe::read(&RawSettings::default()).unwrap_err().len(), 1);

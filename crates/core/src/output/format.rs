@@ -8,6 +8,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
 use super::StoredToken;
+use crate::claims::Claims;
 use crate::exchange::ACCESS_TOKEN;
 use crate::json::Member;
 use crate::limits::{LARGEST_ISSUED_TOKEN, LONGEST_MEMBER, MAX_LIFETIME, MAX_NUMERIC_DATE};
@@ -137,6 +138,22 @@ impl Format {
         // Without a prefix, any content has the format `raw`.
         let own = self.read(content).filter(|stored| is_bearer_token(stored.token.expose()));
         own.map(|stored| (stored, true)).or_else(|| Self::read_any(content).map(|stored| (stored, false)))
+    }
+
+    /// The format of a file that no configuration names: the one in which this content can be read,
+    /// else `raw`. A prefix counts only before a JSON Web Token: other text may be anything.
+    #[must_use]
+    pub fn found_in(content: &Secret) -> Self {
+        let text = content.expose();
+        if text.trim_ascii_start().starts_with('{') {
+            let known = [Self::ExecCredential, Self::Incus];
+            return known.into_iter().find(|format| format.read(content).is_some()).unwrap_or_default();
+        }
+        let prefix = text.rfind([' ', '\t']).map_or("", |end| &text[..=end]);
+        let with_prefix = Self::Raw { prefix: prefix.to_owned() };
+        let token = with_prefix.read(content);
+        let is_jwt = token.is_some_and(|stored| Claims::peek(&stored.token).is_some());
+        if is_jwt { with_prefix } else { Self::default() }
     }
 
     /// The token that this content holds in any format.

@@ -47,7 +47,7 @@ impl Reader {
             files.extend(level.and_then(|level| {
                 let format = self.format(&level);
                 let path = self.output_path(&level)?;
-                Some(ProbedFile { token: Some(token.to_owned()), path, format: format? })
+                Some(ProbedFile { token: Some(token.to_owned()), path, format: Some(format?) })
             }));
         }
         files
