@@ -2,10 +2,15 @@
 //! its namespace. It never takes the exit status of a command that somebody waits for.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process_group, waitid};
 
 use super::process_table;
+
+/// How long the start of a command may take at the end of the program. A volume that stalls takes
+/// longer; its command has not been executed yet.
+const START_GRACE: Duration = Duration::from_millis(200);
 
 /// The commands that were started and not reaped.
 #[derive(Debug, Default)]
@@ -57,6 +62,19 @@ pub(super) fn ended(pid: Pid, reaped: bool) {
     commands.awaited.retain(|awaited| *awaited != pid);
     if !reaped {
         commands.abandoned.push(pid);
+    }
+}
+
+/// Ends every command that still runs, at the end of the program. One that is being started has no
+/// number yet: it is waited for. Blocks, at most 200 ms.
+#[expect(clippy::disallowed_methods, reason = "the process is shutting down")]
+pub fn end_all() {
+    let start = Instant::now();
+    while commands().starting > 0 && start.elapsed() < START_GRACE {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    for pid in &commands().awaited {
+        let _ = kill_process_group(*pid, Signal::KILL);
     }
 }
 

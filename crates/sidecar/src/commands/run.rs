@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use dexsidecar_agent::reload::Reload;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::settings::Command;
+use dexsidecar_edge::action;
 use dexsidecar_edge::signal::{RefreshSignal, Stop};
 use tokio::runtime::Runtime;
 
@@ -29,5 +30,6 @@ pub(crate) fn run(mut environment: Environment, runtime: &Runtime, mut stop: Sto
             () = scheduler.run(&mut refresh_signal, reload) => {}
         }
     });
+    action::end_all();
     Ok(ExitCode::SUCCESS)
 }
