@@ -358,18 +358,21 @@ fn as_pid_1_the_program_leaves_no_zombie_of_a_command() {
 #[test]
 fn as_pid_1_a_daemon_that_ends_after_its_command_is_reaped() {
     let world = World::new();
-    let script = "for i in 1 2 3; do (setsid sleep 3 &) ; done";
-    let config = world.configure(&[json!([shell(script, "60s")])]);
+    // The command ends when all have left its process group, which is ended with it.
+    let detached = world.path("detached");
+    let script = format!(
+        "for i in 1 2 3; do (setsid sh -c 'touch {0}'$i'; exec sleep 3' &); done
+         while [ ! -e {0}1 ] || [ ! -e {0}2 ] || [ ! -e {0}3 ]; do sleep 0.01; done",
+        detached.display()
+    );
+    let config = world.configure(&[json!([shell(&script, "60s")])]);
     let text = fs::read_to_string(&config).expect("the configuration");
     fs::write(&config, text.replacen("\"connector_id\"", "\"refresh_interval\":\"1s\",\"connector_id\"", 1))
         .expect("the configuration is written");
     let mut process = start_as_pid_1(&config);
     process.until_logged("action_done", 1);
     let sidecar = process.child().as_raw_pid().cast_unsigned();
-    // The shells between them and the command end a moment after it.
-    process.until("the daemons are children of PID 1", |_| {
-        children(sidecar).iter().filter(|(_, state)| *state != 'Z').count() == 3
-    });
+    process.until("a daemon is a child of PID 1", |_| !children(sidecar).is_empty());
     process.until("the daemons have ended and are reaped", |_| children(sidecar).is_empty());
     process.signal_child(Signal::TERM);
     assert_eq!(process.wait_within(GRACE), Some(Some(0)), "{}", process.timeline());
