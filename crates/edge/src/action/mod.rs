@@ -5,7 +5,7 @@ mod process_table;
 mod reaper;
 pub mod signal;
 
-pub use reaper::{end_all, reap};
+pub use reaper::{end_started, reap};
 
 use dexsidecar_core::failure::{Code, Failure};
 

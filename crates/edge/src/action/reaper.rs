@@ -65,10 +65,10 @@ pub(super) fn ended(pid: Pid, reaped: bool) {
     }
 }
 
-/// Ends every command that still runs, at the end of the program. One that is being started has no
-/// number yet: it is waited for. Blocks, at most 200 ms.
+/// Ends the commands that were being started when everything else ended, at the end of the program.
+/// Such a command has no number yet, so its start is waited for. Blocks, at most 200 ms.
 #[expect(clippy::disallowed_methods, reason = "the process is shutting down")]
-pub fn end_all() {
+pub fn end_started() {
     let start = Instant::now();
     while commands().starting > 0 && start.elapsed() < START_GRACE {
         std::thread::sleep(Duration::from_millis(2));

@@ -30,6 +30,8 @@ pub(crate) fn run(mut environment: Environment, runtime: &Runtime, mut stop: Sto
             () = scheduler.run(&mut refresh_signal, reload) => {}
         }
     });
-    action::end_all();
+    // It ends the commands that it waits for.
+    drop(scheduler);
+    action::end_started();
     Ok(ExitCode::SUCCESS)
 }
