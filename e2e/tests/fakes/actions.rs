@@ -358,12 +358,13 @@ fn as_pid_1_the_program_leaves_no_zombie_of_a_command() {
 #[test]
 fn as_pid_1_a_daemon_that_ends_after_its_command_is_reaped() {
     let world = World::new();
-    // The command ends when all have left its process group, which is ended with it.
-    let detached = world.path("detached");
+    // The command ends when all have left its process group, which is ended with it. A daemon ends
+    // when its file is gone.
+    let file = world.path("daemon");
     let script = format!(
-        "for i in 1 2 3; do (setsid sh -c 'touch {0}'$i'; exec sleep 3' &); done
+        "for i in 1 2 3; do (setsid sh -c 'touch {0}'$i'; while [ -e {0}'$i' ]; do sleep 0.05; done' &); done
          while [ ! -e {0}1 ] || [ ! -e {0}2 ] || [ ! -e {0}3 ]; do sleep 0.01; done",
-        detached.display()
+        file.display()
     );
     let config = world.configure(&[json!([shell(&script, "60s")])]);
     let text = fs::read_to_string(&config).expect("the configuration");
@@ -372,7 +373,10 @@ fn as_pid_1_a_daemon_that_ends_after_its_command_is_reaped() {
     let mut process = start_as_pid_1(&config);
     process.until_logged("action_done", 1);
     let sidecar = process.child().as_raw_pid().cast_unsigned();
-    process.until("a daemon is a child of PID 1", |_| !children(sidecar).is_empty());
+    process.until("the daemons are children of PID 1", |_| children(sidecar).len() == 3);
+    for daemon in 1..=3 {
+        fs::remove_file(world.path(&format!("daemon{daemon}"))).expect("it was made");
+    }
     process.until("the daemons have ended and are reaped", |_| children(sidecar).is_empty());
     process.signal_child(Signal::TERM);
     assert_eq!(process.wait_within(GRACE), Some(Some(0)), "{}", process.timeline());

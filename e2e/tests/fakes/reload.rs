@@ -286,7 +286,7 @@ fn p14_64_tokens_with_two_outputs_refresh_reload_and_expire_independently() {
     assert!(many.all_held(OTHERS)[..same] == first[..same], "a token that did not change stays");
     assert_eq!(many.held(Many::ALL - 1), first[first.len() - 1], "a removed token's files stay");
     assert_eq!(many.world.fixture.dex.issued().len(), OTHERS.len() + 1, "only the added token needed one");
-    // A reload: the last token is removed, the one before gets a prefix, another one is added.
+    // All are refreshed: each gets another token in both outputs. The other Dex still refuses.
     many.world.sidecar.process.signal_program(Signal::USR1);
     many.until("all others are refreshed", |many| {
         let held = many.all_held(OTHERS);
