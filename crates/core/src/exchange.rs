@@ -120,6 +120,16 @@ impl Exchange {
         }
     }
 
+    /// The files that are read for an exchange: of form fields, of the client, and of CA certificates.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let fields = self.fields.iter().filter_map(|(_, source)| match source {
+            Source::File(path) => Some(path.as_path()),
+            Source::Text(_) | Source::GithubActions { .. } => None,
+        });
+        let client = self.client.as_ref().and_then(Client::file);
+        fields.chain(client).chain(self.endpoint.ca_file.as_deref())
+    }
+
     fn source(&self, name: &str) -> Option<&Source> {
         self.fields.iter().find(|(field, _)| field == name).map(|(_, source)| source)
     }

@@ -35,8 +35,8 @@ impl Fixed {
     /// be applied.
     ///
     /// # Errors
-    /// A problem for each token that needs a right which the program has given up, for each output
-    /// at the running termination log, and for another listener. Then nothing of the configuration
+    /// A problem for each token that needs a right which the program has given up, for each file at
+    /// the running termination log, and for another listener. Then nothing of the configuration
     /// may be applied.
     pub fn check(&self, new: &Config) -> Result<Vec<&'static str>, Vec<Problem>> {
         let mut problems = vec![];
@@ -58,6 +58,11 @@ impl Fixed {
                 for output in token.outputs.iter().filter(|output| same_file(&output.path, log)) {
                     let path = printable(output.path.display().to_string());
                     let what = format!("writes {path}, the termination log of the running process");
+                    problem(format!("tokens.{}", token.name), what);
+                }
+                for input in token.exchange.files().filter(|input| same_file(input, log)) {
+                    let path = printable(input.display().to_string());
+                    let what = format!("reads {path}, the termination log of the running process");
                     problem(format!("tokens.{}", token.name), what);
                 }
             }
@@ -82,6 +87,7 @@ mod tests {
     use crate::action::{Action, ExecAction, SignalAction, SignalTarget};
     use crate::config::Level;
     use crate::config::tests::given;
+    use crate::exchange::{Client, Exchange, Source};
 
     fn config() -> Config {
         let variables =
@@ -161,6 +167,31 @@ mod tests {
             for log in [None, Some("/other".into())] {
                 new.termination_log = log;
                 assert_eq!(!problems(&running, &new).is_empty(), refused, "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_input_at_the_running_termination_log_is_refused() {
+        let running = Config { termination_log: Some("/run/dex/log".into()), ..config() };
+        let set: [fn(&mut Exchange, PathBuf); 4] = [
+            |exchange, path| exchange.endpoint.ca_file = Some(path),
+            |exchange, path| exchange.fields.push(("subject_token".to_owned(), Source::File(path))),
+            |exchange, path| exchange.client = Some(Client::Pair(Source::File(path))),
+            |exchange, path| {
+                exchange.client = Some(Client::Id { id: "id".to_owned(), secret_file: Some(path) });
+            },
+        ];
+        for (index, set) in set.into_iter().enumerate() {
+            for (path, refused) in
+                [("/run/dex/log", true), ("/run//dex/./log", true), ("/run/dex/log2", false)]
+            {
+                let mut new = config();
+                set(&mut new.tokens[0].exchange, path.into());
+                let end = "the termination log of the running process: restart the pod: it takes effect \
+                           at the next start";
+                let expected = refused.then(|| format!("tokens.default reads {path}, {end}"));
+                assert_eq!(problems(&running, &new), Vec::from_iter(expected), "{index} {path}");
             }
         }
     }
