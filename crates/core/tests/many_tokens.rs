@@ -249,6 +249,28 @@ fn p3_p14_broken_tokens_do_not_delay_the_end_of_an_outage() {
     }
 }
 
+/// Tokens of broken connectors: one without a token, and one whose token is valid for long, so that
+/// its delays are long. The first does not wait for the delays of the second.
+#[test]
+fn p14_a_token_in_its_own_delay_delays_no_other() {
+    for seed in 0..40_u64 {
+        let mut simulation = Simulation::new(3, &[0.7, 0.2, 0.9, 0.4, 0.1, 0.8, 0.6]);
+        let dex = move |second, token| match token {
+            0 => Issues(300 + 7 * seed, 50),
+            _ if second > 400 + seed => Fails(Code::ServerError, 30),
+            1 => Issues(600, 50),
+            _ => Issues(DAY, 50),
+        };
+        simulation.run(80_000, dex);
+        let of = |token| simulation.attempts.iter().filter(move |(_, of)| *of == token).map(|(at, _)| *at);
+        // When its first attempts fail, Dex seems to fail for all.
+        let both_fail = of(2).nth(4).expect("it is refreshed after 16 hours");
+        let mine: Vec<u64> = of(1).filter(|at| *at > both_fail).collect();
+        let gap = mine.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
+        assert!((1..=61_000).contains(&gap), "{gap} ms, {seed}");
+    }
+}
+
 /// More tokens are broken than are not.
 #[test]
 fn p14_a_few_healthy_tokens_among_many_broken_ones_stay_valid() {

@@ -54,8 +54,13 @@ impl Plan {
             self.adopt_failure(failure, token);
             member.wait_until(self.due);
         }
-        let due = member.next_attempt().map_or(self.due, |next| next.min(self.due));
+        let next = member.next_attempt();
+        let due = next.map_or(self.due, |next| next.min(self.due));
         if due > token.now {
+            // This token is in a delay of its own: it has no turn, and no other waits for it.
+            if next.is_none() {
+                member.withdraw();
+            }
             self.ask_at = Some(due);
             return false;
         }

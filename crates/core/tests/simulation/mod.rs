@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dexsidecar_core::circuit_breaker::CircuitBreaker;
+use dexsidecar_core::circuit_breaker::{Admission, CircuitBreaker};
 use dexsidecar_core::failure::Code;
 use dexsidecar_core::refresher::{Action, Fingerprint, Health, Lifetime, Observation, Refresher};
 use dexsidecar_core::schedule::Schedule;
@@ -113,7 +113,11 @@ impl Simulation {
         let now = at(self.now).boot;
         let mut is_ready = false;
         for token in 0..self.tokens.len() {
-            is_ready |= self.breaker.member(token).next_attempt().is_some_and(|next| next <= now);
+            let mut member = self.breaker.member(token);
+            is_ready |= match member.next_attempt() {
+                Some(next) => next <= now,
+                None => member.is_waiting() && matches!(member.admission(now), Admission::Held(_)),
+            };
         }
         let is_idle = is_ready && self.in_flight.iter().all(Option::is_none);
         self.idle_since = is_idle.then(|| self.idle_since.unwrap_or(self.now));
