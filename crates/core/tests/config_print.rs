@@ -180,3 +180,32 @@ fn secrets_are_not_printed() {
     let printed = file(headers).print();
     assert!(!printed.contains("canary") && printed.contains("X-Key: TODO"), "{printed}");
 }
+
+#[test]
+fn no_user_or_password_of_a_url_is_printed() {
+    let variables = [
+        ("dex_endpoint", "https://user:canary@dex.example/token"),
+        ("dex_subject_token", "a.b.c"),
+        ("dex_access_token_file", "/out/token"),
+        ("dex_resource", "https://user:canary@api.example/a?b=c"),
+        ("dex_audience", "https://canary@api.example"),
+        ("dex_scope", "openid https://user:canary/2@api.example"),
+        ("dex_connector_id", "https://api.example:8443/a@b"),
+    ];
+    let printed = environment(&variables.map(|(name, value)| (name.to_owned(), value.to_owned()))).print();
+    assert!(!printed.contains("canary"), "{printed}");
+    for shown in
+        ["https://TODO@api.example/a?b=c", "openid https://TODO@api.example", "https://api.example:8443/a@b"]
+    {
+        assert!(printed.contains(shown), "{shown}: {printed}");
+    }
+    let printed = file(
+        "version: v1\ntokens:\n- name: a\n  token_endpoint: https://dex.example/token\n  \
+         subject_token_file: /in\n  connector_id: k3s\n  resource: [\"https://u:canary@a\", \"https://u:canary#@b\"]\n  \
+         form: {x: \"https://canary@c\"}\n  outputs: [{path: /out/token}]\n  \
+         on_update: [{exec: {command: [/bin/sh, -c, \"curl 'https://u:canary@d/' https://canary@e\"]}}]\n",
+    );
+    let printed = printed.print();
+    assert!(!printed.contains("canary"), "{printed}");
+    assert_eq!(printed.matches("https://TODO@").count(), 5, "{printed}");
+}

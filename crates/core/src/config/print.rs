@@ -47,8 +47,29 @@ fn exact(duration: Duration) -> String {
     if duration::parse(&short) == Ok(duration) { short } else { format!("{}ns", duration.as_nanos()) }
 }
 
+/// A text whose URLs have `TODO` in place of a user and password, which may be a secret.
+fn without_userinfo(text: &str) -> String {
+    let (mut shown, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once("://") {
+        let word = after.split([' ', '\t', '\n', '\'', '"']).next().unwrap_or_default();
+        let authority = word.split(['/', '?', '#']).next().unwrap_or_default();
+        // A `/ ? #` in a password that is not percent-encoded, as in `EndpointUrl::parse`. What
+        // follows a port and a slash is a path, which may have an `@`.
+        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let goes_on = match word[authority.len()..].chars().next() {
+            Some('/') => authority.contains(':') && !has_port,
+            next => next.is_some(),
+        };
+        let at = authority.rfind('@').or_else(|| word.rfind('@').filter(|_| goes_on));
+        shown.extend([before, "://", if at.is_some() { TODO } else { "" }]);
+        rest = &after[at.unwrap_or_default()..];
+    }
+    shown + rest
+}
+
 /// A text as YAML: plain if it cannot be taken for anything else, else quoted as in JSON.
 fn scalar(text: &str) -> String {
+    let text = &without_userinfo(text);
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_./@+-".contains(&b) || b == b':';
     let words = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
     let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
@@ -56,7 +77,7 @@ fn scalar(text: &str) -> String {
     let is_duration = text.ends_with(['s', 'm', 'h']) && text.bytes().all(|b| b.is_ascii_alphanumeric());
     let is_word = words.iter().any(|word| word.eq_ignore_ascii_case(text));
     if (starts || is_duration) && text.bytes().all(plain) && !text.ends_with(':') && !is_word {
-        return text.to_owned();
+        return text.clone();
     }
     let mut quoted = "\"".to_owned();
     for c in text.chars() {
