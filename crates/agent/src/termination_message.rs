@@ -7,12 +7,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use dexsidecar_core::config::Problem;
+use dexsidecar_core::config::{DEFAULT_TERMINATION_LOG, Problem};
 use dexsidecar_edge::input_file;
 use rustix::fs::OFlags;
-
-/// The kubelet's default path of a termination message.
-const TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// The kubelet reads no more than this many bytes of a termination message.
 const MAX_TERMINATION_MESSAGE: usize = 4096;
@@ -30,7 +27,7 @@ pub(crate) struct TerminationMessage {
 impl TerminationMessage {
     /// A message in this file or the kubelet's, if that can be written.
     pub(crate) fn shared(file: Option<PathBuf>) -> Rc<RefCell<Self>> {
-        let file = file.unwrap_or_else(|| TERMINATION_LOG.into());
+        let file = file.unwrap_or_else(|| DEFAULT_TERMINATION_LOG.into());
         Rc::new(RefCell::new(Self { file, failing: vec![], written: String::new() }))
     }
 
@@ -55,7 +52,7 @@ impl TerminationMessage {
 /// Writes the errors in the settings to where the kubelet finds them.
 pub fn report_problems(file: Option<&Path>, problems: &[Problem]) {
     let text: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
-    write(file.unwrap_or_else(|| Path::new(TERMINATION_LOG)), &text);
+    write(file.unwrap_or_else(|| Path::new(DEFAULT_TERMINATION_LOG)), &text);
 }
 
 /// The termination message that another process of this program wrote to this file, or where the
@@ -63,7 +60,7 @@ pub fn report_problems(file: Option<&Path>, problems: &[Problem]) {
 #[must_use]
 pub fn read_termination_message(file: Option<&Path>) -> String {
     let content =
-        input_file::read(file.unwrap_or_else(|| Path::new(TERMINATION_LOG)), MAX_TERMINATION_MESSAGE);
+        input_file::read(file.unwrap_or_else(|| Path::new(DEFAULT_TERMINATION_LOG)), MAX_TERMINATION_MESSAGE);
     String::from_utf8_lossy(&content.unwrap_or_default()).into_owned()
 }
 

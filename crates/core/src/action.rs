@@ -2,7 +2,7 @@
 //! command. The token itself is never passed on.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::endpoint_url::EndpointUrl;
@@ -76,6 +76,14 @@ pub trait Notify {
 }
 
 impl Action {
+    /// The file that is read before each attempt of the action.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Signal(SignalAction { target: SignalTarget::PidFile(path), .. }) => Some(path),
+            Self::Signal(_) | Self::Http(_) | Self::Exec(_) => None,
+        }
+    }
+
     /// The name of one of these actions in logs and metrics: its kind, with its number among those
     /// of its kind from the second on, as `exec` and `exec-2`.
     #[must_use]

@@ -1,5 +1,6 @@
 //! The configuration: parsed from strings and valid as a whole, or every problem at once.
 
+mod clashes;
 mod fields;
 mod file;
 mod parse;
@@ -21,13 +22,17 @@ use crate::endpoint_url::EndpointUrl;
 use crate::exchange::{Client, Endpoint, Exchange, Source};
 use crate::schedule::Schedule;
 use crate::settings::{self, BASIC_AUTH, Command, Dialect, REFRESH_BEFORE, REFRESH_INTERVAL};
+pub(crate) use clashes::same_file;
 pub use file::{ConfigFile, log_of_file, termination_log_of_file};
 use parse::Parser;
-pub(crate) use parse::same_file;
 pub use probe::{Probe, ProbedFile};
 pub use raw::{Origin, RawSettings, RawValue};
 pub use token_config::{DEFAULT_NAME, TokenConfig};
 pub use yaml::Place;
+
+/// The file for the termination message, unless one is set: the kubelet's default
+/// (`terminationMessagePath` of a container).
+pub const DEFAULT_TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// The level of a log line, and the log level.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]

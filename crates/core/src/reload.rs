@@ -1,9 +1,10 @@
 //! What a configuration file that has changed may change while the program runs.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::config::{Config, Log, Problem, same_file};
+use crate::action::Action;
+use crate::config::{Config, DEFAULT_TERMINATION_LOG, Log, Problem, same_file};
 use crate::failure::printable;
 use crate::needs::Needs;
 
@@ -53,18 +54,15 @@ impl Fixed {
             }
         }
         // The running process still writes its termination message to that file.
-        if let Some(log) = &self.termination_log {
-            for token in &new.tokens {
-                for output in token.outputs.iter().filter(|output| same_file(&output.path, log)) {
-                    let path = printable(output.path.display().to_string());
-                    let what = format!("writes {path}, the termination log of the running process");
-                    problem(format!("tokens.{}", token.name), what);
-                }
-                for input in token.exchange.files().filter(|input| same_file(input, log)) {
-                    let path = printable(input.display().to_string());
-                    let what = format!("reads {path}, the termination log of the running process");
-                    problem(format!("tokens.{}", token.name), what);
-                }
+        let log = self.termination_log.as_deref().unwrap_or_else(|| Path::new(DEFAULT_TERMINATION_LOG));
+        for token in &new.tokens {
+            let outputs = token.outputs.iter().map(|output| ("writes", output.path.as_path()));
+            let inputs = token.exchange.files().chain(token.actions.iter().filter_map(Action::file));
+            let files = outputs.chain(inputs.map(|input| ("reads", input)));
+            for (verb, path) in files.filter(|(_, path)| same_file(path, log)) {
+                let path = printable(path.display().to_string());
+                let what = format!("{verb} {path}, the termination log of the running process");
+                problem(format!("tokens.{}", token.name), what);
             }
         }
         if !problems.is_empty() {
@@ -85,9 +83,9 @@ impl Fixed {
 mod tests {
     use super::*;
     use crate::action::{Action, ExecAction, SignalAction, SignalTarget};
-    use crate::config::Level;
     use crate::config::tests::given;
-    use crate::exchange::{Client, Exchange, Source};
+    use crate::config::{Level, TokenConfig};
+    use crate::exchange::{Client, Source};
 
     fn config() -> Config {
         let variables =
@@ -169,17 +167,25 @@ mod tests {
                 assert_eq!(!problems(&running, &new).is_empty(), refused, "{path}");
             }
         }
+        let mut new = Config { termination_log: Some("/other".into()), ..config() };
+        new.tokens[0].outputs[0].path = DEFAULT_TERMINATION_LOG.into();
+        assert_eq!(problems(&config(), &new).len(), 1);
     }
 
     #[test]
     fn an_input_at_the_running_termination_log_is_refused() {
-        let running = Config { termination_log: Some("/run/dex/log".into()), ..config() };
-        let set: [fn(&mut Exchange, PathBuf); 4] = [
-            |exchange, path| exchange.endpoint.ca_file = Some(path),
-            |exchange, path| exchange.fields.push(("subject_token".to_owned(), Source::File(path))),
-            |exchange, path| exchange.client = Some(Client::Pair(Source::File(path))),
-            |exchange, path| {
-                exchange.client = Some(Client::Id { id: "id".to_owned(), secret_file: Some(path) });
+        let running = with_actions(&[signal()]);
+        let running = Config { termination_log: Some("/run/dex/log".into()), ..running };
+        let set: [fn(&mut TokenConfig, PathBuf); 5] = [
+            |token, path| token.exchange.endpoint.ca_file = Some(path),
+            |token, path| token.exchange.fields.push(("subject_token".to_owned(), Source::File(path))),
+            |token, path| token.exchange.client = Some(Client::Pair(Source::File(path))),
+            |token, path| {
+                let target = SignalTarget::PidFile(path);
+                token.actions.push(Action::Signal(SignalAction { target, signal: 1 }));
+            },
+            |token, path| {
+                token.exchange.client = Some(Client::Id { id: "id".to_owned(), secret_file: Some(path) });
             },
         ];
         for (index, set) in set.into_iter().enumerate() {
@@ -187,7 +193,7 @@ mod tests {
                 [("/run/dex/log", true), ("/run//dex/./log", true), ("/run/dex/log2", false)]
             {
                 let mut new = config();
-                set(&mut new.tokens[0].exchange, path.into());
+                set(&mut new.tokens[0], path.into());
                 let end = "the termination log of the running process: restart the pod: it takes effect \
                            at the next start";
                 let expected = refused.then(|| format!("tokens.default reads {path}, {end}"));

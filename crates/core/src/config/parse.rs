@@ -2,13 +2,13 @@
 //! stopping at the first.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::value::{self, ENDPOINT_EXAMPLE, Wrong};
 use super::{Log, Origin, Problem, RawSettings, RawValue, TokenForm, fields};
 use crate::endpoint_url::EndpointUrl;
-use crate::exchange::{Client, ID_TOKEN, Source, TOKEN_EXCHANGE};
+use crate::exchange::{ID_TOKEN, Source, TOKEN_EXCHANGE};
 use crate::failure::printable;
 use crate::github_actions;
 use crate::output::{Format, Output, WriteMode};
@@ -408,47 +408,6 @@ impl<'a> Parser<'a> {
             remove_expired,
         })
     }
-}
-
-impl Parser<'_> {
-    /// A file that is written must have no other use: the one would destroy the other.
-    pub(super) fn files_written(
-        &mut self,
-        fields: &[(String, Source)],
-        client: Option<&Client>,
-        ca_file: Option<&Path>,
-        output: Option<&Output>,
-        termination_log: Option<&Path>,
-    ) {
-        let from_file = |name: &str, source: &Source| match source {
-            Source::File(path) => Some((format!("{FILE_PREFIX}{name}"), path.clone())),
-            Source::Text(_) | Source::GithubActions { .. } => None,
-        };
-        let mut used: Vec<(String, PathBuf)> =
-            fields.iter().filter_map(|(name, source)| from_file(name, source)).collect();
-        let client_file = client.and_then(Client::file);
-        used.extend(client_file.map(|path| (format!("{FILE_PREFIX}{BASIC_AUTH}"), path.to_owned())));
-        used.extend(ca_file.map(|path| (self.name(settings::CA_FILE), path.to_owned())));
-        let same = same_file;
-        let token_file = format!("{FIELD_PREFIX}{ACCESS_TOKEN_FILE}");
-        if let Some(output) = output {
-            for (name, _) in used.iter().filter(|(_, path)| same(path, &output.path)) {
-                self.problem(&token_file, format!("is the same file as {name}"), "use another file");
-            }
-            used.push((token_file, output.path.clone()));
-        }
-        if let Some(log) = termination_log {
-            for (name, _) in used.iter().filter(|(_, path)| same(path, log)) {
-                let what = format!("is the same file as {name}");
-                self.invalid(settings::TERMINATION_LOG, what, "use another file");
-            }
-        }
-    }
-}
-
-/// Whether two paths lead to one file, as far as their texts show.
-pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
-    a.components().eq(b.components())
 }
 
 /// Whether a setting concerns where the subject token comes from, which has no key.

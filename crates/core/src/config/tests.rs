@@ -230,6 +230,15 @@ fn an_option_overrides_its_variable_and_is_named_in_problems() {
     assert_eq!(reported[0].setting, "--key-check");
 }
 
+#[test]
+fn an_output_at_the_default_termination_log_is_refused_unless_another_one_is_set() {
+    let output = "dex_access_token_file=/dev/./termination-log";
+    let problems = Config::read(&given(&["dex_endpoint=http://127.0.0.1/token", output]), true).unwrap_err();
+    assert_eq!(problems[0].to_string(), "dex_access_token_file is the termination log: use another file");
+    let other = "DEXSIDECAR_TERMINATION_LOG=/log";
+    assert!(Config::read(&given(&["dex_endpoint=http://127.0.0.1/token", output, other]), true).is_ok());
+}
+
 /// A message never sends a user to a variable in place of the option that was given.
 #[test]
 fn every_message_names_a_setting_as_it_was_given() {

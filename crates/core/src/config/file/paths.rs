@@ -4,8 +4,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::config::Problem;
 use crate::config::yaml::Place;
+use crate::config::{DEFAULT_TERMINATION_LOG, Problem};
 
 /// Every path that the configuration names, each with its key path.
 #[derive(Default)]
@@ -51,6 +51,12 @@ impl Paths {
                 problem(name, Some(*at), format!("is the same file as {used}"));
             } else if let Some((_, used, _)) = outputs.iter().find(|(other, ..)| is_within(other, path)) {
                 problem(name, Some(*at), format!("is a directory of {used}"));
+            }
+        }
+        if log.is_none() {
+            let default = normal(Path::new(DEFAULT_TERMINATION_LOG));
+            for (_, name, at) in outputs.iter().filter(|(path, ..)| *path == default) {
+                problem(name, Some(*at), "is the termination log".to_owned());
             }
         }
         if let Some((path, name, place)) = log {

@@ -246,6 +246,12 @@ fn paths_that_clash_are_refused_with_the_other_use() {
             "dexsidecar.yaml:11:18: termination_log: is the same file as tokens[0].outputs[0].path: use another file"
         ]
     );
+    assert_eq!(
+        clash("/dev//termination-log", ""),
+        ["dexsidecar.yaml:10:15: tokens[0].outputs[1].path: is the termination log: use another file"]
+    );
+    let other = one("termination_log: /log\n").replace("/run/token", "/dev/termination-log");
+    assert!(read(&other).is_ok());
 }
 
 #[test]
