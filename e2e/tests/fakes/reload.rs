@@ -178,6 +178,36 @@ fn refresh_reads_the_last_failure_where_the_file_lets_it_be_written() {
     );
 }
 
+/// Dex is away from before the change of format until after the expiry.
+#[test]
+fn an_output_of_another_format_holds_the_token_at_once_and_is_removed_at_its_expiry() {
+    let formats = ["raw", "json", "exec_credential"];
+    let pairs = formats.iter().flat_map(|old| formats.iter().map(move |new| (old, new)));
+    std::thread::scope(|scope| {
+        for (old, new) in pairs.filter(|(old, new)| old != new) {
+            scope.spawn(move || {
+                let tokens = |format: &str| {
+                    format!(
+                        "- {{name: a, outputs: [{{path: DIR/a, format: {format}, on_expiry: remove}}]}}\n"
+                    )
+                };
+                let mut world = World::new(Answer::Token(20), &tokens(old));
+                world.sidecar.process.until_logged("token_written", 1);
+                let first = world.content("a").expect("it was written");
+                world.fixture.dex.always(Answer::Silence);
+                world.replace(&tokens(new));
+                world.until_reloaded(1);
+                world.sidecar.process.until_logged("token_written", 2);
+                let second = world.content("a").expect("it was written");
+                let issued = world.fixture.dex.issued();
+                assert!(first != second && second.contains(&issued[0]), "{old} {new}: {second}");
+                world.sidecar.process.until_logged("expired_token_removed", 1);
+                assert_eq!(world.content("a"), None, "{old} {new}");
+            });
+        }
+    });
+}
+
 /// The outputs change their mode with each reload, so each reload writes the token again.
 #[test]
 fn reloads_under_readers_tear_nothing() {
