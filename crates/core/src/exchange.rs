@@ -120,7 +120,7 @@ impl Exchange {
         }
     }
 
-    /// The files that are read for an exchange: of form fields, of the client, and of CA certificates.
+    /// The files that are read for an exchange: of form fields, the client and CA certificates.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         let fields = self.fields.iter().filter_map(|(_, source)| match source {
             Source::File(path) => Some(path.as_path()),
