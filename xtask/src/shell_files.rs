@@ -76,11 +76,19 @@ fn operand(command: Command, which: settings::Command) -> Command {
         "[-- CMD ARG...]" => {
             command.arg(Arg::new("CMD").num_args(1..).value_hint(ValueHint::CommandName).last(true))
         }
+        words if words.contains(" | ") => command.subcommands(words.split(" | ").map(subcommand)),
         words => {
             let name = words.trim_matches(['[', ']']);
             command.arg(Arg::new(name).required(!words.starts_with('[')).value_hint(ValueHint::AnyPath))
         }
     }
+}
+
+/// A form of a command, as `validate [FILE]`.
+fn subcommand(form: &'static str) -> Command {
+    let (name, operand) = form.split_once(' ').unwrap_or((form, ""));
+    let file = (!operand.is_empty()).then(|| Arg::new("FILE").value_hint(ValueHint::FilePath));
+    Command::new(name).args(file)
 }
 
 /// One page for the program and all of its commands.
@@ -221,6 +229,7 @@ mod tests {
             ("dexsidecar check --js", &["--json"]),
             ("dexsidecar ready --ca", &[]),
             ("dexsidecar --ca", &["--ca-file"]),
+            ("dexsidecar config val", &["validate"]),
         ] {
             let offered: Vec<_> =
                 offered(&files[0], line).into_iter().filter(|word| !word.is_empty()).collect();
