@@ -1,5 +1,7 @@
 //! The target `config_file`: the reader of the configuration file.
 
+use std::path::Path;
+
 use dexsidecar_core::config::{Config, ConfigFile, RawSettings};
 
 use crate::{CANARY, sendable};
@@ -11,7 +13,7 @@ const LONGEST_MESSAGE: usize = 2_000;
 /// quotes a value. A valid one is printed and read back the same.
 pub fn config_file(data: &[u8]) {
     let read = |content: &[u8], output_needed| {
-        let file = ConfigFile { name: "fuzz.yaml", content };
+        let file = ConfigFile { name: "fuzz.yaml", path: Path::new("/fuzz.yaml"), content };
         Config::read_file(file, &RawSettings::default(), output_needed)
     };
     let text = String::from_utf8_lossy(data);

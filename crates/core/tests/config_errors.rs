@@ -3,7 +3,8 @@
 use dexsidecar_core::config::{Config, ConfigFile, Problem, RawSettings};
 
 fn problems(content: &[u8]) -> Vec<Problem> {
-    let file = ConfigFile { name: "dexsidecar.yaml", content };
+    let file =
+        ConfigFile { name: "dexsidecar.yaml", path: std::path::Path::new("/dexsidecar.yaml"), content };
     Config::read_file(file, &RawSettings::default(), true).expect_err("mistakes")
 }
 

@@ -14,7 +14,11 @@ fn environment(variables: &[(String, String)]) -> Config {
 }
 
 fn file(text: &str) -> Config {
-    let file = ConfigFile { name: "printed.yaml", content: text.as_bytes() };
+    let file = ConfigFile {
+        name: "printed.yaml",
+        path: std::path::Path::new("/printed.yaml"),
+        content: text.as_bytes(),
+    };
     let read = Config::read_file(file, &RawSettings::default(), true);
     read.unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"))
 }

@@ -39,6 +39,8 @@ struct File {
     /// The setting that names it.
     setting: String,
     name: String,
+    /// Its absolute path.
+    absolute: PathBuf,
     /// Its fingerprint before it was read.
     fingerprint: u64,
     content: Result<Vec<u8>, Problem>,
@@ -55,12 +57,14 @@ impl File {
             place: None,
             file: None,
         });
-        Self { path: path.to_owned(), setting, name, fingerprint, content }
+        // Without a working directory every path is as it was given.
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Self { path: path.to_owned(), setting, name, absolute, fingerprint, content }
     }
 
     fn as_config(&self) -> Option<ConfigFile<'_>> {
         let content = self.content.as_ref().ok()?;
-        Some(ConfigFile { name: &self.name, content })
+        Some(ConfigFile { name: &self.name, path: &self.absolute, content })
     }
 }
 
@@ -111,8 +115,9 @@ impl Environment {
         let read = match &self.file {
             None => Config::read(&self.settings, output_needed),
             Some(File { content: Err(problem), .. }) => Err(vec![problem.clone()]),
-            Some(File { content: Ok(content), name, .. }) => {
-                Config::read_file(ConfigFile { name, content }, &self.settings, output_needed)
+            Some(File { content: Ok(content), name, absolute, .. }) => {
+                let file = ConfigFile { name, path: absolute, content };
+                Config::read_file(file, &self.settings, output_needed)
             }
         };
         let (config, problems) = match read {
@@ -212,8 +217,8 @@ impl Environment {
                 }
                 _ => Probe::read(&self.settings),
             },
-            Some(File { content, name, .. }) => {
-                let file = content.as_ref().map(|content| ConfigFile { name, content });
+            Some(File { content, name, absolute, .. }) => {
+                let file = content.as_ref().map(|content| ConfigFile { name, path: absolute, content });
                 Probe::of_file(file.map_err(Clone::clone), &self.settings).map(|(probe, warnings)| {
                     let log = self.log();
                     for warning in &warnings {

@@ -140,7 +140,7 @@ fn the_schema_of_the_configuration_file_is_up_to_date() {
 
 /// Whether the reader of the program accepts a file, and whether the schema does.
 fn judged(text: &str) -> (bool, bool) {
-    let file = ConfigFile { name: "x.yaml", content: text.as_bytes() };
+    let file = ConfigFile { name: "x.yaml", path: std::path::Path::new("/x.yaml"), content: text.as_bytes() };
     let read = Config::read_file(file, &RawSettings::default(), true).is_ok();
     let value: Value = serde_saphyr::from_str(text).expect("YAML");
     let schema = jsonschema::draft7::new(&config_schema::schema()).expect("a schema");

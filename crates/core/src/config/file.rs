@@ -31,6 +31,8 @@ pub(super) use probed::outputs;
 pub struct ConfigFile<'a> {
     /// Its path, for messages.
     pub name: &'a str,
+    /// Its absolute path: no token may be written to it.
+    pub path: &'a Path,
     /// Its content.
     pub content: &'a [u8],
 }
@@ -122,7 +124,7 @@ struct Reader {
 impl Reader {
     fn new(file: ConfigFile<'_>, output_needed: bool) -> Self {
         let mut paths = Paths::default();
-        paths.input(Path::new(file.name), "the configuration file".to_owned());
+        paths.input(file.path, "the configuration file".to_owned());
         let file = file.name.into();
         Self { file, output_needed, problems: vec![], more: 0, warnings: vec![], paths }
     }

@@ -142,6 +142,11 @@ impl Reader {
     /// The text of a value as it is.
     pub(super) fn raw_text<'n>(&mut self, given: &Given<'n>) -> Option<&'n str> {
         let what = match &given.node.value {
+            // No path, no argument and no header can hold one.
+            Value::Text(text) if text.expose().contains('\0') => {
+                self.problem(given.at(), &given.path, "has a NUL character", "remove it");
+                return None;
+            }
             Value::Text(text) => return Some(text.expose()),
             Value::Invalid => return None,
             Value::List(_) => "is a list",

@@ -9,7 +9,15 @@ use crate::exchange::{ACCESS_TOKEN, Client, ID_TOKEN, Source, TOKEN_EXCHANGE};
 use crate::secret::Secret;
 
 pub(crate) fn read_with(text: &str, given: &RawSettings) -> Result<Config, Vec<Problem>> {
-    Config::read_file(ConfigFile { name: "dexsidecar.yaml", content: text.as_bytes() }, given, true)
+    Config::read_file(
+        ConfigFile {
+            name: "dexsidecar.yaml",
+            path: Path::new("/etc/dexsidecar.yaml"),
+            content: text.as_bytes(),
+        },
+        given,
+        true,
+    )
 }
 
 pub(crate) fn read(text: &str) -> Result<Config, Vec<Problem>> {
@@ -207,6 +215,20 @@ fn short_type_names_stand_for_urns() {
 }
 
 #[test]
+fn no_value_has_a_nul_character() {
+    for (lines, path) in [
+        ("    ca_file: \"/ca\\0\"\n", "7:14: tokens[0].ca_file"),
+        ("    form: {x: \"\\0\"}\n", "7:15: tokens[0].form.x"),
+        (
+            "    on_update: [{exec: {command: [/bin/a, \"b\\0\"]}}]\n",
+            "7:43: tokens[0].on_update[0].exec.command[1]",
+        ),
+    ] {
+        assert_eq!(wrong(lines), [format!("{path}: has a NUL character: remove it")]);
+    }
+}
+
+#[test]
 fn paths_that_clash_are_refused_with_the_other_use() {
     let clash = |path: &str, more: &str| {
         let text = format!(
@@ -220,7 +242,7 @@ fn paths_that_clash_are_refused_with_the_other_use() {
         ("/run//./a", "is the same file as tokens[0].outputs[0].path: use another file"),
         ("/subject", "is the same file as tokens[0].subject_token_file: use another file"),
         ("/ca", "is the same file as tokens[0].ca_file: use another file"),
-        ("dexsidecar.yaml", "is the same file as the configuration file: use another file"),
+        ("/etc/dexsidecar.yaml", "is the same file as the configuration file: use another file"),
         ("/run/a/", "is a directory: set it to a file in it, as DIRECTORY/token"),
         (
             "/run/.dexsidecar-1",
@@ -305,7 +327,7 @@ fn a_termination_log_that_is_given_beside_the_file_is_compared_too() {
         ("/run/token", "tokens[0].outputs[0].path"),
         ("/run/./token", "tokens[0].outputs[0].path"),
         ("/subject", "tokens[0].subject_token_file"),
-        ("dexsidecar.yaml", "the configuration file"),
+        ("/etc/dexsidecar.yaml", "the configuration file"),
     ] {
         for (name, given) in
             [("DEXSIDECAR_TERMINATION_LOG", variable(path)), ("--termination-log", option(path))]

@@ -4,7 +4,10 @@ use crate::config::tests::{given, option};
 use crate::config::{ConfigFile, Probe, Problem, RawSettings};
 
 fn probe_with(text: &str, given: &RawSettings) -> Result<(Probe, Vec<String>), Vec<Problem>> {
-    Probe::of_file(Ok(ConfigFile { name: "f", content: text.as_bytes() }), given)
+    Probe::of_file(
+        Ok(ConfigFile { name: "f", path: std::path::Path::new("/f"), content: text.as_bytes() }),
+        given,
+    )
 }
 
 fn probed(text: &str) -> (Vec<(String, String)>, Vec<String>) {
