@@ -48,6 +48,7 @@ impl fmt::Display for NotCopied {
                 write!(f, " ({}): set fsGroup in the pod's securityContext", identity())
             }
             Some(Errno::NOENT | Errno::NOTDIR) => f.write_str(": create the directory, or mount the volume"),
+            Some(Errno::EXIST) => f.write_str(": it is no regular file: name another one"),
             Some(Errno::ISDIR) => f.write_str(": remove the directory of this name, or name another file"),
             _ => Ok(()),
         }
@@ -75,6 +76,10 @@ fn copy(program: &Path, destination: &Path) -> Result<Copied, NotCopied> {
     };
     if !is_directory && destination.as_os_str().as_bytes().ends_with(b"/") {
         return Err(failed("open")(Errno::NOENT.into()));
+    }
+    // A device, a pipe or a socket is not replaced by a file: /dev/null belongs to all.
+    if fs::metadata(&file).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Err(failed("rename")(Errno::EXIST.into()));
     }
     if is_copy(program, &file) {
         return Ok(Copied::Unchanged(file));
@@ -163,6 +168,24 @@ mod tests {
         assert_eq!(copy(&program, &file).unwrap(), Copied::Written(file.clone()), "another content");
         fs::write(&file, "program").unwrap();
         assert_eq!(copy(&program, &file).unwrap(), Copied::Written(file.clone()), "a part");
+    }
+
+    /// As root, a rename would replace /dev/null for all.
+    #[test]
+    fn a_device_a_pipe_and_a_socket_are_not_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let [pipe, socket, link] = ["pipe", "socket", "link"].map(|name| directory.path().join(name));
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, 0o600.into(), 0).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        for file in [pipe, socket, link] {
+            let before = fs::symlink_metadata(&file).unwrap().file_type();
+            let text = copy_to(&file).unwrap_err().to_string();
+            assert!(text.ends_with(": it is no regular file: name another one"), "{text}");
+            assert_eq!(fs::symlink_metadata(&file).unwrap().file_type(), before);
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3, "no temporary file is left");
     }
 
     #[test]
