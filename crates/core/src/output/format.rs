@@ -126,7 +126,8 @@ impl Format {
                 Some(StoredToken::of(Secret::new(token.to_owned())))
             }
             Self::Json => response(text).filter(|found| found.issued_token_type.is_some()),
-            Self::Incus => response(text),
+            // Without the type it cannot be a file of the format `json`, which has another expiry.
+            Self::Incus => response(text).filter(|found| found.issued_token_type.is_none()),
             Self::ExecCredential => exec_credential(text),
         }
     }

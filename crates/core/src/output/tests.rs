@@ -64,6 +64,20 @@ fn incus_has_the_members_that_its_command_line_reads() {
     );
 }
 
+/// A reader of one finds no expiry in the other: at a start with the other format it is written
+/// again.
+#[test]
+fn json_and_incus_are_not_taken_for_each_other() {
+    for (one, other) in [(Format::Json, Format::Incus), (Format::Incus, Format::Json)] {
+        for stored in [opaque(), StoredToken::of(secret("opaque"))] {
+            let content = one.render(&stored);
+            assert_eq!(other.read(&content), None, "{}", content.expose());
+            let (found, is_in_format) = other.read_at_startup(&content).unwrap();
+            assert_eq!((found.token, found.expires, is_in_format), (stored.token, stored.expires, false));
+        }
+    }
+}
+
 #[test]
 fn exec_credential_has_the_version_the_kind_and_the_status() {
     let content = Format::ExecCredential.render(&opaque());
