@@ -154,7 +154,12 @@ fn the_environment_is_printed_as_a_file_that_is_valid() {
     fs::write(&file, yaml).unwrap();
     let validated = dexsidecar(&["config", "validate", &file.display().to_string()], &[]);
     assert!(validated.status.success(), "{}", text(&validated.stdout));
-    for words in [&["config"][..], &["config", "prnt"], &["config", "validate", "a", "b"]] {
+    for words in [
+        &["config"][..],
+        &["config", "prnt"],
+        &["config", "validate", "a", "b"],
+        &["config", "print", "--json"],
+    ] {
         assert_eq!(dexsidecar(words, &[]).status.code(), Some(64), "{words:?}");
     }
 }

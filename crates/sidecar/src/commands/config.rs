@@ -20,7 +20,14 @@ const USAGE_TEXT: &str = "use config print, or config validate [FILE]";
 pub(crate) fn config(environment: impl FnOnce() -> Environment, words: Vec<OsString>) -> Done {
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     match words.iter().map(AsRef::as_ref).collect::<Vec<&str>>()[..] {
-        ["print"] => print_config(&environment()),
+        ["print"] => {
+            let environment = environment();
+            if is_json(&environment.settings) {
+                eprint("dexsidecar: --json is for config validate: config print prints YAML\n");
+                return Err(USAGE);
+            }
+            print_config(&environment)
+        }
         ["validate"] => Ok(validate(&environment(), None)),
         ["validate", file] => Ok(validate(&environment(), Some(Path::new(file)))),
         ref other => {
