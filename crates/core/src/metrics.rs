@@ -219,10 +219,10 @@ metrics! {
         "Actions that failed; exists only for configured actions",
         |all, out| all.each_action(|token, action| out.count(&[token, &action.label], action.failures));
     "dexsidecar_config_last_reload_successful", Gauge, [],
-        "1 if the configuration file was valid when it was read last, otherwise 0; exists only with a configuration file",
+        "1 if the configuration file was valid when it was read last, and could be applied, otherwise 0; exists only with a configuration file",
         |all, out| if let Some(reload) = all.reload { out.count(&[], reload.is_successful.into()) };
     "dexsidecar_config_last_reload_success_timestamp_seconds", Gauge, [],
-        "When a valid configuration file was read last; exists only with a configuration file",
+        "When a configuration file was read last that could be applied; exists only with a configuration file",
         |all, out| if let Some(reload) = all.reload { out.time(&[], Some(reload.last_success)) };
     "process_start_time_seconds", Gauge, [],
         "When the process started",

@@ -231,7 +231,7 @@ keys! {
         "group", Shape::Of(OUTPUT_GROUP), "", "";
         "write_mode", Shape::Of(WRITE_MODE), "", "";
         "on_expiry", Shape::Of(ON_EXPIRY), "", "";
-        "create_directories", Shape::One(Kind::Switch), "", "create the missing directories of the path at startup";
+        "create_directories", Shape::One(Kind::Switch), "", "create the missing directories of the path, at each write";
     }
     Action {
         "http", Shape::Section(Section::Http), "", "send an HTTP request";
