@@ -124,10 +124,10 @@ impl Reporter {
         self.attempts = self.attempts.saturating_add(1);
         self.last_failure = Some(failure.clone());
         self.logged.retain(|logged| now.boot.since(logged.at) < LOG_AGAIN_AFTER);
-        let (dialect, error) = (self.dialect, failure.to_string());
+        let dialect = self.dialect;
         let causes: Vec<_> = causes.iter().map(|cause| dialect.render(cause).into_owned()).collect();
         let cause = causes.join("; ");
-        let (error, fix) = (dialect.render(&error), dialect.render(failure.fix()));
+        let (error, fix) = (failure.text(dialect), failure.fix_in(dialect));
         // The last failure is what the kubelet shows, logged or not.
         self.set_message(Some(termination_message(self.name.as_deref(), failure, (&error, &fix), &causes)));
         let kind = (failure.code, failure.step(), failure.fix(), health);
@@ -211,9 +211,32 @@ impl Reporter {
 
     /// Reports that the token file cannot be written or removed.
     pub(crate) fn output_not_writable(&mut self, failure: &Failure) {
-        let error = failure.to_string();
-        let (error, fix) = (&self.dialect.render(&error), &self.dialect.render(failure.fix()));
+        let (error, fix) = (&failure.text(self.dialect), &failure.fix_in(self.dialect));
         self.emit(&Event::OutputNotWritable { error, code: &failure.code, fix });
+    }
+
+    /// Reports that an input cannot be read, and that its last known value is used.
+    pub(crate) fn input_unreadable(&mut self, failure: &Failure) {
+        let (error, fix) = (&failure.text(self.dialect), &failure.fix_in(self.dialect));
+        self.emit(&Event::InputUnreadable { error, code: &failure.code, fix });
+    }
+
+    /// Reports that `once` has not written this token in time, with the last failure.
+    pub(crate) fn once_timed_out(&mut self, timeout: Duration) {
+        let shown = self.last_failure.as_ref();
+        let shown =
+            shown.map(|failure| (failure.text(self.dialect), failure.fix_in(self.dialect).into_owned()));
+        self.emit(&Event::OnceTimedOut {
+            timeout,
+            error: shown.as_ref().map(|(error, _)| error as &dyn Display),
+            fix: shown.as_ref().map(|(_, fix)| fix as &dyn Display),
+        });
+    }
+
+    /// The token has another configuration: what it does is reported anew.
+    pub(crate) fn reconfigured(&mut self) {
+        self.logged.clear();
+        self.reported.clear();
     }
 }
 

@@ -13,7 +13,6 @@ use dexsidecar_core::action::Notify;
 use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Endpoint, TokenEndpoint};
-use dexsidecar_core::failure::Failure;
 use dexsidecar_core::refresher::RateLimit;
 use dexsidecar_core::schedule::{POLL_INTERVAL, SHORT_POLL_INTERVAL};
 use dexsidecar_core::time::{BootTime, Now};
@@ -152,10 +151,11 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
         }
     }
 
-    /// The last failure since the last success, of the first token that has one.
-    #[must_use]
-    pub fn last_failure(&self) -> Option<&Failure> {
-        self.tokens.iter().find_map(|each| each.token.last_failure())
+    /// Reports that `once` has no more time: an event for each token that was not written.
+    pub fn report_timeout(&mut self, timeout: Duration) {
+        for each in self.tokens.iter_mut().filter(|each| !each.token.is_written()) {
+            each.token.report_timeout(timeout);
+        }
     }
 
     /// Asks each token that does not wait, and starts its jobs. Returns when the first token has to

@@ -10,6 +10,7 @@ mod token_file;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::exchange::Endpoint;
@@ -77,6 +78,8 @@ pub(crate) struct Token {
     inputs: Fingerprint,
     /// An exchange job runs, or is queued.
     is_exchanging: bool,
+    /// The number of exchanges when the first one failed and the outputs were tried.
+    exchanges_before_trial: u64,
     /// The index of the address that the last request began with.
     rotation: usize,
     /// The keys that are being read are needed for a check of this token that is due.
@@ -107,6 +110,7 @@ impl Token {
             overdue_since: None,
             inputs: Fingerprint::default(),
             is_exchanging: false,
+            exchanges_before_trial: 0,
             rotation: 0,
             awaits_keys: false,
             queued: None,
@@ -163,7 +167,7 @@ impl Token {
                 for failure in &outputs {
                     self.reporter.output_not_writable(failure);
                 }
-                if self.is_exchanging {
+                if self.counts.attempts != self.exchanges_before_trial {
                     // A signal has started another one meanwhile, so nothing is to be planned.
                     self.counts.failed(exchange.failure.code, exchange.failure.owner());
                     self.report(&exchange.failure, &exchange.causes, now.boot, now);
@@ -245,6 +249,11 @@ impl Token {
         self.current
             .as_ref()
             .is_some_and(|current| self.files.iter().all(|file| file.holds(&current.stored.token)))
+    }
+
+    /// Reports that `once` has not written this token in time.
+    pub(crate) fn report_timeout(&mut self, timeout: Duration) {
+        self.reporter.once_timed_out(timeout);
     }
 
     /// The last failure since the last success.

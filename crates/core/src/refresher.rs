@@ -286,6 +286,12 @@ impl Refresher {
         self.outputs.iter().filter_map(Delivery::on_disk).max_by_key(|token| token.expires)
     }
 
+    /// True if the token that this output holds is known, so that its expiry is reported on time.
+    #[must_use]
+    pub fn knows_token_in(&self, output: usize) -> bool {
+        self.outputs.get(output).is_some_and(|delivery| delivery.on_disk().is_some())
+    }
+
     /// The instant at which the next exchange is due. Later events may change it.
     #[must_use]
     pub const fn due(&self) -> BootTime {

@@ -34,7 +34,6 @@ const MAY_SPELL_SETTINGS: &[(&str, &str)] = &[
     ("crates/core/src/diagnosis.rs", "causes, and the settings that cause them"),
     ("crates/sidecar/src/check/mod.rs", "messages and notes"),
     ("crates/sidecar/src/cli.rs", "the usage lines of the help"),
-    ("crates/edge/src/http_client/tls.rs", "a message"),
     ("crates/agent/src/exchange.rs", "form fields whose values are no secrets, and a message"),
     ("crates/sidecar/src/token.rs", "a message"),
     ("crates/sidecar/src/commands/refresh.rs", "a message"),

@@ -74,7 +74,7 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
                             token = token.in_place_of(limit);
                         }
                         token.set_named(several);
-                        token.adopt(now, random::jitter());
+                        token.adopt_alone(now, random::jitter());
                         token
                     };
                     Scheduled { token, client, upstream, wait: None }

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dexsidecar_core::action::HttpAction;
 use dexsidecar_core::config::{Config, RawSettings};
 use dexsidecar_core::exchange::{Answer, Request};
-use dexsidecar_core::failure::Code;
+use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::output::StoredToken;
 use dexsidecar_core::refresher::{Health, Refresher};
 use dexsidecar_core::secret::Secret;

@@ -107,6 +107,7 @@ impl Token {
         self.is_exchanging = false;
         if first(&mut self.once.output_tried) {
             let config = self.config.clone();
+            self.exchanges_before_trial = self.counts.attempts;
             self.queued = Some(Box::new(Job::TryOutputs { config, exchange: failed }));
             return;
         }
@@ -176,8 +177,7 @@ impl Token {
             self.once.input_unreadable = false;
         } else if first(&mut self.once.input_unreadable) {
             for failure in failures {
-                let (code, fix) = (&failure.code, &failure.fix());
-                self.reporter.emit(&Event::InputUnreadable { error: failure, code, fix });
+                self.reporter.input_unreadable(failure);
             }
         }
     }

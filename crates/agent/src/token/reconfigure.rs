@@ -26,15 +26,16 @@ impl Token {
     /// exchange follows within 30 s.
     pub(crate) fn reconfigured(self, config: TokenConfig, now: Now, jitter: Jitter) -> Self {
         self.revoke_jobs();
+        let mut reporter = self.reporter;
+        reporter.reconfigured();
         let is_same = self.config.exchange == config.exchange;
-        let mut new = Self::new(self.id, config, self.reporter, now);
+        let mut new = Self::new(self.id, config, reporter, now);
         new.counts = self.counts;
         new.page_reader = self.page_reader;
         new.actions = new.actions.counting_from(&self.actions, (&new.config.actions, &self.config.actions));
         if !is_same {
             new.refresher = new.refresher.with_rate_limit(self.refresher.rate_limit(now));
-            // What its files hold was issued for another exchange: no other file gets it.
-            new.adopt_from_files(false, now, jitter);
+            new.adopt_alone(now, jitter);
             return new;
         }
         let mut former = self.files;
@@ -47,7 +48,11 @@ impl Token {
             let same_path = former.iter().position(|file| file.output().path == output.path);
             files.push(match same_path {
                 Some(index) if former[index].output() == output => former.swap_remove(index).kept(),
-                _ => TokenFile::new(output),
+                Some(index) => {
+                    let current = self.current.as_ref().map(|current| &current.stored);
+                    TokenFile::new(output).after(former.swap_remove(index), current)
+                }
+                None => TokenFile::new(output),
             });
         }
         new.files = files;

@@ -4,7 +4,7 @@ use dexsidecar_core::adoption::{AtStartup, FoundToken, Modified, is_of_the_same_
 use dexsidecar_core::config::Level;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::failure::Failure;
-use dexsidecar_core::output::{Output, StoredToken};
+use dexsidecar_core::output::{Format, Output, StoredToken};
 use dexsidecar_core::refresher::Observation;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::settings::REQUESTED_TOKEN_TYPE;
@@ -25,6 +25,9 @@ pub(super) struct TokenFile {
     content: Option<Secret>,
     /// Its fingerprint when it was read last. `None`: it has to be read again.
     fingerprint: Option<u64>,
+    /// The token that the file holds otherwise: in a former format or with former rights, for too
+    /// short a time to be adopted, or of another exchange. Its expiry is watched all the same.
+    leftover: Option<StoredToken>,
     /// The expired token whose file could not be removed.
     unremoved: Option<Secret>,
     /// The files were polled since then: the removal is tried again.
@@ -42,11 +45,21 @@ impl TokenFile {
             lock: NameLock::default(),
             content: None,
             fingerprint: None,
+            leftover: None,
             unremoved: None,
             removal_due: false,
             jobs: 0,
             place: None,
         }
+    }
+
+    /// This file, with what the same file held under its former configuration. `current` is the
+    /// token that it held, if it held the current one.
+    pub(super) fn after(mut self, former: Self, current: Option<&StoredToken>) -> Self {
+        let held = former.content.filter(|content| current.is_some_and(|current| current.token == *content));
+        self.leftover = held.and(current).cloned().or(former.leftover);
+        self.unremoved = former.unremoved.filter(|_| self.output.remove_expired);
+        self
     }
 
     /// A job that runs must not replace the file any more: another token may be configured for it.
@@ -90,8 +103,13 @@ impl Token {
         self.adopt_from_files(true, now, jitter);
     }
 
+    /// Adopts a valid token from the files. It may be of another exchange: no other file gets it.
+    pub(crate) fn adopt_alone(&mut self, now: Now, jitter: Jitter) {
+        self.adopt_from_files(false, now, jitter);
+    }
+
     /// Adopts a valid token from the files, and copies it to the others or not.
-    pub(super) fn adopt_from_files(&mut self, copies: bool, now: Now, jitter: Jitter) {
+    fn adopt_from_files(&mut self, copies: bool, now: Now, jitter: Jitter) {
         let mut valid: Vec<(usize, Secret)> = vec![];
         let mut best: Option<(usize, StoredToken, FoundToken)> = None;
         for output in 0..self.files.len() {
@@ -99,6 +117,7 @@ impl Token {
             let Some((content, seen)) = output_file::content_with_fingerprint(&file.output) else { continue };
             let found = file.output.format.read_at_startup(&content);
             let Some((stored, is_in_format)) = found else { continue };
+            file.leftover = Some(stored.clone());
             match AtStartup::of(&stored, now) {
                 AtStartup::Adopt(_)
                     if !may_be_from(&stored.token, self.config.exchange.issuer.as_deref()) => {}
@@ -113,6 +132,7 @@ impl Token {
                     }
                 }
                 AtStartup::Expired if file.output.remove_expired => {
+                    file.leftover = None;
                     let result = output_file::remove_if(&file.output, &stored.token, &file.lock);
                     self.removal_ended(output, &stored.token, result);
                 }
@@ -131,6 +151,9 @@ impl Token {
         for output in 0..self.files.len() {
             if output != best && !self.has_current(output) {
                 continue;
+            }
+            if self.has_current(output) {
+                self.files[output].leftover = None;
             }
             self.refresher.on(Observation::Adopted { output, lifetime, expires }, now, jitter);
             let refresh_in = now.boot.until(self.refresher.due());
@@ -208,6 +231,7 @@ impl Token {
         // noticed.
         file.fingerprint = None;
         file.unremoved = None;
+        file.leftover = None;
         file.content = Some(token.clone());
         self.refresher.on(Observation::Written(output), now, jitter);
         // A restored token does not mean that Dex has recovered.
@@ -235,6 +259,7 @@ impl Token {
 
     /// Compares a token file with what was written.
     pub(super) fn poll_output(&mut self, output: usize, now: Now, jitter: Jitter) {
+        self.watch_leftover(output, now);
         let file = &mut self.files[output];
         file.removal_due = file.unremoved.is_some() && file.jobs == 0;
         let Some(current) =
@@ -285,8 +310,30 @@ impl Token {
     pub(super) fn expired(&mut self, output: usize) -> Option<Job> {
         let file = &mut self.files[output];
         self.reporter.emit(&Event::TokenExpired { file: &file.output.path.display() });
-        let expired = file.content.clone().filter(|_| file.output.remove_expired)?;
+        let leftover = file.leftover.take().map(|stored| stored.token);
+        let expired = file.content.clone().or(leftover).filter(|_| file.output.remove_expired)?;
         Some(file.remove(output, expired))
+    }
+
+    /// Reports the expiry of a token that the file holds, but that the refresher does not know, and
+    /// removes the file if that is configured.
+    fn watch_leftover(&mut self, output: usize, now: Now) {
+        if self.refresher.knows_token_in(output) {
+            return;
+        }
+        let file = &mut self.files[output];
+        let has_expired = |stored: &StoredToken| stored.expires.is_some_and(|expires| expires <= now.unix);
+        if file.jobs > 0 || !file.leftover.as_ref().is_some_and(has_expired) {
+            return;
+        }
+        // While the file cannot be read, what it holds stays as it was.
+        let found = output_file::read_content(&file.output).and_then(|content| Format::read_any(&content));
+        let Some(found) = found else { return };
+        let expired = file.leftover.take().filter(|expired| expired.token == found.token);
+        if let Some(expired) = expired {
+            file.unremoved = Some(expired.token).filter(|_| file.output.remove_expired);
+            self.reporter.emit(&Event::TokenExpired { file: &file.output.path.display() });
+        }
     }
 
     /// Tries again to remove the file of an expired token, once after each poll of the files.

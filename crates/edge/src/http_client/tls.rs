@@ -177,7 +177,7 @@ fn alert_text(alert: AlertDescription) -> String {
         }
         A::ProtocolVersion => ": the server supports neither TLS 1.2 nor TLS 1.3",
         A::CertificateRequired | A::BadCertificate => ": the server requires a client certificate",
-        A::UnrecognisedName => ": the server has no certificate for the host in dex_endpoint",
+        A::UnrecognisedName => ": the server has no certificate for the host in the URL",
         _ => "",
     };
     format!("received fatal alert: {alert:?}{meaning}")

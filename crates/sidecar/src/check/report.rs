@@ -49,9 +49,8 @@ impl StepResult {
         took: Duration,
         dialect: Dialect,
     ) -> Self {
-        let (code, owner, message) = (failure.code.entry().name, failure.owner(), failure.to_string());
-        let (message, fix) =
-            (dialect.render(&message).into_owned(), dialect.render(failure.fix()).into_owned());
+        let (code, owner) = (failure.code.entry().name, failure.owner());
+        let (message, fix) = (failure.text(dialect), failure.fix_in(dialect).into_owned());
         let outcome = Outcome::Fail { message, code, owner, fix };
         Self { token: None, step, outcome, notes: causes, took }
     }

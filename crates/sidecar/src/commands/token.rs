@@ -110,9 +110,9 @@ async fn obtain(environment: &Environment, form: Form) -> Done {
     match tokio::time::timeout(config.timeout, work).await {
         Ok(Ok(secret)) => Ok(print_as(form, secret, &token)),
         Ok(Err(failure)) => {
-            let (code, owner, text) = (failure.code, failure.owner().title(), failure.to_string());
+            let (code, owner) = (failure.code, failure.owner().title());
             let dialect = token.exchange.dialect;
-            let (text, fix) = (dialect.render(&text), dialect.render(failure.fix()));
+            let (text, fix) = (failure.text(dialect), failure.fix_in(dialect));
             eprint(&format!("dexsidecar: {text}\ncode:  {code}\nowner: {owner}\nfix:   {fix}\n"));
             Err(NEGATIVE)
         }

@@ -50,6 +50,10 @@ impl ConfigSource<SlowDex> for File {
 
 /// Tokens named `t0`, `t1` and so on, with the configuration file that they come from.
 fn world(count: usize, fate: Fate) -> (Many, File) {
+    logged_world(count, fate, Logger::silent)
+}
+
+fn logged_world(count: usize, fate: Fate, log: impl FnOnce(Clock) -> Logger) -> (Many, File) {
     let mut many = Many::new(count, false, fate, first_key);
     let mut tokens: Vec<_> = (0..count).map(|token| many.config(token)).collect();
     for (index, token) in tokens.iter_mut().enumerate() {
@@ -63,7 +67,7 @@ fn world(count: usize, fate: Fate) -> (Many, File) {
         reads: Cell::new(0),
         dex: Rc::new(move || dex.clone()),
     };
-    let (clock, log) = (many.clock, Logger::silent(many.clock));
+    let (clock, log) = (many.clock, log(many.clock));
     many.scheduler = Scheduler::new(tokens, |_| (file.dex)(), clock, log, Some("/dev/null".into()));
     (many, file)
 }
@@ -172,6 +176,116 @@ async fn a_token_of_the_former_exchange_is_copied_to_no_new_output() {
     })
     .await;
     assert!(content(&many, "0").is_some() && content(&many, "added").is_none());
+}
+
+/// The file of a removed token is an output of the added one.
+#[tokio::test(start_paused = true)]
+async fn a_token_of_a_removed_token_is_copied_to_no_output_of_an_added_one() {
+    let stays_away: Fate = |when, _| if when < 5.0 { Played::Token(86_400, "first") } else { Played::Away };
+    let comes_back: Fate = |when, _| match when {
+        5.0..200.0 => Played::Away,
+        _ => Played::Token(86_400, "first"),
+    };
+    for (fate, comes_back) in [(stays_away, false), (comes_back, true)] {
+        let (mut many, file) = world(1, fate);
+        let former = RefCell::new(None);
+        run(&mut many, &file, async {
+            seconds(10).await;
+            former.replace(std::fs::read_to_string(&file.tokens.borrow()[0].outputs[0].path).ok());
+            file.change(|tokens| {
+                let added = output(&tokens[0], "added");
+                tokens[0].name = "added".to_owned();
+                tokens[0].exchange.fields.retain(|(name, _)| name != "subject_token");
+                tokens[0].outputs.push(added);
+            });
+            seconds(600).await;
+        })
+        .await;
+        let (shared, added) = (content(&many, "0"), content(&many, "added"));
+        if comes_back {
+            assert!(shared != former.take() && added == shared, "the first token of the added one");
+        } else {
+            assert!(shared == former.take() && added.is_none(), "the former one stays where it was");
+        }
+    }
+}
+
+const AWAY_AFTER_THE_FIRST: Fate =
+    |when, _| if when < 5.0 { Played::Token(100, "first") } else { Played::Away };
+
+/// Too short a time remains for the token to be adopted: it is removed at its expiry all the same.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_expires_soon_after_a_reload_of_its_exchange_is_removed() {
+    for is_removed in [false, true] {
+        let (mut many, file) = world(1, AWAY_AFTER_THE_FIRST);
+        run(&mut many, &file, async {
+            seconds(60).await;
+            file.change(|tokens| {
+                tokens[0].exchange.fields.retain(|(name, _)| name != "subject_token");
+                tokens[0].outputs[0].remove_expired = is_removed;
+            });
+            seconds(30).await;
+            assert!(file.tokens.borrow()[0].outputs[0].path.exists(), "it is still valid");
+            seconds(60).await;
+        })
+        .await;
+        assert_eq!(content(&many, "0").is_none(), is_removed);
+    }
+}
+
+/// Its directory is away while the output has another mode or format.
+#[tokio::test(start_paused = true)]
+async fn an_expired_token_is_removed_although_a_changed_output_could_not_be_written() {
+    for format in [None, Some(dexsidecar_core::output::Format::Json)] {
+        let (mut many, file) = world(1, AWAY_AFTER_THE_FIRST);
+        let [directory, away] = ["sub", "away"].map(|name| many.directory.path().join(name));
+        std::fs::create_dir(&directory).unwrap();
+        run(&mut many, &file, async {
+            seconds(1).await;
+            file.change(|tokens| {
+                tokens[0].outputs[0].path = directory.join("token");
+                tokens[0].outputs[0].remove_expired = true;
+            });
+            seconds(40).await;
+            assert!(directory.join("token").exists());
+            std::fs::rename(&directory, &away).unwrap();
+            file.change(|tokens| match format {
+                Some(format) => tokens[0].outputs[0].format = format,
+                None => tokens[0].outputs[0].mode = Some(0o600),
+            });
+            seconds(80).await;
+            std::fs::rename(&away, &directory).unwrap();
+            seconds(40).await;
+        })
+        .await;
+        assert!(!directory.join("token").exists());
+    }
+}
+
+/// The same failure of another configuration is another one.
+#[tokio::test(start_paused = true)]
+async fn the_first_failure_after_a_reload_is_logged() {
+    let lines = RefCell::new(None);
+    let (mut many, file) = logged_world(
+        1,
+        |_, _| Played::Away,
+        |clock| {
+            let (logger, counted) = Logger::counting(clock);
+            lines.replace(Some(counted));
+            logger
+        },
+    );
+    let lines = lines.into_inner().unwrap();
+    run(&mut many, &file, async {
+        seconds(60).await;
+        let before = lines.get();
+        seconds(60).await;
+        assert_eq!(lines.get(), before, "the same failure again");
+        file.change(|tokens| tokens[0].schedule.before = Some(Duration::from_secs(3_600)));
+        seconds(120).await;
+        assert_eq!(lines.get(), before + 2, "the reload and the failure");
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
