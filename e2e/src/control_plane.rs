@@ -23,9 +23,11 @@ const ADMIN: &str = "canary-admin";
 /// The token of the node's kubelet.
 const KUBELET: &str = "canary-kubelet";
 
-/// The controllers that pods, Jobs and Deployments need.
-const CONTROLLERS_USED: &str = "deployment-controller,job-controller,node-lifecycle-controller,replicaset-controller,\
-                                root-ca-certificate-publisher-controller,serviceaccount-controller";
+/// The controllers of pods and of the workloads that create them.
+const CONTROLLERS_USED: &str = "daemonset-controller,deployment-controller,job-controller,\
+                                node-lifecycle-controller,replicaset-controller,\
+                                root-ca-certificate-publisher-controller,serviceaccount-controller,\
+                                statefulset-controller";
 
 /// The parts of a control plane that tests vary.
 #[derive(Clone, Debug)]
@@ -231,7 +233,7 @@ impl ControlPlane {
         self.api_server = Some(process);
     }
 
-    /// Starts the scheduler and the controllers that pods, Jobs and Deployments need.
+    /// Starts the scheduler, and the controllers of pods and of the workloads that create them.
     pub fn start_controllers(&mut self) {
         let mut controllers = killed_with_parent(&prebuilt::program(&CONTROLLER_MANAGER));
         controllers

@@ -27,6 +27,7 @@ pub mod go_reference;
 pub mod how_to_see;
 pub mod image;
 pub mod incus;
+pub mod injection;
 pub mod listener;
 pub mod log_events;
 pub mod node;

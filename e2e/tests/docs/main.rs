@@ -7,6 +7,7 @@ mod failures_page;
 mod fault_tests;
 mod faults_page;
 mod generated;
+mod injection;
 mod kubernetes_page;
 mod links;
 mod metrics_page;

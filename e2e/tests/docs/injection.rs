@@ -1,0 +1,127 @@
+//! deploy/injection on a real API server: what it adds to pods, what it refuses and in which words,
+//! and that docs/injection.md shows the same.
+
+mod page;
+mod pods;
+mod refusals;
+
+use dexsidecar_e2e::control_plane::{ControlPlane, PlaneSetup};
+use dexsidecar_e2e::doc_manifests;
+use dexsidecar_e2e::injection::{self, DIRECTORY, is_injected, pod, submit};
+use serde_json::Value;
+
+/// A control plane with the policies, and with the namespaces `restricted`, which enforces the
+/// restricted Pod Security Standard, and `labelled`, whose pods are all injected.
+fn plane(setup: PlaneSetup) -> ControlPlane {
+    let plane = ControlPlane::start_with(setup);
+    for (name, label) in [
+        ("restricted", "pod-security.kubernetes.io/enforce=restricted"),
+        ("labelled", "dexsidecar.io/inject=true"),
+    ] {
+        plane.kubectl(&["create", "namespace", name]);
+        plane.kubectl(&["label", "namespace", name, label]);
+        plane.kubectl(&["--namespace", name, "create", "serviceaccount", "app"]);
+    }
+    injection::install(&plane, &injection::directory());
+    plane
+}
+
+/// A pod with these annotations, by their names after `dexsidecar.io/`.
+fn annotated(annotations: &[(&str, &str)]) -> Value {
+    let mut pod = pod("app");
+    for (name, value) in annotations {
+        pod["metadata"]["annotations"][format!("dexsidecar.io/{name}")] = (*value).into();
+    }
+    pod
+}
+
+/// The containers and init containers of a pod.
+fn containers(pod: &Value) -> Vec<Value> {
+    let lists = ["initContainers", "containers"].map(|list| pod["spec"][list].as_array());
+    lists.into_iter().flatten().flatten().cloned().collect()
+}
+
+/// The sidecar of a pod.
+fn sidecar(pod: &Value) -> Value {
+    containers(pod).into_iter().find(|container| container["name"] == "dexsidecar").unwrap_or_default()
+}
+
+/// Others' policies run before and after these, in an order that Kubernetes does not define.
+#[test]
+fn an_injected_pod_passes_again_unchanged_beside_other_policies() {
+    let plane = plane(PlaneSetup::default());
+    let first = submit(&plane, "default", &pod("app")).expect("it is admitted");
+    let again = submit(&plane, "default", &first).expect("it is admitted again");
+    assert_eq!(first["spec"], again["spec"]);
+
+    for name in ["a-second", "z-second"] {
+        let policy = include_str!("injection/second_policy.yaml").replace("NAME", name);
+        plane.apply(&policy, &[]).unwrap_or_else(|why| panic!("{why}"));
+    }
+    injection::until("the other policies are in effect", || {
+        submit(&plane, "default", &pod("app")).is_ok_and(|pod| containers(&pod).len() == 6)
+    });
+    let all = submit(&plane, "default", &pod("app")).expect("it is admitted");
+    assert_eq!(containers(&all)[0], sidecar(&first), "the sidecar is first and unchanged");
+    let mounts = |pod: &Value| {
+        let app = containers(pod).into_iter().find(|container| container["name"] == "app");
+        let mounts = app.expect("an app")["volumeMounts"].as_array().expect("a list").clone();
+        mounts.iter().map(|mount| mount["mountPath"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(mounts(&all), mounts(&first));
+    let again = submit(&plane, "default", &all).expect("it is admitted again");
+    assert_eq!(all["spec"], again["spec"]);
+}
+
+/// A parameter resource would be lost here (kubernetes/kubernetes#130887), and the pods with it.
+#[test]
+fn pods_are_injected_again_after_uninstall_and_install() {
+    let plane = plane(PlaneSetup::default());
+    for _ in 0..2 {
+        injection::uninstall(&plane);
+        injection::install(&plane, &injection::directory());
+    }
+    let injected = submit(&plane, "default", &pod("app")).expect("it is admitted");
+    assert!(is_injected(&injected), "{injected:#}");
+
+    // Without the mutating policy, a pod that asks for injection does not start without it.
+    plane.kubectl(&["delete", "mutatingadmissionpolicy", "dexsidecar-injection"]);
+    injection::until("pods are refused", || submit(&plane, "default", &pod("app")).is_err());
+    let message = submit(&plane, "default", &pod("app"));
+    assert_eq!(
+        message.expect_err("it is refused"),
+        "dexsidecar was not injected: apply the MutatingAdmissionPolicy dexsidecar-injection and its \
+         bindings again"
+    );
+}
+
+/// Such a value makes every request fail before Kubernetes 1.36.5 (kubernetes/kubernetes#142181).
+#[test]
+fn no_value_of_a_json_patch_is_a_list_or_a_map_of_objects() {
+    let policy = doc_manifests::yaml(&doc_manifests::text(&format!("{DIRECTORY}/mutating.yaml")));
+    let policy = policy.expect("it is YAML");
+    let mutations = policy["spec"]["mutations"].as_array().expect("a list");
+    let patches = mutations.iter().filter_map(|mutation| mutation["jsonPatch"]["expression"].as_str());
+    let mut values = 0;
+    for patch in patches {
+        for operation in patch.split("JSONPatch{").skip(1) {
+            let value = operation.split_once("value:").expect("each adds a value").1.trim_start();
+            let is_word = value.starts_with("word}");
+            assert!(is_word || value.starts_with("[]}") || value.starts_with("Object.spec."), "{value:.60}");
+            values += 1;
+        }
+    }
+    assert_eq!(values, 7, "two words of a command, a list, three volumes and the container");
+}
+
+/// A parameter resource makes injection depend on an informer that breaks
+/// (kubernetes/kubernetes#130887).
+#[test]
+fn the_policies_have_no_parameters_and_lines_of_at_most_100_columns() {
+    for name in ["mutating", "mutating-bindings", "validating", "validating-bindings"] {
+        let text = doc_manifests::text(&format!("{DIRECTORY}/{name}.yaml"));
+        assert!(!text.contains("paramKind") && !text.contains("paramRef"), "{name}");
+        let long: Vec<&str> = text.lines().filter(|line| line.chars().count() > 100).collect();
+        assert!(long.is_empty(), "{name}: {long:?}");
+    }
+}

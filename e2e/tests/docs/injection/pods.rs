@@ -1,0 +1,269 @@
+//! What is added to pods, as snapshots: one whole sidecar, and what differs from it in other pods.
+
+use std::fmt::Write as _;
+
+use dexsidecar_e2e::control_plane::{ControlPlane, PlaneSetup};
+use dexsidecar_e2e::doc_manifests;
+use dexsidecar_e2e::injection::{self, container, pod, submit};
+use serde_json::{Value, json};
+
+use super::{annotated, containers, plane, sidecar};
+
+/// A pod, its name in the snapshot, and its namespace.
+type Case = (&'static str, &'static str, Value);
+
+/// Sets a field of a pod's spec.
+fn with(mut pod: Value, field: &str, value: Value) -> Value {
+    pod["spec"][field] = value;
+    pod
+}
+
+/// A container with a command or other fields.
+fn container_with(name: &str, field: &str, value: Value) -> Value {
+    let mut container = container(name);
+    container[field] = value;
+    container
+}
+
+fn cases() -> Vec<Case> {
+    let unlabelled = |label: Option<&str>| {
+        let mut pod = pod("app");
+        pod["metadata"]["labels"] =
+            label.map_or_else(|| json!({}), |label| json!({"dexsidecar.io/inject": label}));
+        pod
+    };
+    let with_init = |annotations: &[(&str, &str)]| {
+        with(annotated(annotations), "initContainers", json!([container("migrate")]))
+    };
+    let own_volume = with(pod("app"), "volumes", json!([{"name": "data", "emptyDir": {}}]));
+    let data = json!([{"name": "data", "mountPath": "/data"}]);
+    let own_mount = json!([{"name": "dexsidecar-token", "mountPath": "/tokens", "readOnly": true}]);
+    let commands =
+        json!([container_with("app", "command", json!(["/bin/app", "--serve"])), container("proxy"),]);
+    let migrate = json!([container_with("migrate", "command", json!(["/bin/migrate"]))]);
+    let wait = with(annotated(&[("start", "wait"), ("containers", "app,migrate")]), "containers", commands);
+    let root = json!({"runAsUser": 0});
+    let by_hand = || {
+        let mut pod = doc_manifests::hardened_pod();
+        pod["metadata"]["labels"] = json!({"dexsidecar.io/inject": "true"});
+        pod
+    };
+    let once = |mut pod: Value| {
+        let sidecar = &mut pod["spec"]["initContainers"][0];
+        sidecar["args"] = json!(["once"]);
+        let sidecar = sidecar.as_object_mut().expect("an object");
+        sidecar.retain(|key, _| key != "restartPolicy" && key != "startupProbe");
+        pod
+    };
+    vec![
+        ("in a restricted namespace", "restricted", pod("app")),
+        ("in a labelled namespace, without a label", "labelled", unlabelled(None)),
+        ("in a labelled namespace, with a label", "labelled", unlabelled(Some("true"))),
+        ("opted out of a labelled namespace", "labelled", unlabelled(Some("false"))),
+        ("without a label", "default", unlabelled(None)),
+        ("own volume and mount", "default", {
+            with(own_volume, "containers", json!([container_with("app", "volumeMounts", data)]))
+        }),
+        ("own mount of the token volume", "default", {
+            with(pod("app"), "containers", json!([container_with("app", "volumeMounts", own_mount)]))
+        }),
+        ("init container", "restricted", with_init(&[])),
+        ("init container that needs the token", "restricted", with_init(&[("containers", "migrate, app")])),
+        ("one container of two", "default", {
+            let two = json!([container("app"), container("proxy")]);
+            with(annotated(&[("containers", "app")]), "containers", two)
+        }),
+        ("start: wait", "restricted", with(wait, "initContainers", migrate)),
+        ("start: none", "default", annotated(&[("start", "none")])),
+        ("several tokens", "default", {
+            annotated(&[("tokens-configmap", "dex-tokens"), ("ca-configmap", "dex-ca")])
+        }),
+        ("CA of a Secret", "default", annotated(&[("ca-secret", "dex-ca")])),
+        ("CA of a ClusterTrustBundle", "default", annotated(&[("ca-trust-bundle", "dex.example.com:ca:v1")])),
+        ("every other annotation", "restricted", {
+            annotated(&[
+                ("endpoint", "https://dex.example.org/dex/token"),
+                ("client-id", "grafana"),
+                ("connector", "k8s"),
+                ("scope", "openid"),
+                ("path", "/etc/tokens/grafana"),
+                ("audience", "https://dex.example.org"),
+                ("expiration-seconds", "7200"),
+                ("cpu-request", "2m"),
+                ("memory-request", "8Mi"),
+                ("memory-limit", "32Mi"),
+            ])
+        }),
+        ("quotes, backslashes and braces", "default", {
+            annotated(&[("connector", r#"a"b'c\d{{e}}$f"#), ("client-id", "${g}%h"), ("scope", "a:'b'")])
+        }),
+        ("root", "default", with(pod("app"), "securityContext", root)),
+        ("host network", "default", with(pod("app"), "hostNetwork", true.into())),
+        (
+            "no API token in the app",
+            "default",
+            with(pod("app"), "automountServiceAccountToken", false.into()),
+        ),
+        ("Windows", "default", {
+            let windows = with(pod("app"), "os", json!({"name": "windows"}));
+            let windows = with(windows, "securityContext", json!({}));
+            with(windows, "containers", json!([{"name": "app", "image": "example.com/app:1"}]))
+        }),
+        ("sidecar by hand", "restricted", by_hand()),
+        ("init container by hand", "restricted", once(by_hand())),
+    ]
+}
+
+/// The pods of every kind of workload, by the name of the kind.
+fn workloads(plane: &mut ControlPlane) -> Vec<(&'static str, Value)> {
+    let template = |restart: &str| {
+        let mut template = pod("app");
+        template["spec"]["restartPolicy"] = restart.into();
+        let labels = json!({"app": "app", "dexsidecar.io/inject": "true"});
+        json!({"metadata": {"labels": labels}, "spec": template["spec"]})
+    };
+    let selector = json!({"matchLabels": {"app": "app"}});
+    let job = json!({"template": template("Never")});
+    let running = json!({"selector": selector, "template": template("Always")});
+    let objects = [
+        ("apps/v1", "Deployment", running.clone()),
+        ("apps/v1", "StatefulSet", running.clone()),
+        ("apps/v1", "DaemonSet", running),
+        ("batch/v1", "Job", job.clone()),
+        ("batch/v1", "CronJob", json!({"schedule": "0 0 1 1 *", "jobTemplate": {"spec": job}})),
+    ];
+    plane.start_controllers();
+    // A DaemonSet creates a pod for each node.
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node"}});
+    plane.apply(&node.to_string(), &[]).unwrap_or_else(|why| panic!("{why}"));
+    let mut pods = vec![];
+    for (version, kind, spec) in objects {
+        let namespace = kind.to_lowercase();
+        plane.kubectl(&["create", "namespace", &namespace]);
+        injection::until("the namespace has its ServiceAccount", || {
+            plane.kubectl(&["--namespace", &namespace, "get", "serviceaccounts"]).contains("default")
+        });
+        plane.kubectl(&["--namespace", &namespace, "create", "serviceaccount", "app"]);
+        let object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "app"}, "spec": spec});
+        let applied = plane.apply(&object.to_string(), &["--namespace", &namespace]);
+        applied.unwrap_or_else(|why| panic!("{why}"));
+        if kind == "CronJob" {
+            plane.kubectl(&["--namespace", &namespace, "create", "job", "now", "--from=cronjob/app"]);
+        }
+        let list = || {
+            let list = plane.kubectl(&["--namespace", &namespace, "get", "pods", "-o", "json"]);
+            serde_json::from_str::<Value>(&list).expect("kubectl prints JSON")["items"].clone()
+        };
+        injection::until(&format!("the {kind} has a pod"), || list()[0].is_object());
+        pods.push((kind, list()[0].clone()));
+    }
+    pods
+}
+
+/// The sidecar and the volumes of a pod, without what differs between two pods.
+fn injected(pod: &Value) -> Value {
+    let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    let volumes: Vec<&Value> =
+        volumes.filter(|volume| !volume["name"].as_str().is_some_and(is_api_token)).collect();
+    json!({"sidecar": sidecar(pod), "volumes": volumes})
+}
+
+fn is_api_token(volume: &str) -> bool {
+    volume.starts_with("kube-api-access-")
+}
+
+/// What differs between a pod and the plain one: fields of the sidecar, volumes, and the mounts and
+/// commands of containers.
+fn outline(pod: &Value, plain: &Value) -> String {
+    let mut text = String::new();
+    let (sidecar, usual) = (sidecar(pod), sidecar(plain));
+    if sidecar.is_null() {
+        return "not injected\n".to_owned();
+    }
+    let keys = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    for key in keys(&usual).into_iter().filter(|key| sidecar[key].is_null()) {
+        let _ = writeln!(text, "sidecar: no {key}");
+    }
+    for key in keys(&sidecar).into_iter().filter(|key| sidecar[key] != usual[key]) {
+        let Some(entries) = sidecar[&key].as_array() else {
+            let _ = writeln!(text, "sidecar: {key}: {}", sidecar[&key]);
+            continue;
+        };
+        let usual = usual[&key].as_array().cloned().unwrap_or_default();
+        for entry in entries.iter().filter(|entry| !usual.contains(entry)) {
+            let _ = writeln!(text, "sidecar: {key}: {entry}");
+        }
+    }
+    let usual = injected(plain)["volumes"].as_array().expect("a list").clone();
+    for volume in injected(pod)["volumes"].as_array().expect("a list") {
+        if !usual.contains(volume) {
+            let _ = writeln!(text, "volume: {volume}");
+        }
+    }
+    for container in containers(pod) {
+        let name = container["name"].as_str().expect("a name");
+        let _ = write!(text, "{name}:");
+        if container["command"].is_array() {
+            let _ = write!(text, " {}", container["command"]);
+        }
+        for mount in container["volumeMounts"].as_array().into_iter().flatten() {
+            let volume = mount["name"].as_str().expect("a name");
+            let mode = if mount["readOnly"] == true { "ro" } else { "rw" };
+            if !is_api_token(volume) {
+                let path = mount["mountPath"].as_str().expect("a path");
+                let _ = write!(text, " {volume}={path}:{mode}");
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[test]
+fn what_is_added_to_each_pod_is_as_recorded() {
+    let arguments = vec![
+        "--feature-gates=ClusterTrustBundle=true,ClusterTrustBundleProjection=true",
+        "--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true",
+    ];
+    let mut plane = plane(PlaneSetup { arguments, ..PlaneSetup::default() });
+    let plain = submit(&plane, "default", &pod("app")).expect("it is admitted");
+    insta::assert_snapshot!("injected", format!("{:#}\n", injected(&plain)));
+    let mut text = String::new();
+    for (name, namespace, given) in cases() {
+        let admitted = submit(&plane, namespace, &given).unwrap_or_else(|why| panic!("{name}: {why}"));
+        let _ = writeln!(text, "# {name}\n{}", outline(&admitted, &plain));
+    }
+    for (kind, admitted) in workloads(&mut plane) {
+        let _ = writeln!(text, "# {kind}\n{}", outline(&admitted, &plain));
+    }
+    insta::with_settings!({filters => [("kube-api-access-[a-z0-9]{5}", "kube-api-access-…")]}, {
+        insta::assert_snapshot!("pods", text);
+    });
+}
+
+/// The sidecar by hand and the injected one are the same, so that one page describes both.
+#[test]
+fn the_injected_sidecar_is_the_one_of_the_page_with_another_subject_token_directory() {
+    let plane = plane(PlaneSetup::default());
+    let injected = submit(&plane, "default", &pod("app")).expect("it is admitted");
+    let by_hand = submit(&plane, "default", &doc_manifests::hardened_pod());
+    let subject = "/var/run/secrets/kubernetes.io/serviceaccount";
+    // The page's sidecar also mounts the API's token there, unless the pod refuses it.
+    let mut by_hand = sidecar(&by_hand.expect("it is admitted"));
+    let mounts = by_hand["volumeMounts"].as_array_mut().expect("a list");
+    mounts.retain(|mount| !mount["name"].as_str().is_some_and(is_api_token));
+    let text = by_hand.to_string().replace("/var/run/secrets/subject", subject);
+    let text = text
+        .replace("\"dex-token\"", "\"dexsidecar-token\"")
+        .replace("\"subject-token\"", "\"dexsidecar-subject\"");
+    let mut by_hand: Value = serde_json::from_str(&text).expect("it is JSON");
+    let mut injected = sidecar(&injected);
+    // The page sets these two for the whole pod.
+    let context = injected["securityContext"].as_object_mut().expect("an object");
+    context.retain(|key, _| key != "runAsNonRoot" && key != "seccompProfile");
+    for sidecar in [&mut injected, &mut by_hand] {
+        let variables = sidecar["env"].as_array_mut().expect("a list");
+        variables.sort_by_key(|variable| variable["name"].to_string());
+    }
+    assert_eq!(injected, by_hand);
+}
