@@ -261,14 +261,14 @@ counterparts! {
     KUBELET: Program, for [Node], kubernetes("kubelet 1.36", "kubelet", "k8s.io/kubernetes/cmd/kubelet");
 
     /// The controllers.
-    CONTROLLER_MANAGER: Program, for [Node], kubernetes(
+    CONTROLLER_MANAGER: Program, for [Docs, Node], kubernetes(
         "kube-controller-manager 1.36",
         "kube-controller-manager",
         "k8s.io/kubernetes/cmd/kube-controller-manager",
     );
 
     /// The scheduler.
-    SCHEDULER: Program, for [Node],
+    SCHEDULER: Program, for [Docs, Node],
         kubernetes("kube-scheduler 1.36", "kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler");
 
     /// A proxy that checks tokens.

@@ -9,6 +9,7 @@ mod certificates;
 mod cluster_demo;
 mod image;
 mod incus;
+mod injection;
 mod lifecycle;
 mod manifest_mistakes;
 mod original_manifest;
@@ -136,6 +137,7 @@ fn on_the_node(missing: bool) -> Vec<Trial> {
         original_manifest::TESTS,
         certificates::TESTS,
         incus::TESTS,
+        injection::TESTS,
     ];
     let trial = |(name, test, takes_minutes): NodeTest| {
         let trial = Trial::test(name, move || {
