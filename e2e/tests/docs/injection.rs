@@ -125,3 +125,20 @@ fn the_policies_have_no_parameters_and_lines_of_at_most_100_columns() {
         assert!(long.is_empty(), "{name}: {long:?}");
     }
 }
+
+/// Both policies judge the annotations: what one takes for wrong, the other refuses.
+#[test]
+fn both_policies_judge_paths_and_characters_by_the_same_expressions() {
+    let [mutating, validating] =
+        ["mutating", "validating"].map(|name| doc_manifests::text(&format!("{DIRECTORY}/{name}.yaml")));
+    let patterns = |text: &str| {
+        let lines = text.lines().map(str::trim);
+        let lines = lines.filter_map(|line| line.split_once("r\"^").or_else(|| line.split_once("r\"[\\x")));
+        lines.map(|(_, rest)| rest.split('"').next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    let refused = patterns(&validating);
+    assert_eq!(patterns(&mutating).len(), 6);
+    for pattern in patterns(&mutating) {
+        assert!(refused.contains(&pattern), "the validating policy has no {pattern}");
+    }
+}

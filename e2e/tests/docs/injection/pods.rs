@@ -104,6 +104,17 @@ fn cases() -> Vec<Case> {
             "default",
             with(pod("app"), "automountServiceAccountToken", false.into()),
         ),
+        ("empty lists", "default", {
+            let app = container_with("app", "command", json!([]));
+            let pod = with(annotated(&[("start", "probe")]), "containers", json!([app]));
+            with(with(pod, "initContainers", json!([])), "volumes", json!([]))
+        }),
+        ("static pod", "labelled", {
+            let mut mirror = with(pod("app"), "nodeName", "node".into());
+            mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+            mirror["spec"].as_object_mut().expect("an object").remove("serviceAccountName");
+            mirror
+        }),
         ("Windows", "default", {
             let windows = with(pod("app"), "os", json!({"name": "windows"}));
             let windows = with(windows, "securityContext", json!({}));
@@ -114,13 +125,15 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// The pods of every kind of workload, by the name of the kind.
-fn workloads(plane: &mut ControlPlane) -> Vec<(&'static str, Value)> {
+/// Creates a workload of every kind with this pod, each in a namespace of its own. Gives their
+/// kinds and namespaces.
+fn workloads(plane: &mut ControlPlane, pod: &Value) -> Vec<(&'static str, String)> {
     let template = |restart: &str| {
-        let mut template = pod("app");
+        let mut template = pod.clone();
         template["spec"]["restartPolicy"] = restart.into();
-        let labels = json!({"app": "app", "dexsidecar.io/inject": "true"});
-        json!({"metadata": {"labels": labels}, "spec": template["spec"]})
+        template["metadata"]["labels"]["app"] = "app".into();
+        template["metadata"].as_object_mut().expect("an object").remove("name");
+        json!({"metadata": template["metadata"], "spec": template["spec"]})
     };
     let selector = json!({"matchLabels": {"app": "app"}});
     let job = json!({"template": template("Never")});
@@ -136,13 +149,10 @@ fn workloads(plane: &mut ControlPlane) -> Vec<(&'static str, Value)> {
     // A DaemonSet creates a pod for each node.
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node"}});
     plane.apply(&node.to_string(), &[]).unwrap_or_else(|why| panic!("{why}"));
-    let mut pods = vec![];
+    let mut created = vec![];
     for (version, kind, spec) in objects {
         let namespace = kind.to_lowercase();
         plane.kubectl(&["create", "namespace", &namespace]);
-        injection::until("the namespace has its ServiceAccount", || {
-            plane.kubectl(&["--namespace", &namespace, "get", "serviceaccounts"]).contains("default")
-        });
         plane.kubectl(&["--namespace", &namespace, "create", "serviceaccount", "app"]);
         let object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "app"}, "spec": spec});
         let applied = plane.apply(&object.to_string(), &["--namespace", &namespace]);
@@ -150,14 +160,9 @@ fn workloads(plane: &mut ControlPlane) -> Vec<(&'static str, Value)> {
         if kind == "CronJob" {
             plane.kubectl(&["--namespace", &namespace, "create", "job", "now", "--from=cronjob/app"]);
         }
-        let list = || {
-            let list = plane.kubectl(&["--namespace", &namespace, "get", "pods", "-o", "json"]);
-            serde_json::from_str::<Value>(&list).expect("kubectl prints JSON")["items"].clone()
-        };
-        injection::until(&format!("the {kind} has a pod"), || list()[0].is_object());
-        pods.push((kind, list()[0].clone()));
+        created.push((kind, namespace));
     }
-    pods
+    created
 }
 
 /// The sidecar and the volumes of a pod, without what differs between two pods.
@@ -233,8 +238,13 @@ fn what_is_added_to_each_pod_is_as_recorded() {
         let admitted = submit(&plane, namespace, &given).unwrap_or_else(|why| panic!("{name}: {why}"));
         let _ = writeln!(text, "# {name}\n{}", outline(&admitted, &plain));
     }
-    for (kind, admitted) in workloads(&mut plane) {
-        let _ = writeln!(text, "# {kind}\n{}", outline(&admitted, &plain));
+    for (kind, namespace) in workloads(&mut plane, &pod("app")) {
+        let list = || {
+            let list = plane.kubectl(&["--namespace", &namespace, "get", "pods", "-o", "json"]);
+            serde_json::from_str::<Value>(&list).expect("kubectl prints JSON")["items"].clone()
+        };
+        injection::until(&format!("the {kind} has a pod"), || list()[0].is_object());
+        let _ = writeln!(text, "# {kind}\n{}", outline(&list()[0], &plain));
     }
     insta::with_settings!({filters => [("kube-api-access-[a-z0-9]{5}", "kube-api-access-…")]}, {
         insta::assert_snapshot!("pods", text);
@@ -266,4 +276,39 @@ fn the_injected_sidecar_is_the_one_of_the_page_with_another_subject_token_direct
         variables.sort_by_key(|variable| variable["name"].to_string());
     }
     assert_eq!(injected, by_hand);
+}
+
+/// `kubectl apply` of a workload succeeds, so the message must be where its owner looks.
+#[test]
+fn the_message_is_an_event_of_a_workload_whose_pods_are_refused() {
+    let mut plane = plane(PlaneSetup::default());
+    let message = "annotation dexsidecar.io/start is 'later': it must be probe, wait or none";
+    for (kind, namespace) in workloads(&mut plane, &annotated(&[("start", "later")])) {
+        // As the page has it.
+        let events = ["get", "events", "--field-selector", "reason=FailedCreate"];
+        let command = [&["--namespace", &namespace], &events[..]].concat();
+        injection::until(&format!("{kind}: an event"), || plane.kubectl(&command).contains(message));
+    }
+    let replica_set = plane.kubectl(&["--namespace", "deployment", "describe", "replicaset"]);
+    assert!(replica_set.contains(message), "{replica_set}");
+}
+
+/// The API server stops an expression that costs too much, and refuses the pod.
+#[test]
+fn a_pod_of_many_containers_and_mounts_is_injected() {
+    let plane = plane(PlaneSetup::default());
+    let many = |prefix: &str| -> Value {
+        let mounts: Vec<Value> =
+            (0..20).map(|number| json!({"name": "data", "mountPath": format!("/data/{number}")})).collect();
+        let containers =
+            (0..60).map(|number| container_with(&format!("{prefix}{number}"), "volumeMounts", json!(mounts)));
+        containers.collect()
+    };
+    let mut large = with(pod("app"), "containers", many("app"));
+    large["spec"]["initContainers"] = many("init");
+    large["spec"]["volumes"] = json!([{"name": "data", "emptyDir": {}}]);
+    let names: Vec<String> = (0..60).map(|number| format!("init{number}")).collect();
+    large["metadata"]["annotations"]["dexsidecar.io/containers"] = names.join(",").into();
+    let admitted = submit(&plane, "default", &large).unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(containers(&admitted).len(), 121);
 }

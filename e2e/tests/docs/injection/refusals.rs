@@ -14,13 +14,14 @@ pub(crate) const PAGE: &str = "docs/injection.md";
 type Case = (&'static str, Value);
 
 /// The annotations that are refused, each with a wrong value.
-const ANNOTATIONS: [(&str, &str); 17] = [
+const ANNOTATIONS: [(&str, &str); 18] = [
     ("endpoint", "https://dex.example.com"),
     ("client-id", "incus:secret"),
     ("connector", "my cluster"),
     ("scope", "openid,profile"),
     ("path", "token"),
     ("path", "/usr/lib/dex/token"),
+    ("path", "/var/run/token"),
     ("audience", "my dex"),
     ("expiration-seconds", "60"),
     ("start", "later"),
@@ -132,11 +133,14 @@ fn each_refusal_is_as_the_page_shows_it() {
 fn hostile_annotations_are_refused_in_words() {
     let plane = plane(PlaneSetup::default());
     let long = "é".repeat(20_000);
+    let list = "a,".repeat(20_000);
+    let wide = "é".repeat(1000);
     let names: Vec<String> = (0..50).map(|number| format!("{}{number}", "n".repeat(50))).collect();
     let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "x")).collect();
     let control = "a\u{1b}[31m\u{7f}\r\u{0}b";
     for (name, annotations) in [
-        ("long values", vec![("path", &*long), ("audience", &long), ("containers", &long)]),
+        ("long values", vec![("path", &*long), ("audience", &long), ("containers", &list)]),
+        ("wide values", vec![("path", &*wide), ("audience", &wide), ("containers", &wide)]),
         ("many unknown names", many),
         ("control characters", vec![("connector", control), ("containers", control), ("start", control)]),
         ("every one empty", ANNOTATIONS.iter().map(|(name, _)| (*name, "")).collect()),
