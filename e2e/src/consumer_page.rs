@@ -99,7 +99,7 @@ impl Page {
         let update = std::env::var_os("UPDATE").is_some();
         assert!(
             update,
-            "{} has another {name}: run UPDATE=1 cargo xtask test consumers\n{there}\nnow:\n{text}",
+            "{} has another {name}: run the test with UPDATE=1\n{there}\nnow:\n{text}",
             self.path
         );
         fs::write(doc_manifests::root().join(&self.path), [before, &begin, text, &end, after].concat())
