@@ -23,7 +23,8 @@ pub(crate) fn config(environment: impl FnOnce() -> Environment, words: Vec<OsStr
         ["print"] => {
             let environment = environment();
             if is_json(&environment.settings) {
-                eprint("dexsidecar: --json is for config validate: config print prints YAML\n");
+                let option = settings::JSON.option;
+                eprint(&format!("dexsidecar: --{option} is for config validate: config print prints YAML\n"));
                 return Err(USAGE);
             }
             print_config(&environment)
