@@ -84,7 +84,8 @@ fn the_configuration_file_of_the_page_is_valid() {
     let manifests = doc_manifests::manifests(PAGE);
     let map = manifests.iter().find(|manifest| manifest["kind"] == "ConfigMap").expect("a ConfigMap");
     let text = map["data"]["dexsidecar.yaml"].as_str().expect("a file");
-    let file = ConfigFile { name: "dexsidecar.yaml", content: text.as_bytes() };
+    let file =
+        ConfigFile { name: "dexsidecar.yaml", path: Path::new("/dexsidecar.yaml"), content: text.as_bytes() };
     let config = Config::read_file(file, &RawSettings::default(), true).expect("the program accepts it");
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     assert_eq!(config.tokens.len(), 2);
