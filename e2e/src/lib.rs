@@ -36,6 +36,7 @@ pub mod prebuilt;
 pub mod process;
 pub mod projected_volume;
 pub mod raw_http;
+pub mod rendered;
 pub mod sandbox;
 pub mod sidecar;
 pub mod signing_key;

@@ -165,6 +165,12 @@ const DEX_PACKAGE: &str = "github.com/dexidp/dex/cmd/dex";
 const KUBERNETES_VERSION: &str = "-X k8s.io/component-base/version.gitVersion=v1.36.3 \
     -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36";
 
+/// The version of Kubernetes for which Helm renders without a cluster, and compares `kubeVersion`
+/// with. Without it, that is 1.20.
+const HELM_KUBERNETES: &str = "-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 \
+    -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=36 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 \
+    -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=36";
+
 counterparts! {
     /// System calls are traced and made to fail with it.
     STRACE: Packages, for [Fakes], debian("strace", "strace", &["strace", "libunwind8"]);
@@ -290,6 +296,14 @@ counterparts! {
     /// An OpenTelemetry collector that sends tokens.
     OTEL_COLLECTOR: Program, for [Consumers] in the long form,
         go("OpenTelemetry collector", "otelcol", "e2e/otelcol", ".");
+
+    /// Renders the charts.
+    HELM: Program, for [Docs] in the long form,
+        Program { link: HELM_KUBERNETES, ..go("Helm 3.22", "helm", "e2e/helm", "helm.sh/helm/v3/cmd/helm") };
+
+    /// Compares manifests with schemas.
+    KUBECONFORM: Program, for [Docs],
+        go("kubeconform 0.8", "kubeconform", "e2e/kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform");
 
     /// CoreDNS.
     COREDNS: Program, for [Names] in the long form, go("CoreDNS", "coredns", "e2e/coredns", "github.com/coredns/coredns");

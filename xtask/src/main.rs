@@ -99,7 +99,17 @@ const fn target(aarch64: bool) -> Target {
 fn docs() -> Command {
     let mut command = cargo();
     command.env("UPDATE", "1").args(["test", "--quiet", "--package", "dexsidecar-e2e", "--package", "xtask"]);
-    command.args(["--test", "docs", "--test", "architecture", "--", "--skip", "kubernetes_page"]);
+    command.args([
+        "--test",
+        "docs",
+        "--test",
+        "architecture",
+        "--",
+        "--skip",
+        "kubernetes_page",
+        "--skip",
+        "api_server",
+    ]);
     command
 }
 

@@ -211,7 +211,15 @@ mod tests {
         let only_long: Vec<_> = long.into_iter().filter(|label| !short.contains(label)).collect();
         assert_eq!(
             only_long,
-            ["oauth2-proxy", "OpenTelemetry collector", "CoreDNS", "Dex 2.38.0", "Dex 2.41.1", "Dex 2.44.0"]
+            [
+                "oauth2-proxy",
+                "OpenTelemetry collector",
+                "Helm 3.22",
+                "CoreDNS",
+                "Dex 2.38.0",
+                "Dex 2.41.1",
+                "Dex 2.44.0"
+            ]
         );
     }
 }

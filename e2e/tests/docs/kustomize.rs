@@ -1,0 +1,143 @@
+//! deploy/kustomize: each example is built by kubectl, compared with the text beside it, and given
+//! to a real API server. The components add the container of docs/kubernetes.md.
+
+use std::process::Command;
+
+use dexsidecar_core::config::{Config, RawSettings};
+use dexsidecar_core::secret::Secret;
+use dexsidecar_e2e::doc_manifests;
+use dexsidecar_e2e::prebuilt;
+use dexsidecar_e2e::rendered::{Judge, documents, pod_spec, sidecar};
+use dexsidecar_fetch::counterparts::{KUBECONFORM, KUBECTL};
+use serde_json::{Value, json};
+
+use crate::generated;
+use crate::schemas;
+
+/// Each example, and how many documents it has.
+const EXAMPLES: [(&str, usize); 3] = [("workloads", 7), ("private-ca", 1), ("monitoring", 4)];
+
+/// What kubectl builds from a directory below deploy/kustomize.
+fn built(directory: &str) -> String {
+    let path = doc_manifests::root().join("deploy/kustomize").join(directory);
+    let output = Command::new(prebuilt::program(&KUBECTL)).arg("kustomize").arg(path).output();
+    let output = output.expect("kubectl was built");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && error.is_empty(), "{directory}: {error}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn example(name: &str) -> Vec<Value> {
+    documents(&built(&format!("examples/{name}")))
+}
+
+fn named<'a>(documents: &'a [Value], name: &str) -> &'a Value {
+    documents.iter().find(|one| one["metadata"]["name"] == name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+#[test]
+fn each_example_is_built_to_the_text_beside_it() {
+    for (name, count) in EXAMPLES {
+        let text = built(&format!("examples/{name}"));
+        assert_eq!(documents(&text).len(), count, "{name}");
+        generated::page(&format!("deploy/kustomize/examples/{name}/rendered.yaml"), &text);
+    }
+}
+
+#[test]
+fn each_example_is_accepted_by_a_restricted_api_server_and_by_kubeconform() {
+    let judge = Judge::start();
+    let schemas = schemas::of(&judge);
+    for (name, count) in EXAMPLES {
+        let text = built(&format!("examples/{name}"));
+        assert_eq!(judge.accepts(&text).len(), count, "{name}");
+        schemas::assert_valid(&schemas, &prebuilt::program(&KUBECONFORM), &text);
+    }
+    // The API server and the schemas do refuse.
+    let wrong = built("examples/private-ca").replace("failureThreshold: 300", "failureThresholds: 300");
+    let refused = judge.plane().apply(&wrong, &["--dry-run=server", "--validate=strict"]);
+    assert!(refused.is_err_and(|why| why.contains("failureThresholds")));
+    schemas::assert_invalid(&schemas, &prebuilt::program(&KUBECONFORM), &wrong, "failureThresholds");
+}
+
+#[test]
+fn the_container_and_the_volumes_are_those_of_the_page_in_each_kind_of_workload() {
+    let page = doc_manifests::hardened_pod();
+    let workloads = example("workloads");
+    let kinds = ["CronJob", "DaemonSet", "Deployment", "Job", "Pod", "StatefulSet"];
+    for kind in kinds {
+        let workload = named(&workloads, &kind.to_lowercase());
+        assert_eq!(workload["kind"], kind);
+        let pod = pod_spec(workload);
+        assert_eq!(sidecar(pod), sidecar(&page["spec"]), "{kind}");
+        assert_eq!(pod["volumes"], page["spec"]["volumes"], "{kind}");
+        assert_eq!(pod["containers"], page["spec"]["containers"], "{kind}");
+        assert_eq!(pod["securityContext"], page["spec"]["securityContext"], "{kind}");
+    }
+    let untouched = pod_spec(named(&workloads, "without-sidecar"));
+    assert!(untouched["initContainers"].is_null() && untouched["volumes"].is_null(), "{untouched:#}");
+}
+
+#[test]
+fn the_sidecar_starts_before_the_init_containers_of_the_workload() {
+    let workloads = example("workloads");
+    let pod = pod_spec(named(&workloads, "statefulset"));
+    let names: Vec<&Value> =
+        pod["initContainers"].as_array().expect("a list").iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, ["dexsidecar", "migrate"]);
+}
+
+#[test]
+fn an_overlay_changes_the_settings_and_adds_a_private_ca() {
+    let documents = example("private-ca");
+    let pod = pod_spec(named(&documents, "app"));
+    let sidecar = sidecar(pod);
+    assert_eq!(sidecar["image"], "registry.example.com/dexsidecar:0.1.0");
+    let variables = sidecar["env"].as_array().expect("a list").iter().map(|entry| {
+        let text = |name: &str| entry[name].as_str().expect("a string").to_owned();
+        (text("name"), Secret::new(text("value")))
+    });
+    let config = Config::read(&RawSettings::of_variables(variables.collect::<Vec<_>>()), true);
+    let config = config.expect("the program accepts it");
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let mounts = sidecar["volumeMounts"].as_array().expect("a list");
+    assert!(
+        mounts.contains(&json!({"name": "dex-ca", "mountPath": "/etc/dex", "readOnly": true})),
+        "{mounts:?}"
+    );
+    let volumes = pod["volumes"].as_array().expect("a list");
+    assert!(volumes.contains(&json!({"name": "dex-ca", "configMap": {"name": "dex-ca"}})), "{volumes:?}");
+}
+
+#[test]
+fn the_component_listener_opens_the_port_that_the_pod_monitor_scrapes() {
+    let documents = example("monitoring");
+    let app = named(&documents, "app");
+    let monitor = documents.iter().find(|one| one["kind"] == "PodMonitor").expect("a PodMonitor");
+    let endpoint = &monitor["spec"]["podMetricsEndpoints"][0];
+    let sidecar = sidecar(pod_spec(app));
+    assert_eq!(sidecar["ports"], json!([{"name": endpoint["port"], "containerPort": 9090}]));
+    let env = sidecar["env"].as_array().expect("a list");
+    assert!(env.contains(&json!({"name": "DEXSIDECAR_LISTEN", "value": ":9090"})), "{env:?}");
+    let labels = app["spec"]["template"]["metadata"]["labels"].as_object().expect("labels");
+    for (name, value) in monitor["spec"]["selector"]["matchLabels"].as_object().expect("labels") {
+        assert_eq!(labels.get(name), Some(value));
+    }
+}
+
+/// Kustomize cannot put a file into a document, so the rules of the operator are a second file.
+#[test]
+fn the_prometheus_rule_has_the_groups_of_the_alerts() {
+    let alerts = doc_manifests::text("deploy/monitoring/alerts.yaml");
+    let (_, groups) = alerts.split_once("\ngroups:\n").expect("groups");
+    let mut text = "# The rules of alerts.yaml for the Prometheus Operator. This file is generated by `cargo xtask docs`.\n\
+                    apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: dexsidecar\n\
+                    spec:\n  groups:\n"
+        .to_owned();
+    for line in groups.lines() {
+        text += &if line.is_empty() { "\n".to_owned() } else { format!("  {line}\n") };
+    }
+    generated::page("deploy/monitoring/prometheusrule.yaml", &text);
+    let parse = |text: &str| doc_manifests::yaml(text).expect("YAML");
+    assert_eq!(parse(&text)["spec"]["groups"], parse(&alerts)["groups"]);
+}
