@@ -1,5 +1,6 @@
 //! The pages: those that are generated are up to date, and what users copy from them works.
 
+mod chart_pages;
 mod configuration_page;
 mod docs;
 mod events_page;
@@ -8,6 +9,7 @@ mod fault_tests;
 mod faults_page;
 mod generated;
 mod injection;
+mod helm;
 mod kubernetes_page;
 mod kustomize;
 mod links;

@@ -1,0 +1,140 @@
+{{/*
+Each template takes the values of this chart and gives a YAML list. Every value is written through
+toJson, so no value can change the structure of the manifest.
+*/}}
+
+{{/* The sidecar's container, for initContainers. */}}
+{{- define "dexsidecar.initContainer" -}}
+- name: dexsidecar
+{{- if .image.digest }}
+  image: {{ printf "%s@%s" .image.repository .image.digest | toJson }}
+{{- else }}
+  image: {{ printf "%s:%s" .image.repository .image.tag | toJson }}
+{{- end }}
+{{- if eq .mode "once" }}
+  args: [once]
+{{- else }}
+  restartPolicy: Always
+{{- end }}
+  env:
+    {{- include "dexsidecar.env" . | nindent 4 }}
+{{- if .listenPort }}
+  ports:
+    - name: dexsidecar
+      containerPort: {{ int .listenPort }}
+{{- end }}
+{{- if ne .mode "once" }}
+  startupProbe:
+    exec:
+      command: [dexsidecar, ready]
+    periodSeconds: 1
+    failureThreshold: 300
+{{- end }}
+  resources: {{ toJson .resources }}
+  securityContext:
+    allowPrivilegeEscalation: false
+    readOnlyRootFilesystem: true
+    capabilities: {drop: [ALL]}
+  volumeMounts:
+    - name: dex-token
+      mountPath: {{ toJson .token.directory }}
+    - name: subject-token
+      mountPath: /var/run/secrets/subject
+      readOnly: true
+{{- if .clientSecret.name }}
+    - name: dex-client
+      mountPath: /etc/dexsidecar/client
+      readOnly: true
+{{- end }}
+{{- if .ca }}
+    - name: dex-ca
+      mountPath: /etc/dex
+      readOnly: true
+{{- end }}
+{{- end }}
+
+{{/* The environment of the sidecar. */}}
+{{- define "dexsidecar.env" -}}
+- name: dex_endpoint
+  value: {{ toJson .endpoint }}
+- name: dex_access_token_file
+  value: {{ printf "%s/%s" .token.directory .token.file | toJson }}
+{{- if .clientSecret.name }}
+- name: dex_file_basic_auth
+  value: /etc/dexsidecar/client/basic-auth
+{{- else }}
+- name: dex_basic_auth
+  value: {{ printf "%s:" .clientId | toJson }}
+{{- end }}
+- name: dex_connector_id
+  value: {{ toJson .connectorId }}
+- name: dex_grant_type
+  value: urn:ietf:params:oauth:grant-type:token-exchange
+- name: dex_scope
+  value: {{ toJson .scope }}
+- name: dex_requested_token_type
+  value: urn:ietf:params:oauth:token-type:access_token
+- name: dex_subject_token_type
+  value: urn:ietf:params:oauth:token-type:id_token
+- name: dex_file_subject_token
+  value: /var/run/secrets/subject/token
+{{- if .ca }}
+- name: DEXSIDECAR_CA_FILE
+  value: /etc/dex/ca.crt
+{{- end }}
+{{- if .listenPort }}
+- name: DEXSIDECAR_LISTEN
+  value: {{ printf ":%d" (int .listenPort) | toJson }}
+{{- end }}
+{{- range .extraEnv }}
+- {{ toJson . }}
+{{- end }}
+{{- end }}
+
+{{/* The volumes of the pod. */}}
+{{- define "dexsidecar.volumes" -}}
+- name: dex-token
+  emptyDir: {medium: Memory, sizeLimit: 1Mi}
+- name: subject-token
+  projected:
+    sources:
+      - serviceAccountToken:
+          audience: {{ toJson .subjectToken.audience }}
+          expirationSeconds: {{ int64 .subjectToken.expirationSeconds }}
+          path: token
+{{- with .clientSecret }}
+{{- if .name }}
+- name: dex-client
+  secret:
+    secretName: {{ toJson .name }}
+    items: [{key: {{ toJson .key }}, path: basic-auth}]
+{{- end }}
+{{- end }}
+{{- with .ca.configMap }}
+- name: dex-ca
+  configMap:
+    name: {{ toJson .name }}
+    items: [{key: {{ toJson .key }}, path: ca.crt}]
+{{- end }}
+{{- with .ca.secret }}
+- name: dex-ca
+  secret:
+    secretName: {{ toJson .name }}
+    items: [{key: {{ toJson .key }}, path: ca.crt}]
+{{- end }}
+{{- with .ca.clusterTrustBundle }}
+- name: dex-ca
+  projected:
+    sources:
+      - clusterTrustBundle:
+          name: {{ toJson .name }}
+          path: ca.crt
+{{- end }}
+{{- end }}
+
+{{/* The mount of a container that reads the token. */}}
+{{- define "dexsidecar.volumeMounts" -}}
+- name: dex-token
+  mountPath: {{ toJson .token.directory }}
+  readOnly: true
+{{- end }}

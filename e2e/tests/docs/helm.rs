@@ -1,0 +1,343 @@
+//! deploy/helm: the charts are linted, rendered and compared with the texts beside them. A real API
+//! server and kubeconform judge each variant. Values that make no sense are refused.
+//!
+//! Helm is built in the long form only.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use dexsidecar_core::config::{Config, RawSettings};
+use dexsidecar_core::secret::Secret;
+use dexsidecar_e2e::doc_manifests;
+use dexsidecar_e2e::prebuilt;
+use dexsidecar_e2e::rendered::{Judge, documents, pod_spec, sidecar};
+use dexsidecar_fetch::counterparts::{HELM, KUBECONFORM};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::generated;
+use crate::schemas;
+
+/// The charts, copied to a directory in which Helm may write.
+struct Charts {
+    directory: TempDir,
+    helm: PathBuf,
+}
+
+/// What Helm said: its standard output, or its standard error if it failed.
+type Said = Result<String, String>;
+
+impl Charts {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        copy(&doc_manifests::root().join("deploy/helm"), &directory.path().join("charts"));
+        let charts = Self { directory, helm: prebuilt::program(&HELM) };
+        charts.helm(&["dependency", "build", &charts.path(EXAMPLE)]).unwrap_or_else(|why| panic!("{why}"));
+        charts
+    }
+
+    fn path(&self, chart: &str) -> String {
+        self.directory.path().join("charts").join(chart).display().to_string()
+    }
+
+    fn helm(&self, arguments: &[&str]) -> Said {
+        let own = |name: &str| self.directory.path().join(name);
+        let output = Command::new(&self.helm)
+            .args(arguments)
+            .envs([("HELM_CACHE_HOME", own("cache")), ("HELM_CONFIG_HOME", own("config"))])
+            .env("HELM_DATA_HOME", own("data"))
+            .env("KUBECONFIG", "/dev/null")
+            .output()
+            .expect("helm was built");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    }
+
+    /// The manifests of a chart with these values, in JSON, in place of or besides its own.
+    fn render(&self, chart: &str, values: &Value) -> Said {
+        let file = tempfile::NamedTempFile::new().expect("a temporary directory");
+        fs::write(file.path(), values.to_string()).expect("the temporary file is writable");
+        let file = file.path().display().to_string();
+        self.helm(&["template", "app", &self.path(chart), "--namespace", "monitoring", "--values", &file])
+    }
+
+    fn rendered(&self, chart: &str, values: &Value) -> String {
+        self.render(chart, values).unwrap_or_else(|why| panic!("{values}: {why}"))
+    }
+}
+
+/// Copies a directory. Links become the files that they lead to.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("the temporary directory is writable");
+    for entry in fs::read_dir(from).expect("the charts").map(|entry| entry.expect("an entry")) {
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, target).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        }
+    }
+}
+
+const LIBRARY: &str = "dexsidecar-lib";
+const CLUSTER: &str = "dexsidecar";
+const EXAMPLE: &str = "dexsidecar-lib/tests/example";
+
+/// The variants of the library chart, by the name of their rendered text.
+fn library_variants() -> Vec<(&'static str, Value)> {
+    let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+    vec![
+        ("defaults", json!({})),
+        ("once", json!({"mode": "once"})),
+        ("ca-configmap", json!({"ca": {"configMap": {"name": "dex-ca", "key": "ca.crt"}}})),
+        ("ca-secret", json!({"ca": {"secret": {"name": "dex-ca", "key": "tls.crt"}}})),
+        ("ca-cluster-trust-bundle", json!({"ca": {"clusterTrustBundle": {"name": "dex-ca"}}})),
+        (
+            "everything",
+            json!({
+                "image": {"repository": "registry.example.com/dexsidecar", "digest": digest},
+                "endpoint": "https://dex.example.com/dex/token",
+                "connectorId": "cluster-1",
+                "scope": "openid groups",
+                "clientSecret": {"name": "dex-client", "key": "credentials"},
+                "token": {"directory": "/run/dex", "file": "incus"},
+                "subjectToken": {"audience": "dex.example.com", "expirationSeconds": 7200},
+                "ca": {"configMap": {"name": "dex-ca", "key": "ca.crt"}},
+                "listenPort": 9090,
+                "extraEnv": [{"name": "DEXSIDECAR_LOG_FORMAT", "value": "json"}],
+                "resources": {"requests": {"cpu": "2m", "memory": "8Mi"}, "limits": {"memory": "32Mi"}}
+            }),
+        ),
+    ]
+}
+
+/// The variants of the cluster chart.
+fn cluster_variants() -> Vec<(&'static str, Value)> {
+    let on = json!({"enabled": true});
+    vec![
+        ("discovery", json!({"discovery": on})),
+        ("pod-monitor", json!({"podMonitor": on})),
+        (
+            "pod-monitor-namespaces",
+            json!({"podMonitor": {"enabled": true, "namespaces": ["a", "b"], "labels": {"release": "prometheus"}}}),
+        ),
+        (
+            "rules",
+            json!({"rules": {"enabled": true, "labels": {"release": "prometheus"}, "runbookBase": "https://git.example.com/dexsidecar/"}}),
+        ),
+        ("dashboard", json!({"dashboard": on})),
+        ("everything", json!({"discovery": on, "podMonitor": on, "rules": on, "dashboard": on})),
+    ]
+}
+
+fn variants() -> Vec<(&'static str, &'static str, &'static str, Value)> {
+    let library = library_variants().into_iter();
+    let library = library.map(|(name, values)| (LIBRARY, EXAMPLE, name, json!({"dexsidecar": values})));
+    library
+        .chain(cluster_variants().into_iter().map(|(name, values)| (CLUSTER, CLUSTER, name, values)))
+        .collect()
+}
+
+#[test]
+#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
+fn helm_lints_each_chart_without_warnings() {
+    let charts = Charts::new();
+    let endpoint = "endpoint=https://dex.example.com/token,clientId=incus";
+    for arguments in [&[LIBRARY, "--set", endpoint][..], &[EXAMPLE], &[CLUSTER]] {
+        let path = charts.path(arguments[0]);
+        let said = charts.helm(&[&["lint", "--strict", &path], &arguments[1..]].concat());
+        assert!(said.is_ok_and(|said| said.contains("1 chart(s) linted, 0 chart(s) failed")), "{path}");
+    }
+}
+
+#[test]
+#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
+fn each_variant_is_rendered_to_the_text_in_tests() {
+    let charts = Charts::new();
+    for (chart, rendered, name, values) in variants() {
+        // Other tests compare these with deploy/monitoring.
+        if chart == CLUSTER && ["rules", "dashboard", "everything"].contains(&name) {
+            continue;
+        }
+        let text = charts.rendered(rendered, &values);
+        generated::page(&format!("deploy/helm/{chart}/tests/rendered/{name}.yaml"), &text);
+    }
+}
+
+#[test]
+#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
+fn each_variant_is_accepted_by_a_restricted_api_server_and_by_kubeconform() {
+    let charts = Charts::new();
+    let judge = Judge::start();
+    let schemas = schemas::of(&judge);
+    for (_, chart, _, values) in variants() {
+        let text = charts.rendered(chart, &values);
+        let count = documents(&text).len();
+        assert!(count > 0, "{chart} {values}");
+        assert_eq!(judge.accepts(&text).len(), count, "{chart} {values}");
+        schemas::assert_valid(&schemas, &prebuilt::program(&KUBECONFORM), &text);
+    }
+}
+
+#[test]
+#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
+fn the_pod_of_the_library_is_that_of_the_page() {
+    let charts = Charts::new();
+    let rendered = documents(&charts.rendered(EXAMPLE, &json!({})));
+    assert_eq!(rendered.len(), 1);
+    let page = doc_manifests::hardened_pod();
+    assert_eq!(pod_spec(&rendered[0]), &page["spec"]);
+    // "In the pod above, replace `restartPolicy` and `startupProbe` of the sidecar with: args: [once]"
+    let once = documents(&charts.rendered(EXAMPLE, &json!({"dexsidecar": {"mode": "once"}})));
+    let mut expected = sidecar(&page["spec"]).clone();
+    let fields = expected.as_object_mut().expect("an object");
+    fields.remove("restartPolicy");
+    fields.remove("startupProbe");
+    fields.insert("args".to_owned(), json!(["once"]));
+    assert_eq!(sidecar(pod_spec(&once[0])), &expected);
+}
+
+#[test]
+#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
+fn the_program_accepts_the_variables_of_each_variant() {
+    let charts = Charts::new();
+    for (name, values) in library_variants() {
+        let rendered = documents(&charts.rendered(EXAMPLE, &json!({"dexsidecar": values})));
+        let env = sidecar(pod_spec(&rendered[0]))["env"].as_array().expect("a list").clone();
+        let variables = env.into_iter().map(|entry| {
+            let text = |name: &str| entry[name].as_str().expect("a string").to_owned();
+            (text("name"), Secret::new(text("value")))
+        });
+        let config = Config::read(&RawSettings::of_variables(variables.collect::<Vec<_>>()), true);
+        let config = config.unwrap_or_else(|why| panic!("{name}: {why:?}"));
+        assert!(config.warnings.is_empty(), "{name}: {:?}", config.warnings);
+    }
+}
+
+#[test]
+#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
+fn the_cluster_chart_renders_the_files_of_monitoring_and_the_binding_of_the_page() {
+    let charts = Charts::new();
+    assert_eq!(
+        documents(&charts.rendered(CLUSTER, &json!({}))),
+        Vec::<Value>::new(),
+        "each part is off by default"
+    );
+    let all = json!({"discovery": {"enabled": true}, "podMonitor": {"enabled": true},
+                     "rules": {"enabled": true}, "dashboard": {"enabled": true}});
+    let rendered = documents(&charts.rendered(CLUSTER, &all));
+    let of =
+        |kind: &str| rendered.iter().find(|one| one["kind"] == kind).unwrap_or_else(|| panic!("no {kind}"));
+    let file = |name: &str| doc_manifests::text(&format!("deploy/monitoring/{name}"));
+    let yaml = |name: &str| doc_manifests::yaml(&file(name)).expect("YAML");
+    assert_eq!(of("PodMonitor")["spec"], yaml("podmonitor.yaml")["spec"]);
+    assert_eq!(of("PrometheusRule")["spec"], yaml("prometheusrule.yaml")["spec"]);
+    assert_eq!(of("ConfigMap")["data"], json!({"dashboard.json": file("dashboard.json")}));
+    let page = doc_manifests::manifests("docs/kubernetes.md");
+    let binding = page.iter().find(|one| one["kind"] == "ClusterRoleBinding").expect("the page's binding");
+    assert_eq!(of("ClusterRoleBinding"), binding);
+    assert_eq!(rendered.len(), 4);
+}
+
+#[test]
+#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
+fn the_rules_have_the_labels_and_the_base_of_the_runbooks_precedes_each_link() {
+    let charts = Charts::new();
+    let base = "https://git.example.com/dexsidecar/";
+    let labels = json!({"release": "prometheus"});
+    let values = json!({"rules": {"enabled": true, "labels": labels, "runbookBase": base}});
+    let rules = &documents(&charts.rendered(CLUSTER, &values))[0];
+    assert_eq!(rules["metadata"]["labels"], labels);
+    let mut links = 0;
+    for group in rules["spec"]["groups"].as_array().expect("groups") {
+        for rule in group["rules"].as_array().expect("rules").iter().filter(|rule| rule["alert"].is_string())
+        {
+            let link = rule["annotations"]["runbook_url"].as_str().expect("a link");
+            assert!(link.strip_prefix(base).is_some_and(|rest| rest.starts_with("docs/")), "{link}");
+            links += 1;
+        }
+    }
+    assert!(links > 10, "{links}");
+}
+
+/// A value, where it is, and what the error contains.
+fn senseless() -> Vec<(&'static str, Value, &'static str)> {
+    let library = |values: Value| json!({"dexsidecar": values});
+    let file = json!({"name": "dex-ca", "key": "ca.crt"});
+    vec![
+        (EXAMPLE, library(json!({"endpoint": null})), "endpoint"),
+        (EXAMPLE, library(json!({"endpoint": "dex.example.com/token"})), "endpoint"),
+        (EXAMPLE, library(json!({"endpoint": "https://dex.example.com/token/"})), "endpoint"),
+        (EXAMPLE, library(json!({"endpoint": "https://dex.example.com"})), "endpoint"),
+        (EXAMPLE, library(json!({"clientId": 7})), "clientId"),
+        (EXAMPLE, library(json!({"clientId": "incus:secret"})), "clientId"),
+        (EXAMPLE, library(json!({"clientID": "incus"})), "clientID"),
+        (EXAMPLE, library(json!({"connectorId": ""})), "connectorId"),
+        (EXAMPLE, library(json!({"scope": "openid  profile"})), "scope"),
+        (EXAMPLE, library(json!({"scope": "openid $(SCOPE)"})), "scope"),
+        (EXAMPLE, library(json!({"image": {"digest": "sha256:12"}})), "image"),
+        (EXAMPLE, library(json!({"image": {"tag": ""}})), "image"),
+        (EXAMPLE, library(json!({"mode": "forever"})), "mode"),
+        (EXAMPLE, library(json!({"mode": "once", "listenPort": 9090})), "dexsidecar"),
+        (EXAMPLE, library(json!({"listenPort": 80})), "listenPort"),
+        (EXAMPLE, library(json!({"listenPort": "9090"})), "listenPort"),
+        (EXAMPLE, library(json!({"token": {"directory": "run/dex"}})), "directory"),
+        (EXAMPLE, library(json!({"token": {"directory": "/run/../etc"}})), "directory"),
+        (EXAMPLE, library(json!({"token": {"directory": "/var/run/secrets/subject"}})), "directory"),
+        (EXAMPLE, library(json!({"token": {"file": "a/b"}})), "file"),
+        (EXAMPLE, library(json!({"subjectToken": {"expirationSeconds": 599}})), "expirationSeconds"),
+        (EXAMPLE, library(json!({"subjectToken": {"audience": ""}})), "audience"),
+        (EXAMPLE, library(json!({"ca": {"configMap": file, "secret": file}})), "ca"),
+        (EXAMPLE, library(json!({"ca": {"configMap": {"name": "dex-ca"}}})), "key"),
+        (EXAMPLE, library(json!({"clientSecret": {"name": "Dex Client"}})), "clientSecret"),
+        (EXAMPLE, library(json!({"extraEnv": [{"name": "dex_endpoint", "value": "x"}]})), "extraEnv"),
+        (EXAMPLE, library(json!({"extraEnv": [{"name": "A"}]})), "extraEnv"),
+        (EXAMPLE, library(json!({"resources": {"limits": {"memory": "16 MB"}}})), "memory"),
+        (CLUSTER, json!({"discovery": {"enabled": "yes"}}), "enabled"),
+        (CLUSTER, json!({"injection": {"enabled": true}}), "injection"),
+        (CLUSTER, json!({"podMonitor": {"namespaces": ["a", "a"]}}), "namespaces"),
+        (CLUSTER, json!({"podMonitor": {"namespaces": ["A"]}}), "namespaces"),
+        (CLUSTER, json!({"podMonitor": {"labels": {"release": 1}}}), "release"),
+        (CLUSTER, json!({"rules": {"runbookBase": "https://git.example.com"}}), "runbookBase"),
+        (CLUSTER, json!({"dashboard": {"folder": "x"}}), "folder"),
+    ]
+}
+
+#[test]
+#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
+fn values_that_make_no_sense_fail_the_schema_and_are_named() {
+    let charts = Charts::new();
+    for (chart, values, words) in senseless() {
+        let why = charts.render(chart, &values).expect_err(&format!("accepted: {values}"));
+        assert!(why.contains("schema") && why.contains(words), "{values}: {why}");
+    }
+}
+
+/// The schema lets these through, since they are valid: they must stay one value.
+#[test]
+#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
+fn a_value_cannot_change_the_structure_of_a_manifest() {
+    let charts = Charts::new();
+    for text in ["\"", "'", "\\", "{{ .Values }}", "a\nb: c", ": #", "- x", "\u{1F600}", "<&>"] {
+        let values = json!({"dexsidecar": {
+            "extraEnv": [{"name": "A", "value": text}], "subjectToken": {"audience": text}
+        }});
+        let rendered = documents(&charts.rendered(EXAMPLE, &values));
+        let pod = pod_spec(&rendered[0]);
+        let entry = sidecar(pod)["env"].as_array().and_then(|env| env.last()).expect("a variable");
+        assert_eq!(entry, &json!({"name": "A", "value": text}));
+        assert_eq!(pod["volumes"][1]["projected"]["sources"][0]["serviceAccountToken"]["audience"], text);
+    }
+}
+
+#[test]
+#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
+fn a_cluster_that_is_too_old_is_refused() {
+    let charts = Charts::new();
+    let path = charts.path(CLUSTER);
+    let old = charts.helm(&["template", "app", &path, "--kube-version", "1.28.9"]);
+    assert!(old.is_err_and(|why| why.contains("chart requires kubeVersion: >=1.29.0-0")));
+    let oldest = charts.helm(&["template", "app", &path, "--kube-version", "1.29.0-gke.1"]);
+    assert!(oldest.is_ok(), "{oldest:?}");
+}
