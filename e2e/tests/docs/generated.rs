@@ -10,6 +10,14 @@ use dexsidecar_e2e::doc_manifests;
 /// # Panics
 /// When the page is not up to date, or cannot be written.
 pub(crate) fn page(path: &str, text: &str) {
+    written_by("cargo xtask docs", path, text);
+}
+
+/// The same for a text that another command writes.
+///
+/// # Panics
+/// When the text is not up to date, or cannot be written.
+pub(crate) fn written_by(command: &str, path: &str, text: &str) {
     let file = doc_manifests::root().join(path);
     if std::env::var_os("UPDATE").is_some() {
         fs::write(file, text).expect("the page can be written");
@@ -18,5 +26,5 @@ pub(crate) fn page(path: &str, text: &str) {
     let there = fs::read_to_string(file).unwrap_or_default();
     let first = there.lines().zip(text.lines()).position(|(one, other)| one != other);
     let line = first.unwrap_or_else(|| there.lines().count().min(text.lines().count())) + 1;
-    assert!(there == text, "{path} differs from its tables in line {line}: run cargo xtask docs");
+    assert!(there == text, "{path} is not up to date in line {line}: run {command}");
 }

@@ -2,6 +2,7 @@
 
 mod chart_pages;
 mod configuration_page;
+mod deploy_page;
 mod docs;
 mod events_page;
 mod failures_page;

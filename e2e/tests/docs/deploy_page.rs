@@ -1,0 +1,117 @@
+//! docs/deploy.md: each manifest is a part of a file in deploy, and each command is executed
+//! against a real API server. The commands of Helm are executed in the long form.
+
+use std::path::Path;
+use std::process::Command;
+
+use dexsidecar_e2e::control_plane::ControlPlane;
+use dexsidecar_e2e::doc_manifests;
+use dexsidecar_e2e::prebuilt;
+use dexsidecar_e2e::rendered::{Judge, documents, pod_spec};
+use dexsidecar_fetch::counterparts::HELM;
+use serde_json::Value;
+
+use crate::helm;
+
+const PAGE: &str = "docs/deploy.md";
+
+/// The commands of the page that call this program, without its name.
+fn commands(program: &str) -> Vec<Vec<String>> {
+    let blocks = doc_manifests::fenced(PAGE).into_iter().filter(|block| block.language == "sh");
+    let commands: Vec<Vec<String>> = blocks.flat_map(|block| doc_manifests::commands(&block.text)).collect();
+    for command in &commands {
+        assert!(["kubectl", "helm"].contains(&&*command[0]), "no test executes {command:?}");
+    }
+    commands
+        .into_iter()
+        .filter(|command| command[0] == program)
+        .map(|command| command[1..].to_vec())
+        .collect()
+}
+
+/// Executes a command in a directory.
+fn execute(mut command: Command, directory: &Path) -> String {
+    let output = command.current_dir(directory).output().expect("the program was built");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !error.contains("Warning"), "{command:?}: {error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn each_block_of_the_page_is_a_part_of_the_file_that_it_names() {
+    let blocks = doc_manifests::fenced(PAGE);
+    let manifests: Vec<_> = blocks.iter().filter(|block| block.language != "sh").collect();
+    assert!(manifests.len() > 5, "{}", manifests.len());
+    for block in manifests {
+        let (name, part) = block.text.split_once('\n').expect("several lines");
+        let path =
+            name.strip_prefix("# ").unwrap_or_else(|| panic!("{PAGE}:{}: no file is named", block.line));
+        let text = doc_manifests::text(path);
+        let found = text.starts_with(part) || text.contains(&format!("\n{part}"));
+        assert!(block.language == "yaml" && found, "{PAGE}:{}: {path} has no such part", block.line);
+    }
+}
+
+#[test]
+fn the_api_server_accepts_the_commands_of_kubectl() {
+    let judge = Judge::start();
+    let commands = commands("kubectl");
+    for words in &commands {
+        let mut command = judge.plane().kubectl_command();
+        command.args(words);
+        if words[0] == "apply" {
+            command.args(["--dry-run=server", "--validate=strict"]);
+        }
+        let said = execute(command, doc_manifests::root());
+        assert!(
+            said.contains(if words[0] == "apply" { "created" } else { "dexsidecar" }),
+            "{words:?}: {said}"
+        );
+    }
+    assert_eq!(commands.len(), 3, "{commands:?}");
+}
+
+#[test]
+#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
+fn the_api_server_accepts_the_commands_of_helm() {
+    let judge = Judge::start();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    // Helm writes the dependencies of a chart beside it.
+    helm::copy(&doc_manifests::root().join("deploy"), &directory.path().join("deploy"));
+    let commands = commands("helm");
+    for words in &commands {
+        let mut command = Command::new(prebuilt::program(&HELM));
+        command.args(words).env("KUBECONFIG", judge.plane().kubeconfig());
+        for (name, path) in
+            [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
+        {
+            command.env(name, directory.path().join(path));
+        }
+        if words[0] == "upgrade" {
+            command.arg("--dry-run=server");
+        }
+        let said = execute(command, directory.path());
+        assert!(words[0] != "upgrade" || said.contains("STATUS: pending-install"), "{words:?}: {said}");
+    }
+    assert_eq!(commands.len(), 3, "{commands:?}");
+}
+
+#[test]
+fn the_api_server_drops_a_cluster_trust_bundle_unless_its_gates_are_enabled() {
+    let rendered =
+        doc_manifests::text("deploy/helm/dexsidecar-lib/tests/rendered/ca-cluster-trust-bundle.yaml");
+    let source = |manifest: &Value| {
+        let volumes = pod_spec(manifest)["volumes"].as_array().expect("volumes").clone();
+        let volume = volumes.into_iter().find(|volume| volume["name"] == "dex-ca").expect("the volume");
+        volume["projected"]["sources"][0]["clusterTrustBundle"].clone()
+    };
+    assert_eq!(source(&documents(&rendered)[0])["name"], "dex-ca");
+    let cluster = ControlPlane::start();
+    let said = cluster.apply(&rendered, &["--dry-run=server", "--output=json"]).expect("accepted");
+    let (stored, warning) = said.split_once("Warning: ").unwrap_or_else(|| panic!("no warning: {said}"));
+    assert_eq!(warning.trim(), "volume \"dex-ca\" (Projected) has no sources provided");
+    assert!(doc_manifests::text(PAGE).contains("`has no sources provided`"));
+    let stored: Value = serde_json::from_str(stored).unwrap_or_else(|why| panic!("{why}: {stored}"));
+    assert!(source(&stored).is_null(), "{stored:#}");
+    assert_eq!(Judge::start().accepts(&rendered).len(), 1, "with the gates it is kept");
+}
