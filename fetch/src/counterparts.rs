@@ -249,6 +249,19 @@ counterparts! {
     CRANE: Program, for [Node, Image],
         go("crane", "crane", "xtask/crane", "github.com/google/go-containerregistry/cmd/crane");
 
+    /// Checks the workflows.
+    ACTIONLINT: Program, for [Docs],
+        go("actionlint", "actionlint", "xtask/actionlint", "github.com/rhysd/actionlint/cmd/actionlint");
+
+    /// The JSON Schemas of CycloneDX: a directory.
+    CYCLONEDX_SCHEMAS: Wheel, for [Docs], Wheel {
+        label: "schemas of CycloneDX",
+        name: "cyclonedx-schemas-11.12.0",
+        requirement: "cyclonedx-python-lib==11.12.0",
+        sha256: "0e807521a921a5c3cb8ce1153f8a61d29eedfe76a46aac2796b7c6b573391a54",
+        file: "cyclonedx/schema/_res",
+    };
+
     /// The Dex of all tests that name no other version.
     DEX: Program, for [RealDex, Demo, Docs, Consumers, Node], go("Dex 2.45.1", "dex", "e2e/dex", DEX_PACKAGE);
 

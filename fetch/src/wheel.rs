@@ -31,7 +31,7 @@ pub struct Wheel {
     pub(crate) requirement: &'static str,
     /// The SHA-256 of the wheel for x86-64.
     pub(crate) sha256: &'static str,
-    /// The program's path in the wheel.
+    /// The program's path in the wheel, or that of a directory.
     pub(crate) file: &'static str,
 }
 

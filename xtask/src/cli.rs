@@ -99,6 +99,44 @@ pub(crate) enum Command {
         amd64: bool,
     },
 
+    /// Write the files of a release; the last line is their directory
+    ///
+    /// For x86_64 and aarch64 a tarball (binary, licences, completions, man page) and an SBOM; an
+    /// OCI archive of the image for both; the schemas; SHA256SUMS. The same sources give the same
+    /// files. Their time is that of the last commit, or SOURCE_DATE_EPOCH.
+    #[command(after_help = EXIT_CODES)]
+    Dist {
+        /// The directory, which must be empty or missing; otherwise target/dist
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+
+    /// Push the image of a release to a registry, and sign it with cosign
+    ///
+    /// REGISTRY_USER and REGISTRY_PASSWORD are the credentials, unless there are some in docker's
+    /// configuration. In a workflow of GitHub, sets the outputs name, version and digest.
+    #[command(after_help = "Example:\n  \
+        cargo xtask publish-image target/dist ghcr.io/OWNER/dexsidecar")]
+    PublishImage {
+        /// What `cargo xtask dist` wrote
+        directory: PathBuf,
+        /// The name of the image, without a tag
+        name: String,
+    },
+
+    /// Sign SHA256SUMS with cosign, and create the release on GitHub with gh
+    PublishFiles {
+        /// What `cargo xtask dist` wrote
+        directory: PathBuf,
+    },
+
+    /// Print the SBOM of the binary as it ships: CycloneDX, in JSON
+    Sbom {
+        /// For aarch64
+        #[arg(long)]
+        aarch64: bool,
+    },
+
     /// Write the content of the image into a directory; the Dockerfile uses this
     #[command(after_help = EXIT_CODES)]
     Rootfs {
@@ -152,6 +190,9 @@ pub(crate) enum Command {
 
     /// Change the core in thousands of places, one at a time, and check that its tests notice each
     Mutants,
+
+    /// Check the dependencies against RustSec's advisories; fails without their database
+    Advisories,
 
     /// Write the generated pages: docs/{settings,failures,events,faults,code-map}.md
     Docs,
@@ -284,11 +325,8 @@ mod tests {
             (
                 "tset",
                 "\"tset\" is not a command; did you mean \"test\"? The commands: check, test, prefetch, demo, build, image, \
-                 rootfs, completions, bench, soak, survive, fleet, fuzz, mutants, docs",
-            ),
-            (
-                "test fake",
-                "\"fake\" is not a suite; did you mean \"fakes\"? One of: unit, docs, fakes, names, real-dex, consumers, node",
+                 dist, publish-image, publish-files, sbom, rootfs, completions, bench, soak, survive, fleet, fuzz, mutants, \
+                 advisories, docs",
             ),
             (
                 "test f083",

@@ -13,7 +13,7 @@ use dexsidecar_fetch::counterparts::CRANE;
 use flate2::{Compression, GzBuilder};
 
 use crate::release::{self, Error, Target};
-use crate::{licences, root};
+use crate::{archive, licences, root};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -52,10 +52,10 @@ pub(crate) fn archive(targets: &[Target]) -> Result<PathBuf, Error> {
     }
     let (layout, digest) = registry.index(&names, &work.join("layout"))?;
     add_name(&layout)?;
-    let archive = work.join(format!("dexsidecar-{VERSION}.oci.tar"));
-    tar(&layout, File::create(&archive).map_err(with_path)?).map_err(with_path)?;
+    let file = work.join(format!("dexsidecar-{VERSION}.oci.tar"));
+    archive::write(&layout, File::create(&file).map_err(with_path)?, None).map_err(with_path)?;
     println!("   {digest}");
-    Ok(archive)
+    Ok(file)
 }
 
 /// Writes the content of the image into a directory.
@@ -95,41 +95,16 @@ fn public_cas() -> String {
 /// Writes the layer. Gives its size in bytes.
 fn pack(rootfs: &Path, layer: &Path) -> io::Result<u64> {
     let compressed = GzBuilder::new().write(File::create(layer)?, Compression::best());
-    tar(rootfs, compressed)?.finish()?;
+    archive::write(rootfs, compressed, None)?.finish()?;
     Ok(fs::metadata(layer)?.len())
 }
 
-/// Writes the content of a directory in the order of the names, without times and owners.
-fn tar<W: io::Write>(directory: &Path, to: W) -> io::Result<W> {
-    let mut builder = tar::Builder::new(to);
-    builder.mode(tar::HeaderMode::Deterministic);
-    for path in all(directory)? {
-        let name = path.strip_prefix(directory).map_err(io::Error::other)?;
-        if path.is_dir() {
-            builder.append_dir(name, &path)?;
-        } else {
-            builder.append_path_with_name(&path, name)?;
-        }
-    }
-    builder.into_inner()
-}
-
-/// Everything below a directory, in the order of the names.
-fn all(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    let mut entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        paths.push(entry.path());
-        if entry.file_type()?.is_dir() {
-            paths.extend(all(&entry.path())?);
-        }
-    }
-    Ok(paths)
-}
-
 fn size_of(directory: &Path) -> io::Result<u64> {
-    all(directory)?.iter().filter(|path| path.is_file()).map(|path| Ok(fs::metadata(path)?.len())).sum()
+    archive::entries(directory)?
+        .iter()
+        .filter(|path| path.is_file())
+        .map(|path| Ok(fs::metadata(path)?.len()))
+        .sum()
 }
 
 /// Adds the name that `ctr` and `docker load` give the image, as `docker buildx` does.

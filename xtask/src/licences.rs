@@ -4,21 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
-
-use crate::cargo;
+use crate::linked;
 
 /// Every crate in the binary for a platform with its licence, followed by the texts of the
 /// licences.
 pub(crate) fn third_party(triple: &str) -> Result<String, String> {
-    let linked = linked(triple)?;
+    let linked = linked::names(triple)?;
     let mut text = String::from(
         "dexsidecar is linked with these. Their licences, and below the texts they came with:\n\n\
          Rust's standard library: MIT OR Apache-2.0\n\
          musl libc, Copyright © 2005-2020 Rich Felker, et al.: MIT\n",
     );
     let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for package in packages(triple)? {
+    for package in linked::packages(triple)? {
         let field = |name: &str| package[name].as_str().unwrap_or_default().to_owned();
         let name = format!("{} v{}", field("name"), field("version"));
         if package["source"].is_null() || !linked.contains(&name) {
@@ -37,33 +35,6 @@ pub(crate) fn third_party(triple: &str) -> Result<String, String> {
         text.push_str(&format!("\n{}\n{}:\n\n{}\n", "=".repeat(80), crates.join(", "), licence.trim_end()));
     }
     Ok(text)
-}
-
-/// The names and versions of the crates in the binary.
-fn linked(triple: &str) -> Result<BTreeSet<String>, String> {
-    let arguments = [
-        "tree",
-        "--locked",
-        "--edges",
-        "normal,no-proc-macro",
-        "--prefix",
-        "none",
-        "--format",
-        "{p}",
-        "--target",
-    ];
-    let output = output_of(cargo().args(arguments).args([triple, "--package", "dexsidecar"]))?;
-    let names = output
-        .lines()
-        .filter_map(|line| line.split_once(' ').map(|(name, rest)| (name, rest.split(' ').next())));
-    Ok(names.filter_map(|(name, version)| Some(format!("{name} {}", version?))).collect())
-}
-
-fn packages(triple: &str) -> Result<Vec<Value>, String> {
-    let arguments = ["metadata", "--locked", "--format-version", "1", "--filter-platform", triple];
-    let metadata: Value =
-        serde_json::from_str(&output_of(cargo().args(arguments))?).map_err(|error| error.to_string())?;
-    Ok(metadata["packages"].as_array().cloned().unwrap_or_default())
 }
 
 /// The licence files of a crate. White space at the ends of lines is removed, so that equal texts
@@ -85,13 +56,4 @@ fn licence_texts(directory: &Path) -> std::io::Result<Vec<String>> {
     }
     texts.sort();
     Ok(texts)
-}
-
-fn output_of(command: &mut std::process::Command) -> Result<String, String> {
-    let output = command.output().map_err(|error| error.to_string())?;
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    } else {
-        Err(String::from_utf8_lossy(&output.stderr).into_owned())
-    }
 }

@@ -3,17 +3,22 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its terminal")]
 
+mod archive;
 mod check;
 mod cli;
 mod demo;
 mod deny;
+mod dist;
 mod fuzz;
 mod image;
 mod licences;
+mod linked;
 mod mutants;
 mod prefetch;
 mod progress;
+mod publish;
 mod release;
+mod sbom;
 mod shell_files;
 mod step;
 mod suite;
@@ -75,6 +80,11 @@ fn run(command: cli::Command) -> Result<ExitCode, Error> {
         C::Build { aarch64 } => path(&release::build(target(aarch64))?),
         C::Image { amd64: true } => path(&image::archive(&[Target::X86_64])?),
         C::Image { amd64: false } => path(&image::archive(&[Target::X86_64, Target::Aarch64])?),
+        C::Dist { out } => path(&dist::write(out)?),
+        C::Sbom { aarch64 } => print!("{}", sbom::render(target(aarch64), dist::source_time()?)?),
+        C::PublishImage { directory, name } => publish::image(&directory, &name)?,
+        C::PublishFiles { directory } => publish::files(&directory)?,
+        C::Advisories => deny::advisories()?,
         C::Rootfs { directory, aarch64 } => image::fill(&directory, target(aarch64))?,
         C::Completions { directory } => shell_files::write(&directory)?.iter().for_each(|file| path(file)),
         C::Bench => return demo::measured("bench", &[]),

@@ -152,8 +152,11 @@ fn is_skipped(counterpart: &Counterpart, error: &Error) -> bool {
 /// node and for consumers, wheels, the cross compiler.
 fn is_optional(counterpart: &Counterpart) -> bool {
     let optional = |one: &Use| matches!(one, Use::Consumers | Use::Node | Use::Aarch64);
-    let is_package = matches!(counterpart.source, Source::Debian(_) | Source::Wheel(_));
-    is_package && counterpart.uses.iter().all(optional)
+    match counterpart.source {
+        Source::Go(_) => false,
+        Source::Debian(_) => counterpart.uses.iter().all(optional),
+        Source::Wheel(_) => true,
+    }
 }
 
 fn done(counterpart: &Counterpart, time: Duration) -> String {
@@ -195,7 +198,9 @@ mod tests {
         };
         let missing = Error::Unavailable("E: Unable to locate package x".to_owned());
         let corrupt = Error::Failed("x.deb cannot be unpacked: dpkg-deb: error: corrupt".to_owned());
-        for optional in ["Incus 6", "Envoy 1.40", "qemu for aarch64", "gcc for aarch64"] {
+        for optional in
+            ["Incus 6", "Envoy 1.40", "schemas of CycloneDX", "qemu for aarch64", "gcc for aarch64"]
+        {
             assert!(is_skipped(of(optional), &missing), "{optional}");
             assert!(!is_skipped(of(optional), &corrupt), "{optional}");
         }
