@@ -1,5 +1,5 @@
-//! The files of a release: for each platform a tarball and an SBOM, one image for all, and checksums. The
-//! same sources give the same files, whatever the directory, the time and the user.
+//! The files of a release: for each platform a tarball and an SBOM, one image for all, and
+//! checksums. The same sources give the same files, whatever the directory, the time and the user.
 
 use std::fs::{self, File};
 use std::io;

@@ -19,4 +19,5 @@ mod migration;
 mod named_tests;
 mod readme;
 mod schemas;
+mod release_files;
 mod settings_page;

@@ -7,6 +7,7 @@ mod basic_auth;
 mod check_report;
 mod check_schema;
 mod commands;
+mod composite_action;
 mod connections;
 mod continuous_integration;
 mod copy;
