@@ -122,6 +122,7 @@ fn read(name: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::io::Write as _;
     use std::path::Path;
     use std::process::Command;
 
@@ -181,7 +182,13 @@ mod tests {
         let directory = Command::new("rustc").current_dir(root()).args(print).output().unwrap();
         let directory = String::from_utf8(directory.stdout).unwrap();
         let library = Path::new(directory.trim()).join("self-contained/libc.a");
-        let library = fs::read(&library).expect("rustup target add x86_64-unknown-linux-musl");
+        let Ok(library) = fs::read(&library) else {
+            // The harness captures what macros print. `cargo xtask test` counts this as skipped.
+            let why = "Rust's standard library for musl is missing";
+            writeln!(std::io::stderr(), "\nskipped: the_version_of_musl_is_that_of_the_toolchain: {why}")
+                .unwrap();
+            return;
+        };
         let version = format!("\0{MUSL}\0");
         assert!(library.windows(version.len()).any(|bytes| bytes == version.as_bytes()));
     }
