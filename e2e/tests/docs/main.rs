@@ -18,6 +18,6 @@ mod metrics_page;
 mod migration;
 mod named_tests;
 mod readme;
-mod schemas;
 mod release_files;
+mod schemas;
 mod settings_page;
