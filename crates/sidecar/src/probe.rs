@@ -9,8 +9,9 @@ use dexsidecar_core::failure::printable;
 use dexsidecar_core::time::BootTime;
 use dexsidecar_edge::clock::Clock;
 
-/// The initial delay between two polls of `wait`; it doubles up to the maximum.
-const INITIAL_DELAY: Duration = Duration::from_millis(50);
+/// The delays between two polls of `wait`: a tenth of the time that has passed, within these
+/// bounds. So it starts the app at most a tenth later than it could.
+const MIN_DELAY: Duration = Duration::from_millis(20);
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
 /// Judges every file.
@@ -50,7 +51,6 @@ pub async fn wait(
 ) -> Result<(), Vec<String>> {
     let start = clock.now().boot;
     let end: BootTime = start + probe.timeout;
-    let mut delay = INITIAL_DELAY;
     loop {
         let Err(invalid) = ready(probe, clock) else { return Ok(()) };
         let now = clock.now().boot;
@@ -58,10 +58,15 @@ pub async fn wait(
         if left.is_zero() {
             return Err(invalid);
         }
-        waiting(&invalid, start.until(now));
-        tokio::time::sleep(delay.min(left)).await;
-        delay = (delay * 2).min(MAX_DELAY);
+        let waited = start.until(now);
+        waiting(&invalid, waited);
+        tokio::time::sleep(delay_after(waited).min(left)).await;
     }
+}
+
+/// The delay until the next poll, after this time of waiting.
+fn delay_after(waited: Duration) -> Duration {
+    (waited / 10).clamp(MIN_DELAY, MAX_DELAY)
 }
 
 #[cfg(test)]
@@ -71,6 +76,21 @@ mod tests {
     use dexsidecar_core::secret::Secret;
 
     use super::*;
+
+    #[test]
+    fn a_token_is_found_at_most_a_tenth_late_and_long_waits_poll_once_a_second() {
+        let polls = |until: Duration| {
+            let (mut now, mut polls) = (Duration::ZERO, 0);
+            while now < until {
+                let delay = delay_after(now);
+                assert!(delay <= MIN_DELAY.max(now / 10) && delay <= MAX_DELAY, "{delay:?} after {now:?}");
+                (now, polls) = (now + delay, polls + 1);
+            }
+            polls
+        };
+        let seconds = [1, 10, 300].map(|seconds| polls(Duration::from_secs(seconds)));
+        assert_eq!(seconds, [27, 52, 342]);
+    }
 
     #[test]
     fn with_several_tokens_each_sentence_names_the_token_of_the_file() {
