@@ -148,6 +148,26 @@ pub fn hardened_pod() -> Value {
         .expect("docs/kubernetes.md has a pod")
 }
 
+/// The pod of docs/kubernetes.md whose app waits itself.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn waiting_pod() -> Value {
+    let waits = |pod: &Value| pod["spec"]["containers"][0]["command"][1] == "wait";
+    manifests("docs/kubernetes.md").into_iter().find(waits).expect("docs/kubernetes.md has a pod that waits")
+}
+
+/// The image volume with the program of docs/kubernetes.md.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn image_volume() -> Value {
+    let volumes = manifests("docs/kubernetes.md").into_iter().map(|block| block["volumes"][0].clone());
+    volumes.into_iter().find(|volume| volume["image"].is_object()).expect("docs/kubernetes.md has one")
+}
+
 /// The Deployment in the README of the original (miscord-dev/dexsidecar), as text.
 pub const ORIGINAL: &str = include_str!("../fixtures/original-deployment.yaml");
 

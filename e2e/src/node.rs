@@ -5,9 +5,10 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dexsidecar_fetch::counterparts::{CONTAINERD, KUBELET};
+use dexsidecar_fetch::counterparts::{CONTAINERD, CONTAINERD_SHIM, CTR, KUBELET, RUNC};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -40,7 +41,7 @@ pub struct Node {
     directory: TempDir,
     runtime: PathBuf,
     // Fields are dropped in this order: the kubelet stops before containerd.
-    kubelet: Option<Process>,
+    kubelet: Mutex<Option<Process>>,
     containerd: Option<Process>,
     /// The port and the process of `kubectl proxy`, through which objects are read without starting
     /// a kubectl for each.
@@ -54,7 +55,10 @@ impl Node {
     /// # Errors
     /// Names what is missing.
     pub fn prepare() -> Result<PathBuf, String> {
-        CONTAINERD.unpacked()?;
+        RUNC.unpacked()?;
+        for program in [CONTAINERD, CONTAINERD_SHIM, CTR] {
+            program.built()?;
+        }
         KUBELET.built()?;
         Dex::prepare()?;
         ControlPlane::prepare();
@@ -72,9 +76,9 @@ impl Node {
         let mut plane = ControlPlane::start_at(ADDRESS);
         plane.start_controllers();
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let runtime = prebuilt::packages(&CONTAINERD);
+        let runtime = prebuilt::packages(&RUNC);
         let proxy = proxy(&plane);
-        let mut node = Self { plane, directory, runtime, kubelet: None, containerd: None, proxy };
+        let mut node = Self { plane, directory, runtime, kubelet: Mutex::default(), containerd: None, proxy };
         node.start_containerd();
         let app = app_image::write_app(node.directory.path());
         node.import(&app);
@@ -89,14 +93,14 @@ impl Node {
     /// If containerd does not accept it.
     pub fn import(&self, archive: &Path) {
         let output = self.ctr(&["images", "import", &archive.display().to_string()]).output();
-        let output = output.expect("ctr was unpacked");
+        let output = output.expect("ctr was built");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// A command of `ctr`, the client of containerd.
     #[must_use]
     pub fn ctr(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.runtime.join("usr/bin/ctr"));
+        let mut command = Command::new(prebuilt::program(&CTR));
         command.arg("--address").arg(self.socket()).args(["--namespace", "k8s.io"]).args(arguments);
         command
     }
@@ -107,7 +111,7 @@ impl Node {
         let output = |process: &Option<Process>| process.as_ref().map_or_else(String::new, Process::output);
         format!(
             "-- kubelet\n{}-- containerd\n{}-- controllers\n{}",
-            output(&self.kubelet),
+            output(&self.kubelet()),
             output(&self.containerd),
             self.plane.controllers_output()
         )
@@ -172,33 +176,39 @@ impl Node {
         let (runtime, directory) = (self.runtime.display(), self.directory.path().display());
         let config = format!(
             r#"
-version = 2
+version = 3
 root = "/var/lib/containerd"
 state = "/run/containerd"
 disabled_plugins = [
-  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
-  "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.snapshotter.v1.blockfile", "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.snapshotter.v1.erofs", "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.nri.v1.nri",
 ]
 [grpc]
   address = "{socket}"
 [plugins."io.containerd.internal.v1.opt"]
   path = "/var/lib/containerd/opt"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{app}"
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "overlayfs"
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "{app}"
+[plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "overlayfs"
+  [plugins."io.containerd.cri.v1.runtime".containerd]
     default_runtime_name = "runc"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
-      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      runtime_path = "{shim}"
+      [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+        BinaryName = "{runtime}/usr/sbin/runc"
         SystemdCgroup = false
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{runtime}/usr/lib/cni"
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["{runtime}/usr/lib/cni"]
     conf_dir = "{directory}/cni"
 "#,
             socket = self.socket().display(),
             app = app_image::APP,
+            shim = prebuilt::program(&CONTAINERD_SHIM).display(),
         );
         let network = json!({
             "cniVersion": "0.4.0",
@@ -218,7 +228,7 @@ disabled_plugins = [
         self.write("containerd.toml", &config);
         fs::create_dir(self.directory.path().join("cni")).expect("the temporary directory is writable");
         self.write("cni/10-pods.conflist", &network.to_string());
-        let mut command = killed_with_parent(&self.runtime.join("usr/bin/containerd"));
+        let mut command = killed_with_parent(&prebuilt::program(&CONTAINERD));
         self.with_tools(&mut command).arg("--config").arg(self.directory.path().join("containerd.toml"));
         let mut process = Process::start("containerd", command);
         let up = || self.ctr(&["version"]).output().is_ok_and(|output| output.status.success());
@@ -226,7 +236,20 @@ disabled_plugins = [
         self.containerd = Some(process);
     }
 
-    fn start_kubelet(&mut self) {
+    /// Ends the kubelet and starts it again: pods go on meanwhile.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn restart_kubelet(&self) {
+        *self.kubelet() = None;
+        self.run_kubelet();
+    }
+
+    fn kubelet(&self) -> MutexGuard<'_, Option<Process>> {
+        self.kubelet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start_kubelet(&self) {
         let serving = self.plane.authority().server(&["node", &ADDRESS.to_string()]);
         for name in ["plugins", "kubelet"] {
             fs::create_dir(self.directory.path().join(name)).expect("the temporary directory is writable");
@@ -267,6 +290,10 @@ disabled_plugins = [
         self.write("kubelet.json", &config.to_string());
         let role = "--clusterrole=system:kubelet-api-admin";
         self.plane.kubectl(&["create", "clusterrolebinding", "kubelet-api", role, "--user=kube-apiserver"]);
+        self.run_kubelet();
+    }
+
+    fn run_kubelet(&self) {
         let mut command = killed_with_parent(&prebuilt::program(&KUBELET));
         self.with_tools(&mut command)
             .arg("--config")
@@ -287,7 +314,7 @@ disabled_plugins = [
             );
             std::thread::sleep(Duration::from_millis(50));
         }
-        self.kubelet = Some(process);
+        *self.kubelet() = Some(process);
     }
 
     fn is_ready(&self) -> bool {

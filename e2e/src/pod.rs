@@ -33,6 +33,13 @@ impl Manifest {
         Self::of(doc_manifests::readme_pod(), name, dex)
     }
 
+    /// The pod of docs/kubernetes.md whose app waits itself, with this name, the app's image, this
+    /// Dex and its CA.
+    #[must_use]
+    pub fn waiting(name: &str, dex: &Dex) -> Self {
+        Self::of(doc_manifests::waiting_pod(), name, dex)
+    }
+
     fn of(mut pod: Value, name: &str, dex: &Dex) -> Self {
         pod["metadata"]["name"] = name.into();
         pod["spec"]["containers"][0]["image"] = APP.into();
@@ -57,10 +64,32 @@ impl Manifest {
         self
     }
 
-    /// Sets the shell script that the app runs.
+    /// Sets the shell script that the app runs, at once or after its `wait`.
     #[must_use]
     pub fn app(mut self, script: &str) -> Self {
-        self.0["spec"]["containers"][0]["command"] = json!(["sh", "-c", script]);
+        let app = &mut self.0["spec"]["containers"][0];
+        let key = if app["args"].is_array() { "args" } else { "command" };
+        app[key] = json!(["sh", "-c", script]);
+        self
+    }
+
+    /// The program comes from an image volume in place of the init container that copies it.
+    ///
+    /// # Panics
+    /// If this is no pod whose app waits itself.
+    #[must_use]
+    pub fn with_image_volume(mut self) -> Self {
+        let spec = &mut self.0["spec"];
+        let containers = spec["initContainers"].as_array_mut().expect("a list of containers");
+        containers.retain(|container| container["name"] != "dexsidecar-copy");
+        let volumes = spec["volumes"].as_array_mut().expect("a list of volumes");
+        let volume = volumes.iter_mut().find(|volume| volume["name"] == "dexsidecar").expect("a volume");
+        *volume = doc_manifests::image_volume();
+        // The image has the program in /bin.
+        let app = &mut spec["containers"][0];
+        let mounts = app["volumeMounts"].as_array_mut().expect("a list of mounts");
+        let mount = mounts.iter_mut().find(|mount| mount["name"] == "dexsidecar").expect("a mount");
+        mount["mountPath"] = "/opt/dexsidecar".into();
         self
     }
 
@@ -74,9 +103,10 @@ impl Manifest {
     /// The sidecar's container.
     ///
     /// # Panics
-    /// If the pod has no init container.
+    /// If the pod has no init container `dexsidecar`.
     pub fn sidecar(&mut self) -> &mut Value {
-        &mut self.0["spec"]["initContainers"][0]
+        let containers = self.0["spec"]["initContainers"].as_array_mut().expect("a list of containers");
+        containers.iter_mut().find(|container| container["name"] == "dexsidecar").expect("a sidecar")
     }
 
     /// Mounts a volume into the sidecar.
@@ -255,7 +285,7 @@ impl<'a> Pod<'a> {
         let pod = self.now();
         let id = status(&pod, container)["containerID"].as_str().expect("it is running").to_owned();
         let id = id.trim_start_matches("containerd://");
-        let output = self.node.ctr(&["tasks", "ls"]).output().expect("ctr was unpacked");
+        let output = self.node.ctr(&["tasks", "ls"]).output().expect("ctr was built");
         let tasks = String::from_utf8_lossy(&output.stdout).into_owned();
         let line = tasks.lines().find(|line| line.starts_with(id)).expect("it is running");
         line.split_ascii_whitespace().nth(1).and_then(|pid| pid.parse().ok()).expect("a pid")

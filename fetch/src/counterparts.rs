@@ -210,12 +210,24 @@ counterparts! {
         ..debian("git 2.47, Apache with mod_auth_openidc", "git-apache-13", &["apache2-bin", "base-files", "dash", "git", "libapache2-mod-auth-openidc", "libapr1t64", "libaprutil1t64", "libbrotli1", "libc6", "libcjose0", "libcom-err2", "libcrypt1", "libcurl3t64-gnutls", "libcurl4t64", "libexpat1", "libffi8", "libgcc-s1", "libgmp10", "libgnutls30t64", "libgssapi-krb5-2", "libhiredis1.1.0", "libhogweed6t64", "libidn2-0", "libjansson4", "libk5crypto3", "libkeyutils1", "libkrb5-3", "libkrb5support0", "libldap2", "liblua5.4-0", "libnettle8t64", "libnghttp2-14", "libnghttp3-9", "libngtcp2-16", "libngtcp2-crypto-gnutls8", "libp11-kit0", "libpcre2-8-0", "libpsl5t64", "librtmp1", "libsasl2-2", "libssh2-1t64", "libssl3t64", "libtasn1-6", "libunistring5", "libuuid1", "libzstd1", "zlib1g"])
     };
 
-    /// containerd, and what it needs to run pods.
-    CONTAINERD: Packages, for [Node], debian(
-        "containerd, runc, CNI plugins",
-        "containerd",
-        &["containerd", "runc", "containernetworking-plugins", "libseccomp2"],
+    /// containerd, newer than Debian's: it mounts image volumes.
+    CONTAINERD: Program, for [Node],
+        go("containerd 2.2", "containerd", "e2e/containerd", "github.com/containerd/containerd/v2/cmd/containerd");
+
+    /// What containerd starts for each pod.
+    CONTAINERD_SHIM: Program, for [Node], go(
+        "containerd's shim",
+        "containerd-shim-runc-v2",
+        "e2e/containerd",
+        "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
     );
+
+    /// containerd's client, which imports images.
+    CTR: Program, for [Node], go("ctr", "ctr", "e2e/containerd", "github.com/containerd/containerd/v2/cmd/ctr");
+
+    /// What containerd needs to run pods.
+    RUNC: Packages, for [Node],
+        debian("runc, CNI plugins", "runc", &["runc", "containernetworking-plugins", "libseccomp2"]);
 
     /// A shell and curl with every library that it is linked with, in Debian 12: the app in the
     /// pods.

@@ -176,6 +176,9 @@ pub(crate) enum Command {
     /// Simulate a thousand sidecars and a real Dex, and draw docs/fleet.svg
     Fleet,
 
+    /// Measure on a real node how much later an app starts that waits for its token (needs root)
+    StartTimes,
+
     /// Search for input that breaks an invariant, with libFuzzer
     #[command(after_help = "Examples:\n  \
         cargo xtask fuzz                       each target for a minute\n  \
@@ -325,8 +328,8 @@ mod tests {
             (
                 "tset",
                 "\"tset\" is not a command; did you mean \"test\"? The commands: check, test, prefetch, demo, build, image, \
-                 dist, publish-image, publish-files, sbom, rootfs, completions, bench, soak, survive, fleet, fuzz, mutants, \
-                 advisories, docs",
+                 dist, publish-image, publish-files, sbom, rootfs, completions, bench, soak, survive, fleet, start-times, \
+                 fuzz, mutants, advisories, docs",
             ),
             (
                 "test f083",

@@ -42,6 +42,13 @@ pub(crate) fn run(kubernetes: bool, once_around: bool) -> Result<ExitCode, Error
     Ok(step::run_in_terminal(&mut command)?)
 }
 
+/// Measures how much later an app starts that waits for its token.
+pub(crate) fn start_times() -> Result<ExitCode, Error> {
+    machine::look_for_node().map_err(|why| Error::Failed(format!("{why}; nothing was started")))?;
+    prefetch::run(Wanted::for_demo(true)).map_err(Error::Failed)?;
+    Ok(step::run_in_terminal(&mut program("start_times", false))?)
+}
+
 /// Runs a program of `e2e` that measures the binary as it ships.
 pub(crate) fn measured(name: &str, arguments: &[String]) -> Result<ExitCode, Error> {
     let binary = release::build(Target::X86_64)?;

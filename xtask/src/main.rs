@@ -93,6 +93,7 @@ fn run(command: cli::Command) -> Result<ExitCode, Error> {
             return demo::measured("survive", &arguments(bin.map(|bin| bin.display().to_string())));
         }
         C::Fleet => return demo::measured("fleet", &[]),
+        C::StartTimes => return demo::start_times(),
         C::Fuzz { target, minutes } => return Ok(fuzz::search(minutes, target.as_deref())?),
         C::Mutants => return Ok(mutants::all()?),
         C::Docs => return Ok(step::run_in_terminal(&mut docs())?),

@@ -124,36 +124,16 @@ fn an_injected_sidecar_is_not_root_beside_an_app_that_is(node: &Node) {
     assert_eq!(claims(&pod.token())["name"], "system:serviceaccount:injected-root:app");
 }
 
-/// The container runtime of this node has no image volumes, so the volume with the program is
-/// another one here, into which an init container copies the program. All else is as injected.
+/// The program comes from an image volume.
 fn the_injected_command_of_start_wait_becomes_the_app_s_command(node: &Node) {
     let dex = world(node, "injected-wait", true);
     let script = "test -s /var/run/secrets/dex/token && echo started with a token; exec sleep infinity";
     let manifest = annotate(labelled(&dex), "start", "wait").app(script);
-    let injected = injection::submit(&node.plane, "injected-wait", &manifest.0);
-    let mut injected = injected.unwrap_or_else(|why| panic!("{why}"));
-    let command = injected["spec"]["containers"][0]["command"].as_array().expect("a command");
+    let pod = Pod::apply(node, "injected-wait", &manifest);
+    let created = pod.now();
+    let command = created["spec"]["containers"][0]["command"].as_array().expect("a command");
     assert_eq!(command[1], "wait", "{command:?}");
-    assert_eq!(sidecar_container(&injected)["startupProbe"], Value::Null, "the app starts with the pod");
-    let volumes = injected["spec"]["volumes"].as_array_mut().expect("a list");
-    let program = volumes.iter_mut().find(|volume| volume["name"] == "dexsidecar-program");
-    *program.expect("a volume with the program") = json!({"name": "dexsidecar-program", "emptyDir": {}});
-    let mut copy = sidecar_container(&injected);
-    copy["name"] = "copy".into();
-    copy["args"] = json!(["copy", "/program"]);
-    copy["volumeMounts"] = json!([{"name": "dexsidecar-program", "mountPath": "/program", "subPath": "bin"}]);
-    copy.as_object_mut().expect("an object").remove("restartPolicy");
-    injected["spec"]["initContainers"].as_array_mut().expect("a list").push(copy);
-    let metadata = json!({"name": "app", "labels": injected["metadata"]["labels"]});
-    let pod = Manifest(json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": injected["spec"]
-    }));
-    let pod = Pod::apply(node, "injected-wait", &pod);
+    assert_eq!(created["spec"]["initContainers"][0]["startupProbe"], Value::Null, "the app starts at once");
     pod.until_line("app", "started with a token");
     assert_eq!(claims(&pod.token())["aud"], "incus");
-}
-
-/// The sidecar's container of a pod.
-fn sidecar_container(pod: &Value) -> Value {
-    pod["spec"]["initContainers"][0].clone()
 }

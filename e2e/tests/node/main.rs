@@ -15,6 +15,7 @@ mod manifest_mistakes;
 mod original_manifest;
 mod quick_start;
 mod token_file_access;
+mod wait_command;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -75,11 +76,14 @@ fn main() -> ExitCode {
     if sandbox::inside() {
         sandbox::set_up();
         assert!(NODE.set(Node::start()).is_ok(), "it is started once");
-        return run(&arguments, 4, on_the_node(false));
+        let together = run(&arguments, 4, on_the_node(false));
+        let alone = run(&arguments, 1, that_restart_the_node(false));
+        return if together == ExitCode::SUCCESS { alone } else { together };
     }
     if arguments.list {
         let missing = machine::look_for_node().is_err();
-        return run(&arguments, 1, outside().into_iter().chain(on_the_node(missing)).collect());
+        let trials = outside().into_iter().chain(on_the_node(missing)).chain(that_restart_the_node(missing));
+        return run(&arguments, 1, trials.collect());
     }
     let selected = |trials: &[Trial]| trials.iter().any(|trial| is_selected(&arguments, trial.name()));
     let mut passed = true;
@@ -88,8 +92,7 @@ fn main() -> ExitCode {
         // One at a time: each builds something or inspects the whole machine.
         passed &= run(&arguments, 1, trials) == ExitCode::SUCCESS;
     }
-    let trials = on_the_node(false);
-    if selected(&trials) {
+    if selected(&on_the_node(false)) || selected(&that_restart_the_node(false)) {
         passed &= match prepare() {
             Ok(image) => {
                 let given: Vec<String> = std::env::args().skip(1).collect();
@@ -97,7 +100,8 @@ fn main() -> ExitCode {
             }
             Err(why) => {
                 let _ = writeln!(std::io::stderr(), "note: there is no node on this machine: {why}");
-                run(&arguments, 1, on_the_node(true)) == ExitCode::SUCCESS
+                let trials = on_the_node(true).into_iter().chain(that_restart_the_node(true));
+                run(&arguments, 1, trials.collect()) == ExitCode::SUCCESS
             }
         };
     }
@@ -138,15 +142,22 @@ fn on_the_node(missing: bool) -> Vec<Trial> {
         certificates::TESTS,
         incus::TESTS,
         injection::TESTS,
+        wait_command::TESTS,
     ];
-    let trial = |(name, test, takes_minutes): NodeTest| {
-        let trial = Trial::test(name, move || {
-            timed(name, || test(node()));
-            Ok(())
-        });
-        trial.with_ignored_flag(missing || takes_minutes && !long)
+    tests.concat().into_iter().map(|test| trial(test, missing || test.2 && !long)).collect()
+}
+
+/// The tests that restart parts of the node, which other tests need.
+fn that_restart_the_node(missing: bool) -> Vec<Trial> {
+    wait_command::ALONE.iter().map(|test| trial(*test, missing)).collect()
+}
+
+fn trial((name, test, _): NodeTest, is_ignored: bool) -> Trial {
+    let run = move || {
+        timed(name, || test(node()));
+        Ok(())
     };
-    tests.concat().into_iter().map(trial).collect()
+    Trial::test(name, run).with_ignored_flag(is_ignored)
 }
 
 /// Builds and fetches what the node needs, since the sandbox has no network. Gives the path of the
