@@ -122,6 +122,49 @@ fn a_file_with_mistakes_ends_with_78_and_names_each_place() {
     assert_eq!((json["valid"].as_bool(), json["problems"][0]["line"].as_u64()), (Some(false), Some(10)));
 }
 
+/// A Secret often keeps the name of the variable as its key.
+#[test]
+fn failures_name_the_keys_of_the_file_and_leave_paths_as_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("dexsidecar.yaml");
+    let missing = directory.path().join("dex_basic_auth").display().to_string();
+    let closed = "http://127.0.0.1:1/token";
+    let lines = two_tokens(directory.path(), closed);
+    let lines = lines.replace("name: a\n", &format!("name: a\n    basic_auth_file: {missing}\n"));
+    fs::write(&file, lines).unwrap();
+    let config = file.display().to_string();
+    let once = dexsidecar(&["once", "--config", &config, "--timeout", "1s"], &[]);
+    let log = text(&once.stderr);
+    assert_eq!(once.status.code(), Some(1), "{log}");
+    let timed_out: Vec<_> = log.lines().filter(|line| line.contains("within the timeout")).collect();
+    assert_eq!(timed_out.len(), 2, "each token with its own failure: {log}");
+    for (token, part) in [("a", missing.as_str()), ("b", "127.0.0.1:1")] {
+        let named = |line: &&&str| line.contains(&format!("token={token} ")) && line.contains(part);
+        assert!(timed_out.iter().find(named).is_some(), "{token}: {log}");
+    }
+    let check = dexsidecar(&["check", "--config", &config], &[]);
+    for output in [log, text(&check.stdout)] {
+        assert!(output.contains("token_endpoint") && !output.contains("dex_endpoint"), "{output}");
+        assert!(output.contains(&format!("basic_auth_file = {missing}: no such file")), "{output}");
+    }
+}
+
+/// Its own path is known although it was given relative to the working directory.
+#[test]
+fn a_configuration_file_with_a_relative_path_is_not_an_output() {
+    let directory = tempfile::tempdir().unwrap();
+    let lines = two_tokens(directory.path(), "http://127.0.0.1:1/token").replace("/a}", "/dexsidecar.yaml}");
+    fs::write(directory.path().join("dexsidecar.yaml"), &lines).unwrap();
+    for path in ["dexsidecar.yaml", "./dexsidecar.yaml"] {
+        let mut validate = Command::new(env!("CARGO_BIN_EXE_dexsidecar"));
+        validate.env_clear().current_dir(directory.path()).args(["config", "validate", path]);
+        let validated = validate.output().expect("the program runs");
+        assert_eq!(validated.status.code(), Some(78));
+        let problems = text(&validated.stdout);
+        assert!(problems.contains("is the same file as the configuration file"), "{problems}");
+    }
+}
+
 #[test]
 fn a_file_beside_variables_of_a_token_ends_with_78() {
     let directory = tempfile::tempdir().unwrap();
