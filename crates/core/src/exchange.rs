@@ -17,7 +17,7 @@ use crate::endpoint_url::EndpointUrl;
 use crate::failure::{Code, Failure};
 use crate::secret::Secret;
 use crate::settings::{Dialect, SUBJECT_TOKEN};
-use crate::time::UnixTime;
+use crate::time::{BootTime, Now, UnixTime};
 
 /// The grant type of a token exchange (RFC 8693 §2.1).
 pub const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -208,6 +208,8 @@ pub trait TokenEndpoint {
 /// What a response shows of the server beside its content.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Seen {
+    /// When the response arrived.
+    pub at: Now,
     /// The server's clock minus this node's, in whole seconds, by the header `Date`. `None` without
     /// a valid one.
     pub clock_skew: Option<i64>,
@@ -216,14 +218,27 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Before the first response.
+    pub const NOTHING: Self = Self {
+        at: Now { boot: BootTime::from_start(Duration::ZERO), unix: UnixTime::from_secs(0) },
+        clock_skew: None,
+        certificate_expires: None,
+    };
+
     /// What an answer that arrived at `now` shows.
     #[must_use]
-    pub fn of(answer: &Answer, certificate_expires: Option<UnixTime>, now: UnixTime) -> Self {
+    pub fn of(answer: &Answer, certificate_expires: Option<UnixTime>, now: Now) -> Self {
         let date = answer.date.as_deref().and_then(|date| httpdate::parse_http_date(date).ok());
         let date = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok());
         let seconds = |since: Duration| i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        let clock_skew = date.map(|date| seconds(date).saturating_sub(seconds(now.as_duration())));
-        Self { clock_skew, certificate_expires }
+        let clock_skew = date.map(|date| seconds(date).saturating_sub(seconds(now.unix.as_duration())));
+        Self { at: now, clock_skew, certificate_expires }
+    }
+
+    /// The clock skew, unless this node's wall clock was stepped since: then it is not known.
+    #[must_use]
+    pub fn clock_skew_at(&self, now: Now) -> Option<i64> {
+        self.clock_skew.filter(|_| !now.is_stepped_since(self.at))
     }
 }
 
@@ -357,13 +372,19 @@ mod tests {
 
     #[test]
     fn the_clock_skew_is_the_server_s_date_minus_the_time_of_this_node() {
+        let at = |unix| Now { boot: BootTime::default(), unix: UnixTime::from_secs(unix) };
         let skew = |date: Option<&str>, now| {
             let answer = Answer { date: date.map(str::to_owned), ..Answer::default() };
-            Seen::of(&answer, None, UnixTime::from_secs(now)).clock_skew
+            Seen::of(&answer, None, at(now)).clock_skew
         };
         let date = Some("Thu, 01 Jan 1970 00:16:40 GMT");
         assert_eq!((skew(date, 1_000), skew(date, 990), skew(date, 1_007)), (Some(0), Some(10), Some(-7)));
         assert_eq!((skew(None, 1_000), skew(Some("now"), 1_000)), (None, None));
+        // The clock went on for 60 s, or was corrected by 10 s meanwhile.
+        let answer = Answer { date: date.map(str::to_owned), ..Answer::default() };
+        let seen = Seen::of(&answer, None, at(990));
+        let later = |unix| Now { boot: BootTime::from_start(Duration::from_secs(60)), ..at(unix) };
+        assert_eq!((seen.clock_skew_at(later(1_050)), seen.clock_skew_at(later(1_060))), (Some(10), None));
     }
 
     fn basic(text: &str) -> String {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use dexsidecar_core::exchange::{Seen, TokenEndpoint};
+use dexsidecar_core::exchange::TokenEndpoint;
 use dexsidecar_core::metrics::{self, Process, Snapshot};
 use dexsidecar_core::pages::{Page, Response, TokenReadiness};
 use dexsidecar_edge::listener::{Listener, Request};
@@ -138,19 +138,20 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
             exchanges_ended: self.removed_exchanges,
             ..Snapshot::default()
         };
-        for upstream in &self.upstreams {
+        for (index, upstream) in self.upstreams.iter().enumerate() {
             let (count, took) = upstream.exchanges_ended;
             all.exchanges_ended.0 += count;
             all.exchanges_ended.1 = all.exchanges_ended.1.saturating_add(took);
-        }
-        for each in &self.tokens {
-            let Seen { clock_skew, certificate_expires } = each.client.seen();
-            let skew = clock_skew.unwrap_or_default();
+            // Tokens of one Dex may have different clients: the last response of any counts.
+            let seen =
+                self.tokens.iter().filter(|each| each.upstream == index).map(|each| each.client.seen());
+            let Some(seen) = seen.max_by_key(|seen| seen.at.boot) else { continue };
+            let skew = seen.clock_skew_at(now).unwrap_or_default();
             if skew.unsigned_abs() > all.clock_skew.unsigned_abs() {
                 all.clock_skew = skew;
             }
             // `None` is less than any instant.
-            if let Some(expires) = certificate_expires
+            if let Some(expires) = seen.certificate_expires
                 && all.certificate_expires.is_none_or(|first| expires < first)
             {
                 all.certificate_expires = Some(expires);

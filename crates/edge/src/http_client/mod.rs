@@ -108,7 +108,7 @@ impl HttpEndpoint {
     /// `proxies`.
     #[must_use]
     pub const fn new(timeout: Duration, roots: Roots, proxies: Proxies) -> Self {
-        let seen = Cell::new(Seen { clock_skew: None, certificate_expires: None });
+        let seen = Cell::new(Seen::NOTHING);
         Self { timeout, roots, proxies, allow_insecure_http: false, github_actions: None, seen }
     }
 
@@ -226,7 +226,7 @@ impl HttpEndpoint {
         }
         progress.enter(Stage::AwaitingResponse(connection.peer.clone()));
         let answer = request::send(connection, request).await?;
-        self.seen.set(Seen::of(&answer, certificate_expires, Clock::System.now().unix));
+        self.seen.set(Seen::of(&answer, certificate_expires, Clock::System.now()));
         Ok(answer)
     }
 }
