@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[NodeTest] = node_tests![
     the_job_of_the_docs_completes,
     the_token_file_exists_while_a_killed_sidecar_is_restarted,
     the_app_starts_once_dex_is_up,
+    the_commands_of_the_operations_page_work,
     a_memory_limit_of_8_mib_is_enough;
     minutes: a_rotated_subject_token_is_used,
 ];
@@ -44,6 +45,24 @@ fn f111_the_app_starts_after_the_token_file_exists(node: &Node) {
         |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
     assert_eq!((field("NoNewPrivs:"), field("Seccomp:"), field("CapBnd:")), ("1", "2", "0000000000000000"));
     assert_eq!(field("Threads:"), "1");
+}
+
+fn the_commands_of_the_operations_page_work(node: &Node) {
+    let dex = dex(node, "operations", true, DexSetup::default());
+    let pod = Pod::apply(node, "operations", &Manifest::hardened("app", &dex));
+    pod.until_running();
+    let blocks = doc_manifests::fenced("docs/operations.md");
+    let commands: Vec<_> = blocks.iter().flat_map(|block| doc_manifests::commands(&block.text)).collect();
+    assert_eq!(commands.len(), 2, "{commands:?}");
+    for command in commands {
+        let before = pod.token();
+        assert_eq!(command[0], "kubectl");
+        let arguments: Vec<_> = command[1..].iter().map(|word| word.replace("POD", "app")).collect();
+        let (output, code) = pod.kubectl_run(&arguments);
+        assert_eq!(code, Some(0), "{command:?}: {output}");
+        let refreshes = command.last().is_some_and(|word| word == "refresh");
+        assert_eq!(pod.token() != before, refreshes, "{command:?}: {output}");
+    }
 }
 
 fn a_pod_completes_when_its_app_exits(node: &Node) {
