@@ -233,7 +233,7 @@ impl Reporter {
         });
     }
 
-    /// The token has another configuration: what it does is reported anew.
+    /// The token has another configuration: what was reported before is reported again.
     pub(crate) fn reconfigured(&mut self) {
         self.logged.clear();
         self.reported.clear();

@@ -30,6 +30,9 @@ variables are not expanded. A secret stands in a file of its own, never here: a 
 
 Every mistake is reported at once, as `FILE:LINE:COLUMN: KEY: WHAT: FIX`. A syntax error hides what follows it.
 
+A change of the file is applied while the program runs, within 30 s or at SIGHUP: mount the directory of a
+ConfigMap, never the file by `subPath`. [Reload](how-it-works.md#reload) has what may change.
+
 ## An example
 
 ```yaml
