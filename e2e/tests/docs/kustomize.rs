@@ -5,17 +5,29 @@ use std::process::Command;
 
 use dexsidecar_core::config::{Config, RawSettings};
 use dexsidecar_core::secret::Secret;
+use dexsidecar_e2e::control_plane::ControlPlane;
 use dexsidecar_e2e::doc_manifests;
+use dexsidecar_e2e::injection;
 use dexsidecar_e2e::prebuilt;
 use dexsidecar_e2e::rendered::{Judge, documents, pod_spec, sidecar};
 use dexsidecar_fetch::counterparts::{KUBECONFORM, KUBECTL};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::generated;
 use crate::schemas;
 
 /// Each example, and how many documents it has.
-const EXAMPLES: [(&str, usize); 3] = [("workloads", 7), ("private-ca", 1), ("monitoring", 4)];
+const EXAMPLES: [(&str, usize); 6] = [
+    ("workloads", 7),
+    ("private-ca", 1),
+    ("ca-secret", 7),
+    ("ca-cluster-trust-bundle", 7),
+    ("monitoring", 4),
+    ("injection", 6),
+];
+
+/// The kinds of workload in the example `workloads`.
+const KINDS: [&str; 6] = ["CronJob", "DaemonSet", "Deployment", "Job", "Pod", "StatefulSet"];
 
 /// What kubectl builds from a directory below deploy/kustomize.
 fn built(directory: &str) -> String {
@@ -33,6 +45,20 @@ fn example(name: &str) -> Vec<Value> {
 
 fn named<'a>(documents: &'a [Value], name: &str) -> &'a Value {
     documents.iter().find(|one| one["metadata"]["name"] == name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+/// The source of the volume that the sidecar of a pod reads the CA from.
+fn ca_volume(pod: &Value) -> Value {
+    let sidecar = sidecar(pod);
+    let list = |value: &Value| value.as_array().expect("a list").clone();
+    let variable = json!({"name": "DEXSIDECAR_CA_FILE", "value": "/etc/dex/ca.crt"});
+    assert!(list(&sidecar["env"]).contains(&variable), "{sidecar:#}");
+    let mount = json!({"name": "dex-ca", "mountPath": "/etc/dex", "readOnly": true});
+    assert!(list(&sidecar["volumeMounts"]).contains(&mount), "{sidecar:#}");
+    let mut volume = list(&pod["volumes"]).into_iter().find(|volume| volume["name"] == "dex-ca");
+    let volume = volume.as_mut().and_then(Value::as_object_mut).expect("the volume");
+    volume.remove("name");
+    Value::Object(volume.clone())
 }
 
 #[test]
@@ -64,8 +90,7 @@ fn each_example_is_accepted_by_a_restricted_api_server_and_by_kubeconform() {
 fn the_container_and_the_volumes_are_those_of_the_page_in_each_kind_of_workload() {
     let page = doc_manifests::hardened_pod();
     let workloads = example("workloads");
-    let kinds = ["CronJob", "DaemonSet", "Deployment", "Job", "Pod", "StatefulSet"];
-    for kind in kinds {
+    for kind in KINDS {
         let workload = named(&workloads, &kind.to_lowercase());
         assert_eq!(workload["kind"], kind);
         let pod = pod_spec(workload);
@@ -100,13 +125,62 @@ fn an_overlay_changes_the_settings_and_adds_a_private_ca() {
     let config = Config::read(&RawSettings::of_variables(variables.collect::<Vec<_>>()), true);
     let config = config.expect("the program accepts it");
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
-    let mounts = sidecar["volumeMounts"].as_array().expect("a list");
-    assert!(
-        mounts.contains(&json!({"name": "dex-ca", "mountPath": "/etc/dex", "readOnly": true})),
-        "{mounts:?}"
-    );
-    let volumes = pod["volumes"].as_array().expect("a list");
-    assert!(volumes.contains(&json!({"name": "dex-ca", "configMap": {"name": "dex-ca"}})), "{volumes:?}");
+    let item = json!({"key": "ca.crt", "path": "ca.crt"});
+    assert_eq!(ca_volume(pod), json!({"configMap": {"name": "dex-ca", "items": [item]}}));
+}
+
+#[test]
+fn the_components_of_a_ca_add_it_to_each_kind_of_workload() {
+    let item = json!({"key": "ca.crt", "path": "ca.crt"});
+    for (name, source) in [
+        ("ca-secret", json!({"secret": {"secretName": "dex-ca", "items": [item]}})),
+        (
+            "ca-cluster-trust-bundle",
+            json!({"projected": {"sources": [{"clusterTrustBundle": {"name": "dex-ca", "path": "ca.crt"}}]}}),
+        ),
+    ] {
+        let workloads = example(name);
+        for kind in KINDS {
+            let workload = named(&workloads, &kind.to_lowercase());
+            assert_eq!(ca_volume(pod_spec(workload)), source, "{name}: {kind}");
+        }
+        let untouched = pod_spec(named(&workloads, "without-sidecar"));
+        assert!(untouched["volumes"].is_null(), "{untouched:#}");
+    }
+}
+
+#[test]
+fn the_example_of_injection_changes_defaults_and_nothing_else() {
+    let mut rendered = example("injection");
+    let mut plain = documents(&built("../injection"));
+    let defaults = |documents: &mut [Value]| -> Map<String, Value> {
+        let policy = documents.iter_mut().find(|one| one["kind"] == "MutatingAdmissionPolicy");
+        let expression = policy.expect("the policy")["spec"]["variables"][0]["expression"].take();
+        serde_json::from_str(expression.as_str().expect("an expression")).expect("JSON")
+    };
+    let (given, usual) = (defaults(&mut rendered), defaults(&mut plain));
+    assert_eq!(rendered, plain);
+    assert_eq!(given.keys().collect::<Vec<_>>(), usual.keys().collect::<Vec<_>>());
+    let changed: Vec<&String> = given.keys().filter(|name| given[*name] != usual[*name]).collect();
+    assert_eq!(changed, ["ca-configmap", "client-id", "endpoint", "image"]);
+}
+
+#[test]
+fn pods_are_injected_with_the_defaults_of_the_example() {
+    let plane = ControlPlane::start();
+    let directory = doc_manifests::root().join("deploy/kustomize/examples/injection");
+    injection::install(&plane, &directory.display().to_string());
+    let pod = injection::submit(&plane, "default", &injection::pod("app")).expect("it is admitted");
+    let sidecar = sidecar(&pod["spec"]);
+    assert_eq!(sidecar["image"], "registry.example.com/dexsidecar:0.1.0");
+    let env = sidecar["env"].as_array().expect("a list");
+    for (name, value) in [
+        ("dex_endpoint", "https://dex.internal.example.com/token"),
+        ("dex_basic_auth", "grafana:"),
+        ("DEXSIDECAR_CA_FILE", "/etc/dexsidecar-ca/ca.crt"),
+    ] {
+        assert!(env.contains(&json!({"name": name, "value": value})), "{name}: {env:?}");
+    }
 }
 
 #[test]

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The group versions of what deploy has.
-const GROUP_VERSIONS: [&str; 5] = [
+const GROUP_VERSIONS: [&str; 6] = [
     "api/v1",
+    "apis/admissionregistration.k8s.io/v1",
     "apis/apps/v1",
     "apis/batch/v1",
     "apis/rbac.authorization.k8s.io/v1",
