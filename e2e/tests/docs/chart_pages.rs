@@ -45,13 +45,52 @@ fn values(text: &str) -> Vec<Row> {
     rows
 }
 
+/// The values that a schema requires, always or unless a condition holds.
+fn required(schema: &Value) -> Vec<Value> {
+    let always = schema["required"].as_array();
+    always.or_else(|| schema["else"]["required"].as_array()).cloned().unwrap_or_default()
+}
+
+/// The schema of the configuration file is a part of the library chart's, so that Helm finds
+/// mistakes. Helm would read the number 0640 as 416, so a mode must be a text.
+#[test]
+fn the_schema_of_the_library_chart_has_that_of_the_configuration_file() {
+    let schema = doc_manifests::text("docs/config.schema.json");
+    let mut schema: Value = serde_json::from_str(&schema).expect("JSON");
+    let mut definitions = schema["definitions"].take();
+    let root = schema.as_object_mut().expect("an object");
+    root.retain(|key, _| !["$schema", "definitions", "title"].contains(&key.as_str()));
+    let mode = &mut definitions["output"]["properties"]["mode"];
+    assert!(mode["type"].is_array(), "{mode}");
+    mode["type"] = "string".into();
+
+    let path = "deploy/helm/dexsidecar-lib/values.schema.json";
+    let text = doc_manifests::text(path);
+    let (own, _) = text.split_once("\n    \"configuration\": ").expect("the first definition of the file");
+    let mut text = own.to_owned();
+    let all = [("configuration", schema)].into_iter().chain(
+        definitions
+            .as_object()
+            .expect("an object")
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.clone())),
+    );
+    let all: Vec<String> = all
+        .map(|(name, value)| format!("\n    \"{name}\": {}", format!("{value:#}").replace('\n', "\n    ")))
+        .collect();
+    text += &all.join(",");
+    text += "\n  }\n}\n";
+    let _: Value = serde_json::from_str(&text).expect("JSON");
+    generated::page(path, &text);
+}
+
 #[test]
 fn the_readme_of_each_chart_has_its_values() {
     for chart in CHARTS {
         let path = format!("{chart}/README.md");
         let schema = doc_manifests::text(&format!("{chart}/values.schema.json"));
         let schema: Value = serde_json::from_str(&schema).expect("JSON");
-        let required = schema["required"].as_array().into_iter().flatten().map(|name| {
+        let required = required(&schema).into_iter().map(|name| {
             let name = name.as_str().expect("a string");
             let words = schema["properties"][name]["description"].as_str().expect("a description");
             (name.to_owned(), "required".to_owned(), words.to_owned())
@@ -79,7 +118,7 @@ fn the_values_of_each_chart_are_those_of_its_schema() {
         let values =
             doc_manifests::yaml(&doc_manifests::text(&format!("{chart}/values.yaml"))).expect("YAML");
         let mut known: Vec<&String> = values.as_object().expect("a map").keys().collect();
-        let required = schema["required"].as_array().cloned().unwrap_or_default();
+        let required = required(&schema);
         let mut allowed: Vec<&String> = schema["properties"].as_object().expect("a map").keys().collect();
         // Helm adds `global` to the values of each chart.
         allowed.retain(|name| *name != "global" && !required.contains(&name.as_str().into()));
@@ -96,8 +135,11 @@ fn the_charts_and_the_default_image_have_the_version_of_the_program() {
         let text = doc_manifests::yaml(&doc_manifests::text(&format!("{chart}/Chart.yaml"))).expect("YAML");
         assert_eq!((&text["version"], &text["appVersion"]), (&version.into(), &version.into()), "{chart}");
     }
-    let values = doc_manifests::text("deploy/helm/dexsidecar-lib/values.yaml");
-    assert_eq!(doc_manifests::yaml(&values).expect("YAML")["image"]["tag"], version);
+    let values = |chart: &str| {
+        doc_manifests::yaml(&doc_manifests::text(&format!("{chart}/values.yaml"))).expect("YAML")
+    };
+    assert_eq!(values("deploy/helm/dexsidecar-lib")["image"]["tag"], version);
+    assert_eq!(values("deploy/helm/dexsidecar")["injection"]["image"]["tag"], version);
 }
 
 #[test]

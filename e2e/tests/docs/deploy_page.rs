@@ -68,7 +68,7 @@ fn the_api_server_accepts_the_commands_of_kubectl() {
             "{words:?}: {said}"
         );
     }
-    assert_eq!(commands.len(), 3, "{commands:?}");
+    assert_eq!(commands.len(), 4, "{commands:?}");
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn the_api_server_accepts_the_commands_of_helm() {
         let said = execute(command, directory.path());
         assert!(words[0] != "upgrade" || said.contains("STATUS: pending-install"), "{words:?}: {said}");
     }
-    assert_eq!(commands.len(), 3, "{commands:?}");
+    assert_eq!(commands.len(), 4, "{commands:?}");
 }
 
 #[test]

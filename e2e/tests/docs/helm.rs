@@ -3,11 +3,14 @@
 //!
 //! Helm is built in the long form only.
 
+mod injection;
+mod refusals;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dexsidecar_core::config::{Config, RawSettings};
+use dexsidecar_core::config::{Config, ConfigFile, RawSettings};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_e2e::doc_manifests;
 use dexsidecar_e2e::prebuilt;
@@ -54,11 +57,16 @@ impl Charts {
         if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
     }
 
-    /// The manifests of a chart with these values, in JSON, in place of or besides its own.
+    /// A file with these values, in JSON, in place of or besides those of a chart.
+    fn values(&self, values: &Value) -> String {
+        let file = self.directory.path().join("values.json");
+        fs::write(&file, values.to_string()).expect("the temporary directory is writable");
+        file.display().to_string()
+    }
+
+    /// The manifests of a chart with these values.
     fn render(&self, chart: &str, values: &Value) -> Said {
-        let file = tempfile::NamedTempFile::new().expect("a temporary directory");
-        fs::write(file.path(), values.to_string()).expect("the temporary file is writable");
-        let file = file.path().display().to_string();
+        let file = self.values(values);
         self.helm(&["template", "app", &self.path(chart), "--namespace", "monitoring", "--values", &file])
     }
 
@@ -93,6 +101,7 @@ fn library_variants() -> Vec<(&'static str, Value)> {
         ("ca-configmap", json!({"ca": {"configMap": {"name": "dex-ca", "key": "ca.crt"}}})),
         ("ca-secret", json!({"ca": {"secret": {"name": "dex-ca", "key": "tls.crt"}}})),
         ("ca-cluster-trust-bundle", json!({"ca": {"clusterTrustBundle": {"name": "dex-ca"}}})),
+        ("several-tokens", several_tokens()),
         (
             "everything",
             json!({
@@ -112,6 +121,33 @@ fn library_variants() -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// Values for two tokens, one of them in two formats.
+fn several_tokens() -> Value {
+    json!({
+        "endpoint": null,
+        "clientId": null,
+        "ca": {"configMap": {"name": "dex-ca", "key": "ca.crt"}},
+        "clientSecret": {"name": "dex-client"},
+        "config": {"name": "dex-tokens", "file": {
+            "version": "v1",
+            "defaults": {
+                "token_endpoint": "https://dex.example.com/token",
+                "ca_file": "/etc/dex/ca.crt",
+                "connector_id": "kubernetes",
+                "subject_token_file": "/var/run/secrets/subject/token",
+                "scope": "openid profile federated:id"
+            },
+            "tokens": [
+                {"name": "incus", "client_id": "incus", "outputs": [{"path": "/var/run/secrets/dex/token"}]},
+                {"name": "prometheus", "basic_auth_file": "/etc/dexsidecar/client/basic-auth", "outputs": [
+                    {"path": "/var/run/secrets/dex/prometheus.json", "format": "json", "mode": "0640"},
+                    {"path": "/var/run/secrets/dex/header", "prefix": "Authorization: Bearer "}
+                ]}
+            ]
+        }}
+    })
+}
+
 /// The variants of the cluster chart.
 fn cluster_variants() -> Vec<(&'static str, Value)> {
     let on = json!({"enabled": true});
@@ -127,7 +163,11 @@ fn cluster_variants() -> Vec<(&'static str, Value)> {
             json!({"rules": {"enabled": true, "labels": {"release": "prometheus"}, "runbookBase": "https://git.example.com/dexsidecar/"}}),
         ),
         ("dashboard", json!({"dashboard": on})),
-        ("everything", json!({"discovery": on, "podMonitor": on, "rules": on, "dashboard": on})),
+        ("injection", json!({"injection": on})),
+        (
+            "everything",
+            json!({"discovery": on, "podMonitor": on, "rules": on, "dashboard": on, "injection": on}),
+        ),
     ]
 }
 
@@ -156,8 +196,8 @@ fn helm_lints_each_chart_without_warnings() {
 fn each_variant_is_rendered_to_the_text_in_tests() {
     let charts = Charts::new();
     for (chart, rendered, name, values) in variants() {
-        // Other tests compare these with deploy/monitoring.
-        if chart == CLUSTER && ["rules", "dashboard", "everything"].contains(&name) {
+        // Other tests compare these with deploy/monitoring and deploy/injection.
+        if chart == CLUSTER && ["rules", "dashboard", "injection", "everything"].contains(&name) {
             continue;
         }
         let text = charts.rendered(rendered, &values);
@@ -201,19 +241,51 @@ fn the_pod_of_the_library_is_that_of_the_page() {
 
 #[test]
 #[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
-fn the_program_accepts_the_variables_of_each_variant() {
+fn the_program_accepts_the_variables_and_the_file_of_each_variant() {
     let charts = Charts::new();
     for (name, values) in library_variants() {
         let rendered = documents(&charts.rendered(EXAMPLE, &json!({"dexsidecar": values})));
-        let env = sidecar(pod_spec(&rendered[0]))["env"].as_array().expect("a list").clone();
+        let (deployment, map) = rendered.split_last().expect("a Deployment");
+        let env = sidecar(pod_spec(deployment))["env"].as_array().expect("a list").clone();
         let variables = env.into_iter().map(|entry| {
             let text = |name: &str| entry[name].as_str().expect("a string").to_owned();
             (text("name"), Secret::new(text("value")))
         });
-        let config = Config::read(&RawSettings::of_variables(variables.collect::<Vec<_>>()), true);
+        let variables = RawSettings::of_variables(variables.collect::<Vec<_>>());
+        let config = map.first().map_or_else(
+            || Config::read(&variables, true),
+            |map| {
+                let content = map["data"]["dexsidecar.yaml"].as_str().expect("a file").as_bytes();
+                let path = Path::new("/etc/dexsidecar/config/dexsidecar.yaml");
+                Config::read_file(ConfigFile { name: "dexsidecar.yaml", path, content }, &variables, true)
+            },
+        );
         let config = config.unwrap_or_else(|why| panic!("{name}: {why:?}"));
         assert!(config.warnings.is_empty(), "{name}: {:?}", config.warnings);
+        assert_eq!(config.tokens.len(), if name == "several-tokens" { 2 } else { 1 }, "{name}");
     }
+}
+
+/// Every file that the configuration names is in a volume of the sidecar.
+#[test]
+#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
+fn the_configuration_file_and_what_it_names_are_mounted() {
+    let charts = Charts::new();
+    let rendered = documents(&charts.rendered(EXAMPLE, &json!({"dexsidecar": several_tokens()})));
+    assert_eq!(rendered.iter().map(|one| &one["kind"]).collect::<Vec<_>>(), ["ConfigMap", "Deployment"]);
+    assert_eq!(rendered[0]["metadata"]["name"], "dex-tokens");
+    let sidecar = sidecar(pod_spec(&rendered[1]));
+    let path = "/etc/dexsidecar/config/dexsidecar.yaml";
+    assert_eq!(sidecar["env"], json!([{"name": "DEXSIDECAR_CONFIG", "value": path}]));
+    let text = rendered[0]["data"]["dexsidecar.yaml"].as_str().expect("a file");
+    let file = doc_manifests::yaml(text).expect("YAML");
+    assert_eq!(file, several_tokens()["config"]["file"]);
+    let mounts = sidecar["volumeMounts"].as_array().expect("a list");
+    let directories: Vec<&str> = mounts.iter().filter_map(|mount| mount["mountPath"].as_str()).collect();
+    let named = text.split('"').filter(|word| word.starts_with('/')).chain([path]);
+    let outside: Vec<&str> =
+        named.filter(|word| !directories.iter().any(|directory| word.starts_with(directory))).collect();
+    assert!(outside.is_empty(), "{outside:?} in none of {directories:?}");
 }
 
 #[test]
@@ -281,85 +353,4 @@ fn the_rules_have_the_labels_and_the_base_of_the_runbooks_precedes_each_link() {
         }
     }
     assert!(links > 10, "{links}");
-}
-
-/// A value, where it is, and what the error contains.
-fn senseless() -> Vec<(&'static str, Value, &'static str)> {
-    let library = |values: Value| json!({"dexsidecar": values});
-    let file = json!({"name": "dex-ca", "key": "ca.crt"});
-    vec![
-        (EXAMPLE, library(json!({"endpoint": null})), "endpoint"),
-        (EXAMPLE, library(json!({"endpoint": "dex.example.com/token"})), "endpoint"),
-        (EXAMPLE, library(json!({"endpoint": "https://dex.example.com/token/"})), "endpoint"),
-        (EXAMPLE, library(json!({"endpoint": "https://dex.example.com"})), "endpoint"),
-        (EXAMPLE, library(json!({"clientId": 7})), "clientId"),
-        (EXAMPLE, library(json!({"clientId": "incus:secret"})), "clientId"),
-        (EXAMPLE, library(json!({"clientID": "incus"})), "clientID"),
-        (EXAMPLE, library(json!({"connectorId": ""})), "connectorId"),
-        (EXAMPLE, library(json!({"scope": "openid  profile"})), "scope"),
-        (EXAMPLE, library(json!({"scope": "openid $(SCOPE)"})), "scope"),
-        (EXAMPLE, library(json!({"image": {"digest": "sha256:12"}})), "image"),
-        (EXAMPLE, library(json!({"image": {"tag": ""}})), "image"),
-        (EXAMPLE, library(json!({"mode": "forever"})), "mode"),
-        (EXAMPLE, library(json!({"mode": "once", "listenPort": 9090})), "dexsidecar"),
-        (EXAMPLE, library(json!({"listenPort": 80})), "listenPort"),
-        (EXAMPLE, library(json!({"listenPort": "9090"})), "listenPort"),
-        (EXAMPLE, library(json!({"token": {"directory": "run/dex"}})), "directory"),
-        (EXAMPLE, library(json!({"token": {"directory": "/run/../etc"}})), "directory"),
-        (EXAMPLE, library(json!({"token": {"directory": "/var/run/secrets/subject"}})), "directory"),
-        (EXAMPLE, library(json!({"token": {"file": "a/b"}})), "file"),
-        (EXAMPLE, library(json!({"subjectToken": {"expirationSeconds": 599}})), "expirationSeconds"),
-        (EXAMPLE, library(json!({"subjectToken": {"audience": ""}})), "audience"),
-        (EXAMPLE, library(json!({"ca": {"configMap": file, "secret": file}})), "ca"),
-        (EXAMPLE, library(json!({"ca": {"configMap": {"name": "dex-ca"}}})), "key"),
-        (EXAMPLE, library(json!({"clientSecret": {"name": "Dex Client"}})), "clientSecret"),
-        (EXAMPLE, library(json!({"extraEnv": [{"name": "dex_endpoint", "value": "x"}]})), "extraEnv"),
-        (EXAMPLE, library(json!({"extraEnv": [{"name": "A"}]})), "extraEnv"),
-        (EXAMPLE, library(json!({"resources": {"limits": {"memory": "16 MB"}}})), "memory"),
-        (CLUSTER, json!({"discovery": {"enabled": "yes"}}), "enabled"),
-        (CLUSTER, json!({"injection": {"enabled": true}}), "injection"),
-        (CLUSTER, json!({"podMonitor": {"namespaces": ["a", "a"]}}), "namespaces"),
-        (CLUSTER, json!({"podMonitor": {"namespaces": ["A"]}}), "namespaces"),
-        (CLUSTER, json!({"podMonitor": {"labels": {"release": 1}}}), "release"),
-        (CLUSTER, json!({"rules": {"runbookBase": "https://git.example.com"}}), "runbookBase"),
-        (CLUSTER, json!({"dashboard": {"folder": "x"}}), "folder"),
-    ]
-}
-
-#[test]
-#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
-fn values_that_make_no_sense_fail_the_schema_and_are_named() {
-    let charts = Charts::new();
-    for (chart, values, words) in senseless() {
-        let why = charts.render(chart, &values).expect_err(&format!("accepted: {values}"));
-        assert!(why.contains("schema") && why.contains(words), "{values}: {why}");
-    }
-}
-
-/// The schema lets these through, since they are valid: they must stay one value.
-#[test]
-#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
-fn a_value_cannot_change_the_structure_of_a_manifest() {
-    let charts = Charts::new();
-    for text in ["\"", "'", "\\", "{{ .Values }}", "a\nb: c", ": #", "- x", "\u{1F600}", "<&>"] {
-        let values = json!({"dexsidecar": {
-            "extraEnv": [{"name": "A", "value": text}], "subjectToken": {"audience": text}
-        }});
-        let rendered = documents(&charts.rendered(EXAMPLE, &values));
-        let pod = pod_spec(&rendered[0]);
-        let entry = sidecar(pod)["env"].as_array().and_then(|env| env.last()).expect("a variable");
-        assert_eq!(entry, &json!({"name": "A", "value": text}));
-        assert_eq!(pod["volumes"][1]["projected"]["sources"][0]["serviceAccountToken"]["audience"], text);
-    }
-}
-
-#[test]
-#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
-fn a_cluster_that_is_too_old_is_refused() {
-    let charts = Charts::new();
-    let path = charts.path(CLUSTER);
-    let old = charts.helm(&["template", "app", &path, "--kube-version", "1.28.9"]);
-    assert!(old.is_err_and(|why| why.contains("chart requires kubeVersion: >=1.29.0-0")));
-    let oldest = charts.helm(&["template", "app", &path, "--kube-version", "1.29.0-gke.1"]);
-    assert!(oldest.is_ok(), "{oldest:?}");
 }

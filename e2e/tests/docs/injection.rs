@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// A control plane with the policies, and with the namespaces `restricted`, which enforces the
 /// restricted Pod Security Standard, and `labelled`, whose pods are all injected.
-fn plane(setup: PlaneSetup) -> ControlPlane {
+pub(crate) fn plane(setup: PlaneSetup) -> ControlPlane {
     let plane = ControlPlane::start_with(setup);
     for (name, label) in [
         ("restricted", "pod-security.kubernetes.io/enforce=restricted"),

@@ -1,5 +1,5 @@
 {{/*
-Each template takes the values of this chart and gives a YAML list. Every value is written through
+Each template takes the values of this chart. It gives a YAML list, or a manifest. Every value is written through
 toJson, so no value can change the structure of the manifest.
 */}}
 
@@ -46,6 +46,11 @@ toJson, so no value can change the structure of the manifest.
       mountPath: /etc/dexsidecar/client
       readOnly: true
 {{- end }}
+{{- if .config.name }}
+    - name: dex-config
+      mountPath: /etc/dexsidecar/config
+      readOnly: true
+{{- end }}
 {{- if .ca }}
     - name: dex-ca
       mountPath: /etc/dex
@@ -53,8 +58,15 @@ toJson, so no value can change the structure of the manifest.
 {{- end }}
 {{- end }}
 
-{{/* The environment of the sidecar. */}}
+{{/*
+The environment of the sidecar. The path of the configuration file is a variable, so that the
+commands in probes know it too. A setting of one token beside a file is an error.
+*/}}
 {{- define "dexsidecar.env" -}}
+{{- if .config.name -}}
+- name: DEXSIDECAR_CONFIG
+  value: /etc/dexsidecar/config/dexsidecar.yaml
+{{- else -}}
 - name: dex_endpoint
   value: {{ toJson .endpoint }}
 - name: dex_access_token_file
@@ -81,6 +93,7 @@ toJson, so no value can change the structure of the manifest.
 {{- if .ca }}
 - name: DEXSIDECAR_CA_FILE
   value: /etc/dex/ca.crt
+{{- end }}
 {{- end }}
 {{- if .listenPort }}
 - name: DEXSIDECAR_LISTEN
@@ -110,6 +123,14 @@ toJson, so no value can change the structure of the manifest.
     items: [{key: {{ toJson .key }}, path: basic-auth}]
 {{- end }}
 {{- end }}
+{{- with .config }}
+{{- if .name }}
+- name: dex-config
+  configMap:
+    name: {{ toJson .name }}
+    items: [{key: dexsidecar.yaml, path: dexsidecar.yaml}]
+{{- end }}
+{{- end }}
 {{- with .ca.configMap }}
 - name: dex-ca
   configMap:
@@ -137,4 +158,20 @@ toJson, so no value can change the structure of the manifest.
 - name: dex-token
   mountPath: {{ toJson .token.directory }}
   readOnly: true
+{{- end }}
+
+{{/*
+A ConfigMap with the configuration file. JSON is YAML, and keeps every text a text. Nothing, if
+there is no file.
+*/}}
+{{- define "dexsidecar.configMap" -}}
+{{- if .config.file }}
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ toJson .config.name }}
+data:
+  dexsidecar.yaml: |
+    {{- toPrettyJson .config.file | nindent 4 }}
+{{- end }}
 {{- end }}

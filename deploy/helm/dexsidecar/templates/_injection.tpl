@@ -1,0 +1,29 @@
+{{/*
+The first variable of the mutating policy: a map of CEL. Every value is written through toJson: the
+escapes of JSON strings are escapes of CEL strings, so no value can change the expression.
+*/}}
+{{- define "dexsidecar.injection.defaults" -}}
+{{- $memory := .resources.requests.memory | trimSuffix "Mi" | int }}
+{{- if gt $memory (.resources.limits.memory | trimSuffix "Mi" | int) }}
+{{- fail "injection.resources.requests.memory is more than injection.resources.limits.memory: raise the limit" }}
+{{- end }}
+{{- $image := printf "%s:%s" .image.repository .image.tag }}
+{{- if .image.digest }}
+{{- $image = printf "%s@%s" .image.repository .image.digest }}
+{{- end -}}
+{"image": {{ toJson $image }},
+ "endpoint": {{ toJson .endpoint }},
+ "client-id": {{ toJson .clientId }},
+ "connector": {{ toJson .connectorId }},
+ "scope": {{ toJson .scope }},
+ "path": {{ printf "%s/%s" .token.directory .token.file | toJson }},
+ "audience": {{ toJson .subjectToken.audience }},
+ "expiration-seconds": {{ .subjectToken.expirationSeconds | int64 | toString | toJson }},
+ "start": {{ toJson .start }},
+ "ca-configmap": {{ dig "configMap" "name" "" .ca | toJson }},
+ "ca-secret": {{ dig "secret" "name" "" .ca | toJson }},
+ "ca-trust-bundle": {{ dig "clusterTrustBundle" "name" "" .ca | toJson }},
+ "cpu-request": {{ toJson .resources.requests.cpu }},
+ "memory-request": {{ toJson .resources.requests.memory }},
+ "memory-limit": {{ toJson .resources.limits.memory }}}
+{{- end }}
