@@ -117,7 +117,7 @@ fn an_overlay_changes_the_settings_and_adds_a_private_ca() {
     let documents = example("private-ca");
     let pod = pod_spec(named(&documents, "app"));
     let sidecar = sidecar(pod);
-    assert_eq!(sidecar["image"], "registry.example.com/dexsidecar:0.1.0");
+    assert_eq!(sidecar["image"], concat!("registry.example.com/dexsidecar:", env!("CARGO_PKG_VERSION")));
     let variables = sidecar["env"].as_array().expect("a list").iter().map(|entry| {
         let text = |name: &str| entry[name].as_str().expect("a string").to_owned();
         (text("name"), Secret::new(text("value")))
@@ -172,7 +172,7 @@ fn pods_are_injected_with_the_defaults_of_the_example() {
     injection::install(&plane, &directory.display().to_string());
     let pod = injection::submit(&plane, "default", &injection::pod("app")).expect("it is admitted");
     let sidecar = sidecar(&pod["spec"]);
-    assert_eq!(sidecar["image"], "registry.example.com/dexsidecar:0.1.0");
+    assert_eq!(sidecar["image"], concat!("registry.example.com/dexsidecar:", env!("CARGO_PKG_VERSION")));
     let env = sidecar["env"].as_array().expect("a list");
     for (name, value) in [
         ("dex_endpoint", "https://dex.internal.example.com/token"),

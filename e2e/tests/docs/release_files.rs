@@ -207,6 +207,22 @@ fn the_steps_of_releasing_are_commands_that_exist() {
     assert_eq!(page.matches("```sh\n").count(), steps, "each step is a command");
 }
 
+#[test]
+fn the_step_that_sets_the_version_changes_every_manifest_and_recorded_text() {
+    let page = doc_manifests::text("RELEASING.md");
+    let step = page.lines().find(|line| line.starts_with("git grep -lF")).expect("the step");
+    let endings: Vec<&str> = step.split('\'').filter_map(|word| word.strip_prefix('*')).collect();
+    let listed = Command::new("git")
+        .current_dir(doc_manifests::root())
+        .args(["grep", "-lF", env!("CARGO_PKG_VERSION"), "--", "deploy", "e2e/tests"])
+        .output()
+        .expect("git lists the files");
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let left: Vec<&str> =
+        listed.lines().filter(|path| !endings.iter().any(|ending| path.ends_with(ending))).collect();
+    assert!(listed.lines().count() > 10 && left.is_empty(), "{left:?} of {listed}");
+}
+
 /// A schema of CycloneDX, by its name without the ending.
 fn schema(directory: &Path, name: &str) -> Value {
     let path = directory.join(format!("{name}.SNAPSHOT.schema.json"));
