@@ -102,8 +102,8 @@ pub(crate) enum Command {
     /// Write the files of a release; the last line is their directory
     ///
     /// For x86_64 and aarch64 a tarball (binary, licences, completions, man page) and an SBOM; an
-    /// OCI archive of the image for both; the schemas; SHA256SUMS. The same sources give the same
-    /// files. Their time is that of the last commit, or SOURCE_DATE_EPOCH.
+    /// OCI archive of the image for both; the charts; the schemas; SHA256SUMS. The same sources
+    /// give the same files. Their time is that of the last commit, or SOURCE_DATE_EPOCH.
     #[command(after_help = EXIT_CODES)]
     Dist {
         /// The directory, which must be empty or missing; otherwise target/dist
@@ -111,10 +111,17 @@ pub(crate) enum Command {
         out: Option<PathBuf>,
     },
 
-    /// Push the image of a release to a registry, and sign it with cosign
+    /// Write the packages of the Helm charts into a directory, without Helm; prints their paths
+    Charts {
+        /// The directory
+        directory: PathBuf,
+    },
+
+    /// Push the image and the charts of a release to a registry, and sign them with cosign
     ///
-    /// REGISTRY_USER and REGISTRY_PASSWORD are the credentials, unless there are some in docker's
-    /// configuration. In a workflow of GitHub, sets the outputs name, version and digest.
+    /// The charts are pushed to NAME/charts. REGISTRY_USER and REGISTRY_PASSWORD are the
+    /// credentials, unless there are some in docker's configuration. In a workflow of GitHub, sets
+    /// the outputs name, version and digest of the image.
     #[command(after_help = "Example:\n  \
         cargo xtask publish-image target/dist ghcr.io/OWNER/dexsidecar")]
     PublishImage {
@@ -328,7 +335,7 @@ mod tests {
             (
                 "tset",
                 "\"tset\" is not a command; did you mean \"test\"? The commands: check, test, prefetch, demo, build, image, \
-                 dist, publish-image, publish-files, sbom, rootfs, completions, bench, soak, survive, fleet, start-times, \
+                 dist, charts, publish-image, publish-files, sbom, rootfs, completions, bench, soak, survive, fleet, start-times, \
                  fuzz, mutants, advisories, docs",
             ),
             (

@@ -1,5 +1,6 @@
-//! The files of a release: for each platform a tarball and an SBOM, one image for all, and
-//! checksums. The same sources give the same files, whatever the directory, the time and the user.
+//! The files of a release: for each platform a tarball and an SBOM, one image for all, the charts,
+//! and checksums. The same sources give the same files, whatever the directory, the time and the
+//! user.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,7 +11,7 @@ use flate2::{Compression, GzBuilder};
 use sha2::{Digest as _, Sha256};
 
 use crate::release::{self, Error, Target};
-use crate::{archive, image, licences, root, sbom, shell_files};
+use crate::{archive, charts, image, licences, root, sbom, shell_files};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -48,6 +49,7 @@ pub(crate) fn write(out: Option<PathBuf>) -> Result<PathBuf, Error> {
     }
     let image = image::archive(&TARGETS)?;
     fs::copy(&image, out.join(image_name())).map_err(with_path)?;
+    charts::write(&out, time)?;
     for schema in SCHEMAS.map(Path::new) {
         fs::copy(root().join(schema), out.join(schema.file_name().unwrap_or_default())).map_err(with_path)?;
     }

@@ -121,14 +121,14 @@ fn add_name(layout: &Path) -> Result<(), String> {
 }
 
 /// crane's own registry, on loopback, in memory.
-struct Registry {
+pub(crate) struct Registry {
     crane: PathBuf,
     process: Child,
     address: String,
 }
 
 impl Registry {
-    fn start(crane: &Path) -> Result<Self, String> {
+    pub(crate) fn start(crane: &Path) -> Result<Self, String> {
         let mut process = Command::new(crane)
             .args(["registry", "serve", "--address", "127.0.0.1:0"])
             .stdin(Stdio::null())
@@ -145,6 +145,12 @@ impl Registry {
         // It goes on logging, and stops if its pipe is full.
         std::thread::spawn(move || lines.for_each(drop));
         Ok(registry)
+    }
+
+    /// The host and port.
+    #[cfg(test)]
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// Pushes the image of one platform. Gives its name.

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its terminal")]
 
 mod archive;
+mod charts;
 mod check;
 mod cli;
 mod demo;
@@ -82,6 +83,9 @@ fn run(command: cli::Command) -> Result<ExitCode, Error> {
         C::Image { amd64: false } => path(&image::archive(&[Target::X86_64, Target::Aarch64])?),
         C::Dist { out } => path(&dist::write(out)?),
         C::Sbom { aarch64 } => print!("{}", sbom::render(target(aarch64), dist::source_time()?)?),
+        C::Charts { directory } => {
+            charts::write(&directory, dist::source_time()?)?.iter().for_each(|file| path(file));
+        }
         C::PublishImage { directory, name } => publish::image(&directory, &name)?,
         C::PublishFiles { directory } => publish::files(&directory)?,
         C::Advisories => deny::advisories()?,

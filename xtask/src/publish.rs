@@ -1,5 +1,6 @@
-//! Publishes what `cargo xtask dist` wrote: the image to a registry, and the files to GitHub. Both
-//! are signed with the identity of the workflow that runs this, so that there is no key to keep.
+//! Publishes what `cargo xtask dist` wrote: the image and the charts to a registry, and the files
+//! to GitHub. All are signed with the identity of the workflow that runs this, so that there is no
+//! key to keep.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -8,15 +9,15 @@ use std::process::{Command, Stdio};
 
 use dexsidecar_fetch::counterparts::CRANE;
 
-use crate::{dist, root};
+use crate::{charts, dist, root};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The signature of the checksums, as `cosign verify-blob --bundle` reads it.
 const SIGNATURE: &str = "SHA256SUMS.sigstore.json";
 
-/// Pushes the image to `NAME:VERSION` and signs it. In a workflow, the next steps get the outputs
-/// `name`, `version` and `digest`.
+/// Pushes the image to `NAME:VERSION` and each chart to `NAME/charts/CHART:VERSION`. Signs them. In
+/// a workflow, the next steps get the outputs `name`, `version` and `digest` of the image.
 pub(crate) fn image(directory: &Path, name: &str) -> Result<(), String> {
     verified(directory)?;
     // GitHub allows upper case in the names of repositories, and registries do not.
@@ -28,17 +29,31 @@ pub(crate) fn image(directory: &Path, name: &str) -> Result<(), String> {
     let with_path = |error: std::io::Error| format!("{}: {error}", archive.display());
     tar::Archive::new(File::open(&archive).map_err(with_path)?).unpack(&work).map_err(with_path)?;
     log_in(&crane, &name)?;
-    let tagged = format!("{name}:{VERSION}");
+    let digest = push(&crane, &work, &name)?;
+    sign(&name, &digest)?;
+    for chart in charts::CHARTS {
+        let layout = crate::target_directory().join("publish-charts").join(chart);
+        let _ = fs::remove_dir_all(&layout);
+        charts::layout(chart, &directory.join(charts::package_name(chart)), &layout)?;
+        let name = format!("{name}/charts/{chart}");
+        sign(&name, &push(&crane, &layout, &name)?)?;
+    }
+    set_outputs(&[("name", &name), ("version", VERSION), ("digest", &digest)])
+}
+
+/// Pushes an OCI layout with this version as its tag. Gives its digest.
+pub(crate) fn push(crane: &Path, layout: &Path, name: &str) -> Result<String, String> {
     // The last line is the name with the digest.
-    let pushed = output_of(Command::new(&crane).arg("push").arg(&work).arg(&tagged))?;
+    let pushed = output_of(Command::new(crane).arg("push").arg(layout).arg(format!("{name}:{VERSION}")))?;
     let pushed = pushed.lines().last().unwrap_or_default().trim();
-    let digest = pushed
-        .split_once('@')
-        .map(|(_, digest)| digest)
-        .ok_or_else(|| format!("crane push printed no digest: {pushed:?}"))?;
+    let digest = pushed.split_once('@').map(|(_, digest)| digest.to_owned());
+    digest.ok_or_else(|| format!("crane push printed no digest: {pushed:?}"))
+}
+
+fn sign(name: &str, digest: &str) -> Result<(), String> {
     output_of(Command::new("cosign").args(["sign", "--yes"]).arg(format!("{name}@{digest}")))?;
     println!("{name}@{digest}");
-    set_outputs(&[("name", &name), ("version", VERSION), ("digest", digest)])
+    Ok(())
 }
 
 /// Signs the checksums, and creates the release with all files and the changes of this version.

@@ -82,6 +82,8 @@ fn two_builds_of_the_release_are_equal_to_the_last_byte_and_are_published_as_the
         format!("dexsidecar-{version}-x86_64-unknown-linux-musl.cdx.json"),
         format!("dexsidecar-{version}-x86_64-unknown-linux-musl.tar.gz"),
         format!("dexsidecar-{version}.oci.tar"),
+        format!("dexsidecar-{version}.tgz"),
+        format!("dexsidecar-lib-{version}.tgz"),
     ];
     assert_eq!(names, expected);
     publish(&temporary.path().join("one"));
@@ -155,9 +157,20 @@ fn publish(directory: &Path) {
     let calls = fs::read_to_string(directory.join("calls")).expect("calls");
     let calls: Vec<&str> = calls.split("\t\n").collect();
     assert_eq!(calls[0], format!("sign\t--yes\t{name}@{digest}"));
-    assert_eq!(calls[1], "sign-blob\t--yes\t--bundle\t../out/SHA256SUMS.sigstore.json\t../out/SHA256SUMS");
-    assert!(calls[2].starts_with(&format!("release\tcreate\tv{version}\t--verify-tag\t")), "{}", calls[2]);
-    assert!(calls[2].contains(&format!("\t../out/dexsidecar-{version}.oci.tar")), "{}", calls[2]);
+    for (call, chart) in calls[1..3].iter().zip(["dexsidecar", "dexsidecar-lib"]) {
+        let chart_name = format!("{name}/charts/{chart}");
+        let manifest = Command::new(&crane).args(["manifest", &format!("{chart_name}:{version}")]).output();
+        let manifest = text(&manifest.expect("crane"));
+        let package = fs::read_to_string(directory.join("out/SHA256SUMS")).expect("checksums");
+        let line = package.lines().find(|line| line.ends_with(&format!("  {chart}-{version}.tgz")));
+        assert!(manifest.contains(&line.expect("the package")[..64]), "{chart}: {manifest}");
+        assert!(call.starts_with(&format!("sign\t--yes\t{chart_name}@sha256:")), "{call}");
+    }
+    assert_eq!(calls[3], "sign-blob\t--yes\t--bundle\t../out/SHA256SUMS.sigstore.json\t../out/SHA256SUMS");
+    assert!(calls[4].starts_with(&format!("release\tcreate\tv{version}\t--verify-tag\t")), "{}", calls[4]);
+    for file in [".oci.tar", ".tgz"] {
+        assert!(calls[4].contains(&format!("\t../out/dexsidecar-{version}{file}")), "{}", calls[4]);
+    }
 }
 
 /// crane's registry, on loopback, which is ended when dropped.

@@ -322,16 +322,27 @@ fn the_cluster_chart_renders_the_same_from_the_repository_and_from_a_package() {
     let directory = charts.directory.path().display().to_string();
     let said = charts.helm(&["package", &own, "--destination", &directory]);
     said.unwrap_or_else(|why| panic!("{why}"));
-    let package = format!("{directory}/{CLUSTER}-{}.tgz", env!("CARGO_PKG_VERSION"));
-    let parts = ["discovery", "podMonitor", "rules", "dashboard"]
+    // And what a release has, which is written without Helm.
+    let release = charts.directory.path().join("release").display().to_string();
+    let written = prebuilt::cargo().args(["xtask", "charts", &release]).output().expect("cargo runs");
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+    let package = |directory: &str| format!("{directory}/{CLUSTER}-{}.tgz", env!("CARGO_PKG_VERSION"));
+    let parts = ["discovery", "podMonitor", "rules", "dashboard", "injection"]
         .map(|part| format!("{part}.enabled=true"))
         .join(",");
-    let [one, other, copy] = [&own, &package, &charts.path(CLUSTER)].map(|chart| {
+    let rendered = |chart: &str| {
         let said = charts.helm(&["template", "app", chart, "--namespace", "monitoring", "--set", &parts]);
         said.unwrap_or_else(|why| panic!("{chart}: {why}"))
-    });
-    assert_eq!(documents(&one).len(), 4);
-    assert!(one == other && one == copy, "they differ");
+    };
+    let usual = rendered(&own);
+    assert_eq!(documents(&usual).len(), 10);
+    for chart in [charts.path(CLUSTER), package(&directory), package(&release)] {
+        assert!(rendered(&chart) == usual, "{chart} differs");
+        charts.helm(&["lint", "--strict", &chart]).unwrap_or_else(|why| panic!("{chart}: {why}"));
+    }
+    let library = format!("{release}/{LIBRARY}-{}.tgz", env!("CARGO_PKG_VERSION"));
+    let shown = charts.helm(&["show", "values", &library]).unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(shown.trim(), doc_manifests::text("deploy/helm/dexsidecar-lib/values.yaml").trim());
 }
 
 #[test]
