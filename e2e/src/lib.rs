@@ -38,6 +38,7 @@ pub mod projected_volume;
 pub mod raw_http;
 pub mod rendered;
 pub mod sandbox;
+pub mod shell_commands;
 pub mod sidecar;
 pub mod signing_key;
 pub mod strace;

@@ -7,6 +7,7 @@
 
 mod certificates;
 mod cluster_demo;
+mod five_commands;
 mod image;
 mod incus;
 mod injection;
@@ -77,12 +78,12 @@ fn main() -> ExitCode {
         sandbox::set_up();
         assert!(NODE.set(Node::start()).is_ok(), "it is started once");
         let together = run(&arguments, 4, on_the_node(false));
-        let alone = run(&arguments, 1, that_restart_the_node(false));
+        let alone = run(&arguments, 1, that_disturb_others(false));
         return if together == ExitCode::SUCCESS { alone } else { together };
     }
     if arguments.list {
         let missing = machine::look_for_node().is_err();
-        let trials = outside().into_iter().chain(on_the_node(missing)).chain(that_restart_the_node(missing));
+        let trials = outside().into_iter().chain(on_the_node(missing)).chain(that_disturb_others(missing));
         return run(&arguments, 1, trials.collect());
     }
     let selected = |trials: &[Trial]| trials.iter().any(|trial| is_selected(&arguments, trial.name()));
@@ -92,7 +93,7 @@ fn main() -> ExitCode {
         // One at a time: each builds something or inspects the whole machine.
         passed &= run(&arguments, 1, trials) == ExitCode::SUCCESS;
     }
-    if selected(&on_the_node(false)) || selected(&that_restart_the_node(false)) {
+    if selected(&on_the_node(false)) || selected(&that_disturb_others(false)) {
         passed &= match prepare() {
             Ok(image) => {
                 let given: Vec<String> = std::env::args().skip(1).collect();
@@ -100,7 +101,7 @@ fn main() -> ExitCode {
             }
             Err(why) => {
                 let _ = writeln!(std::io::stderr(), "note: there is no node on this machine: {why}");
-                let trials = on_the_node(true).into_iter().chain(that_restart_the_node(true));
+                let trials = on_the_node(true).into_iter().chain(that_disturb_others(true));
                 run(&arguments, 1, trials.collect()) == ExitCode::SUCCESS
             }
         };
@@ -147,9 +148,10 @@ fn on_the_node(missing: bool) -> Vec<Trial> {
     tests.concat().into_iter().map(|test| trial(test, missing || test.2 && !long)).collect()
 }
 
-/// The tests that restart parts of the node, which other tests need.
-fn that_restart_the_node(missing: bool) -> Vec<Trial> {
-    wait_command::ALONE.iter().map(|test| trial(*test, missing)).collect()
+/// The tests that restart or remove what other tests need.
+fn that_disturb_others(missing: bool) -> Vec<Trial> {
+    let tests = [wait_command::ALONE, five_commands::ALONE].concat();
+    tests.into_iter().map(|test| trial(test, missing)).collect()
 }
 
 fn trial((name, test, _): NodeTest, is_ignored: bool) -> Trial {

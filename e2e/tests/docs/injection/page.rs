@@ -2,64 +2,51 @@
 //! the defaults of the policy.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
 
 use dexsidecar_core::config::{Config, ConfigFile, RawSettings};
 use dexsidecar_e2e::consumer_page::Page;
 use dexsidecar_e2e::control_plane::{ControlPlane, PlaneSetup};
 use dexsidecar_e2e::doc_manifests;
 use dexsidecar_e2e::injection::{self, DIRECTORY, is_injected, submit};
+use dexsidecar_e2e::shell_commands::Shell;
 use serde_json::{Value, json};
 
 use super::annotated;
 use super::refusals::PAGE;
-
-/// Runs a command of the page in a directory with `kubectl` on this control plane.
-fn run(plane: &ControlPlane, directory: &Path, line: &str) -> Result<String, String> {
-    let mut command = Command::new("sh");
-    command.args(["-c", line]).current_dir(directory).env("KUBECONFIG", plane.kubeconfig());
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.env("PATH", format!("{}:{path}", directory.join("bin").display()));
-    let output = command.output().expect("sh can be started");
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-}
 
 #[test]
 fn what_users_copy_from_the_page_works_as_it_is() {
     let plane = ControlPlane::start();
     let label = "pod-security.kubernetes.io/enforce=restricted";
     plane.kubectl(&["label", "namespace", "default", label]);
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let directory = directory.path();
+    // The page creates it.
+    plane.kubectl(&["delete", "serviceaccount", "app"]);
+    let shell = Shell::new(&plane, "default");
     let manifests = doc_manifests::manifests(PAGE);
     let blocks = doc_manifests::blocks(PAGE);
     let kinds: Vec<&str> = manifests.iter().filter_map(|manifest| manifest["kind"].as_str()).collect();
-    assert_eq!(kinds, ["Kustomization", "Deployment", "Pod", "ConfigMap"]);
-    for name in ["bin", "mine"] {
-        fs::create_dir(directory.join(name)).expect("the temporary directory is writable");
-    }
-    symlink(plane.kubectl_program(), directory.join("bin/kubectl")).expect("it is writable");
-    symlink(doc_manifests::root().join("deploy"), directory.join("deploy")).expect("it is writable");
-    fs::write(directory.join("mine/kustomization.yaml"), &blocks[0]).expect("it is writable");
-    fs::write(directory.join("pod.yaml"), &blocks[2]).expect("it is writable");
-    fs::write(directory.join("ca.crt"), "a certificate").expect("it is writable");
+    assert_eq!(kinds, ["Kustomization", "ServiceAccount", "Deployment", "Pod", "ConfigMap"]);
+    shell.write("mine/kustomization.yaml", &blocks[0]);
+    shell.write("pod.yaml", &blocks[3]);
+    shell.write("ca.crt", "a certificate");
 
-    let shell = |block: &doc_manifests::Block| block.language == "sh";
-    let commands: Vec<String> =
-        doc_manifests::fenced(PAGE).iter().filter(|block| shell(block)).map(|b| b.text.clone()).collect();
-    let [install, uninstall, label, ca, dry_run] = &commands[..] else { panic!("{commands:?}") };
-    let run = |line: &str| run(&plane, directory, line).unwrap_or_else(|why| panic!("{line}{why}"));
+    let commands: Vec<String> = doc_manifests::fenced(PAGE)
+        .into_iter()
+        .filter(|block| block.language == "sh")
+        .map(|block| block.text)
+        .collect();
+    // The first block needs a node: e2e/tests/node/five_commands.rs runs it.
+    let [_, install, uninstall, label, ca, dry_run] = &commands[..] else { panic!("{commands:?}") };
+    let run = |line: &str| shell.run(line).unwrap_or_else(|why| panic!("{line}{why}"));
     run(install);
-    injection::install(&plane, &directory.join("mine").display().to_string());
-    for manifest in [&blocks[1], &blocks[3]] {
+    for manifest in [&blocks[1], &blocks[2], &blocks[4]] {
         let printed = plane.apply(manifest, &["--validate=strict"]).unwrap_or_else(|why| panic!("{why}"));
         assert!(!printed.contains("Warning"), "{printed}");
     }
+    injection::install(&plane, &shell.path("mine").display().to_string());
     assert_eq!(run(ca), "configmap/dex-ca created\n");
-    let template = &manifests[1]["spec"]["template"];
+    let template = &manifests[2]["spec"]["template"];
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
     pod["metadata"]["name"] = "app".into();
     let admitted = submit(&plane, "default", &pod).expect("it is admitted");
