@@ -247,6 +247,10 @@ events! {
     SubjectTokenWarning = "subject_token_warning", Warn once, "suspicious subject token",
         { warning: Text },
         "the audience of the subject token is the API server: a server that gets it can use it there";
+    SubjectTokenMountedWithSubPath = "subject_token_mounted_with_sub_path", Warn once,
+        "subject token is mounted with subPath; the kubelet's new tokens will not arrive",
+        { file: Text, fix: Text },
+        "the mount shows one version of a projected volume. It is logged before the first exchange";
     SubjectTokenRotationInvisible = "subject_token_rotation_invisible", Warn once,
         "subject token was rotated, but the rotation is invisible here",
         { file: Text, fix: Text },

@@ -124,6 +124,29 @@ pub fn is_unlinked(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.nlink() == 0)
 }
 
+/// Whether the file's mount shows one version of a volume, so that later versions do not appear.
+/// The kubelet mounts a `subPath` once, and writes each version into a directory of its own.
+#[must_use]
+pub fn is_mounted_version(path: &Path) -> bool {
+    let Ok(path) = path.canonicalize() else { return false };
+    std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| mounts_one_version(&mounts, &path))
+}
+
+/// Whether the mount that has this file, by proc_pid_mountinfo(5), begins in a directory such as
+/// `..2026_11_24_00_00_00.123456789` (`AtomicWriter` of the kubelet). Mount points with spaces are
+/// not recognized, since the kernel escapes them.
+fn mounts_one_version(mountinfo: &str, path: &Path) -> bool {
+    let mounts = mountinfo.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(3);
+        fields.next().zip(fields.next())
+    });
+    // The last one with the longest mount point is on top.
+    let mount = mounts.filter(|(_, point)| path.starts_with(point)).max_by_key(|(_, point)| point.len());
+    let is_version =
+        |name: &str| name.strip_prefix("..").is_some_and(|rest| rest.starts_with(char::is_numeric));
+    mount.is_some_and(|(root, _)| root.split('/').any(is_version))
+}
+
 /// A number that changes when the file changes, without reading it. 0 if the file is missing.
 #[must_use]
 pub fn fingerprint(path: &Path) -> u64 {
@@ -160,6 +183,35 @@ mod tests {
         assert!(matches!(read(&socket, 9), Err(Unreadable::NotAFile)));
         // Reading this device would not end.
         assert!(matches!(read(Path::new("/dev/zero"), 9), Err(Unreadable::NotAFile)));
+    }
+
+    /// The lines are those of a container: its root, a token volume, and the subject token.
+    #[test]
+    fn f068_only_a_mount_of_one_version_of_a_volume_is_one() {
+        let version = "..2026_11_24_00_00_00.123456789";
+        let with = |root: &str, point: &str| {
+            format!(
+                "600 500 0:60 / / rw,relatime - overlay overlay rw\n\
+                 601 600 0:61 / /run/secrets/dex rw - tmpfs tmpfs rw\n\
+                 602 600 0:62 {root} {point} ro - tmpfs tmpfs rw\n"
+            )
+        };
+        let directory = "/run/secrets/subject";
+        let (token, data) = (format!("{directory}/token"), format!("{directory}/{version}/token"));
+        for (root, point, path, expected) in [
+            ("/", directory, &data, false),
+            (&*format!("/{version}/token"), &*token, &token, true),
+            (&format!("/{version}/token//deleted"), &token, &token, true),
+            (&format!("/pods/1/volumes/subject/{version}"), directory, &token, true),
+            (&format!("/{version}/ca.crt"), "/etc/ca.crt", &token, false),
+            // The bind mount of a file that is overwritten in place.
+            ("/home/user/token", &token, &token, false),
+            ("/..data", &token, &token, false),
+        ] {
+            let found = mounts_one_version(&with(root, point), Path::new(path));
+            assert_eq!(found, expected, "{root} at {point}");
+        }
+        assert!(!mounts_one_version("", Path::new(&token)));
     }
 
     #[test]

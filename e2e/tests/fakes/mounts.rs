@@ -154,6 +154,36 @@ fn f068_a_rotation_that_a_mounted_subject_token_hides_is_reported_before_the_tok
     assert!(Path::new(&setup.output()).exists());
 }
 
+/// The kubelet has mounted one version of the volume. That is known before the first rotation.
+#[test]
+fn f068_a_subject_token_that_is_mounted_with_subpath_is_reported_at_once() {
+    let (fixture, directory) = (Fixture::new(), tempfile::tempdir().unwrap());
+    let [mounted, copy] = ["mounted", "copy"].map(|name| directory.path().join(name));
+    fs::write(&mounted, "").unwrap();
+    fs::copy(fixture.volume.token(), &copy).unwrap();
+    for (source, reported) in [(fixture.volume.token(), 1), (copy, 0)] {
+        let setup = fixture.setup().set("dex_file_subject_token", mounted.to_str().unwrap());
+        // The kubelet resolves the symbolic links too.
+        let script = format!(
+            "mount --bind $(readlink -f {source}) {mounted}; env -i {env} {program} once 2>&1; \
+             env -i {env} {program} check --json || true",
+            source = source.display(),
+            mounted = mounted.display(),
+            env = setup.environment().join(" "),
+            program = program().display(),
+        );
+        let printed = in_namespace(&script);
+        let warnings = log_events::select(&printed, "subject_token_mounted_with_sub_path level=warn");
+        assert_eq!(warnings.len(), reported, "{printed}");
+        let fix = "mount the directory of its volume, without subPath";
+        assert!(warnings.iter().all(|warning| warning["fix"] == fix), "{printed}");
+        let report: Value = printed.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap();
+        let steps = report["steps"].as_array().unwrap();
+        let step = steps.iter().find(|step| step["step"] == "subject_token").unwrap();
+        assert_eq!(step["notes"].to_string().contains(fix), reported == 1, "{report:#}");
+    }
+}
+
 /// The script as one word of a shell.
 fn quoted(script: &str) -> String {
     format!("'{}'", script.replace('\'', r"'\''"))

@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[NodeTest] = node_tests![
     log_and_termination_message_name_a_missing_issuer_alias,
     log_and_termination_message_name_each_invalid_setting,
     the_api_server_refuses_an_expiration_below_ten_minutes,
+    log_and_check_explain_a_subject_token_that_is_mounted_with_sub_path,
 ];
 
 /// Waits until the kubelet has restarted the sidecar. Its log and `kubectl describe pod` must have
@@ -89,6 +90,28 @@ fn log_and_termination_message_name_each_invalid_setting(node: &Node) {
     let now = pod.until("the sidecar has exited", |pod| sidecar(pod)["lastState"]["terminated"].is_object());
     assert_eq!(sidecar(&now)["lastState"]["terminated"]["exitCode"], 78);
     assert_reported(&pod, &["dex_refresh_before", "DEXSIDECAR_KEY_CHECK", "dex_endpoint"]);
+}
+
+/// The pod gets a token all the same: the mistake would show when the subject token has expired.
+fn log_and_check_explain_a_subject_token_that_is_mounted_with_sub_path(node: &Node) {
+    let dex = dex(node, "mistakes-subpath", true, DexSetup::default());
+    let manifest = Manifest::hardened("app", &dex).with(|pod| {
+        let mounts = pod["spec"]["initContainers"][0]["volumeMounts"].as_array_mut().expect("a list");
+        let mount = mounts.iter_mut().find(|mount| mount["name"] == "subject-token").expect("a mount");
+        mount["mountPath"] = "/var/run/secrets/subject/token".into();
+        mount["subPath"] = "token".into();
+    });
+    let pod = Pod::apply(node, "mistakes-subpath", &manifest);
+    pod.until_running();
+    let log = pod.until_event("dexsidecar", "subject_token_mounted_with_sub_path");
+    let fix = "mount the directory of its volume, without subPath";
+    assert!(log.contains(fix), "{log}");
+    let report = pod.exec("dexsidecar", &["dexsidecar", "check"]).unwrap_or_else(|why| panic!("{why}"));
+    assert!(report.contains("it is mounted with subPath") && report.contains(fix), "{report}");
+    // The mount as the manifests have it is no mistake.
+    let right = Pod::apply(node, "mistakes-subpath", &Manifest::hardened("right", &dex));
+    right.until_running();
+    assert!(!right.log("dexsidecar").contains("subPath"), "{}", right.log("dexsidecar"));
 }
 
 /// Ten minutes are the API server's minimum, and long enough for the refresh schedule.

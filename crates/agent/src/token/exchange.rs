@@ -13,13 +13,16 @@ use dexsidecar_core::settings::SCOPE;
 use dexsidecar_core::time::{Jitter, Now, UnixTime};
 use dexsidecar_core::token::SubjectToken;
 use dexsidecar_core::token_file::EARLIEST_PLAUSIBLE_NOW;
-use dexsidecar_edge::input_file;
+use dexsidecar_edge::input_file::{self, is_mounted_version};
 
 use super::once::first;
 use super::{CurrentToken, Token};
 use crate::exchange::{self, Inputs};
 use crate::job::{Exchanged, FailedExchange, Job};
 use crate::upstream::Upstream;
+
+/// The fix of a subject token whose rotations do not arrive.
+const WITHOUT_SUB_PATH: &str = "mount the directory of its volume, without subPath";
 
 /// The instant at which an opaque token of this lifetime expires. By a wrong wall clock it is
 /// unknown: an instant in the past would make readers refuse the token.
@@ -47,6 +50,11 @@ impl Token {
         self.report_unreadable_inputs(&inputs.unreadable);
         if let Some(warning) = inputs.subject.as_ref().and_then(diagnosis::meant_for_the_api_server) {
             self.reporter.emit(&Event::SubjectTokenWarning { warning: &warning });
+        }
+        if let Some(path) = self.config.exchange.subject_token_file().filter(|path| is_mounted_version(path))
+        {
+            let (file, fix) = (&path.display(), &WITHOUT_SUB_PATH);
+            self.reporter.emit(&Event::SubjectTokenMountedWithSubPath { file, fix });
         }
         let current = self.current.as_ref().map(|current| current.stored.token.clone());
         self.rotation = upstream.rotation;
@@ -128,8 +136,8 @@ impl Token {
             return;
         }
         if input_file::is_unlinked(path) {
-            let fix = &"mount the directory of its volume, without subPath";
-            self.reporter.emit(&Event::SubjectTokenRotationInvisible { file: &path.display(), fix });
+            let (file, fix) = (&path.display(), &WITHOUT_SUB_PATH);
+            self.reporter.emit(&Event::SubjectTokenRotationInvisible { file, fix });
         }
         if let Ok(content) = input_file::read(path, LARGEST_SUBJECT_TOKEN)
             && let Ok(SubjectToken(token)) = SubjectToken::parse(content, None)

@@ -24,6 +24,7 @@ use dexsidecar_core::signing_keys::{self, Discovery};
 use dexsidecar_core::time::BootTime;
 use dexsidecar_edge::clock::Clock;
 use dexsidecar_edge::http_client::HttpEndpoint;
+use dexsidecar_edge::input_file::is_mounted_version;
 use dexsidecar_edge::output_file;
 
 pub use report::{Report, StepResult};
@@ -234,10 +235,18 @@ fn settings(exchange: &Exchange) -> String {
 }
 
 fn subject_token(exchange: &Exchange, subject: Option<&Claims>, clock: &Clock) -> Found {
+    let mut notes = vec![];
+    if exchange.subject_token_file().is_some_and(|path| is_mounted_version(path)) {
+        notes.push(
+            "it is mounted with subPath, so the kubelet's new tokens will not arrive: mount the directory of its \
+             volume, without subPath"
+                .to_owned(),
+        );
+    }
     let Some(claims) = subject else {
         let sent = exchange.fields.iter().any(|(name, _)| name == SUBJECT_TOKEN);
         let message = if sent { "not a JSON Web Token; sent as it is" } else { "none is sent" };
-        return (message.to_owned(), vec![]);
+        return (message.to_owned(), notes);
     };
     let now = clock.now().unix;
     let who = claims.subject.as_deref().unwrap_or("no subject");
@@ -248,7 +257,8 @@ fn subject_token(exchange: &Exchange, subject: Option<&Claims>, clock: &Clock) -
         .map_or_else(String::new, |expires| format!(", expires in {}", HumanDuration(now.until(expires))));
     let message =
         format!("{} from {} for {}{expiry}", plain(who, 120), plain(issuer, 120), names(&claims.audience));
-    (message, diagnosis::warnings(claims, now))
+    notes.extend(diagnosis::warnings(claims, now));
+    (message, notes)
 }
 
 /// The discovery document. An exchange works without it, so this step never fails.

@@ -95,6 +95,9 @@ fn cases() -> Vec<Case> {
         ("by hand: no projected volume", {
             by_hand(|spec| spec["volumes"][1] = json!({"name": "subject-token", "emptyDir": {}}))
         }),
+        ("by hand: the subject token with `subPath`", {
+            by_hand(|spec| spec["initContainers"][0]["volumeMounts"][1]["subPath"] = "token".into())
+        }),
         ("by hand: the sidecar is not first", {
             by_hand(|spec| {
                 let mut migrate = container("migrate");
