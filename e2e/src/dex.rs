@@ -57,6 +57,8 @@ pub struct DexSetup {
     pub key_rotation: Option<String>,
     /// Settings of the connector that replace the usual ones. Null removes a setting.
     pub connector: Value,
+    /// Further entries of `connectors`.
+    pub connectors: Vec<Value>,
 }
 
 impl Default for DexSetup {
@@ -75,6 +77,7 @@ impl Default for DexSetup {
             clients: vec![],
             key_rotation: None,
             connector: json!({}),
+            connectors: vec![],
         }
     }
 }
@@ -317,6 +320,9 @@ impl Dex {
                 "name": "password",
                 "config": {"username": "u", "password": "canary"}
             }));
+        }
+        if let Some(connectors) = config["connectors"].as_array_mut() {
+            connectors.extend(setup.connectors.clone());
         }
         if let Some(clients) = config["staticClients"].as_array_mut() {
             clients.extend(setup.clients.clone());

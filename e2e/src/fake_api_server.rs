@@ -79,8 +79,18 @@ pub struct FakeApiServer {
 
 struct Shared {
     state: Mutex<State>,
-    /// Tokens and discovery name [`ISSUER`] if true, else the URL.
-    aliased: bool,
+    naming: Naming,
+}
+
+/// The issuer that tokens and discovery name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Naming {
+    /// [`ISSUER`].
+    Cluster,
+    /// The URL under which Dex finds it.
+    Address,
+    /// The same with a slash at the end.
+    AddressAndSlash,
 }
 
 struct State {
@@ -93,18 +103,24 @@ impl FakeApiServer {
     /// Starts one on 127.0.0.1. Its tokens name [`ISSUER`], as those of a cluster do.
     #[must_use]
     pub fn start() -> Self {
-        Self::start_as(true)
+        Self::start_as(Naming::Cluster)
     }
 
     /// Starts one whose tokens name the URL under which Dex finds it.
     #[must_use]
     pub fn named_by_address() -> Self {
-        Self::start_as(false)
+        Self::start_as(Naming::Address)
     }
 
-    fn start_as(aliased: bool) -> Self {
+    /// Starts one whose tokens name that URL with a slash at the end.
+    #[must_use]
+    pub fn named_with_slash() -> Self {
+        Self::start_as(Naming::AddressAndSlash)
+    }
+
+    fn start_as(naming: Naming) -> Self {
         let state = State { key: SigningKey::new(), discovery: Mood::Well, keys: Mood::Well };
-        let shared = Arc::new(Shared { state: Mutex::new(state), aliased });
+        let shared = Arc::new(Shared { state: Mutex::new(state), naming });
         let mut started = Self { authority: Authority::new(), server: None, port: 0, shared };
         started.resume();
         started
@@ -222,8 +238,12 @@ impl Shared {
     }
 
     /// The issuer that it names.
-    fn issuer<'a>(&self, url: &'a str) -> &'a str {
-        if self.aliased { ISSUER } else { url }
+    fn issuer(&self, url: &str) -> String {
+        match self.naming {
+            Naming::Cluster => ISSUER.to_owned(),
+            Naming::Address => url.to_owned(),
+            Naming::AddressAndSlash => format!("{url}/"),
+        }
     }
 
     /// Media types and Cache-Control are those of kube-apiserver.

@@ -43,19 +43,19 @@ const IN_THE_POD: [(&str, &str, &str); 4] = [
 
 const RBAC: &str = "Dex may not read the cluster's discovery document (RBAC)";
 
-/// A row of the page's table: what check says, and what Dex's log says.
-fn row(mistake: &str) -> (String, String) {
-    let page = fs::read_to_string(doc_manifests::root().join(PAGE)).expect("the page");
+/// A row of a page's table: what check says, and what Dex's log says.
+fn row(page: &str, mistake: &str) -> (String, String) {
+    let text = doc_manifests::text(page);
     let start = format!("| {mistake} | `");
-    let line = page.lines().find_map(|line| line.strip_prefix(&start));
-    let line = line.unwrap_or_else(|| panic!("{PAGE} has no row: {mistake}"));
+    let line = text.lines().find_map(|line| line.strip_prefix(&start));
+    let line = line.unwrap_or_else(|| panic!("{page} has no row: {mistake}"));
     let (code, log) = line.split_once("` | ").expect("three columns");
     (code.to_owned(), log.trim_end_matches(" |").to_owned())
 }
 
-/// Holds a row to what is seen.
-fn assert_row(mistake: &str, setup: &Setup, dex: &Dex) {
-    let (code, words) = row(mistake);
+/// Holds a row of a page to what is seen.
+pub(crate) fn assert_row(page: &str, mistake: &str, setup: &Setup, dex: &Dex) {
+    let (code, words) = row(page, mistake);
     let before = dex.log().len();
     let told = failed_step(&report(setup));
     assert_eq!(told["code"], code, "{mistake}: {told:#}");
@@ -80,16 +80,16 @@ fn what_it_says_of_mistakes_is_what_people_see() {
         let mut wrong = DexSetup::default();
         change(&mut wrong);
         let dex = Dex::start(&cluster, &wrong);
-        assert_row(mistake, &Setup::new().subject(&volume).at(&dex), &dex);
+        assert_row(PAGE, mistake, &Setup::new().subject(&volume).at(&dex), &dex);
     }
     let dex = Dex::start(&cluster, &DexSetup::default());
     for (mistake, name, value) in IN_THE_POD {
         let value = value.strip_prefix('+').map_or_else(|| value.to_owned(), |more| dex.endpoint() + more);
-        assert_row(mistake, &Setup::new().subject(&volume).at(&dex).set(name, value), &dex);
+        assert_row(PAGE, mistake, &Setup::new().subject(&volume).at(&dex).set(name, value), &dex);
     }
     cluster.kubectl(&["delete", "clusterrolebinding", "dex-discovery"]);
     let dex = Dex::start(&cluster, &DexSetup::default());
-    assert_row(RBAC, &Setup::new().subject(&volume).at(&dex), &dex);
+    assert_row(PAGE, RBAC, &Setup::new().subject(&volume).at(&dex), &dex);
     let page = fs::read_to_string(doc_manifests::root().join(PAGE)).expect("the page");
     let section = page.split("\n## Troubleshooting\n").nth(1).expect("the section with the table");
     let rows = section.lines().filter(|line| line.starts_with("| ") && line.matches(" | ").count() == 2);

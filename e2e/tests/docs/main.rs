@@ -1,6 +1,7 @@
 //! The pages: those that are generated are up to date, and what users copy from them works.
 
 mod chart_pages;
+mod clusters_page;
 mod configuration_page;
 mod deploy_page;
 mod docs;
