@@ -159,6 +159,20 @@ impl ControlPlane {
         command
     }
 
+    /// Starts `kubectl proxy`, through which requests need no kubectl of their own. Gives its port.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn proxy(&self) -> (u16, Process) {
+        let port = free_port();
+        let mut command = killed_with_parent(&self.kubectl);
+        command.arg("--kubeconfig").arg(self.kubeconfig()).args(["proxy", "--port", &port.to_string()]);
+        let mut process = Process::start("kubectl proxy", command);
+        process.until_line("Starting to serve", 1);
+        (port, process)
+    }
+
     /// A token of the ServiceAccount `app` with the audience `dex`. Its lifetime is at least ten
     /// minutes.
     #[must_use]

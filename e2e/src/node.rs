@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::app_image;
 use crate::control_plane::ControlPlane;
-use crate::dex::{Dex, free_port};
+use crate::dex::Dex;
 use crate::fake_api_server::ClusterIssuer as _;
 use crate::image::Image;
 use crate::prebuilt;
@@ -77,7 +77,7 @@ impl Node {
         plane.start_controllers();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let runtime = prebuilt::packages(&RUNC);
-        let proxy = proxy(&plane);
+        let proxy = plane.proxy();
         let mut node = Self { plane, directory, runtime, kubelet: Mutex::default(), containerd: None, proxy };
         node.start_containerd();
         let app = app_image::write_app(node.directory.path());
@@ -341,15 +341,6 @@ disabled_plugins = [
     fn write(&self, name: &str, content: &str) {
         fs::write(self.directory.path().join(name), content).expect("the temporary directory is writable");
     }
-}
-
-fn proxy(plane: &ControlPlane) -> (u16, Process) {
-    let port = free_port();
-    let mut command = killed_with_parent(plane.kubectl_program());
-    command.arg("--kubeconfig").arg(plane.kubeconfig()).args(["proxy", "--port", &port.to_string()]);
-    let mut process = Process::start("kubectl proxy", command);
-    process.until_line("Starting to serve", 1);
-    (port, process)
 }
 
 /// The directory with this name, at any depth.

@@ -186,6 +186,9 @@ pub(crate) enum Command {
     /// Measure on a real node how much later an app starts that waits for its token (needs root)
     StartTimes,
 
+    /// Measure what the policies of deploy/injection add to the creation of a pod
+    AdmissionTimes,
+
     /// Search for input that breaks an invariant, with libFuzzer
     #[command(after_help = "Examples:\n  \
         cargo xtask fuzz                       each target for a minute\n  \
@@ -336,7 +339,7 @@ mod tests {
                 "tset",
                 "\"tset\" is not a command; did you mean \"test\"? The commands: check, test, prefetch, demo, build, image, \
                  dist, charts, publish-image, publish-files, sbom, rootfs, completions, bench, soak, survive, fleet, start-times, \
-                 fuzz, mutants, advisories, docs",
+                 admission-times, fuzz, mutants, advisories, docs",
             ),
             (
                 "test f083",

@@ -49,6 +49,11 @@ pub(crate) fn start_times() -> Result<ExitCode, Error> {
     Ok(step::run_in_terminal(&mut program("start_times", false))?)
 }
 
+/// Measures what the policies of injection add to the creation of a pod.
+pub(crate) fn admission_times() -> Result<ExitCode, Error> {
+    Ok(step::run_in_terminal(&mut program("admission_times", false))?)
+}
+
 /// Runs a program of `e2e` that measures the binary as it ships.
 pub(crate) fn measured(name: &str, arguments: &[String]) -> Result<ExitCode, Error> {
     let binary = release::build(Target::X86_64)?;

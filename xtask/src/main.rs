@@ -98,6 +98,7 @@ fn run(command: cli::Command) -> Result<ExitCode, Error> {
         }
         C::Fleet => return demo::measured("fleet", &[]),
         C::StartTimes => return demo::start_times(),
+        C::AdmissionTimes => return demo::admission_times(),
         C::Fuzz { target, minutes } => return Ok(fuzz::search(minutes, target.as_deref())?),
         C::Mutants => return Ok(mutants::all()?),
         C::Docs => return Ok(step::run_in_terminal(&mut docs())?),
