@@ -286,6 +286,11 @@ fn the_configuration_file_and_what_it_names_are_mounted() {
     let outside: Vec<&str> =
         named.filter(|word| !directories.iter().any(|directory| word.starts_with(directory))).collect();
     assert!(outside.is_empty(), "{outside:?} in none of {directories:?}");
+    // Without a file the ConfigMap exists already, and the pod is the same.
+    let mut values = several_tokens();
+    values["config"]["file"] = json!({});
+    let pod_only = documents(&charts.rendered(EXAMPLE, &json!({"dexsidecar": values})));
+    assert_eq!(pod_only, rendered[1..]);
 }
 
 #[test]

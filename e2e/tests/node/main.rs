@@ -6,6 +6,7 @@
 //! ignored, and one line gives the reason.
 
 mod certificates;
+mod chart;
 mod cluster_demo;
 mod five_commands;
 mod image;
@@ -141,6 +142,7 @@ fn on_the_node(missing: bool) -> Vec<Trial> {
         manifest_mistakes::TESTS,
         original_manifest::TESTS,
         certificates::TESTS,
+        chart::TESTS,
         incus::TESTS,
         injection::TESTS,
         wait_command::TESTS,
