@@ -12,9 +12,9 @@ use crate::secret::Secret;
 use crate::time::{BootTime, Jitter, Now, UnixTime};
 use crate::token_file::{EARLIEST_PLAUSIBLE_NOW, TokenFileState};
 
-/// A token found on disk must be valid for longer than this to be adopted: the time that a first
-/// exchange may take.
-const MIN_ADOPTABLE: Duration = Duration::from_secs(60);
+/// A token that another process has written takes the place of ours if it is valid for at least
+/// this time: an exchange may take that long.
+const MIN_NEWER: Duration = Duration::from_secs(60);
 /// A new token with no more remaining validity than this does not replace one that expires later
 /// (F39).
 const MIN_REMAINING: Duration = Duration::from_secs(10);
@@ -48,9 +48,9 @@ impl AtStartup {
     /// Judges a token that was found at startup. By a wrong wall clock no token is adopted.
     #[must_use]
     pub fn of(stored: &StoredToken, now: Now) -> Self {
-        match TokenFileState::of(stored, MIN_ADOPTABLE, now.unix) {
+        match TokenFileState::of(stored, Duration::ZERO, now.unix) {
             TokenFileState::Expired(_) => Self::Expired,
-            _ => FoundToken::of(stored, now).map_or(Self::Ignore, Self::Adopt),
+            _ => FoundToken::of(stored, Duration::ZERO, now).map_or(Self::Ignore, Self::Adopt),
         }
     }
 }
@@ -72,7 +72,7 @@ impl Modified {
     #[must_use]
     pub fn of(found: Option<&StoredToken>, ours: &StoredToken, now: Now) -> Self {
         if let Some((stored, newer)) =
-            found.and_then(|stored| FoundToken::of(stored, now).map(|newer| (stored, newer)))
+            found.and_then(|stored| FoundToken::of(stored, MIN_NEWER, now).map(|newer| (stored, newer)))
             && Some(newer.expires) > ours.expires
             && is_of_the_same_kind(&stored.token, &ours.token)
         {
@@ -102,9 +102,8 @@ pub fn is_of_the_same_kind(theirs: &Secret, ours: &Secret) -> bool {
 }
 
 impl FoundToken {
-    fn of(stored: &StoredToken, now: Now) -> Option<Self> {
-        let TokenFileState::Valid(Some(remaining)) = TokenFileState::of(stored, MIN_ADOPTABLE, now.unix)
-        else {
+    fn of(stored: &StoredToken, min_ttl: Duration, now: Now) -> Option<Self> {
+        let TokenFileState::Valid(Some(remaining)) = TokenFileState::of(stored, min_ttl, now.unix) else {
             return None;
         };
         let expires = stored.expires.filter(|_| now.unix >= EARLIEST_PLAUSIBLE_NOW)?;
@@ -181,13 +180,13 @@ mod tests {
     }
 
     #[test]
-    fn at_startup_a_token_that_is_valid_for_a_minute_is_adopted() {
+    fn at_startup_a_valid_token_is_adopted() {
         let AtStartup::Adopt(found) = AtStartup::of(&token("dex", -600, 3_000), now()) else {
             panic!("it is valid for 50 min")
         };
         assert_eq!((found.remaining, found.lifetime.length()), (HOUR * 5 / 6, HOUR));
         assert_eq!(found.lifetime.expires, now().boot + HOUR * 5 / 6);
-        assert!(matches!(AtStartup::of(&token("dex", -600, 59), now()), AtStartup::Ignore));
+        assert!(matches!(AtStartup::of(&token("dex", -600, 1), now()), AtStartup::Adopt(_)));
         assert!(matches!(AtStartup::of(&token("dex", -600, -1), now()), AtStartup::Expired));
         assert!(matches!(AtStartup::of(&opaque("opaque"), now()), AtStartup::Ignore));
     }

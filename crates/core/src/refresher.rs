@@ -49,6 +49,9 @@ use subject::Subject;
 /// With an adopted token, the first exchange is spread over this time. A crash loop, or all pods of
 /// a restarted node, then make few requests at once (F109).
 const SPREAD_AT_START: Duration = Duration::from_secs(30);
+/// An adopted token that is valid for less than this is refreshed at once: the spread and an
+/// exchange may take that long.
+const MIN_REMAINING_FOR_SPREAD: Duration = Duration::from_secs(60);
 /// After a pause of the process, a suspension or a clock step, a due exchange is spread over this
 /// time (F92 to F96). All pods of a node see such an event at the same moment.
 const SPREAD_AFTER_PAUSE: Duration = Duration::from_secs(5);
@@ -159,7 +162,7 @@ impl Refresher {
                 let Some(delivery) = self.outputs.get_mut(output) else { return };
                 delivery.adopted(lifetime, expires);
                 let remaining = lifetime.remaining(now.boot).unwrap_or_default();
-                let margin = self.schedule.refresh_margin(lifetime.length());
+                let margin = self.schedule.refresh_margin(lifetime.length()).max(MIN_REMAINING_FOR_SPREAD);
                 if self.plan.reason == Reason::Start && remaining > margin {
                     self.plan.due = now.boot + jitter.share_of(SPREAD_AT_START);
                 }

@@ -25,8 +25,8 @@ pub(super) struct TokenFile {
     content: Option<Secret>,
     /// Its fingerprint when it was read last. `None`: it has to be read again.
     fingerprint: Option<u64>,
-    /// The token that the file holds otherwise: in a former format or with former rights, for too
-    /// short a time to be adopted, or of another exchange. Its expiry is watched all the same.
+    /// The token that the file holds otherwise: in a former format or with former rights, or of
+    /// another exchange. Its expiry is watched all the same.
     leftover: Option<StoredToken>,
     /// The expired token whose file could not be removed.
     unremoved: Option<Secret>,

@@ -216,6 +216,19 @@ fn an_adopted_token_within_its_refresh_margin_is_exchanged_at_once() {
 }
 
 #[test]
+fn an_adopted_token_that_expires_within_a_minute_is_valid_and_exchanged_at_once() {
+    for length in [20, 86_400] {
+        let lifetime = Lifetime { issued: at(19.0).boot - secs(length), expires: at(19.0).boot };
+        let mut refresher = new();
+        refresher.adopted(lifetime, at(19.0).unix, at(0.0), Jitter::new(1.0));
+        assert_eq!(refresher.health(at(0.0)), Health::Fresh);
+        assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
+        fail(&mut refresher, Code::ConnectRefused, 1.0);
+        assert_eq!(refresher.health(at(1.0)), Health::Stale);
+    }
+}
+
+#[test]
 fn a_discarded_token_is_not_written() {
     let mut refresher = new();
     assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);

@@ -213,7 +213,29 @@ async fn a_token_of_a_removed_token_is_copied_to_no_output_of_an_added_one() {
 const AWAY_AFTER_THE_FIRST: Fate =
     |when, _| if when < 5.0 { Played::Token(100, "first") } else { Played::Away };
 
-/// Too short a time remains for the token to be adopted: it is removed at its expiry all the same.
+/// The token lives for 20 s, and the other exchange fails. Readers have a valid token until then.
+#[tokio::test(start_paused = true)]
+async fn a_reload_of_the_exchange_keeps_the_health_of_a_short_token() {
+    const SHORT: Fate = |when, _| if when < 5.0 { Played::Token(20, "first") } else { Played::Away };
+    let (mut many, file) = world(1, SHORT);
+    run(&mut many, &file, async {
+        seconds(1).await;
+        file.change(|tokens| {
+            tokens[0].exchange.fields.retain(|(name, _)| name != "subject_token");
+            tokens[0].outputs[0].remove_expired = true;
+        });
+        seconds(10).await;
+    })
+    .await;
+    let health = |many: &Many| {
+        let (now, token) = (many.clock.now(), &many.scheduler.tokens[0].token);
+        (token.refresher().health(now), token.refresher().has_failed())
+    };
+    assert_eq!(health(&many), (Health::Stale, true));
+    run(&mut many, &file, seconds(30)).await;
+    assert_eq!((health(&many), content(&many, "0")), ((Health::Expired, true), None));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_token_that_expires_soon_after_a_reload_of_its_exchange_is_removed() {
     for is_removed in [false, true] {
