@@ -13,7 +13,9 @@ fn environment(variables: &[(String, String)]) -> Config {
     Config::read(&RawSettings::of_variables(variables), true).expect("valid variables")
 }
 
+/// Reads a printed file in which the user has replaced each `TODO`.
 fn file(text: &str) -> Config {
+    let text = &text.replace("TODO", "given");
     let file = ConfigFile {
         name: "printed.yaml",
         path: std::path::Path::new("/printed.yaml"),
@@ -26,16 +28,16 @@ fn file(text: &str) -> Config {
 /// What the printed file says of a token of the environment: defaults are written out, what is
 /// empty is left out, and a secret is a file to be written.
 fn as_printed(mut token: TokenConfig) -> TokenConfig {
-    let todo = || Source::File("TODO".into());
+    let todo = || Source::File("given".into());
     let exchange = &mut token.exchange;
     exchange.dialect = Dialect::File;
     let (path, query) = exchange.endpoint.url.target().split_once('?').expect("a query");
     assert!(!query.is_empty());
-    exchange.endpoint.url = exchange.endpoint.url.with_target(&format!("{path}?TODO"));
+    exchange.endpoint.url = exchange.endpoint.url.with_target(&format!("{path}?given"));
     if let Some(Client::Pair(Source::Text(pair))) = &exchange.client {
         let pair = pair.expose();
         let (id, secret) = pair.split_once(':').unwrap_or((pair, ""));
-        let secret_file = Some("TODO".into()).filter(|_| !secret.is_empty());
+        let secret_file = Some("given".into()).filter(|_| !secret.is_empty());
         exchange.client = Some(Client::Id { id: id.to_owned(), secret_file });
     }
     let key_of_its_own = |name: &str| is_public_field(name) || name == "grant_type";

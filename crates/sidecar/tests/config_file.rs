@@ -92,6 +92,23 @@ fn every_token_of_the_file_is_written_to_each_of_its_outputs() {
 }
 
 #[test]
+fn of_one_token_only_its_own_warnings_are_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("dexsidecar.yaml");
+    let tokens =
+        two_tokens(directory.path(), "http://127.0.0.1:9/token").replace("connector_id: ", "scope: ");
+    fs::write(&file, tokens).unwrap();
+    let config = file.display().to_string();
+    let shown = |more: &[&str]| {
+        let check = text(&dexsidecar(&[&["check", "--config", &config], more].concat(), &[]).stdout);
+        ["tokens[0].connector_id", "tokens[1].connector_id"].map(|key| check.contains(key))
+    };
+    assert_eq!(shown(&[]), [true, true]);
+    assert_eq!(shown(&["--token", "a"]), [true, false]);
+    assert_eq!(shown(&["--token", "b"]), [false, true]);
+}
+
+#[test]
 fn a_file_with_mistakes_ends_with_78_and_names_each_place() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("dexsidecar.yaml");
@@ -194,8 +211,17 @@ fn the_environment_is_printed_as_a_file_that_is_valid() {
     let yaml = text(&printed.stdout);
     assert!(yaml.contains("client_secret_file: TODO  #") && !yaml.contains("canary"), "{yaml}");
     let file = directory.path().join("dexsidecar.yaml");
-    fs::write(&file, yaml).unwrap();
-    let validated = dexsidecar(&["config", "validate", &file.display().to_string()], &[]);
+    let validate = |yaml: &str| {
+        fs::write(&file, yaml).unwrap();
+        dexsidecar(&["config", "validate", &file.display().to_string()], &[])
+    };
+    let left = validate(&yaml);
+    assert_eq!(left.status.code(), Some(78));
+    insta::assert_snapshot!(
+        "left_by_config_print",
+        text(&left.stdout).replace(&file.display().to_string(), "FILE")
+    );
+    let validated = validate(&yaml.replace("TODO", "/run/secrets/client"));
     assert!(validated.status.success(), "{}", text(&validated.stdout));
     for words in [
         &["config"][..],

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::file::{short_type, signal_name};
-use super::value::{ON_EXPIRY, WRITE_MODES};
+use super::value::{ON_EXPIRY, TODO, WRITE_MODES};
 use super::{Config, TokenConfig};
 use crate::action::{Action, SignalTarget};
 use crate::duration::{self, HumanDuration};
@@ -14,9 +14,6 @@ use crate::settings::{
     ACTOR_TOKEN, CLIENT_ID, CLIENT_SECRET, Dialect, GRANT_TYPE, SUBJECT_TOKEN, is_public_field,
     keys::{self, Section, Shape},
 };
-
-/// What stands for a file that the user has to write.
-const TODO: &str = "TODO";
 
 impl Config {
     /// The configuration as YAML that [`Config::read_file`] reads. A secret that was given inline

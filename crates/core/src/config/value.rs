@@ -35,6 +35,21 @@ pub(super) const WRITE_MODES: &[(&str, WriteMode)] =
     &[("auto", WriteMode::Auto), ("atomic", WriteMode::Atomic), ("in-place", WriteMode::InPlace)];
 pub(super) const ON_EXPIRY: &[(&str, bool)] = &[("keep", false), ("remove", true)];
 
+/// What `config print` writes in place of a secret: the path of a file that the user has to write,
+/// the value of a header, the query of a URL, or its user and password.
+pub(super) const TODO: &str = "TODO";
+
+/// Refuses what `config print` left for the user to write.
+pub(super) fn placeholder(text: &str) -> Result<(), Wrong> {
+    let is_left =
+        text == TODO || text.ends_with(&format!("?{TODO}")) || text.contains(&format!("://{TODO}@"));
+    if is_left {
+        let what = format!("still has the {TODO} that config print wrote in place of a secret");
+        return wrong(what, "write the value, or the path of a file that holds it");
+    }
+    Ok(())
+}
+
 pub(super) fn switch(text: &str) -> Result<bool, Wrong> {
     match text {
         "true" | "1" => Ok(true),

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::Reader;
-use crate::config::value::Wrong;
+use crate::config::value::{self, Wrong};
 use crate::config::yaml::{Entry, Node, Place, Trail, Value};
 use crate::secret::Secret;
 use crate::settings::keys::{self, KEYS, Section};
@@ -147,7 +147,10 @@ impl Reader {
                 self.problem(given.at(), &given.path, "has a NUL character", "remove it");
                 return None;
             }
-            Value::Text(text) => return Some(text.expose()),
+            Value::Text(text) => {
+                let text = text.expose();
+                return value::placeholder(text).map_err(|why| self.wrong(given, why)).ok().map(|()| text);
+            }
             Value::Invalid => return None,
             Value::List(_) => "is a list",
             Value::Map(_) => "is a map",
