@@ -21,7 +21,7 @@ use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::token::{IssuedToken, is_bearer_token, is_partial};
 use quoting::quoted;
-use refusal::{named, redirected, refused};
+use refusal::{is_token_endpoint, named, redirected, refused};
 use retry_after::retry_after;
 
 /// The lifetime of a token if neither the token nor the response states one (F35). A token that
@@ -238,7 +238,8 @@ fn unusable(answer: &Answer, context: RequestContext<'_>, why: &str) -> Failure 
     let kind = answer.content_type.as_deref();
     let kind = kind.map_or_else(|| "no content type".to_owned(), |kind| quoted(kind, context));
     let bytes = answer.body.len();
-    Failure::new(Code::AnswerUnusable, format!("{} with {bytes} bytes, {kind}: {why}", answer.status))
+    let code = if is_token_endpoint(context) { Code::AnswerUnusable } else { Code::EndpointNotFound };
+    Failure::new(code, format!("{} with {bytes} bytes, {kind}: {why}", answer.status))
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub(super) fn refused(answer: &Answer, context: RequestContext<'_>) -> Failure {
             _ => None,
         };
         return Failure::new(
-            code.unwrap_or_else(|| by_status(status)),
+            code.unwrap_or_else(|| by_status(status, context)),
             error_and_description(status, members, context),
         );
     }
@@ -73,12 +73,14 @@ pub(super) fn refused(answer: &Answer, context: RequestContext<'_>) -> Failure {
             format!("{status_and_server}: its body has the content coding {coding}"),
         );
     }
-    Failure::new(by_status(status), status_and_server)
+    Failure::new(by_status(status, context), status_and_server)
 }
 
 /// The code for a status without an OAuth error.
-const fn by_status(status: u16) -> Code {
+fn by_status(status: u16, context: RequestContext<'_>) -> Code {
     match status {
+        // A page of Dex, such as its login page.
+        400 if !is_token_endpoint(context) => Code::EndpointNotFound,
         403 => Code::Forbidden,
         404 | 405 | 410 => Code::EndpointNotFound,
         429 => Code::RateLimited,
@@ -86,6 +88,12 @@ const fn by_status(status: u16) -> Code {
         502..=504 | 520..=530 => Code::Unavailable,
         _ => Code::NotFromDex,
     }
+}
+
+/// Whether the path ends as that of Dex's token endpoint. Else it is the likely cause of a response
+/// that is none of a token endpoint.
+pub(super) fn is_token_endpoint(context: RequestContext<'_>) -> bool {
+    context.endpoint.issuer_path().is_some()
 }
 
 /// The code for an OAuth error. `None` if `error` is not an OAuth error code.

@@ -129,6 +129,30 @@ fn f051_every_error_of_dex_has_its_code() {
     }
 }
 
+/// Dex answers a POST to its own other paths with its start page, or with a page that names the
+/// mistake.
+#[test]
+fn a_page_from_another_path_than_that_of_a_token_endpoint_is_a_wrong_path() {
+    let page = "<html>Dex</html>";
+    for path in ["", "/dex", "/dex/", "/dex/auth", "/dex/tokens", "/dex/token/"] {
+        let endpoint = endpoint(&format!("https://dex.example{path}"));
+        let context = RequestContext { endpoint: &endpoint, ..context(&[]) };
+        for (status, body, expected) in [
+            (200, page, Code::EndpointNotFound),
+            (204, "", Code::EndpointNotFound),
+            (400, page, Code::EndpointNotFound),
+            (404, page, Code::EndpointNotFound),
+            (401, page, Code::NotFromDex),
+            (500, page, Code::NotFromDex),
+            (502, page, Code::Unavailable),
+            (400, r#"{"error":"invalid_scope"}"#, Code::InvalidScope),
+        ] {
+            let failure = read(&answer(status, body), context).unwrap_err();
+            assert_eq!(failure.code, expected, "{status} from {path}");
+        }
+    }
+}
+
 #[test]
 fn a_200_without_a_usable_token_is_a_failure() {
     for (body, expected) in [
