@@ -24,6 +24,9 @@ pub fn causes(code: Code, exchange: &Exchange, subject: Option<&Claims>, now: Un
             validity(exchange, subject, now, &mut found);
             found.extend(subject.and_then(issuer));
         }
+        Code::InvalidRequest if is_missing(exchange, SUBJECT_TOKEN) => {
+            found.push("no subject token is sent: set dex_file_subject_token".to_owned());
+        }
         Code::InvalidGrant | Code::Rejected => validity(exchange, subject, now, &mut found),
         // Go's server answers plain http on its https port with a message and a reset, in either
         // order. Others close the connection, or send a TLS alert.
@@ -180,6 +183,9 @@ mod tests {
             expires: Some(UnixTime::from_secs(400)),
             ..Claims::default()
         };
+        let missing = causes(Code::InvalidRequest, &none, None, NOW);
+        assert_eq!(missing, ["no subject token is sent: set dex_file_subject_token"]);
+        assert!(causes(Code::InvalidRequest, &opaque, None, NOW).is_empty());
         for code in [Code::AccessDenied, Code::InvalidGrant, Code::Rejected] {
             assert_eq!(causes(code, &opaque, None, NOW), ["the subject token is not a JSON Web Token"]);
             assert_eq!(
