@@ -50,6 +50,80 @@ const AFTER_EXAMPLE: &str = "\
 - Options and variables override `log`, `listen` and `termination_log`. A setting of a token, such as
   `dex_scope` or `--ca-file`, is an error beside a file.
 
+- A relative path begins in the working directory: `/` in the image.
+
+## In a pod
+
+```yaml
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: dex-tokens
+data:
+  dexsidecar.yaml: |
+    version: v1
+    defaults:
+      token_endpoint: https://dex.example.com/token
+      connector_id: kubernetes
+      subject_token_file: /var/run/secrets/subject/token
+      scope: openid profile federated:id
+    tokens:
+      - name: incus
+        client_id: incus
+        outputs:
+          - path: /var/run/secrets/dex/token
+      - name: prometheus
+        client_id: prometheus
+        outputs:
+          - path: /var/run/secrets/dex/prometheus.json
+            format: json
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: app
+spec:
+  serviceAccountName: app
+  securityContext:
+    runAsNonRoot: true
+    runAsUser: 65532
+    fsGroup: 65532
+    seccompProfile: {type: RuntimeDefault}
+  initContainers:
+    - name: dexsidecar
+      image: dexsidecar:0.1.0
+      restartPolicy: Always
+      env:
+        - {name: DEXSIDECAR_CONFIG, value: /etc/dexsidecar/dexsidecar.yaml}
+      startupProbe:                    # until every output holds a valid token
+        exec: {command: [dexsidecar, ready]}
+        periodSeconds: 1
+        failureThreshold: 300
+      securityContext:
+        allowPrivilegeEscalation: false
+        readOnlyRootFilesystem: true
+        capabilities: {drop: [ALL]}
+      volumeMounts:
+        - {name: config, mountPath: /etc/dexsidecar, readOnly: true}    # the directory, not the file
+        - {name: dex-token, mountPath: /var/run/secrets/dex}
+        - {name: subject-token, mountPath: /var/run/secrets/subject, readOnly: true}
+  containers:
+    - name: app
+      image: example.com/app:1
+      securityContext:
+        allowPrivilegeEscalation: false
+        capabilities: {drop: [ALL]}
+      volumeMounts:
+        - {name: dex-token, mountPath: /var/run/secrets/dex, readOnly: true}
+  volumes:
+    - {name: config, configMap: {name: dex-tokens}}
+    - {name: dex-token, emptyDir: {medium: Memory, sizeLimit: 1Mi}}
+    - {name: subject-token, projected: {sources: [{serviceAccountToken: {audience: dex, path: token}}]}}
+```
+
+The kubelet writes a changed ConfigMap to the volume within a minute or two. Dex needs an entry of
+`staticClients` for each `client_id`.
+
 ## From variables to a file
 
 `config print` writes the configuration of the environment as a file, without its secrets:
@@ -59,7 +133,8 @@ kubectl exec POD -c dexsidecar -- dexsidecar config print > dexsidecar.yaml
 ```
 
 Where a variable held a secret, the file says `TODO`: write the secret to a file, and its path in place of
-`TODO`. Mount the file from a ConfigMap, set `DEXSIDECAR_CONFIG` to its path, and remove every `dex_` variable.
+`TODO`. A file that still has one is invalid. Mount the file from a ConfigMap, set `DEXSIDECAR_CONFIG` to its
+path, and remove every `dex_` variable.
 
 | variable | key |
 |---|---|

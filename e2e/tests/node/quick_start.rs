@@ -1,15 +1,20 @@
 //! The README's quick start: its pod gets a token, and its command explains a mistake.
 
+use dexsidecar_e2e::app_image::APP;
 use dexsidecar_e2e::dex::{Dex, DexSetup};
 use dexsidecar_e2e::doc_manifests::{self, Executor};
 use dexsidecar_e2e::node::Node;
 use dexsidecar_e2e::pod::{Manifest, Pod, app, sidecar};
 use dexsidecar_e2e::signing_key::claims;
+use serde_json::{Value, json};
 
 use crate::{NodeTest, dex, node_tests};
 
-pub(crate) const TESTS: &[NodeTest] =
-    node_tests![the_pod_of_the_readme_gets_a_token, the_command_of_the_readme_explains_a_mistake];
+pub(crate) const TESTS: &[NodeTest] = node_tests![
+    the_pod_of_the_readme_gets_a_token,
+    the_command_of_the_readme_explains_a_mistake,
+    the_pod_of_the_configuration_page_gets_its_tokens_and_those_of_a_changed_configmap,
+];
 
 fn the_pod_of_the_readme_gets_a_token(node: &Node) {
     // Its pod sets no security context.
@@ -36,6 +41,48 @@ fn the_command_of_the_readme_explains_a_mistake(node: &Node) {
     let (report, code) = check(&pod, &dex);
     assert_eq!(code, Some(1), "{report}");
     assert_like(&example(), &report);
+}
+
+/// The manifests of docs/configuration.md. A token is added to the ConfigMap while the pod runs.
+fn the_pod_of_the_configuration_page_gets_its_tokens_and_those_of_a_changed_configmap(node: &Node) {
+    const NAMESPACE: &str = "configuration";
+    let client = |id: &str| json!({"id": id, "name": id, "public": true});
+    let clients = vec![client("prometheus")];
+    let dex = dex(node, NAMESPACE, true, DexSetup { clients, ..DexSetup::default() });
+    let manifests = doc_manifests::manifests("docs/configuration.md");
+    let find = |kind: &str| manifests.iter().find(|manifest| manifest["kind"] == kind).expect("one").clone();
+    let mut map = find("ConfigMap");
+    let file = map["data"]["dexsidecar.yaml"].as_str().expect("a file").replace(
+        "token_endpoint: https://dex.example.com/token",
+        &format!("token_endpoint: {}\n  ca_file: /etc/dex/ca.pem", dex.endpoint()),
+    );
+    let mut apply = |file: &str| {
+        map["data"]["dexsidecar.yaml"] = file.into();
+        node.apply(NAMESPACE, &map).unwrap_or_else(|why| panic!("{why}"));
+    };
+    apply(&file);
+    let mut manifest = Manifest(find("Pod")).app("exec sleep infinity").with(|pod| {
+        pod["spec"]["containers"][0]["image"] = APP.into();
+        pod["spec"]["terminationGracePeriodSeconds"] = 1.into();
+    });
+    manifest.mount("dex-ca", json!({"configMap": {"name": "dex-ca"}}), "/etc/dex");
+    let pod = Pod::apply(node, NAMESPACE, &manifest);
+    pod.until_running();
+    assert_eq!(claims(&pod.token())["aud"], "incus");
+    let of_prometheus = pod.exec("app", &["cat", "/var/run/secrets/dex/prometheus.json"]);
+    let of_prometheus: Value = serde_json::from_str(&of_prometheus.expect("a file")).expect("JSON");
+    let token = of_prometheus["access_token"].as_str().expect("a token");
+    assert_eq!(claims(token)["aud"], "prometheus");
+
+    let third =
+        "  - name: third\n    client_id: incus\n    outputs:\n      - path: /var/run/secrets/dex/third\n";
+    apply(&(file + third));
+    // The kubelet updates the volume when the pod changes, and else once a minute.
+    let changed = manifest.with(|pod| pod["metadata"]["annotations"] = json!({"changed": "yes"}));
+    node.apply(NAMESPACE, &changed.0).unwrap_or_else(|why| panic!("{why}"));
+    pod.until_event("dexsidecar", "config_reloaded");
+    let has_third = || pod.exec("app", &["cat", "/var/run/secrets/dex/third"]).is_ok();
+    node.until("the added token is there", has_third);
 }
 
 /// The lines of the README's block after its command.
