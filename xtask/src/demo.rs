@@ -13,7 +13,7 @@ pub(crate) fn run(kubernetes: bool, once_around: bool) -> Result<ExitCode, Error
     if kubernetes {
         machine::look_for_node().map_err(|why| Error::Failed(format!("{why}; nothing was started")))?;
     }
-    let mut command = program(if kubernetes { "cluster" } else { "demo" }, false);
+    let mut command = program(if kubernetes { "cluster" } else { "demo" }, false)?;
     match prefetch::run(Wanted::for_demo(kubernetes)) {
         Ok(prefetched) => prefetched.notes.iter().for_each(|note| println!("note: {note}")),
         Err(why) if kubernetes => return Err(Error::Failed(why)),
@@ -46,7 +46,7 @@ pub(crate) fn run(kubernetes: bool, once_around: bool) -> Result<ExitCode, Error
 pub(crate) fn start_times() -> Result<ExitCode, Error> {
     machine::look_for_node().map_err(|why| Error::Failed(format!("{why}; nothing was started")))?;
     prefetch::run(Wanted::for_demo(true)).map_err(Error::Failed)?;
-    Ok(step::run_in_terminal(&mut program("start_times", false))?)
+    Ok(step::run_in_terminal(&mut program("start_times", false)?)?)
 }
 
 /// Measures what the policies of injection add to the creation of a pod.
@@ -57,17 +57,22 @@ pub(crate) fn admission_times() -> Result<ExitCode, Error> {
 /// Runs a program of `e2e` that measures the binary as it ships.
 pub(crate) fn measured(name: &str, arguments: &[String]) -> Result<ExitCode, Error> {
     let binary = release::build(Target::X86_64)?;
-    let mut program = program(name, true);
+    let mut program = program(name, true)?;
     program.args(arguments).env("SIDECAR_BIN", binary);
     Ok(step::run_in_terminal(&mut program)?)
 }
 
-fn program(name: &str, optimized: bool) -> Command {
-    let mut command = cargo();
-    command.args(["run", "--quiet"]);
-    if optimized {
-        command.arg("--release");
+/// The command that runs a program of `e2e`. It is built first, with visible progress, since that may
+/// take minutes.
+fn program(name: &str, optimized: bool) -> Result<Command, Error> {
+    let target = ["--package", "dexsidecar-e2e", "--bin", name];
+    let profile = optimized.then_some("--release");
+    let mut build = cargo();
+    build.arg("build").args(profile).args(target);
+    if !step::run(&format!("the program {name}: cargo build"), &mut build).succeeded {
+        return Err(Error::Failed(format!("the program {name} cannot be built")));
     }
-    command.args(["--package", "dexsidecar-e2e", "--bin", name, "--"]);
-    command
+    let mut command = cargo();
+    command.args(["run", "--quiet"]).args(profile).args(target).arg("--");
+    Ok(command)
 }
