@@ -37,9 +37,9 @@ fn lifetime_of(expires_in: &str, token: &str) -> Result<u64, Code> {
 
 #[test]
 fn a_success_of_dex_brings_a_token() {
-    let body = r#"{"access_token":"eyJ.eyJ.sig","issued_token_type":"urn:ietf:params:oauth:token-type:access_token","token_type":"bearer","expires_in":86399}"#;
+    let body = r#"{"access_token":"eyJhIjoxfQ.eyJhIjoxfQ.sig","issued_token_type":"urn:ietf:params:oauth:token-type:access_token","token_type":"bearer","expires_in":86399}"#;
     let token = read(&answer(200, body), context(&[])).unwrap();
-    assert_eq!((token.token.expose(), token.lifetime.as_secs()), ("eyJ.eyJ.sig", 86_399));
+    assert_eq!((token.token.expose(), token.lifetime.as_secs()), ("eyJhIjoxfQ.eyJhIjoxfQ.sig", 86_399));
     assert_eq!(token.differing_type, None);
 }
 
@@ -172,6 +172,8 @@ fn a_200_without_a_usable_token_is_a_failure() {
         // Later it would count as partial, so it must not be written either.
         (r#"{"access_token":"eyJ.eyJ"}"#, Code::TokenMalformed),
         (r#"{"access_token":"eyJ.eyJ."}"#, Code::TokenMalformed),
+        (r#"{"access_token":"eyJ.eyJ.sig"}"#, Code::TokenMalformed),
+        (r#"{"access_token":"eyJhIjoxfQ.bm90IGFuIG9iamVjdA.sig","expires_in":60}"#, Code::TokenMalformed),
         (r#"{"access_token":"a","token_type":"DPoP"}"#, Code::TokenTypeUnsupported),
         (r#"{"access_token":"a","token_type":"N_A"}"#, Code::TokenTypeUnsupported),
         (r#"{"error":"access_denied","access_token":"a"}"#, Code::AccessDenied),

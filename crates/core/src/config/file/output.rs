@@ -1,6 +1,6 @@
 //! One output of a token.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use super::Reader;
 use super::level::Level;
@@ -60,13 +60,23 @@ impl Reader {
         self.required(level, "path", "set it to the path of the token file");
         let given = level.own("path")?;
         let path = PathBuf::from(self.text(&given)?);
-        if let Err(why) = value::output_path(&path) {
+        let checked = value::output_path(&path).and_then(|()| without_parent(&path));
+        if let Err(why) = checked {
             self.wrong(&given, why);
             return None;
         }
         self.paths.output(&path, given.path.clone(), given.at());
         Some(path)
     }
+}
+
+/// Refuses a path with `..`: outputs are compared as texts, and where it leads depends on symbolic
+/// links.
+fn without_parent(path: &Path) -> Result<(), Wrong> {
+    if path.components().any(|part| part == Component::ParentDir) {
+        return wrong("contains ..", "write the path without it");
+    }
+    Ok(())
 }
 
 /// The formats without a prefix.

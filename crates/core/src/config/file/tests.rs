@@ -244,6 +244,7 @@ fn paths_that_clash_are_refused_with_the_other_use() {
         ("/ca", "is the same file as tokens[0].ca_file: use another file"),
         ("/etc/dexsidecar.yaml", "is the same file as the configuration file: use another file"),
         ("/run/a/", "is a directory: set it to a file in it, as DIRECTORY/token"),
+        ("/run/b/../a", "contains ..: write the path without it"),
         (
             "/run/.dexsidecar-1",
             "has the name of a temporary file, which begins with .dexsidecar-: use another name: temporary files are \
