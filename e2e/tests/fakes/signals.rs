@@ -160,3 +160,18 @@ fn f102_sigpipe_does_nothing() {
     sidecar.process.until_logged("token_written", 2);
     assert_eq!(sidecar.process.logged("refresh_requested"), 1, "SIGPIPE requests no refresh");
 }
+
+#[test]
+fn a_signal_ends_wait_and_its_command_does_not_run() {
+    for signal in [Signal::TERM, Signal::INT] {
+        for on_timeout in ["fail", "run"] {
+            let line = format!("wait --timeout 5m --on-timeout {on_timeout} -- /bin/echo executed");
+            let mut waiting = Setup::new().arguments(&line).run().process;
+            waiting.until_line("waiting for 1s", 1);
+            waiting.signal(signal);
+            assert_eq!(waiting.wait().code(), Some(1), "{on_timeout}");
+            let output = waiting.output();
+            assert!(!output.contains("executed") && !output.contains("timed out"), "{output}");
+        }
+    }
+}

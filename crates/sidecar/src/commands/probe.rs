@@ -38,24 +38,21 @@ pub(crate) fn wait(
     let probe = environment.probe()?;
     let mut progress = Progress::new();
     let waited = runtime.block_on(async {
-        tokio::select! {
+        let waited = tokio::select! {
             biased;
-            _ = stop.wait() => Err(vec![]),
+            _ = stop.wait() => return None,
             waited = probe::wait(&probe, &CLOCK, |reasons, waited| progress.waiting(reasons, waited)) => waited,
-        }
-    });
-    // A signal may have arrived since the last poll of the files. The program would not get it.
-    let stopped = runtime.block_on(async {
+        };
+        // A signal may have arrived since the last poll of the files. The program would not get it.
         tokio::select! {
             biased;
-            _ = stop.wait() => true,
-            () = tokio::task::yield_now() => false,
+            _ = stop.wait() => None,
+            () = tokio::task::yield_now() => Some(waited),
         }
     });
     progress.clear();
-    if stopped {
-        return Err(NEGATIVE);
-    }
+    // A signal has ended the wait.
+    let Some(waited) = waited else { return Err(NEGATIVE) };
     if let Err(reasons) = waited {
         // Nobody may read standard error, and the timeout must hold all the same.
         let next = if probe.run_on_timeout { ", going on without a valid token" } else { "" };
