@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use dexsidecar_agent::exchange::{Inputs, LastKnown};
 use dexsidecar_agent::readiness;
+use dexsidecar_core::adoption::may_be_from;
 use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::exchange::{Exchange, TokenEndpoint};
@@ -135,6 +136,7 @@ fn name(exchange: &Exchange, inputs: &Inputs) -> String {
     };
     add(exchange.endpoint.url.origin().as_bytes());
     add(exchange.endpoint.url.target().as_bytes());
+    add(exchange.issuer.as_deref().unwrap_or_default().as_bytes());
     inputs.identify(&mut add);
     digest.finish().as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -152,6 +154,8 @@ pub async fn token(
 ) -> Result<Secret, Failure> {
     let valid = |output: &Output| {
         let stored = output_file::read(output)?;
+        // A token of another issuer is none that this configuration asks for.
+        may_be_from(&stored.token, config.exchange.issuer.as_deref()).then_some(())?;
         let least = min_ttl.of_stored(&stored);
         readiness::of_token(&output.path, &stored, least, clock).is_valid().then_some(stored.token)
     };

@@ -109,6 +109,27 @@ fn of_one_token_only_its_own_warnings_are_shown() {
 }
 
 #[test]
+fn the_command_token_prints_no_token_of_another_issuer() {
+    // {"exp":4000000000}, and {"exp":4000000000,"iss":"http://127.0.0.1:9"}.
+    const OTHER: &str = "eyJhIjoxfQ.eyJleHAiOjQwMDAwMDAwMDB9.sig";
+    const OWN: &str = "eyJhIjoxfQ.eyJleHAiOjQwMDAwMDAwMDAsImlzcyI6Imh0dHA6Ly8xMjcuMC4wLjE6OSJ9.sig";
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().display();
+    fs::write(directory.path().join("subject"), OWN).unwrap();
+    let file = directory.path().join("dexsidecar.yaml");
+    let content = format!(
+        "version: v1\ntokens:\n  - issuer: http://127.0.0.1:9\n    connector_id: k3s\n    \
+         subject_token_file: {at}/subject\n    outputs: [{{path: {at}/token}}]\n"
+    );
+    fs::write(&file, content).unwrap();
+    for (held, printed) in [(OWN, OWN), (OTHER, "")] {
+        fs::write(directory.path().join("token"), held).unwrap();
+        let token = dexsidecar(&["token", "--config", &file.display().to_string()], &[]);
+        assert_eq!((text(&token.stdout).as_str(), token.status.success()), (printed, held == OWN));
+    }
+}
+
+#[test]
 fn a_file_with_mistakes_ends_with_78_and_names_each_place() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("dexsidecar.yaml");
