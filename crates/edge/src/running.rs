@@ -12,7 +12,10 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal, test_kill_process,
+};
 
 /// The name of the program's file in the image.
 const NAME: &str = "dexsidecar";
@@ -26,8 +29,9 @@ pub struct Running {
     pub arguments: Vec<OsString>,
     /// Whether it runs in the same control group, so in the same container.
     pub is_in_this_container: bool,
-    /// Refers to this process, even when its id is used again.
-    handle: OwnedFd,
+    /// Refers to this process, even when its id is used again. `None` where the kernel or the
+    /// seccomp profile has no pidfds.
+    handle: Option<OwnedFd>,
     /// Whether it handles the signals that request a refresh.
     handles_signals: bool,
 }
@@ -52,7 +56,11 @@ impl Running {
     /// The process with this id, if it is one of this program.
     fn read(pid: i32, own: &Own) -> Option<Self> {
         // Opened first: what is read afterwards is of this process, or the process has ended.
-        let handle = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+        let handle = match pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()) {
+            Ok(handle) => Some(handle),
+            Err(Errno::SRCH) => return None,
+            Err(_) => None,
+        };
         let file = |name: &str| fs::read(format!("/proc/{pid}/{name}")).ok();
         let name = file("comm")?;
         if name != own.name && name.trim_ascii_end() != NAME.as_bytes() {
@@ -81,7 +89,11 @@ impl Running {
     /// `PermissionDenied` for a process of another uid; `NotFound` if it has ended.
     pub fn request_refresh(&self) -> io::Result<bool> {
         if self.handles_signals {
-            pidfd_send_signal(&self.handle, Signal::USR1)?;
+            match (&self.handle, Pid::from_raw(self.pid)) {
+                (Some(handle), _) => pidfd_send_signal(handle, Signal::USR1)?,
+                (None, Some(pid)) => kill_process(pid, Signal::USR1)?,
+                (None, None) => return Err(io::ErrorKind::NotFound.into()),
+            }
         }
         Ok(self.handles_signals)
     }
@@ -89,7 +101,10 @@ impl Running {
     /// Whether it has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        let mut ended = [PollFd::new(&self.handle, PollFlags::IN)];
+        let Some(handle) = &self.handle else {
+            return Pid::from_raw(self.pid).is_none_or(|pid| test_kill_process(pid) == Err(Errno::SRCH));
+        };
+        let mut ended = [PollFd::new(handle, PollFlags::IN)];
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut ended, Some(&at_once)).is_ok_and(|ready| ready > 0)
     }
@@ -183,8 +198,10 @@ mod tests {
         };
         assert_eq!((found.arguments.as_slice(), found.is_in_this_container), (&["100".into()][..], true));
         assert!(!found.request_refresh().unwrap() && !found.has_ended(), "it has no handlers");
+        let without_pidfd = Running { handle: None, ..Running::read(pid, &own).unwrap() };
+        assert!(!without_pidfd.request_refresh().unwrap() && !without_pidfd.has_ended());
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(found.has_ended());
+        assert!(found.has_ended() && without_pidfd.has_ended());
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dexsidecar_agent::readiness;
+use dexsidecar_agent::readiness::{self, Readiness};
 use dexsidecar_core::claims::Claims;
 use dexsidecar_core::config::{Probe, ProbedFile};
 use dexsidecar_core::output::StoredToken;
@@ -62,7 +62,10 @@ impl Request {
 
 impl Before {
     fn judge(&self, clock: &Clock) -> (bool, String) {
-        let Some(stored) = token_in(&self.file) else { return (false, "no token yet".to_owned()) };
+        let Some(stored) = token_in(&self.file) else {
+            let why = Readiness::of(&self.file.path, self.file.format.as_ref(), Duration::ZERO, clock);
+            return (false, why.to_string());
+        };
         let state = readiness::of_token(&self.file.path, &stored, Duration::ZERO, clock);
         let issued = Claims::peek(&stored.token).and_then(|claims| claims.issued);
         let is_new =

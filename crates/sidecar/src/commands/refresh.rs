@@ -11,6 +11,7 @@ use dexsidecar_core::failure::printable;
 use dexsidecar_core::settings::Command;
 use dexsidecar_edge::running::Running;
 use dexsidecar_edge::signal::Stop;
+use rustix::io::Errno;
 use tokio::runtime::Runtime;
 
 use super::CLOCK;
@@ -59,13 +60,16 @@ async fn request(
     loop {
         if requested.is_none() {
             let process = find(probe.pid).map_err(|why| vec![format!("dexsidecar: {why}")])?;
-            let sent = process.request_refresh();
-            let sent = sent.map_err(|error| {
-                let pid = process.pid;
-                vec![format!(
-                    "dexsidecar: cannot signal process {pid}: {error}: run it as the uid of that process"
-                )]
-            })?;
+            let sent = match process.request_refresh() {
+                // It has ended since it was found. Another one may start.
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::SRCH) => false,
+                sent => sent.map_err(|error| {
+                    let pid = process.pid;
+                    vec![format!(
+                        "dexsidecar: cannot signal process {pid}: {error}: run this as the uid of that process"
+                    )]
+                })?,
+            };
             if sent {
                 if probe.wait.is_zero() {
                     return Ok(vec![format!("refresh requested from process {}", process.pid)]);
