@@ -73,7 +73,7 @@ impl Format {
     /// The content of a file that holds this token. Unknown members are left out.
     #[must_use]
     pub fn render(&self, stored: &StoredToken) -> Secret {
-        let mut text = Text::for_token(self, &stored.token);
+        let mut text = Text::for_token(self, stored);
         match self {
             Self::Raw { prefix } => {
                 text.push(prefix);
@@ -181,10 +181,15 @@ struct Text(Zeroizing<String>);
 
 impl Text {
     /// With room for the content: a growing string would leave copies of the token in freed memory.
-    fn for_token(format: &Format, token: &Secret) -> Self {
+    fn for_token(format: &Format, stored: &StoredToken) -> Self {
         const MEMBERS: usize = 512;
-        let other = if let Format::Raw { prefix } = format { prefix.len() } else { MEMBERS };
-        Self(Zeroizing::new(String::with_capacity(token.expose().len() + other)))
+        // A control character takes six bytes, as in `\u001f`.
+        let escaped = |text: &Option<String>| text.as_ref().map_or(0, |text| 6 * text.len());
+        let other = match format {
+            Format::Raw { prefix } => prefix.len(),
+            _ => MEMBERS + escaped(&stored.issued_token_type) + escaped(&stored.scope),
+        };
+        Self(Zeroizing::new(String::with_capacity(stored.token.expose().len() + other)))
     }
 
     fn push(&mut self, text: &str) {
