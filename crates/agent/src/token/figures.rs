@@ -130,22 +130,23 @@ impl Token {
 
     /// What the metrics show of it.
     pub(crate) fn figures(&self, contents: &Contents, now: Now) -> TokenFigures<'_> {
-        let (mut is_ready, mut first) = (true, None::<Judged>);
+        let (mut is_ready, mut first) = (true, None::<Times>);
         for file in &self.files {
             let judged = self.judge(file, contents, now).unwrap_or_default();
             is_ready &= judged.as_ref().is_some_and(|judged| judged.state.is_valid());
-            if let Some(judged) = judged
-                && first.as_ref().is_none_or(|first| judged.expires < first.expires)
-            {
-                first = Some(judged);
+            // A file without a token comes before any expiry.
+            let times = judged.map(|judged| judged.times).unwrap_or_default();
+            if first.is_none_or(|first| times.expires < first.expires) {
+                first = Some(times);
             }
         }
+        let first = first.unwrap_or_default();
         let refresh_due = self.overdue_since.unwrap_or_else(|| self.refresher.due());
         TokenFigures {
             name: &self.config.name,
             is_ready,
-            expires: first.as_ref().and_then(|first| first.expires),
-            issued: first.as_ref().and_then(|first| first.issued),
+            expires: first.expires,
+            issued: first.issued,
             refresh_due: Some(now.unix_at(refresh_due)),
             exchanges: &self.counts,
             subject_expires: self.refresher.subject_token_expires(),
@@ -167,7 +168,7 @@ impl Token {
         let Output { path, format, .. } = file.output();
         let read = contents.iter().find(|read| read.path == *path).ok_or(TimedOut)?;
         let Some(content) = &read.content else { return Ok(None) };
-        let of_state = |state| Ok(Some(Judged { state, expires: None, issued: None }));
+        let of_state = |state| Ok(Some(Judged { state, times: Times::default() }));
         let Some(text) = &content.text else { return of_state(TokenFileState::Malformed) };
         let Some(stored) = format.read(text) else {
             return of_state(TokenFileState::of_content(text, format, None, Duration::ZERO, now));
@@ -177,17 +178,23 @@ impl Token {
         let current = self.current.as_ref().filter(|current| current.stored.token == stored.token);
         let lifetime = current.map(|current| current.lifetime);
         let issued = stored.expires.zip(stored.lifetime).map(|(expires, length)| expires - length);
-        Ok(Some(Judged {
-            state,
+        let times = Times {
             expires: stored.expires.or_else(|| lifetime.map(|lifetime| now.unix_at(lifetime.expires))),
             issued: issued.or_else(|| lifetime.map(|lifetime| now.unix_at(lifetime.issued))),
-        }))
+        };
+        Ok(Some(Judged { state, times }))
     }
 }
 
 /// What a file holds.
 struct Judged {
     state: TokenFileState,
+    times: Times,
+}
+
+/// From when to when the token of a file is valid, as far as that is known.
+#[derive(Clone, Copy, Default)]
+struct Times {
     expires: Option<UnixTime>,
     issued: Option<UnixTime>,
 }
@@ -344,7 +351,9 @@ mod tests {
         std::fs::write(directory.path().join("one"), VALID).unwrap();
         let seconds = |time: Option<UnixTime>| time.map(|time| time.as_duration().as_secs());
         let figures = token.figures(&contents_of(&token), now);
-        assert!(!figures.is_ready, "the other output is missing");
+        assert_eq!((figures.is_ready, figures.expires), (false, None), "the other output is missing");
+        std::fs::write(directory.path().join("two"), VALID).unwrap();
+        let figures = token.figures(&contents_of(&token), now);
         assert_eq!((seconds(figures.expires), seconds(figures.issued)), (Some(1_900_000_000), Some(1_000)));
 
         std::fs::write(directory.path().join("two"), EXPIRED).unwrap();
