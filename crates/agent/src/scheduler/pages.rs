@@ -21,6 +21,8 @@ pub(super) struct Pages {
     waiting: Vec<Request>,
     /// The request whose files are being read, and what was read so far.
     reading: Option<(Request, Vec<ReadFiles>, Contents)>,
+    /// The configuration has changed since then: they may be other files now.
+    is_outdated: bool,
 }
 
 /// What the scheduler is asked for.
@@ -59,6 +61,13 @@ impl Pages {
     }
 }
 
+impl Pages {
+    /// The configuration has changed: what is being read is read again.
+    pub(super) const fn reloaded(&mut self) {
+        self.is_outdated = self.reading.is_some();
+    }
+}
+
 impl fmt::Debug for Pages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pages").field("listener", &self.listener).finish_non_exhaustive()
@@ -82,6 +91,7 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
                 self.pages.waiting.retain(|waiting| !waiting.is_closed());
                 self.pages.waiting.push(request);
             }
+            Asked::Page(request, _) if self.pages.is_outdated => self.pages.waiting.insert(0, request),
             Asked::Page(request, mut contents) => {
                 let response = self.response(&request.page, &contents);
                 request.reply(response);
@@ -97,6 +107,7 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
             let files =
                 tokens.filter(|token| is_shown(token.name())).map(|token| token.read_files()).collect();
             self.pages.reading = Some((request, files, vec![]));
+            self.pages.is_outdated = false;
         }
     }
 
