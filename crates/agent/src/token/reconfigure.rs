@@ -57,9 +57,14 @@ impl Token {
         }
         new.files = files;
         new.current = self.current;
-        // An action that was pending, or that runs and is given up, has to work all the same.
+        // An action that was pending, or that runs and is given up, has to work all the same. And
+        // the readers of a new output have not heard of the token.
         let is_pending = |action| self.actions.is_pending(action);
-        if new.config.actions != self.config.actions || (0..self.config.actions.len()).any(is_pending) {
+        let has_new_output = kept.contains(&None);
+        if has_new_output
+            || new.config.actions != self.config.actions
+            || (0..self.config.actions.len()).any(is_pending)
+        {
             new.announce_again(now.boot);
         }
         new.overdue_since = self.overdue_since;
