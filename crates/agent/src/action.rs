@@ -1,6 +1,7 @@
 //! One attempt of an action: the HTTP request, the signal or the command, and the log lines of the
 //! command's output.
 
+use std::cell::RefCell;
 use std::io;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::secret::Secret;
-use dexsidecar_edge::action::{exec, signal};
+use dexsidecar_edge::action::{AttemptSlot, exec, signal};
 use dexsidecar_edge::blocking::{OnDrop, run_blocking};
 use dexsidecar_edge::log::Logger;
 use tokio::time::timeout;
@@ -20,28 +21,41 @@ const MOST_LINES: u32 = 100;
 /// The time limit of a signal.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
 const FIX_THREAD: &str = "raise the limits of processes and of memory of the container";
+const FIX_HANGS: &str =
+    "repair the volume that the command waits for: its process does not end, or its file does not open";
 const FIX_STALLED: &str =
     "repair the volume of the pid file: it does not answer; or set process instead of pid_file";
 
-/// Performs it once. Lines of output that hold one of these secrets are not logged.
+/// Performs it once. Lines of output that hold one of these secrets are not logged; a token that is
+/// issued meanwhile is added to them. While the attempt before it hangs, it fails.
 pub(crate) async fn perform(
     action: &Action,
     label: &str,
     client: &impl Notify,
-    secrets: &[Secret],
+    slot: &AttemptSlot,
+    secrets: &RefCell<Vec<Secret>>,
     log: &Logger,
 ) -> Result<(), Failure> {
+    let begin = |fix| {
+        let hangs = || Failure::new(Code::ActionFailed, "the attempt before this one hangs").with_fix(fix);
+        slot.begin().ok_or_else(hangs)
+    };
     match action {
         Action::Http(action) => client.notify(action).await,
         Action::Signal(action) => {
             // On a thread of its own: a node may have thousands of processes to read, and the file
             // system of a pid file may stall.
-            let action = action.clone();
-            within_limit(run_blocking(OnDrop::Detach, move || signal::send(&action))).await
+            let (action, attempt) = (action.clone(), begin(FIX_STALLED)?);
+            let send = move || {
+                let sent = signal::send(&action);
+                drop(attempt);
+                sent
+            };
+            within_limit(run_blocking(OnDrop::Detach, send)).await
         }
         Action::Exec(action) => {
             let mut output = OutputLog { label, secrets, log, logged: 0, dropped: 0 };
-            exec::run(action, &mut |line| output.line(line)).await
+            exec::run(action, begin(FIX_HANGS)?, &mut |line| output.line(line)).await
         }
     }
 }
@@ -61,7 +75,7 @@ async fn within_limit(
 /// Logs the output of a command, line by line.
 struct OutputLog<'a> {
     label: &'a str,
-    secrets: &'a [Secret],
+    secrets: &'a RefCell<Vec<Secret>>,
     log: &'a Logger,
     logged: u32,
     dropped: u32,
@@ -69,7 +83,7 @@ struct OutputLog<'a> {
 
 impl OutputLog<'_> {
     fn line(&mut self, line: &str) {
-        if self.logged == MOST_LINES || self.secrets.iter().any(|secret| secret.appears_in(line)) {
+        if self.logged == MOST_LINES || self.secrets.borrow().iter().any(|secret| secret.appears_in(line)) {
             self.dropped += 1;
             return;
         }

@@ -1,6 +1,7 @@
 //! The work that takes time: an exchange, a write, a key check, a removal, an action. A job owns
 //! what it needs, so the scheduler and the token handle everything else while it runs.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,6 +20,7 @@ use dexsidecar_core::secret::Secret;
 use dexsidecar_core::signing_keys::{self, Discovery, Published};
 use dexsidecar_core::time::{BootTime, UnixTime};
 use dexsidecar_core::token::IssuedToken;
+use dexsidecar_edge::action::AttemptSlot;
 use dexsidecar_edge::blocking::{OnDrop, run_blocking};
 use dexsidecar_edge::clock::Clock;
 use dexsidecar_edge::log::Logger;
@@ -58,7 +60,13 @@ pub(crate) enum Job {
     /// Read the published keys. Their URL is read from the discovery document, unless it is known.
     ReadKeys { endpoint: EndpointUrl, rotation: usize, keys_url: Option<EndpointUrl>, started: BootTime },
     /// Perform an action. Output that holds one of the secrets is not logged.
-    Act { config: Rc<TokenConfig>, action: usize, secrets: Vec<Secret>, log: Logger },
+    Act {
+        config: Rc<TokenConfig>,
+        action: usize,
+        slot: AttemptSlot,
+        secrets: Rc<RefCell<Vec<Secret>>>,
+        log: Logger,
+    },
 }
 
 /// The outcome of a job.
@@ -179,9 +187,10 @@ impl Job {
                 let published = published_keys(&endpoint, &*client, rotation, &mut keys_url).await;
                 Outcome::KeysRead(KeysRead { started, rotation, keys_url, published })
             }),
-            Self::Act { config, action, secrets, log } => Box::pin(async move {
+            Self::Act { config, action, slot, secrets, log } => Box::pin(async move {
                 let label = Action::label(&config.actions, action);
-                let result = perform(&config.actions[action], &label, &*client, &secrets, &log).await;
+                let kind = &config.actions[action];
+                let result = perform(kind, &label, &*client, &slot, &secrets, &log).await;
                 Outcome::Acted { action, result }
             }),
         }

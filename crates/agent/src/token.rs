@@ -188,6 +188,7 @@ impl Token {
             }
             Outcome::Acted { action, result } => self.acted(action, &result, now, jitter),
         }
+        self.keep_out_of_log();
     }
 
     /// A signal requests a refresh. Returns the latest instant of the exchange.
@@ -204,6 +205,7 @@ impl Token {
         for output in 0..self.files.len() {
             self.poll_output(output, now, jitter);
         }
+        self.keep_out_of_log();
     }
 
     /// Its number among the tokens of the process.

@@ -1,6 +1,7 @@
 //! The actions of a token: starts them when all its files hold a new token, and reports what comes
 //! of them.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,7 +10,9 @@ use dexsidecar_core::config::Level;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::failure::Failure;
 use dexsidecar_core::pending_actions::{NextAction, PendingActions, Progress};
+use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{BootTime, Jitter, Now};
+use dexsidecar_edge::action::AttemptSlot;
 
 use super::{Next, Token};
 use crate::job::Job;
@@ -28,20 +31,31 @@ pub(super) struct Actions {
     pending: PendingActions,
     /// The last failure of each action that was logged, until the action works.
     logged: Vec<(usize, String, BootTime)>,
+    /// For each action, so that none runs twice at once.
+    slots: Vec<AttemptSlot>,
+    /// What must not be logged of the output of a command that runs.
+    secrets: Rc<RefCell<Vec<Secret>>>,
 }
 
 impl Actions {
     pub(super) fn new(count: usize) -> Self {
-        Self { pending: PendingActions::new(count), logged: vec![] }
+        Self {
+            pending: PendingActions::new(count),
+            logged: vec![],
+            slots: (0..count).map(|_| AttemptSlot::default()).collect(),
+            secrets: Rc::default(),
+        }
     }
 
-    /// Continues the counts of `former` for the actions whose labels stay: the labels of metrics.
+    /// Continues the counts of `former` for the actions whose labels stay: the labels of metrics. An
+    /// attempt that hangs belongs to them too.
     pub(super) fn counting_from(mut self, former: &Self, labels: (&[Action], &[Action])) -> Self {
         let (new, old) = labels;
         for action in 0..new.len() {
             let label = Action::label(new, action);
             if let Some(same) = (0..old.len()).find(|index| Action::label(old, *index) == label) {
                 self.pending.count_from(action, former.pending.failures(same));
+                self.slots[action] = former.slots[same].clone();
             }
         }
         self
@@ -71,13 +85,28 @@ impl Token {
         }
         match self.actions.pending.next(now.boot) {
             NextAction::Run(action) => {
-                let current = self.current.as_ref().map(|current| &current.stored.token);
-                let secrets = current.into_iter().chain(self.last_known.subject_token()).cloned().collect();
+                self.actions.secrets.borrow_mut().clear();
+                self.keep_out_of_log();
+                let (slot, secrets) = (self.actions.slots[action].clone(), Rc::clone(&self.actions.secrets));
                 let (config, log) = (Rc::clone(&self.config), self.reporter.log().clone());
-                Next::Run(Box::new(Job::Act { config, action, secrets, log }))
+                Next::Run(Box::new(Job::Act { config, action, slot, secrets, log }))
             }
             NextAction::Wait(due) => Next::Wait(until.min(due)),
             NextAction::Idle => Next::Wait(until),
+        }
+    }
+
+    /// A command that runs may print the tokens of now, as well as those of its start.
+    pub(super) fn keep_out_of_log(&self) {
+        if self.config.actions.is_empty() {
+            return;
+        }
+        let current = self.current.as_ref().map(|current| &current.stored.token);
+        let mut secrets = self.actions.secrets.borrow_mut();
+        for secret in current.into_iter().chain(self.last_known.subject_token()) {
+            if !secrets.contains(secret) {
+                secrets.push(secret.clone());
+            }
         }
     }
 

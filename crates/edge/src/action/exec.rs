@@ -22,8 +22,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, timeout};
 
-use super::failed;
 use super::reaper::{self, Starting};
+use super::{Attempt, failed};
 use crate::blocking::{OnDrop, run_blocking};
 use output::Output;
 
@@ -54,6 +54,8 @@ const FIX_STALLED: &str =
 const FIX_FAILED: &str = "read the lines of the event action_output before this one, and the documentation of the \
                           program";
 const FIX_FLOOD: &str = "make the command write less, for example with >/dev/null in a script";
+const FIX_UNUSABLE: &str = "execute the program in the sidecar's container to see the same error, and mount one that \
+                            can be executed there";
 const FIX_START: &str = "raise the limits of processes and of memory of the container";
 
 /// A command that was started. When dropped, its process group is ended.
@@ -63,11 +65,13 @@ struct Running {
     /// Readable when the command has ended.
     pidfd: Option<AsyncFd<rustix::fd::OwnedFd>>,
     status: Option<ExitStatus>,
+    /// Over when the command has ended.
+    attempt: Option<Attempt>,
 }
 
 impl Running {
-    const fn new(child: Child, pid: Pid) -> Self {
-        Self { child, pid, pidfd: None, status: None }
+    const fn new(child: Child, pid: Pid, attempt: Attempt) -> Self {
+        Self { child, pid, pidfd: None, status: None, attempt: Some(attempt) }
     }
 
     /// Wakes the event loop when the command ends. Without that it is polled.
@@ -109,8 +113,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let reaped = self.reap().is_some();
-        reaper::ended(self.pid, reaped);
+        let is_running = self.reap().is_none();
+        match self.attempt.take().filter(|_| is_running) {
+            Some(attempt) => reaper::abandoned(self.pid, attempt),
+            None => reaper::reaped(self.pid),
+        }
         reaper::reap();
     }
 }
@@ -121,8 +128,8 @@ impl Drop for Running {
 /// # Errors
 /// [`ActionFailed`](dexsidecar_core::failure::Code::ActionFailed): the command cannot be started,
 /// takes longer than its timeout, writes more than 1 MiB, or ends with another exit code than 0.
-pub async fn run(action: &ExecAction, line: &mut dyn FnMut(&str)) -> Result<(), Failure> {
-    run_started(start(action), action.timeout, line).await
+pub async fn run(action: &ExecAction, attempt: Attempt, line: &mut dyn FnMut(&str)) -> Result<(), Failure> {
+    run_started(start(action, attempt), action.timeout, line).await
 }
 
 /// Runs what `start` brings. Both together have this time limit: the start may stall, and is given
@@ -198,7 +205,7 @@ async fn until_ended(
 
 /// Starts the command on a thread of its own, since the file system of the program may stall. If
 /// nobody waits for it any more, it is ended.
-async fn start(action: &ExecAction) -> Result<(Running, io::PipeReader), Failure> {
+async fn start(action: &ExecAction, attempt: Attempt) -> Result<(Running, io::PipeReader), Failure> {
     let Some((program, arguments)) = action.command.split_first() else {
         return Err(failed("the command is empty", FIX_MISSING));
     };
@@ -209,7 +216,7 @@ async fn start(action: &ExecAction) -> Result<(Running, io::PipeReader), Failure
         let child = command.spawn()?;
         let pid = Pid::from_child(&child);
         starting.started(pid);
-        Ok(Running::new(child, pid))
+        Ok(Running::new(child, pid, attempt))
     };
     match run_blocking(OnDrop::Detach, start).await {
         Ok(Ok(running)) => Ok((running, reader)),
@@ -251,9 +258,14 @@ fn not_started(program: &str, error: &io::Error) -> Failure {
         _ if Errno::from_io_error(error) == Some(Errno::NOEXEC) => {
             ("it has no format that this machine executes".to_owned(), FIX_FORMAT)
         }
-        _ => (error.to_string(), FIX_START),
+        _ => (error.to_string(), if is_shortage(error) { FIX_START } else { FIX_UNUSABLE }),
     };
     failed(format!("{program}: {why}"), fix)
+}
+
+/// Whether processes, memory or descriptors are exhausted.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE))
 }
 
 fn ended_with(status: Option<ExitStatus>) -> String {

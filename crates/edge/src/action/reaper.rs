@@ -6,27 +6,36 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process_group, waitid};
 
-use super::process_table;
+use super::Attempt;
+use super::process_table::{self, Process};
+use crate::clock::Clock;
 
 /// How long the start of a command may take at the end of the program. A volume that stalls takes
 /// longer; its command has not been executed yet.
 const START_GRACE: Duration = Duration::from_millis(200);
+
+/// The kernel gives the start of a process in hundredths of a second; this is more.
+const PRECISION: Duration = Duration::from_secs(1);
 
 /// The commands that were started and not reaped.
 #[derive(Debug, Default)]
 struct Commands {
     /// One has been started. Before that there is nothing to reap.
     has_started: bool,
-    /// How many are being started: their numbers are not known yet.
-    starting: usize,
+    /// Those that are being started, on the boot clock since when: their numbers are not known yet.
+    starting: Vec<Duration>,
     /// Those that somebody waits for.
     awaited: Vec<Pid>,
-    /// Those that nobody waits for any more.
-    abandoned: Vec<Pid>,
+    /// Those that nobody waits for any more, and the attempts that are not over before they end.
+    abandoned: Vec<(Pid, Attempt)>,
 }
 
-static COMMANDS: Mutex<Commands> =
-    Mutex::new(Commands { has_started: false, starting: 0, awaited: Vec::new(), abandoned: Vec::new() });
+static COMMANDS: Mutex<Commands> = Mutex::new(Commands {
+    has_started: false,
+    starting: Vec::new(),
+    awaited: Vec::new(),
+    abandoned: Vec::new(),
+});
 
 fn commands() -> MutexGuard<'static, Commands> {
     COMMANDS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -34,14 +43,15 @@ fn commands() -> MutexGuard<'static, Commands> {
 
 /// A command is being started, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Starting(());
+pub(super) struct Starting(Duration);
 
 impl Starting {
     pub(super) fn begin() -> Self {
+        let now = Clock::System.now().boot.since_start();
         let mut commands = commands();
         commands.has_started = true;
-        commands.starting += 1;
-        Self(())
+        commands.starting.push(now);
+        Self(now)
     }
 
     /// It has this number.
@@ -52,17 +62,23 @@ impl Starting {
 
 impl Drop for Starting {
     fn drop(&mut self) {
-        commands().starting -= 1;
+        let mut commands = commands();
+        if let Some(index) = commands.starting.iter().position(|since| *since == self.0) {
+            commands.starting.swap_remove(index);
+        }
     }
 }
 
-/// The command with this number was reaped, or nobody waits for it any more.
-pub(super) fn ended(pid: Pid, reaped: bool) {
+/// The command with this number was reaped.
+pub(super) fn reaped(pid: Pid) {
+    commands().awaited.retain(|awaited| *awaited != pid);
+}
+
+/// Nobody waits for the command with this number any more. Its attempt is over when it has ended.
+pub(super) fn abandoned(pid: Pid, attempt: Attempt) {
     let mut commands = commands();
     commands.awaited.retain(|awaited| *awaited != pid);
-    if !reaped {
-        commands.abandoned.push(pid);
-    }
+    commands.abandoned.push((pid, attempt));
 }
 
 /// Ends the commands that were being started when everything else ended, at the end of the program.
@@ -70,7 +86,7 @@ pub(super) fn ended(pid: Pid, reaped: bool) {
 #[expect(clippy::disallowed_methods, reason = "the process is shutting down")]
 pub fn end_started() {
     let start = Instant::now();
-    while commands().starting > 0 && start.elapsed() < START_GRACE {
+    while !commands().starting.is_empty() && start.elapsed() < START_GRACE {
         std::thread::sleep(Duration::from_millis(2));
     }
     for pid in &commands().awaited {
@@ -88,12 +104,13 @@ pub fn reap() {
     let zombies = if is_init { process_table::all() } else { vec![] };
     let own = getpid().as_raw_pid();
     let mut commands = commands();
-    commands.abandoned.retain(|pid| is_running(*pid));
-    // A command that has ended already might be taken for an orphan while its number is unknown.
-    if commands.starting > 0 {
-        return;
-    }
+    commands.abandoned.retain(|(pid, _)| is_running(*pid));
+    // A command that has ended already might be taken for an orphan while its number is unknown. It
+    // is younger than its start, which may hang.
+    let oldest = commands.starting.iter().min().copied();
+    let may_be_started = |each: &Process| oldest.is_some_and(|since| each.started + PRECISION >= since);
     let orphans = zombies.into_iter().filter(|each| each.parent == own && each.is_zombie());
+    let orphans = orphans.filter(|each| !may_be_started(each));
     for orphan in orphans.filter(|orphan| !commands.awaited.contains(&orphan.pid)) {
         is_running(orphan.pid);
     }

@@ -32,6 +32,8 @@ const FIX_PID_FILE: &str = "set shareProcessNamespace: true in the pod's spec, a
 const FIX_STALE: &str = "remove the pid file when the process ends, or set process instead of pid_file";
 const FIX_NOT_PERMITTED: &str = "run both containers with the same runAsUser: without CAP_KILL a process can signal \
                                  only those of its own uid; or use an http action";
+const FIX_REFUSED: &str = "allow kill and pidfd_send_signal in the seccomp profile of the container, or use an http \
+                           action";
 const FIX_SIGNAL: &str = "set signal to the name of a signal, such as HUP";
 
 /// A process, and a descriptor that means it even after its end. Without one where the kernel or
@@ -88,10 +90,9 @@ fn for_each(action: &SignalAction, send: impl Fn(&Target) -> Result<(), Errno>) 
             format!("process {} refuses signals from uid {uid}", pid.as_raw_pid()),
             FIX_NOT_PERMITTED,
         )),
-        Some((pid, error)) => Err(failed(
-            format!("process {}: {}", pid.as_raw_pid(), io::Error::from(error)),
-            FIX_NOT_PERMITTED,
-        )),
+        Some((pid, error)) => {
+            Err(failed(format!("process {}: {}", pid.as_raw_pid(), io::Error::from(error)), FIX_REFUSED))
+        }
         None if reached == 0 => Err(none(&action.target)),
         None => Ok(reached),
     }

@@ -1,10 +1,11 @@
 //! Actions in paused time: requests whose answers a script has.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use dexsidecar_core::action::{Action, ExecAction, SignalAction, SignalTarget};
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::pending_actions::MAX_DELAY;
+use dexsidecar_edge::action::AttemptSlot;
 
 use super::many_tokens::Many;
 use super::*;
@@ -251,8 +252,37 @@ async fn commands_and_signals_are_performed_and_no_line_with_a_secret_is_logged(
     ] {
         let (log, logged) = Logger::counting(Clock::System);
         let client = Rc::clone(world(hourly, |_, _| Fate::Works, &[]).client.as_ref().unwrap());
-        let secrets = [secret.clone()];
-        let result = crate::action::perform(&action, "exec", &*client, &secrets, &log).await;
+        let (slot, secrets) = (AttemptSlot::default(), RefCell::new(vec![secret.clone()]));
+        let result = crate::action::perform(&action, "exec", &*client, &slot, &secrets, &log).await;
         assert_eq!((result.is_ok(), logged.get()), (works, lines), "{result:?}");
+        let hanging = slot.begin().expect("the attempt is over");
+        let result = crate::action::perform(&action, "exec", &*client, &slot, &secrets, &log).await;
+        assert_eq!(result.unwrap_err().detail, "the attempt before this one hangs");
+        drop(hanging);
     }
+}
+
+/// A command that runs through a refresh prints the token of its start and the next one.
+#[tokio::test]
+async fn a_token_that_is_issued_while_a_command_runs_is_not_logged() {
+    let directory = tempfile::tempdir().unwrap();
+    let goes_on = directory.path().join("goes-on");
+    let script = format!(
+        "while [ ! -e {} ]; do sleep 0.01; done; echo an-older-canary; echo a-newer-canary",
+        goes_on.display()
+    );
+    let command = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+    let action = Action::Exec(ExecAction { command, timeout: Duration::from_secs(60) });
+    let (log, logged) = Logger::counting(Clock::System);
+    let client = Rc::clone(world(hourly, |_, _| Fate::Works, &[]).client.as_ref().unwrap());
+    let canary = |text: &str| Secret::new(text.to_owned());
+    let (slot, secrets) = (AttemptSlot::default(), RefCell::new(vec![canary("an-older-canary")]));
+    let running = crate::action::perform(&action, "exec", &*client, &slot, &secrets, &log);
+    let refresh = async {
+        tokio::task::yield_now().await;
+        secrets.borrow_mut().push(canary("a-newer-canary"));
+        std::fs::write(&goes_on, "").unwrap();
+    };
+    let (result, ()) = tokio::join!(running, refresh);
+    assert_eq!((result, logged.get()), (Ok(()), 1), "the line that says how many were dropped");
 }

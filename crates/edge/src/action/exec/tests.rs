@@ -9,7 +9,12 @@ use rustix::process::test_kill_process;
 use tempfile::TempDir;
 
 use super::*;
-use crate::action::process_table;
+use crate::action::{AttemptSlot, process_table};
+
+/// The first attempt of an action.
+fn attempt() -> Attempt {
+    AttemptSlot::default().begin().expect("it is free")
+}
 
 /// `O_CLOEXEC`.
 const CLOEXEC: i64 = 0o2_000_000;
@@ -23,7 +28,8 @@ fn exec(command: &[&str], timeout: Duration) -> ExecAction {
 async fn run_shell(script: &str, timeout: Duration) -> (Result<(), Failure>, Vec<String>) {
     let mut lines = vec![];
     let result =
-        run(&exec(&["/bin/sh", "-c", script], timeout), &mut |line| lines.push(line.to_owned())).await;
+        run(&exec(&["/bin/sh", "-c", script], timeout), attempt(), &mut |line| lines.push(line.to_owned()))
+            .await;
     (result, lines)
 }
 
@@ -81,7 +87,7 @@ async fn a_command_has_no_input_and_no_descriptor_of_this_process() {
     let _open = fs::File::open("/proc/self/stat").unwrap();
     let mut listed = vec![];
     let ls = exec(&["/bin/ls", "/proc/self/fd"], LONG);
-    run(&ls, &mut |line| listed.push(line.to_owned())).await.unwrap();
+    run(&ls, attempt(), &mut |line| listed.push(line.to_owned())).await.unwrap();
     // What this test was started with is not closed.
     let is_inherited = |descriptor: &str| {
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).unwrap_or_default();
@@ -161,17 +167,17 @@ async fn a_command_that_cannot_be_started_has_a_fix_of_its_own() {
     let cases = [(missing, FIX_MISSING), (script(&directory, "#!/bin/sh\n", 0o644), FIX_NOT_EXECUTABLE)];
     for (program, fix) in cases {
         let action = exec(&[&program], LONG);
-        let failure = run(&action, &mut |_| {}).await.unwrap_err();
+        let failure = run(&action, attempt(), &mut |_| {}).await.unwrap_err();
         assert!(failure.fix() == fix && failure.detail.starts_with(&program), "{failure}");
         assert_eq!(check(&action).map_err(|failure| failure.fix()), Err(fix));
     }
     let action = exec(&[&script(&directory, "#!/no/such/interpreter -x\n", 0o755)], LONG);
-    assert_eq!(run(&action, &mut |_| {}).await.unwrap_err().fix(), FIX_INTERPRETER);
+    assert_eq!(run(&action, attempt(), &mut |_| {}).await.unwrap_err().fix(), FIX_INTERPRETER);
     assert!(check(&action).unwrap_err().detail.contains("/no/such/interpreter"));
     let action = exec(&[&script(&directory, "no format", 0o755)], LONG);
-    assert_eq!(run(&action, &mut |_| {}).await.unwrap_err().fix(), FIX_FORMAT);
+    assert_eq!(run(&action, attempt(), &mut |_| {}).await.unwrap_err().fix(), FIX_FORMAT);
     assert!(check(&exec(&[directory.path().to_str().unwrap()], LONG)).is_err());
-    assert!(check(&exec(&[], LONG)).is_err() && run(&exec(&[], LONG), &mut |_| {}).await.is_err());
+    assert!(check(&exec(&[], LONG)).is_err() && run(&exec(&[], LONG), attempt(), &mut |_| {}).await.is_err());
     assert_eq!(check(&exec(&["/bin/sh"], LONG)), Ok(()));
 }
 
@@ -228,7 +234,7 @@ async fn run_code(code: u8) -> Result<(), String> {
 /// Where a seccomp profile forbids pidfds.
 #[tokio::test]
 async fn without_a_pidfd_the_end_of_a_command_is_polled() {
-    let (mut running, _pipe) = start(&exec(&["/bin/sh", "-c", "exit 7"], LONG)).await.unwrap();
+    let (mut running, _pipe) = start(&exec(&["/bin/sh", "-c", "exit 7"], LONG), attempt()).await.unwrap();
     running.ended().await;
     assert_eq!(running.reap().and_then(|status| status.code()), Some(7));
 }
