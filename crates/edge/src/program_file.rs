@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use dexsidecar_core::output::TEMPORARY_PREFIX;
 use rustix::io::Errno;
 
 use super::input_file::identity;
@@ -86,7 +87,7 @@ fn copy(program: &Path, destination: &Path) -> Result<Copied, NotCopied> {
     }
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or_else(|| Path::new("."));
-    let temporary = Temporary(directory.join(format!(".dexsidecar-{}", random::hex_u128())));
+    let temporary = Temporary(directory.join(format!("{TEMPORARY_PREFIX}{}", random::hex_u128())));
     let mut from = File::open(program).map_err(failed("open the program"))?;
     let new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary.0);
     let mut to = new.map_err(failed("create"))?;

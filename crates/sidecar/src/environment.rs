@@ -150,6 +150,12 @@ impl Environment {
         }
     }
 
+    /// Whether `--json` is set.
+    pub(crate) fn is_json(&self) -> bool {
+        let mut given = self.settings.options(settings::JSON.option);
+        given.any(|given| !["false", "0"].contains(&given.value.expose()))
+    }
+
     /// The HTTP client for this endpoint.
     pub(crate) fn client(&self, endpoint: &Endpoint) -> HttpEndpoint {
         let (file, directories) = (self.variable("SSL_CERT_FILE"), self.variable("SSL_CERT_DIR"));

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use dexsidecar::json;
-use dexsidecar_core::config::{Config, Problem, RawSettings};
+use dexsidecar_core::config::{Config, Problem};
 use dexsidecar_core::failure::printable;
 use dexsidecar_core::settings::{self, nearest};
 
@@ -22,7 +22,7 @@ pub(crate) fn config(environment: impl FnOnce() -> Environment, words: Vec<OsStr
     match words.iter().map(AsRef::as_ref).collect::<Vec<&str>>()[..] {
         ["print"] => {
             let environment = environment();
-            if is_json(&environment.settings) {
+            if environment.is_json() {
                 let option = settings::JSON.option;
                 eprint(&format!("dexsidecar: --{option} is for config validate: config print prints YAML\n"));
                 return Err(USAGE);
@@ -57,18 +57,12 @@ fn print_config(environment: &Environment) -> Done {
 /// Validates a file, or what the other commands would read.
 fn validate(environment: &Environment, file: Option<&Path>) -> ExitCode {
     let of_file = file.map(Environment::of_file);
-    let as_json = is_json(&environment.settings);
+    let as_json = environment.is_json();
     let environment = of_file.as_ref().unwrap_or(environment);
     let (read, name) = (environment.config(true), environment.file_name());
     let text = if as_json { to_json(&read, name) } else { to_text(&read, name) };
     let printed = print(&text);
     if read.is_ok() { printed } else { CONFIG.into() }
-}
-
-/// Whether `--json` is set.
-fn is_json(settings: &RawSettings) -> bool {
-    let mut given = settings.options(settings::JSON.option);
-    given.any(|given| !["false", "0"].contains(&given.value.expose()))
 }
 
 fn to_text(read: &Result<Config, Vec<Problem>>, file: Option<&str>) -> String {

@@ -20,7 +20,7 @@ use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
 use dexsidecar_core::needs::Needs;
 use dexsidecar_core::reload::Fixed;
-use dexsidecar_core::settings::{self, Command};
+use dexsidecar_core::settings::Command;
 use dexsidecar_edge::clock::Clock;
 use dexsidecar_edge::hardening;
 use dexsidecar_edge::http_client::HttpEndpoint;
@@ -126,17 +126,25 @@ fn prepare(environment: &Environment, runtime: &Runtime, command: Command) -> Re
             Err(error) => log.emit(&Event::ListenerFailed {
                 address: &address,
                 error: &error,
-                fix: &"use a port that no other process of the pod listens on, and restart the container",
+                fix: &format!("{}, and restart the container", listener_fix(&error)),
             }),
         }
     }
     Ok(Prepared { scheduler, timeout, log, fixed })
 }
 
+/// What to change if the listener cannot be bound.
+fn listener_fix(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "set listen to a port of 1024 or higher",
+        io::ErrorKind::AddrNotAvailable => "set listen to an address of the pod, such as 0.0.0.0:9090",
+        _ => "set listen to a port that no other process of the pod listens on",
+    }
+}
+
 /// `check`: prints each step when it is done, or all of them as JSON at the end.
 pub(crate) async fn check(environment: &Environment) -> Done {
-    let mut json = environment.settings.options(settings::JSON.option);
-    let json = json.any(|given| !["false", "0"].contains(&given.value.expose()));
+    let json = environment.is_json();
     let colours = has_colours();
     let mut printed = ExitCode::SUCCESS;
     let done = |step: &StepResult| {

@@ -14,6 +14,7 @@ use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::failure::printable;
 use dexsidecar_core::output::{Format, StoredToken};
 use dexsidecar_core::secret::Secret;
+use dexsidecar_core::settings;
 
 use super::{CLOCK, until_stopped, with_signals};
 use crate::environment::{EXEC_INFO, Environment, RUNTIME_DIRECTORY};
@@ -118,8 +119,10 @@ async fn obtain(environment: &Environment, form: Form) -> Done {
         }
         Err(_) => {
             eprint(&format!(
-                "dexsidecar: no token within the timeout of {}\n",
-                HumanDuration(config.timeout)
+                "dexsidecar: no token within {}: Dex does not answer, or another call that waits for it holds the cache: \
+                 run dexsidecar check, or raise --{}\n",
+                HumanDuration(config.timeout),
+                settings::TIMEOUT.option
             ));
             Err(NEGATIVE)
         }

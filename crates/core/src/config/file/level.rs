@@ -127,7 +127,8 @@ impl Reader {
         }
         if text.contains("$(") || text.contains("${") {
             self.warn(format!(
-                "{} contains a reference to a variable, which is not expanded in the configuration file",
+                "{} contains a reference to a variable, which is not expanded in the configuration \
+                 file: write the value itself",
                 given.path
             ));
         }
