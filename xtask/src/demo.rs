@@ -62,8 +62,8 @@ pub(crate) fn measured(name: &str, arguments: &[String]) -> Result<ExitCode, Err
     Ok(step::run_in_terminal(&mut program)?)
 }
 
-/// The command that runs a program of `e2e`. It is built first, with visible progress, since that may
-/// take minutes.
+/// The command that runs a program of `e2e`. It is built first, with visible progress, since that
+/// may take minutes.
 fn program(name: &str, optimized: bool) -> Result<Command, Error> {
     let target = ["--package", "dexsidecar-e2e", "--bin", name];
     let profile = optimized.then_some("--release");

@@ -166,7 +166,8 @@ fn a_signal_ends_wait_and_its_command_does_not_run() {
     for signal in [Signal::TERM, Signal::INT] {
         for on_timeout in ["fail", "run"] {
             let line = format!("wait --timeout 5m --on-timeout {on_timeout} -- /bin/echo executed");
-            let mut waiting = Setup::new().arguments(&line).run().process;
+            let mut sidecar = Setup::new().arguments(&line).run();
+            let waiting = &mut sidecar.process;
             waiting.until_line("waiting for 1s", 1);
             waiting.signal(signal);
             assert_eq!(waiting.wait().code(), Some(1), "{on_timeout}");
