@@ -77,7 +77,9 @@ data:
         outputs:
           - path: /var/run/secrets/dex/prometheus.json
             format: json
----
+```
+
+```yaml
 apiVersion: v1
 kind: Pod
 metadata:
@@ -239,8 +241,15 @@ fn the_schema_and_the_reader_accept_the_examples() {
     let page = page();
     let blocks: Vec<_> =
         page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert!(!blocks.is_empty());
-    for text in blocks.into_iter().chain([ONE]) {
+    // A manifest is no configuration file, and a ConfigMap holds one.
+    let (manifests, files): (Vec<_>, Vec<_>) =
+        blocks.into_iter().partition(|block| block.starts_with("apiVersion:"));
+    let manifests = manifests.into_iter().map(|text| serde_saphyr::from_str::<Value>(text).expect("YAML"));
+    let held: Vec<_> = manifests
+        .filter_map(|manifest| manifest["data"]["dexsidecar.yaml"].as_str().map(str::to_owned))
+        .collect();
+    assert!(!files.is_empty() && !held.is_empty());
+    for text in files.into_iter().chain([ONE]).chain(held.iter().map(String::as_str)) {
         assert_eq!(judged(text), (true, true), "{text}");
     }
 }
