@@ -51,7 +51,7 @@ pub(crate) fn start_times() -> Result<ExitCode, Error> {
 
 /// Measures what the policies of injection add to the creation of a pod.
 pub(crate) fn admission_times() -> Result<ExitCode, Error> {
-    Ok(step::run_in_terminal(&mut program("admission_times", false))?)
+    Ok(step::run_in_terminal(&mut program("admission_times", false)?)?)
 }
 
 /// Runs a program of `e2e` that measures the binary as it ships.
