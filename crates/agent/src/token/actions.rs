@@ -47,8 +47,8 @@ impl Actions {
         }
     }
 
-    /// Continues the counts of `former` for the actions whose labels stay: the labels of metrics. An
-    /// attempt of such an action that hangs still counts.
+    /// Continues the counts of `former` for the actions whose labels stay: the labels of metrics.
+    /// An attempt of such an action that hangs still counts.
     pub(super) fn counting_from(mut self, former: &Self, labels: (&[Action], &[Action])) -> Self {
         let (new, old) = labels;
         for action in 0..new.len() {
