@@ -93,7 +93,7 @@ spec:
     seccompProfile: {type: RuntimeDefault}
   initContainers:
     - name: dexsidecar
-      image: dexsidecar:0.1.0
+      image: dexsidecar:VERSION
       restartPolicy: Always
       env:
         - {name: DEXSIDECAR_CONFIG, value: /etc/dexsidecar/dexsidecar.yaml}
@@ -173,7 +173,8 @@ fn anchor(section: Section) -> String {
 }
 
 fn page() -> String {
-    let mut text = HEAD.to_owned() + EXAMPLE + AFTER_EXAMPLE;
+    let mut text = HEAD.to_owned() + EXAMPLE;
+    text += &AFTER_EXAMPLE.replace("dexsidecar:VERSION", concat!("dexsidecar:", env!("CARGO_PKG_VERSION")));
     for key in Section::Token
         .keys()
         .chain(Section::Output.keys())
