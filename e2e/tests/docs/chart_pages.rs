@@ -45,10 +45,33 @@ fn values(text: &str) -> Vec<Row> {
     rows
 }
 
-/// The values that a schema requires, always or unless a condition holds.
-fn required(schema: &Value) -> Vec<Value> {
-    let always = schema["required"].as_array();
-    always.or_else(|| schema["else"]["required"].as_array()).cloned().unwrap_or_default()
+/// The values without a default: those that a schema requires if a part is enabled, or unless a
+/// condition holds.
+fn without_default(schema: &Value, path: &str) -> Vec<Row> {
+    let mut rows = required(&schema["else"], schema, path, "required");
+    rows.extend(required(&schema["then"], schema, path, &format!("required if `{path}enabled`")));
+    for (name, value) in schema["properties"].as_object().into_iter().flatten() {
+        rows.extend(without_default(value, &format!("{path}{name}.")));
+    }
+    rows
+}
+
+/// The values that a branch of a schema requires. Their descriptions are in the schema itself.
+fn required(branch: &Value, schema: &Value, path: &str, when: &str) -> Vec<Row> {
+    let mut rows = vec![];
+    for name in branch["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let words = schema["properties"][name]["description"].as_str().expect("a description");
+        rows.push((format!("{path}{name}"), when.to_owned(), words.to_owned()));
+    }
+    for (name, branch) in branch["properties"].as_object().into_iter().flatten() {
+        rows.extend(required(branch, &schema["properties"][name], &format!("{path}{name}."), when));
+    }
+    rows
+}
+
+fn schema(chart: &str) -> Value {
+    let schema = doc_manifests::text(&format!("{chart}/values.schema.json"));
+    serde_json::from_str(&schema).expect("JSON")
 }
 
 /// The schema of the configuration file is a part of the library chart's, so that Helm finds
@@ -88,17 +111,18 @@ fn the_schema_of_the_library_chart_has_that_of_the_configuration_file() {
 fn the_readme_of_each_chart_has_its_values() {
     for chart in CHARTS {
         let path = format!("{chart}/README.md");
-        let schema = doc_manifests::text(&format!("{chart}/values.schema.json"));
-        let schema: Value = serde_json::from_str(&schema).expect("JSON");
-        let required = required(&schema).into_iter().map(|name| {
-            let name = name.as_str().expect("a string");
-            let words = schema["properties"][name]["description"].as_str().expect("a description");
-            (name.to_owned(), "required".to_owned(), words.to_owned())
-        });
+        let mut rows = values(&doc_manifests::text(&format!("{chart}/values.yaml")));
+        // After the value that enables their part, or first.
+        let without_default = without_default(&schema(chart), "");
+        assert_eq!(without_default.len(), 2, "{chart}: {without_default:?}");
+        for row in without_default.into_iter().rev() {
+            let part = row.1.split('`').nth(1);
+            let enables = |one: &Row| Some(one.0.as_str()) == part;
+            let place = rows.iter().position(enables).map_or(0, |place| place + 1);
+            rows.insert(place, row);
+        }
         let mut table = String::from("| value | default | meaning |\n|---|---|---|\n");
-        for (name, default, words) in
-            required.chain(values(&doc_manifests::text(&format!("{chart}/values.yaml"))))
-        {
+        for (name, default, words) in rows {
             assert!(!words.is_empty(), "{chart}: {name} has no comment");
             let _ = writeln!(table, "| `{name}` | {default} | {words} |");
         }
@@ -113,19 +137,69 @@ fn the_readme_of_each_chart_has_its_values() {
 #[test]
 fn the_values_of_each_chart_are_those_of_its_schema() {
     for chart in CHARTS {
-        let schema = doc_manifests::text(&format!("{chart}/values.schema.json"));
-        let schema: Value = serde_json::from_str(&schema).expect("JSON");
+        let schema = schema(chart);
         let values =
             doc_manifests::yaml(&doc_manifests::text(&format!("{chart}/values.yaml"))).expect("YAML");
         let mut known: Vec<&String> = values.as_object().expect("a map").keys().collect();
-        let required = required(&schema);
+        let without_default = without_default(&schema, "");
         let mut allowed: Vec<&String> = schema["properties"].as_object().expect("a map").keys().collect();
         // Helm adds `global` to the values of each chart.
-        allowed.retain(|name| *name != "global" && !required.contains(&name.as_str().into()));
+        allowed.retain(|name| *name != "global" && !without_default.iter().any(|row| row.0 == **name));
         known.sort();
         allowed.sort();
         assert_eq!(known, allowed, "{chart}");
     }
+}
+
+/// The paths of all values, of maps too.
+pub(crate) fn paths(values: &Value) -> Vec<String> {
+    let mut paths = vec![];
+    for (name, value) in values.as_object().into_iter().flatten() {
+        paths.push(name.clone());
+        paths.extend(self::paths(value).into_iter().map(|path| format!("{name}.{path}")));
+    }
+    paths
+}
+
+/// Helm drops a key that is null. A label is not required, so that a user can drop it.
+#[test]
+fn the_schema_of_each_chart_requires_each_key_of_its_values_but_labels() {
+    for chart in CHARTS {
+        let text = doc_manifests::text(&format!("{chart}/values.yaml"));
+        let mut values = doc_manifests::yaml(&text).expect("YAML");
+        if chart.ends_with("-lib") {
+            values["endpoint"] = "https://dex.example.com/token".into();
+            values["clientId"] = "incus".into();
+        }
+        let validator = jsonschema::validator_for(&schema(chart)).expect("a schema");
+        assert!(validator.is_valid(&values), "{chart}");
+        let paths = paths(&values);
+        assert!(paths.len() > 20, "{paths:?}");
+        for path in paths {
+            let mut dropped = values.clone();
+            let (parent, name) = path.rsplit_once('.').unwrap_or(("", &path));
+            let parent =
+                if parent.is_empty() { String::new() } else { format!("/{}", parent.replace('.', "/")) };
+            dropped.pointer_mut(&parent).and_then(Value::as_object_mut).expect("a map").remove(name);
+            assert_eq!(validator.is_valid(&dropped), path.contains(".labels."), "{chart}: {path}");
+        }
+    }
+}
+
+/// A variable that the template sets would be in the list twice.
+#[test]
+fn extra_env_has_no_variable_that_the_template_sets() {
+    let template = doc_manifests::text("deploy/helm/dexsidecar-lib/templates/_dexsidecar.tpl");
+    let (_, rest) = template.split_once("define \"dexsidecar.env\"").expect("the template");
+    let (env, _) = rest.split_once("{{- define ").expect("a template after it");
+    let mut set: Vec<&str> = env.lines().filter_map(|line| line.strip_prefix("- name: ")).collect();
+    let schema = schema("deploy/helm/dexsidecar-lib");
+    let names = &schema["properties"]["extraEnv"]["items"]["properties"]["name"]["not"]["enum"];
+    let mut refused: Vec<&str> = names.as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    set.sort_unstable();
+    refused.sort_unstable();
+    assert_eq!(refused, set);
+    assert!(set.contains(&"DEXSIDECAR_CONFIG"), "{set:?}");
 }
 
 #[test]

@@ -163,10 +163,11 @@ fn cluster_variants() -> Vec<(&'static str, Value)> {
             json!({"rules": {"enabled": true, "labels": {"release": "prometheus"}, "runbookBase": "https://git.example.com/dexsidecar/"}}),
         ),
         ("dashboard", json!({"dashboard": on})),
-        ("injection", json!({"injection": on})),
+        ("injection", injection::enabled(&json!({}))),
         (
             "everything",
-            json!({"discovery": on, "podMonitor": on, "rules": on, "dashboard": on, "injection": on}),
+            json!({"discovery": on, "podMonitor": on, "rules": on, "dashboard": on,
+                   "injection": injection::enabled(&json!({}))["injection"]}),
         ),
     ]
 }
@@ -335,8 +336,10 @@ fn the_cluster_chart_renders_the_same_from_the_repository_and_from_a_package() {
     let parts = ["discovery", "podMonitor", "rules", "dashboard", "injection"]
         .map(|part| format!("{part}.enabled=true"))
         .join(",");
+    let required = charts.values(&injection::enabled(&json!({})));
     let rendered = |chart: &str| {
-        let said = charts.helm(&["template", "app", chart, "--namespace", "monitoring", "--set", &parts]);
+        let values = ["--namespace", "monitoring", "--set", &parts, "--values", &required];
+        let said = charts.helm(&[&["template", "app", chart][..], &values].concat());
         said.unwrap_or_else(|why| panic!("{chart}: {why}"))
     };
     let usual = rendered(&own);

@@ -7,12 +7,13 @@ escapes of JSON strings are escapes of CEL strings, so no value can change the e
 {{- if gt $memory (.resources.limits.memory | trimSuffix "Mi" | int) }}
 {{- fail "injection.resources.requests.memory is more than injection.resources.limits.memory: raise the limit" }}
 {{- end }}
-{{- $image := printf "%s:%s" .image.repository .image.tag }}
+{{- $repository := required "injection.image.repository is missing: set it to the sidecar's image in your registry" .image.repository }}
+{{- $image := printf "%s:%s" $repository .image.tag }}
 {{- if .image.digest }}
-{{- $image = printf "%s@%s" .image.repository .image.digest }}
+{{- $image = printf "%s@%s" $repository .image.digest }}
 {{- end -}}
 {"image": {{ toJson $image }},
- "endpoint": {{ toJson .endpoint }},
+ "endpoint": {{ required "injection.endpoint is missing: set it to Dex's issuer followed by /token" .endpoint | toJson }},
  "client-id": {{ toJson .clientId }},
  "connector": {{ toJson .connectorId }},
  "scope": {{ toJson .scope }},

@@ -9,6 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::{CLUSTER, Charts, EXAMPLE};
 
+// What the plain manifests have for the two values without a default.
+const ENDPOINT: &str = "https://dex.example.com/token";
+const REPOSITORY: &str = "dexsidecar";
+
 /// The plain manifests, in the order of the chart.
 fn plain() -> Vec<Value> {
     ["mutating", "mutating-bindings", "validating", "validating-bindings"]
@@ -24,10 +28,17 @@ fn defaults(policy: &Value) -> Map<String, Value> {
     serde_json::from_str(variable["expression"].as_str().expect("an expression")).expect("JSON")
 }
 
-/// The values of the chart for injection that is enabled.
-fn enabled(values: &Value) -> Value {
+/// The values of the chart for injection that is enabled. Those without a default are those of the
+/// plain manifests.
+pub(super) fn enabled(values: &Value) -> Value {
     let mut values = values.clone();
     values["enabled"] = true.into();
+    if values["endpoint"].is_null() {
+        values["endpoint"] = ENDPOINT.into();
+    }
+    if values["image"]["repository"].is_null() {
+        values["image"]["repository"] = REPOSITORY.into();
+    }
     json!({"injection": values})
 }
 
@@ -42,8 +53,8 @@ fn the_values_of_the_chart_are_the_defaults_of_the_policy() {
     let values = &values.expect("YAML")["injection"];
     let text = |pointer: &str| values.pointer(pointer).and_then(Value::as_str).expect("a text").to_owned();
     let expected = json!({
-        "image": text("/image/repository") + ":" + &text("/image/tag"),
-        "endpoint": values["endpoint"],
+        "image": format!("{REPOSITORY}:{}", text("/image/tag")),
+        "endpoint": ENDPOINT,
         "client-id": values["clientId"],
         "connector": values["connectorId"],
         "scope": values["scope"],
@@ -174,7 +185,9 @@ fn injection_is_refused_where_kubernetes_lacks_it_and_where_its_memory_makes_no_
     let charts = Charts::new();
     let path = charts.path(CLUSTER);
     let rendered = |version: &str, setting: &str| {
-        charts.helm(&["template", "app", &path, "--kube-version", version, "--set", setting])
+        let values = charts.values(&enabled(&json!({})));
+        let version = ["--kube-version", version, "--values", &values, "--set", setting];
+        charts.helm(&[&["template", "app", &path][..], &version].concat())
     };
     let old = rendered("1.35.9", "injection.enabled=true").expect_err("too old");
     let words =
