@@ -29,6 +29,18 @@ fn commands(program: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
+/// Helm for this API server, with its own files in a directory.
+fn helm_command(plane: &ControlPlane, directory: &Path) -> Command {
+    let mut command = Command::new(prebuilt::program(&HELM));
+    command.env("KUBECONFIG", plane.kubeconfig());
+    for (name, path) in
+        [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
+    {
+        command.env(name, directory.join(path));
+    }
+    command
+}
+
 /// Executes a command in a directory.
 fn execute(mut command: Command, directory: &Path) -> String {
     let output = command.current_dir(directory).output().expect("the program was built");
@@ -80,13 +92,8 @@ fn the_api_server_accepts_the_commands_of_helm() {
     helm::copy(&doc_manifests::root().join("deploy"), &directory.path().join("deploy"));
     let commands = commands("helm");
     for words in &commands {
-        let mut command = Command::new(prebuilt::program(&HELM));
-        command.args(words).env("KUBECONFIG", judge.plane().kubeconfig());
-        for (name, path) in
-            [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
-        {
-            command.env(name, directory.path().join(path));
-        }
+        let mut command = helm_command(judge.plane(), directory.path());
+        command.args(words);
         if words[0] == "upgrade" {
             command.arg("--dry-run=server");
         }
@@ -94,6 +101,41 @@ fn the_api_server_accepts_the_commands_of_helm() {
         assert!(words[0] != "upgrade" || said.contains("STATUS: pending-install"), "{words:?}: {said}");
     }
     assert_eq!(commands.len(), 4, "{commands:?}");
+}
+
+/// The README creates the same binding with kubectl.
+#[test]
+#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
+fn helm_takes_over_a_binding_that_was_created_by_hand_if_it_is_told_to() {
+    let page = doc_manifests::text(PAGE).replace('\n', " ");
+    let judge = Judge::start();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let readme = doc_manifests::fenced("README.md").into_iter();
+    let by_hand = readme
+        .flat_map(|block| doc_manifests::commands(&block.text))
+        .find(|words| words.contains(&"dex-discovery".to_owned()))
+        .expect("the command of the README");
+    let mut kubectl = judge.plane().kubectl_command();
+    kubectl.args(&by_hand[1..]);
+    assert!(execute(kubectl, directory.path()).contains("created"));
+
+    let chart = doc_manifests::root().join("deploy/helm/dexsidecar");
+    let upgrade = |options: &[&str]| {
+        let mut command = helm_command(judge.plane(), directory.path());
+        command.args(["upgrade", "--install", "dexsidecar"]).arg(&chart).args(options);
+        command.args(["--set", "discovery.enabled=true"]);
+        let output = command.output().expect("helm was built");
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let why = upgrade(&[]).expect_err("the binding is not of Helm");
+    let words = "cannot be imported into the current release";
+    assert!(why.contains("\"dex-discovery\"") && why.contains(words), "{why}");
+    assert!(page.contains(&format!("`{words}`")) && page.contains("`--take-ownership` once"));
+    assert_eq!(upgrade(&["--take-ownership"]), Ok(()));
+    assert_eq!(upgrade(&[]), Ok(()), "once");
 }
 
 #[test]
