@@ -19,7 +19,7 @@ fn workflows() -> Vec<String> {
     let names = entries.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut names: Vec<String> = names.map(|name| format!(".github/workflows/{name}")).collect();
     names.sort();
-    assert_eq!(names.len(), 3, "{names:?}");
+    assert_eq!(names.len(), 4, "{names:?}");
     names
 }
 
@@ -89,6 +89,24 @@ fn the_workflows_run_commands_of_xtask_only() {
     }
     let expected = ["advisories", "check", "dist", "fuzz", "publish-files", "publish-image", "test"];
     assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+}
+
+/// Helm is built in the long form only, so that the other jobs do not render the charts.
+#[test]
+fn the_charts_are_tested_each_night_and_before_a_release_is_published() {
+    let docs = yaml(".github/workflows/docs.yml");
+    let steps = docs["jobs"]["long"]["steps"].as_array().expect("steps");
+    assert!(steps.iter().any(|step| step["run"] == "cargo xtask test docs --long"), "{steps:?}");
+    for workflow in ["nightly", "release"] {
+        let jobs = &yaml(&format!(".github/workflows/{workflow}.yml"))["jobs"];
+        assert_eq!(jobs["docs"]["uses"], "./.github/workflows/docs.yml", "{workflow}");
+    }
+    let release = yaml(".github/workflows/release.yml");
+    let jobs = release["jobs"].as_object().expect("jobs");
+    let needed: BTreeSet<&str> =
+        jobs["publish"]["needs"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    let others: BTreeSet<&str> = jobs.keys().map(String::as_str).filter(|name| *name != "publish").collect();
+    assert_eq!(needed, others);
 }
 
 #[test]
