@@ -241,6 +241,71 @@ fn the_step_that_sets_the_version_changes_every_manifest_and_recorded_text() {
     assert!(listed.lines().count() > 10 && left.is_empty(), "{left:?} of {listed}");
 }
 
+/// What bash prints, in a directory.
+fn bash(directory: &Path, script: &str) -> String {
+    let mut bash = Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", script]).current_dir(directory);
+    let output = bash.output().expect("bash starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The commands of a step.
+fn step(page: &str, title: &str) -> String {
+    let (_, rest) = page.split_once(&format!("- [ ] {title}")).expect("the step");
+    rest.split("```").nth(1).and_then(|block| block.strip_prefix("sh\n")).expect("a block").to_owned()
+}
+
+#[test]
+fn the_step_that_sets_the_version_leaves_texts_about_an_older_version() {
+    let now = env!("CARGO_PKG_VERSION");
+    let page = doc_manifests::text("RELEASING.md");
+    // The lines before the steps, with another version.
+    let lines: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    let lines = |version: &str| {
+        let line = |line: &&str| match line.strip_prefix("export VERSION=") {
+            Some(_) => format!("export VERSION={version}\n"),
+            None => format!("{line}\n"),
+        };
+        lines.iter().map(line).collect::<String>()
+    };
+    let set_version = step(&page, "The version is the new one").replace("cargo update --workspace\n", "");
+
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let clone = directory.path();
+    let copy = format!("git ls-files -z | xargs -0 cp --parents --no-dereference -t {}", clone.display());
+    bash(doc_manifests::root(), &copy);
+    bash(
+        clone,
+        "git init -q && git add --all --force && git -c user.name=a -c user.email=a@b commit -qm before",
+    );
+    bash(clone, &(lines(now) + &set_version));
+    assert_eq!(bash(clone, "git diff --name-only"), "", "the first release");
+
+    bash(clone, &format!("git tag v{now}"));
+    bash(clone, &(lines("9.8.7") + &set_version));
+    let changed = bash(clone, "git diff --name-only");
+    let changed: Vec<&str> = changed.lines().collect();
+    for path in ["Cargo.toml", "action.yml", "docs/deploy.md", "deploy/helm/dexsidecar/values.yaml"] {
+        assert!(changed.contains(&path), "{path}: {changed:?}");
+    }
+    for path in ["CHANGELOG.md", "RELEASING.md", "SECURITY.md", "docs/operations.md"] {
+        assert!(!changed.contains(&path), "{path}");
+    }
+    assert_eq!(bash(clone, "git grep -iE '(from|since) 9[.]8[.]7|9[.]8[.]7 \\(unreleased' || true"), "");
+    // What is left: the step does not change this page, and it has no other version.
+    let operations = doc_manifests::text("docs/operations.md");
+    for line in operations.lines().filter(|line| line.contains(now)) {
+        assert!(line.contains(&format!("stable from {now} on")), "{line}");
+    }
+
+    bash(clone, &(lines("9.8.7") + &step(&page, "The supported version")));
+    let security = fs::read_to_string(clone.join("SECURITY.md")).expect("the page");
+    let versions: Vec<&str> = security.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert_eq!(versions, ["| 9.8.7 | on `main` |"]);
+}
+
 /// A schema of CycloneDX, by its name without the ending.
 fn schema(directory: &Path, name: &str) -> Value {
     let path = directory.join(format!("{name}.SNAPSHOT.schema.json"));
