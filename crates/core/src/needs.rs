@@ -29,12 +29,19 @@ impl Needs {
         tokens.iter().map(Self::of_token).fold(Self::default(), Self::or)
     }
 
-    /// What this token needs.
-    #[must_use]
-    pub fn of_token(token: &TokenConfig) -> Self {
+    fn of_token(token: &TokenConfig) -> Self {
+        Self::of_keys(token).map(|(_, needs)| needs).fold(Self::default(), Self::or)
+    }
+
+    /// What each key of a token needs, with its path in the token: `on_update[0].exec`.
+    pub fn of_keys(token: &TokenConfig) -> impl Iterator<Item = (String, Self)> {
         let TokenConfig { name: _, exchange: _, schedule: _, key_check: _, outputs, actions } = token;
-        let outputs = outputs.iter().map(Self::of_output).fold(Self::default(), Self::or);
-        actions.iter().map(Self::of_action).fold(outputs, Self::or)
+        let of_output =
+            |(index, output)| (format!("outputs[{index}].create_directories"), Self::of_output(output));
+        let of_action = |(index, action): (usize, &Action)| {
+            (format!("on_update[{index}].{}", action.kind()), Self::of_action(action))
+        };
+        outputs.iter().enumerate().map(of_output).chain(actions.iter().enumerate().map(of_action))
     }
 
     const fn of_output(output: &Output) -> Self {

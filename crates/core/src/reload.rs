@@ -11,7 +11,7 @@ use crate::needs::Needs;
 /// The settings of the running program that cannot change before its next start, and the rights
 /// that it has kept.
 #[derive(Clone, Debug)]
-pub struct Fixed {
+pub struct ReloadLimits {
     kept: Needs,
     listen: Option<SocketAddr>,
     termination_log: Option<PathBuf>,
@@ -20,7 +20,7 @@ pub struct Fixed {
 
 const NEXT_START: &str = "restart the pod: it takes effect at the next start";
 
-impl Fixed {
+impl ReloadLimits {
     /// Those of a program that runs with this configuration.
     #[must_use]
     pub fn of(config: &Config) -> Self {
@@ -36,7 +36,7 @@ impl Fixed {
     /// be applied.
     ///
     /// # Errors
-    /// A problem for each token that needs a right which the program has given up, for each file at
+    /// A problem for each key that needs a right which the program has given up, for each file at
     /// the running termination log, and for another listener. Then nothing of the configuration
     /// may be applied.
     pub fn check(&self, new: &Config) -> Result<Vec<&'static str>, Vec<Problem>> {
@@ -48,9 +48,13 @@ impl Fixed {
             problem("listen".to_owned(), "has changed, and the port is bound at the start only".to_owned());
         }
         for token in &new.tokens {
-            for right in Needs::of_token(token).missing_from(self.kept) {
-                let what = format!("needs the right to {right}, which the process gave up at its start");
-                problem(format!("tokens.{}", token.name), what);
+            for (key, needs) in Needs::of_keys(token) {
+                let missing: Vec<_> = needs.missing_from(self.kept).collect();
+                if !missing.is_empty() {
+                    let rights = missing.join(", to ");
+                    let what = format!("needs the right to {rights}, which the process gave up at its start");
+                    problem(format!("tokens.{}.{key}", token.name), what);
+                }
             }
         }
         // The running process still writes its termination message to that file.
@@ -111,7 +115,7 @@ mod tests {
     }
 
     fn problems(running: &Config, new: &Config) -> Vec<String> {
-        let problems = Fixed::of(running).check(new).err().unwrap_or_default();
+        let problems = ReloadLimits::of(running).check(new).err().unwrap_or_default();
         problems.iter().map(Problem::to_string).collect()
     }
 
@@ -120,18 +124,19 @@ mod tests {
         let (plain, signals, all) = (config(), with_actions(&[signal()]), with_actions(&[exec()]));
         let end =
             "which the process gave up at its start: restart the pod: it takes effect at the next start";
-        let to_signal = format!("tokens.default needs the right to send signals, {end}");
-        let to_execute = format!("tokens.default needs the right to execute files, {end}");
-        assert_eq!(problems(&plain, &signals), std::slice::from_ref(&to_signal));
+        let refused = |key, rights| format!("tokens.default.{key} needs the right to {rights}, {end}");
+        assert_eq!(problems(&plain, &signals), [refused("on_update[0].signal", "send signals")]);
         // A command may need every right, and may signal.
-        assert_eq!(problems(&signals, &all)[0], to_execute);
-        assert_eq!((problems(&signals, &all).len(), problems(&plain, &all).len()), (3, 4));
+        let others = "execute files, to bind ports, to create directories";
+        assert_eq!(problems(&signals, &all), [refused("on_update[0].exec", others)]);
+        let every = format!("{others}, to send signals");
+        assert_eq!(problems(&plain, &all), [refused("on_update[0].exec", &every)]);
         assert_eq!(problems(&all, &signals), [""; 0]);
         let mut creates = config();
         creates.tokens[0].outputs[0].create_directories = true;
         assert_eq!(
             problems(&plain, &creates),
-            [format!("tokens.default needs the right to create directories, {end}")]
+            [refused("outputs[0].create_directories", "create directories")]
         );
     }
 
@@ -145,8 +150,8 @@ mod tests {
             termination_log: Some("/log".into()),
             ..config()
         };
-        assert_eq!(Fixed::of(&running).check(&quiet).unwrap().len(), 2);
-        assert_eq!(Fixed::of(&running).check(&config()).unwrap(), [""; 0]);
+        assert_eq!(ReloadLimits::of(&running).check(&quiet).unwrap().len(), 2);
+        assert_eq!(ReloadLimits::of(&running).check(&config()).unwrap(), [""; 0]);
     }
 
     #[test]
