@@ -273,15 +273,15 @@ impl Jobs {
     }
 
     /// The token has ended, or has a new configuration. Its exchange and its action are given up.
-    /// Keys that are being read are those of `heir`, another token of the same Dex. A write or a
-    /// removal ends without a report: given up, it would go on all the same.
-    pub(crate) fn forget(&mut self, token: usize, heir: Option<usize>) {
+    /// Keys that are being read are those of `successor`, another token of the same Dex. A write or
+    /// a removal ends without a report: given up, it would go on all the same.
+    pub(crate) fn forget(&mut self, token: usize, successor: Option<usize>) {
         self.0.retain_mut(|(of, kind, _)| match (*of == Some(token), *kind) {
             (false, _) => true,
             (true, Kind::Exchange | Kind::Action) => false,
             (true, Kind::Keys) => {
-                *of = heir;
-                heir.is_some()
+                *of = successor;
+                successor.is_some()
             }
             (true, Kind::Other) => {
                 *of = None;

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use dexsidecar_core::config::{Config, Problem, TokenConfig};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
-use dexsidecar_core::reload::Fixed;
+use dexsidecar_core::reload::ReloadLimits;
 use dexsidecar_core::time::UnixTime;
 use dexsidecar_edge::log::Logger;
 
@@ -47,7 +47,7 @@ pub fn log_problems(log: &Logger, problems: &[Problem]) {
 /// Reads the configuration file again.
 pub struct Reload<'a, E> {
     source: &'a dyn ConfigSource<E>,
-    fixed: Fixed,
+    limits: ReloadLimits,
     /// The fingerprint of the file before it was read last.
     read_at: u64,
     status: ReloadStatus,
@@ -57,9 +57,14 @@ impl<'a, E> Reload<'a, E> {
     /// Reloads of a program that has read its configuration at `now`, when the file had this
     /// fingerprint.
     #[must_use]
-    pub fn new(source: &'a dyn ConfigSource<E>, fixed: Fixed, fingerprint: u64, now: UnixTime) -> Self {
+    pub fn new(
+        source: &'a dyn ConfigSource<E>,
+        limits: ReloadLimits,
+        fingerprint: u64,
+        now: UnixTime,
+    ) -> Self {
         let status = ReloadStatus { successful: true, last_success: now };
-        Self { source, fixed, read_at: fingerprint, status }
+        Self { source, limits, read_at: fingerprint, status }
     }
 
     /// Whether the file has changed since it was read.
@@ -71,7 +76,7 @@ impl<'a, E> Reload<'a, E> {
     pub(crate) fn read(&mut self, log: &Logger, now: UnixTime) -> Option<Vec<TokenConfig>> {
         self.read_at = self.source.fingerprint();
         let read = self.source.read().and_then(|config| {
-            let later = self.fixed.check(&config)?;
+            let later = self.limits.check(&config)?;
             Ok((config, later))
         });
         self.status.successful = read.is_ok();

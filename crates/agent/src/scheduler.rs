@@ -96,7 +96,7 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
         let several = tokens.len() > 1;
         let mut known = vec![];
         for (id, config) in tokens.into_iter().enumerate() {
-            let (client, upstream) = scheduler.reached(&config.exchange.endpoint, &mut known, &connect);
+            let (client, upstream) = scheduler.client_for(&config.exchange.endpoint, &mut known, &connect);
             let mut token = Token::new(id, config, scheduler.reporter(id), clock.now());
             token.set_named(several);
             scheduler.tokens.push(Scheduled { token, client, upstream, wait: None });

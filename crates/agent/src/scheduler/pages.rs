@@ -26,7 +26,7 @@ pub(super) struct Pages {
 }
 
 /// What the scheduler is asked for.
-pub(super) enum Asked {
+pub(super) enum PageEvent {
     /// A request has arrived.
     Request(Request),
     /// The files for a request have been read.
@@ -36,7 +36,7 @@ pub(super) enum Asked {
 impl Pages {
     /// The next thing to answer; without a listener it waits forever. Nothing is lost when the
     /// future is dropped.
-    pub(super) async fn next(&mut self) -> Asked {
+    pub(super) async fn next(&mut self) -> PageEvent {
         let Self { listener: Some(listener), reading, .. } = self else {
             return std::future::pending().await;
         };
@@ -50,12 +50,12 @@ impl Pages {
                 Poll::Pending => true,
             });
             match reading.take_if(|(_, files, _)| files.is_empty()) {
-                Some((request, _, contents)) => Poll::Ready(Asked::Page(request, contents)),
+                Some((request, _, contents)) => Poll::Ready(PageEvent::Page(request, contents)),
                 None => Poll::Pending,
             }
         });
         tokio::select! {
-            request = listener.next() => Asked::Request(request),
+            request = listener.next() => PageEvent::Request(request),
             page = read => page,
         }
     }
@@ -81,18 +81,18 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
     }
 
     /// Answers a request, at once or after the files of its tokens have been read.
-    pub(super) fn answer(&mut self, asked: Asked) {
+    pub(super) fn answer(&mut self, asked: PageEvent) {
         match asked {
             // This is the loop. It does not wait for files.
-            Asked::Request(request) if request.page == Page::Live => {
+            PageEvent::Request(request) if request.page == Page::Live => {
                 request.reply(Response::line(200, "ok"));
             }
-            Asked::Request(request) => {
+            PageEvent::Request(request) => {
                 self.pages.waiting.retain(|waiting| !waiting.is_closed());
                 self.pages.waiting.push(request);
             }
-            Asked::Page(request, _) if self.pages.is_outdated => self.pages.waiting.insert(0, request),
-            Asked::Page(request, mut contents) => {
+            PageEvent::Page(request, _) if self.pages.is_outdated => self.pages.waiting.insert(0, request),
+            PageEvent::Page(request, mut contents) => {
                 let response = self.response(&request.page, &contents);
                 request.reply(response);
                 for each in &mut self.tokens {
@@ -193,7 +193,7 @@ mod tests {
         let address = listener.address().unwrap();
         let mut pages = Pages { listener: Some(listener), ..Pages::default() };
         let _first = requested(address, "/readyz");
-        let Asked::Request(first) = pages.next().await else { panic!("nothing is read yet") };
+        let PageEvent::Request(first) = pages.next().await else { panic!("nothing is read yet") };
 
         let (hanging, hangs) = tokio::sync::oneshot::channel::<()>();
         let slow: ReadFiles = Box::pin(async {
@@ -203,11 +203,11 @@ mod tests {
         let ready: ReadFiles = Box::pin(std::future::ready(vec![FileRead::missing("ready")]));
         pages.reading = Some((first, vec![slow, ready], vec![]));
         let _second = requested(address, "/livez");
-        let Asked::Request(second) = pages.next().await else { panic!("a file hangs") };
+        let PageEvent::Request(second) = pages.next().await else { panic!("a file hangs") };
         assert_eq!(second.page, Page::Live);
 
         hanging.send(()).unwrap();
-        let Asked::Page(first, contents) = pages.next().await else { panic!("all files are read") };
+        let PageEvent::Page(first, contents) = pages.next().await else { panic!("all files are read") };
         assert_eq!(first.page, Page::Ready { verbose: false });
         let read: Vec<_> = contents.iter().map(|read| read.path().to_str().unwrap()).collect();
         assert_eq!(read, ["ready", "slow"]);

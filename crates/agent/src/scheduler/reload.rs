@@ -60,7 +60,7 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
             let mut scheduled = match same {
                 Some(same) if same.token.has_config(&config) => same,
                 same => {
-                    let (client, upstream) = self.reached(&config.exchange.endpoint, &mut known, connect);
+                    let (client, upstream) = self.client_for(&config.exchange.endpoint, &mut known, connect);
                     let now = self.clock.now();
                     let token = if let Some(same) = same {
                         changes.changed += 1;
@@ -90,8 +90,9 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
             each.token.end();
         }
         for (id, upstream) in ended {
-            let heir = self.tokens.iter().find(|each| each.upstream == upstream).map(|each| each.token.id());
-            self.jobs.forget(id, heir);
+            let successor =
+                self.tokens.iter().find(|each| each.upstream == upstream).map(|each| each.token.id());
+            self.jobs.forget(id, successor);
             self.upstreams[upstream].breaker.remove(id);
         }
         self.drop_unused_upstreams();
@@ -111,7 +112,7 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
     }
 
     /// The client for an endpoint, and the index of its Dex.
-    pub(super) fn reached(
+    pub(super) fn client_for(
         &mut self,
         endpoint: &Endpoint,
         known: &mut Vec<(Endpoint, Rc<E>, usize)>,

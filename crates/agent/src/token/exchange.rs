@@ -15,7 +15,7 @@ use dexsidecar_core::token::SubjectToken;
 use dexsidecar_core::token_file::EARLIEST_PLAUSIBLE_NOW;
 use dexsidecar_edge::input_file::{self, is_mounted_version};
 
-use super::once::first;
+use super::once::mark_reported;
 use super::{CurrentToken, Token};
 use crate::exchange::{self, Inputs};
 use crate::job::{Exchanged, FailedExchange, Job};
@@ -113,7 +113,7 @@ impl Token {
         upstream: &mut Upstream,
     ) {
         self.is_exchanging = false;
-        if first(&mut self.once.output_tried) {
+        if mark_reported(&mut self.once.output_tried) {
             let config = self.config.clone();
             self.exchanges_before_trial = self.counts.attempts;
             self.queued = Some(Box::new(Job::TryOutputs { config, exchange: failed }));
@@ -183,7 +183,7 @@ impl Token {
     fn report_unreadable_inputs(&mut self, failures: &[Failure]) {
         if failures.is_empty() {
             self.once.input_unreadable = false;
-        } else if first(&mut self.once.input_unreadable) {
+        } else if mark_reported(&mut self.once.input_unreadable) {
             for failure in failures {
                 self.reporter.input_unreadable(failure);
             }

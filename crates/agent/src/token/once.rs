@@ -8,7 +8,7 @@ pub(super) struct Once {
     pub(super) output_changed: bool,
 }
 
-/// True the first time.
-pub(super) const fn first(done: &mut bool) -> bool {
+/// Notes that this was reported or tried. True the first time.
+pub(super) const fn mark_reported(done: &mut bool) -> bool {
     !std::mem::replace(done, true)
 }

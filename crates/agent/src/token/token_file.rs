@@ -12,7 +12,7 @@ use dexsidecar_core::time::{BootTime, Jitter, Now};
 use dexsidecar_edge::output_file::{self, NameLock, RenamePlace, Written};
 
 use super::actions::ANNOUNCE_ADOPTED_AFTER;
-use super::once::first;
+use super::once::mark_reported;
 use super::{CurrentToken, Token};
 use crate::job::Job;
 
@@ -191,7 +191,7 @@ impl Token {
     /// A token was issued: the files to which no other write is in progress are replaced together.
     pub(super) fn order_outputs(&mut self) {
         let idle = self.files.iter().filter(|file| file.jobs == 0).count();
-        let mut places = RenamePlace::of(if idle > 1 { idle } else { 0 }).into_iter();
+        let mut places = RenamePlace::places_for(if idle > 1 { idle } else { 0 }).into_iter();
         for file in &mut self.files {
             // A place that was not used ends here.
             file.place = None;
@@ -302,7 +302,7 @@ impl Token {
 
     /// Reports the first change of a token file at its own level, and further ones at `debug`.
     fn report_output_change(&mut self, event: &Event<'_>) {
-        let level = if first(&mut self.once.output_changed) { event.level() } else { Level::Debug };
+        let level = if mark_reported(&mut self.once.output_changed) { event.level() } else { Level::Debug };
         self.reporter.emit_at(level, event);
     }
 

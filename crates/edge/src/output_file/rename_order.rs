@@ -33,7 +33,7 @@ pub struct RenamePlace {
 impl RenamePlace {
     /// The places of so many outputs, in their order.
     #[must_use]
-    pub fn of(outputs: usize) -> Vec<Self> {
+    pub fn places_for(outputs: usize) -> Vec<Self> {
         let shared = Arc::new(Shared {
             outputs: Mutex::new(vec![Progress::Preparing; outputs]),
             changed: Condvar::new(),
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn no_output_is_renamed_before_all_are_prepared_and_the_order_is_that_of_the_outputs() {
         for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
-            let mut places: Vec<_> = RenamePlace::of(3).into_iter().map(Some).collect();
+            let mut places: Vec<_> = RenamePlace::places_for(3).into_iter().map(Some).collect();
             let (sender, renamed) = channel();
             let mut threads = vec![];
             for (number, index) in order.into_iter().enumerate() {
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn an_output_that_fails_or_hangs_does_not_stop_the_others() {
-        let mut places = RenamePlace::of(3);
+        let mut places = RenamePlace::places_for(3);
         let hanging = places.remove(0);
         // This one has failed before it was prepared.
         drop(places.remove(0));

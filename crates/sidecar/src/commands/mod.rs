@@ -19,7 +19,7 @@ use dexsidecar_core::config::{Config, TokenConfig};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
 use dexsidecar_core::needs::Needs;
-use dexsidecar_core::reload::Fixed;
+use dexsidecar_core::reload::ReloadLimits;
 use dexsidecar_core::settings::Command;
 use dexsidecar_edge::clock::Clock;
 use dexsidecar_edge::hardening;
@@ -79,7 +79,7 @@ struct Prepared {
     timeout: Duration,
     log: Logger,
     /// What a reload of the configuration file cannot change.
-    fixed: Fixed,
+    limits: ReloadLimits,
 }
 
 /// The scheduler of `run` and `once`, after every right has been given up that the configuration
@@ -94,7 +94,7 @@ fn prepare(environment: &Environment, runtime: &Runtime, command: Command) -> Re
     // Afterwards it has no right to bind a port.
     let listener = config.listen.filter(|_| command == Command::Run).map(Listener::bind);
     hardening::confine(&Needs::of(&config));
-    let fixed = Fixed::of(&config);
+    let limits = ReloadLimits::of(&config);
     let log = environment.log();
     for token @ TokenConfig { exchange, outputs, .. } in &config.tokens {
         let log = log.for_token(token.shown_name(config.tokens.len() > 1));
@@ -130,7 +130,7 @@ fn prepare(environment: &Environment, runtime: &Runtime, command: Command) -> Re
             }),
         }
     }
-    Ok(Prepared { scheduler, timeout, log, fixed })
+    Ok(Prepared { scheduler, timeout, log, limits })
 }
 
 /// What to change if the listener cannot be bound.

@@ -16,13 +16,13 @@ use crate::environment::Environment;
 /// Runs it.
 pub(crate) fn run(mut environment: Environment, runtime: &Runtime, mut stop: Stop) -> Done {
     let mut refresh_signal = install(runtime, RefreshSignal::install)?;
-    let Prepared { mut scheduler, log, fixed, .. } = prepare(&environment, runtime, Command::Run)?;
+    let Prepared { mut scheduler, log, limits, .. } = prepare(&environment, runtime, Command::Run)?;
     environment.forget_file_content();
     // Without a configuration file nothing of it is needed any more, and it holds secrets.
     let source = environment.file_fingerprint().map(|fingerprint| (fingerprint, environment));
     let reload = source
         .as_ref()
-        .map(|(fingerprint, environment)| Reload::new(environment, fixed, *fingerprint, CLOCK.now().unix));
+        .map(|(fingerprint, environment)| Reload::new(environment, limits, *fingerprint, CLOCK.now().unix));
     runtime.block_on(async {
         tokio::select! {
             biased;

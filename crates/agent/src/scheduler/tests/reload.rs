@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use dexsidecar_core::config::Problem;
-use dexsidecar_core::reload::Fixed;
+use dexsidecar_core::reload::ReloadLimits;
 
 use super::many_tokens::{Fate, Many, SlowDex, slow_dex};
 use super::*;
@@ -75,7 +75,8 @@ fn logged_world(count: usize, fate: Fate, log: impl FnOnce(Clock) -> Logger) -> 
 /// Runs the scheduler beside `story`, which changes the file and waits.
 async fn run(many: &mut Many, file: &File, story: impl Future<Output = ()>) {
     let mut refresh_signal = RefreshSignal::install().unwrap();
-    let reload = Reload::new(file, Fixed::of(&file.config()), file.fingerprint(), many.clock.now().unix);
+    let reload =
+        Reload::new(file, ReloadLimits::of(&file.config()), file.fingerprint(), many.clock.now().unix);
     tokio::select! {
         () = many.scheduler.run(&mut refresh_signal, Some(reload)) => panic!("the loop never ends"),
         () = story => {}
