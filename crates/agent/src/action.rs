@@ -10,13 +10,17 @@ use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::secret::Secret;
-use dexsidecar_edge::action::{AttemptSlot, exec, signal};
+use dexsidecar_edge::action::{Attempt, AttemptSlot, exec, signal};
 use dexsidecar_edge::blocking::{OnDrop, run_blocking};
 use dexsidecar_edge::log::Logger;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// The most lines of one attempt that are logged.
 const MOST_LINES: u32 = 100;
+
+/// How long the attempt before may take to end after SIGKILL, and how often it is polled.
+const END_GRACE: Duration = Duration::from_secs(1);
+const END_POLL: Duration = Duration::from_millis(20);
 
 /// The time limit of a signal.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,16 +40,12 @@ pub(crate) async fn perform(
     secrets: &RefCell<Vec<Secret>>,
     log: &Logger,
 ) -> Result<(), Failure> {
-    let begin = |fix| {
-        let hangs = || Failure::new(Code::ActionFailed, "the attempt before this one hangs").with_fix(fix);
-        slot.begin().ok_or_else(hangs)
-    };
     match action {
         Action::Http(action) => client.notify(action).await,
         Action::Signal(action) => {
             // On a thread of its own: a node may have thousands of processes to read, and the file
             // system of a pid file may stall.
-            let (action, attempt) = (action.clone(), begin(FIX_STALLED)?);
+            let (action, attempt) = (action.clone(), begin(slot, FIX_STALLED).await?);
             let send = move || {
                 let sent = signal::send(&action);
                 drop(attempt);
@@ -55,9 +55,21 @@ pub(crate) async fn perform(
         }
         Action::Exec(action) => {
             let mut output = OutputLog { label, secrets, log, logged: 0, dropped: 0 };
-            exec::run(action, begin(FIX_HANGS)?, &mut |line| output.line(line)).await
+            exec::run(action, begin(slot, FIX_HANGS).await?, &mut |line| output.line(line)).await
         }
     }
+}
+
+/// Begins the attempt. One that was given up by a reload, or at its timeout, may be ending.
+async fn begin(slot: &AttemptSlot, fix: &'static str) -> Result<Attempt, Failure> {
+    for _ in 0..END_GRACE.as_millis() / END_POLL.as_millis() {
+        if let Some(attempt) = slot.begin() {
+            return Ok(attempt);
+        }
+        sleep(END_POLL).await;
+    }
+    let hangs = || Failure::new(Code::ActionFailed, "the attempt before this one hangs").with_fix(fix);
+    slot.begin().ok_or_else(hangs)
 }
 
 /// The result of a signal, which takes milliseconds unless a file system stalls.
