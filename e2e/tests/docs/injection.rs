@@ -91,7 +91,8 @@ fn pods_are_injected_again_after_uninstall_and_install() {
     assert_eq!(
         message.expect_err("it is refused"),
         "dexsidecar was not injected: apply the MutatingAdmissionPolicy dexsidecar-injection and its \
-         bindings again"
+         bindings again; a label that another policy or a webhook adds is not seen, so write it into the \
+         manifest"
     );
 }
 
@@ -111,7 +112,7 @@ fn no_value_of_a_json_patch_is_a_list_or_a_map_of_objects() {
             values += 1;
         }
     }
-    assert_eq!(values, 7, "two words of a command, a list, three volumes and the container");
+    assert_eq!(values, 13, "two words of a command, three lists, two mounts, five volumes and the container");
 }
 
 /// A parameter resource makes injection depend on an informer that breaks

@@ -115,6 +115,9 @@ fn cases() -> Vec<Case> {
             mirror["spec"].as_object_mut().expect("an object").remove("serviceAccountName");
             mirror
         }),
+        ("Windows by its node selector", "default", {
+            with(pod("app"), "nodeSelector", json!({"kubernetes.io/os": "windows"}))
+        }),
         ("Windows", "default", {
             let windows = with(pod("app"), "os", json!({"name": "windows"}));
             let windows = with(windows, "securityContext", json!({}));

@@ -83,6 +83,25 @@ fn cases() -> Vec<Case> {
         ("another volume at the token directory", {
             mounting(Some("cache"), &json!({"name": "cache", "mountPath": "/var/run/secrets/dex"}))
         }),
+        ("the same with a slash at the end", {
+            mounting(Some("cache"), &json!({"name": "cache", "mountPath": "/var/run/secrets/dex/"}))
+        }),
+        ("another volume below the token directory", {
+            mounting(Some("cache"), &json!({"name": "cache", "mountPath": "/var/run/secrets/dex/token"}))
+        }),
+        ("a read-only volume above the token directory", {
+            let mount = json!({"name": "cache", "mountPath": "/var/run/secrets", "readOnly": true});
+            mounting(Some("cache"), &mount)
+        }),
+        ("`start: wait` beside another volume at `/dexsidecar`", {
+            let mut pod = mounting(Some("cache"), &json!({"name": "cache", "mountPath": "/dexsidecar"}));
+            pod["spec"]["containers"][0]["command"] = json!(["/bin/app"]);
+            pod["metadata"]["annotations"] = json!({"dexsidecar.io/start": "wait"});
+            pod
+        }),
+        ("a mount of the subject token in the app", {
+            mounting(None, &json!({"name": "dexsidecar-subject", "mountPath": "/subject"}))
+        }),
         ("a mount of the token with `subPath`", {
             mounting(None, &json!({"name": "dexsidecar-token", "mountPath": "/token", "subPath": "token"}))
         }),
