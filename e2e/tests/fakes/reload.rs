@@ -131,7 +131,7 @@ fn an_invalid_file_is_logged_once_and_changes_nothing() {
 }
 
 #[test]
-fn a_right_that_was_given_up_is_refused_by_the_name_of_the_token() {
+fn a_right_that_was_given_up_is_refused_by_the_name_of_its_key() {
     let mut world = World::new(Answer::Token(3_600), ONE);
     world.sidecar.process.until_logged("token_written", 1);
     let actions = [
@@ -143,11 +143,31 @@ fn a_right_that_was_given_up_is_refused_by_the_name_of_the_token() {
         world.sidecar.process.until_logged("config_refused", times + 1);
     }
     let problems = world.sidecar.process.events("setting_invalid");
-    assert!(problems.iter().all(|problem| problem["setting"] == "tokens.a"), "{problems:?}");
+    let settings: Vec<_> = problems.iter().map(|problem| &problem["setting"]).collect();
+    assert_eq!(settings, ["tokens.a.on_update[0].exec", "tokens.a.on_update[0].signal"]);
     assert!(
         problems.iter().all(|problem| problem["fix"].as_str().is_some_and(|fix| fix.contains("next start")))
     );
     assert_eq!(world.content("more"), None, "nothing of the file was applied");
+}
+
+#[test]
+fn a_command_that_a_reload_gives_up_starts_again_and_has_not_failed() {
+    let tokens = |margin: usize| {
+        format!(
+            "- name: a\n  refresh_before: {margin}m\n  outputs: [{{path: DIR/a}}]\n  \
+             on_update: [{{exec: {{command: [/bin/sh, -c, echo >>DIR/runs; sleep 600], timeout: 5m}}}}]\n"
+        )
+    };
+    let mut world = World::new(Answer::Token(3_600), &tokens(1));
+    for times in 1..6 {
+        let runs = world.directory.join("runs");
+        let has_run = || fs::read_to_string(&runs).is_ok_and(|runs| runs.lines().count() == times);
+        world.sidecar.process.until("the command runs", |_| has_run());
+        world.replace(&tokens(times + 1));
+        world.until_reloaded(times);
+    }
+    assert_eq!(world.sidecar.process.logged("action_failed"), 0, "{}", world.sidecar.process.output());
 }
 
 /// `termination_log` is a key of the file, too.
