@@ -131,7 +131,9 @@ async fn p14_a_failing_action_is_repeated_for_the_newest_token_and_delays_no_ref
     // After each token it begins again with the shortest delay.
     assert!(delays.iter().filter(|delay| **delay < 2.1).count() >= world.exchanges().len(), "{delays:?}");
     world.run(61.0, |_, _| {}).await;
-    assert_eq!(paths()[failed.len()..], ["/1", "/2"]);
+    // Both run once for the token, and once more if another one is issued in that minute.
+    let paths = paths().split_off(failed.len());
+    assert!(!paths.is_empty() && paths.chunks(2).all(|pair| pair == ["/1", "/2"]), "{paths:?}");
 }
 
 #[tokio::test(start_paused = true)]
