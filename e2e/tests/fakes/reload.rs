@@ -151,6 +151,28 @@ fn a_right_that_was_given_up_is_refused_by_the_name_of_its_key() {
     assert_eq!(world.content("more"), None, "nothing of the file was applied");
 }
 
+/// The file is written again with its new mode. That is no answer of Dex.
+#[test]
+fn a_reload_by_signal_during_a_failure_reports_no_recovery_and_keeps_the_health() {
+    let mut world = World::new(Answer::Token(3_600), ONE);
+    world.sidecar.process.until_logged("token_written", 1);
+    world
+        .fixture
+        .dex
+        .always(Answer::Bytes(b"HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n".to_vec()));
+    world.sidecar.process.signal_program(Signal::USR1);
+    world.sidecar.process.until_logged("attempt_failed", 1);
+    world.replace("- {name: a, outputs: [{path: DIR/a, mode: '0600'}, {path: DIR/more}]}\n");
+    world.sidecar.process.signal_program(Signal::HUP);
+    world.until_reloaded(1);
+    world.sidecar.process.until_logged("token_written", 3);
+    world.sidecar.process.until_logged("attempt_failed", 3);
+    assert_eq!(world.sidecar.process.logged("recovered"), 0, "{}", world.sidecar.process.output());
+    assert_eq!(world.sidecar.process.logged("health=starting"), 0, "{}", world.sidecar.process.output());
+    world.fixture.dex.always(Answer::Token(3_600));
+    world.sidecar.process.until_logged("recovered", 1);
+}
+
 #[test]
 fn a_command_that_a_reload_gives_up_starts_again_and_has_not_failed() {
     let tokens = |margin: usize| {

@@ -234,8 +234,9 @@ impl Token {
         file.leftover = None;
         file.content = Some(token.clone());
         self.refresher.on(Observation::Written(output), now, jitter);
-        // A restored token does not mean that Dex has recovered.
-        if !self.refresher.has_failed() {
+        // A restored token, or one that is written again after a reload, does not mean that Dex has
+        // recovered: an exchange is overdue until one succeeds.
+        if !self.refresher.has_failed() && self.overdue_since.is_none() {
             self.reporter.recovered();
         }
         let path = &self.files[output].output.path;
