@@ -4,7 +4,7 @@
 use crate::claims::Claims;
 use crate::duration::HumanDuration;
 use crate::exchange::{ACCESS_TOKEN, Exchange, ID_TOKEN, KNOWN_TO_DEX, TOKEN_EXCHANGE};
-use crate::failure::{Code, plain};
+use crate::failure::{Code, Failure, Owner, plain};
 use crate::settings::{AUDIENCE_SCOPE, SUBJECT_TOKEN};
 use crate::time::UnixTime;
 
@@ -77,6 +77,24 @@ pub fn causes(code: Code, exchange: &Exchange, subject: Option<&Claims>, now: Un
         _ => {}
     }
     found
+}
+
+/// The failure with the owner and the fix of its cause, where what was sent shows that the pod has to
+/// be changed, although Dex's answer does not.
+#[must_use]
+pub fn with_cause(failure: Failure, exchange: &Exchange, subject: Option<&Claims>, now: UnixTime) -> Failure {
+    let is_expired = subject.and_then(|claims| claims.expires).is_some_and(|expires| expires <= now);
+    let fix = match failure.code {
+        Code::AccessDenied | Code::InvalidGrant if is_expired => Code::SubjectTokenExpired.entry().fix,
+        Code::ConnectorUnknown if is_missing(exchange, "connector_id") => {
+            "set dex_connector_id to the id of Dex's connector for this cluster"
+        }
+        Code::UnsupportedGrantType if is_missing(exchange, "grant_type") => {
+            "set dex_grant_type to urn:ietf:params:oauth:grant-type:token-exchange"
+        }
+        _ => return failure,
+    };
+    failure.owned_by(Owner::Pod).with_fix(fix)
 }
 
 /// True when a field is not sent, or sent empty. The value of a field from a file is not known
@@ -195,6 +213,31 @@ mod tests {
             let found = causes(code, &opaque, Some(&subject), NOW);
             assert_eq!(found[0], "by this node's clock the subject token expired 10m ago");
             assert_eq!(found.len(), if code == Code::AccessDenied { 2 } else { 1 }, "{code}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_pod_has_to_change_is_not_left_to_the_operator_of_dex() {
+        let expired = Claims { expires: Some(UnixTime::from_secs(400)), ..Claims::default() };
+        let valid = Claims { expires: Some(UnixTime::from_secs(4_000)), ..Claims::default() };
+        let complete = exchange(&[
+            "dex_connector_id=k3s",
+            "dex_grant_type=urn:ietf:params:oauth:grant-type:token-exchange",
+        ]);
+        let none = exchange(&[]);
+        for (code, exchange, subject, is_pod) in [
+            (Code::AccessDenied, &complete, Some(&expired), true),
+            (Code::InvalidGrant, &complete, Some(&expired), true),
+            (Code::AccessDenied, &complete, Some(&valid), false),
+            (Code::AccessDenied, &complete, None, false),
+            (Code::ConnectorUnknown, &none, Some(&valid), true),
+            (Code::ConnectorUnknown, &complete, Some(&valid), false),
+            (Code::UnsupportedGrantType, &none, Some(&valid), true),
+            (Code::UnsupportedGrantType, &complete, Some(&valid), false),
+        ] {
+            let failure = with_cause(Failure::new(code, ""), exchange, subject, NOW);
+            assert_eq!(failure.owner() == Owner::Pod, is_pod, "{code}");
+            assert_eq!(failure.fix() != code.entry().fix, is_pod, "{code}");
         }
     }
 

@@ -74,7 +74,9 @@ impl Token {
         let (issued, lifetime) = result.map_err(|failure| {
             upstream.attempt_failed(&failure, rotation);
             let exchange = &self.config.exchange;
-            let causes = diagnosis::causes(failure.code, exchange, inputs.subject.as_ref(), now.unix);
+            let subject = inputs.subject.as_ref();
+            let causes = diagnosis::causes(failure.code, exchange, subject, now.unix);
+            let failure = diagnosis::with_cause(failure, exchange, subject, now.unix);
             FailedExchange { failure, causes }
         })?;
         let current = self.current.as_ref().map(|current| (&current.stored.token, current.lifetime));

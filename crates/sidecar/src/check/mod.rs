@@ -172,7 +172,9 @@ async fn run_token(
             steps.ok(Step::Exchange, (message, other.into_iter().collect()));
         }
         Err(failure) => {
-            let causes = diagnosis::causes(failure.code, exchange, subject, clock.now().unix);
+            let now = clock.now().unix;
+            let causes = diagnosis::causes(failure.code, exchange, subject, now);
+            let failure = diagnosis::with_cause(failure, exchange, subject, now);
             steps.fail(Step::Exchange, &failure, causes);
             return steps.end();
         }
