@@ -48,13 +48,15 @@ impl Actions {
     }
 
     /// Continues the counts of `former` for the actions whose labels stay: the labels of metrics.
-    /// An attempt of such an action that hangs still counts.
+    /// An attempt that hangs belongs to the action that is equal, if there is one.
     pub(super) fn counting_from(mut self, former: &Self, labels: (&[Action], &[Action])) -> Self {
         let (new, old) = labels;
         for action in 0..new.len() {
             let label = Action::label(new, action);
             if let Some(same) = (0..old.len()).find(|index| Action::label(old, *index) == label) {
                 self.pending.count_from(action, former.pending.failures(same));
+            }
+            if let Some(same) = old.iter().position(|old| *old == new[action]) {
                 self.slots[action] = former.slots[same].clone();
             }
         }
