@@ -25,6 +25,8 @@ const NAME: &str = "dexsidecar";
 pub struct Running {
     /// Its process id.
     pub pid: i32,
+    /// Its parent's id.
+    pub parent: i32,
     /// Its arguments after the program's name.
     pub arguments: Vec<OsString>,
     /// Whether it runs in the same control group, so in the same container.
@@ -75,6 +77,7 @@ impl Running {
         (!arguments.is_empty()).then(|| arguments.remove(0))?;
         Some(Self {
             pid,
+            parent: field(&status, "PPid").and_then(|parent| parent.parse().ok()).unwrap_or_default(),
             arguments,
             is_in_this_container: file("cgroup")? == own.control_groups,
             handle,

@@ -16,7 +16,7 @@ use dexsidecar_core::settings::{FIELD_PREFIX, PREFIX};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -51,8 +51,8 @@ const FIX_FORMAT: &str =
 const FIX_SLOW: &str = "raise the timeout of the action, or start what takes long from another process";
 const FIX_STALLED: &str =
     "repair the volume of the program: it does not answer; or raise the timeout of the action";
-const FIX_FAILED: &str = "read the lines of the event action_output before this one, and the documentation of the \
-                          program";
+const FIX_FAILED: &str =
+    "read the lines \"output of an action\" before this one, and the documentation of the program";
 const FIX_FLOOD: &str = "make the command write less, for example with >/dev/null in a script";
 const FIX_UNUSABLE: &str = "execute the program in the sidecar's container to see the same error, and mount one that \
                             can be executed there";
@@ -95,9 +95,11 @@ impl Running {
     }
 
     /// Signals the command and what it has started, except for processes that have left its group.
+    /// The command itself may have left it too. It is not reaped, so its number is its own.
     fn signal(&self, signal: Signal) {
         if self.status.is_none() {
             let _ = kill_process_group(self.pid, signal);
+            let _ = kill_process(self.pid, signal);
         }
     }
 

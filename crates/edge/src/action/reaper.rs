@@ -4,36 +4,39 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process, kill_process_group, waitid};
 
 use super::Attempt;
-use super::process_table::{self, Process};
+use super::process_table;
 use crate::clock::Clock;
 
 /// How long the start of a command may take at the end of the program. A volume that stalls takes
 /// longer; its command has not been executed yet.
 const START_GRACE: Duration = Duration::from_millis(200);
 
-/// The kernel gives the start of a process in hundredths of a second; this is more.
-const PRECISION: Duration = Duration::from_secs(1);
+/// How long after the end of a command its start may still be at work.
+const START_ENDS: Duration = Duration::from_secs(5);
 
 /// The commands that were started and not reaped.
 #[derive(Debug, Default)]
 struct Commands {
     /// One has been started. Before that there is nothing to reap.
     has_started: bool,
-    /// Those that are being started, on the boot clock since when: their numbers are not known yet.
-    starting: Vec<Duration>,
+    /// How many are being started: their numbers are not known yet.
+    starting: usize,
     /// Those that somebody waits for.
     awaited: Vec<Pid>,
+    /// Zombies that may be commands which are being started, and since when they have been seen.
+    suspects: Vec<(Pid, Duration)>,
     /// Those that nobody waits for any more, and the attempts that are not over before they end.
     abandoned: Vec<(Pid, Attempt)>,
 }
 
 static COMMANDS: Mutex<Commands> = Mutex::new(Commands {
     has_started: false,
-    starting: Vec::new(),
+    starting: 0,
     awaited: Vec::new(),
+    suspects: Vec::new(),
     abandoned: Vec::new(),
 });
 
@@ -43,15 +46,14 @@ fn commands() -> MutexGuard<'static, Commands> {
 
 /// A command is being started, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Starting(Duration);
+pub(super) struct Starting(());
 
 impl Starting {
     pub(super) fn begin() -> Self {
-        let now = Clock::System.now().boot.since_start();
         let mut commands = commands();
         commands.has_started = true;
-        commands.starting.push(now);
-        Self(now)
+        commands.starting += 1;
+        Self(())
     }
 
     /// It has this number.
@@ -62,10 +64,7 @@ impl Starting {
 
 impl Drop for Starting {
     fn drop(&mut self) {
-        let mut commands = commands();
-        if let Some(index) = commands.starting.iter().position(|since| *since == self.0) {
-            commands.starting.swap_remove(index);
-        }
+        commands().starting -= 1;
     }
 }
 
@@ -86,11 +85,12 @@ pub(super) fn abandoned(pid: Pid, attempt: Attempt) {
 #[expect(clippy::disallowed_methods, reason = "the process is shutting down")]
 pub fn end_started() {
     let start = Instant::now();
-    while !commands().starting.is_empty() && start.elapsed() < START_GRACE {
+    while commands().starting > 0 && start.elapsed() < START_GRACE {
         std::thread::sleep(Duration::from_millis(2));
     }
     for pid in &commands().awaited {
         let _ = kill_process_group(*pid, Signal::KILL);
+        let _ = kill_process(*pid, Signal::KILL);
     }
 }
 
@@ -105,14 +105,22 @@ pub fn reap() {
     let own = getpid().as_raw_pid();
     let mut commands = commands();
     commands.abandoned.retain(|(pid, _)| is_running(*pid));
-    // A command that has ended already might be taken for an orphan while its number is unknown. It
-    // is younger than its start, which may hang.
-    let oldest = commands.starting.iter().min().copied();
-    let may_be_started = |each: &Process| oldest.is_some_and(|since| each.started + PRECISION >= since);
     let orphans = zombies.into_iter().filter(|each| each.parent == own && each.is_zombie());
-    let orphans = orphans.filter(|each| !may_be_started(each));
-    for orphan in orphans.filter(|orphan| !commands.awaited.contains(&orphan.pid)) {
-        is_running(orphan.pid);
+    let orphans: Vec<Pid> =
+        orphans.map(|each| each.pid).filter(|pid| !commands.awaited.contains(pid)).collect();
+    commands.suspects.retain(|(pid, _)| orphans.contains(pid));
+    let now = Clock::System.now().boot.since_start();
+    for orphan in orphans {
+        // A command that has ended already might be taken for an orphan while its number is
+        // unknown. Who starts it waits for it at once, unless the start hangs: then it is alive.
+        let seen = commands.suspects.iter().find(|(pid, _)| *pid == orphan).map(|(_, since)| *since);
+        match seen {
+            None if commands.starting > 0 => commands.suspects.push((orphan, now)),
+            Some(since) if commands.starting > 0 && now < since + START_ENDS => {}
+            _ => {
+                is_running(orphan);
+            }
+        }
     }
 }
 

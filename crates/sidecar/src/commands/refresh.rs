@@ -106,6 +106,9 @@ async fn request(
 fn find(pid: Option<i32>) -> Result<Running, String> {
     let others = Running::others().map_err(|error| format!("cannot read /proc: {error}"))?;
     let mut found: Vec<Running> = others.into_iter().filter(keeps_tokens_fresh).collect();
+    // A command of an action has the arguments of its parent until it is executed, which may hang.
+    let pids: Vec<i32> = found.iter().map(|process| process.pid).collect();
+    found.retain(|process| !pids.contains(&process.parent));
     if let Some(pid) = pid {
         found.retain(|process| process.pid == pid);
     } else if found.iter().any(|process| process.is_in_this_container) {

@@ -142,7 +142,7 @@ async fn what_a_command_leaves_behind_delays_nothing_and_ends_with_it() {
     assert_eq!((result, lines), (Ok(()), vec!["done".to_owned()]));
     let daemon = pid_in(&file);
     assert_eq!(test_kill_process(daemon), Ok(()));
-    rustix::process::kill_process(daemon, Signal::KILL).unwrap();
+    kill_process(daemon, Signal::KILL).unwrap();
 }
 
 #[tokio::test]
