@@ -1,11 +1,19 @@
 //! The step `actions` of `check`: tests what each action needs, and performs none.
 
+use std::time::Duration;
+
 use dexsidecar_core::action::Action;
-use dexsidecar_core::failure::Failure;
+use dexsidecar_core::duration::HumanDuration;
+use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_edge::action::{exec, signal};
+use dexsidecar_edge::blocking::{OnDrop, run_blocking};
 use dexsidecar_edge::http_client::HttpEndpoint;
+use tokio::time::timeout;
 
 use super::Found;
+
+/// How long the test of a signal or a command may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connects to the host of each URL, tests the permission for each signal, and finds each program.
 ///
@@ -18,12 +26,16 @@ pub(super) async fn test(actions: &[Action], client: &HttpEndpoint) -> Result<Fo
             Action::Http(action) => {
                 client.connect_for(action).await.map(|peer| format!("connected to {peer}"))
             }
-            Action::Signal(action) => signal::check(action).map(|processes| match processes {
-                1 => "1 process may be signalled".to_owned(),
-                several => format!("{several} processes may be signalled"),
-            }),
+            Action::Signal(action) => {
+                let action = action.clone();
+                on_thread(move || signal::check(&action)).await.map(|processes| match processes {
+                    1 => "1 process may be signalled".to_owned(),
+                    several => format!("{several} processes may be signalled"),
+                })
+            }
             Action::Exec(action) => {
-                exec::check(action).map(|()| format!("{} is executable", action.command[0]))
+                let (program, action) = (&action.command[0], action.clone());
+                on_thread(move || exec::check(&action)).await.map(|()| format!("{program} is executable"))
             }
         };
         let label = Action::label(actions, index);
@@ -36,4 +48,17 @@ pub(super) async fn test(actions: &[Action], client: &HttpEndpoint) -> Result<Fo
         }
     }
     Ok((each.join("; "), vec![]))
+}
+
+/// Runs a test on a thread of its own: a file that it reads may be on a volume that stalls.
+async fn on_thread<T: Send + 'static>(
+    test: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let failed = |detail| Failure::new(Code::ActionFailed, detail);
+    match timeout(TIMEOUT, run_blocking(OnDrop::Detach, test)).await {
+        Ok(Ok(tested)) => tested,
+        Ok(Err(error)) => Err(failed(format!("no thread can be started: {error}"))),
+        Err(_) => Err(failed(format!("not tested within {}", HumanDuration(TIMEOUT)))
+            .with_fix("repair the volume of the program or of the pid file: it does not answer")),
+    }
 }
