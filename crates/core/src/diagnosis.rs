@@ -79,8 +79,8 @@ pub fn causes(code: Code, exchange: &Exchange, subject: Option<&Claims>, now: Un
     found
 }
 
-/// The failure with the owner and the fix of its cause, where what was sent shows that the pod has to
-/// be changed, although Dex's answer does not.
+/// The failure with the owner and the fix of its cause, where what was sent shows that the pod has
+/// to be changed, although Dex's answer does not.
 #[must_use]
 pub fn with_cause(failure: Failure, exchange: &Exchange, subject: Option<&Claims>, now: UnixTime) -> Failure {
     let is_expired = subject.and_then(|claims| claims.expires).is_some_and(|expires| expires <= now);

@@ -136,7 +136,7 @@ kubectl exec POD -c dexsidecar -- dexsidecar config print > dexsidecar.yaml
 
 Where a variable held a secret, the file says `TODO`: write the secret to a file, and its path in place of
 `TODO`. A file that still has one is invalid. Mount the file from a ConfigMap, set `DEXSIDECAR_CONFIG` to its
-path, and remove every `dex_` variable.
+path, and remove every variable of this table: beside a file they are errors.
 
 | variable | key |
 |---|---|

@@ -89,7 +89,7 @@ impl Delivery {
     /// output gets the current token within milliseconds, unless that fails.
     pub(super) fn holds_or_gets(&self) -> Option<Lifetime> {
         let next = self.pending.or(self.writing).filter(|_| self.failed == 0);
-        self.on_disk().or(next.map(|next| next.lifetime))
+        self.on_disk().or_else(|| next.map(|next| next.lifetime))
     }
 
     /// The number of the token on disk.
