@@ -273,7 +273,7 @@ impl Refresher {
     #[must_use]
     pub fn health(&self, now: Now) -> Health {
         let failed = self.has_failed();
-        let of = |delivery: &Delivery| match delivery.holds_or_gets() {
+        let of = |delivery: &Delivery| match delivery.on_disk() {
             None => Health::Starting,
             Some(token) if token.remaining(now.boot).is_none() => Health::Expired,
             Some(_) if failed => Health::Stale,
@@ -446,7 +446,7 @@ impl Refresher {
 
     /// The remaining validity of the token on disk: of the output that is worst off.
     fn remaining(&self, now: BootTime) -> Option<Duration> {
-        let of = |delivery: &Delivery| delivery.holds_or_gets().and_then(|token| token.remaining(now));
+        let of = |delivery: &Delivery| delivery.on_disk().and_then(|token| token.remaining(now));
         self.outputs.iter().map(of).min().flatten()
     }
 

@@ -85,13 +85,6 @@ impl Delivery {
         self.on_disk.map(|token| token.lifetime)
     }
 
-    /// The lifetime of the token on disk, or else of the one that is about to be written: a new
-    /// output gets the current token within milliseconds, unless that fails.
-    pub(super) fn holds_or_gets(&self) -> Option<Lifetime> {
-        let next = self.pending.or(self.writing).filter(|_| self.failed == 0);
-        self.on_disk().or_else(|| next.map(|next| next.lifetime))
-    }
-
     /// The number of the token on disk.
     pub(super) fn number(&self) -> u32 {
         self.on_disk.map_or(FOUND, |token| token.number)
