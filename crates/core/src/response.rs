@@ -19,7 +19,7 @@ use crate::json::Member;
 use crate::limits::{LONGEST_MEMBER, MAX_LIFETIME};
 use crate::secret::Secret;
 use crate::time::UnixTime;
-use crate::token::{IssuedToken, is_bearer_token, is_partial, is_unreadable};
+use crate::token::{IssuedToken, is_bearer_token, is_partial};
 use quoting::quoted;
 use refusal::{is_token_endpoint, named, redirected, refused};
 use retry_after::retry_after;
@@ -152,7 +152,7 @@ fn issued(members: Members, context: RequestContext<'_>) -> Result<IssuedToken, 
         Some(token) if !token.is_empty() => Secret::new(token.to_owned()),
         _ => return Err(Failure::new(Code::TokenMissing, "")),
     };
-    if !is_bearer_token(token.expose()) || is_partial(token.expose()) || is_unreadable(&token) {
+    if !is_bearer_token(token.expose()) || is_partial(token.expose()) {
         return Err(Failure::new(Code::TokenMalformed, ""));
     }
     let issued_type = members.issued_token_type.as_text();

@@ -139,7 +139,7 @@ fn the_log_of_a_token_that_expires_and_is_removed() {
     };
     // On a busy machine an attempt may be under way at the expiry, and fail before the removal.
     let usual = |log: &String| log.find("removed the file") < log.find("health=expired");
-    let log = (0..5).map(|_| log()).find(usual).expect("a log in the usual order");
+    let log = (0..20).map(|_| log()).find(usual).expect("a log in the usual order");
     assert_log("expiry", &log);
 }
 
