@@ -2,7 +2,7 @@
 //! of them.
 
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use dexsidecar_core::action::Action;
@@ -33,8 +33,8 @@ pub(super) struct Actions {
     logged: Vec<(usize, String, BootTime)>,
     /// For each action, so that none runs twice at once.
     slots: Vec<AttemptSlot>,
-    /// What must not be logged of the output of a command that runs.
-    secrets: Rc<RefCell<Vec<Secret>>>,
+    /// What must not be logged of the output of the command that runs. It belongs to its job.
+    secrets: Weak<RefCell<Vec<Secret>>>,
 }
 
 impl Actions {
@@ -43,7 +43,7 @@ impl Actions {
             pending: PendingActions::new(count),
             logged: vec![],
             slots: (0..count).map(|_| AttemptSlot::default()).collect(),
-            secrets: Rc::default(),
+            secrets: Weak::new(),
         }
     }
 
@@ -87,9 +87,9 @@ impl Token {
         }
         match self.actions.pending.next(now.boot) {
             NextAction::Run(action) => {
-                self.actions.secrets.borrow_mut().clear();
+                let (slot, secrets) = (self.actions.slots[action].clone(), Rc::default());
+                self.actions.secrets = Rc::downgrade(&secrets);
                 self.keep_out_of_log();
-                let (slot, secrets) = (self.actions.slots[action].clone(), Rc::clone(&self.actions.secrets));
                 let (config, log) = (Rc::clone(&self.config), self.reporter.log().clone());
                 Next::Run(Box::new(Job::Act { config, action, slot, secrets, log }))
             }
@@ -100,11 +100,9 @@ impl Token {
 
     /// A command that runs may print the tokens of now, as well as those of its start.
     pub(super) fn keep_out_of_log(&self) {
-        if self.config.actions.is_empty() {
-            return;
-        }
+        let Some(secrets) = self.actions.secrets.upgrade() else { return };
         let current = self.current.as_ref().map(|current| &current.stored.token);
-        let mut secrets = self.actions.secrets.borrow_mut();
+        let mut secrets = secrets.borrow_mut();
         for secret in current.into_iter().chain(self.last_known.subject_token()) {
             if !secrets.contains(secret) {
                 secrets.push(secret.clone());
