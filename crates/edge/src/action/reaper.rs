@@ -108,23 +108,59 @@ pub fn reap() {
     let orphans = zombies.into_iter().filter(|each| each.parent == own && each.is_zombie());
     let orphans: Vec<Pid> =
         orphans.map(|each| each.pid).filter(|pid| !commands.awaited.contains(pid)).collect();
-    commands.suspects.retain(|(pid, _)| orphans.contains(pid));
     let now = Clock::System.now().boot.since_start();
-    for orphan in orphans {
-        // A command that has ended already might be taken for an orphan while its number is
-        // unknown. Who starts it waits for it at once, unless the start hangs: then it is alive.
-        let seen = commands.suspects.iter().find(|(pid, _)| *pid == orphan).map(|(_, since)| *since);
+    let is_starting = commands.starting > 0;
+    for orphan in certain(&orphans, &mut commands.suspects, is_starting, now) {
+        is_running(orphan);
+    }
+}
+
+/// Those of these zombies that are certainly no command which is being started. Such a command may
+/// have ended already, while its number is unknown. Whoever starts it waits for it at once, so a
+/// zombie that stays is another one.
+fn certain(
+    zombies: &[Pid],
+    suspects: &mut Vec<(Pid, Duration)>,
+    is_starting: bool,
+    now: Duration,
+) -> Vec<Pid> {
+    suspects.retain(|(pid, _)| is_starting && zombies.contains(pid));
+    let mut is_certain = |zombie: &Pid| {
+        let seen = suspects.iter().find(|(pid, _)| pid == zombie).map(|(_, since)| *since);
         match seen {
-            None if commands.starting > 0 => commands.suspects.push((orphan, now)),
-            Some(since) if commands.starting > 0 && now < since + START_ENDS => {}
-            _ => {
-                is_running(orphan);
+            _ if !is_starting => true,
+            Some(since) => now >= since + START_ENDS,
+            None => {
+                suspects.push((*zombie, now));
+                false
             }
         }
-    }
+    };
+    zombies.iter().copied().filter(|zombie| is_certain(zombie)).collect()
 }
 
 /// Reaps a child if it has ended. False if it has, or if there is no such child.
 pub(super) fn is_running(pid: Pid) -> bool {
     matches!(waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG), Ok(None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_a_start_hangs_a_zombie_is_reaped_when_it_has_stayed() {
+        let (zombie, second) = (Pid::from_raw(7).unwrap(), Pid::from_raw(8).unwrap());
+        let at = Duration::from_secs;
+        let mut suspects = vec![];
+        assert_eq!(certain(&[zombie], &mut suspects, false, at(0)), [zombie], "nothing is being started");
+        assert_eq!(certain(&[zombie], &mut suspects, true, at(1)), []);
+        assert_eq!(certain(&[zombie, second], &mut suspects, true, at(4)), []);
+        assert_eq!(certain(&[zombie, second], &mut suspects, true, at(6)), [zombie]);
+        // Another process may get its number.
+        assert_eq!(certain(&[second], &mut suspects, true, at(7)), []);
+        assert_eq!(certain(&[zombie], &mut suspects, true, at(8)), []);
+        assert_eq!(certain(&[], &mut suspects, false, at(9)), []);
+        assert!(suspects.is_empty());
+    }
 }
