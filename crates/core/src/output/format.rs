@@ -326,3 +326,27 @@ fn time_of(member: &Member) -> Option<UnixTime> {
     let time = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     (time.as_secs_f64() < MAX_NUMERIC_DATE).then(|| UnixTime::since_epoch(time))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A growing string would leave copies of the token in freed memory.
+    #[test]
+    fn there_is_room_for_every_format_before_anything_is_written() {
+        let long = || Some("\u{1f}".repeat(4_096));
+        let stored = StoredToken {
+            issued_token_type: long(),
+            scope: long(),
+            expires: Some(UnixTime::from_secs(4_000_000_000)),
+            lifetime: Some(Duration::from_secs(86_400)),
+            ..StoredToken::of(Secret::new("t".repeat(1_000)))
+        };
+        let raw = Format::Raw { prefix: "Authorization: Bearer ".repeat(100) };
+        for format in [raw, Format::Json, Format::Incus, Format::ExecCredential] {
+            let room = Text::for_token(&format, &stored).0.capacity();
+            let written = format.render(&stored).expose().len();
+            assert!(written <= room, "{format:?}: {written} bytes in {room}");
+        }
+    }
+}
