@@ -151,6 +151,23 @@ fn a_right_that_was_given_up_is_refused_by_the_name_of_its_key() {
     assert_eq!(world.content("more"), None, "nothing of the file was applied");
 }
 
+/// The reader of the new output has not heard of the token.
+#[test]
+fn a_reload_that_adds_an_output_runs_the_actions() {
+    let tokens = |outputs: &str| {
+        format!(
+            "- {{name: a, outputs: [{outputs}], \
+             on_update: [{{exec: {{command: [/bin/sh, -c, echo >>DIR/runs]}}}}]}}\n"
+        )
+    };
+    let mut world = World::new(Answer::Token(3_600), &tokens("{path: DIR/a}"));
+    world.sidecar.process.until_logged("action_done", 1);
+    world.replace(&tokens("{path: DIR/a}, {path: DIR/b}"));
+    world.sidecar.process.until_logged("action_done", 2);
+    assert_eq!(world.content("runs").as_deref(), Some("\n\n"));
+    assert_eq!((world.content("b"), world.fixture.dex.issued().len()), (world.content("a"), 1));
+}
+
 /// The file is written again with its new mode. That is no answer of Dex.
 #[test]
 fn a_reload_by_signal_during_a_failure_reports_no_recovery() {
