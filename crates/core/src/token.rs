@@ -73,14 +73,6 @@ pub fn is_partial(text: &str) -> bool {
     text.starts_with("eyJ") && (!matches!(text.split('.').count(), 3 | 5) || text.ends_with('.'))
 }
 
-/// True for a text with the form of a signed JSON Web Token whose header or claims cannot be read.
-/// It is not opaque, and nobody knows when it expires.
-#[must_use]
-pub fn is_unreadable(token: &Secret) -> bool {
-    let text = token.expose();
-    text.starts_with("eyJ") && text.split('.').count() == 3 && Claims::peek(token).is_none()
-}
-
 /// The token that the exchange brings. It is called issued token because Dex puts an ID token into
 /// the member `access_token` too.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::claims::Claims;
 use crate::duration::HumanDuration;
 use crate::output::{Format, StoredToken};
 use crate::secret::Secret;
 use crate::time::{Now, UnixTime};
-use crate::token::{is_bearer_token, is_partial, is_unreadable};
+use crate::token::{is_bearer_token, is_partial};
 
 /// The date of this release: 2026-11-01T00:00:00Z. A wall clock that shows an earlier time is
 /// wrong. Each release moves it.
@@ -56,8 +57,12 @@ impl TokenFileState {
             return Self::Malformed;
         }
         let Some(expires) = stored.expires else {
-            let is_opaque = !is_unreadable(&stored.token);
-            return if min_ttl.is_zero() && is_opaque { Self::Valid(None) } else { Self::NoExpiry };
+            // A JSON Web Token has an expiry, but that of this one cannot be read. It is not
+            // opaque.
+            let unreadable = text.starts_with("eyJ")
+                && text.split('.').count() == 3
+                && Claims::peek(&stored.token).is_none();
+            return if min_ttl.is_zero() && !unreadable { Self::Valid(None) } else { Self::NoExpiry };
         };
         if expires <= now {
             return Self::Expired(now.since(expires));

@@ -30,7 +30,6 @@ const MAY_EXPOSE: &[(&str, &str)] = &[
     ("crates/core/src/output/format.rs", "renders a token in a format, and reads it back"),
     ("crates/core/src/response.rs", "removes secrets from what is quoted"),
     ("crates/core/src/secret.rs", "defines it"),
-    ("crates/core/src/token.rs", "judges the form of a token"),
     ("crates/core/src/token_file.rs", "judges the content of the token file"),
     ("crates/core/src/github_actions.rs", "builds the request for a subject token"),
     ("crates/sidecar/src/commands/token.rs", "prints a token"),
