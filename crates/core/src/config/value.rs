@@ -40,7 +40,7 @@ pub(super) const ON_EXPIRY: &[(&str, bool)] = &[("keep", false), ("remove", true
 pub(super) const TODO: &str = "TODO";
 
 /// Refuses what `config print` left for the user to write.
-pub(super) fn placeholder(text: &str) -> Result<(), Wrong> {
+pub(super) fn no_placeholder(text: &str) -> Result<(), Wrong> {
     let is_left =
         text == TODO || text.ends_with(&format!("?{TODO}")) || text.contains(&format!("://{TODO}@"));
     if is_left {

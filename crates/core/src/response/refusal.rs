@@ -90,8 +90,8 @@ fn by_status(status: u16, context: RequestContext<'_>) -> Code {
     }
 }
 
-/// Whether the path ends as that of Dex's token endpoint. Else it is the likely cause of a response
-/// that is none of a token endpoint.
+/// Whether the path ends with `/token`, as that of Dex's token endpoint does. If it does not, the
+/// path is the likely cause of a response that no token endpoint sends.
 pub(super) fn is_token_endpoint(context: RequestContext<'_>) -> bool {
     context.endpoint.issuer_path().is_some()
 }

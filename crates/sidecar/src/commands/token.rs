@@ -119,7 +119,7 @@ async fn obtain(environment: &Environment, form: Form) -> Done {
         }
         Err(_) => {
             eprint(&format!(
-                "dexsidecar: no token within {}: Dex does not answer, or another call that waits for it holds the cache: \
+                "dexsidecar: no token within {}: Dex, or another call that holds the cache, takes longer: \
                  run dexsidecar check, or raise --{}\n",
                 HumanDuration(config.timeout),
                 settings::TIMEOUT.option

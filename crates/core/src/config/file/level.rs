@@ -150,7 +150,7 @@ impl Reader {
             }
             Value::Text(text) => {
                 let text = text.expose();
-                return value::placeholder(text).map_err(|why| self.wrong(given, why)).ok().map(|()| text);
+                return value::no_placeholder(text).map_err(|why| self.wrong(given, why)).ok().map(|()| text);
             }
             Value::Invalid => return None,
             Value::List(_) => "is a list",

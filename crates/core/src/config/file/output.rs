@@ -15,7 +15,11 @@ impl Reader {
     pub(super) fn outputs(&mut self, token: &Level<'_>) -> Vec<Output> {
         let Some(given) = token.own("outputs") else {
             if self.output_needed {
-                self.required(token, "outputs", "list at least one output, with a path; without any, only token and check can use this token");
+                self.required(
+                    token,
+                    "outputs",
+                    "list at least one output, with a path; only the command token needs none",
+                );
             }
             return vec![];
         };
