@@ -62,14 +62,16 @@ pub(crate) async fn perform(
 
 /// Begins the attempt. One that was given up by a reload, or at its timeout, may be ending.
 async fn begin(slot: &AttemptSlot, fix: &'static str) -> Result<Attempt, Failure> {
-    for _ in 0..END_GRACE.as_millis() / END_POLL.as_millis() {
-        if let Some(attempt) = slot.begin() {
-            return Ok(attempt);
+    let begun = async {
+        loop {
+            match slot.begin() {
+                Some(attempt) => return attempt,
+                None => sleep(END_POLL).await,
+            }
         }
-        sleep(END_POLL).await;
-    }
-    let hangs = || Failure::new(Code::ActionFailed, "the attempt before this one hangs").with_fix(fix);
-    slot.begin().ok_or_else(hangs)
+    };
+    let hangs = |_| Failure::new(Code::ActionFailed, "the attempt before this one hangs").with_fix(fix);
+    timeout(END_GRACE, begun).await.map_err(hangs)
 }
 
 /// The result of a signal, which takes milliseconds unless a file system stalls.

@@ -59,9 +59,7 @@ impl Pages {
             page = read => page,
         }
     }
-}
 
-impl Pages {
     /// The configuration has changed: what is being read is read again.
     pub(super) const fn reloaded(&mut self) {
         self.is_outdated = self.reading.is_some();
@@ -81,8 +79,8 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
     }
 
     /// Answers a request, at once or after the files of its tokens have been read.
-    pub(super) fn answer(&mut self, asked: PageEvent) {
-        match asked {
+    pub(super) fn answer(&mut self, event: PageEvent) {
+        match event {
             // This is the loop. It does not wait for files.
             PageEvent::Request(request) if request.page == Page::Live => {
                 request.reply(Response::line(200, "ok"));
