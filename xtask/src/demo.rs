@@ -13,15 +13,19 @@ pub(crate) fn run(kubernetes: bool, once_around: bool) -> Result<ExitCode, Error
     if kubernetes {
         machine::look_for_node().map_err(|why| Error::Failed(format!("{why}; nothing was started")))?;
     }
-    let mut command = program(if kubernetes { "cluster" } else { "demo" }, false)?;
+    let mut prefetch_error = None;
     match prefetch::run(Wanted::for_demo(kubernetes)) {
         Ok(prefetched) => prefetched.notes.iter().for_each(|note| println!("note: {note}")),
         Err(why) if kubernetes => return Err(Error::Failed(why)),
         Err(why) => {
             println!("note: {why}");
-            // Unless Dex is in the cache, the demo uses a fake one, and prints this reason.
-            command.args(["--prefetch-error", why.lines().next().unwrap_or_default()]);
+            prefetch_error = why.lines().next().map(str::to_owned);
         }
+    }
+    let mut command = program(if kubernetes { "cluster" } else { "demo" }, false)?;
+    if let Some(why) = prefetch_error {
+        // Unless Dex is in the cache, the demo uses a fake one, and prints this reason.
+        command.args(["--prefetch-error", &why]);
     }
     if once_around {
         command.arg("--once-around");
