@@ -21,6 +21,7 @@ escapes of JSON strings are escapes of CEL strings, so no value can change the e
  "audience": {{ toJson .subjectToken.audience }},
  "expiration-seconds": {{ .subjectToken.expirationSeconds | int64 | toString | toJson }},
  "start": {{ toJson .start }},
+ "listen-port": {{ if .listenPort }}{{ .listenPort | int | toString | toJson }}{{ else }}""{{ end }},
  "ca-configmap": {{ dig "configMap" "name" "" .ca | toJson }},
  "ca-secret": {{ dig "secret" "name" "" .ca | toJson }},
  "ca-trust-bundle": {{ dig "clusterTrustBundle" "name" "" .ca | toJson }},

@@ -62,6 +62,7 @@ fn the_values_of_the_chart_are_the_defaults_of_the_policy() {
         "audience": values["subjectToken"]["audience"],
         "expiration-seconds": values["subjectToken"]["expirationSeconds"].to_string(),
         "start": values["start"],
+        "listen-port": "",
         "ca-configmap": "",
         "ca-secret": "",
         "ca-trust-bundle": "",
@@ -70,7 +71,7 @@ fn the_values_of_the_chart_are_the_defaults_of_the_policy() {
         "memory-limit": values["resources"]["limits"]["memory"]
     });
     assert_eq!(Value::Object(defaults(&plain()[0])), expected);
-    assert_eq!(values["ca"], json!({}));
+    assert_eq!((&values["ca"], &values["listenPort"]), (&json!({}), &json!(0)));
 }
 
 /// A default that the policy would refuse as an annotation is refused as a value too.
@@ -152,6 +153,7 @@ fn the_chart_renders_the_plain_manifests_and_values_change_the_defaults_only() {
         "token": {"directory": "/run/tokens", "file": "grafana"},
         "subjectToken": {"audience": "https://dex.example.org", "expirationSeconds": 7200},
         "start": "wait",
+        "listenPort": 9090,
         "ca": {"secret": {"name": "dex-ca"}},
         "resources": {"requests": {"cpu": "2m", "memory": "8Mi"}, "limits": {"memory": "32Mi"}}
     });
@@ -166,6 +168,7 @@ fn the_chart_renders_the_plain_manifests_and_values_change_the_defaults_only() {
         "audience": "https://dex.example.org",
         "expiration-seconds": "7200",
         "start": "wait",
+        "listen-port": "9090",
         "ca-configmap": "",
         "ca-secret": "dex-ca",
         "ca-trust-bundle": "",
@@ -318,6 +321,7 @@ fn the_policy_injects_what_the_library_chart_renders() {
             "subjectToken": {"audience": "https://dex.example.org", "expirationSeconds": 7200},
             "resources": {"requests": {"cpu": "2m", "memory": "8Mi"}, "limits": {"memory": "32Mi"}}
         })),
+        same(json!({"listenPort": 9090})),
         with_ca("configMap", file.clone()),
         with_ca("secret", file),
         with_ca("clusterTrustBundle", json!({"name": "ca"})),

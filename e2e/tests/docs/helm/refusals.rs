@@ -69,6 +69,8 @@ fn senseless() -> Vec<(&'static str, Value, &'static str)> {
         (CLUSTER, json!({"injection": {"connectorId": "$(NAME)"}}), "connectorId"),
         (CLUSTER, json!({"injection": {"scope": "openid \"groups\""}}), "scope"),
         (CLUSTER, json!({"injection": {"start": "later"}}), "start"),
+        (CLUSTER, json!({"injection": {"listenPort": 80}}), "listenPort"),
+        (CLUSTER, json!({"injection": {"listenPort": "9090"}}), "listenPort"),
         (CLUSTER, json!({"injection": {"token": {"directory": "/var/run/secrets"}}}), "directory"),
         (CLUSTER, json!({"injection": {"subjectToken": {"expirationSeconds": "3600"}}}), "expirationSeconds"),
         (CLUSTER, json!({"injection": {"ca": {"configMap": file, "secret": file}}}), "ca"),

@@ -75,6 +75,28 @@ fn cases() -> Vec<Case> {
         }),
         ("start: wait", "restricted", with(wait, "initContainers", migrate)),
         ("start: none", "default", annotated(&[("start", "none")])),
+        ("listener", "restricted", annotated(&[("listen-port", "9090")])),
+        ("listener, in a labelled namespace, without a label", "labelled", {
+            let mut pod = annotated(&[("listen-port", "1024")]);
+            pod["metadata"].as_object_mut().expect("an object").remove("labels");
+            pod
+        }),
+        ("listener that is not to be scraped", "default", {
+            let mut pod = annotated(&[("listen-port", "65535")]);
+            pod["metadata"]["labels"]["dexsidecar.io/scrape"] = "false".into();
+            pod
+        }),
+        ("listener and several tokens", "default", {
+            annotated(&[("listen-port", "9090"), ("tokens-configmap", "dex-tokens")])
+        }),
+        ("listener beside other ports", "default", {
+            let ports = json!([{"containerPort": 8080}, {"containerPort": 9090, "protocol": "UDP"}]);
+            with(
+                annotated(&[("listen-port", "9090")]),
+                "containers",
+                json!([container_with("app", "ports", ports)]),
+            )
+        }),
         ("several tokens", "default", {
             annotated(&[("tokens-configmap", "dex-tokens"), ("ca-configmap", "dex-ca")])
         }),
@@ -180,8 +202,8 @@ fn is_api_token(volume: &str) -> bool {
     volume.starts_with("kube-api-access-")
 }
 
-/// What differs between a pod and the plain one: fields of the sidecar, volumes, and the mounts and
-/// commands of containers.
+/// What differs between a pod and the plain one: fields of the sidecar, volumes, the label of the
+/// PodMonitor, and the mounts and commands of containers.
 fn outline(pod: &Value, plain: &Value) -> String {
     let mut text = String::new();
     let (sidecar, usual) = (sidecar(pod), sidecar(plain));
@@ -207,6 +229,10 @@ fn outline(pod: &Value, plain: &Value) -> String {
         if !usual.contains(volume) {
             let _ = writeln!(text, "volume: {volume}");
         }
+    }
+    let scraped = &pod["metadata"]["labels"]["dexsidecar.io/scrape"];
+    if !scraped.is_null() {
+        let _ = writeln!(text, "label: dexsidecar.io/scrape: {scraped}");
     }
     for container in containers(pod) {
         let name = container["name"].as_str().expect("a name");
@@ -313,5 +339,28 @@ fn a_pod_of_many_containers_and_mounts_is_injected() {
     let names: Vec<String> = (0..60).map(|number| format!("init{number}")).collect();
     large["metadata"]["annotations"]["dexsidecar.io/containers"] = names.join(",").into();
     let admitted = submit(&plane, "default", &large).unwrap_or_else(|why| panic!("{why}"));
-    assert_eq!(containers(&admitted).len(), 121);
+    let plain = submit(&plane, "default", &pod("app")).unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(injected(&admitted)["sidecar"], injected(&plain)["sidecar"]);
+    let token = json!({"name": "dexsidecar-token", "mountPath": "/var/run/secrets/dex", "readOnly": true});
+    let mut seen = 0;
+    for (given, container) in large["spec"]["initContainers"]
+        .as_array()
+        .into_iter()
+        .chain(large["spec"]["containers"].as_array())
+        .flatten()
+        .zip(&containers(&admitted)[1..])
+    {
+        let name = &given["name"];
+        assert_eq!(&container["name"], name, "the order is kept");
+        let mut mounts = container["volumeMounts"].as_array().expect("a list").clone();
+        mounts.retain(|mount| !mount["name"].as_str().is_some_and(is_api_token));
+        let mut expected = given["volumeMounts"].as_array().expect("a list").clone();
+        // The annotation names the init containers only.
+        if name.as_str().is_some_and(|name| name.starts_with("init")) {
+            expected.push(token.clone());
+        }
+        assert_eq!(mounts, expected, "{name}");
+        seen += 1;
+    }
+    assert_eq!(seen, 120);
 }

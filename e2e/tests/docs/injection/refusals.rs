@@ -14,7 +14,7 @@ pub(crate) const PAGE: &str = "docs/injection.md";
 type Case = (&'static str, Value);
 
 /// The annotations that are refused, each with a wrong value.
-const ANNOTATIONS: [(&str, &str); 18] = [
+const ANNOTATIONS: [(&str, &str); 21] = [
     ("endpoint", "https://dex.example.com"),
     ("client-id", "incus:secret"),
     ("connector", "my cluster"),
@@ -25,6 +25,9 @@ const ANNOTATIONS: [(&str, &str); 18] = [
     ("audience", "my dex"),
     ("expiration-seconds", "60"),
     ("start", "later"),
+    ("listen-port", "http"),
+    ("listen-port", "80"),
+    ("listen-port", "65536"),
     ("containers", "web"),
     ("tokens-configmap", "Tokens"),
     ("ca-configmap", "dex/ca"),
@@ -97,6 +100,11 @@ fn cases() -> Vec<Case> {
             let mut pod = mounting(Some("cache"), &json!({"name": "cache", "mountPath": "/dexsidecar"}));
             pod["spec"]["containers"][0]["command"] = json!(["/bin/app"]);
             pod["metadata"]["annotations"] = json!({"dexsidecar.io/start": "wait"});
+            pod
+        }),
+        ("`listen-port: 9090` beside a container that has this port", {
+            let mut pod = annotated(&[("listen-port", "9090")]);
+            pod["spec"]["containers"][0]["ports"] = json!([{"containerPort": 8080}, {"containerPort": 9090}]);
             pod
         }),
         ("a mount of the subject token in the app", {
