@@ -100,7 +100,36 @@ fn the_api_server_accepts_the_commands_of_helm() {
         let said = execute(command, directory.path());
         assert!(words[0] != "upgrade" || said.contains("STATUS: pending-install"), "{words:?}: {said}");
     }
-    assert_eq!(commands.len(), 4, "{commands:?}");
+    assert_eq!(commands.len(), 3, "{commands:?}");
+}
+
+/// The page tells users to keep their values in one file.
+#[test]
+#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
+fn an_upgrade_resets_the_values_of_the_command_before() {
+    let judge = Judge::start();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    helm::copy(&doc_manifests::root().join("deploy"), &directory.path().join("deploy"));
+    let commands = commands("helm");
+    let of_the_page = commands.iter().find(|words| words.contains(&"dexsidecar".to_owned()));
+    let run = |words: &[String]| {
+        let mut command = helm_command(judge.plane(), directory.path());
+        command.args(words);
+        execute(command, directory.path())
+    };
+    let installed = |words: &[String]| -> Vec<String> {
+        run(words);
+        let get = ["get", "manifest", "dexsidecar", "--namespace", "monitoring"].map(str::to_owned);
+        let manifests = documents(&run(&get));
+        manifests.iter().map(|one| one["kind"].as_str().expect("a kind").to_owned()).collect()
+    };
+    let words = of_the_page.expect("the command of the page");
+    let all = installed(words);
+    assert_eq!(all.len(), 10, "{all:?}");
+    assert_eq!(installed(words), all, "the same file again");
+    let place = words.iter().position(|word| word == "--values").expect("a file");
+    let alone = [&words[..place], &["--set".to_owned(), "discovery.enabled=true".to_owned()]].concat();
+    assert_eq!(installed(&alone), ["ClusterRoleBinding"]);
 }
 
 /// The README creates the same binding with kubectl.

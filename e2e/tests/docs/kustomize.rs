@@ -149,10 +149,26 @@ fn the_components_of_a_ca_add_it_to_each_kind_of_workload() {
     }
 }
 
+const EXAMPLE: &str = "deploy/kustomize/examples/injection/kustomization.yaml";
+const PAGE: &str = "docs/injection.md";
+
+/// The operations of the one patch in a kustomization, without the defaults.
+fn operations(kustomization: &str) -> Value {
+    let kustomization = doc_manifests::yaml(kustomization).expect("YAML");
+    let patches = kustomization["patches"].as_array().expect("a list");
+    assert_eq!(patches.len(), 1);
+    let mut operations = doc_manifests::yaml(patches[0]["patch"].as_str().expect("a patch")).expect("YAML");
+    let defaults = operations[1]["value"].take();
+    assert!(defaults.as_str().is_some_and(|defaults| defaults.starts_with("{\"image\": ")), "{defaults}");
+    json!({"target": patches[0]["target"], "operations": operations})
+}
+
+/// Its patch is that of docs/injection.md.
 #[test]
 fn the_example_of_injection_changes_defaults_and_nothing_else() {
     let mut rendered = example("injection");
     let mut plain = documents(&built("../injection"));
+    assert_eq!(operations(&doc_manifests::text(EXAMPLE)), operations(&doc_manifests::blocks(PAGE)[0]));
     let defaults = |documents: &mut [Value]| -> Map<String, Value> {
         let policy = documents.iter_mut().find(|one| one["kind"] == "MutatingAdmissionPolicy");
         let expression = policy.expect("the policy")["spec"]["variables"][0]["expression"].take();
