@@ -97,6 +97,25 @@ fn an_injected_pod_passes_again_unchanged_beside_other_policies() {
     assert_eq!(content(&all), content(&again));
 }
 
+/// The image may be private: the secrets of the ServiceAccount are those of the sidecar too.
+#[test]
+fn an_injected_pod_keeps_its_pull_secrets_or_gets_those_of_its_service_account() {
+    let plane = plane(PlaneSetup::default());
+    let of_the_account = json!({"imagePullSecrets": [{"name": "registry"}]});
+    plane.kubectl(&["patch", "serviceaccount", "app", "--patch", &of_the_account.to_string()]);
+    let mut own = pod("app");
+    own["spec"]["imagePullSecrets"] = json!([{"name": "own"}]);
+    for (given, expected) in [(pod("app"), "registry"), (own, "own")] {
+        let secrets = || {
+            let admitted = submit(&plane, "default", &given).expect("it is admitted");
+            assert!(is_injected(&admitted), "{admitted:#}");
+            admitted["spec"]["imagePullSecrets"].clone()
+        };
+        // The API server reads a changed ServiceAccount after a moment.
+        injection::until(expected, || secrets() == json!([{"name": expected}]));
+    }
+}
+
 /// A parameter resource would be lost here (kubernetes/kubernetes#130887), and the pods with it.
 #[test]
 fn pods_are_injected_again_after_uninstall_and_install() {
