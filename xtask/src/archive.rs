@@ -2,8 +2,10 @@
 //! and with one time.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
 
 /// Writes the content of a directory as a tar archive. Every entry gets this time, in seconds since
 /// 1970, or a constant that the crate tar chose. The paths begin below the directory.
@@ -24,6 +26,20 @@ pub(crate) fn write<W: io::Write>(directory: &Path, to: W, time: Option<u64>) ->
         }
     }
     builder.into_inner()
+}
+
+/// The text of a file in a compressed archive.
+pub(crate) fn text_in(archive: &Path, name: &str) -> io::Result<String> {
+    let mut opened = tar::Archive::new(GzDecoder::new(fs::File::open(archive)?));
+    for entry in opened.entries()? {
+        let mut entry = entry?;
+        if entry.path()? == Path::new(name) {
+            let mut text = String::new();
+            entry.read_to_string(&mut text)?;
+            return Ok(text);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: it has no {name}", archive.display())))
 }
 
 /// Everything below a directory, in the order of the names.

@@ -82,7 +82,7 @@ pub(crate) fn layout(chart: &str, package: &Path, layout: &Path) -> Result<(), S
             fs::write(blobs.join(&digest), content)?;
             Ok(json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": content.len()}))
         };
-        let text = fs::read_to_string(root().join(DIRECTORY).join(chart).join("Chart.yaml"))?;
+        let text = archive::text_in(package, &format!("{chart}/Chart.yaml"))?;
         let config = blob(CONFIG, metadata(&text)?.to_string().as_bytes())?;
         let content = blob(CONTENT, &fs::read(package)?)?;
         let manifest =

@@ -117,6 +117,16 @@ pub(crate) enum Command {
         directory: PathBuf,
     },
 
+    /// Copy xtask and crane into a directory, for a job that publishes and must not compile
+    ///
+    /// The copy of xtask has the commands publish-image and publish-files. They need no sources.
+    #[command(after_help = "Example:\n  \
+        cargo xtask publisher tools && tools/xtask publish-files target/dist")]
+    Publisher {
+        /// The directory
+        directory: PathBuf,
+    },
+
     /// Push the image and the charts of a release to a registry, and sign them with cosign
     ///
     /// The charts are pushed to NAME/charts. REGISTRY_USER and REGISTRY_PASSWORD are the
@@ -338,7 +348,7 @@ mod tests {
             (
                 "tset",
                 "\"tset\" is not a command; did you mean \"test\"? The commands: check, test, prefetch, demo, build, image, \
-                 dist, charts, publish-image, publish-files, sbom, rootfs, completions, bench, soak, survive, fleet, start-times, \
+                 dist, charts, publisher, publish-image, publish-files, sbom, rootfs, completions, bench, soak, survive, fleet, start-times, \
                  admission-times, fuzz, mutants, advisories, docs",
             ),
             (

@@ -59,6 +59,17 @@ pub(crate) fn write(out: Option<PathBuf>) -> Result<PathBuf, Error> {
     Ok(out)
 }
 
+/// The name of the directory in the tarball of a platform, which the tarball has with an ending.
+fn content_name(target: Target) -> String {
+    format!("dexsidecar-{VERSION}-{}", target.triple())
+}
+
+/// The changelog in a directory of a release.
+pub(crate) fn changelog(directory: &Path) -> io::Result<String> {
+    let name = content_name(Target::X86_64);
+    archive::text_in(&directory.join(format!("{name}.tar.gz")), &format!("{name}/CHANGELOG.md"))
+}
+
 /// The name of the image's archive.
 pub(crate) fn image_name() -> String {
     format!("dexsidecar-{VERSION}.oci.tar")
@@ -97,7 +108,7 @@ fn refuse_unless_empty(directory: &Path) -> Result<(), String> {
 
 /// Writes the tarball of a platform: the binary, the licences, README, completions and man page.
 fn tarball(target: Target, time: u64, out: &Path) -> Result<(), Error> {
-    let name = format!("dexsidecar-{VERSION}-{}", target.triple());
+    let name = content_name(target);
     let work = crate::target_directory().join("dist-work").join(target.triple());
     let _ = fs::remove_dir_all(&work);
     let content = work.join(&name);

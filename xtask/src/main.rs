@@ -86,6 +86,7 @@ fn run(command: cli::Command) -> Result<ExitCode, Error> {
         C::Charts { directory } => {
             charts::write(&directory, dist::source_time()?)?.iter().for_each(|file| path(file));
         }
+        C::Publisher { directory } => publish::publisher(&directory)?,
         C::PublishImage { directory, name } => publish::image(&directory, &name)?,
         C::PublishFiles { directory } => publish::files(&directory)?,
         C::Advisories => deny::advisories()?,

@@ -1,6 +1,9 @@
 //! Publishes what `cargo xtask dist` wrote: the image and the charts to a registry, and the files
 //! to GitHub. All are signed with the identity of the workflow that runs this, so that there is no
 //! key to keep.
+//!
+//! The job that does so has the rights to write. It runs a copy of this program that another job
+//! made, so it needs no sources and compiles nothing.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -9,12 +12,38 @@ use std::process::{Command, Stdio};
 
 use dexsidecar_fetch::counterparts::CRANE;
 
-use crate::{charts, dist, root};
+use crate::{charts, dist};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The signature of the checksums, as `cosign verify-blob --bundle` reads it.
 const SIGNATURE: &str = "SHA256SUMS.sigstore.json";
+
+/// The name of crane beside a copy of this program.
+const CRANE_COPY: &str = "crane";
+
+/// Copies this program and crane into a directory.
+pub(crate) fn publisher(directory: &Path) -> Result<(), String> {
+    let own = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+    let with_path = |error: std::io::Error| format!("{}: {error}", directory.display());
+    fs::create_dir_all(directory).map_err(with_path)?;
+    for (from, name) in [(own, "xtask"), (CRANE.built()?, CRANE_COPY)] {
+        fs::copy(from, directory.join(name)).map_err(with_path)?;
+    }
+    Ok(())
+}
+
+/// The directory of this program, for temporary files too.
+fn own_directory() -> Result<PathBuf, String> {
+    let own = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+    own.parent().map(Path::to_owned).ok_or_else(|| format!("{}: it has no directory", own.display()))
+}
+
+/// The copy of crane, if this is a copy of xtask.
+fn crane() -> Result<PathBuf, String> {
+    let copy = own_directory()?.join(CRANE_COPY);
+    if copy.is_file() { Ok(copy) } else { CRANE.built() }
+}
 
 /// Pushes the image to `NAME:VERSION` and each chart to `NAME/charts/CHART:VERSION`. Signs them. In
 /// a workflow, the next steps get the outputs `name`, `version` and `digest` of the image.
@@ -22,8 +51,9 @@ pub(crate) fn image(directory: &Path, name: &str) -> Result<(), String> {
     verified(directory)?;
     // GitHub allows upper case in the names of repositories, and registries do not.
     let name = name.to_lowercase();
-    let crane = CRANE.built()?;
-    let work = crate::target_directory().join("publish");
+    let crane = crane()?;
+    let own = own_directory()?;
+    let work = own.join("publish");
     let _ = fs::remove_dir_all(&work);
     let archive = directory.join(dist::image_name());
     let with_path = |error: std::io::Error| format!("{}: {error}", archive.display());
@@ -32,7 +62,7 @@ pub(crate) fn image(directory: &Path, name: &str) -> Result<(), String> {
     let digest = push(&crane, &work, &name)?;
     sign(&name, &digest)?;
     for chart in charts::CHARTS {
-        let layout = crate::target_directory().join("publish-charts").join(chart);
+        let layout = own.join("publish-charts").join(chart);
         let _ = fs::remove_dir_all(&layout);
         charts::layout(chart, &directory.join(charts::package_name(chart)), &layout)?;
         let name = format!("{name}/charts/{chart}");
@@ -59,7 +89,7 @@ fn sign(name: &str, digest: &str) -> Result<(), String> {
 /// Signs the checksums, and creates the release with all files and the changes of this version.
 pub(crate) fn files(directory: &Path) -> Result<(), String> {
     verified(directory)?;
-    let notes = notes(&read(&root().join("CHANGELOG.md"))?)?;
+    let notes = notes_in(directory)?;
     let checksums = directory.join(dist::CHECKSUMS);
     let signature = directory.join(SIGNATURE);
     output_of(
@@ -85,18 +115,21 @@ fn verified(directory: &Path) -> Result<(), String> {
             "the tag is {tag:?}, and the version in Cargo.toml is {VERSION}: they must agree"
         ));
     }
-    notes(&read(&root().join("CHANGELOG.md"))?)?;
     let written = read(&directory.join(dist::CHECKSUMS))?;
     let found = dist::checksums(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    if written == found {
-        Ok(())
-    } else {
-        Err(format!(
+    if written != found {
+        return Err(format!(
             "the files in {} are not those of its {}: run cargo xtask dist again",
             directory.display(),
             dist::CHECKSUMS
-        ))
+        ));
     }
+    notes_in(directory).map(drop)
+}
+
+/// What the changelog of a release has about this version.
+fn notes_in(directory: &Path) -> Result<String, String> {
+    notes(&dist::changelog(directory).map_err(|error| error.to_string())?)
 }
 
 /// What the changelog has about this version.
