@@ -80,7 +80,7 @@ fn the_api_server_accepts_the_commands_of_kubectl() {
             "{words:?}: {said}"
         );
     }
-    assert_eq!(commands.len(), 4, "{commands:?}");
+    assert_eq!(commands.len(), 5, "{commands:?}");
 }
 
 #[test]

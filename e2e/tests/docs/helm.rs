@@ -21,6 +21,7 @@ use tempfile::TempDir;
 
 use crate::generated;
 use crate::schemas;
+use crate::waiting;
 
 /// The charts, copied to a directory in which Helm may write.
 struct Charts {
@@ -101,6 +102,8 @@ fn library_variants() -> Vec<(&'static str, Value)> {
         ("ca-configmap", json!({"ca": {"configMap": {"name": "dex-ca", "key": "ca.crt"}}})),
         ("ca-secret", json!({"ca": {"secret": {"name": "dex-ca", "key": "tls.crt"}}})),
         ("ca-cluster-trust-bundle", json!({"ca": {"clusterTrustBundle": {"name": "dex-ca"}}})),
+        ("wait-image", json!({"start": "wait"})),
+        ("wait-copy", json!({"start": "wait", "program": "copy"})),
         ("several-tokens", several_tokens()),
         (
             "everything",
@@ -238,6 +241,26 @@ fn the_pod_of_the_library_is_that_of_the_page() {
     fields.remove("startupProbe");
     fields.insert("args".to_owned(), json!(["once"]));
     assert_eq!(sidecar(pod_spec(&once[0])), &expected);
+}
+
+/// The page's pod whose app waits for the token, with each of the two ways to get the program.
+#[test]
+#[ignore = "Helm is built in the long form: cargo xtask test docs --long"]
+fn the_pod_of_the_library_whose_app_waits_is_that_of_the_page() {
+    let charts = Charts::new();
+    let rendered = |program: &str, version: &str| {
+        let values = charts.values(&json!({"dexsidecar": {"start": "wait", "program": program}}));
+        let path = charts.path(EXAMPLE);
+        charts.helm(&["template", "app", &path, "--kube-version", version, "--values", &values])
+    };
+    let page = doc_manifests::waiting_pod()["spec"].clone();
+    let copied = rendered("copy", "1.35.9").expect("it needs no image volume");
+    assert_eq!(waiting::outline(pod_spec(&documents(&copied)[0])), waiting::outline(&page));
+    let mounted = rendered("image", "1.36.0-gke.1").expect("it has image volumes");
+    let of_the_page = waiting::with_image_volume(&page);
+    assert_eq!(waiting::outline(pod_spec(&documents(&mounted)[0])), waiting::outline(&of_the_page));
+    let why = rendered("image", "1.35.9").expect_err("it has no image volumes");
+    assert!(why.contains("this is v1.35.9: set program to copy"), "{why}");
 }
 
 #[test]

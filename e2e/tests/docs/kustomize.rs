@@ -15,15 +15,18 @@ use serde_json::{Map, Value, json};
 
 use crate::generated;
 use crate::schemas;
+use crate::waiting;
 
 /// Each example, and how many documents it has.
-const EXAMPLES: [(&str, usize); 6] = [
+const EXAMPLES: [(&str, usize); 8] = [
     ("workloads", 7),
     ("private-ca", 1),
     ("ca-secret", 7),
     ("ca-cluster-trust-bundle", 7),
     ("monitoring", 4),
     ("injection", 6),
+    ("wait-image-volume", 3),
+    ("wait-copy", 3),
 ];
 
 /// The kinds of workload in the example `workloads`.
@@ -110,6 +113,25 @@ fn the_sidecar_starts_before_the_init_containers_of_the_workload() {
     let names: Vec<&Value> =
         pod["initContainers"].as_array().expect("a list").iter().map(|one| &one["name"]).collect();
     assert_eq!(names, ["dexsidecar", "migrate"]);
+}
+
+/// The page's pod whose app waits for the token, with each of the two ways to get the program.
+#[test]
+fn the_pod_of_an_app_that_waits_is_that_of_the_page_in_each_kind_of_workload() {
+    let page = doc_manifests::waiting_pod()["spec"].clone();
+    let own = concat!("\"registry.example.com/dexsidecar:", env!("CARGO_PKG_VERSION"));
+    let plain = concat!("\"dexsidecar:", env!("CARGO_PKG_VERSION"));
+    for (name, page) in
+        [("wait-copy", page.clone()), ("wait-image-volume", waiting::with_image_volume(&page))]
+    {
+        let workloads = example(name);
+        for workload in ["deployment", "cronjob", "pod"] {
+            let built = pod_spec(named(&workloads, workload)).to_string();
+            assert!(!built.contains(plain), "{name}: {workload} has an image of another registry: {built}");
+            let built = serde_json::from_str(&built.replace(own, plain)).expect("JSON");
+            assert_eq!(waiting::outline(&built), waiting::outline(&page), "{name}: {workload}");
+        }
+    }
 }
 
 #[test]

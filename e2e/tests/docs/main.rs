@@ -22,3 +22,4 @@ mod readme;
 mod release_files;
 mod schemas;
 mod settings_page;
+mod waiting;

@@ -1,16 +1,37 @@
 {{/*
-Each template takes the values of this chart. It gives a YAML list, or a manifest. Every value is written through
-toJson, so no value can change the structure of the manifest.
+Each template takes the values of this chart, except for dexsidecar.command. It gives a YAML list, or a
+manifest. Every value is written through toJson, so no value can change the structure of the manifest.
 */}}
 
-{{/* The sidecar's container, for initContainers. */}}
-{{- define "dexsidecar.initContainer" -}}
-- name: dexsidecar
+{{/* The reference of the image. */}}
+{{- define "dexsidecar.image" -}}
 {{- if .image.digest }}
-  image: {{ printf "%s@%s" .image.repository .image.digest | toJson }}
+{{- printf "%s@%s" .image.repository .image.digest | toJson }}
 {{- else }}
-  image: {{ printf "%s:%s" .image.repository .image.tag | toJson }}
+{{- printf "%s:%s" .image.repository .image.tag | toJson }}
 {{- end }}
+{{- end }}
+
+{{/*
+The sidecar's container, for initContainers. If the app waits with a program that is copied, the
+container that copies it comes first.
+*/}}
+{{- define "dexsidecar.initContainer" -}}
+{{- if and (eq .start "wait") (eq .program "copy") -}}
+- name: dexsidecar-copy
+  image: {{ include "dexsidecar.image" . }}
+  args: [copy, /opt/dexsidecar/bin/dexsidecar]
+  resources: {{ toJson .resources }}
+  securityContext:
+    allowPrivilegeEscalation: false
+    readOnlyRootFilesystem: true
+    capabilities: {drop: [ALL]}
+  volumeMounts:
+    - name: dexsidecar
+      mountPath: /opt/dexsidecar/bin
+{{ end -}}
+- name: dexsidecar
+  image: {{ include "dexsidecar.image" . }}
 {{- if eq .mode "once" }}
   args: [once]
 {{- else }}
@@ -23,12 +44,17 @@ toJson, so no value can change the structure of the manifest.
     - name: dexsidecar
       containerPort: {{ int .listenPort }}
 {{- end }}
-{{- if ne .mode "once" }}
+{{- if and (ne .mode "once") (eq .start "probe") }}
   startupProbe:
     exec:
       command: [dexsidecar, ready]
     periodSeconds: 1
     failureThreshold: 300
+{{- else if eq .start "wait" }}
+  readinessProbe:
+    exec:
+      command: [dexsidecar, ready]
+    periodSeconds: 10
 {{- end }}
   resources: {{ toJson .resources }}
   securityContext:
@@ -106,6 +132,15 @@ commands in probes know it too. A setting of one token beside a file is an error
 
 {{/* The volumes of the pod. */}}
 {{- define "dexsidecar.volumes" -}}
+{{- if and (eq .start "wait") (eq .program "image") -}}
+- name: dexsidecar
+  image:
+    reference: {{ include "dexsidecar.image" . }}
+    pullPolicy: IfNotPresent
+{{ else if eq .start "wait" -}}
+- name: dexsidecar
+  emptyDir: {sizeLimit: 8Mi}
+{{ end -}}
 - name: dex-token
   emptyDir: {medium: Memory, sizeLimit: 1Mi}
 - name: subject-token
@@ -153,11 +188,34 @@ commands in probes know it too. A setting of one token beside a file is an error
 {{- end }}
 {{- end }}
 
-{{/* The mount of a container that reads the token. */}}
+{{/* The mounts of a container that reads the token. */}}
 {{- define "dexsidecar.volumeMounts" -}}
 - name: dex-token
   mountPath: {{ toJson .token.directory }}
   readOnly: true
+{{- if eq .start "wait" }}
+- name: dexsidecar
+  mountPath: /opt/dexsidecar{{ if eq .program "copy" }}/bin{{ end }}
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{/*
+The command of a container that waits for the token. Its own command follows as args. Nothing,
+unless the app waits. This template takes a map of `values` and `capabilities`: image volumes need
+Kubernetes 1.36.
+*/}}
+{{- define "dexsidecar.command" -}}
+{{- with .values }}
+{{- if eq .start "wait" }}
+{{- $version := $.capabilities.KubeVersion.Version }}
+{{- if and (eq .program "image") (not (semverCompare ">=1.36.0-0" $version)) }}
+{{- fail (printf "program: image needs Kubernetes 1.36 or later, and this is %s: set program to copy" $version) }}
+{{- end }}
+{{- $file := printf "%s/%s" .token.directory .token.file }}
+{{- list "/opt/dexsidecar/bin/dexsidecar" "wait" "--file" $file "--" | toJson }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/*

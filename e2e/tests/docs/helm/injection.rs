@@ -322,6 +322,7 @@ fn the_policy_injects_what_the_library_chart_renders() {
             "resources": {"requests": {"cpu": "2m", "memory": "8Mi"}, "limits": {"memory": "32Mi"}}
         })),
         same(json!({"listenPort": 9090})),
+        same(json!({"start": "none"})),
         with_ca("configMap", file.clone()),
         with_ca("secret", file),
         with_ca("clusterTrustBundle", json!({"name": "ca"})),

@@ -1,0 +1,46 @@
+//! The pod of docs/kubernetes.md whose app waits for the token, to which what kustomize and Helm
+//! build is compared.
+
+use dexsidecar_e2e::doc_manifests;
+use serde_json::{Value, json};
+
+/// What two of these pods have in common: without resources, which the page leaves out, and with
+/// each list in the order of the names.
+pub(crate) fn outline(spec: &Value) -> Value {
+    let sorted = |list: &Value| {
+        let mut list = list.as_array().expect("a list").clone();
+        list.sort_by_key(|entry| entry["name"].to_string());
+        Value::Array(list)
+    };
+    let mut containers = spec["initContainers"].as_array().expect("a list").clone();
+    for container in &mut containers {
+        container.as_object_mut().expect("an object").remove("resources");
+        if container["env"].is_array() {
+            container["env"] = sorted(&container["env"]);
+        }
+    }
+    let app = &spec["containers"][0];
+    json!({
+        "initContainers": containers,
+        "volumes": sorted(&spec["volumes"]),
+        "command": app["command"],
+        "args": app["args"],
+        "mounts": sorted(&app["volumeMounts"])
+    })
+}
+
+/// The same pod with the program in an image volume, as the page says.
+pub(crate) fn with_image_volume(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    let containers = spec["initContainers"].as_array_mut().expect("a list");
+    containers.retain(|container| container["name"] != "dexsidecar-copy");
+    let place_in = |list: &Value| {
+        let mut entries = list.as_array().expect("a list").iter();
+        entries.position(|entry| entry["name"] == "dexsidecar").expect("the program")
+    };
+    let place = place_in(&spec["volumes"]);
+    spec["volumes"][place] = doc_manifests::image_volume();
+    let place = place_in(&spec["containers"][0]["volumeMounts"]);
+    spec["containers"][0]["volumeMounts"][place]["mountPath"] = "/opt/dexsidecar".into();
+    spec
+}
