@@ -161,6 +161,7 @@ fn cluster_variants() -> Vec<(&'static str, Value)> {
             "pod-monitor-namespaces",
             json!({"podMonitor": {"enabled": true, "namespaces": ["a", "b"], "labels": {"release": "prometheus"}}}),
         ),
+        ("pod-monitor-fleet", json!({"podMonitor": {"enabled": true, "fleetProfile": true}})),
         (
             "rules",
             json!({"rules": {"enabled": true, "labels": {"release": "prometheus"}, "runbookBase": "https://git.example.com/dexsidecar/"}}),

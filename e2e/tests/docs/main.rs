@@ -17,6 +17,7 @@ mod kustomize;
 mod links;
 mod metrics_page;
 mod migration;
+mod monitoring_page;
 mod named_tests;
 mod readme;
 mod release_files;

@@ -84,6 +84,7 @@ fn senseless() -> Vec<(&'static str, Value, &'static str)> {
         (CLUSTER, json!({"podMonitor": {"namespaces": ["a", "a"]}}), "namespaces"),
         (CLUSTER, json!({"podMonitor": {"namespaces": ["A"]}}), "namespaces"),
         (CLUSTER, json!({"podMonitor": {"labels": {"release": 1}}}), "release"),
+        (CLUSTER, json!({"podMonitor": {"fleetProfile": "true"}}), "fleetProfile"),
         (CLUSTER, json!({"rules": {"runbookBase": "https://git.example.com"}}), "runbookBase"),
         (CLUSTER, json!({"dashboard": {"folder": "x"}}), "folder"),
     ]
