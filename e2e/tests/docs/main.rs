@@ -19,6 +19,7 @@ mod metrics_page;
 mod migration;
 mod monitoring_page;
 mod named_tests;
+mod operations_page;
 mod readme;
 mod release_files;
 mod schemas;
