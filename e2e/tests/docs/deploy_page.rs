@@ -65,22 +65,18 @@ fn each_block_of_the_page_is_a_part_of_the_file_that_it_names() {
 }
 
 #[test]
-fn the_api_server_accepts_the_commands_of_kubectl() {
+fn the_api_server_accepts_what_the_commands_of_kubectl_show() {
     let judge = Judge::start();
     let commands = commands("kubectl");
     for words in &commands {
+        // The examples have placeholders, so no command applies one to the current cluster.
+        assert_eq!(words[0], "kustomize", "{words:?}");
         let mut command = judge.plane().kubectl_command();
         command.args(words);
-        if words[0] == "apply" {
-            command.args(["--dry-run=server", "--validate=strict"]);
-        }
-        let said = execute(command, doc_manifests::root());
-        assert!(
-            said.contains(if words[0] == "apply" { "created" } else { "dexsidecar" }),
-            "{words:?}: {said}"
-        );
+        let shown = execute(command, doc_manifests::root());
+        assert_eq!(judge.accepts(&shown).len(), documents(&shown).len(), "{words:?}");
     }
-    assert_eq!(commands.len(), 5, "{commands:?}");
+    assert_eq!(commands.len(), 4, "{commands:?}");
 }
 
 #[test]

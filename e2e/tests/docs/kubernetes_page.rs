@@ -166,7 +166,7 @@ fn what_users_copy_from_the_page_works_as_it_is() {
             kinds.push(kind.to_owned());
         }
     }
-    assert_eq!(kinds, ["ClusterRoleBinding", "Pod", "Job", "Pod"]);
+    assert_eq!(kinds, ["ClusterRoleBinding", "Pod", "Job", "Pod", "NetworkPolicy"]);
 
     let manifests = doc_manifests::manifests(PAGE);
     let shown = manifests.iter().find(|manifest| manifest["connectors"].is_array()).expect("a connector");
