@@ -25,6 +25,8 @@ use rustix::io::Errno;
 const DIRECTORY: &str = "dexsidecar";
 /// The extension of a cached token.
 const EXTENSION: &str = "token";
+/// The extension of the file that is locked while the token is exchanged.
+const LOCK: &str = "lock";
 
 /// What kubectl and git need by default: they use the token for a request after this program ended.
 pub const DEFAULT_TTL_FOR_CLIENTS: Duration = Duration::from_secs(60);
@@ -71,7 +73,8 @@ impl Cache {
         let directory = own_directory(runtime)?;
         let name = name(exchange, inputs);
         let output = cached(directory.join(format!("{name}.{EXTENSION}")));
-        Some(Self { output, lock: directory.join(format!("{name}.lock")) })
+        let lock = output.path.with_extension(LOCK);
+        Some(Self { output, lock })
     }
 
     /// Waits until no other call exchanges for the same token.
@@ -107,6 +110,27 @@ fn cached(path: PathBuf) -> Output {
         group: None,
         write_mode: WriteMode::Atomic,
         remove_expired: false,
+    }
+}
+
+/// Removes the tokens that have expired, and what only locks them. Each new subject token has a
+/// name of its own in the cache, which would grow with every rotation.
+fn remove_expired(directory: &Path, clock: &Clock) {
+    for lock in std::fs::read_dir(directory).into_iter().flatten().filter_map(|file| Some(file.ok()?.path()))
+    {
+        if lock.extension().is_none_or(|extension| extension != LOCK) {
+            continue;
+        }
+        let token = cached(lock.with_extension(EXTENSION));
+        let is_valid = output_file::read(&token).is_some_and(|stored| {
+            readiness::of_token(&token.path, &stored, Duration::ZERO, clock).is_valid()
+        });
+        // A call that exchanges for it holds the lock.
+        let Ok(held) = File::open(&lock) else { continue };
+        if !is_valid && rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = std::fs::remove_file(&token.path);
+            let _ = std::fs::remove_file(&lock);
+        }
     }
 }
 
@@ -186,6 +210,7 @@ pub async fn token(
         cache.filter(|_| issued.claims.as_ref().is_some_and(|claims| claims.expires.is_some()))
     {
         let _ = output_file::write(&cache.output, &issued.token);
+        cache.output.path.parent().inspect(|directory| remove_expired(directory, clock));
     }
     drop(lock);
     Ok(issued.token)
@@ -242,5 +267,29 @@ mod tests {
         std::fs::set_permissions(&directory, mode(0o700)).unwrap();
         forget(runtime.path(), &secret("a.b.c"));
         assert_eq!(names(), ["1.lock", "2.token", "3.other"]);
+    }
+
+    #[test]
+    fn expired_tokens_leave_the_cache_with_their_locks_unless_a_call_holds_one() {
+        const EXPIRED: &str = "a.eyJleHAiOjEwMDB9.c";
+        const VALID: &str = "a.eyJleHAiOjQxMDI0NDQ4MDB9.c";
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        for (name, token) in
+            [("valid", Some(VALID)), ("old", Some(EXPIRED)), ("failed", None), ("held", None)]
+        {
+            std::fs::write(path(&format!("{name}.lock")), "").unwrap();
+            if let Some(token) = token {
+                std::fs::write(path(&format!("{name}.token")), token).unwrap();
+            }
+        }
+        std::fs::write(path("other"), EXPIRED).unwrap();
+        let held = File::open(path("held.lock")).unwrap();
+        rustix::fs::flock(&held, FlockOperation::LockExclusive).unwrap();
+        remove_expired(directory.path(), &Clock::System);
+        let mut left: Vec<_> =
+            std::fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["held.lock", "other", "valid.lock", "valid.token"]);
     }
 }
