@@ -123,6 +123,7 @@ pub(crate) fn prepare(target: Target) -> Result<(PathBuf, Option<PathBuf>), Erro
 pub(crate) fn build(target: Target) -> Result<PathBuf, Error> {
     let (compiler, tools) = prepare(target)?;
     let triple = target.triple();
+    fetch_crates(triple)?;
     let variable = triple.to_uppercase().replace('-', "_");
     let mut command = cargo();
     command
@@ -151,14 +152,31 @@ pub(crate) fn build(target: Target) -> Result<PathBuf, Error> {
     Ok(binary)
 }
 
+/// Unpacks the crates: their directory must exist before its path can be left out of the binary.
+fn fetch_crates(triple: &str) -> Result<(), String> {
+    let mut command = cargo();
+    command.args(["fetch", "--quiet", "--locked", "--target", triple]);
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err("the crates cannot be fetched: see above".to_owned()),
+        Err(error) => Err(format!("cargo cannot be executed: {error}")),
+    }
+}
+
 /// Options of the linker, and no path of this machine: the same sources give the same binary
-/// everywhere.
+/// everywhere. A crate's path begins with its name, which makes the binary smaller, too.
 fn rust_flags() -> Vec<String> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
     let mut flags: Vec<String> = LINK.map(str::to_owned).into();
     flags.push(format!("--remap-path-prefix={}=dexsidecar", root().display()));
-    flags.extend(home.map(|home| format!("--remap-path-prefix={}=cargo", home.display())));
+    let Some(home) = home else { return flags };
+    flags.push(format!("--remap-path-prefix={}=cargo", home.display()));
+    // The last prefix that matches counts.
+    let registries = fs::read_dir(home.join("registry/src")).into_iter().flatten().filter_map(Result::ok);
+    let mut registries: Vec<_> = registries.map(|registry| registry.path()).collect();
+    registries.sort();
+    flags.extend(registries.iter().map(|path| format!("--remap-path-prefix={}=", path.display())));
     flags
 }
 
