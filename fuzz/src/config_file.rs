@@ -27,7 +27,7 @@ pub fn config_file(data: &[u8]) {
     for output_needed in [true, false] {
         match read(data, output_needed) {
             Ok(config) => {
-                config.warnings.iter().for_each(|warning| no_value(warning));
+                config.warnings.iter().for_each(|warning| no_value(&warning.to_string()));
                 config.tokens.iter().for_each(|token| sendable(&token.exchange));
                 let printed = config.print();
                 let again = read(printed.as_bytes(), output_needed);

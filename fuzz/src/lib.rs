@@ -181,7 +181,7 @@ pub fn environment(data: &[u8]) {
     for output_needed in [true, false] {
         match Config::read(&raw, output_needed) {
             Ok(config) => {
-                config.warnings.iter().for_each(|warning| no_value(warning));
+                config.warnings.iter().for_each(|warning| no_value(&warning.to_string()));
                 config.tokens.iter().for_each(|token| sendable(&token.exchange));
             }
             Err(problems) => {

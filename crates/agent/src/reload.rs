@@ -6,6 +6,7 @@ use std::fmt::Display;
 use dexsidecar_core::config::{Config, Problem, TokenConfig};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
+use dexsidecar_core::metrics;
 use dexsidecar_core::reload::ReloadLimits;
 use dexsidecar_core::time::UnixTime;
 use dexsidecar_edge::log::Logger;
@@ -25,15 +26,6 @@ pub trait ConfigSource<E> {
     fn connect(&self, endpoint: &Endpoint) -> E;
 }
 
-/// Whether the last reload succeeded, and when one did last.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ReloadStatus {
-    /// The configuration that was read last is in use.
-    pub successful: bool,
-    /// When the configuration in use was read.
-    pub last_success: UnixTime,
-}
-
 /// Logs every problem.
 pub fn log_problems(log: &Logger, problems: &[Problem]) {
     for problem in problems {
@@ -50,7 +42,7 @@ pub struct Reload<'a, E> {
     limits: ReloadLimits,
     /// The fingerprint of the file before it was read last.
     read_at: u64,
-    status: ReloadStatus,
+    status: metrics::Reload,
 }
 
 impl<'a, E> Reload<'a, E> {
@@ -63,7 +55,7 @@ impl<'a, E> Reload<'a, E> {
         fingerprint: u64,
         now: UnixTime,
     ) -> Self {
-        let status = ReloadStatus { successful: true, last_success: now };
+        let status = metrics::Reload { is_successful: true, last_success: now };
         Self { source, limits, read_at: fingerprint, status }
     }
 
@@ -79,12 +71,12 @@ impl<'a, E> Reload<'a, E> {
             let later = self.limits.check(&config)?;
             Ok((config, later))
         });
-        self.status.successful = read.is_ok();
+        self.status.is_successful = read.is_ok();
         match read {
             Ok((config, later)) => {
                 self.status.last_success = now;
-                for warning in config.warnings.iter().map(String::as_str).chain(later) {
-                    log.emit(&Event::SettingWarning { warning: &warning });
+                for warning in config.warnings.iter().chain(&later) {
+                    log.emit(&Event::SettingWarning { warning });
                 }
                 Some(config.tokens)
             }
@@ -103,7 +95,7 @@ impl<'a, E> Reload<'a, E> {
     }
 
     /// What came of the last reload.
-    pub(crate) const fn status(&self) -> ReloadStatus {
+    pub(crate) const fn status(&self) -> metrics::Reload {
         self.status
     }
 }

@@ -18,8 +18,8 @@ use dexsidecar_edge::output_file::{Method, Shortfall, Written};
 
 use crate::termination_message::TerminationMessage;
 
-/// The same failure is logged again after this long.
-const LOG_AGAIN_AFTER: Duration = Duration::from_secs(600);
+/// The same failure of an attempt or of an action is logged again after this long.
+pub(crate) const LOG_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
 /// A failure that was logged. The cause of one code may change: a timeout at another step, a proxy
 /// that now refuses.

@@ -13,6 +13,7 @@ use dexsidecar_core::action::Notify;
 use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Endpoint, TokenEndpoint};
+use dexsidecar_core::metrics;
 use dexsidecar_core::refresher::RateLimit;
 use dexsidecar_core::schedule::{POLL_INTERVAL, SHORT_POLL_INTERVAL};
 use dexsidecar_core::time::{BootTime, Now};
@@ -22,7 +23,7 @@ use dexsidecar_edge::random;
 use dexsidecar_edge::signal::RefreshSignal;
 
 use crate::job::{Jobs, Outcome};
-use crate::reload::{Reload, ReloadStatus};
+use crate::reload::Reload;
 use crate::reporter::Reporter;
 use crate::termination_message::TerminationMessage;
 use crate::token::{Next, Token};
@@ -61,7 +62,7 @@ pub struct Scheduler<E> {
     /// A token that is in its files is not refreshed.
     until_written: bool,
     /// What came of the last reload of the configuration file; `None` without such a file.
-    reload_status: Option<ReloadStatus>,
+    reload_status: Option<metrics::Reload>,
     /// Serves probes and metrics.
     pages: Pages,
     started: Now,

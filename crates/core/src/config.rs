@@ -86,8 +86,8 @@ pub struct Config {
     pub timeout: Duration,
     /// Log level and format.
     pub log: Log,
-    /// Warnings about what is accepted but probably not meant, a sentence each.
-    pub warnings: Vec<String>,
+    /// What is accepted but probably not meant.
+    pub warnings: Vec<Warning>,
 }
 
 /// The form in which `token` prints a token.
@@ -140,6 +140,42 @@ impl Problem {
         let order = |problem: &Self| (problem.place, problem.setting.clone());
         let at = problems.partition_point(|known| order(known) <= order(&self));
         problems.insert(at, self);
+    }
+}
+
+/// A value that is accepted but probably not meant. It never holds the value.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Warning {
+    /// The setting's name, as it was given: an option, a variable or the path of a key.
+    pub setting: String,
+    /// What is odd and what would be right, to follow the name.
+    pub what: String,
+    /// `FILE:LINE:COLUMN`, for a key of the configuration file.
+    pub place: Option<String>,
+}
+
+impl Warning {
+    /// A warning about an option or a variable.
+    #[must_use]
+    pub fn new(setting: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { setting: setting.into(), what: what.into(), place: None }
+    }
+
+    /// True if it concerns another token of the configuration file than the one with this index.
+    #[must_use]
+    pub fn is_of_other_token(&self, index: usize) -> bool {
+        let number = self.setting.strip_prefix("tokens[").and_then(|rest| rest.split_once(']'));
+        number.is_some_and(|(number, _)| number != index.to_string())
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { setting, what, place } = self;
+        match place {
+            Some(place) => write!(f, "{place}: {setting} {what}"),
+            None => write!(f, "{setting} {what}"),
+        }
     }
 }
 
@@ -253,6 +289,14 @@ impl Config {
         };
         let warnings = std::mem::take(&mut parser.warnings);
         parser.end(Self { tokens: vec![token], listen, termination_log, min_ttl, timeout, log, warnings })
+    }
+}
+
+#[cfg(test)]
+impl Config {
+    /// The warnings as they are printed.
+    pub(crate) fn shown_warnings(&self) -> Vec<String> {
+        self.warnings.iter().map(Warning::to_string).collect()
     }
 }
 

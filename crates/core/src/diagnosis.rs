@@ -63,7 +63,11 @@ pub fn causes(code: Code, exchange: &Exchange, subject: Option<&Claims>, now: Un
         Code::ConnectorUnknown if is_missing(exchange, "connector_id") => {
             found.push("dex_connector_id is not set".to_owned());
         }
-        Code::ConnectorUnknown => found.extend(subject.and_then(issuer)),
+        Code::ConnectorUnknown => {
+            let id = exchange.field("connector_id");
+            found.extend(id.map(|id| format!("dex_connector_id is {}", plain(id, 100))));
+            found.extend(subject.and_then(issuer));
+        }
         Code::RequestNotSupported => {
             if is_missing(exchange, "subject_token_type") {
                 found.push("dex_subject_token_type is not set".to_owned());
@@ -290,11 +294,12 @@ mod tests {
             ["dex_grant_type is not token exchange"]
         );
         assert_eq!(said(Code::ConnectorUnknown, "dex_connector_id="), ["dex_connector_id is not set"]);
-        assert!(said(Code::ConnectorUnknown, "dex_connector_id=kubernetes").is_empty());
+        let id = "dex_connector_id is kubernetes";
+        assert_eq!(said(Code::ConnectorUnknown, "dex_connector_id=kubernetes"), [id]);
         let subject = Claims { issuer: Some("https://issuer".to_owned()), ..Claims::default() };
         let told =
             causes(Code::ConnectorUnknown, &exchange(&["dex_connector_id=kubernetes"]), Some(&subject), NOW);
-        assert!(told[0].contains("https://issuer") && told.len() == 1, "{told:?}");
+        assert!(told[0] == id && told[1].contains("https://issuer") && told.len() == 2, "{told:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::action::Action;
-use crate::config::{Config, DEFAULT_TERMINATION_LOG, Log, Problem, same_file};
+use crate::config::{Config, DEFAULT_TERMINATION_LOG, Log, Problem, Warning, same_file};
 use crate::failure::printable;
 use crate::needs::Needs;
 
@@ -39,7 +39,7 @@ impl ReloadLimits {
     /// A problem for each key that needs a right which the program has given up, for each file at
     /// the running termination log, and for another listener. Then nothing of the configuration
     /// may be applied.
-    pub fn check(&self, new: &Config) -> Result<Vec<&'static str>, Vec<Problem>> {
+    pub fn check(&self, new: &Config) -> Result<Vec<Warning>, Vec<Problem>> {
         let mut problems = vec![];
         let mut problem = |setting: String, what: String| {
             Problem::new(setting, what, NEXT_START).insert_into(&mut problems);
@@ -72,14 +72,12 @@ impl ReloadLimits {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let later = [
-            (self.log != new.log, "log has changed: it takes effect at the next start"),
-            (
-                self.termination_log != new.termination_log,
-                "termination_log has changed: it takes effect at the next start",
-            ),
-        ];
-        Ok(later.into_iter().filter(|(changed, _)| *changed).map(|(_, warning)| warning).collect())
+        let later =
+            [("log", self.log != new.log), ("termination_log", self.termination_log != new.termination_log)];
+        let changed = later.into_iter().filter(|(_, is_changed)| *is_changed);
+        Ok(changed
+            .map(|(key, _)| Warning::new(key, "has changed: it takes effect at the next start"))
+            .collect())
     }
 }
 
@@ -151,7 +149,7 @@ mod tests {
             ..config()
         };
         assert_eq!(ReloadLimits::of(&running).check(&quiet).unwrap().len(), 2);
-        assert_eq!(ReloadLimits::of(&running).check(&config()).unwrap(), [""; 0]);
+        assert_eq!(ReloadLimits::of(&running).check(&config()), Ok(vec![]));
     }
 
     #[test]

@@ -183,7 +183,7 @@ impl Environment {
         let Some(name) = config::token_name(&self.settings) else { return Ok(config) };
         if let Some(index) = config.tokens.iter().position(|token| token.name == name) {
             config.tokens = vec![config.tokens.swap_remove(index)];
-            config.warnings.retain(|warning| !is_of_other_token(warning, index));
+            config.warnings.retain(|warning| !warning.is_of_other_token(index));
             return Ok(config);
         }
         Err(vec![name_problem(&names(&config), "is not the name of a token")])
@@ -291,12 +291,6 @@ impl ConfigSource<HttpEndpoint> for Environment {
     fn connect(&self, endpoint: &Endpoint) -> HttpEndpoint {
         self.client(endpoint)
     }
-}
-
-/// Whether a warning begins with the key of another token than the one with this index.
-fn is_of_other_token(warning: &str, index: usize) -> bool {
-    let number = warning.strip_prefix("tokens[").and_then(|rest| rest.split_once(']'));
-    number.is_some_and(|(number, _)| number != index.to_string())
 }
 
 fn names(config: &Config) -> Vec<&str> {

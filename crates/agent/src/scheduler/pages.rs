@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use dexsidecar_core::exchange::TokenEndpoint;
-use dexsidecar_core::metrics::{self, Process, Snapshot};
+use dexsidecar_core::metrics::{Process, Snapshot};
 use dexsidecar_core::pages::{Page, Response, TokenReadiness};
 use dexsidecar_edge::listener::{Listener, Request};
 use dexsidecar_edge::process_figures;
@@ -131,10 +131,7 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
         let mut all = Snapshot {
             version: env!("CARGO_PKG_VERSION"),
             tokens: self.tokens.iter().map(|each| each.token.figures(contents, now)).collect(),
-            reload: self.reload_status.map(|reload| metrics::Reload {
-                is_successful: reload.successful,
-                last_success: reload.last_success,
-            }),
+            reload: self.reload_status,
             process: Process {
                 // The clock may have been wrong at the start, and stepped since.
                 started: match now.is_stepped_since(self.started) {

@@ -16,9 +16,7 @@ use dexsidecar_edge::action::AttemptSlot;
 
 use super::{Next, Token};
 use crate::job::Job;
-
-/// The same failure is logged again after this long.
-const LOG_AGAIN_AFTER: Duration = Duration::from_secs(600);
+use crate::reporter::LOG_AGAIN_AFTER;
 
 /// When the actions start for an adopted token. The restart may have come between the write and
 /// the actions. But an adopted token is refreshed within 30 s, and the actions for the new one make

@@ -5,9 +5,8 @@ use crate::settings::{
     AUDIENCE_SCOPE, KNOWN_SCOPES, REQUESTED_TOKEN_TYPE, SCOPE, SUBJECT_TOKEN_TYPE, nearest,
 };
 
-/// A sentence for each token type and each scope that Dex does not know. `name` gives the name of
-/// the setting of a field.
-pub(super) fn warnings(fields: &[(String, Source)], name: &dyn Fn(&str) -> String) -> Vec<String> {
+/// Each field with a token type or a scope that Dex does not know, and what is odd about it.
+pub(super) fn warnings(fields: &[(String, Source)]) -> Vec<(&'static str, String)> {
     let text = |name: &str| {
         fields.iter().find(|(field, _)| field == name).map_or("", |(_, source)| match source {
             Source::Text(text) => text.expose(),
@@ -18,22 +17,19 @@ pub(super) fn warnings(fields: &[(String, Source)], name: &dyn Fn(&str) -> Strin
     for field in [SUBJECT_TOKEN_TYPE, REQUESTED_TOKEN_TYPE] {
         let kind = text(field);
         if !kind.is_empty() && !KNOWN_TO_DEX.contains(&kind) {
-            warnings.push(format!(
-                "{} is a token type that Dex does not support: use {ID_TOKEN} or {ACCESS_TOKEN}",
-                name(field)
-            ));
+            let what = format!("is a token type that Dex does not support: use {ID_TOKEN} or {ACCESS_TOKEN}");
+            warnings.push((field, what));
         }
     }
     for scope in text(SCOPE).split_ascii_whitespace() {
         if KNOWN_SCOPES.contains(&scope) || scope.starts_with(AUDIENCE_SCOPE) {
             continue;
         }
-        warnings.push(match nearest(scope, KNOWN_SCOPES.iter().copied()) {
-            Some(near) => {
-                format!("{} has the scope {scope}, which Dex ignores: did you mean {near}?", name(SCOPE))
-            }
-            None => format!("{} has an unknown scope, which Dex ignores", name(SCOPE)),
-        });
+        let what = match nearest(scope, KNOWN_SCOPES.iter().copied()) {
+            Some(near) => format!("has the scope {scope}, which Dex ignores: did you mean {near}?"),
+            None => "has an unknown scope, which Dex ignores".to_owned(),
+        };
+        warnings.push((SCOPE, what));
     }
     warnings
 }

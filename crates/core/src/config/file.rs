@@ -16,7 +16,7 @@ use std::rc::Rc;
 use super::parse::Parser;
 use super::value::{self, Wrong};
 use super::yaml::{self, Place};
-use super::{Config, Log, Problem, RawSettings, TokenConfig};
+use super::{Config, Log, Problem, RawSettings, TokenConfig, Warning};
 use crate::limits::{MAX_PROBLEMS, MAX_TOKENS};
 use crate::settings::keys::Section;
 use crate::settings::{self, Command};
@@ -117,7 +117,7 @@ struct Reader {
     problems: Vec<Problem>,
     /// The number of problems beyond those.
     more: usize,
-    warnings: Vec<String>,
+    warnings: Vec<Warning>,
     paths: Paths,
 }
 
@@ -155,11 +155,13 @@ impl Reader {
     }
 
     /// Keeps a warning, unless it is known: a default is read for each token.
-    fn warn(&mut self, warning: String) {
+    fn warn(&mut self, at: Place, setting: &str, what: impl Into<String>) {
+        let place = Some(format!("{}:{at}", self.file));
+        let warning = Warning { place, ..Warning::new(setting, what) };
         match self.warnings.len() {
             _ if self.warnings.contains(&warning) => {}
             0..MAX_PROBLEMS => self.warnings.push(warning),
-            MAX_PROBLEMS => self.warnings.push(format!("{} has more warnings", self.file)),
+            MAX_PROBLEMS => self.warnings.push(Warning::new(&*self.file, "has more warnings")),
             _ => {}
         }
     }

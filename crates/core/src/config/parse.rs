@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::value::{self, ENDPOINT_EXAMPLE, Wrong};
-use super::{Log, Origin, Problem, RawSettings, RawValue, TokenForm, fields};
+use super::{Log, Origin, Problem, RawSettings, RawValue, TokenForm, Warning, fields};
 use crate::endpoint_url::EndpointUrl;
 use crate::exchange::{ID_TOKEN, Source, TOKEN_EXCHANGE};
 use crate::failure::printable;
@@ -23,7 +23,7 @@ use crate::settings::{
 pub(super) struct Parser<'a> {
     given: &'a RawSettings,
     problems: Vec<Problem>,
-    pub(super) warnings: Vec<String>,
+    pub(super) warnings: Vec<Warning>,
 }
 
 impl<'a> Parser<'a> {
@@ -245,7 +245,7 @@ impl<'a> Parser<'a> {
             }
         };
         match value::scheme(&url, allow_insecure, &self.name(settings::ALLOW_INSECURE_HTTP)) {
-            Ok(warning) => self.warnings.extend(warning.map(|what| format!("{name} {what}"))),
+            Ok(warning) => self.warnings.extend(warning.map(|what| Warning::new(name, what))),
             Err(Wrong { what, fix }) => self.problem(&name, what, fix),
         }
         (Some(url), userinfo)
@@ -350,15 +350,15 @@ impl<'a> Parser<'a> {
         for (name, _) in fields.iter().filter(|(name, _)| !KNOWN_FIELDS.contains(&name.as_str())) {
             let settings = ORIGINAL.iter().map(|setting| setting.name);
             if let Some(near) = nearest(name, KNOWN_FIELDS.iter().copied().chain(settings)) {
-                self.warnings.push(format!(
-                    "{FIELD_PREFIX}{name} is sent as the form field {name}, which Dex does not know: did you mean \
-                     {FIELD_PREFIX}{near}?"
-                ));
+                let what = format!(
+                    "is sent as the form field {name}, which Dex does not know: did you mean {FIELD_PREFIX}{near}?"
+                );
+                self.warnings.push(Warning::new(format!("{FIELD_PREFIX}{name}"), what));
             }
         }
         if text("grant_type").is_none() {
-            self.warnings
-                .push(format!("dex_grant_type is not set, but Dex requires it: set it to {TOKEN_EXCHANGE}"));
+            let what = format!("is not set, but Dex requires it: set it to {TOKEN_EXCHANGE}");
+            self.warnings.push(Warning::new("dex_grant_type", what));
         }
         if text("grant_type").is_none_or(|grant| grant == TOKEN_EXCHANGE) {
             for (name, use_it) in [
@@ -370,12 +370,14 @@ impl<'a> Parser<'a> {
                 ),
             ] {
                 if text(name).is_none() {
-                    self.warnings
-                        .push(format!("{FIELD_PREFIX}{name} is not set, but Dex requires it: {use_it}"));
+                    let what = format!("is not set, but Dex requires it: {use_it}");
+                    self.warnings.push(Warning::new(format!("{FIELD_PREFIX}{name}"), what));
                 }
             }
         }
-        self.warnings.extend(fields::warnings(fields, &|name| format!("{FIELD_PREFIX}{name}")));
+        let warnings = fields::warnings(fields).into_iter();
+        self.warnings
+            .extend(warnings.map(|(field, what)| Warning::new(format!("{FIELD_PREFIX}{field}"), what)));
     }
 
     pub(super) fn output(&mut self, needed: bool) -> Option<Output> {

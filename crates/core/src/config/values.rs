@@ -1,7 +1,7 @@
 //! Values as manifests deliver them: with the line break of a Secret that was made with `echo`, and
 //! with references that Kubernetes did not expand.
 
-use super::{Origin, RawSettings, RawValue};
+use super::{Origin, RawSettings, RawValue, Warning};
 use crate::limits::{LONGEST_VARIABLE_NAME, MAX_REFERENCES};
 use crate::secret::Secret;
 use crate::settings::{BASIC_AUTH, FIELD_PREFIX, FILE_PREFIX, ORIGINAL, PREFIX, is_public_field};
@@ -20,15 +20,13 @@ impl RawSettings {
         cleaned
     }
 
-    /// A sentence for each value that is probably not meant. It never holds the value.
+    /// The values that are probably not meant.
     #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<Warning> {
         let broken = self.values.iter().filter(|given| given.had_line_break).map(|given| {
-            format!(
-                "{} ends with a line break, which was removed: remove it where the value comes from (a Secret made by \
-                 kubectl create secret --from-literal or printf has none, one made by echo has)",
-                given.shown_name()
-            )
+            let what = "ends with a line break, which was removed: remove it where the value comes from (a Secret made by \
+                 kubectl create secret --from-literal or printf has none, one made by echo has)";
+            Warning::new(given.shown_name(), what)
         });
         let unexpanded = self.values.iter().filter_map(|given| {
             let name = given.shown_name();
@@ -40,7 +38,8 @@ impl RawSettings {
                 ),
                 Origin::Option => "in env or envFrom of this container".to_owned(),
             };
-            Some(format!("{name} contains {what}, which Kubernetes did not expand: define {it} {place}"))
+            let what = format!("contains {what}, which Kubernetes did not expand: define {it} {place}");
+            Some(Warning::new(name, what))
         });
         broken.chain(unexpanded).collect()
     }
@@ -161,7 +160,7 @@ mod tests {
                 assert!(all.iter().any(|value| value == read_as), "{line}{end:?}: {all:?}");
                 let name = line.split_once('=').unwrap().0;
                 assert_eq!(
-                    config.warnings,
+                    config.shown_warnings(),
                     [format!(
                         "{name} ends with a line break, which was removed: remove it where the value comes from (a \
                          Secret made by kubectl create secret --from-literal or printf has none, one made by echo \
@@ -176,14 +175,14 @@ mod tests {
     #[test]
     fn f152_what_is_only_a_line_break_is_empty_and_the_rest_of_a_value_stays() {
         let config = read(&["dex_basic_auth=\n", "DEXSIDECAR_CA_FILE=\r\n", "dex_resource=\n"]);
-        assert_eq!(config.warnings.len(), 3, "{:?}", config.warnings);
+        assert_eq!(config.shown_warnings().len(), 3, "{:?}", config.shown_warnings());
         let exchange = only_token(config).exchange;
         assert_eq!((exchange.client, exchange.endpoint.ca_file), (None, None));
         let missing = Config::read(&with(&["dex_endpoint=\n"]), true).unwrap_err();
         assert!(missing.iter().any(|problem| problem.what == "is not set"), "{missing:?}");
         for inside in ["\nk3s", " k3s ", "k\n3s", "k3s\n ", "k3s\t"] {
             let config = read(&[&format!("dex_connector_id={inside}")]);
-            assert_eq!(config.warnings, [""; 0]);
+            assert_eq!(config.shown_warnings(), [""; 0]);
             assert_eq!(only_token(config).exchange.field("connector_id"), Some(inside));
         }
     }
@@ -194,7 +193,11 @@ mod tests {
         options.values.push(option("ca-file", "/ca.pem\n"));
         let config = Config::read(&options, true).unwrap();
         assert_eq!(config.tokens[0].exchange.endpoint.ca_file, Some("/ca.pem".into()));
-        assert!(config.warnings[0].starts_with("--ca-file ends with a line break"), "{:?}", config.warnings);
+        assert!(
+            config.shown_warnings()[0].starts_with("--ca-file ends with a line break"),
+            "{:?}",
+            config.shown_warnings()
+        );
         let probe = Probe::read(&with(&["dex_access_token_file=/t\n", "DEXSIDECAR_MIN_TTL=5m\n"])).unwrap();
         assert_eq!((&probe.files[0].path, probe.min_ttl.as_secs()), (&"/t".into(), 300));
         assert!(log(&with(&["DEXSIDECAR_LOG_FORMAT=json\n"])).json);
@@ -208,7 +211,7 @@ mod tests {
         let value = |name: &str| cleaned.variable(name).map(|given| given.value.expose().to_owned());
         assert_eq!(value("HTTPS_PROXY").as_deref(), Some("http://proxy:3128"));
         assert_eq!(value("SSL_CERT_FILE").as_deref(), Some("/ca.pem"));
-        let warnings = Config::read(&cleaned, true).unwrap().warnings;
+        let warnings = Config::read(&cleaned, true).unwrap().shown_warnings();
         assert_eq!(warnings.len(), 2, "{warnings:?}");
     }
 
@@ -225,7 +228,7 @@ mod tests {
         ] {
             let config = read(&[&format!("{name}=/incus:$(CLIENT_SECRET)")]);
             assert_eq!(
-                config.warnings,
+                config.shown_warnings(),
                 [format!(
                     "{name} contains $(CLIENT_SECRET), which Kubernetes did not expand: define CLIENT_SECRET before \
                      {name} in env, or in envFrom; a value from a Secret or a ConfigMap is never expanded"
@@ -253,7 +256,7 @@ mod tests {
             ("$()", None),
             ("$HOME ${A} (A) $ (A)", None),
         ] {
-            let warnings = read(&[&format!("DEXSIDECAR_TERMINATION_LOG={value}")]).warnings;
+            let warnings = read(&[&format!("DEXSIDECAR_TERMINATION_LOG={value}")]).shown_warnings();
             let expected = named.map(|named| format!("DEXSIDECAR_TERMINATION_LOG contains {named}, which"));
             assert_eq!(warnings.len(), usize::from(named.is_some()), "{value}: {warnings:?}");
             assert!(warnings.iter().all(|warning| warning.starts_with(expected.as_deref().unwrap())));
@@ -265,14 +268,14 @@ mod tests {
     fn f153_a_value_that_may_be_a_secret_is_not_repeated() {
         for variable in ["dex_basic_auth", "dex_client_secret", "dex_actor_token", "HTTPS_PROXY"] {
             for value in ["x$(Tr0ub4dor)y", "$(a.b)", "$(A1)"] {
-                let warnings = read(&[&format!("{variable}={value}")]).warnings;
+                let warnings = read(&[&format!("{variable}={value}")]).shown_warnings();
                 assert!(
                     warnings[0].starts_with(&format!("{variable} contains a reference $(...), which")),
                     "{warnings:?}"
                 );
             }
         }
-        let warnings = read(&["dex_basic_auth=incus:$(CLIENT_SECRET)"]).warnings;
+        let warnings = read(&["dex_basic_auth=incus:$(CLIENT_SECRET)"]).shown_warnings();
         assert!(warnings[0].contains("$(CLIENT_SECRET)"), "{warnings:?}");
     }
 
@@ -280,7 +283,7 @@ mod tests {
     fn f153_an_option_is_reported_too() {
         let mut options = with(&[]);
         options.values.push(option("ca-file", "$(CA)"));
-        let warnings = Config::read(&options, true).unwrap().warnings;
+        let warnings = Config::read(&options, true).unwrap().shown_warnings();
         assert_eq!(
             warnings,
             [

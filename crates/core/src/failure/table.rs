@@ -166,7 +166,7 @@ failures! {
         "exempt Dex's token endpoint from the cache in front of it";
     IssuerUnexpected = "issuer_unexpected", Exchange, Network, Pod,
         "the issued token is not from the configured issuer",
-        "set issuer to the issuer in Dex's configuration, which is the iss of its tokens, or correct dex_endpoint";
+        "set issuer to the issuer in Dex's configuration, which is the iss of its tokens; token_endpoint must be that of this Dex";
     ServerError = "server_error", Exchange, Network, DexOperator,
         "Dex returned a server error",
         "read Dex's log and check its storage; Dex also answers like this when dex_scope has audience:server:client_id:X and client X does not list this client in trustedPeers";
@@ -208,7 +208,7 @@ failures! {
         "set dex_subject_token_type to urn:ietf:params:oauth:token-type:id_token, and dex_requested_token_type to that or …:access_token";
     ConnectorUnknown = "connector_unknown", Exchange, Refused, DexConfig,
         "Dex has no such connector, or could not open it",
-        "add an oidc connector with this id to Dex's configuration, or correct dex_connector_id; if the connector exists, Dex could not open it: Dex's log says why; allow anonymous discovery (system:service-account-issuer-discovery) and set issuer, issuerAlias and rootCAs of the connector";
+        "add an oidc connector with the id of dex_connector_id to Dex's configuration, or correct dex_connector_id; if the connector exists, Dex could not open it: Dex's log says why; allow anonymous discovery (system:service-account-issuer-discovery) and set issuer, issuerAlias and rootCAs of the connector";
     AccessDenied = "access_denied", Exchange, Refused, DexConfig,
         "Dex does not accept the subject token",
         "in Dex's connector, set issuer or issuerAlias to the token's iss, userNameKey to sub, scopes to [openid] and getUserInfo to false; let Dex reach the issuer's keys; synchronise the clocks; Dex's log says what it found";

@@ -11,7 +11,7 @@ use std::time::Duration;
 use dexsidecar_agent::exchange::{Inputs, LastKnown};
 use dexsidecar_agent::readiness;
 use dexsidecar_core::claims::Claims;
-use dexsidecar_core::config::TokenConfig;
+use dexsidecar_core::config::{TokenConfig, Warning};
 use dexsidecar_core::diagnosis;
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::endpoint_url::EndpointUrl;
@@ -91,7 +91,7 @@ type Reached = Vec<(Endpoint, Vec<StepResult>)>;
 /// are several tokens, the first result of each names it. `warnings` are those about the settings.
 pub async fn run(
     tokens: &[TokenConfig],
-    warnings: &[String],
+    warnings: &[Warning],
     connect: impl Fn(&Endpoint) -> HttpEndpoint,
     clock: &Clock,
     mut done: impl FnMut(&StepResult),
@@ -118,7 +118,7 @@ pub async fn run(
 async fn run_token(
     mut steps: Steps<'_>,
     config: &TokenConfig,
-    warnings: &[String],
+    warnings: &[Warning],
     endpoint: &HttpEndpoint,
     reached: &mut Reached,
 ) -> Vec<StepResult> {
@@ -133,7 +133,7 @@ async fn run_token(
             return steps.end();
         }
         read => {
-            let (message, notes) = (settings(exchange), warnings.to_vec());
+            let (message, notes) = (settings(exchange), warnings.iter().map(Warning::to_string).collect());
             steps.push(StepResult::ok(Step::Settings, message, notes, settings_took));
             match read {
                 Ok(inputs) => inputs,

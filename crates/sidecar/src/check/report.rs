@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use dexsidecar_core::config::Problem;
+use dexsidecar_core::config::{Problem, Warning};
 use dexsidecar_core::failure::{Failure, Owner, Step, WRONG_SETTINGS, printable};
 use dexsidecar_core::settings::Dialect;
 
@@ -150,7 +150,7 @@ impl Report {
     #[must_use]
     pub fn of_problems(
         problems: &[Problem],
-        warnings: Vec<String>,
+        warnings: &[Warning],
         mut done: impl FnMut(&StepResult),
     ) -> Self {
         let message = match problems.len() {
@@ -159,7 +159,8 @@ impl Report {
         };
         let fix = "correct the settings named below".to_owned();
         let outcome = Outcome::Fail { message, code: WRONG_SETTINGS, owner: Owner::Pod, fix };
-        let notes = problems.iter().map(Problem::to_string).chain(warnings).collect();
+        let notes =
+            problems.iter().map(Problem::to_string).chain(warnings.iter().map(Warning::to_string)).collect();
         let settings = StepResult { token: None, step: Step::Settings, outcome, notes, took: Duration::ZERO };
         let mut steps = vec![settings];
         steps.extend(Step::ALL.into_iter().skip(1).map(StepResult::skipped));

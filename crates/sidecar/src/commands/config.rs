@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use dexsidecar::json;
-use dexsidecar_core::config::{Config, Problem};
+use dexsidecar_core::config::{Config, Problem, Warning};
 use dexsidecar_core::failure::printable;
 use dexsidecar_core::settings::{self, nearest};
 
@@ -49,7 +49,7 @@ pub(crate) fn config(environment: impl FnOnce() -> Environment, words: Vec<OsStr
 fn print_config(environment: &Environment) -> Done {
     let config = environment.config(false).map_err(|problems| environment.refuse(&problems))?;
     for warning in &config.warnings {
-        eprint(&format!("warning: {}\n", printable(warning.clone())));
+        eprint(&format!("warning: {}\n", printable(warning.to_string())));
     }
     Ok(print(&config.print()))
 }
@@ -69,7 +69,7 @@ fn to_text(read: &Result<Config, Vec<Problem>>, file: Option<&str>) -> String {
     match read {
         Ok(config) => {
             let warnings =
-                config.warnings.iter().map(|warning| format!("warning: {}", printable(warning.clone())));
+                config.warnings.iter().map(|warning| format!("warning: {}", printable(warning.to_string())));
             let name = file.unwrap_or("the environment");
             let tokens = match config.tokens.len() {
                 1 => "1 token".to_owned(),
@@ -82,12 +82,12 @@ fn to_text(read: &Result<Config, Vec<Problem>>, file: Option<&str>) -> String {
 }
 
 fn to_json(read: &Result<Config, Vec<Problem>>, file: Option<&str>) -> String {
-    let (problems, warnings): (&[Problem], &[String]) = match read {
+    let (problems, warnings): (&[Problem], &[Warning]) = match read {
         Ok(config) => (&[], &config.warnings),
         Err(problems) => (problems, &[]),
     };
     let problems: Vec<_> = problems.iter().map(problem_json).collect();
-    let warnings: Vec<_> = warnings.iter().map(|warning| json::string(warning)).collect();
+    let warnings: Vec<_> = warnings.iter().map(|warning| json::string(&warning.to_string())).collect();
     // The members are in the order of their names.
     let report = json::object_on_lines(
         0,

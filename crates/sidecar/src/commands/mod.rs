@@ -157,7 +157,7 @@ pub(crate) async fn check(environment: &Environment) -> Done {
             let connect = |endpoint: &Endpoint| environment.client(endpoint);
             check::run(&config.tokens, &config.warnings, connect, &CLOCK, done).await
         }
-        Err(problems) => check::Report::of_problems(&problems, environment.settings.warnings(), done),
+        Err(problems) => check::Report::of_problems(&problems, &environment.settings.warnings(), done),
     };
     if json {
         printed = print(&report.json());

@@ -116,7 +116,7 @@ async fn an_unchanged_token_keeps_its_state_and_a_new_output_gets_the_token_with
     assert_eq!(file.reads.get(), 1, "the file was read once");
     let names: Vec<_> = many.scheduler.tokens.iter().map(|each| each.token.name().to_owned()).collect();
     assert_eq!(names, ["t0", "t1", "t2"]);
-    assert!(many.scheduler.reload_status.is_some_and(|status| status.successful));
+    assert!(many.scheduler.reload_status.is_some_and(|status| status.is_successful));
 }
 
 #[tokio::test(start_paused = true)]
@@ -337,7 +337,7 @@ async fn an_invalid_file_changes_nothing_and_is_read_once() {
     .await;
     assert_eq!((many.without_token(), many.scheduler.tokens.len()), (vec![], 2));
     let status = many.scheduler.reload_status.expect("there was a reload");
-    assert!(!status.successful);
+    assert!(!status.is_successful);
 }
 
 #[tokio::test(start_paused = true)]

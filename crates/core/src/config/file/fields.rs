@@ -165,10 +165,9 @@ impl Reader {
             }
             let known = KNOWN_FIELDS.iter().copied().chain(settings::ORIGINAL.iter().map(|known| known.name));
             if let Some(near) = nearest(name, known) {
-                self.warn(format!(
-                    "{} is sent as a form field that Dex does not know: did you mean the key {near}?",
-                    value.path
-                ));
+                let what =
+                    format!("is sent as a form field that Dex does not know: did you mean the key {near}?");
+                self.warn(entry.at, &value.path, what);
             }
             fields.push((name.to_owned(), Source::Text(secret(text))));
         }
@@ -197,18 +196,19 @@ impl Reader {
     }
 
     fn warn_about_fields(&mut self, level: &Level<'_>, fields: &[(String, Source)]) {
-        let name = |field: &str| level.get(field).map_or_else(|| level.path_of(field), |given| given.path);
-        for warning in fields::warnings(fields, &name) {
-            self.warn(warning);
+        for (field, what) in fields::warnings(fields) {
+            match level.get(field) {
+                Some(given) => self.warn(given.at(), &given.path, what),
+                None => self.warn(level.at, &level.path_of(field), what),
+            }
         }
         let is_exchange = fields
             .iter()
             .any(|(name, source)| name == GRANT_TYPE && *source == Source::Text(secret(TOKEN_EXCHANGE)));
         if is_exchange && !fields.iter().any(|(name, _)| name == "connector_id") {
-            self.warn(format!(
-                "{} is not set, but Dex requires it: set it to the id of Dex's connector for this cluster",
-                level.path_of("connector_id")
-            ));
+            let what =
+                "is not set, but Dex requires it: set it to the id of Dex's connector for this cluster";
+            self.warn(level.at, &level.path_of("connector_id"), what);
         }
     }
 }

@@ -126,11 +126,12 @@ impl Reader {
             return None;
         }
         if text.contains("$(") || text.contains("${") {
-            self.warn(format!(
-                "{} contains a reference to a variable, which is not expanded in the configuration \
-                 file: write the value itself",
-                given.path
-            ));
+            self.warn(
+                given.at(),
+                &given.path,
+                "contains a reference to a variable, which is not expanded in the configuration file: \
+                 write the value itself",
+            );
         }
         Some(text)
     }

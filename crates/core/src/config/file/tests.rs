@@ -56,7 +56,7 @@ const EXAMPLE: &str = include_str!("example.yaml");
 #[test]
 fn the_example_is_read_with_its_meaning() {
     let config = read(EXAMPLE).unwrap();
-    assert_eq!(config.warnings, [""; 0]);
+    assert_eq!(config.shown_warnings(), [""; 0]);
     assert_eq!(config.listen, Some("0.0.0.0:9090".parse().unwrap()));
     assert!(config.log.json);
     let [incus, prometheus, cluster] = &config.tokens[..] else { panic!("{config:?}") };
@@ -343,6 +343,27 @@ fn a_termination_log_that_is_given_beside_the_file_is_compared_too() {
 }
 
 #[test]
+fn a_warning_has_its_place_and_belongs_to_a_token_or_to_all() {
+    let config = read(
+        "version: v1\ndefaults: {issuer: \"http://127.0.0.1\", subject_token_file: /s, connector_id: $(X)}\ntokens:\n\
+         - {name: a, scope: opnid, outputs: [{path: /run/a}]}\n- {name: b, scope: opnid, outputs: [{path: /run/b}]}\n",
+    )
+    .unwrap();
+    let shown = config.shown_warnings();
+    let scope = "has the scope opnid, which Dex ignores: did you mean openid?";
+    assert_eq!(
+        shown[1..],
+        [
+            format!("dexsidecar.yaml:4:19: tokens[0].scope {scope}"),
+            format!("dexsidecar.yaml:5:19: tokens[1].scope {scope}"),
+        ]
+    );
+    assert!(shown[0].starts_with("dexsidecar.yaml:2:71: defaults.connector_id contains"), "{}", shown[0]);
+    let of_second: Vec<_> = config.warnings.iter().map(|warning| !warning.is_of_other_token(1)).collect();
+    assert_eq!(of_second, [true, false, true]);
+}
+
+#[test]
 fn a_warning_about_a_default_is_given_once() {
     let tokens = (0..64).map(|index| {
         format!("  - {{name: t{index}, subject_token_file: /s, outputs: [{{path: /run/{index}}}]}}\n")
@@ -351,10 +372,10 @@ fn a_warning_about_a_default_is_given_once() {
         "version: v1\ndefaults: {{issuer: \"http://dex\", scope: opnid, form: {{scop: x}}, connector_id: $(X)}}\ntokens:\n{}",
         tokens.collect::<String>()
     );
-    let warnings = read(&text).unwrap().warnings;
+    let warnings = read(&text).unwrap().shown_warnings();
     assert_eq!(warnings.len(), 4, "{warnings:?}");
     let many = (0..250).map(|index| format!("f{index}: $(X)")).collect::<Vec<_>>().join(", ");
-    let bounded = read(&one(&format!("    form_files: {{{many}}}\n"))).unwrap().warnings;
+    let bounded = read(&one(&format!("    form_files: {{{many}}}\n"))).unwrap().shown_warnings();
     assert_eq!(bounded.len(), 201);
     assert_eq!(bounded.last().unwrap(), "dexsidecar.yaml has more warnings");
 }

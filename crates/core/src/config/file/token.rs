@@ -135,7 +135,7 @@ impl Reader {
         }
         if used {
             match value::scheme(&url, allow, "allow_insecure_http") {
-                Ok(Some(what)) => self.warn(format!("{} {what}", given.path)),
+                Ok(Some(what)) => self.warn(given.at(), &given.path, what),
                 Ok(None) => {}
                 Err(why) => self.wrong(given, why),
             }
