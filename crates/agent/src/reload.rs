@@ -43,6 +43,8 @@ pub struct Reload<'a, E> {
     /// The fingerprint of the file before it was read last.
     read_at: u64,
     status: metrics::Reload,
+    /// The problems that were logged last, until the file is accepted.
+    refused: Vec<Problem>,
 }
 
 impl<'a, E> Reload<'a, E> {
@@ -56,16 +58,18 @@ impl<'a, E> Reload<'a, E> {
         now: UnixTime,
     ) -> Self {
         let status = metrics::Reload { is_successful: true, last_success: now };
-        Self { source, limits, read_at: fingerprint, status }
+        Self { source, limits, read_at: fingerprint, status, refused: vec![] }
     }
 
-    /// Whether the file has changed since it was read.
+    /// Whether the file has changed since it was read. One that was refused is read again: it may
+    /// have been unreadable for a moment.
     pub(crate) fn is_due(&self) -> bool {
-        self.source.fingerprint() != self.read_at
+        !self.refused.is_empty() || self.source.fingerprint() != self.read_at
     }
 
-    /// Reads the file. Logs every problem. `None` if there is one.
-    pub(crate) fn read(&mut self, log: &Logger, now: UnixTime) -> Option<Vec<TokenConfig>> {
+    /// Reads the file. Logs every problem, but the same ones once, unless a signal asked. `None` if
+    /// there is one.
+    pub(crate) fn read(&mut self, by_signal: bool, log: &Logger, now: UnixTime) -> Option<Vec<TokenConfig>> {
         self.read_at = self.source.fingerprint();
         let read = self.source.read().and_then(|config| {
             let later = self.limits.check(&config)?;
@@ -75,15 +79,19 @@ impl<'a, E> Reload<'a, E> {
         match read {
             Ok((config, later)) => {
                 self.status.last_success = now;
+                self.refused.clear();
                 for warning in config.warnings.iter().chain(&later) {
                     log.emit(&Event::SettingWarning { warning });
                 }
                 Some(config.tokens)
             }
             Err(problems) => {
-                log_problems(log, &problems);
-                let problems = problems.len().try_into().unwrap_or(u64::MAX);
-                log.emit(&Event::ConfigRefused { problems });
+                if by_signal || problems != self.refused {
+                    log_problems(log, &problems);
+                    let count = problems.len().try_into().unwrap_or(u64::MAX);
+                    log.emit(&Event::ConfigRefused { problems: count });
+                    self.refused = problems;
+                }
                 None
             }
         }

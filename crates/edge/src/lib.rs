@@ -18,6 +18,7 @@ pub mod listener;
 pub mod log;
 pub mod output_file;
 pub mod process_figures;
+mod process_handle;
 pub mod program_file;
 pub mod random;
 pub mod running;

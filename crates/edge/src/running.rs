@@ -7,15 +7,12 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal, test_kill_process,
-};
+use rustix::process::{Pid, Signal};
+
+use crate::process_handle::ProcessHandle;
 
 /// The name of the program's file in the image.
 const NAME: &str = "dexsidecar";
@@ -31,9 +28,7 @@ pub struct Running {
     pub arguments: Vec<OsString>,
     /// Whether it runs in the same control group, so in the same container.
     pub is_in_this_container: bool,
-    /// Refers to this process, even when its id is used again. `None` where the kernel or the
-    /// seccomp profile has no pidfds.
-    handle: Option<OwnedFd>,
+    handle: ProcessHandle,
     /// Whether it handles the signals that request a refresh.
     handles_signals: bool,
 }
@@ -58,11 +53,7 @@ impl Running {
     /// The process with this id, if it is one of this program.
     fn read(pid: i32, own: &Own) -> Option<Self> {
         // Opened first: what is read afterwards is of this process, or the process has ended.
-        let handle = match pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()) {
-            Ok(handle) => Some(handle),
-            Err(Errno::SRCH) => return None,
-            Err(_) => None,
-        };
+        let handle = ProcessHandle::open(Pid::from_raw(pid)?)?;
         let file = |name: &str| fs::read(format!("/proc/{pid}/{name}")).ok();
         let name = file("comm")?;
         if name != own.name && name.trim_ascii_end() != NAME.as_bytes() {
@@ -92,11 +83,7 @@ impl Running {
     /// `PermissionDenied` for a process of another uid; `NotFound` if it has ended.
     pub fn request_refresh(&self) -> io::Result<bool> {
         if self.handles_signals {
-            match (&self.handle, Pid::from_raw(self.pid)) {
-                (Some(handle), _) => pidfd_send_signal(handle, Signal::USR1)?,
-                (None, Some(pid)) => kill_process(pid, Signal::USR1)?,
-                (None, None) => return Err(io::ErrorKind::NotFound.into()),
-            }
+            self.handle.signal(Signal::USR1)?;
         }
         Ok(self.handles_signals)
     }
@@ -104,12 +91,7 @@ impl Running {
     /// Whether it has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        let Some(handle) = &self.handle else {
-            return Pid::from_raw(self.pid).is_none_or(|pid| test_kill_process(pid) == Err(Errno::SRCH));
-        };
-        let mut ended = [PollFd::new(handle, PollFlags::IN)];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut ended, Some(&at_once)).is_ok_and(|ready| ready > 0)
+        self.handle.has_ended()
     }
 }
 
@@ -201,7 +183,10 @@ mod tests {
         };
         assert_eq!((found.arguments.as_slice(), found.is_in_this_container), (&["100".into()][..], true));
         assert!(!found.request_refresh().unwrap() && !found.has_ended(), "it has no handlers");
-        let without_pidfd = Running { handle: None, ..Running::read(pid, &own).unwrap() };
+        let without_pidfd = Running {
+            handle: ProcessHandle::without_pidfd(Pid::from_raw(pid).unwrap()),
+            ..Running::read(pid, &own).unwrap()
+        };
         assert!(!without_pidfd.request_refresh().unwrap() && !without_pidfd.has_ended());
         child.kill().unwrap();
         child.wait().unwrap();

@@ -103,9 +103,10 @@ fn value<'a>(description: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// Whether one of the challenges of a `WWW-Authenticate` header has the scheme Bearer (RFC 9110
-/// §11.6.1). A header may hold several, with commas between them.
+/// §11.6.1). A header may hold several, with commas between them. A comma in quotes separates
+/// nothing.
 fn has_bearer_challenge(header: &str) -> bool {
-    header.split(',').any(|part| {
+    header.split('"').step_by(2).flat_map(|unquoted| unquoted.split(',')).any(|part| {
         part.split_ascii_whitespace().next().is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer"))
     })
 }
@@ -180,8 +181,14 @@ mod tests {
         for given in [&[][..], &[bearer], &["bearer"], &[basic, bearer], &["Basic realm=\"a\", Bearer"]] {
             assert_eq!(with(given), Ok(()), "{given:?}");
         }
-        for declined in [&[basic][..], &["Negotiate", basic], &["Bearers x"], &["Basic realm=Bearer"], &[""]]
-        {
+        for declined in [
+            &["Basic realm=\"Git, Bearer not accepted\""],
+            &[basic][..],
+            &["Negotiate", basic],
+            &["Bearers x"],
+            &["Basic realm=Bearer"],
+            &[""],
+        ] {
             assert_eq!(with(declined), Err(Declined::NotBearer), "{declined:?}");
         }
     }

@@ -15,7 +15,7 @@ const CRATE: &str = "crates/edge/src/lib.rs";
 const OWN_NAME: &str = "dexsidecar_edge";
 
 /// Edges that other edges may use: time, randomness, DNS, files that are read, blocking calls.
-const SHARED: [&str; 5] = ["blocking", "clock", "dns", "input_file", "random"];
+const SHARED: [&str; 6] = ["blocking", "clock", "dns", "input_file", "process_handle", "random"];
 
 /// What is wrong in a piece of an edge, each with its path.
 fn violations(piece: &Piece) -> Vec<String> {

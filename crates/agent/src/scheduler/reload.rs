@@ -32,12 +32,10 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
     /// Reads the configuration file if it has changed, or in any case if a signal asks for it.
     pub(super) fn reload(&mut self, reload: Option<&mut Reload<'_, E>>, by_signal: bool) {
         let Some(reload) = reload.filter(|reload| by_signal || reload.is_due()) else { return };
-        if let Some(tokens) = reload.read(&self.log, self.clock.now().unix) {
-            let changes = self.apply(tokens, &|endpoint| reload.connect(endpoint));
-            if by_signal || changes != Changes::default() {
-                let Changes { added, changed, removed } = changes;
-                self.log.emit(&Event::ConfigReloaded { added, changed, removed });
-            }
+        if let Some(tokens) = reload.read(by_signal, &self.log, self.clock.now().unix) {
+            let Changes { added, changed, removed } =
+                self.apply(tokens, &|endpoint| reload.connect(endpoint));
+            self.log.emit(&Event::ConfigReloaded { added, changed, removed });
         }
         self.reload_status = Some(reload.status());
     }

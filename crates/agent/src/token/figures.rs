@@ -23,6 +23,9 @@ use super::token_file::TokenFile;
 /// How long a page waits for the files of a token.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The fingerprint of a missing file.
+const MISSING: u64 = 0;
+
 /// The content of one file.
 #[derive(Clone, Debug)]
 struct Content {
@@ -43,7 +46,7 @@ pub(crate) struct FileRead {
 #[cfg(test)]
 impl FileRead {
     pub(crate) fn missing(path: &str) -> Self {
-        Self { path: path.into(), fingerprint: 0, content: None }
+        Self { path: path.into(), fingerprint: MISSING, content: None }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -106,11 +109,13 @@ impl Token {
         })
     }
 
-    /// Keeps what was read of its files for the next page.
+    /// Keeps what was read of its files for the next page. A failed read says nothing of the next
+    /// one, unless the file is missing.
     pub(crate) fn keep_files_read(&mut self, contents: &mut Contents) {
         let outputs = &self.config.outputs;
         let own = contents.extract_if(.., |read| outputs.iter().any(|output| output.path == read.path));
-        let own: Contents = own.collect();
+        let own: Contents =
+            own.filter(|read| read.content.is_some() || read.fingerprint == MISSING).collect();
         if !own.is_empty() {
             self.page_files = own;
         }
@@ -267,6 +272,21 @@ mod tests {
         let contents = token.read_files().await;
         let read = contents[0].content.as_ref().and_then(|content| content.text.as_ref());
         assert!(read.is_some_and(|text| text.expose().ends_with("eHh4")));
+    }
+
+    /// As without file descriptors: the file is as it was before (F106).
+    #[tokio::test]
+    async fn f106_a_file_that_could_not_be_read_is_read_again_for_the_next_page() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut token = token(directory.path(), &Format::default());
+        for file in ["one", "two"] {
+            std::fs::write(directory.path().join(file), VALID).unwrap();
+        }
+        let now = Clock::System.now();
+        let mut contents = token.read_files_with(|_, _| None).await;
+        assert!(!token.readiness(&contents, now).is_ready());
+        token.keep_files_read(&mut contents);
+        assert!(token.readiness(&token.read_files().await, now).is_ready());
     }
 
     #[tokio::test]

@@ -124,7 +124,10 @@ struct Reader {
 impl Reader {
     fn new(file: ConfigFile<'_>, output_needed: bool) -> Self {
         let mut paths = Paths::default();
-        paths.input(file.path, "the configuration file".to_owned());
+        // Outputs may be relative, too.
+        for path in [file.path, Path::new(file.name)] {
+            paths.input(path, "the configuration file".to_owned());
+        }
         let file = file.name.into();
         Self { file, output_needed, problems: vec![], more: 0, warnings: vec![], paths }
     }

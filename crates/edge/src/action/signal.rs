@@ -1,5 +1,4 @@
-//! Sends the signal of an action, through a pidfd where the kernel has it, so that it never reaches
-//! another process that got the number of one that has ended.
+//! Sends the signal of an action.
 
 use std::io;
 use std::path::Path;
@@ -8,16 +7,14 @@ use std::time::Duration;
 use dexsidecar_core::action::{SignalAction, SignalTarget};
 use dexsidecar_core::failure::Failure;
 use dexsidecar_core::token_file::EARLIEST_PLAUSIBLE_NOW;
-use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal, test_kill_process,
-};
+use rustix::process::{Pid, Signal, test_kill_process};
 
 use super::failed;
 use super::process_table::{self, Process};
 use crate::clock::Clock;
 use crate::input_file;
+use crate::process_handle::ProcessHandle;
 
 /// The longest content of a pid file, in bytes.
 const LONGEST_PID_FILE: usize = 64;
@@ -36,13 +33,6 @@ const FIX_REFUSED: &str = "allow kill and pidfd_send_signal in the seccomp profi
                            action";
 const FIX_SIGNAL: &str = "set signal to the name of a signal, such as HUP";
 
-/// A process, and a descriptor that means it even after its end. Without one where the kernel or
-/// the seccomp profile has no pidfds.
-struct Target {
-    process: Process,
-    pidfd: Option<OwnedFd>,
-}
-
 /// Sends the signal to all its processes, and returns their number. It reads `/proc`, so it may
 /// take some milliseconds.
 ///
@@ -51,10 +41,7 @@ struct Target {
 /// all of them could be signalled.
 pub fn send(action: &SignalAction) -> Result<usize, Failure> {
     let signal = named(action)?;
-    for_each(action, |target| match &target.pidfd {
-        Some(pidfd) => pidfd_send_signal(pidfd, signal),
-        None => kill_process(target.process.pid, signal),
-    })
+    for_each(action, |process| process.signal(signal))
 }
 
 /// Checks that [`send`] would succeed, without a signal.
@@ -63,7 +50,7 @@ pub fn send(action: &SignalAction) -> Result<usize, Failure> {
 /// Those of [`send`].
 pub fn check(action: &SignalAction) -> Result<usize, Failure> {
     named(action)?;
-    for_each(action, |target| test_kill_process(target.process.pid))
+    for_each(action, |process| test_kill_process(process.pid()))
 }
 
 /// The signal. A real-time signal has no name.
@@ -72,16 +59,19 @@ fn named(action: &SignalAction) -> Result<Signal, Failure> {
     signal.ok_or_else(|| failed(format!("there is no signal {}", action.signal), FIX_SIGNAL))
 }
 
-fn for_each(action: &SignalAction, send: impl Fn(&Target) -> Result<(), Errno>) -> Result<usize, Failure> {
+fn for_each(
+    action: &SignalAction,
+    send: impl Fn(&ProcessHandle) -> Result<(), Errno>,
+) -> Result<usize, Failure> {
     let targets = targets(&action.target)?;
     let mut refused = None;
     let mut reached = 0;
-    for target in &targets {
-        match send(target) {
+    for process in &targets {
+        match send(process) {
             Ok(()) => reached += 1,
             // It has ended meanwhile.
             Err(Errno::SRCH) => {}
-            Err(error) => refused = Some((target.process.pid, error)),
+            Err(error) => refused = Some((process.pid(), error)),
         }
     }
     let uid = rustix::process::getuid().as_raw();
@@ -108,7 +98,7 @@ fn none(target: &SignalTarget) -> Failure {
 }
 
 /// The processes that get the signal: at least one, and never this one.
-fn targets(target: &SignalTarget) -> Result<Vec<Target>, Failure> {
+fn targets(target: &SignalTarget) -> Result<Vec<ProcessHandle>, Failure> {
     let own = rustix::process::getpid();
     match target {
         SignalTarget::Process(name) => {
@@ -121,9 +111,9 @@ fn targets(target: &SignalTarget) -> Result<Vec<Target>, Failure> {
             let leaders = named.iter().filter(|each| !is_named(each.parent));
             // The name is read again with the descriptor open: it means the same process then.
             let still = |found: &Process| {
-                let pidfd = pidfd(found.pid)?;
-                let process = Process::read(found.pid).filter(|now| now.started == found.started)?;
-                Some(Target { process, pidfd })
+                let handle = ProcessHandle::open(found.pid)?;
+                let now = Process::read(found.pid)?;
+                (now.started == found.started && now.is_named(name)).then_some(handle)
             };
             let targets: Vec<_> = leaders.filter_map(|found| still(found)).collect();
             if targets.is_empty() { Err(none(target)) } else { Ok(targets) }
@@ -136,8 +126,9 @@ fn targets(target: &SignalTarget) -> Result<Vec<Target>, Failure> {
                     fix_of_own(own),
                 ));
             }
-            let found = pidfd(pid).zip(Process::read(pid)).filter(|(_, process)| !process.is_zombie());
-            let Some((pidfd, process)) = found else { return Err(none(target)) };
+            let found =
+                ProcessHandle::open(pid).zip(Process::read(pid)).filter(|(_, process)| !process.is_zombie());
+            let Some((handle, process)) = found else { return Err(none(target)) };
             if is_recycled(&process, path) {
                 let detail = format!(
                     "process {} was started after {} was written, so it is another one",
@@ -146,7 +137,7 @@ fn targets(target: &SignalTarget) -> Result<Vec<Target>, Failure> {
                 );
                 return Err(failed(detail, FIX_STALE));
             }
-            Ok(vec![Target { process, pidfd }])
+            Ok(vec![handle])
         }
     }
 }
@@ -155,16 +146,6 @@ fn targets(target: &SignalTarget) -> Result<Vec<Target>, Failure> {
 /// namespace each, every first process has the number 1.
 fn fix_of_own(own: Pid) -> &'static str {
     if own == Pid::INIT { FIX_PID_FILE } else { FIX_STALE }
-}
-
-/// A descriptor of the process with this number: the outer `None` if there is none, the inner one
-/// if pidfds are unavailable.
-fn pidfd(pid: Pid) -> Option<Option<OwnedFd>> {
-    match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pidfd) => Some(Some(pidfd)),
-        Err(Errno::SRCH) => None,
-        Err(_) => Some(None),
-    }
 }
 
 fn read_pid_file(path: &Path) -> Result<Pid, Failure> {
@@ -200,6 +181,7 @@ mod tests {
     use std::time::SystemTime;
 
     use dexsidecar_core::failure::Code;
+    use rustix::process::kill_process;
 
     use super::*;
 

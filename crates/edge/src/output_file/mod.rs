@@ -15,6 +15,7 @@ mod syscall_error;
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +27,7 @@ use dexsidecar_core::secret::Secret;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::input_file::{self, identity};
+use super::input_file::{self, Unreadable, identity};
 use atomic::NotReplaced;
 pub use rename_order::RenamePlace;
 pub use syscall_error::SyscallError;
@@ -210,13 +211,7 @@ pub fn read_content(output: &Output) -> Option<Secret> {
 /// was read.
 #[must_use]
 pub fn content_with_fingerprint(output: &Output) -> Option<(Secret, u64)> {
-    let Target { directory, name, .. } = Target::open(output).ok()?;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&directory, name, flags, Mode::empty()).ok()?;
-    let file = File::from(file);
-    let fingerprint = input_file::fingerprint_of(&file.metadata().ok()?);
-    let content = input_file::read_open(file, output.format.largest()).ok()?;
-    Some((Secret::new(String::from_utf8(content).ok()?), fingerprint))
+    Target::open(output).ok()?.content(output.format.largest()).ok()?
 }
 
 /// Keeps a new token, which one thread writes, from being removed by another thread that removes
@@ -266,12 +261,16 @@ impl NameLock {
 pub fn remove_if(output: &Output, token: &Secret, lock: &NameLock) -> Result<bool, Failure> {
     let _held =
         lock.hold("unlinkat").map_err(|error| failure(output, Code::OutputFailed, &error.to_string()))?;
-    let content = content_with_fingerprint(output);
+    let target = match Target::open(output) {
+        Err(failure) if failure.code == Code::OutputDirectoryMissing => return Ok(false),
+        target => target?,
+    };
+    // A file that cannot be read may hold the token.
+    let content = target.content(output.format.largest()).map_err(|error| target.failure(error))?;
     let held = content.and_then(|(content, _)| output.format.read_at_startup(&content));
     if held.is_none_or(|(stored, _)| stored.token != *token) {
         return Ok(false);
     }
-    let target = Target::open(output)?;
     match rustix::fs::unlinkat(&target.directory, target.name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(true),
         Err(errno) => Err(target.failure(SyscallError { call: "unlinkat", errno })),
@@ -295,6 +294,30 @@ fn directory_of(output: &Output) -> &Path {
 }
 
 impl<'a> Target<'a> {
+    /// The content of the file and its fingerprint. `None` if it is not a regular file of UTF-8, or
+    /// larger than this.
+    fn content(&self, largest: usize) -> Result<Option<(Secret, u64)>, SyscallError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.directory, self.name, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            // Missing, a symbolic link, a socket.
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
+            Err(errno) => return Err(SyscallError { call: "openat", errno }),
+        };
+        let failed = |call| {
+            move |error: io::Error| SyscallError {
+                call,
+                errno: Errno::from_io_error(&error).unwrap_or(Errno::IO),
+            }
+        };
+        let fingerprint = input_file::fingerprint_of(&file.metadata().map_err(failed("fstat"))?);
+        match input_file::read_open(file, largest) {
+            Ok(content) => Ok(String::from_utf8(content).ok().map(|text| (Secret::new(text), fingerprint))),
+            Err(Unreadable::Failed(error)) => Err(failed("read")(error)),
+            Err(_) => Ok(None),
+        }
+    }
+
     fn open(output: &'a Output) -> Result<Self, Failure> {
         let directory = directory_of(output);
         let name = output.path.file_name().ok_or_else(|| failure(output, Code::OutputIsADirectory, ""))?;

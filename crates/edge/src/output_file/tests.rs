@@ -243,3 +243,22 @@ fn a_revoked_lock_keeps_a_file_from_being_replaced_overwritten_and_removed() {
         write_with(&output, &token("third"), &NameLock::default(), None).unwrap();
     }
 }
+
+#[test]
+fn a_file_that_cannot_be_read_is_not_called_another_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let remove = |name: &str| {
+        remove_if(&output(&directory.path().join(name)), &token("expired"), &NameLock::default())
+    };
+    for (name, content) in [("expired", "expired"), ("another", "another"), ("binary", "\u{ff}")] {
+        std::fs::write(directory.path().join(name), content).unwrap();
+    }
+    std::fs::create_dir(directory.path().join("directory")).unwrap();
+    symlink("expired", directory.path().join("link")).unwrap();
+    for name in ["another", "binary", "directory", "link", "missing", "missing/token"] {
+        assert_eq!(remove(name), Ok(false), "{name}");
+    }
+    // Stands for every error that says nothing of the file: ENAMETOOLONG.
+    assert!(remove(&"x".repeat(300)).is_err());
+    assert_eq!(remove("expired"), Ok(true));
+}

@@ -2,7 +2,7 @@
 //! one would destroy the other.
 
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::config::yaml::Place;
 use crate::config::{DEFAULT_TERMINATION_LOG, Problem};
@@ -73,10 +73,10 @@ impl Paths {
 /// How many inputs are compared by name; a token has fewer of them from the defaults.
 const MOST_COMPARED: usize = 600;
 
-/// A path as text, without what does not change its meaning: `/run//./a` is `/run/a`. So many paths
-/// are compared as texts only.
+/// A path as text, without what does not change its meaning: `/run//./a` is `/run/a`, and `./a` is
+/// `a`. So many paths are compared as texts only.
 fn normal(path: &Path) -> OsString {
-    path.components().collect::<PathBuf>().into_os_string()
+    path.components().filter(|part| *part != Component::CurDir).collect::<PathBuf>().into_os_string()
 }
 
 /// Whether a path leads through another one.

@@ -243,6 +243,8 @@ fn paths_that_clash_are_refused_with_the_other_use() {
         ("/subject", "is the same file as tokens[0].subject_token_file: use another file"),
         ("/ca", "is the same file as tokens[0].ca_file: use another file"),
         ("/etc/dexsidecar.yaml", "is the same file as the configuration file: use another file"),
+        ("dexsidecar.yaml", "is the same file as the configuration file: use another file"),
+        ("./dexsidecar.yaml", "is the same file as the configuration file: use another file"),
         ("/run/a/", "is a directory: set it to a file in it, as DIRECTORY/token"),
         ("/run/b/../a", "contains ..: write the path without it"),
         (
@@ -275,6 +277,16 @@ fn paths_that_clash_are_refused_with_the_other_use() {
     );
     let other = one("termination_log: /log\n").replace("/run/token", "/dev/termination-log");
     assert!(read(&other).is_ok());
+}
+
+#[test]
+fn an_issuer_with_a_query_is_refused() {
+    let text =
+        one("").replace("token_endpoint: https://dex.example/token", "issuer: https://dex.example/dex?x=1");
+    assert_eq!(
+        problems(&text),
+        ["dexsidecar.yaml:3:13: tokens[0].issuer: has a query, which no issuer has: remove it"]
+    );
 }
 
 #[test]
@@ -354,11 +366,11 @@ fn a_warning_has_its_place_and_belongs_to_a_token_or_to_all() {
     assert_eq!(
         shown[1..],
         [
-            format!("dexsidecar.yaml:4:19: tokens[0].scope {scope}"),
-            format!("dexsidecar.yaml:5:19: tokens[1].scope {scope}"),
+            format!("dexsidecar.yaml:4:20: tokens[0].scope {scope}"),
+            format!("dexsidecar.yaml:5:20: tokens[1].scope {scope}"),
         ]
     );
-    assert!(shown[0].starts_with("dexsidecar.yaml:2:71: defaults.connector_id contains"), "{}", shown[0]);
+    assert!(shown[0].starts_with("dexsidecar.yaml:2:78: defaults.connector_id contains"), "{}", shown[0]);
     let of_second: Vec<_> = config.warnings.iter().map(|warning| !warning.is_of_other_token(1)).collect();
     assert_eq!(of_second, [true, false, true]);
 }

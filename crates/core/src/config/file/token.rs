@@ -101,6 +101,12 @@ impl Reader {
         }
         let issuer_url =
             issuer.as_ref().and_then(|given| self.url(given, ISSUER_EXAMPLE, allow, endpoint.is_none()));
+        if let Some((given, (_, url))) = issuer.as_ref().zip(issuer_url.as_ref())
+            && url.target().contains('?')
+        {
+            // OpenID Connect Discovery 1.0 §3, RFC 8414 §2.
+            self.problem(given.at(), &given.path, "has a query, which no issuer has", "remove it");
+        }
         let issuer_text = issuer.as_ref().and(issuer_url.as_ref()).map(|(text, _)| text.clone());
         let url = match &endpoint {
             Some(given) => self.url(given, ENDPOINT_EXAMPLE, allow, true).map(|(_, url)| url),
