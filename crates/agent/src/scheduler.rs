@@ -18,6 +18,7 @@ use dexsidecar_core::refresher::RateLimit;
 use dexsidecar_core::schedule::{POLL_INTERVAL, SHORT_POLL_INTERVAL};
 use dexsidecar_core::time::{BootTime, Now};
 use dexsidecar_edge::clock::Clock;
+use dexsidecar_edge::listener::Listener;
 use dexsidecar_edge::log::Logger;
 use dexsidecar_edge::random;
 use dexsidecar_edge::signal::RefreshSignal;
@@ -28,7 +29,6 @@ use crate::reporter::Reporter;
 use crate::termination_message::TerminationMessage;
 use crate::token::{Next, Token};
 use crate::upstream::Upstream;
-use pages::Pages;
 
 /// A token, its Dex, and when it is asked again.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub struct Scheduler<E> {
     /// What came of the last reload of the configuration file; `None` without such a file.
     reload_status: Option<metrics::Reload>,
     /// Serves probes and metrics.
-    pages: Pages,
+    listener: Option<Listener>,
     started: Now,
 }
 
@@ -91,7 +91,7 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
             polled_at: clock.now().boot,
             until_written: false,
             reload_status: None,
-            pages: Pages::default(),
+            listener: None,
             started: clock.now(),
         };
         let several = tokens.len() > 1;
@@ -147,7 +147,7 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
                 }
                 self.refresh_requested(request.signal());
             }
-            asked = self.pages.next() => self.answer(asked),
+            request = pages::next(&mut self.listener) => self.answer(request),
             () = self.clock.sleep_until(until) => self.poll_files(reload),
         }
     }

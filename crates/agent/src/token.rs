@@ -9,7 +9,6 @@ mod reconfigure;
 mod token_file;
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use dexsidecar_core::config::TokenConfig;
@@ -26,9 +25,7 @@ use crate::job::{Job, Outcome};
 use crate::reporter::Reporter;
 use crate::upstream::Upstream;
 use actions::Actions;
-#[cfg(test)]
-pub(crate) use figures::FileRead;
-pub(crate) use figures::{Contents, ReadFiles};
+use figures::PageFile;
 use once::Once;
 use token_file::TokenFile;
 
@@ -65,9 +62,7 @@ pub(crate) struct Token {
     current: Option<CurrentToken>,
     files: Vec<TokenFile>,
     /// The files as they were read for the last page of the listener.
-    page_files: Contents,
-    /// A thread that reads the files for a page of the listener holds a second reference.
-    page_reader: Arc<()>,
+    page_files: Vec<PageFile>,
     actions: Actions,
     last_known: LastKnown,
     key_check: KeyCheck,
@@ -103,7 +98,6 @@ impl Token {
             current: None,
             files,
             page_files: vec![],
-            page_reader: Arc::default(),
             last_known: LastKnown::default(),
             key_check: KeyCheck::default(),
             counts: ExchangeCounts::default(),

@@ -119,8 +119,6 @@ pub struct TokenReadiness<'a> {
     /// The state of each output, in the order of the configuration. `None` for a file that is
     /// missing or cannot be read.
     pub outputs: Vec<Option<TokenFileState>>,
-    /// The outputs could not be read in time, and their states are unknown.
-    pub is_timed_out: bool,
     /// The last failure since the last success.
     pub failure: Option<Code>,
 }
@@ -129,7 +127,7 @@ impl TokenReadiness<'_> {
     /// True if every output holds a valid token.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.is_timed_out && self.outputs.iter().all(|output| output.is_some_and(TokenFileState::is_valid))
+        self.outputs.iter().all(|output| output.is_some_and(TokenFileState::is_valid))
     }
 
     /// The remaining validity; of several outputs the shortest. `None` if none is known.
@@ -156,10 +154,6 @@ impl TokenReadiness<'_> {
         text.push_str("failing: ");
         if let Some(entry) = failure {
             let _ = write!(text, "{}: {}; ", entry.name, entry.summary);
-        }
-        if self.is_timed_out {
-            text.push_str("token file cannot be read: timed out");
-            return;
         }
         let mut separator = "";
         for (index, output) in self.outputs.iter().enumerate() {
@@ -217,7 +211,7 @@ mod tests {
     const LESS: TokenFileState = TokenFileState::Valid(Some(Duration::from_secs(60)));
 
     fn token(name: &str, outputs: Vec<Option<TokenFileState>>, failure: Option<Code>) -> TokenReadiness<'_> {
-        TokenReadiness { name, outputs, is_timed_out: false, failure }
+        TokenReadiness { name, outputs, failure }
     }
 
     #[test]
@@ -259,11 +253,5 @@ mod tests {
         assert_eq!((one.status, one.body.as_str()), (503, refused_line));
         assert_eq!(Response::ready_token(Some(&incus)).status, 200);
         assert_eq!(Response::ready_token(None).status, 404);
-        for outputs in [vec![], vec![Some(HOURS)]] {
-            let hanging = TokenReadiness { is_timed_out: true, ..token("hanging", outputs, None) };
-            let response = Response::ready_token(Some(&hanging));
-            let line = "failing: token file cannot be read: timed out\n";
-            assert_eq!((response.status, response.body.as_str()), (503, line));
-        }
     }
 }

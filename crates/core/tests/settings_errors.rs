@@ -125,11 +125,11 @@ fn each_error_of_a_setting_is_as_in_the_snapshot() {
 #[test]
 fn each_warning_about_a_setting_is_as_in_the_snapshot() {
     let read = |raw: &RawSettings| match Config::read(raw, true) {
-        Ok(config) => config.warnings,
+        Ok(config) => config.warnings.iter().map(ToString::to_string).collect(),
         Err(problems) => problems
             .iter()
             .map(|problem| format!("ERROR {problem}"))
-            .chain(raw.cleaned().warnings())
+            .chain(raw.cleaned().warnings().iter().map(ToString::to_string))
             .collect(),
     };
     insta::assert_snapshot!("warnings", page(WARNINGS, read));

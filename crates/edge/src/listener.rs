@@ -45,12 +45,6 @@ pub struct Request {
 }
 
 impl Request {
-    /// True after its connection was closed.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.reply.is_closed()
-    }
-
     /// Answers it. The client may have gone.
     pub fn reply(self, response: Response) {
         let _ = self.reply.send(response);

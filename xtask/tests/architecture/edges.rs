@@ -14,7 +14,8 @@ const CRATE: &str = "crates/edge/src/lib.rs";
 /// The crate's own name, under which it would find itself with `extern crate self`.
 const OWN_NAME: &str = "dexsidecar_edge";
 
-/// Edges that other edges may use: time, randomness, DNS, files that are read, blocking calls.
+/// Edges that other edges may use: time, randomness, DNS, files that are read, processes, blocking
+/// calls.
 const SHARED: [&str; 6] = ["blocking", "clock", "dns", "input_file", "process_handle", "random"];
 
 /// What is wrong in a piece of an edge, each with its path.

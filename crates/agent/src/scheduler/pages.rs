@@ -1,9 +1,4 @@
-//! Answers the requests to the listener. A page is rendered when it is requested. Files that have
-//! changed are read on threads, for one page at a time.
-
-use std::fmt;
-use std::future::poll_fn;
-use std::task::Poll;
+//! Answers the requests to the listener. A page is rendered when it is requested.
 
 use dexsidecar_core::exchange::TokenEndpoint;
 use dexsidecar_core::metrics::{Process, Snapshot};
@@ -12,125 +7,58 @@ use dexsidecar_edge::listener::{Listener, Request};
 use dexsidecar_edge::process_figures;
 
 use super::Scheduler;
-use crate::token::{Contents, ReadFiles};
 
-/// The listener, and the requests that wait for files.
-#[derive(Default)]
-pub(super) struct Pages {
-    listener: Option<Listener>,
-    waiting: Vec<Request>,
-    /// The request whose files are being read, and what was read so far.
-    reading: Option<(Request, Vec<ReadFiles>, Contents)>,
-    /// The configuration has changed since then: they may be other files now.
-    is_outdated: bool,
-}
-
-/// What the scheduler is asked for.
-pub(super) enum PageEvent {
-    /// A request has arrived.
-    Request(Request),
-    /// The files for a request have been read.
-    Page(Request, Contents),
-}
-
-impl Pages {
-    /// The next thing to answer; without a listener it waits forever. Nothing is lost when the
-    /// future is dropped.
-    pub(super) async fn next(&mut self) -> PageEvent {
-        let Self { listener: Some(listener), reading, .. } = self else {
-            return std::future::pending().await;
-        };
-        let read = poll_fn(|context| {
-            let Some((_, files, contents)) = reading else { return Poll::Pending };
-            files.retain_mut(|file| match file.as_mut().poll(context) {
-                Poll::Ready(read) => {
-                    contents.extend(read);
-                    false
-                }
-                Poll::Pending => true,
-            });
-            match reading.take_if(|(_, files, _)| files.is_empty()) {
-                Some((request, _, contents)) => Poll::Ready(PageEvent::Page(request, contents)),
-                None => Poll::Pending,
-            }
-        });
-        tokio::select! {
-            request = listener.next() => PageEvent::Request(request),
-            page = read => page,
-        }
-    }
-
-    /// The configuration has changed: what is being read is read again.
-    pub(super) const fn reloaded(&mut self) {
-        self.is_outdated = self.reading.is_some();
-    }
-}
-
-impl fmt::Debug for Pages {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pages").field("listener", &self.listener).finish_non_exhaustive()
+/// The next request; without a listener it waits forever. Nothing is lost when the future is
+/// dropped.
+pub(super) async fn next(listener: &mut Option<Listener>) -> Request {
+    match listener {
+        Some(listener) => listener.next().await,
+        None => std::future::pending().await,
     }
 }
 
 impl<E: TokenEndpoint + 'static> Scheduler<E> {
     /// Serves probes and metrics from now on.
     pub fn listen(&mut self, listener: Listener) {
-        self.pages.listener = Some(listener);
+        self.listener = Some(listener);
     }
 
-    /// Answers a request, at once or after the files of its tokens have been read.
-    pub(super) fn answer(&mut self, event: PageEvent) {
-        match event {
-            // This is the loop. It does not wait for files.
-            PageEvent::Request(request) if request.page == Page::Live => {
-                request.reply(Response::line(200, "ok"));
-            }
-            PageEvent::Request(request) => {
-                self.pages.waiting.retain(|waiting| !waiting.is_closed());
-                self.pages.waiting.push(request);
-            }
-            PageEvent::Page(request, _) if self.pages.is_outdated => self.pages.waiting.insert(0, request),
-            PageEvent::Page(request, mut contents) => {
-                let response = self.response(&request.page, &contents);
-                request.reply(response);
-                for each in &mut self.tokens {
-                    each.token.keep_files_read(&mut contents);
-                }
-            }
+    /// Answers a request.
+    pub(super) fn answer(&mut self, request: Request) {
+        let is_shown = |name: &str| match &request.page {
+            Page::Live => false,
+            Page::ReadyToken(one) => one == name,
+            Page::Ready { .. } | Page::Metrics => true,
+        };
+        for each in self.tokens.iter_mut().filter(|each| is_shown(each.token.name())) {
+            each.token.read_files();
         }
-        if self.pages.reading.is_none() && !self.pages.waiting.is_empty() {
-            let request = self.pages.waiting.remove(0);
-            let is_shown = |name| !matches!(&request.page, Page::ReadyToken(one) if one != name);
-            let tokens = self.tokens.iter().map(|each| &each.token);
-            let files =
-                tokens.filter(|token| is_shown(token.name())).map(|token| token.read_files()).collect();
-            self.pages.reading = Some((request, files, vec![]));
-            self.pages.is_outdated = false;
-        }
+        let response = self.response(&request.page);
+        request.reply(response);
     }
 
-    fn response(&self, page: &Page, contents: &Contents) -> Response {
+    fn response(&self, page: &Page) -> Response {
         let now = self.clock.now();
         match page {
             Page::Live => Response::line(200, "ok"),
             Page::Ready { verbose } => {
                 let tokens: Vec<TokenReadiness<'_>> =
-                    self.tokens.iter().map(|each| each.token.readiness(contents, now)).collect();
+                    self.tokens.iter().map(|each| each.token.readiness(now)).collect();
                 Response::ready(&tokens, *verbose)
             }
             Page::ReadyToken(name) => {
                 let token = self.tokens.iter().find(|each| each.token.name() == name);
-                Response::ready_token(token.map(|each| each.token.readiness(contents, now)).as_ref())
+                Response::ready_token(token.map(|each| each.token.readiness(now)).as_ref())
             }
-            Page::Metrics => Response::metrics(&self.snapshot(contents)),
+            Page::Metrics => Response::metrics(&self.snapshot()),
         }
     }
 
-    pub(super) fn snapshot(&self, contents: &Contents) -> Snapshot<'_> {
+    pub(super) fn snapshot(&self) -> Snapshot<'_> {
         let now = self.clock.now();
         let mut all = Snapshot {
             version: env!("CARGO_PKG_VERSION"),
-            tokens: self.tokens.iter().map(|each| each.token.figures(contents, now)).collect(),
+            tokens: self.tokens.iter().map(|each| each.token.figures(now)).collect(),
             reload: self.reload_status,
             process: Process {
                 // The clock may have been wrong at the start, and stepped since.
@@ -164,48 +92,5 @@ impl<E: TokenEndpoint + 'static> Scheduler<E> {
             }
         }
         all
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write as _;
-    use std::net::{SocketAddr, TcpStream};
-
-    use super::*;
-    use crate::token::FileRead;
-
-    fn requested(address: SocketAddr, target: &str) -> TcpStream {
-        let mut client = TcpStream::connect(address).unwrap();
-        write!(client, "GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-        client
-    }
-
-    #[tokio::test]
-    async fn requests_arrive_while_files_are_read_and_a_page_waits_for_all_its_files() {
-        let mut listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        listener.register().unwrap();
-        let address = listener.address().unwrap();
-        let mut pages = Pages { listener: Some(listener), ..Pages::default() };
-        let _first = requested(address, "/readyz");
-        let PageEvent::Request(first) = pages.next().await else { panic!("nothing is read yet") };
-
-        let (hanging, hangs) = tokio::sync::oneshot::channel::<()>();
-        let slow: ReadFiles = Box::pin(async {
-            let _ = hangs.await;
-            vec![FileRead::missing("slow")]
-        });
-        let ready: ReadFiles = Box::pin(std::future::ready(vec![FileRead::missing("ready")]));
-        pages.reading = Some((first, vec![slow, ready], vec![]));
-        let _second = requested(address, "/livez");
-        let PageEvent::Request(second) = pages.next().await else { panic!("a file hangs") };
-        assert_eq!(second.page, Page::Live);
-
-        hanging.send(()).unwrap();
-        let PageEvent::Page(first, contents) = pages.next().await else { panic!("all files are read") };
-        assert_eq!(first.page, Page::Ready { verbose: false });
-        let read: Vec<_> = contents.iter().map(|read| read.path().to_str().unwrap()).collect();
-        assert_eq!(read, ["ready", "slow"]);
-        assert!(pages.reading.is_none());
     }
 }

@@ -94,7 +94,6 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
             self.upstreams[upstream].breaker.remove(id);
         }
         self.drop_unused_upstreams();
-        self.pages.reloaded();
         changes
     }
 

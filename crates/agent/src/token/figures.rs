@@ -1,9 +1,6 @@
-//! What the listener's pages show of a token: judged from its files when somebody asks. Files that
-//! have changed since the last page are read on a thread, because a volume may hang.
+//! What the listener's pages show of a token: judged from its files when somebody asks.
 
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use dexsidecar_core::action::Action;
@@ -14,54 +11,27 @@ use dexsidecar_core::pages::TokenReadiness;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::time::{Now, UnixTime};
 use dexsidecar_core::token_file::TokenFileState;
-use dexsidecar_edge::blocking::{OnDrop, run_blocking};
 use dexsidecar_edge::input_file;
 
 use super::Token;
 use super::token_file::TokenFile;
 
-/// How long a page waits for the files of a token.
-const READ_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The fingerprint of a missing file.
-const MISSING: u64 = 0;
-
 /// The content of one file.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Content {
     /// `None` if it is not UTF-8.
     text: Option<Secret>,
     modified_at: Option<UnixTime>,
 }
 
-/// One file as it was read: its fingerprint before that, and `None` if it is missing or cannot be
-/// read.
-#[derive(Clone, Debug)]
-pub(crate) struct FileRead {
+/// One file as it was read for a page: its fingerprint before that, and `None` if it is missing or
+/// could not be read.
+#[derive(Debug)]
+pub(super) struct PageFile {
     path: PathBuf,
     fingerprint: u64,
     content: Option<Content>,
 }
-
-#[cfg(test)]
-impl FileRead {
-    pub(crate) fn missing(path: &str) -> Self {
-        Self { path: path.into(), fingerprint: MISSING, content: None }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-/// What was read of files. A file that could not be read in time is not among them.
-pub(crate) type Contents = Vec<FileRead>;
-
-/// Reads the files of a token.
-pub(crate) type ReadFiles = Pin<Box<dyn Future<Output = Contents>>>;
-
-/// A file could not be read in time.
-struct TimedOut;
 
 fn read(path: &Path, largest: usize) -> Option<Content> {
     let content = input_file::read(path, largest).ok()?;
@@ -70,74 +40,42 @@ fn read(path: &Path, largest: usize) -> Option<Content> {
 }
 
 impl Token {
-    /// Reads its files for a page, unless they are as they were for the last page. They are read on
-    /// a thread, for at most [`READ_TIMEOUT`]. The result is empty if that has passed. While a
-    /// thread hangs, it is empty at once: at most one thread hangs for each token.
-    pub(crate) fn read_files(&self) -> ReadFiles {
-        self.read_files_with(read)
+    /// Reads its files for a page, unless they are as they were for the last page. One that could
+    /// not be read is read again.
+    pub(crate) fn read_files(&mut self) {
+        self.read_files_with(read);
     }
 
-    fn read_files_with(&self, read: impl Fn(&Path, usize) -> Option<Content> + Send + 'static) -> ReadFiles {
-        if Arc::strong_count(&self.page_reader) > 1 {
-            return Box::pin(std::future::ready(vec![]));
-        }
-        let reader = Arc::clone(&self.page_reader);
-        let outputs = self.files.iter().map(TokenFile::output);
-        let files: Vec<_> = outputs
-            .map(|Output { path, format, .. }| {
-                (path.clone(), input_file::fingerprint(path), format.largest())
-            })
-            .collect();
-        let is_known = |(path, fingerprint, _): &(PathBuf, u64, usize)| {
-            self.page_files.iter().any(|known| known.path == *path && known.fingerprint == *fingerprint)
-        };
-        if files.iter().all(is_known) {
-            return Box::pin(std::future::ready(self.page_files.clone()));
-        }
-        let contents = run_blocking(OnDrop::Detach, move || {
-            let read = |(path, fingerprint, largest): (PathBuf, u64, usize)| {
-                let content = read(&path, largest);
-                FileRead { path, fingerprint, content }
+    fn read_files_with(&mut self, read: impl Fn(&Path, usize) -> Option<Content>) {
+        let mut known = std::mem::take(&mut self.page_files);
+        let files = self.files.iter().map(TokenFile::output).map(|Output { path, format, .. }| {
+            let fingerprint = input_file::fingerprint(path);
+            let is_same = |known: &PageFile| {
+                known.path == *path && known.fingerprint == fingerprint && known.content.is_some()
             };
-            let contents: Contents = files.into_iter().map(read).collect();
-            drop(reader);
-            contents
+            match known.iter().position(is_same) {
+                Some(same) => known.swap_remove(same),
+                None => PageFile { path: path.clone(), fingerprint, content: read(path, format.largest()) },
+            }
         });
-        Box::pin(async {
-            // Without a thread nothing can be read either.
-            tokio::time::timeout(READ_TIMEOUT, contents).await.ok().and_then(Result::ok).unwrap_or_default()
-        })
+        self.page_files = files.collect();
     }
 
-    /// Keeps what was read of its files for the next page. A failed read says nothing of the next
-    /// one, unless the file is missing.
-    pub(crate) fn keep_files_read(&mut self, contents: &mut Contents) {
-        let outputs = &self.config.outputs;
-        let own = contents.extract_if(.., |read| outputs.iter().any(|output| output.path == read.path));
-        let own: Contents =
-            own.filter(|read| read.content.is_some() || read.fingerprint == MISSING).collect();
-        if !own.is_empty() {
-            self.page_files = own;
-        }
-    }
-
-    /// Whether its files hold valid tokens, and the last failure.
-    pub(crate) fn readiness(&self, contents: &Contents, now: Now) -> TokenReadiness<'_> {
-        let state = |file| Ok(self.judge(file, contents, now)?.map(|judged| judged.state));
-        let outputs: Result<Vec<_>, TimedOut> = self.files.iter().map(state).collect();
+    /// Whether its files held valid tokens when they were read, and the last failure.
+    pub(crate) fn readiness(&self, now: Now) -> TokenReadiness<'_> {
+        let state = |file| self.judge(file, now).map(|judged| judged.state);
         TokenReadiness {
             name: &self.config.name,
-            is_timed_out: outputs.is_err(),
-            outputs: outputs.unwrap_or_default(),
+            outputs: self.files.iter().map(state).collect(),
             failure: self.last_failure().map(|failure: &Failure| failure.code),
         }
     }
 
     /// What the metrics show of it.
-    pub(crate) fn figures(&self, contents: &Contents, now: Now) -> TokenFigures<'_> {
+    pub(crate) fn figures(&self, now: Now) -> TokenFigures<'_> {
         let (mut is_ready, mut first) = (true, None::<Times>);
         for file in &self.files {
-            let judged = self.judge(file, contents, now).unwrap_or_default();
+            let judged = self.judge(file, now);
             is_ready &= judged.as_ref().is_some_and(|judged| judged.state.is_valid());
             // A file without a token comes before any expiry.
             let times = judged.map(|judged| judged.times).unwrap_or_default();
@@ -169,11 +107,10 @@ impl Token {
     }
 
     /// Judges one file, as the command `ready` does. `None` if it is missing or cannot be read.
-    fn judge(&self, file: &TokenFile, contents: &Contents, now: Now) -> Result<Option<Judged>, TimedOut> {
+    fn judge(&self, file: &TokenFile, now: Now) -> Option<Judged> {
         let Output { path, format, .. } = file.output();
-        let read = contents.iter().find(|read| read.path == *path).ok_or(TimedOut)?;
-        let Some(content) = &read.content else { return Ok(None) };
-        let of_state = |state| Ok(Some(Judged { state, times: Times::default() }));
+        let content = self.page_files.iter().find(|read| read.path == *path)?.content.as_ref()?;
+        let of_state = |state| Some(Judged { state, times: Times::default() });
         let Some(text) = &content.text else { return of_state(TokenFileState::Malformed) };
         let Some(stored) = format.read(text) else {
             return of_state(TokenFileState::of_content(text, format, None, Duration::ZERO, now));
@@ -187,7 +124,7 @@ impl Token {
             expires: stored.expires.or_else(|| lifetime.map(|lifetime| now.unix_at(lifetime.expires))),
             issued: issued.or_else(|| lifetime.map(|lifetime| now.unix_at(lifetime.issued))),
         };
-        Ok(Some(Judged { state, times }))
+        Some(Judged { state, times })
     }
 }
 
@@ -237,88 +174,41 @@ mod tests {
         Token::new(0, config, Reporter::new(Logger::silent(Clock::System), message, 0), Clock::System.now())
     }
 
-    fn contents_of(token: &Token) -> Contents {
-        let outputs = token.files.iter().map(TokenFile::output);
-        outputs
-            .map(|Output { path, format, .. }| FileRead {
-                path: path.clone(),
-                fingerprint: 0,
-                content: read(path, format.largest()),
-            })
-            .collect()
-    }
-
-    #[tokio::test]
-    async fn files_are_read_again_only_after_they_have_changed() {
+    #[test]
+    fn files_are_read_again_only_after_they_have_changed() {
         let directory = tempfile::tempdir().unwrap();
         let mut token = token(directory.path(), &Format::default());
         let path = |name| directory.path().join(name);
         std::fs::write(path("one"), VALID).unwrap();
         let now = Clock::System.now();
-        // The second file is missing.
-        let mut contents = token.read_files().await;
-        assert!(!token.readiness(&contents, now).is_ready());
-        token.keep_files_read(&mut contents);
-        let unread = |_: &Path, _: usize| panic!("the files have not changed");
-        assert!(!token.readiness(&token.read_files_with(unread).await, now).is_ready());
+        token.read_files();
+        assert!(!token.readiness(now).is_ready(), "the second file is missing");
         std::fs::write(path("two"), VALID).unwrap();
-        let mut contents = token.read_files().await;
-        assert!(token.readiness(&contents, now).is_ready());
-        token.keep_files_read(&mut contents);
-        assert!(token.readiness(&token.read_files_with(unread).await, now).is_ready());
+        token.read_files();
+        assert!(token.readiness(now).is_ready());
+        token.read_files_with(|_, _| panic!("the files have not changed"));
+        assert!(token.readiness(now).is_ready());
         // The same length, and another content.
         std::fs::write(path("one.new"), VALID.replace("c2ln", "eHh4")).unwrap();
         std::fs::rename(path("one.new"), path("one")).unwrap();
-        let contents = token.read_files().await;
-        let read = contents[0].content.as_ref().and_then(|content| content.text.as_ref());
+        token.read_files();
+        let read = token.page_files[0].content.as_ref().and_then(|content| content.text.as_ref());
         assert!(read.is_some_and(|text| text.expose().ends_with("eHh4")));
     }
 
     /// As without file descriptors: the file is as it was before (F106).
-    #[tokio::test]
-    async fn f106_a_file_that_could_not_be_read_is_read_again_for_the_next_page() {
+    #[test]
+    fn f106_a_file_that_could_not_be_read_is_read_again_for_the_next_page() {
         let directory = tempfile::tempdir().unwrap();
         let mut token = token(directory.path(), &Format::default());
         for file in ["one", "two"] {
             std::fs::write(directory.path().join(file), VALID).unwrap();
         }
         let now = Clock::System.now();
-        let mut contents = token.read_files_with(|_, _| None).await;
-        assert!(!token.readiness(&contents, now).is_ready());
-        token.keep_files_read(&mut contents);
-        assert!(token.readiness(&token.read_files().await, now).is_ready());
-    }
-
-    #[tokio::test]
-    async fn a_page_does_not_wait_for_files_that_hang_and_starts_no_second_thread() {
-        let directory = tempfile::tempdir().unwrap();
-        let token = token(directory.path(), &Format::default());
-        for file in ["one", "two"] {
-            std::fs::write(directory.path().join(file), VALID).unwrap();
-        }
-        let now = Clock::System.now();
-        let contents = token.read_files().await;
-        assert!(token.readiness(&contents, now).is_ready() && token.figures(&contents, now).is_ready);
-
-        let (end, ended) = std::sync::mpsc::channel::<()>();
-        let ended = std::sync::Mutex::new(ended);
-        let hanging = token.read_files_with(move |path, largest| {
-            let _ = ended.lock().map(|ended| ended.recv());
-            read(path, largest)
-        });
-        let contents = hanging.await;
-        assert!(contents.is_empty());
-        let readiness = token.readiness(&contents, now);
-        assert!(readiness.is_timed_out && !readiness.is_ready());
-        assert!(!token.figures(&contents, now).is_ready);
-        let second = token.read_files_with(|_, _| panic!("the first thread hangs"));
-        assert!(second.await.is_empty());
-
-        drop(end);
-        while Arc::strong_count(&token.page_reader) > 1 {
-            tokio::task::yield_now().await;
-        }
-        assert!(token.readiness(&token.read_files().await, now).is_ready());
+        token.read_files_with(|_, _| None);
+        assert!(!token.readiness(now).is_ready() && !token.figures(now).is_ready);
+        token.read_files();
+        assert!(token.readiness(now).is_ready() && token.figures(now).is_ready);
     }
 
     #[test]
@@ -326,7 +216,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let formats = [Format::default(), Format::Json, Format::Incus, Format::ExecCredential];
         for format in &formats {
-            let token = token(directory.path(), format);
+            let mut token = token(directory.path(), format);
             let stored = |text: &str| dexsidecar_core::output::StoredToken::of(Secret::new(text.to_owned()));
             let mut contents: Vec<Vec<u8>> = [VALID, EXPIRED, "opaque"]
                 .iter()
@@ -341,8 +231,8 @@ mod tests {
                 }
                 let path = directory.path().join("one");
                 let expected = Readiness::of(&path, Some(format), Duration::ZERO, &Clock::System);
-                let contents = contents_of(&token);
-                let readiness = token.readiness(&contents, now);
+                token.read_files();
+                let readiness = token.readiness(now);
                 let kind = std::mem::discriminant::<TokenFileState>;
                 match (&expected, readiness.outputs[0]) {
                     (Readiness::Judged(expected), Some(found)) => {
@@ -351,11 +241,7 @@ mod tests {
                     (Readiness::Unreadable(_), None) => {}
                     (_, found) => panic!("{format:?}: {expected}, {found:?}"),
                 }
-                assert_eq!(
-                    token.figures(&contents, now).is_ready,
-                    expected.is_ready(),
-                    "{format:?}: {expected}"
-                );
+                assert_eq!(token.figures(now).is_ready, expected.is_ready(), "{format:?}: {expected}");
             }
         }
     }
@@ -365,23 +251,29 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut token = token(directory.path(), &Format::default());
         let now = Clock::System.now();
-        let figures = token.figures(&contents_of(&token), now);
+        token.read_files();
+        let figures = token.figures(now);
         assert_eq!((figures.is_ready, figures.expires, figures.issued), (false, None, None));
 
         std::fs::write(directory.path().join("one"), VALID).unwrap();
         let seconds = |time: Option<UnixTime>| time.map(|time| time.as_duration().as_secs());
-        let figures = token.figures(&contents_of(&token), now);
+        token.read_files();
+        let figures = token.figures(now);
         assert_eq!((figures.is_ready, figures.expires), (false, None), "the other output is missing");
         std::fs::write(directory.path().join("two"), VALID).unwrap();
-        let figures = token.figures(&contents_of(&token), now);
+        token.read_files();
+        let figures = token.figures(now);
         assert_eq!((seconds(figures.expires), seconds(figures.issued)), (Some(1_900_000_000), Some(1_000)));
 
         std::fs::write(directory.path().join("two"), EXPIRED).unwrap();
-        assert_eq!(seconds(token.figures(&contents_of(&token), now).expires), Some(1_700_000_000));
+        token.read_files();
+        assert_eq!(seconds(token.figures(now).expires), Some(1_700_000_000));
 
         std::fs::write(directory.path().join("two"), VALID).unwrap();
-        assert!(token.figures(&contents_of(&token), now).is_ready);
+        token.read_files();
+        assert!(token.figures(now).is_ready);
         token.adopt(now, Jitter::NONE);
-        assert!(token.readiness(&contents_of(&token), now).is_ready());
+        token.read_files();
+        assert!(token.readiness(now).is_ready());
     }
 }

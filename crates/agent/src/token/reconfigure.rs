@@ -31,7 +31,6 @@ impl Token {
         let is_same = self.config.exchange == config.exchange;
         let mut new = Self::new(self.id, config, reporter, now);
         new.counts = self.counts;
-        new.page_reader = self.page_reader;
         new.actions = new.actions.counting_from(&self.actions, (&new.config.actions, &self.config.actions));
         if !is_same {
             new.refresher = new.refresher.with_rate_limit(self.refresher.rate_limit(now));

@@ -441,7 +441,7 @@ async fn the_number_of_exchanges_does_not_go_backwards_when_a_dex_is_removed() {
     })
     .await;
     assert_eq!(many.scheduler.upstreams.len(), 1, "the former Dex is removed");
-    let ended = many.scheduler.snapshot(&vec![]).exchanges_ended.0;
+    let ended = many.scheduler.snapshot().exchanges_ended.0;
     assert_eq!((ended, many.exchanges.borrow().len()), (4, 4));
 }
 
