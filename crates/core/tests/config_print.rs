@@ -181,7 +181,7 @@ fn secrets_are_not_printed() {
     assert!(!printed.contains("canary"), "{printed}");
     assert!(printed.contains("client_id: u\n    client_secret_file: TODO  #"), "{printed}");
     assert!(printed.contains("form_files:\n      password: TODO  #"), "{printed}");
-    let headers = "version: v1\ntokens:\n- issuer: https://dex.example?canary\n  token_endpoint: https://dex.example/?canary\n  subject_token_file: /s\n  outputs: [{path: /t}]\n  \
+    let headers = "version: v1\ntokens:\n- issuer: https://dex.example\n  token_endpoint: https://dex.example/?canary\n  subject_token_file: /s\n  outputs: [{path: /t}]\n  \
                    on_update: [{http: {url: \"http://localhost/?key=canary\", headers: {X-Key: canary}}}]\n";
     let printed = file(headers).print();
     assert!(!printed.contains("canary") && printed.contains("X-Key: TODO"), "{printed}");

@@ -271,8 +271,10 @@ mod tests {
 
     #[test]
     fn expired_tokens_leave_the_cache_with_their_locks_unless_a_call_holds_one() {
-        const EXPIRED: &str = "a.eyJleHAiOjEwMDB9.c";
-        const VALID: &str = "a.eyJleHAiOjQxMDI0NDQ4MDB9.c";
+        /// `{"exp":1700000000}`.
+        const EXPIRED: &str = "eyJhbGciOiJFUzI1NiJ9.eyJleHAiOjE3MDAwMDAwMDB9.c2ln";
+        /// `{"iat":1000,"exp":1900000000}`.
+        const VALID: &str = "eyJhbGciOiJFUzI1NiJ9.eyJpYXQiOjEwMDAsImV4cCI6MTkwMDAwMDAwMH0.c2ln";
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         for (name, token) in
