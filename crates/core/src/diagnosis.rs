@@ -1,6 +1,8 @@
 //! What is known here of the cause of a failure. Dex hides details from clients and logs them
 //! itself; much can be worked out from what was sent.
 
+use std::time::Duration;
+
 use crate::claims::Claims;
 use crate::duration::HumanDuration;
 use crate::exchange::{ACCESS_TOKEN, Exchange, ID_TOKEN, KNOWN_TO_DEX, TOKEN_EXCHANGE};
@@ -137,6 +139,16 @@ fn issuer(subject: &Claims) -> Option<String> {
         "the subject token's issuer is {issuer}: the connector's issuer, or its issuerAlias, must be exactly that \
          (Dex 2.41 and earlier ignore issuerAlias)"
     ))
+}
+
+/// What to do about an issued token that has already expired by the clock of this node.
+pub const FIX_CLOCKS: &str =
+    "synchronise the clocks of this node and of Dex, and make sure that no cache answers in place of Dex";
+
+/// How long ago an issued token has expired, by the clock of this node.
+#[must_use]
+pub fn expired_since(issued: &Claims, now: UnixTime) -> Option<Duration> {
+    issued.expires.filter(|expires| *expires <= now).map(|expires| now.since(expires))
 }
 
 /// Warnings about a subject token that Dex may accept all the same.

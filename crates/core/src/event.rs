@@ -258,6 +258,10 @@ events! {
     IssuedTokenTypeDiffers = "issued_token_type_differs", Warn once, "issued_token_type differs from the requested type",
         { issued_token_type: Text },
         "Dex issued another type of token than was requested";
+    IssuedTokenExpired = "issued_token_expired", Warn once, "issued token has already expired by this node's clock",
+        { expired: Duration, fix: Text },
+        "the clock of this node or of Dex is wrong, or a cache answers in place of Dex. The token is written: only its \
+         duration counts. But `ready` and every reader with this clock refuse it";
     ExpiresInDiffers = "expires_in_differs", Warn once, "expires_in of the response differs from exp of the token; using the shorter",
         { response: Duration, token: Duration },
         "`response` and `token` are the two lifetimes";

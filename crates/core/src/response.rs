@@ -200,9 +200,13 @@ fn issued(members: Members, context: RequestContext<'_>) -> Result<IssuedToken, 
 /// without that fifteen minutes.
 ///
 /// # Errors
-/// [`Code::TokenExpired`]: nothing is left of the lifetime, or `expires_in` is not a positive whole
-/// number and the token states no expiry either.
+/// [`Code::TokenExpired`]: nothing is left of the lifetime, the token expires before it was issued,
+/// or `expires_in` is not a positive whole number and the token states no expiry either.
 fn lifetime(expires_in: &Member, claims: Option<&Claims>, now: UnixTime) -> Result<Duration, Failure> {
+    let times = claims.and_then(|claims| claims.issued.zip(claims.expires));
+    if times.is_some_and(|(issued, expires)| expires <= issued) {
+        return Err(Failure::new(Code::TokenExpired, "its exp is not after its iat"));
+    }
     let own = claims.and_then(Claims::lifetime);
     let lifetime = match whole_seconds(expires_in) {
         Some(expires_in) => own.map_or(expires_in, |own| own.min(expires_in)),

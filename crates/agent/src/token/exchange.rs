@@ -88,6 +88,9 @@ impl Token {
         }
         let claims = issued.claims.unwrap_or_default();
         self.key_check.issued(claims.key_id.as_deref());
+        if let Some(expired) = diagnosis::expired_since(&claims, now.unix) {
+            self.reporter.emit(&Event::IssuedTokenExpired { expired, fix: &diagnosis::FIX_CLOCKS });
+        }
         if let Some((response, token)) = issued.differing_expires_in.zip(claims.lifetime()) {
             self.reporter.emit(&Event::ExpiresInDiffers { response, token });
         }

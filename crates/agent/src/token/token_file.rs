@@ -103,7 +103,8 @@ impl Token {
         self.adopt_from_files(true, now, jitter);
     }
 
-    /// Adopts a valid token from the files. It may be of another exchange: no other file gets it.
+    /// Adopts a valid token from the files. It may be of another exchange: no other file gets it, and
+    /// those that hold it are written as they are configured now.
     pub(crate) fn adopt_alone(&mut self, now: Now, jitter: Jitter) {
         self.adopt_from_files(false, now, jitter);
     }
@@ -123,7 +124,7 @@ impl Token {
                     if !may_be_from(&stored.token, self.config.exchange.issuer.as_deref()) => {}
                 AtStartup::Adopt(found) => {
                     valid.push((output, stored.token.clone()));
-                    if is_in_format {
+                    if is_in_format && output_file::has_permissions(&file.output) {
                         file.fingerprint = Some(seen);
                         file.content = Some(stored.token.clone());
                     }
@@ -147,7 +148,7 @@ impl Token {
             current.announce_at = Some(now.boot + ANNOUNCE_ADOPTED_AFTER);
         }
         let FoundToken { lifetime, expires, remaining, .. } = found;
-        // The file of the adopted token may have another format than its output has now.
+        // The file of the adopted token may have another format or mode than its output has now.
         for output in 0..self.files.len() {
             if output != best && !self.has_current(output) {
                 continue;
@@ -160,10 +161,17 @@ impl Token {
             let file = &self.files[output].output.path.display();
             self.reporter.emit(&Event::TokenAdopted { file, expires_in: remaining, refresh_in });
         }
-        let Some(current) = self.current.as_ref().filter(|_| copies) else { return };
+        let Some(current) = &self.current else { return };
         let ours = current.stored.token.clone();
-        valid.retain(|(_, token)| !is_of_the_same_kind(token, &ours));
-        self.copy_to_others(&valid, now, jitter);
+        if copies {
+            valid.retain(|(_, token)| !is_of_the_same_kind(token, &ours));
+            self.copy_to_others(&valid, now, jitter);
+        } else {
+            valid.retain(|(output, token)| *token == ours && !self.has_current(*output));
+            for (output, _) in valid {
+                self.refresher.on(Observation::Missing(output), now, jitter);
+            }
+        }
     }
 
     /// True if this file holds the current token, in its format.
@@ -407,6 +415,29 @@ mod tests {
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value))).to_vec();
         Config::read(&RawSettings::of_variables(variables), true).unwrap().tokens.remove(0)
+    }
+
+    /// A mode that was tightened must not wait for the next exchange.
+    #[test]
+    fn an_adopted_file_with_another_mode_than_configured_is_written_again() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let (path, now) = (directory.path().join("token"), Clock::System.now());
+        let expires = now.unix.as_duration().as_secs() + 7_200;
+        let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{},"exp":{expires}}}"#, expires - 9_000));
+        std::fs::write(&path, format!("e30.{claims}.sig")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        for (mode, is_written) in [(None, false), (Some(0o644), false), (Some(0o600), true)] {
+            let mut config = config(directory.path());
+            config.outputs[0].mode = mode;
+            let message = TerminationMessage::shared(Some("/dev/null".into()));
+            let reporter = Reporter::new(Logger::silent(Clock::System), message, 0);
+            let mut token = Token::new(0, config, reporter, now);
+            token.adopt(now, Jitter::NONE);
+            let next = token.next(now, Jitter::NONE, &mut Upstream::default());
+            let found = matches!(next, Next::Run(job) if matches!(*job, Job::Write { .. }));
+            assert_eq!(found, is_written, "{mode:?}");
+        }
     }
 
     #[test]

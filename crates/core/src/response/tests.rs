@@ -88,7 +88,12 @@ fn f041_exp_minus_iat_limits_expires_in_and_replaces_a_missing_one() {
     assert_eq!(lifetime_of(",\"expires_in\":0", an_hour.expose()), Ok(3600));
     assert_eq!(lifetime_of("", jwt("{}", r#"{"exp":1500}"#).expose()), Ok(500));
     assert_eq!(lifetime_of("", jwt("{}", r#"{"exp":900}"#).expose()), Err(Code::TokenExpired));
-    assert_eq!(lifetime_of("", jwt("{}", r#"{"iat":5,"exp":4}"#).expose()), Err(Code::TokenExpired));
+    for expires in [0, 4, 5] {
+        let ends_before_it_begins = jwt("{}", &format!(r#"{{"iat":5,"exp":{expires}}}"#));
+        for expires_in in ["", ",\"expires_in\":3600"] {
+            assert_eq!(lifetime_of(expires_in, ends_before_it_begins.expose()), Err(Code::TokenExpired));
+        }
+    }
 }
 
 #[test]

@@ -29,6 +29,7 @@ use rustix::io::Errno;
 
 use super::input_file::{self, Unreadable, identity};
 use atomic::NotReplaced;
+pub use permissions::has_permissions;
 pub use rename_order::RenamePlace;
 pub use syscall_error::SyscallError;
 use syscall_error::failure;

@@ -1,7 +1,9 @@
 //! Sets group and mode of the token file, before its content is written.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 
+use dexsidecar_core::output::Output;
 use rustix::fs::{Gid, Mode};
 use rustix::io::Errno;
 
@@ -56,6 +58,15 @@ pub(super) fn set_permissions(
         (Err(error), Some(_)) => Err(error),
         (Err(error), None) => Ok(Some(Shortfall::Mode(error, mode))),
     }
+}
+
+/// Whether the token file has the mode and the group that are configured for it. True if none is
+/// configured, or if the file is missing.
+#[must_use]
+pub fn has_permissions(output: &Output) -> bool {
+    let Ok(file) = std::fs::symlink_metadata(&output.path) else { return true };
+    output.mode.is_none_or(|mode| file.mode() & 0o777 == mode)
+        && output.group.is_none_or(|group| file.gid() == group)
 }
 
 fn is_setgid(directory: &OwnedFd) -> Result<bool, SyscallError> {

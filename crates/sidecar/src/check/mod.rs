@@ -169,7 +169,11 @@ async fn run_token(
             let other = issued
                 .differing_type
                 .map(|other| format!("issued_token_type is {other}, not the requested type"));
-            steps.ok(Step::Exchange, (message, other.into_iter().collect()));
+            let expired = diagnosis::expired_since(&claims, clock.now().unix).map(|expired| {
+                let (expired, fix) = (HumanDuration(expired), diagnosis::FIX_CLOCKS);
+                format!("by this node's clock it expired {expired} ago, so ready refuses it: {fix}")
+            });
+            steps.ok(Step::Exchange, (message, other.into_iter().chain(expired).collect()));
         }
         Err(failure) => {
             let now = clock.now().unix;

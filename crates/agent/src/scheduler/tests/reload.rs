@@ -161,6 +161,35 @@ async fn a_token_with_another_exchange_keeps_its_file_and_is_exchanged_within_30
     assert!(content(&many, "1") != before.take());
 }
 
+/// Dex is away, and the file has the token already.
+#[tokio::test(start_paused = true)]
+async fn a_file_gets_its_new_format_and_mode_although_the_exchange_has_changed_too() {
+    use std::os::unix::fs::PermissionsExt as _;
+    for (format, mode) in [(true, None), (false, Some(0o600)), (true, Some(0o604))] {
+        let (mut many, file) =
+            world(1, |when, _| if when < 5.0 { Played::Token(86_400, "first") } else { Played::Away });
+        let raw = RefCell::new(None);
+        let path = many.directory.path().join("0");
+        run(&mut many, &file, async {
+            seconds(10).await;
+            raw.replace(std::fs::read_to_string(&path).ok());
+            file.change(|tokens| {
+                tokens[0].exchange.fields.retain(|(name, _)| name != "subject_token");
+                tokens[0].outputs[0].mode = mode;
+                if format {
+                    tokens[0].outputs[0].format = dexsidecar_core::output::Format::Json;
+                }
+            });
+            seconds(60).await;
+        })
+        .await;
+        let (raw, now) = (raw.take().unwrap(), content(&many, "0").unwrap());
+        assert_eq!((now.starts_with('{'), now.contains(&raw)), (format, true), "{now}");
+        let found = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode.unwrap_or(0o644));
+    }
+}
+
 /// The first token is of another exchange: another Dex may have issued it.
 #[tokio::test(start_paused = true)]
 async fn a_token_of_the_former_exchange_is_copied_to_no_new_output() {
