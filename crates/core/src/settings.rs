@@ -180,7 +180,7 @@ settings! {
     LISTEN = "listen", "DEXSIDECAR_LISTEN", Kind::Text("ADDR:PORT", "no listener"), &[Run],
         "address of the listener for probes and metrics (/livez, /readyz, /metrics); :9090 means all addresses";
     TERMINATION_LOG = "termination-log", "DEXSIDECAR_TERMINATION_LOG", Kind::Text("FILE", "/dev/termination-log if it exists"), &[Run, Once, Refresh],
-        "file for the last failure, which kubectl describe pod and refresh show";
+        "existing file for the last failure, which kubectl describe pod and refresh show";
     MIN_TTL = "min-ttl", "DEXSIDECAR_MIN_TTL",
         Kind::Duration { defaults: &[(&[Ready, Wait, Token], Duration::ZERO)], range: None, zero: None },
         &[Ready, Wait, Token],

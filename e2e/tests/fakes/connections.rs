@@ -67,6 +67,22 @@ fn f020_server_certificates_that_are_lost_on_the_way_are_reported_as_a_timeout_o
 }
 
 #[test]
+fn a_token_that_has_expired_by_this_clock_is_written_with_a_warning() {
+    let fixture = Fixture::new();
+    // `{"iat":1700000000,"exp":1700003600}`.
+    let token = "e30.eyJpYXQiOjE3MDAwMDAwMDAsImV4cCI6MTcwMDAwMzYwMH0.c2ln";
+    let body = format!(r#"{{"access_token":"{token}","token_type":"bearer","expires_in":3600}}"#);
+    for _ in 0..2 {
+        fixture.dex.next(Answer::Bytes(answer("200 OK", &[("Content-Type", "application/json")], &body)));
+    }
+    let mut sidecar = fixture.setup().run();
+    sidecar.process.until_logged("token_written", 1);
+    assert_eq!(sidecar.process.logged("issued_token_expired"), 1, "{}", sidecar.process.output());
+    let check = fixture.setup().execute(&["check"]);
+    assert!(check.stdout.contains("by this node's clock it expired "), "{}", check.stdout);
+}
+
+#[test]
 fn f034_a_token_of_another_type_than_requested_is_accepted_and_reported_once() {
     let fixture = Fixture::new();
     for number in 0..4 {

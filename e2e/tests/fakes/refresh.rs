@@ -62,6 +62,9 @@ fn without_a_new_token_refresh_reports_the_last_failure_and_exits_with_1() {
     ] {
         assert!(failed.stderr.contains(text), "{text}: {}", failed.stderr);
     }
+    let again = refresh(&sidecar, &["--wait", "100ms"]);
+    let unchanged = "\nlast failure, unchanged since the request:\n";
+    assert!(again.stderr.contains(unchanged), "{}", again.stderr);
     // Without such a file the log is named.
     let pid = sidecar.process.pid().to_string();
     let without = fixture.setup().execute(&["refresh", "--pid", &pid, "--wait", "10ms"]);

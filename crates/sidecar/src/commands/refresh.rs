@@ -5,7 +5,7 @@ use std::time::Duration;
 use dexsidecar::cli::{self, Invocation};
 use dexsidecar::refresh::Request;
 use dexsidecar_agent::read_termination_message;
-use dexsidecar_core::config::Probe;
+use dexsidecar_core::config::{self, Probe};
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::failure::printable;
 use dexsidecar_core::settings::Command;
@@ -55,6 +55,7 @@ async fn request(
 ) -> Result<Vec<String>, Vec<String>> {
     let start = CLOCK.now().boot;
     let before = Request::new(probe, &CLOCK);
+    let failures_before = failures(environment);
     let mut delay = INITIAL_DELAY;
     let mut requested: Option<Running> = None;
     loop {
@@ -90,7 +91,7 @@ async fn request(
                 Some(process) => format!("dexsidecar: process {} ended before it refreshed", process.pid),
                 None => format!("dexsidecar: not refreshed within {}", HumanDuration(probe.wait)),
             };
-            return Err([vec![headline], waiting, last_failure(environment)].concat());
+            return Err([vec![headline], waiting, last_failure(environment, &failures_before)].concat());
         }
         progress.waiting(&waiting, waited);
         tokio::time::sleep(delay.min(left)).await;
@@ -134,12 +135,31 @@ fn keeps_tokens_fresh(process: &Running) -> bool {
     matches!(cli::parse(process.arguments.iter().cloned()), Ok(Invocation::Run { command: Command::Run, .. }))
 }
 
-/// The last failures of the running process, a line each.
-fn last_failure(environment: &Environment) -> Vec<String> {
-    let text = read_termination_message(environment.termination_log().as_deref());
-    if text.trim().is_empty() {
+/// What the running process has written of its last failures.
+fn failures(environment: &Environment) -> String {
+    read_termination_message(environment.termination_log().as_deref())
+}
+
+/// The last failures of the running process, or of the token that `--token` names, a line each.
+/// `before` are those from before the request.
+fn last_failure(environment: &Environment, before: &str) -> Vec<String> {
+    let text = failures(environment);
+    let name = config::token_name(&environment.settings).map(|name| format!("token {name}: "));
+    let is_asked = |message: &&str| {
+        name.as_ref().is_none_or(|name| message.starts_with(name) || !message.starts_with("token "))
+    };
+    // An empty line ends each message.
+    let lines: Vec<_> = text
+        .split("\n\n")
+        .filter(is_asked)
+        .flat_map(str::lines)
+        .filter(|line| !line.is_empty())
+        .map(|line| printable(line.to_owned()))
+        .collect();
+    if lines.is_empty() {
         return vec!["the reason is in the log of the running process".to_owned()];
     }
-    let failure = text.lines().filter(|line| !line.is_empty()).map(|line| printable(line.to_owned()));
-    ["last failure:".to_owned()].into_iter().chain(failure).collect()
+    let headline =
+        if text == before { "last failure, unchanged since the request:" } else { "last failure:" };
+    [vec![headline.to_owned()], lines].concat()
 }
