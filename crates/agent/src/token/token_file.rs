@@ -103,8 +103,8 @@ impl Token {
         self.adopt_from_files(true, now, jitter);
     }
 
-    /// Adopts a valid token from the files. It may be of another exchange: no other file gets it, and
-    /// those that hold it are written as they are configured now.
+    /// Adopts a valid token from the files. It may be of another exchange: no other file gets it.
+    /// Those that hold it are written as they are configured now.
     pub(crate) fn adopt_alone(&mut self, now: Now, jitter: Jitter) {
         self.adopt_from_files(false, now, jitter);
     }
