@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use dexsidecar_core::action::{Action, Notify};
+use dexsidecar_core::config::Level;
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::failure::{Code, Failure};
@@ -31,14 +32,15 @@ const FIX_STALLED: &str =
     "repair the volume of the pid file: it does not answer; or set process instead of pid_file";
 
 /// Performs it once. Lines of output that hold one of these secrets are not logged; a token that is
-/// issued meanwhile is added to them. While the attempt before it hangs, it fails.
+/// issued meanwhile is added to them. The others are logged at this level. While the attempt before
+/// it hangs, it fails.
 pub(crate) async fn perform(
     action: &Action,
     label: &str,
     client: &impl Notify,
     slot: &AttemptSlot,
     secrets: &RefCell<Vec<Secret>>,
-    log: &Logger,
+    (log, level): (&Logger, Level),
 ) -> Result<(), Failure> {
     match action {
         Action::Http(action) => client.notify(action).await,
@@ -54,7 +56,7 @@ pub(crate) async fn perform(
             within_limit(run_blocking(OnDrop::Detach, send)).await
         }
         Action::Exec(action) => {
-            let mut output = OutputLog { label, secrets, log, logged: 0, dropped: 0 };
+            let mut output = OutputLog { label, secrets, log, level, logged: 0, dropped: 0 };
             exec::run(action, begin(slot, FIX_HANGS).await?, &mut |line| output.line(line)).await
         }
     }
@@ -91,6 +93,7 @@ struct OutputLog<'a> {
     label: &'a str,
     secrets: &'a RefCell<Vec<Secret>>,
     log: &'a Logger,
+    level: Level,
     logged: u32,
     dropped: u32,
 }
@@ -102,14 +105,16 @@ impl OutputLog<'_> {
             return;
         }
         self.logged += 1;
-        self.log.emit(&Event::ActionOutput { action: &self.label, line: &line });
+        self.log.emit_at(self.level, &Event::ActionOutput { action: &self.label, line: &line });
     }
 }
 
 impl Drop for OutputLog<'_> {
     fn drop(&mut self) {
         if self.dropped > 0 {
-            self.log.emit(&Event::ActionOutputDropped { action: &self.label, lines: self.dropped.into() });
+            let event = Event::ActionOutputDropped { action: &self.label, lines: self.dropped.into() };
+            let level = if self.level == Level::Debug { Level::Debug } else { event.level() };
+            self.log.emit_at(level, &event);
         }
     }
 }

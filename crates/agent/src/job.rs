@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use dexsidecar_core::action::{Action, Notify};
-use dexsidecar_core::config::TokenConfig;
+use dexsidecar_core::config::{Level, TokenConfig};
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
@@ -59,13 +59,15 @@ pub(crate) enum Job {
     Remove { output: usize, file: Output, lock: NameLock, expired: Secret },
     /// Read the published keys. Their URL is read from the discovery document, unless it is known.
     ReadKeys { endpoint: EndpointUrl, rotation: usize, keys_url: Option<EndpointUrl>, started: BootTime },
-    /// Perform an action. Output that holds one of the secrets is not logged.
+    /// Perform an action. Output that holds one of the secrets is not logged, and the rest at this
+    /// level.
     Act {
         config: Rc<TokenConfig>,
         action: usize,
         slot: AttemptSlot,
         secrets: Rc<RefCell<Vec<Secret>>>,
         log: Logger,
+        level: Level,
     },
 }
 
@@ -187,10 +189,10 @@ impl Job {
                 let published = published_keys(&endpoint, &*client, rotation, &mut keys_url).await;
                 Outcome::KeysRead(KeysRead { started, rotation, keys_url, published })
             }),
-            Self::Act { config, action, slot, secrets, log } => Box::pin(async move {
+            Self::Act { config, action, slot, secrets, log, level } => Box::pin(async move {
                 let label = Action::label(&config.actions, action);
                 let kind = &config.actions[action];
-                let result = perform(kind, &label, &*client, &slot, &secrets, &log).await;
+                let result = perform(kind, &label, &*client, &slot, &secrets, (&log, level)).await;
                 Outcome::Acted { action, result }
             }),
         }

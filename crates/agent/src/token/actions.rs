@@ -61,6 +61,14 @@ impl Actions {
         self
     }
 
+    /// The last failure of this action that was logged, if it is not to be logged again yet.
+    fn failure_logged(&self, action: usize, now: BootTime) -> Option<&String> {
+        let recent = |(logged, _, at): &&(usize, String, BootTime)| {
+            *logged == action && now.since(*at) < LOG_AGAIN_AFTER
+        };
+        self.logged.iter().find(recent).map(|(_, error, _)| error)
+    }
+
     /// True if this action has not worked yet for the newest token.
     pub(super) const fn is_pending(&self, action: usize) -> bool {
         self.pending.is_pending(action)
@@ -89,7 +97,10 @@ impl Token {
                 self.actions.secrets = Rc::downgrade(&secrets);
                 self.keep_out_of_log();
                 let (config, log) = (Rc::clone(&self.config), self.reporter.log().clone());
-                Next::Run(Box::new(Job::Act { config, action, slot, secrets, log }))
+                // The output of a failure that is not logged again is not logged again either.
+                let is_repeated = self.actions.failure_logged(action, now.boot).is_some();
+                let level = if is_repeated { Level::Debug } else { Level::Info };
+                Next::Run(Box::new(Job::Act { config, action, slot, secrets, log, level }))
             }
             NextAction::Wait(due) => Next::Wait(until.min(due)),
             NextAction::Idle => Next::Wait(until),
@@ -146,13 +157,11 @@ impl Token {
         retry_in: Duration,
         now: BootTime,
     ) {
-        let logged = &mut self.actions.logged;
-        let is_known = |(logged, error, at): &(usize, String, BootTime)| {
-            *logged == action && *error == failure.detail && now.since(*at) < LOG_AGAIN_AFTER
-        };
-        let level = if logged.iter().any(is_known) {
+        let is_known = self.actions.failure_logged(action, now).is_some_and(|error| *error == failure.detail);
+        let level = if is_known {
             Level::Debug
         } else {
+            let logged = &mut self.actions.logged;
             logged.retain(|(logged, ..)| *logged != action);
             logged.push((action, failure.detail.clone(), now));
             Level::Warn

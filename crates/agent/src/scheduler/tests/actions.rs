@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use dexsidecar_core::action::{Action, ExecAction, SignalAction, SignalTarget};
+use dexsidecar_core::config::Level;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::pending_actions::MAX_DELAY;
 use dexsidecar_edge::action::AttemptSlot;
@@ -255,10 +256,16 @@ async fn commands_and_signals_are_performed_and_no_line_with_a_secret_is_logged(
         let (log, logged) = Logger::counting(Clock::System);
         let client = Rc::clone(world(hourly, |_, _| Fate::Works, &[]).client.as_ref().unwrap());
         let (slot, secrets) = (AttemptSlot::default(), RefCell::new(vec![secret.clone()]));
-        let result = crate::action::perform(&action, "exec", &*client, &slot, &secrets, &log).await;
+        let result =
+            crate::action::perform(&action, "exec", &*client, &slot, &secrets, (&log, Level::Info)).await;
         assert_eq!((result.is_ok(), logged.get()), (works, lines), "{result:?}");
+        // A failure that repeats: its output is not logged again.
+        let again =
+            crate::action::perform(&action, "exec", &*client, &slot, &secrets, (&log, Level::Debug)).await;
+        assert_eq!((again.is_ok(), logged.get()), (works, lines), "{again:?}");
         let hanging = slot.begin().expect("the attempt is over");
-        let result = crate::action::perform(&action, "exec", &*client, &slot, &secrets, &log).await;
+        let result =
+            crate::action::perform(&action, "exec", &*client, &slot, &secrets, (&log, Level::Info)).await;
         assert_eq!(result.unwrap_err().detail, "the attempt before this one hangs");
         drop(hanging);
     }
@@ -279,7 +286,7 @@ async fn a_token_that_is_issued_while_a_command_runs_is_not_logged() {
     let client = Rc::clone(world(hourly, |_, _| Fate::Works, &[]).client.as_ref().unwrap());
     let canary = |text: &str| Secret::new(text.to_owned());
     let (slot, secrets) = (AttemptSlot::default(), RefCell::new(vec![canary("an-older-canary")]));
-    let running = crate::action::perform(&action, "exec", &*client, &slot, &secrets, &log);
+    let running = crate::action::perform(&action, "exec", &*client, &slot, &secrets, (&log, Level::Info));
     let refresh = async {
         tokio::task::yield_now().await;
         secrets.borrow_mut().push(canary("a-newer-canary"));
