@@ -44,7 +44,7 @@ pub struct Reload<'a, E> {
     read_at: u64,
     status: metrics::Reload,
     /// The problems that were logged last, until the file is accepted.
-    refused: Vec<Problem>,
+    logged_problems: Vec<Problem>,
 }
 
 impl<'a, E> Reload<'a, E> {
@@ -58,17 +58,17 @@ impl<'a, E> Reload<'a, E> {
         now: UnixTime,
     ) -> Self {
         let status = metrics::Reload { is_successful: true, last_success: now };
-        Self { source, limits, read_at: fingerprint, status, refused: vec![] }
+        Self { source, limits, read_at: fingerprint, status, logged_problems: vec![] }
     }
 
     /// Whether the file has changed since it was read. One that was refused is read again: it may
     /// have been unreadable for a moment.
     pub(crate) fn is_due(&self) -> bool {
-        !self.refused.is_empty() || self.source.fingerprint() != self.read_at
+        !self.logged_problems.is_empty() || self.source.fingerprint() != self.read_at
     }
 
-    /// Reads the file. Logs every problem, but the same ones once, unless a signal asked. `None` if
-    /// there is one.
+    /// Reads the file. Logs the problems, unless the same ones were logged before and no signal
+    /// requested the reload. `None` if there are problems.
     pub(crate) fn read(&mut self, by_signal: bool, log: &Logger, now: UnixTime) -> Option<Vec<TokenConfig>> {
         self.read_at = self.source.fingerprint();
         let read = self.source.read().and_then(|config| {
@@ -79,18 +79,18 @@ impl<'a, E> Reload<'a, E> {
         match read {
             Ok((config, later)) => {
                 self.status.last_success = now;
-                self.refused.clear();
+                self.logged_problems.clear();
                 for warning in config.warnings.iter().chain(&later) {
                     log.emit(&Event::SettingWarning { warning });
                 }
                 Some(config.tokens)
             }
             Err(problems) => {
-                if by_signal || problems != self.refused {
+                if by_signal || problems != self.logged_problems {
                     log_problems(log, &problems);
                     let count = problems.len().try_into().unwrap_or(u64::MAX);
                     log.emit(&Event::ConfigRefused { problems: count });
-                    self.refused = problems;
+                    self.logged_problems = problems;
                 }
                 None
             }

@@ -144,7 +144,7 @@ settings! {
     CONFIG_FILE = "config", "DEXSIDECAR_CONFIG", Kind::Text("FILE", "none: the environment"), LOGGING,
         "configuration file with all tokens, in place of the dex_ variables (docs/configuration.md)";
     TOKEN = "token", "", Kind::Text("NAME", "every token; required for token if there are several"), &[Ready, Wait, Check, Token, Refresh],
-        "token of the configuration file that the command is for; refresh refreshes every token, and judges the files of this one";
+        "token of the configuration file that the command is for";
     CA_FILE = "ca-file", "DEXSIDECAR_CA_FILE", Kind::Text("FILE", "the system's CA certificates"), EXCHANGING,
         "PEM file with the CA certificates to trust for Dex, instead of the system's; read at each attempt";
     ATTEMPT_TIMEOUT = "attempt-timeout", "DEXSIDECAR_ATTEMPT_TIMEOUT",
@@ -250,7 +250,7 @@ pub const ORIGINAL: &[OriginalSetting] = &[
     },
     OriginalSetting {
         name: ACCESS_TOKEN_FILE,
-        default: "required, but optional for token",
+        default: "required, but optional for token and check",
         commands: EXCHANGING,
         meaning: "the token file: it holds the bare token, without a newline",
     },

@@ -1,5 +1,5 @@
-//! A process that may be signalled: through a pidfd where the kernel and the seccomp profile allow
-//! it, so that a signal never reaches another process that got the number of one that has ended.
+//! A process that may be signalled. A pidfd is used where the kernel and the seccomp profile allow
+//! it. So a process that was given the number of an ended one gets no signal.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;

@@ -106,6 +106,7 @@ fn value<'a>(description: &'a str, key: &str) -> Option<&'a str> {
 /// §11.6.1). A header may hold several, with commas between them. A comma in quotes separates
 /// nothing.
 fn has_bearer_challenge(header: &str) -> bool {
+    let header = header.replace("\\\"", "");
     header.split('"').step_by(2).flat_map(|unquoted| unquoted.split(',')).any(|part| {
         part.split_ascii_whitespace().next().is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer"))
     })

@@ -10,6 +10,7 @@ use dexsidecar_agent::exchange::{Inputs, LastKnown};
 use dexsidecar_agent::readiness;
 use dexsidecar_core::adoption::may_be_from;
 use dexsidecar_core::config::TokenConfig;
+use dexsidecar_core::diagnosis;
 use dexsidecar_core::duration::HumanDuration;
 use dexsidecar_core::exchange::{Exchange, TokenEndpoint};
 use dexsidecar_core::failure::{Code, Failure, Owner};
@@ -26,7 +27,7 @@ const DIRECTORY: &str = "dexsidecar";
 /// The extension of a cached token.
 const EXTENSION: &str = "token";
 /// The extension of the file that is locked while the token is exchanged.
-const LOCK: &str = "lock";
+const LOCK_EXTENSION: &str = "lock";
 
 /// What kubectl and git need by default: they use the token for a request after this program ended.
 pub const DEFAULT_TTL_FOR_CLIENTS: Duration = Duration::from_secs(60);
@@ -73,7 +74,7 @@ impl Cache {
         let directory = own_directory(runtime)?;
         let name = name(exchange, inputs);
         let output = cached(directory.join(format!("{name}.{EXTENSION}")));
-        let lock = output.path.with_extension(LOCK);
+        let lock = output.path.with_extension(LOCK_EXTENSION);
         Some(Self { output, lock })
     }
 
@@ -113,22 +114,26 @@ fn cached(path: PathBuf) -> Output {
     }
 }
 
-/// Removes the tokens that have expired, and what only locks them. Each new subject token has a
+/// Removes the tokens that have expired, and their lock files. Each new subject token has a
 /// name of its own in the cache, which would grow with every rotation.
 fn remove_expired(directory: &Path, clock: &Clock) {
     for lock in std::fs::read_dir(directory).into_iter().flatten().filter_map(|file| Some(file.ok()?.path()))
     {
-        if lock.extension().is_none_or(|extension| extension != LOCK) {
+        if lock.extension().is_none_or(|extension| extension != LOCK_EXTENSION) {
+            continue;
+        }
+        // A call that exchanges for it holds the lock.
+        let Ok(held) = File::open(&lock) else { continue };
+        if rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).is_err() {
             continue;
         }
         let token = cached(lock.with_extension(EXTENSION));
         let is_valid = output_file::read(&token).is_some_and(|stored| {
             readiness::of_token(&token.path, &stored, Duration::ZERO, clock).is_valid()
         });
-        // A call that exchanges for it holds the lock.
-        let Ok(held) = File::open(&lock) else { continue };
-        if !is_valid && rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        if !is_valid {
             let _ = std::fs::remove_file(&token.path);
+            // A call that has opened it meanwhile makes an exchange of its own.
             let _ = std::fs::remove_file(&lock);
         }
     }
@@ -196,7 +201,10 @@ pub async fn token(
     if let Some(token) = cache.as_ref().and_then(|cache| valid(&cache.output)) {
         return Ok(token);
     }
-    let (issued, _) = inputs.exchange(exchange, endpoint, clock, 0, None).await?;
+    let exchanged = inputs.exchange(exchange, endpoint, clock, 0, None).await;
+    let (issued, _) = exchanged.map_err(|failure| {
+        diagnosis::with_cause(failure, exchange, inputs.subject.as_ref(), clock.now().unix)
+    })?;
     let needed = min_ttl.of(Some(issued.lifetime));
     if issued.lifetime < needed {
         let (lifetime, needed) = (HumanDuration(issued.lifetime), HumanDuration(needed));
@@ -210,7 +218,9 @@ pub async fn token(
         cache.filter(|_| issued.claims.as_ref().is_some_and(|claims| claims.expires.is_some()))
     {
         let _ = output_file::write(&cache.output, &issued.token);
-        cache.output.path.parent().inspect(|directory| remove_expired(directory, clock));
+        if let Some(directory) = cache.output.path.parent() {
+            remove_expired(directory, clock);
+        }
     }
     drop(lock);
     Ok(issued.token)

@@ -174,7 +174,8 @@ impl Token {
         }
     }
 
-    /// True if this file holds the current token, in its format.
+    /// True if this file holds the current token, in its format, and at adoption with its mode and
+    /// group.
     fn has_current(&self, output: usize) -> bool {
         self.current.as_ref().is_some_and(|current| self.files[output].holds(&current.stored.token))
     }

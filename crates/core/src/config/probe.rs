@@ -70,7 +70,7 @@ impl Probe {
                 None => parser.problem(
                     &format!("{FIELD_PREFIX}{ACCESS_TOKEN_FILE}"),
                     "is not set",
-                    "set it, or use --file",
+                    "set it, or use --file or --config",
                 ),
             }
         }

@@ -43,7 +43,7 @@ failures! {
 
     SubjectTokenMissing = "subject_token_missing", SubjectToken, Local, Pod,
         "the subject token's file does not exist",
-        "mount a projected serviceAccountToken volume whose path matches dex_file_subject_token";
+        "mount a projected serviceAccountToken volume whose path matches dex_file_subject_token; outside a pod, write a subject token to that file";
     SubjectTokenUnreadable = "subject_token_unreadable", SubjectToken, Local, Pod,
         "the subject token's file cannot be read",
         "set fsGroup in the pod's securityContext, or run all its containers as one uid";
@@ -61,7 +61,7 @@ failures! {
         "set dex_file_subject_token to the file of the projected token; it must hold one JSON Web Token and nothing else";
     SubjectTokenExpired = "subject_token_expired", SubjectToken, Local, Pod,
         "the subject token on disk has expired by this node's clock",
-        "mount the subject token's volume without subPath: with subPath, rotations by the kubelet do not arrive; without it, check the kubelet, the API server and this node's clock";
+        "mount the subject token's volume without subPath: with subPath, rotations by the kubelet do not arrive; without it, check the kubelet, the API server and this node's clock; outside a pod, write a new subject token to the file";
     SubjectTokenRequestFailed = "subject_token_request_failed", SubjectToken, Network, Network,
         "the subject token could not be requested from GitHub Actions",
         "if the status is 401 or 403, add permissions: id-token: write to the job; otherwise check the network of the runner and GitHub's status page";
@@ -166,7 +166,7 @@ failures! {
         "exempt Dex's token endpoint from the cache in front of it";
     IssuerUnexpected = "issuer_unexpected", Exchange, Network, Pod,
         "the issued token is not from the configured issuer",
-        "set issuer to the issuer in Dex's configuration, which is the iss of its tokens; token_endpoint must be that of this Dex";
+        "set issuer to the iss of Dex's tokens, and token_endpoint to the token endpoint of the same Dex";
     ServerError = "server_error", Exchange, Network, DexOperator,
         "Dex returned a server error",
         "read Dex's log and check its storage; Dex also answers like this when dex_scope has audience:server:client_id:X and client X does not list this client in trustedPeers";
@@ -193,7 +193,7 @@ failures! {
         "correct the path in dex_endpoint (Dex's issuer followed by /token, without a slash at the end); if it worked before, the ingress in front of Dex has no route or no ready pod for it";
     InvalidClient = "invalid_client", Exchange, Config, DexConfig,
         "Dex does not accept the client credentials",
-        "add the client to staticClients in Dex's configuration, or set dex_basic_auth (id:secret) to the id and secret of an entry there; a public client has no secret";
+        "add the client to staticClients in Dex's configuration, or set dex_basic_auth to the id and secret of an entry there; a public client has no secret";
     UnauthorizedClient = "unauthorized_client", Exchange, Config, DexConfig,
         "Dex does not allow this client to exchange tokens",
         "allow the token exchange grant for this client in Dex's configuration";

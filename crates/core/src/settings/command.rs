@@ -64,7 +64,7 @@ impl Command {
             Self::Wait => "block until the token file holds a valid token, then exec CMD",
             Self::Check => "test each step and explain the first failure",
             Self::Token => "print a token (cached between calls)",
-            Self::Refresh => "make the running process refresh its tokens now, and report the outcome",
+            Self::Refresh => "make the running process refresh every token now, and report the outcome",
             Self::Config => "print the effective configuration as a file, or validate one",
             Self::Copy => "copy this program to DEST, a file or a directory (for a shared volume)",
         }

@@ -72,11 +72,8 @@ impl Dialect {
 
 /// The key of a variable or of an option with its dashes.
 fn key_for(word: &str) -> Option<&'static str> {
-    match word {
-        "dex_basic_auth" => return Some("client_id and client_secret_file"),
-        // Either may be set.
-        "dex_endpoint" => return Some("issuer or token_endpoint"),
-        _ => {}
+    if word == "dex_basic_auth" {
+        return Some("client_id and client_secret_file");
     }
     let is_same = |key: &&super::keys::Key| {
         key.variable() == word
@@ -94,7 +91,7 @@ mod tests {
     #[test]
     fn the_names_of_variables_and_options_become_keys() {
         for (text, rendered) in [
-            ("correct dex_endpoint", "correct issuer or token_endpoint"),
+            ("set dex_endpoint to a URL", "set token_endpoint to a URL"),
             ("mount it where --ca-file (DEXSIDECAR_CA_FILE) points", "mount it where ca_file points"),
             ("set DEXSIDECAR_WRITE_MODE (--write-mode) to auto", "set write_mode to auto"),
             ("correct dex_access_token_file", "correct path"),

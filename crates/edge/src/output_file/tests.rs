@@ -245,7 +245,7 @@ fn a_revoked_lock_keeps_a_file_from_being_replaced_overwritten_and_removed() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_not_called_another_one() {
+fn removing_an_unreadable_file_is_a_failure() {
     let directory = tempfile::tempdir().unwrap();
     let remove = |name: &str| {
         remove_if(&output(&directory.path().join(name)), &token("expired"), &NameLock::default())

@@ -184,6 +184,10 @@ async fn run_token(
         }
     }
 
+    if config.outputs.is_empty() {
+        steps.ok(Step::Output, ("none is configured; run and once need one".to_owned(), vec![]));
+        return steps.end();
+    }
     match outputs(config, clock) {
         Ok(found) => steps.ok(Step::Output, found),
         Err(failure) => {

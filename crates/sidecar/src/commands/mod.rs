@@ -152,7 +152,8 @@ pub(crate) async fn check(environment: &Environment) -> Done {
             printed = print(&step.text(colours));
         }
     };
-    let report = match environment.selected(true) {
+    // `token` needs no output, and its users have no other command to find a cause.
+    let report = match environment.selected(false) {
         Ok(config) => {
             let connect = |endpoint: &Endpoint| environment.client(endpoint);
             check::run(&config.tokens, &config.warnings, connect, &CLOCK, done).await

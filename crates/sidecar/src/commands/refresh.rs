@@ -135,31 +135,25 @@ fn keeps_tokens_fresh(process: &Running) -> bool {
     matches!(cli::parse(process.arguments.iter().cloned()), Ok(Invocation::Run { command: Command::Run, .. }))
 }
 
-/// What the running process has written of its last failures.
-fn failures(environment: &Environment) -> String {
-    read_termination_message(environment.termination_log().as_deref())
-}
-
 /// The last failures of the running process, or of the token that `--token` names, a line each.
-/// `before` are those from before the request.
-fn last_failure(environment: &Environment, before: &str) -> Vec<String> {
-    let text = failures(environment);
+fn failures(environment: &Environment) -> Vec<String> {
+    let text = read_termination_message(environment.termination_log().as_deref());
     let name = config::token_name(&environment.settings).map(|name| format!("token {name}: "));
     let is_asked = |message: &&str| {
         name.as_ref().is_none_or(|name| message.starts_with(name) || !message.starts_with("token "))
     };
     // An empty line ends each message.
-    let lines: Vec<_> = text
-        .split("\n\n")
-        .filter(is_asked)
-        .flat_map(str::lines)
-        .filter(|line| !line.is_empty())
-        .map(|line| printable(line.to_owned()))
-        .collect();
+    let lines = text.split("\n\n").filter(is_asked).flat_map(str::lines);
+    lines.filter(|line| !line.is_empty()).map(|line| printable(line.to_owned())).collect()
+}
+
+/// The last failures, and whether they are those from before the request.
+fn last_failure(environment: &Environment, before: &[String]) -> Vec<String> {
+    let lines = failures(environment);
     if lines.is_empty() {
         return vec!["the reason is in the log of the running process".to_owned()];
     }
     let headline =
-        if text == before { "last failure, unchanged since the request:" } else { "last failure:" };
+        if lines == before { "last failure, unchanged since the request:" } else { "last failure:" };
     [vec![headline.to_owned()], lines].concat()
 }

@@ -200,6 +200,15 @@ impl Reader {
 
     pub(super) fn input_given(&mut self, given: &Given<'_>) -> Option<PathBuf> {
         let path = PathBuf::from(self.text(given)?);
+        if path.starts_with("~") {
+            self.problem(
+                given.at(),
+                &given.path,
+                "begins with ~, which is not expanded",
+                "write the whole path",
+            );
+            return None;
+        }
         self.paths.input(&path, given.path.clone());
         Some(path)
     }

@@ -18,7 +18,7 @@ impl Reader {
                 self.required(
                     token,
                     "outputs",
-                    "list at least one output, with a path; only the command token needs none",
+                    "list at least one output, with a path; only token and check need none",
                 );
             }
             return vec![];

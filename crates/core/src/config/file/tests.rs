@@ -280,6 +280,27 @@ fn paths_that_clash_are_refused_with_the_other_use() {
 }
 
 #[test]
+fn a_path_that_a_shell_would_expand_is_refused() {
+    let text = one("").replace("subject_token_file: /subject", "subject_token_file: ~/subject");
+    assert_eq!(
+        problems(&text),
+        [
+            "dexsidecar.yaml:4:25: tokens[0].subject_token_file: begins with ~, which is not expanded: write the whole path"
+        ]
+    );
+}
+
+#[test]
+fn an_issuer_that_ends_with_token_is_suspicious() {
+    let text =
+        one("").replace("token_endpoint: https://dex.example/token", "issuer: https://dex.example/token");
+    let config = read(&text).unwrap();
+    let expected =
+        "dexsidecar.yaml:3:13: tokens[0].issuer ends with /token, which is added to it: remove /token";
+    assert_eq!(config.shown_warnings(), [expected]);
+}
+
+#[test]
 fn an_issuer_with_a_query_is_refused() {
     let text =
         one("").replace("token_endpoint: https://dex.example/token", "issuer: https://dex.example/dex?x=1");

@@ -107,6 +107,12 @@ impl Reader {
             // OpenID Connect Discovery 1.0 §3, RFC 8414 §2.
             self.problem(given.at(), &given.path, "has a query, which no issuer has", "remove it");
         }
+        if let Some((given, (text, _))) = issuer.as_ref().zip(issuer_url.as_ref())
+            && endpoint.is_none()
+            && text.ends_with("/token")
+        {
+            self.warn(given.at(), &given.path, "ends with /token, which is added to it: remove /token");
+        }
         let issuer_text = issuer.as_ref().and(issuer_url.as_ref()).map(|(text, _)| text.clone());
         let url = match &endpoint {
             Some(given) => self.url(given, ENDPOINT_EXAMPLE, allow, true).map(|(_, url)| url),
