@@ -68,7 +68,7 @@ const PUBLISH: &str = ".github/workflows/release.yml: publish";
 
 /// What compiles runs build scripts and macros of all dependencies.
 #[test]
-fn the_job_that_may_write_has_neither_the_sources_nor_a_compiler() {
+fn the_job_that_may_write_checks_out_no_sources_and_compiles_nothing() {
     let jobs = jobs();
     let (_, publish) = jobs.iter().find(|(name, _)| name == PUBLISH).expect("the job");
     assert!(publish["container"].is_null(), "the image of Rust: {publish:#}");
