@@ -138,12 +138,18 @@ fn keeps_tokens_fresh(process: &Running) -> bool {
 /// The last failures of the running process, or of the token that `--token` names, a line each.
 fn failures(environment: &Environment) -> Vec<String> {
     let text = read_termination_message(environment.termination_log().as_deref());
-    let name = config::token_name(&environment.settings).map(|name| format!("token {name}: "));
-    let is_asked = |message: &&str| {
-        name.as_ref().is_none_or(|name| message.starts_with(name) || !message.starts_with("token "))
+    failures_in(&text, config::token_name(&environment.settings).as_deref())
+}
+
+/// The lines of a termination message, or those of one token. A message without the name of a token
+/// belongs to the only one.
+fn failures_in(message: &str, token: Option<&str>) -> Vec<String> {
+    let start = token.map(|token| format!("token {token}: "));
+    let is_asked = |failure: &&str| {
+        start.as_ref().is_none_or(|start| failure.starts_with(start) || !failure.starts_with("token "))
     };
-    // An empty line ends each message.
-    let lines = text.split("\n\n").filter(is_asked).flat_map(str::lines);
+    // An empty line ends each failure.
+    let lines = message.split("\n\n").filter(is_asked).flat_map(str::lines);
     lines.filter(|line| !line.is_empty()).map(|line| printable(line.to_owned())).collect()
 }
 
@@ -156,4 +162,20 @@ fn last_failure(environment: &Environment, before: &[String]) -> Vec<String> {
     let headline =
         if lines == before { "last failure, unchanged since the request:" } else { "last failure:" };
     [vec![headline.to_owned()], lines].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_failure_of_the_asked_token_is_shown() {
+        let several = "token a: refused\ncode: x\n\ntoken ab: lost\ncode: y\n";
+        assert_eq!(failures_in(several, None).len(), 4);
+        assert_eq!(failures_in(several, Some("a")), ["token a: refused", "code: x"]);
+        assert_eq!(failures_in(several, Some("ab")), ["token ab: lost", "code: y"]);
+        assert_eq!(failures_in(several, Some("c")), [""; 0]);
+        assert_eq!(failures_in("refused\ncode: x\n", Some("a")), ["refused", "code: x"]);
+        assert_eq!(failures_in("", Some("a")), [""; 0]);
+    }
 }
