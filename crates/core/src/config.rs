@@ -143,7 +143,8 @@ impl Problem {
     }
 }
 
-/// A warning about a setting that is accepted but probably not meant. The text never holds the value.
+/// A warning about a setting that is accepted but probably not meant. The text never holds the
+/// value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Warning {
     /// The setting's name, as it was given: an option, a variable or the path of a key.

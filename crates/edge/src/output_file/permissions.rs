@@ -61,8 +61,8 @@ pub(super) fn set_permissions(
 }
 
 /// Whether the token file has the mode and the group that are configured for it. True if none is
-/// configured, or if the file is missing. A narrower mode, which a volume without modes may show, is
-/// another one: the file is then written once more after each restart.
+/// configured, or if the file is missing. A volume without modes may show a narrower one: the file
+/// is then written once more after each restart.
 #[must_use]
 pub fn has_permissions(output: &Output) -> bool {
     let Ok(file) = std::fs::symlink_metadata(&output.path) else { return true };
