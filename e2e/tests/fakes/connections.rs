@@ -82,6 +82,16 @@ fn a_token_that_has_expired_by_this_clock_is_written_with_a_warning() {
     assert!(check.stdout.contains("by this node's clock it expired "), "{}", check.stdout);
 }
 
+/// As on a workstation and in a CI job, where `token` makes the exchanges.
+#[test]
+fn check_needs_no_output() {
+    let fixture = Fixture::answering(Answer::Token(3_600));
+    let check = fixture.setup().unset("dex_access_token_file").execute(&["check"]);
+    assert_eq!(check.code, Some(0), "{}", check.stdout);
+    assert!(check.stdout.contains("none is configured; run and once need one\n"), "{}", check.stdout);
+    assert_eq!(fixture.dex.requests().len(), 1);
+}
+
 #[test]
 fn f034_a_token_of_another_type_than_requested_is_accepted_and_reported_once() {
     let fixture = Fixture::new();
