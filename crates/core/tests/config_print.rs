@@ -102,7 +102,8 @@ fn variables() -> impl Strategy<Value = Vec<(String, String)>> {
             variable("dex_x_other", value()),
             variable("dex_x_type", value()),
             variable("dex_Resource", value()),
-            variable("dex_file_x_file", value()),
+            // A path that begins with ~ is refused in a file.
+            variable("dex_file_x_file", value().prop_map(|path| format!("x/{path}"))),
         ),
         (
             variable(
@@ -129,7 +130,10 @@ fn variables() -> impl Strategy<Value = Vec<(String, String)>> {
             variable("DEXSIDECAR_ALLOW_INSECURE_HTTP", Just("true".to_owned())),
         ),
     );
-    let path = value().prop_map(|name| ("dex_access_token_file".to_owned(), format!("/out/{name}x")));
+    // An output with .. is accepted in the environment, and refused in a file.
+    let path = value().prop_map(|name| format!("/out/{name}x"));
+    let path = path.prop_filter("a file refuses it", |path| path.split('/').all(|part| part != ".."));
+    let path = path.prop_map(|path| ("dex_access_token_file".to_owned(), path));
     (optional, subject, path).prop_map(|((a, b, c), subject, path)| {
         let mut all =
             vec![("dex_endpoint".to_owned(), "https://dex.example/a?b=c%20".to_owned()), subject, path];
