@@ -59,7 +59,7 @@ fn with_everything() -> Value {
     pod
 }
 
-/// What a pod consists of, without the fields that the API server sets anew for each pod.
+/// What a pod consists of, without the fields that differ in each pod.
 fn content(pod: &Value) -> Value {
     let metadata = &pod["metadata"];
     json!({"labels": metadata["labels"], "annotations": metadata["annotations"], "spec": pod["spec"]})

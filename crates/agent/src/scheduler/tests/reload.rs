@@ -72,6 +72,18 @@ fn logged_world(count: usize, fate: Fate, log: impl FnOnce(Clock) -> Logger) -> 
     (many, file)
 }
 
+/// The same, with the number of lines that were logged.
+fn counted_world(count: usize, fate: Fate) -> (Many, File, Rc<Cell<u32>>) {
+    let lines = RefCell::new(None);
+    let (many, file) = logged_world(count, fate, |clock| {
+        let (logger, counted) = Logger::counting(clock);
+        lines.replace(Some(counted));
+        logger
+    });
+    let lines = lines.into_inner().unwrap();
+    (many, file, lines)
+}
+
 /// Runs the scheduler beside `story`, which changes the file and waits.
 async fn run(many: &mut Many, file: &File, story: impl Future<Output = ()>) {
     let mut refresh_signal = RefreshSignal::install().unwrap();
@@ -317,17 +329,7 @@ async fn an_expired_token_is_removed_although_a_changed_output_could_not_be_writ
 /// The same failure of another configuration is another one.
 #[tokio::test(start_paused = true)]
 async fn the_first_failure_after_a_reload_is_logged() {
-    let lines = RefCell::new(None);
-    let (mut many, file) = logged_world(
-        1,
-        |_, _| Played::Away,
-        |clock| {
-            let (logger, counted) = Logger::counting(clock);
-            lines.replace(Some(counted));
-            logger
-        },
-    );
-    let lines = lines.into_inner().unwrap();
+    let (mut many, file, lines) = counted_world(1, |_, _| Played::Away);
     run(&mut many, &file, async {
         seconds(60).await;
         let before = lines.get();
@@ -356,13 +358,7 @@ async fn a_token_of_another_issuer_than_the_configured_one_is_not_adopted() {
 /// The file may have been unreadable for a moment, which its fingerprint does not show.
 #[tokio::test(start_paused = true)]
 async fn a_refused_file_changes_nothing_is_logged_once_and_is_read_again_until_it_is_valid() {
-    let lines = RefCell::new(None);
-    let (mut many, file) = logged_world(2, DAY_TOKEN, |clock| {
-        let (logger, counted) = Logger::counting(clock);
-        lines.replace(Some(counted));
-        logger
-    });
-    let lines = lines.into_inner().unwrap();
+    let (mut many, file, lines) = counted_world(2, DAY_TOKEN);
     run(&mut many, &file, async {
         seconds(60).await;
         let before = lines.get();
