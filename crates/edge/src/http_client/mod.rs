@@ -26,6 +26,7 @@ mod verifier;
 use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use dexsidecar_core::endpoint_url::{EndpointUrl, is_public};
@@ -149,7 +150,8 @@ impl HttpEndpoint {
         let progress = Progress::default();
         progress.connect_to_proxy(self.proxies.for_url(url).map(|proxy| proxy.variable));
         let (host, port) = self.first_hop(url);
-        let resolved = with_deadline(self.timeout, &progress, resolve::resolve(&host, port, &progress)).await;
+        let lookup = pin!(resolve::resolve(&host, port, &progress));
+        let resolved = with_deadline(self.timeout, &progress, lookup).await;
         match self.proxies.for_url(url) {
             // A timeout says itself what to do.
             Some(proxy) => resolved.map_err(|why| match why.code {
@@ -168,7 +170,7 @@ impl HttpEndpoint {
     /// the codes of a bad CA file.
     pub async fn connect(&self, url: &EndpointUrl) -> Result<Connection, Failure> {
         let progress = Progress::default();
-        with_deadline(self.timeout, &progress, self.open_connection(url, 0, &progress)).await
+        with_deadline(self.timeout, &progress, pin!(self.open_connection(url, 0, &progress))).await
     }
 
     /// Performs the TLS handshake on a connection. A single step, for `check`.
@@ -177,12 +179,8 @@ impl HttpEndpoint {
     /// The codes of the step TLS, and [`Code::TimedOut`].
     pub async fn handshake(&self, url: &EndpointUrl, connection: Connection) -> Result<Session, Failure> {
         let progress = Progress::new(Stage::Handshaking(connection.peer.clone()));
-        let (_, session) = with_deadline(
-            self.timeout,
-            &progress,
-            tls::handshake(self.roots.read()?, url.server_name(), connection),
-        )
-        .await?;
+        let handshake = pin!(tls::handshake(self.roots.read()?, url.server_name(), connection));
+        let (_, session) = with_deadline(self.timeout, &progress, handshake).await?;
         Ok(session)
     }
 
@@ -232,10 +230,13 @@ impl HttpEndpoint {
 }
 
 /// Does the work within a timeout. Its failure says what the work was waiting for.
+///
+/// The work is pinned by the caller: an attempt has 3 kB, and each copy of it would be a part of
+/// this future and of the stack.
 async fn with_deadline<T>(
     timeout: Duration,
     progress: &Progress,
-    work: impl Future<Output = Result<T, Failure>>,
+    work: Pin<&mut impl Future<Output = Result<T, Failure>>>,
 ) -> Result<T, Failure> {
     let timed_out = |_| {
         let failure = Failure::new(Code::TimedOut, progress.to_string());
@@ -281,7 +282,7 @@ async fn check_target_beyond_proxy(
 impl TokenEndpoint for HttpEndpoint {
     async fn send(&self, request: &Request, rotation: usize) -> Result<Answer, Failure> {
         let progress = Progress::default();
-        with_deadline(self.timeout, &progress, self.attempt(request, rotation, &progress)).await
+        with_deadline(self.timeout, &progress, pin!(self.attempt(request, rotation, &progress))).await
     }
 
     fn seen(&self) -> Seen {

@@ -1,6 +1,8 @@
 //! Sends the HTTP request of an action, with the limits of a request to Dex: one connection, one
 //! deadline, no redirects. Plain http goes to addresses of this machine only.
 
+use std::pin::pin;
+
 use dexsidecar_core::action::{HttpAction, Notify};
 use dexsidecar_core::failure::{Code, Failure};
 
@@ -22,7 +24,7 @@ impl HttpEndpoint {
     /// [`Code::ActionFailed`].
     pub async fn connect_for(&self, action: &HttpAction) -> Result<String, Failure> {
         let progress = Progress::default();
-        let opened = with_deadline(action.timeout, &progress, self.open(action, &progress)).await;
+        let opened = with_deadline(action.timeout, &progress, pin!(self.open(action, &progress))).await;
         opened.map(|connection| connection.peer).map_err(|failure| failed(&failure))
     }
 
@@ -50,7 +52,7 @@ impl HttpEndpoint {
 impl Notify for HttpEndpoint {
     async fn notify(&self, action: &HttpAction) -> Result<(), Failure> {
         let progress = Progress::default();
-        let status = with_deadline(action.timeout, &progress, self.status(action, &progress)).await;
+        let status = with_deadline(action.timeout, &progress, pin!(self.status(action, &progress))).await;
         let status = status.map_err(|failure| failed(&failure))?;
         if action.success.iter().any(|range| range.contains(&status)) {
             return Ok(());
