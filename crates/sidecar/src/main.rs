@@ -11,7 +11,7 @@ use dexsidecar_core::failure::printable;
 use dexsidecar_core::settings::Command;
 use dexsidecar_edge::{hardening, log};
 
-use commands::{copy, once, probe, refresh, run, token, with_signals};
+use commands::{copy, event_loop, once, probe, refresh, run, token};
 use environment::Environment;
 use terminal::{eprint, print};
 
@@ -40,15 +40,19 @@ fn main() -> ExitCode {
         Environment::with(options)
     };
     let done = match command {
-        Command::Run => with_signals(|runtime, stop| run::run(environment(), runtime, stop)),
-        Command::Once => with_signals(|runtime, stop| once::once(environment(), runtime, stop)),
-        Command::Wait => with_signals(|runtime, stop| probe::wait(&environment(), runtime, stop, operands)),
-        Command::Check => with_signals(|runtime, stop| {
-            commands::until_stopped(runtime, stop, commands::check(&environment()))
-        }),
+        Command::Run => event_loop().and_then(|(runtime, stop)| run::run(environment(), &runtime, stop)),
+        Command::Once => event_loop().and_then(|(runtime, stop)| once::once(environment(), &runtime, stop)),
+        Command::Wait => {
+            event_loop().and_then(|(runtime, stop)| probe::wait(&environment(), &runtime, stop, operands))
+        }
+        Command::Check => {
+            event_loop().and_then(|(runtime, stop)| commands::check(&environment(), &runtime, stop))
+        }
         Command::Token => token::token(&environment(), &operands),
         Command::Ready => probe::ready(&environment()),
-        Command::Refresh => with_signals(|runtime, stop| refresh::refresh(&environment(), runtime, stop)),
+        Command::Refresh => {
+            event_loop().and_then(|(runtime, stop)| refresh::refresh(&environment(), &runtime, stop))
+        }
         Command::Copy => copy::copy(&operands),
         Command::Config => commands::config::config(environment, operands),
     };

@@ -17,6 +17,7 @@ use crate::{CONFIG, Done, USAGE};
 const USAGE_TEXT: &str = "use config print, or config validate [FILE]";
 
 /// Runs one of both. `words` are those after the command.
+#[inline(never)]
 pub(crate) fn config(environment: impl FnOnce() -> Environment, words: Vec<OsString>) -> Done {
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     match words.iter().map(AsRef::as_ref).collect::<Vec<&str>>()[..] {

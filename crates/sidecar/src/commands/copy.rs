@@ -10,6 +10,7 @@ use crate::terminal::{eprint, print};
 use crate::{Done, NEGATIVE};
 
 /// Copies it to the one operand.
+#[inline(never)]
 pub(crate) fn copy(operands: &[OsString]) -> Done {
     let destination = operands.first().map_or_else(|| Path::new(""), Path::new);
     match copy_to(destination) {

@@ -1,5 +1,6 @@
 //! The commands: each takes the environment and gives an exit code. `check` is short and stands
-//! here.
+//! here. None is inlined into `main`: its stack frame and its code would stay in memory as long as
+//! `run` does.
 
 pub(crate) mod config;
 pub(crate) mod copy;
@@ -10,6 +11,7 @@ pub(crate) mod run;
 pub(crate) mod token;
 
 use std::io;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -38,9 +40,9 @@ pub(crate) const CLOCK: Clock = Clock::System;
 /// The number of file descriptors that an event loop with signal handlers needs.
 const DESCRIPTORS: usize = 6;
 
-/// Runs a command with its signal handlers installed. They come before everything else: to PID 1 a
+/// An event loop with its signal handlers installed. They come before everything else: to PID 1 a
 /// signal without a handler is not delivered at all (F100).
-pub(crate) fn with_signals(command: impl FnOnce(&Runtime, Stop) -> Done) -> Done {
+pub(crate) fn event_loop() -> Result<(Runtime, Stop), u8> {
     // Without free descriptors for its signal handlers, tokio panics.
     let spare = (0..DESCRIPTORS).map(|_| rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC));
     let spare = spare.collect::<Result<Vec<_>, _>>().map_err(io::Error::from).map(drop);
@@ -49,7 +51,8 @@ pub(crate) fn with_signals(command: impl FnOnce(&Runtime, Stop) -> Done) -> Done
         eprint(&format!("dexsidecar: cannot create the event loop: {error}\n"));
         NEGATIVE
     })?;
-    command(&runtime, install(&runtime, Stop::install)?)
+    let stop = install(&runtime, Stop::install)?;
+    Ok((runtime, stop))
 }
 
 /// Installs signal handlers.
@@ -62,7 +65,11 @@ fn install<S>(runtime: &Runtime, handlers: fn() -> io::Result<S>) -> Result<S, u
 }
 
 /// Runs a command that a signal ends with a negative result.
-pub(crate) fn until_stopped(runtime: &Runtime, mut stop: Stop, command: impl Future<Output = Done>) -> Done {
+pub(crate) fn until_stopped(
+    runtime: &Runtime,
+    mut stop: Stop,
+    command: Pin<Box<dyn Future<Output = Done> + '_>>,
+) -> Done {
     runtime.block_on(async {
         tokio::select! {
             biased;
@@ -143,7 +150,12 @@ fn listener_fix(error: &io::Error) -> &'static str {
 }
 
 /// `check`: prints each step when it is done, or all of them as JSON at the end.
-pub(crate) async fn check(environment: &Environment) -> Done {
+#[inline(never)]
+pub(crate) fn check(environment: &Environment, runtime: &Runtime, stop: Stop) -> Done {
+    until_stopped(runtime, stop, Box::pin(print_checks(environment)))
+}
+
+async fn print_checks(environment: &Environment) -> Done {
     let json = environment.is_json();
     let colours = has_colours();
     let mut printed = ExitCode::SUCCESS;

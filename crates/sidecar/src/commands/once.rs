@@ -12,6 +12,7 @@ use crate::environment::Environment;
 use crate::{Done, NEGATIVE};
 
 /// Runs it.
+#[inline(never)]
 pub(crate) fn once(environment: Environment, runtime: &Runtime, mut stop: Stop) -> Done {
     let Prepared { mut scheduler, timeout, log, .. } = prepare(&environment, runtime, Command::Once)?;
     // It holds secrets, and the scheduler needs nothing of it.

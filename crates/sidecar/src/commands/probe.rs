@@ -17,6 +17,7 @@ use crate::terminal::{Progress, eprint, lines, print};
 use crate::{Done, NEGATIVE};
 
 /// `ready`: judges the files once.
+#[inline(never)]
 pub(crate) fn ready(environment: &Environment) -> Done {
     let probe = environment.probe()?;
     match probe::ready(&probe, &CLOCK) {
@@ -29,6 +30,7 @@ pub(crate) fn ready(environment: &Environment) -> Done {
 }
 
 /// `wait`: polls the files until all are valid, then becomes `command`, if there is one.
+#[inline(never)]
 pub(crate) fn wait(
     environment: &Environment,
     runtime: &Runtime,

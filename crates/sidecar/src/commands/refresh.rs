@@ -24,6 +24,7 @@ const INITIAL_DELAY: Duration = Duration::from_millis(20);
 const MAX_DELAY: Duration = Duration::from_millis(500);
 
 /// Runs it.
+#[inline(never)]
 pub(crate) fn refresh(environment: &Environment, runtime: &Runtime, mut stop: Stop) -> Done {
     let probe = environment.probe()?;
     let mut progress = Progress::new();

@@ -14,6 +14,7 @@ use crate::Done;
 use crate::environment::Environment;
 
 /// Runs it.
+#[inline(never)]
 pub(crate) fn run(mut environment: Environment, runtime: &Runtime, mut stop: Stop) -> Done {
     let mut refresh_signal = install(runtime, RefreshSignal::install)?;
     let Prepared { mut scheduler, log, limits, .. } = prepare(&environment, runtime, Command::Run)?;

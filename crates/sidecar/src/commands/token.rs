@@ -16,7 +16,7 @@ use dexsidecar_core::output::{Format, StoredToken};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::settings;
 
-use super::{CLOCK, until_stopped, with_signals};
+use super::{CLOCK, event_loop, until_stopped};
 use crate::environment::{EXEC_INFO, Environment, RUNTIME_DIRECTORY};
 use crate::terminal::{eprint, print};
 use crate::{CONFIG, Done, NEGATIVE, USAGE};
@@ -35,6 +35,7 @@ enum Form {
 }
 
 /// Runs it. What the caller asks is judged first: it may need no token.
+#[inline(never)]
 pub(crate) fn token(environment: &Environment, operands: &[OsString]) -> Done {
     let form = config::token_form(&environment.settings);
     let form = match (form.map_err(|problems| environment.refuse(&problems))?, operands.first()) {
@@ -73,7 +74,8 @@ pub(crate) fn token(environment: &Environment, operands: &[OsString]) -> Done {
             })?)
         }
     };
-    with_signals(|runtime, stop| until_stopped(runtime, stop, obtain(environment, form)))
+    let (runtime, stop) = event_loop()?;
+    until_stopped(&runtime, stop, Box::pin(obtain(environment, form)))
 }
 
 fn git_operation(word: Option<&OsString>) -> Result<Operation, u8> {
