@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dexsidecar_core::config::{Config, ConfigFile, RawSettings};
+use dexsidecar_core::config::{Config, ConfigFile, Outputs, RawSettings};
 
 use crate::{CANARY, sendable};
 
@@ -12,9 +12,9 @@ const LONGEST_MESSAGE: usize = 2_000;
 /// A configuration file. It is a configuration, or problems with their places and fixes. No message
 /// quotes a value. A valid one is printed and read back the same.
 pub fn config_file(data: &[u8]) {
-    let read = |content: &[u8], output_needed| {
+    let read = |content: &[u8], outputs| {
         let file = ConfigFile { name: "fuzz.yaml", path: Path::new("/fuzz.yaml"), content };
-        Config::read_file(file, &RawSettings::default(), output_needed)
+        Config::read_file(file, &RawSettings::default(), outputs)
     };
     let text = String::from_utf8_lossy(data);
     // A message may repeat a key.
@@ -24,13 +24,13 @@ pub fn config_file(data: &[u8]) {
         assert!(message.chars().count() <= LONGEST_MESSAGE, "{message}");
         assert!(!message.contains(['\n', '\u{1b}', '\u{202e}']), "{message:?}");
     };
-    for output_needed in [true, false] {
-        match read(data, output_needed) {
+    for outputs in [Outputs::Required, Outputs::Optional] {
+        match read(data, outputs) {
             Ok(config) => {
                 config.warnings.iter().for_each(|warning| no_value(&warning.to_string()));
                 config.tokens.iter().for_each(|token| sendable(&token.exchange));
                 let printed = config.print();
-                let again = read(printed.as_bytes(), output_needed);
+                let again = read(printed.as_bytes(), outputs);
                 let again = again.unwrap_or_else(|problems| panic!("{problems:#?}\n{printed}"));
                 assert_eq!(again.print(), printed);
             }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dexsidecar_core::claims::Claims;
-use dexsidecar_core::config::{Config, Probe, RawSettings, RawValue};
+use dexsidecar_core::config::{Config, Outputs, Probe, RawSettings, RawValue};
 use dexsidecar_core::duration::{self, HumanDuration, NotADuration};
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::{self, Answer, Exchange, Field, Request, Source, TokenEndpoint as _};
@@ -178,8 +178,8 @@ pub fn environment(data: &[u8]) {
         });
     }
     let no_value = |message: &str| assert!(canary_in_a_name || !message.contains(CANARY), "{message}");
-    for output_needed in [true, false] {
-        match Config::read(&raw, output_needed) {
+    for outputs in [Outputs::Required, Outputs::Optional] {
+        match Config::read(&raw, outputs) {
             Ok(config) => {
                 config.warnings.iter().for_each(|warning| no_value(&warning.to_string()));
                 config.tokens.iter().for_each(|token| sendable(&token.exchange));

@@ -232,6 +232,15 @@ pub fn token_form(given: &RawSettings) -> Result<TokenForm, Vec<Problem>> {
     parser.end(form)
 }
 
+/// Whether a token must have an output.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outputs {
+    /// For commands that write a token or judge one that was written.
+    Required,
+    /// For commands that need none, such as `token`.
+    Optional,
+}
+
 /// The token endpoint, before anything else is parsed. Nothing where it is missing or invalid.
 #[must_use]
 pub fn endpoint(given: &RawSettings) -> Option<EndpointUrl> {
@@ -239,12 +248,12 @@ pub fn endpoint(given: &RawSettings) -> Option<EndpointUrl> {
 }
 
 impl Config {
-    /// Reads the environment form: all settings of one token. Without `output_needed` the token
-    /// file may be missing.
+    /// Reads the environment form: all settings of one token. The token file may be
+    /// missing where outputs are optional.
     ///
     /// # Errors
     /// Every problem, in the order of the names; at least one.
-    pub fn read(given: &RawSettings, output_needed: bool) -> Result<Self, Vec<Problem>> {
+    pub fn read(given: &RawSettings, outputs: Outputs) -> Result<Self, Vec<Problem>> {
         let given = given.cleaned();
         let mut parser = Parser::new(&given);
         parser.warnings = given.warnings();
@@ -257,7 +266,7 @@ impl Config {
             .or_else(|| parser.original(BASIC_AUTH).map(|basic| Source::Text(basic.clone())))
             .or_else(|| userinfo.map(Source::Text))
             .map(Client::Pair);
-        let output = parser.output(output_needed);
+        let output = parser.output(outputs);
         let schedule = Schedule {
             before: parser.original_duration(REFRESH_BEFORE, Duration::ZERO),
             interval: parser.original_duration(REFRESH_INTERVAL, Duration::from_nanos(1)),

@@ -181,15 +181,15 @@ pub fn meant_for_the_api_server(subject: &Claims) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
     use crate::config::tests::given;
+    use crate::config::{Config, Outputs};
     use crate::exchange::JWT;
 
     const NOW: UnixTime = UnixTime::from_secs(1_000);
 
     fn exchange(more: &[&str]) -> Exchange {
         let all = [&["dex_endpoint=https://dex/token", "dex_access_token_file=/t"], more].concat();
-        Config::read(&given(&all), true).unwrap().tokens.remove(0).exchange
+        Config::read(&given(&all), Outputs::Required).unwrap().tokens.remove(0).exchange
     }
 
     #[test]
@@ -338,8 +338,10 @@ mod tests {
 
     #[test]
     fn a_lost_connection_is_explained_where_it_was_plain_http() {
-        let plain =
-            Config::read(&given(&["dex_endpoint=http://127.0.0.1/token", "dex_access_token_file=/t"]), true);
+        let plain = Config::read(
+            &given(&["dex_endpoint=http://127.0.0.1/token", "dex_access_token_file=/t"]),
+            Outputs::Required,
+        );
         let plain = plain.unwrap().tokens.remove(0).exchange;
         for code in [Code::ConnectionLost, Code::AnswerMalformed] {
             let found = causes(code, &plain, None, NOW);

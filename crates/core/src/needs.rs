@@ -93,6 +93,7 @@ impl Needs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Outputs;
     use crate::config::tests::given;
 
     /// No setting of the environment form needs any of them.
@@ -115,7 +116,7 @@ mod tests {
             "DEXSIDECAR_KEY_CHECK=1s",
             "DEXSIDECAR_TERMINATION_LOG=/dev/termination-log",
         ]);
-        let config = Config::read(&variables, true).unwrap();
+        let config = Config::read(&variables, Outputs::Required).unwrap();
         assert_eq!(Needs::of(&config), Needs::default());
         assert_eq!(Needs::of(&Config { tokens: vec![], ..config }), Needs::default());
     }

@@ -85,6 +85,7 @@ impl ReloadLimits {
 mod tests {
     use super::*;
     use crate::action::{Action, ExecAction, SignalAction, SignalTarget};
+    use crate::config::Outputs;
     use crate::config::tests::given;
     use crate::config::{Level, TokenConfig};
     use crate::exchange::{Client, Source};
@@ -92,7 +93,7 @@ mod tests {
     fn config() -> Config {
         let variables =
             given(&["dex_endpoint=http://127.0.0.1/token", "dex_access_token_file=/run/dex/token"]);
-        Config::read(&variables, true).unwrap()
+        Config::read(&variables, Outputs::Required).unwrap()
     }
 
     fn with_actions(actions: &[Action]) -> Config {

@@ -1,7 +1,7 @@
 //! `config print`: the printed file is read as the configuration that was printed, except for the
 //! secrets that it does not show.
 
-use dexsidecar_core::config::{Config, ConfigFile, RawSettings, TokenConfig};
+use dexsidecar_core::config::{Config, ConfigFile, Outputs, RawSettings, TokenConfig};
 use dexsidecar_core::exchange::{ACCESS_TOKEN, Client, ID_TOKEN, Source, TOKEN_EXCHANGE};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::settings::{Dialect, is_public_field};
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 fn environment(variables: &[(String, String)]) -> Config {
     let variables =
         variables.iter().map(|(name, value)| (name.clone(), Secret::new(value.clone()))).collect::<Vec<_>>();
-    Config::read(&RawSettings::of_variables(variables), true).expect("valid variables")
+    Config::read(&RawSettings::of_variables(variables), Outputs::Required).expect("valid variables")
 }
 
 /// Reads a printed file in which the user has replaced each `TODO`.
@@ -21,7 +21,7 @@ fn file(text: &str) -> Config {
         path: std::path::Path::new("/printed.yaml"),
         content: text.as_bytes(),
     };
-    let read = Config::read_file(file, &RawSettings::default(), true);
+    let read = Config::read_file(file, &RawSettings::default(), Outputs::Required);
     read.unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"))
 }
 

@@ -1,6 +1,6 @@
 //! `Debug` of every type that holds a secret does not show it.
 
-use dexsidecar_core::config::{Config, RawSettings};
+use dexsidecar_core::config::{Config, Outputs, RawSettings};
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::{Answer, Field, Request, basic_authorization, form};
 use dexsidecar_core::response::{self, RequestContext};
@@ -25,7 +25,7 @@ fn debug_shows_no_secret() {
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned())));
     let raw = RawSettings::of_variables(variables);
-    let config = Config::read(&raw, true).expect("sound settings");
+    let config = Config::read(&raw, Outputs::Required).expect("sound settings");
     let field = Field { name: "subject_token".to_owned(), value: secret() };
     let (url, _) = EndpointUrl::parse("https://dex.example/token").expect("a URL");
     let form = Some(form(std::slice::from_ref(&field)));

@@ -1,7 +1,7 @@
 //! Snapshots of every error and every warning about settings: the settings, and the lines that the
 //! user reads.
 
-use dexsidecar_core::config::{Config, Probe, RawSettings, RawValue};
+use dexsidecar_core::config::{Config, Outputs, Probe, RawSettings, RawValue};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::settings::{Kind, SETTINGS};
 
@@ -115,7 +115,7 @@ fn page(cases: &[&[&str]], read: impl Fn(&RawSettings) -> Vec<String>) -> String
 
 #[test]
 fn each_error_of_a_setting_is_as_in_the_snapshot() {
-    let read = |raw: &RawSettings| match Config::read(raw, true) {
+    let read = |raw: &RawSettings| match Config::read(raw, Outputs::Required) {
         Ok(_) => vec![],
         Err(problems) => problems.iter().map(ToString::to_string).collect(),
     };
@@ -124,7 +124,7 @@ fn each_error_of_a_setting_is_as_in_the_snapshot() {
 
 #[test]
 fn each_warning_about_a_setting_is_as_in_the_snapshot() {
-    let read = |raw: &RawSettings| match Config::read(raw, true) {
+    let read = |raw: &RawSettings| match Config::read(raw, Outputs::Required) {
         Ok(config) => config.warnings.iter().map(ToString::to_string).collect(),
         Err(problems) => problems
             .iter()
@@ -155,7 +155,7 @@ fn every_setting_is_read() {
         }
         seen += 1;
         let raw = settings(&[&format!("{}=canary", setting.variable)]);
-        let problems = [Config::read(&raw, true).err(), Probe::read(&raw).err()];
+        let problems = [Config::read(&raw, Outputs::Required).err(), Probe::read(&raw).err()];
         let reported = problems.iter().flatten().flatten().any(|problem| problem.setting == setting.variable);
         assert!(reported, "{} is not read: {problems:?}", setting.variable);
     }

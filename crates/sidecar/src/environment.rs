@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use dexsidecar_agent::log_problems;
 use dexsidecar_agent::reload::ConfigSource;
 use dexsidecar_core::config::{
-    self, Config, ConfigFile, DEFAULT_NAME, Probe, Problem, RawSettings, RawValue, TokenConfig,
+    self, Config, ConfigFile, DEFAULT_NAME, Outputs, Probe, Problem, RawSettings, RawValue, TokenConfig,
 };
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
@@ -110,14 +110,14 @@ impl Environment {
     ///
     /// # Errors
     /// Every problem.
-    pub(crate) fn config(&self, output_needed: bool) -> Result<Config, Vec<Problem>> {
+    pub(crate) fn config(&self, outputs: Outputs) -> Result<Config, Vec<Problem>> {
         let proxies = self.proxies();
         let read = match &self.file {
-            None => Config::read(&self.settings, output_needed),
+            None => Config::read(&self.settings, outputs),
             Some(File { content: Err(problem), .. }) => Err(vec![problem.clone()]),
             Some(File { content: Ok(content), name, absolute, .. }) => {
                 let file = ConfigFile { name, path: absolute, content };
-                Config::read_file(file, &self.settings, output_needed)
+                Config::read_file(file, &self.settings, outputs)
             }
         };
         let (config, problems) = match read {
@@ -178,8 +178,8 @@ impl Environment {
     ///
     /// # Errors
     /// Every problem. A name that no token has is one.
-    pub(crate) fn selected(&self, output_needed: bool) -> Result<Config, Vec<Problem>> {
-        let mut config = self.config(output_needed)?;
+    pub(crate) fn selected(&self, outputs: Outputs) -> Result<Config, Vec<Problem>> {
+        let mut config = self.config(outputs)?;
         let Some(name) = config::token_name(&self.settings) else { return Ok(config) };
         if let Some(index) = config.tokens.iter().position(|token| token.name == name) {
             config.tokens = vec![config.tokens.swap_remove(index)];
@@ -194,11 +194,8 @@ impl Environment {
     ///
     /// # Errors
     /// Every problem.
-    pub(crate) fn one_token(
-        &self,
-        output_needed: bool,
-    ) -> Result<(Config, TokenConfig, HttpEndpoint), Vec<Problem>> {
-        let mut config = self.selected(output_needed)?;
+    pub(crate) fn one_token(&self) -> Result<(Config, TokenConfig, HttpEndpoint), Vec<Problem>> {
+        let mut config = self.selected(Outputs::Optional)?;
         if config.tokens.len() > 1 {
             return Err(vec![name_problem(&names(&config), "is not set, but there are several tokens")]);
         }
@@ -285,7 +282,8 @@ impl ConfigSource<HttpEndpoint> for Environment {
     /// Options and variables are those of the start.
     fn read(&self) -> Result<Config, Vec<Problem>> {
         let file = self.file.as_ref().map(|file| File::read(&file.path, file.setting.clone()));
-        Self { settings: self.settings.clone(), not_utf8: self.not_utf8.clone(), file }.config(true)
+        Self { settings: self.settings.clone(), not_utf8: self.not_utf8.clone(), file }
+            .config(Outputs::Required)
     }
 
     fn connect(&self, endpoint: &Endpoint) -> HttpEndpoint {
@@ -364,7 +362,7 @@ mod tests {
     }
 
     fn problems(environment: &Environment) -> Vec<String> {
-        environment.one_token(true).unwrap_err().iter().map(Problem::to_string).collect()
+        environment.one_token().unwrap_err().iter().map(Problem::to_string).collect()
     }
 
     const ENDPOINT: (&str, &str) = ("dex_endpoint", "https://dex.example/token");
@@ -406,7 +404,7 @@ mod tests {
             &["HTTPS_PROXY"],
         );
         let names: Vec<String> =
-            environment.one_token(true).unwrap_err().into_iter().map(|problem| problem.setting).collect();
+            environment.one_token().unwrap_err().into_iter().map(|problem| problem.setting).collect();
         assert_eq!(names, ["DEXSIDECAR_TIMEOUT", "HTTPS_PROXY", "dex_access_token_file", "dex_endpoint"]);
     }
 
@@ -431,7 +429,7 @@ mod tests {
             environment(&[("dex_endpoint", endpoint), OUTPUT, broken, ("NO_PROXY", no_proxy)], &[])
         };
         assert_eq!(problems(&with("https://dex.example/token", "")), [PROXY]);
-        assert!(with("https://dex.example/token", "dex.example").one_token(true).is_ok());
-        assert!(with("http://dex.example/token", "").one_token(true).is_ok());
+        assert!(with("https://dex.example/token", "dex.example").one_token().is_ok());
+        assert!(with("http://dex.example/token", "").one_token().is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! docs/configuration.md and docs/config.schema.json are generated from the table of keys. The
 //! schema and the reader of the program agree on what is valid.
 
-use dexsidecar_core::config::{Config, ConfigFile, RawSettings};
+use dexsidecar_core::config::{Config, ConfigFile, Outputs, RawSettings};
 use dexsidecar_core::settings::Kind;
 use dexsidecar_core::settings::keys::{Key, Section, Shape};
 use dexsidecar_e2e::config_schema;
@@ -222,7 +222,7 @@ fn the_schema_of_the_configuration_file_is_up_to_date() {
 /// Whether the reader of the program accepts a file, and whether the schema does.
 fn judged(text: &str) -> (bool, bool) {
     let file = ConfigFile { name: "x.yaml", path: std::path::Path::new("/x.yaml"), content: text.as_bytes() };
-    let read = Config::read_file(file, &RawSettings::default(), true).is_ok();
+    let read = Config::read_file(file, &RawSettings::default(), Outputs::Required).is_ok();
     let value: Value = serde_saphyr::from_str(text).expect("YAML");
     let schema = jsonschema::draft7::new(&config_schema::schema()).expect("a schema");
     (read, schema.is_valid(&value))

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dexsidecar_core::config::{Config, Probe, RawSettings};
+use dexsidecar_core::config::{Config, Outputs, Probe, RawSettings};
 use dexsidecar_core::failure::Code;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_e2e::dex_version::{OLDER, PINNED, Version};
@@ -46,7 +46,7 @@ fn every_manifest_is_accepted_and_its_volumes_fit() {
                 })
                 .collect();
             let given = RawSettings::of_variables(variables);
-            let config = Config::read(&given, true).expect("the program accepts it");
+            let config = Config::read(&given, Outputs::Required).expect("the program accepts it");
             assert!(config.warnings.is_empty(), "{:?}", config.warnings);
             let token = &config.tokens[0];
             // Every path that is named lies below something that is mounted.

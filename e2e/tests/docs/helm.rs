@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dexsidecar_core::config::{Config, ConfigFile, RawSettings};
+use dexsidecar_core::config::{Config, ConfigFile, Outputs, RawSettings};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_e2e::doc_manifests;
 use dexsidecar_e2e::prebuilt;
@@ -278,11 +278,15 @@ fn the_program_accepts_the_variables_and_the_file_of_each_variant() {
         });
         let variables = RawSettings::of_variables(variables.collect::<Vec<_>>());
         let config = map.first().map_or_else(
-            || Config::read(&variables, true),
+            || Config::read(&variables, Outputs::Required),
             |map| {
                 let content = map["data"]["dexsidecar.yaml"].as_str().expect("a file").as_bytes();
                 let path = Path::new("/etc/dexsidecar/config/dexsidecar.yaml");
-                Config::read_file(ConfigFile { name: "dexsidecar.yaml", path, content }, &variables, true)
+                Config::read_file(
+                    ConfigFile { name: "dexsidecar.yaml", path, content },
+                    &variables,
+                    Outputs::Required,
+                )
             },
         );
         let config = config.unwrap_or_else(|why| panic!("{name}: {why:?}"));

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use dexsidecar_core::config::{Config, RawSettings};
+use dexsidecar_core::config::{Config, Outputs, RawSettings};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_e2e::control_plane::ControlPlane;
 use dexsidecar_e2e::doc_manifests;
@@ -144,7 +144,7 @@ fn an_overlay_changes_the_settings_and_adds_a_private_ca() {
         let text = |name: &str| entry[name].as_str().expect("a string").to_owned();
         (text("name"), Secret::new(text("value")))
     });
-    let config = Config::read(&RawSettings::of_variables(variables.collect::<Vec<_>>()), true);
+    let config = Config::read(&RawSettings::of_variables(variables.collect::<Vec<_>>()), Outputs::Required);
     let config = config.expect("the program accepts it");
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     let item = json!({"key": "ca.crt", "path": "ca.crt"});

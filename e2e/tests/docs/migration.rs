@@ -1,7 +1,7 @@
 //! The manifest diff of docs/migration.md applies to the original's manifest, and dexsidecar
 //! accepts the result.
 
-use dexsidecar_core::config::{Config, RawSettings};
+use dexsidecar_core::config::{Config, Outputs, RawSettings};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_e2e::doc_manifests;
 use serde_json::{Value, json};
@@ -53,6 +53,7 @@ fn the_manifest_diff_applies_and_its_result_is_accepted_without_a_warning() {
     let text = |value: &Value| value.as_str().expect("a string").to_owned();
     let env = sidecar["env"].as_array().expect("a list");
     let variables = env.iter().map(|entry| (text(&entry["name"]), Secret::new(text(&entry["value"]))));
-    let config = Config::read(&RawSettings::of_variables(variables), true).expect("it is accepted");
+    let config =
+        Config::read(&RawSettings::of_variables(variables), Outputs::Required).expect("it is accepted");
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dexsidecar_core::action::HttpAction;
-use dexsidecar_core::config::{Config, RawSettings};
+use dexsidecar_core::config::{Config, Outputs, RawSettings};
 use dexsidecar_core::exchange::{Answer, Request};
 use dexsidecar_core::failure::{Code, Failure};
 use dexsidecar_core::output::StoredToken;
@@ -144,7 +144,7 @@ impl World {
             variables.retain(|(known, _)| known != name);
             variables.push(((*name).to_owned(), Secret::new((*value).to_owned())));
         }
-        let config = Config::read(&RawSettings::of_variables(variables), true).unwrap();
+        let config = Config::read(&RawSettings::of_variables(variables), Outputs::Required).unwrap();
         let config = config.tokens[0].clone();
         let start = Now {
             boot: BootTime::from_start(Duration::from_secs(9_000)),

@@ -143,7 +143,7 @@ struct Times {
 
 #[cfg(test)]
 mod tests {
-    use dexsidecar_core::config::{Config, RawSettings};
+    use dexsidecar_core::config::{Config, Outputs, RawSettings};
     use dexsidecar_core::output::Format;
     use dexsidecar_core::time::Jitter;
     use dexsidecar_edge::clock::Clock;
@@ -166,7 +166,8 @@ mod tests {
             ("dex_access_token_file", directory.join("one").display().to_string()),
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value))).to_vec();
-        let mut config = Config::read(&RawSettings::of_variables(variables), true).unwrap().tokens.remove(0);
+        let mut config =
+            Config::read(&RawSettings::of_variables(variables), Outputs::Required).unwrap().tokens.remove(0);
         config.outputs[0].format = format.clone();
         let second = Output { path: directory.join("two"), ..config.outputs[0].clone() };
         config.outputs.push(second);

@@ -395,7 +395,7 @@ mod tests {
 
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    use dexsidecar_core::config::{Config, RawSettings, TokenConfig};
+    use dexsidecar_core::config::{Config, Outputs, RawSettings, TokenConfig};
     use dexsidecar_core::failure::Code;
     use dexsidecar_core::output::Format;
     use dexsidecar_edge::clock::Clock;
@@ -415,7 +415,7 @@ mod tests {
             ("DEXSIDECAR_ON_EXPIRY", "remove".to_owned()),
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value))).to_vec();
-        Config::read(&RawSettings::of_variables(variables), true).unwrap().tokens.remove(0)
+        Config::read(&RawSettings::of_variables(variables), Outputs::Required).unwrap().tokens.remove(0)
     }
 
     /// A mode that was tightened must not wait for the next exchange.

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use super::parse::Parser;
 use super::value::{self, Wrong};
 use super::yaml::{self, Place};
-use super::{Config, Log, Problem, RawSettings, TokenConfig, Warning};
+use super::{Config, Log, Outputs, Problem, RawSettings, TokenConfig, Warning};
 use crate::limits::{MAX_PROBLEMS, MAX_TOKENS};
 use crate::settings::keys::Section;
 use crate::settings::{self, Command};
@@ -48,7 +48,7 @@ struct Document {
 
 impl Config {
     /// Reads a configuration file, with the options and variables that concern the process or one
-    /// command. Without `output_needed` a token may have no output.
+    /// command. A token may have no output where they are optional.
     ///
     /// # Errors
     /// Every problem, in the order of the places; at least one. A syntax error hides what follows
@@ -56,7 +56,7 @@ impl Config {
     pub fn read_file(
         file: ConfigFile<'_>,
         given: &RawSettings,
-        output_needed: bool,
+        outputs: Outputs,
     ) -> Result<Self, Vec<Problem>> {
         let given = given.cleaned();
         let mut parser = Parser::new(&given);
@@ -68,7 +68,7 @@ impl Config {
         let log = parser.log_over(Log::default());
         // An option or a variable counts before the file.
         let given_log = parser.path(settings::TERMINATION_LOG);
-        let mut reader = Reader::new(file, output_needed);
+        let mut reader = Reader::new(file, outputs);
         if let Some(path) = &given_log {
             reader.paths.log(path, parser.name(settings::TERMINATION_LOG), None);
         }
@@ -91,7 +91,7 @@ impl Config {
 /// Log level and log format of a file, before its other problems are reported.
 #[must_use]
 pub fn log_of_file(file: ConfigFile<'_>, given: &RawSettings) -> Log {
-    let mut reader = Reader::new(file, false);
+    let mut reader = Reader::new(file, Outputs::Optional);
     let root = yaml::read(file.content).tree;
     let level = root.as_ref().and_then(|root| reader.level(root, Section::Document, String::new()));
     let in_file = level.map(|level| reader.log_of(&level)).unwrap_or_default();
@@ -103,7 +103,7 @@ pub fn log_of_file(file: ConfigFile<'_>, given: &RawSettings) -> Log {
 pub fn termination_log_of_file(file: ConfigFile<'_>, given: &RawSettings) -> Option<PathBuf> {
     let given = Parser::new(&given.cleaned()).path(settings::TERMINATION_LOG);
     given.or_else(|| {
-        let mut reader = Reader::new(file, false);
+        let mut reader = Reader::new(file, Outputs::Optional);
         let root = yaml::read(file.content).tree?;
         let level = reader.level(&root, Section::Document, String::new())?;
         reader.path(&level, "termination_log")
@@ -113,7 +113,7 @@ pub fn termination_log_of_file(file: ConfigFile<'_>, given: &RawSettings) -> Opt
 /// The problems and warnings of one file.
 struct Reader {
     file: Rc<str>,
-    output_needed: bool,
+    outputs: Outputs,
     problems: Vec<Problem>,
     /// The number of problems beyond those.
     more: usize,
@@ -122,14 +122,14 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(file: ConfigFile<'_>, output_needed: bool) -> Self {
+    fn new(file: ConfigFile<'_>, outputs: Outputs) -> Self {
         let mut paths = Paths::default();
         // Outputs may be relative, too.
         for path in [file.path, Path::new(file.name)] {
             paths.input(path, "the configuration file".to_owned());
         }
         let file = file.name.into();
-        Self { file, output_needed, problems: vec![], more: 0, warnings: vec![], paths }
+        Self { file, outputs, problems: vec![], more: 0, warnings: vec![], paths }
     }
 
     /// Keeps a problem, in the order of the places.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::value::{self, ENDPOINT_EXAMPLE, Wrong};
-use super::{Log, Origin, Problem, RawSettings, RawValue, TokenForm, Warning, fields};
+use super::{Log, Origin, Outputs, Problem, RawSettings, RawValue, TokenForm, Warning, fields};
 use crate::endpoint_url::EndpointUrl;
 use crate::exchange::{ID_TOKEN, Source, TOKEN_EXCHANGE};
 use crate::failure::printable;
@@ -380,7 +380,7 @@ impl<'a> Parser<'a> {
             .extend(warnings.map(|(field, what)| Warning::new(format!("{FIELD_PREFIX}{field}"), what)));
     }
 
-    pub(super) fn output(&mut self, needed: bool) -> Option<Output> {
+    pub(super) fn output(&mut self, outputs: Outputs) -> Option<Output> {
         let name = format!("{FIELD_PREFIX}{ACCESS_TOKEN_FILE}");
         let mode = self.own(settings::OUTPUT_MODE).map(value::mode);
         let mode = mode.and_then(|read| self.or_default(settings::OUTPUT_MODE, read.map(Some)));
@@ -391,7 +391,7 @@ impl<'a> Parser<'a> {
         self.or_default(settings::OUTPUT_MODE, suits);
         let remove_expired = self.word(settings::ON_EXPIRY, value::ON_EXPIRY, false);
         let Some(path) = self.original(ACCESS_TOKEN_FILE) else {
-            if needed {
+            if outputs == Outputs::Required {
                 self.problem(&name, "is not set", "set it to the path of the token file");
             }
             return None;

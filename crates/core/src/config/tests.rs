@@ -31,7 +31,7 @@ const SEED: [&str; 9] = [
 ];
 
 fn with(more: &[&str]) -> Result<Config, Vec<Problem>> {
-    Config::read(&given(&[&SEED[..], more].concat()), true)
+    Config::read(&given(&[&SEED[..], more].concat()), Outputs::Required)
 }
 
 /// The one token of a configuration.
@@ -135,8 +135,11 @@ fn every_problem_is_reported_at_once_by_name() {
 
 #[test]
 fn missing_settings_are_reported() {
-    let reported: Vec<_> =
-        Config::read(&RawSettings::default(), true).unwrap_err().iter().map(Problem::to_string).collect();
+    let reported: Vec<_> = Config::read(&RawSettings::default(), Outputs::Required)
+        .unwrap_err()
+        .iter()
+        .map(Problem::to_string)
+        .collect();
     assert_eq!(
         reported,
         [
@@ -144,8 +147,10 @@ fn missing_settings_are_reported() {
             "dex_endpoint is not set: set it to the URL of Dex's token endpoint, such as https://dex.example.com/token",
         ]
     );
-    let warnings =
-        Config::read(&given(&["dex_endpoint=https://dex/token", "dex_access_token_file=/t"]), true);
+    let warnings = Config::read(
+        &given(&["dex_endpoint=https://dex/token", "dex_access_token_file=/t"]),
+        Outputs::Required,
+    );
     assert_eq!(warnings.unwrap().warnings.len(), 4);
 }
 
@@ -179,7 +184,7 @@ fn f154_plain_http_is_refused_at_startup_for_a_public_address_only() {
         let endpoint = format!("dex_endpoint={url}");
         let mut all = vec![endpoint.as_str(), "dex_access_token_file=/t"];
         all.extend(more);
-        Config::read(&given(&all), true).map(|config| config.warnings.len() - 4)
+        Config::read(&given(&all), Outputs::Required).map(|config| config.warnings.len() - 4)
     };
     for here in ["http://127.0.0.1:5556/dex/token", "http://[::1]/token", "http://localhost/token"] {
         assert_eq!(read(here, &[]), Ok(0), "{here}");
@@ -206,7 +211,7 @@ fn user_and_password_of_the_url_are_used_only_without_basic_auth() {
     let url = "dex_endpoint=https://u:p@dex.example/token";
     let client = |more: &[&str]| {
         let given = given(&[&[url, "dex_access_token_file=/t"], more].concat());
-        only_token(Config::read(&given, true).unwrap()).exchange.client
+        only_token(Config::read(&given, Outputs::Required).unwrap()).exchange.client
     };
     assert_eq!(client(&[]), Some(Client::Pair(Source::Text(Secret::new("u:p".to_owned())))));
     assert_eq!(
@@ -232,19 +237,23 @@ fn variables_of_a_service_are_ignored() {
 fn an_option_overrides_its_variable_and_is_named_in_problems() {
     let mut given = given(&[&SEED[..], &["DEXSIDECAR_KEY_CHECK=5m"]].concat());
     given.values.push(option("key-check", "0s"));
-    assert_eq!(only_token(Config::read(&given, true).unwrap()).key_check, None);
+    assert_eq!(only_token(Config::read(&given, Outputs::Required).unwrap()).key_check, None);
     given.values.push(option("key-check", "soon"));
-    let reported = Config::read(&given, true).unwrap_err();
+    let reported = Config::read(&given, Outputs::Required).unwrap_err();
     assert_eq!(reported[0].setting, "--key-check");
 }
 
 #[test]
 fn an_output_at_the_default_termination_log_is_refused_unless_another_one_is_set() {
     let output = "dex_access_token_file=/dev/./termination-log";
-    let problems = Config::read(&given(&["dex_endpoint=http://127.0.0.1/token", output]), true).unwrap_err();
+    let problems = Config::read(&given(&["dex_endpoint=http://127.0.0.1/token", output]), Outputs::Required)
+        .unwrap_err();
     assert_eq!(problems[0].to_string(), "dex_access_token_file is the termination log: use another file");
     let other = "DEXSIDECAR_TERMINATION_LOG=/log";
-    assert!(Config::read(&given(&["dex_endpoint=http://127.0.0.1/token", output, other]), true).is_ok());
+    assert!(
+        Config::read(&given(&["dex_endpoint=http://127.0.0.1/token", output, other]), Outputs::Required)
+            .is_ok()
+    );
 }
 
 /// A message never sends a user to a variable in place of the option that was given.
@@ -253,7 +262,7 @@ fn every_message_names_a_setting_as_it_was_given() {
     let output = "/var/run/secrets/miscord.win/dex/token";
     let mut same = given(&SEED);
     same.values.push(option("ca-file", output));
-    let problems = Config::read(&same, true).unwrap_err();
+    let problems = Config::read(&same, Outputs::Required).unwrap_err();
     assert_eq!(
         problems[0].to_string(),
         "dex_access_token_file is the same file as --ca-file: use another file"
@@ -261,10 +270,10 @@ fn every_message_names_a_setting_as_it_was_given() {
     let plain = &["dex_endpoint=http://8.8.8.8/token", "dex_access_token_file=/t"];
     let mut plain = given(plain);
     plain.values.push(option("allow-insecure-http", "false"));
-    let problems = Config::read(&plain, true).unwrap_err();
+    let problems = Config::read(&plain, Outputs::Required).unwrap_err();
     assert!(problems[0].fix.contains("set --allow-insecure-http to true"), "{}", problems[0]);
     plain.values.push(option("allow-insecure-http", ""));
-    let warnings = Config::read(&plain, true).unwrap().shown_warnings();
+    let warnings = Config::read(&plain, Outputs::Required).unwrap().shown_warnings();
     let allowed = "(--allow-insecure-http allows public addresses)";
     assert!(warnings.iter().any(|warning| warning.contains(allowed)), "{warnings:?}");
 }
@@ -316,7 +325,10 @@ fn the_file_of_the_subject_token_is_known_if_it_is_read_from_one() {
     let file = "/var/run/secrets/kubernetes.io/dex/token";
     assert_eq!(token_with(&[]).exchange.subject_token_file(), Some(&file.into()));
     let text = given(&["dex_endpoint=https://dex/token", "dex_subject_token=a", "dex_file_scope=/scope"]);
-    assert_eq!(only_token(Config::read(&text, false).unwrap()).exchange.subject_token_file(), None);
+    assert_eq!(
+        only_token(Config::read(&text, Outputs::Optional).unwrap()).exchange.subject_token_file(),
+        None
+    );
 }
 
 #[test]
@@ -351,7 +363,7 @@ fn files_are_set_by_option_or_variable() {
     assert_eq!(ca_file("DEXSIDECAR_CA_FILE="), None);
     let mut flag = given(&SEED);
     flag.values.push(option("ca-file", ""));
-    let problems = Config::read(&flag, true).unwrap_err();
+    let problems = Config::read(&flag, Outputs::Required).unwrap_err();
     assert_eq!(problems.len(), 1);
     assert!(problems[0].to_string().ends_with("is empty: set it to the path of a file"), "{}", problems[0]);
 }
@@ -360,7 +372,7 @@ fn files_are_set_by_option_or_variable() {
 fn an_unknown_token_type_gets_a_warning() {
     let of_types = |types: &[&str]| -> usize {
         let given = given(&[&["dex_endpoint=https://dex/token"][..], types].concat());
-        let config = Config::read(&given, false).unwrap();
+        let config = Config::read(&given, Outputs::Optional).unwrap();
         config.shown_warnings().iter().filter(|warning| warning.contains("is a token type that")).count()
     };
     assert_eq!(of_types(&[]), 0);
@@ -372,7 +384,7 @@ fn an_unknown_token_type_gets_a_warning() {
 fn another_grant_type_needs_no_fields_of_token_exchange() {
     let missed = |grant: &[&str]| -> usize {
         let given = given(&[&["dex_endpoint=https://dex/token"][..], grant].concat());
-        let config = Config::read(&given, false).unwrap();
+        let config = Config::read(&given, Outputs::Optional).unwrap();
         config.shown_warnings().iter().filter(|warning| warning.contains("but Dex requires it")).count()
     };
     assert_eq!(missed(&[]), 4);
@@ -421,6 +433,6 @@ fn f159_a_mode_that_forbids_its_owner_to_write_is_refused_with_in_place() {
     }
     let mut flags = given(&[&SEED[..], &["DEXSIDECAR_OUTPUT_MODE=0400"]].concat());
     flags.values.push(option("write-mode", "in-place"));
-    let problem = Config::read(&flags, true).unwrap_err()[0].to_string();
+    let problem = Config::read(&flags, Outputs::Required).unwrap_err()[0].to_string();
     assert!(problem.contains("DEXSIDECAR_OUTPUT_MODE") && problem.contains("--write-mode"), "{problem}");
 }

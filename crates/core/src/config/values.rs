@@ -93,7 +93,7 @@ fn is_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{given, only_token, option};
-    use super::super::{Config, Probe, TokenConfig, log};
+    use super::super::{Config, Outputs, Probe, TokenConfig, log};
     use super::*;
     use crate::exchange::{Client, Source};
 
@@ -114,7 +114,7 @@ mod tests {
     }
 
     fn read(more: &[&str]) -> Config {
-        Config::read(&with(more), true).unwrap()
+        Config::read(&with(more), Outputs::Required).unwrap()
     }
 
     fn token(more: &[&str]) -> TokenConfig {
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(config.shown_warnings().len(), 3, "{:?}", config.shown_warnings());
         let exchange = only_token(config).exchange;
         assert_eq!((exchange.client, exchange.endpoint.ca_file), (None, None));
-        let missing = Config::read(&with(&["dex_endpoint=\n"]), true).unwrap_err();
+        let missing = Config::read(&with(&["dex_endpoint=\n"]), Outputs::Required).unwrap_err();
         assert!(missing.iter().any(|problem| problem.what == "is not set"), "{missing:?}");
         for inside in ["\nk3s", " k3s ", "k\n3s", "k3s\n ", "k3s\t"] {
             let config = read(&[&format!("dex_connector_id={inside}")]);
@@ -191,7 +191,7 @@ mod tests {
     fn f152_options_and_probes_are_read_without_line_breaks_too() {
         let mut options = with(&[]);
         options.values.push(option("ca-file", "/ca.pem\n"));
-        let config = Config::read(&options, true).unwrap();
+        let config = Config::read(&options, Outputs::Required).unwrap();
         assert_eq!(config.tokens[0].exchange.endpoint.ca_file, Some("/ca.pem".into()));
         assert!(
             config.shown_warnings()[0].starts_with("--ca-file ends with a line break"),
@@ -211,7 +211,7 @@ mod tests {
         let value = |name: &str| cleaned.variable(name).map(|given| given.value.expose().to_owned());
         assert_eq!(value("HTTPS_PROXY").as_deref(), Some("http://proxy:3128"));
         assert_eq!(value("SSL_CERT_FILE").as_deref(), Some("/ca.pem"));
-        let warnings = Config::read(&cleaned, true).unwrap().shown_warnings();
+        let warnings = Config::read(&cleaned, Outputs::Required).unwrap().shown_warnings();
         assert_eq!(warnings.len(), 2, "{warnings:?}");
     }
 
@@ -283,7 +283,7 @@ mod tests {
     fn f153_an_option_is_reported_too() {
         let mut options = with(&[]);
         options.values.push(option("ca-file", "$(CA)"));
-        let warnings = Config::read(&options, true).unwrap().shown_warnings();
+        let warnings = Config::read(&options, Outputs::Required).unwrap().shown_warnings();
         assert_eq!(
             warnings,
             [

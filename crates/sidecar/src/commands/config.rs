@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use dexsidecar::json;
-use dexsidecar_core::config::{Config, Problem, Warning};
+use dexsidecar_core::config::{Config, Outputs, Problem, Warning};
 use dexsidecar_core::failure::printable;
 use dexsidecar_core::settings::{self, nearest};
 
@@ -48,7 +48,7 @@ pub(crate) fn config(environment: impl FnOnce() -> Environment, words: Vec<OsStr
 }
 
 fn print_config(environment: &Environment) -> Done {
-    let config = environment.config(false).map_err(|problems| environment.refuse(&problems))?;
+    let config = environment.config(Outputs::Optional).map_err(|problems| environment.refuse(&problems))?;
     for warning in &config.warnings {
         eprint(&format!("warning: {}\n", printable(warning.to_string())));
     }
@@ -60,7 +60,7 @@ fn validate(environment: &Environment, file: Option<&Path>) -> ExitCode {
     let of_file = file.map(Environment::of_file);
     let as_json = environment.is_json();
     let environment = of_file.as_ref().unwrap_or(environment);
-    let (read, name) = (environment.config(true), environment.file_name());
+    let (read, name) = (environment.config(Outputs::Required), environment.file_name());
     let text = if as_json { to_json(&read, name) } else { to_text(&read, name) };
     let printed = print(&text);
     if read.is_ok() { printed } else { CONFIG.into() }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use dexsidecar::check::{self, StepResult};
 use dexsidecar_agent::{Scheduler, report_problems};
-use dexsidecar_core::config::{Config, TokenConfig};
+use dexsidecar_core::config::{Config, Outputs, TokenConfig};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
 use dexsidecar_core::needs::Needs;
@@ -92,7 +92,7 @@ struct Prepared {
 /// The scheduler of `run` and `once`, after every right has been given up that the configuration
 /// does not need, and everything has been logged that concerns the settings.
 fn prepare(environment: &Environment, runtime: &Runtime, command: Command) -> Result<Prepared, u8> {
-    let config = environment.config(true).map_err(|problems| {
+    let config = environment.config(Outputs::Required).map_err(|problems| {
         // Only for the commands that the container itself runs: a probe must not overwrite their
         // last failure.
         report_problems(environment.termination_log().as_deref(), &problems);
@@ -165,7 +165,7 @@ async fn print_checks(environment: &Environment) -> Done {
         }
     };
     // `token` needs no output, and its users have no other command to find a cause.
-    let report = match environment.selected(false) {
+    let report = match environment.selected(Outputs::Optional) {
         Ok(config) => {
             let connect = |endpoint: &Endpoint| environment.client(endpoint);
             check::run(&config.tokens, &config.warnings, connect, &CLOCK, done).await

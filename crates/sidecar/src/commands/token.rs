@@ -103,7 +103,7 @@ fn runtime_directory(environment: &Environment) -> Option<&Path> {
 /// Obtains a token and prints it.
 async fn obtain(environment: &Environment, form: Form) -> Done {
     let (config, token, endpoint) =
-        environment.one_token(false).map_err(|problems| environment.refuse(&problems))?;
+        environment.one_token().map_err(|problems| environment.refuse(&problems))?;
     let default = match form {
         Form::Raw | Form::Json => Duration::ZERO,
         Form::ExecCredential(_) | Form::GitCredential => DEFAULT_TTL_FOR_CLIENTS,

@@ -77,7 +77,8 @@ impl Many {
                 ("dex_connector_id", format!("token{index}")),
             ];
             let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value)));
-            let config = Config::read(&RawSettings::of_variables(variables.to_vec()), true).unwrap();
+            let config =
+                Config::read(&RawSettings::of_variables(variables.to_vec()), Outputs::Required).unwrap();
             config.tokens[0].clone()
         });
         let tokens = tokens.collect();

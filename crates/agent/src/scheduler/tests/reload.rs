@@ -22,7 +22,7 @@ impl File {
     fn config(&self) -> Config {
         let variables = [("dex_endpoint", "http://127.0.0.1/token"), ("dex_access_token_file", "/unused")];
         let variables = variables.map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned())));
-        let config = Config::read(&RawSettings::of_variables(variables.to_vec()), true).unwrap();
+        let config = Config::read(&RawSettings::of_variables(variables.to_vec()), Outputs::Required).unwrap();
         Config { tokens: self.tokens.borrow().clone(), warnings: vec![], ..config }
     }
 

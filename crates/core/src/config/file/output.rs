@@ -2,8 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::Reader;
 use super::level::Level;
+use super::{Outputs, Reader};
 use crate::config::value::{self, Wrong, wrong};
 use crate::failure::is_unprintable;
 use crate::limits::MAX_OUTPUTS;
@@ -14,7 +14,7 @@ impl Reader {
     /// The outputs of a token. At least one, where a command writes it.
     pub(super) fn outputs(&mut self, token: &Level<'_>) -> Vec<Output> {
         let Some(given) = token.own("outputs") else {
-            if self.output_needed {
+            if self.outputs == Outputs::Required {
                 self.required(
                     token,
                     "outputs",

@@ -3,7 +3,7 @@
 
 use super::level::{Given, Level};
 use super::token::dns_label;
-use super::{ConfigFile, Reader};
+use super::{ConfigFile, Outputs, Reader};
 use crate::config::yaml::{Node, Value};
 use crate::config::{DEFAULT_NAME, ProbedFile, Problem};
 use crate::settings::keys::Section;
@@ -11,7 +11,7 @@ use crate::settings::keys::Section;
 /// The names of the tokens that can be read, each with its outputs that can be read, and the
 /// problems with the others. All other keys are ignored.
 pub(in crate::config) fn outputs(file: ConfigFile<'_>) -> (Vec<(String, Vec<ProbedFile>)>, Vec<Problem>) {
-    let mut reader = Reader::new(file, false);
+    let mut reader = Reader::new(file, Outputs::Optional);
     let root = reader.tree(file.content);
     let tokens = root.and_then(|root| reader.probed_tokens(&root)).unwrap_or_default();
     (tokens, reader.problems())

@@ -16,7 +16,7 @@ pub(crate) fn read_with(text: &str, given: &RawSettings) -> Result<Config, Vec<P
             content: text.as_bytes(),
         },
         given,
-        true,
+        Outputs::Required,
     )
 }
 

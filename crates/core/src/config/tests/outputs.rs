@@ -6,7 +6,8 @@ use super::*;
 fn an_output_must_be_a_file() {
     for path in ["/", "/var/run/", ".."] {
         let endpoint = "dex_endpoint=https://dex/token";
-        let reported = Config::read(&given(&[endpoint, &format!("dex_access_token_file={path}")]), true);
+        let reported =
+            Config::read(&given(&[endpoint, &format!("dex_access_token_file={path}")]), Outputs::Required);
         assert_eq!(reported.unwrap_err()[0].what, "is a directory", "{path}");
     }
 }
@@ -15,7 +16,7 @@ fn an_output_must_be_a_file() {
 #[test]
 fn a_token_without_a_token_file_has_no_output() {
     let given = given(&["dex_endpoint=https://dex/token"]);
-    assert_eq!(only_token(Config::read(&given, false).unwrap()).outputs, []);
+    assert_eq!(only_token(Config::read(&given, Outputs::Optional).unwrap()).outputs, []);
 }
 
 #[test]
