@@ -17,7 +17,7 @@ use dexsidecar_core::failure::Failure;
 use dexsidecar_core::key_check::KeyCheck;
 use dexsidecar_core::metrics::ExchangeCounts;
 use dexsidecar_core::output::StoredToken;
-use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Observation, Refresher};
+use dexsidecar_core::refresher::{Decision, Fingerprint, Lifetime, Observation, Refresher};
 use dexsidecar_core::time::{BootTime, Jitter, Now};
 
 use crate::exchange::LastKnown;
@@ -121,13 +121,13 @@ impl Token {
             return Next::Run(Box::new(job));
         }
         loop {
-            let action = self.refresher.step(now, jitter, &mut upstream.member(self.id));
-            let job = match action {
-                Action::Exchange => Some(self.start_exchange(now, upstream)),
-                Action::Publish(output) => self.start_write(output, now, jitter),
-                Action::CheckKeys => self.start_key_check(now, jitter, upstream),
-                Action::Expire(output) => self.expired(output),
-                Action::Wait(until) => return self.next_action(now, until),
+            let decision = self.refresher.step(now, jitter, &mut upstream.member(self.id));
+            let job = match decision {
+                Decision::Exchange => Some(self.start_exchange(now, upstream)),
+                Decision::Publish(output) => self.start_write(output, now, jitter),
+                Decision::CheckKeys => self.start_key_check(now, jitter, upstream),
+                Decision::Expire(output) => self.expired(output),
+                Decision::Wait(until) => return self.next_action(now, until),
             };
             if let Some(job) = job {
                 return Next::Run(Box::new(job));

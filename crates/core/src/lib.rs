@@ -8,7 +8,7 @@
 //! use std::time::Duration;
 //!
 //! use dexsidecar_core::circuit_breaker::CircuitBreaker;
-//! use dexsidecar_core::refresher::{Action, Health, Lifetime, Observation, Refresher};
+//! use dexsidecar_core::refresher::{Decision, Health, Lifetime, Observation, Refresher};
 //! use dexsidecar_core::schedule::Schedule;
 //! use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
 //!
@@ -24,20 +24,20 @@
 //! let mut step = |refresher: &mut Refresher, now| {
 //!     refresher.step(now, Jitter::NONE, &mut dex.member(0))
 //! };
-//! assert_eq!(step(&mut refresher, at(0)), Action::Exchange);
+//! assert_eq!(step(&mut refresher, at(0)), Decision::Exchange);
 //!
 //! // Dex issued a token of 24 hours: it has to be written, and is refreshed 8 hours before it
 //! // expires.
 //! let lifetime = Lifetime::starting(at(0).boot, Duration::from_secs(24 * HOUR));
 //! refresher.on(Observation::Issued(lifetime), at(0), Jitter::NONE);
-//! assert_eq!(step(&mut refresher, at(0)), Action::Publish(0));
+//! assert_eq!(step(&mut refresher, at(0)), Decision::Publish(0));
 //! refresher.on(Observation::Written(0), at(0), Jitter::NONE);
 //! assert_eq!(refresher.health(at(0)), Health::Fresh);
 //! assert_eq!(refresher.due(), at(16 * HOUR).boot);
 //!
 //! // Until then there is nothing to do but to poll the files every 30 seconds.
-//! assert_eq!(step(&mut refresher, at(0)), Action::Wait(at(30).boot));
-//! assert_eq!(step(&mut refresher, at(16 * HOUR)), Action::Exchange);
+//! assert_eq!(step(&mut refresher, at(0)), Decision::Wait(at(30).boot));
+//! assert_eq!(step(&mut refresher, at(16 * HOUR)), Decision::Exchange);
 //! ```
 //!
 //! Tests and comments refer to the faults of docs/faults.md as F1, F2 and so on, and to the

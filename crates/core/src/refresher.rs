@@ -1,17 +1,18 @@
-//! The state machine of one token: it learns what happened and decides the next action.
+//! The state machine of one token: it learns what happened and decides what to do next.
 //!
-//! The caller reports each [`Observation`] with [`Refresher::on`], and asks [`Refresher::step`] for
-//! the next [`Action`]. A loop that sleeps and a driver that is polled can both use it. An action
-//! may take long: until its outcome is reported, `step` does not return it again, but it may return
-//! other actions. So an exchange or a write that hangs delays nothing else. The one exception is an
-//! exchange that a signal starts again. [`Action::Expire`] has no outcome. Calling `step` too often
-//! is harmless. No observation ends the machine, and every delay has a lower bound.
+//! The caller reports each [`Observation`] with [`Refresher::on`], and asks [`Refresher::step`]
+//! for the next [`Decision`]. A loop that sleeps and a driver that is polled can both use it. What
+//! was decided may take long: until its outcome is reported, `step` does not return it again, but
+//! it may return other decisions. So an exchange or a write that hangs delays nothing else. The
+//! one exception is an exchange that a signal starts again. [`Decision::Expire`] has no outcome.
+//! Calling `step` too often is harmless. No observation ends the machine, and every delay has a
+//! lower bound.
 //!
 //! It consists of smaller machines: the plan of the exchanges, a delivery for each output (what it
 //! holds and what is written to it), the subject token, the key checks, and the clocks.
 
-mod action;
 mod clocks;
+mod decision;
 mod delivery;
 mod health;
 mod in_flight;
@@ -33,8 +34,8 @@ use std::time::Duration;
 use crate::circuit_breaker::Member;
 use crate::schedule::{Bucket, SHORT_POLL_INTERVAL, Schedule};
 use crate::time::{BootTime, Jitter, Now, UnixTime};
-pub use action::Action;
 use clocks::Clocks;
+pub use decision::Decision;
 use delivery::Delivery;
 pub use health::Health;
 use key_checks::KeyChecks;
@@ -228,10 +229,10 @@ impl Refresher {
         }
     }
 
-    /// The next action. `jitter` is used after a pause of the process and after a clock step.
+    /// The next decision. `jitter` is used after a pause of the process and after a clock step.
     /// `member` is this token among those of its Dex. After an attempt of another
     /// token at the same Dex has ended, the caller asks again.
-    pub fn step(&mut self, now: Now, jitter: Jitter, member: &mut Member<'_>) -> Action {
+    pub fn step(&mut self, now: Now, jitter: Jitter, member: &mut Member<'_>) -> Decision {
         let paused = self.clocks.has_paused(now.boot);
         if paused && !self.plan.is_in_flight() && self.plan.due <= now.boot {
             self.plan.due = now.boot + jitter.share_of(SPREAD_AFTER_PAUSE);
@@ -241,7 +242,7 @@ impl Refresher {
         }
         // A write comes before the report of an expiry: the pending token replaces the expired one.
         if let Some(output) = (0..self.outputs.len()).find(|output| self.starts_write(*output, now.boot)) {
-            return Action::Publish(output);
+            return Decision::Publish(output);
         }
         for output in 0..self.outputs.len() {
             if let Some(expired) = self.outputs[output].take_expiry(now.boot) {
@@ -250,23 +251,23 @@ impl Refresher {
                 if !is_planned && !self.is_elsewhere(output, number, now.boot) {
                     self.plan.bring_forward(now.boot, Reason::Expired);
                 }
-                return Action::Expire(output);
+                return Decision::Expire(output);
             }
         }
         self.use_expiring_subject(now);
         let schedule = self.schedule;
         let token = self.moment(&schedule, now, jitter);
         if self.plan.start(&mut self.bucket, member, &token) {
-            return Action::Exchange;
+            return Decision::Exchange;
         }
         // An exchange has priority over a key check.
         if !self.plan.is_in_flight() && self.key_checks.start(&mut self.bucket, now.boot) {
-            return Action::CheckKeys;
+            return Decision::CheckKeys;
         }
         let poll = now.boot + self.poll_interval(now.boot);
         let until = self.next_deadline(now).map_or(poll, |deadline| deadline.min(poll));
         self.clocks.wait(until);
-        Action::Wait(until)
+        Decision::Wait(until)
     }
 
     /// The health of the token: that of its worst output.

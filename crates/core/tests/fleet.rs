@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use dexsidecar_core::failure::{Code, Failure, RetryClass};
-use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime};
+use dexsidecar_core::refresher::{Decision, Fingerprint, Lifetime};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
 
@@ -118,7 +118,7 @@ fn fleet(
         let refresher = refresher.get_or_insert_with(|| Driver::new(Schedule::default(), key_check, at));
         loop {
             match refresher.step(at, random.jitter()) {
-                Action::Exchange => {
+                Decision::Exchange => {
                     *record.requests.entry(millis / 1_000).or_default() += 1;
                     if is_reachable(millis / 1_000) {
                         record.issued += 1;
@@ -128,12 +128,12 @@ fn fleet(
                         let _ = refresher.failed(&failure, Fingerprint(0), at, random.jitter());
                     }
                 }
-                Action::Publish(_) => {
+                Decision::Publish(_) => {
                     refresher.published(at, random.jitter());
                     record.record_expired(on_disk.take(), millis);
                     *on_disk = refresher.on_disk();
                 }
-                Action::CheckKeys => {
+                Decision::CheckKeys => {
                     *record.key_checks.entry(millis / 1_000).or_default() += 1;
                     let old =
                         |token: &Lifetime| lost_at.is_some_and(|lost| token.issued < lost && lost <= at.boot);
@@ -143,8 +143,8 @@ fn fleet(
                         refresher.key_check_done(at, random.jitter());
                     }
                 }
-                Action::Expire(_) => {}
-                Action::Wait(until) => {
+                Decision::Expire(_) => {}
+                Decision::Wait(until) => {
                     let wait = at.boot.until(until).as_millis().max(1);
                     queue.push(Reverse((millis + u64::try_from(wait).unwrap_or(u64::MAX), process)));
                     break;
@@ -259,14 +259,14 @@ fn f114_any_failure_of_dex_or_the_network_is_retried_at_most_three_times_a_minut
         while millis < 10 * HOUR * 1_000 {
             let at = now(millis);
             match refresher.step(at, random.jitter()) {
-                Action::Exchange => {
+                Decision::Exchange => {
                     attempts += 1;
                     let _ = refresher.failed(&Failure::new(*code, ""), Fingerprint(0), at, random.jitter());
                 }
-                Action::Wait(until) => {
+                Decision::Wait(until) => {
                     millis += u64::try_from(at.boot.until(until).as_millis()).unwrap_or(u64::MAX).max(1);
                 }
-                action => panic!("{action:?} without a token"),
+                decision => panic!("{decision:?} without a token"),
             }
         }
         assert!(attempts <= 10 * 60 * 3, "{code:?}: {attempts} attempts in ten hours");

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use dexsidecar_core::failure::{Code, Failure, Step};
-use dexsidecar_core::refresher::{Action, Fingerprint, Health, Lifetime};
+use dexsidecar_core::refresher::{Decision, Fingerprint, Health, Lifetime};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
 use proptest::prelude::*;
@@ -91,19 +91,19 @@ proptest! {
                 let limit = Duration::from_secs(period + 60);
                 prop_assert!(lost_at.until(now.boot) <= limit, "after {:?}", lost_at.until(now.boot));
                 match world.refresher.step(now, draw()) {
-                    Action::Exchange => {
+                    Decision::Exchange => {
                         let lifetime = Lifetime::starting(now.boot, Duration::from_secs(length));
                         world.refresher.obtained(lifetime, now);
                         world.keys.1 = world.keys.0;
                         world.key_check.issued(Some(&world.keys.1.to_string()));
                     }
-                    Action::Publish(_) => {
+                    Decision::Publish(_) => {
                         world.refresher.published(now, draw());
                         on_disk = world.keys.1;
                     }
-                    Action::CheckKeys => world.check_keys(draw()),
-                    Action::Expire(_) => prop_assert!(false, "a token has expired"),
-                    Action::Wait(until) => {
+                    Decision::CheckKeys => world.check_keys(draw()),
+                    Decision::Expire(_) => prop_assert!(false, "a token has expired"),
+                    Decision::Wait(until) => {
                         // The wait is interrupted by the loss, if that comes first.
                         let wait = now.boot.until(until);
                         let loss = now.boot.until(lost_at);
@@ -211,20 +211,20 @@ fn run(
         if events.len() == 0 && world.over.is_none() {
             world.over = Some(now.boot);
         }
-        let action = world.refresher.step(now, draw());
+        let decision = world.refresher.step(now, draw());
         world.follow_clock_step();
-        world.check(action)?;
+        world.check(decision)?;
         if let (Then::Up, Some(over)) = (then, world.over) {
             check_recovery(&world, over, schedule)?;
         }
-        let Action::Wait(until) = action else {
+        let Decision::Wait(until) = decision else {
             at_once += 1;
-            prop_assert!(at_once < 60, "sixty actions without a wait, the last is {action:?}");
-            if matches!(action, Action::Exchange | Action::CheckKeys) {
+            prop_assert!(at_once < 60, "sixty decisions without a wait, the last is {decision:?}");
+            if matches!(decision, Decision::Exchange | Decision::CheckKeys) {
                 world.attempts.push(world.boot.as_secs_f64());
             }
-            world.undisturbed &= action != Action::Exchange;
-            perform(&mut world, action, &mut events, inputs, then, &mut draw);
+            world.undisturbed &= decision != Decision::Exchange;
+            perform(&mut world, decision, &mut events, inputs, then, &mut draw);
             continue;
         };
         prop_assert!(until > now.boot, "a wait of zero");
@@ -344,10 +344,10 @@ fn no_history_of_four_events_causes_a_panic_an_endless_loop_or_too_many_attempts
     }
 }
 
-/// Performs the action. The next event is its outcome.
+/// Performs the decision. The next event is its outcome.
 fn perform(
     world: &mut World,
-    action: Action,
+    decision: Decision,
     events: &mut impl Iterator<Item = Event>,
     inputs: Fingerprint,
     then: Then,
@@ -356,34 +356,34 @@ fn perform(
     let now = world.now();
     let event = match (events.next(), then) {
         (Some(event @ (Event::Issue(_) | Event::Fail(..))), _) => Some(event),
-        (_, Then::Up) if action == Action::Exchange => Some(Event::Issue(3_600_000)),
+        (_, Then::Up) if decision == Decision::Exchange => Some(Event::Issue(3_600_000)),
         (event, _) => event,
     };
-    match (action, event) {
-        (Action::Exchange, Some(Event::Issue(length))) => {
+    match (decision, event) {
+        (Decision::Exchange, Some(Event::Issue(length))) => {
             let lifetime = Lifetime::starting(now.boot, Duration::from_millis(length));
             world.refresher.obtained(lifetime, now);
             world.pending = Some(lifetime);
             world.keys.1 = world.keys.0;
             world.key_check.issued(Some(&world.keys.1.to_string()));
         }
-        (Action::Publish(_), Some(Event::Fail(..))) => {
+        (Decision::Publish(_), Some(Event::Fail(..))) => {
             let failure = Failure::new(Code::OutputDiskFull, "");
             let _ = world.refresher.failed(&failure, inputs, now, draw());
             world.undisturbed = false;
         }
-        (Action::Publish(_), _) => {
+        (Decision::Publish(_), _) => {
             world.refresher.published(now, draw());
             if let Some(published) = world.pending.take().filter(|token| Some(*token) != world.on_disk) {
                 world.written(published);
             }
         }
-        (Action::CheckKeys, Some(Event::OutputChange(_))) => world.refresher.suspend_key_check(),
-        (Action::CheckKeys, event) => {
+        (Decision::CheckKeys, Some(Event::OutputChange(_))) => world.refresher.suspend_key_check(),
+        (Decision::CheckKeys, event) => {
             world.keys.0 += u32::from(matches!(event, Some(Event::LoseKeys)));
             world.check_keys(draw());
         }
-        (Action::Exchange, event) => {
+        (Decision::Exchange, event) => {
             let (code, wait) = match event {
                 // An exchange does not fail with a code of the step output.
                 Some(Event::Fail(code, wait)) if code.entry().step != Step::Output => (code, wait),
@@ -393,6 +393,6 @@ fn perform(
             let _ = world.refresher.failed(&failure, inputs, now, draw());
             world.failed = Some((now.boot, code));
         }
-        (Action::Expire(_) | Action::Wait(_), _) => {}
+        (Decision::Expire(_) | Decision::Wait(_), _) => {}
     }
 }

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dexsidecar_core::circuit_breaker::CircuitBreaker;
-use dexsidecar_core::refresher::{Action, Lifetime, Observation, Refresher};
+use dexsidecar_core::refresher::{Decision, Lifetime, Observation, Refresher};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
 use dexsidecar_e2e::certificates::Authority;
@@ -350,16 +350,16 @@ fn simulated_day() -> usize {
     while now < 864_000.0 {
         // Jitter makes refreshes earlier, so the largest jitter gives the largest number.
         match refresher.step(at(now), Jitter::new(1.0), &mut dex.member(0)) {
-            Action::Exchange => {
+            Decision::Exchange => {
                 exchanges += 1;
                 let lifetime = Lifetime::starting(at(now).boot, Duration::from_secs(86_400));
                 refresher.on(Observation::Issued(lifetime), at(now), Jitter::new(1.0));
             }
-            Action::Publish(output) => {
+            Decision::Publish(output) => {
                 refresher.on(Observation::Written(output), at(now), Jitter::new(1.0));
             }
-            Action::Wait(until) => now += at(now).boot.until(until).as_secs_f64(),
-            Action::CheckKeys | Action::Expire(_) => {}
+            Decision::Wait(until) => now += at(now).boot.until(until).as_secs_f64(),
+            Decision::CheckKeys | Decision::Expire(_) => {}
         }
     }
     usize::div_ceil(exchanges, 10)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use dexsidecar_core::circuit_breaker::CircuitBreaker;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::exchange::{Field, Request, TokenEndpoint as _, basic_authorization, form};
-use dexsidecar_core::refresher::{Action, Fingerprint, Lifetime, Observation, Refresher};
+use dexsidecar_core::refresher::{Decision, Fingerprint, Lifetime, Observation, Refresher};
 use dexsidecar_core::response::{self, RequestContext};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::secret::Secret;
@@ -158,7 +158,7 @@ async fn sidecar(
     loop {
         let now = clock.now();
         match refresher.step(now, jitter(), &mut dex.member(0)) {
-            Action::Exchange => {
+            Decision::Exchange => {
                 observed.borrow_mut().exchanges.push(clock.since_start().as_secs());
                 let answer = endpoint.send(request, refresher.failures() as usize).await;
                 let (endpoint_url, secrets) = (&request.url, &[]);
@@ -181,15 +181,15 @@ async fn sidecar(
                     }
                 }
             }
-            Action::Publish(output) => {
+            Decision::Publish(output) => {
                 refresher.on(Observation::Written(output), clock.now(), jitter());
                 if let Some(from) = expired_at.take() {
                     observed.borrow_mut().without_token.push((from, clock.since_start().as_secs()));
                 }
             }
-            Action::Expire(_) => expired_at = Some(clock.since_start().as_secs()),
-            Action::CheckKeys => {}
-            Action::Wait(until) => tokio::time::sleep(now.boot.until(until) / COMPRESSION).await,
+            Decision::Expire(_) => expired_at = Some(clock.since_start().as_secs()),
+            Decision::CheckKeys => {}
+            Decision::Wait(until) => tokio::time::sleep(now.boot.until(until) / COMPRESSION).await,
         }
     }
 }

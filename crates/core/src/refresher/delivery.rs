@@ -22,10 +22,10 @@ pub(super) struct Delivery {
     /// The token to be written. Set by an exchange, and by a restore. Cleared when it is written,
     /// discarded or expired, and when another process's token is kept.
     pending: Option<Pending>,
-    /// The token that is being written: from [`super::Action::Publish`] until the outcome is
+    /// The token that is being written: from [`super::Decision::Publish`] until the outcome is
     /// reported.
     writing: Option<Pending>,
-    /// The instant of the last [`super::Action::Publish`].
+    /// The instant of the last [`super::Decision::Publish`].
     write_started: BootTime,
     /// Failed writes in a row. Cleared by a written token, an issued token and another process's
     /// token.

@@ -21,7 +21,7 @@ pub(super) struct KeyChecks {
     is_staggered: bool,
     /// Inconclusive key checks in a row. Cleared by another result and by a written token.
     inconclusive: u32,
-    /// A key check is in flight: from [`super::Action::CheckKeys`] until the outcome is reported.
+    /// A key check is in flight: from [`super::Decision::CheckKeys`] until the outcome is reported.
     in_flight: bool,
 }
 

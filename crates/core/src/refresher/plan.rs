@@ -17,7 +17,7 @@ pub(super) struct Plan {
     /// Why it is due then.
     pub(super) reason: Reason,
     pub(super) retries: Retries,
-    /// The exchange in flight: from [`super::Action::Exchange`] until the outcome is reported.
+    /// The exchange in flight: from [`super::Decision::Exchange`] until the outcome is reported.
     pub(super) in_flight: Option<InFlight>,
     /// The instant of the last exchange that a signal requested; it is in the future while the
     /// exchange is delayed.

@@ -35,27 +35,27 @@ fn new() -> Driver {
 /// A refresher that has just written a token of this length, in seconds.
 fn holding(length: u64) -> Driver {
     let mut refresher = new();
-    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Decision::Exchange);
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(length)), at(0.0));
     assert_eq!(refresher.step(at(0.0), Jitter::NONE), PUBLISH);
     refresher.published(at(0.0), Jitter::NONE);
     refresher
 }
 
-/// Waits as a loop does, until the action is not a wait. Returns the second and the action.
-fn next_action(refresher: &mut Driver, from: f64) -> (f64, Action) {
+/// Waits as a loop does, until the decision is not a wait. Returns the second and the decision.
+fn next_decision(refresher: &mut Driver, from: f64) -> (f64, Decision) {
     let mut now = from;
     for _ in 0..100_000 {
         match refresher.step(at(now), Jitter::NONE) {
-            Action::Wait(until) => {
+            Decision::Wait(until) => {
                 let wait = at(now).boot.until(until).as_secs_f64();
                 assert!(wait > 0.0, "a wait of zero at {now}");
                 now += wait;
             }
-            action => return (now, action),
+            decision => return (now, decision),
         }
     }
-    panic!("no action but waits");
+    panic!("no decision but waits");
 }
 
 fn fail(refresher: &mut Driver, code: Code, when: f64) -> Duration {
@@ -67,8 +67,8 @@ fn a_token_of_a_day_is_refreshed_after_sixteen_hours() {
     let mut refresher = holding(86_400);
     assert_eq!(refresher.health(at(0.0)), Health::Fresh);
     refresher.suspend_key_check();
-    let (when, action) = next_action(&mut refresher, 0.0);
-    assert_eq!((when, action), (57_600.0, Action::Exchange));
+    let (when, decision) = next_decision(&mut refresher, 0.0);
+    assert_eq!((when, decision), (57_600.0, Decision::Exchange));
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn an_idle_machine_wakes_up_twice_a_minute() {
     let mut refresher = holding(86_400);
     for wake_up in 0..10 {
         let now = at(f64::from(wake_up) * 30.0);
-        assert_eq!(refresher.step(now, Jitter::NONE), Action::Wait(now.boot + secs(30)));
+        assert_eq!(refresher.step(now, Jitter::NONE), Decision::Wait(now.boot + secs(30)));
     }
 }
 
@@ -86,8 +86,8 @@ fn failures_are_retried_without_end_at_most_twenty_times_a_minute() {
     let mut now = 0.0;
     let mut attempts = vec![];
     while attempts.len() < 50 {
-        let (when, action) = next_action(&mut refresher, now);
-        assert_eq!(action, Action::Exchange);
+        let (when, decision) = next_decision(&mut refresher, now);
+        assert_eq!(decision, Decision::Exchange);
         attempts.push(when);
         fail(&mut refresher, Code::InvalidClient, when);
         now = when;
@@ -100,12 +100,12 @@ fn failures_are_retried_without_end_at_most_twenty_times_a_minute() {
 #[test]
 fn a_token_stays_valid_through_failures_and_its_expiry_is_reported_once() {
     let mut refresher = holding(600);
-    let (mut now, mut action) = next_action(&mut refresher, 0.0);
-    assert_eq!((now, action), (300.0, Action::Exchange));
+    let (mut now, mut decision) = next_decision(&mut refresher, 0.0);
+    assert_eq!((now, decision), (300.0, Decision::Exchange));
     let mut reports = 0;
     while now < 1_200.0 {
-        match action {
-            Action::Exchange => {
+        match decision {
+            Decision::Exchange => {
                 fail(&mut refresher, Code::ConnectRefused, now);
                 let expected = if now < 600.0 { Health::Stale } else { Health::Expired };
                 assert_eq!(refresher.health(at(now)), expected);
@@ -114,10 +114,10 @@ fn a_token_stays_valid_through_failures_and_its_expiry_is_reported_once() {
                 assert_eq!(now, 600.0);
                 reports += 1;
             }
-            Action::CheckKeys => refresher.suspend_key_check(),
+            Decision::CheckKeys => refresher.suspend_key_check(),
             other => panic!("{other:?}"),
         }
-        (now, action) = next_action(&mut refresher, now);
+        (now, decision) = next_decision(&mut refresher, now);
     }
     assert_eq!(reports, 1);
 }
@@ -125,12 +125,12 @@ fn a_token_stays_valid_through_failures_and_its_expiry_is_reported_once() {
 #[test]
 fn a_pending_token_is_written_again_without_another_exchange() {
     let mut refresher = new();
-    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Decision::Exchange);
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(3_600)), at(0.0));
     let mut now = 0.0;
     for _ in 0..20 {
-        let (when, action) = next_action(&mut refresher, now);
-        assert_eq!(action, PUBLISH);
+        let (when, decision) = next_decision(&mut refresher, now);
+        assert_eq!(decision, PUBLISH);
         fail(&mut refresher, Code::OutputDiskFull, when);
         now = when;
     }
@@ -142,7 +142,7 @@ fn a_pending_token_is_written_again_without_another_exchange() {
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(60)), at(0.0));
     let _ = refresher.step(at(0.0), Jitter::NONE);
     fail(&mut refresher, Code::OutputDiskFull, 0.0);
-    assert_eq!(refresher.step(at(61.0), Jitter::NONE), Action::Exchange);
+    assert_eq!(refresher.step(at(61.0), Jitter::NONE), Decision::Exchange);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn retry_after_delays_the_next_attempt_until_thirty_seconds_before_expiry_at_mos
     assert_eq!(refresher.failed(&limited(7), INPUTS, at(0.0), Jitter::NONE), secs(7));
     assert_eq!(refresher.failed(&limited(9_999), INPUTS, at(0.0), Jitter::NONE), secs(300));
     let mut refresher = holding(600);
-    let (now, _) = next_action(&mut refresher, 0.0);
+    let (now, _) = next_decision(&mut refresher, 0.0);
     let delay = refresher.failed(&limited(300), INPUTS, at(now + 100.0), Jitter::NONE);
     assert_eq!(delay, secs(170), "thirty seconds before expiry");
 }
@@ -166,12 +166,12 @@ fn a_changed_input_causes_one_exchange_at_once() {
         fail(&mut refresher, Code::InvalidClient, f64::from(n));
     }
     refresher.inputs_seen(INPUTS, at(20.0));
-    assert!(matches!(refresher.step(at(20.0), Jitter::NONE), Action::Wait(_)));
+    assert!(matches!(refresher.step(at(20.0), Jitter::NONE), Decision::Wait(_)));
     refresher.inputs_seen(Fingerprint(2), at(20.0));
-    assert_eq!(refresher.step(at(20.0), Jitter::NONE), Action::Exchange);
+    assert_eq!(refresher.step(at(20.0), Jitter::NONE), Decision::Exchange);
     refresher.failed(&Failure::new(Code::InvalidClient, ""), Fingerprint(2), at(20.0), Jitter::NONE);
     refresher.inputs_seen(Fingerprint(2), at(20.1));
-    assert!(matches!(refresher.step(at(20.1), Jitter::NONE), Action::Wait(_)));
+    assert!(matches!(refresher.step(at(20.1), Jitter::NONE), Decision::Wait(_)));
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn the_first_exchange_is_spread_if_a_token_is_adopted() {
         Jitter::new(0.5),
     );
     assert_eq!(refresher.health(at(0.0)), Health::Fresh);
-    assert_eq!(next_action(&mut refresher, 0.0), (15.0, Action::Exchange));
+    assert_eq!(next_decision(&mut refresher, 0.0), (15.0, Decision::Exchange));
     // The remaining validity is within the refresh margin, so the exchange is due at once.
     let mut refresher = new();
     refresher.adopted(
@@ -193,14 +193,14 @@ fn the_first_exchange_is_spread_if_a_token_is_adopted() {
         at(0.0),
         Jitter::new(0.5),
     );
-    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Decision::Exchange);
 }
 
 #[test]
 fn a_pending_token_is_written_before_the_expiry_of_the_old_one_is_reported() {
     let mut refresher = holding(3_600);
     refresher.suspend_key_check();
-    assert_eq!(next_action(&mut refresher, 0.0), (1_800.0, Action::Exchange));
+    assert_eq!(next_decision(&mut refresher, 0.0), (1_800.0, Decision::Exchange));
     // The response comes after the expiry.
     refresher.obtained(Lifetime::starting(at(1_800.0).boot, secs(3_600)), at(3_601.0));
     assert_eq!(refresher.step(at(3_601.0), Jitter::NONE), PUBLISH);
@@ -212,7 +212,7 @@ fn an_adopted_token_within_its_refresh_margin_is_exchanged_at_once() {
     let lifetime = Lifetime { issued: at(-3_600.0).boot, expires: at(3_600.0).boot };
     let mut refresher = new();
     refresher.adopted(lifetime, at(90_000.0).unix, at(0.0), Jitter::new(1.0));
-    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Decision::Exchange);
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn an_adopted_token_that_expires_within_a_minute_is_valid_and_exchanged_at_once(
         let mut refresher = new();
         refresher.adopted(lifetime, at(19.0).unix, at(0.0), Jitter::new(1.0));
         assert_eq!(refresher.health(at(0.0)), Health::Fresh);
-        assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
+        assert_eq!(refresher.step(at(0.0), Jitter::NONE), Decision::Exchange);
         fail(&mut refresher, Code::ConnectRefused, 1.0);
         assert_eq!(refresher.health(at(1.0)), Health::Stale);
     }
@@ -231,11 +231,11 @@ fn an_adopted_token_that_expires_within_a_minute_is_valid_and_exchanged_at_once(
 #[test]
 fn a_discarded_token_is_not_written() {
     let mut refresher = new();
-    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Decision::Exchange);
     refresher.obtained(Lifetime::starting(at(0.0).boot, secs(60)), at(0.0));
     refresher.discard_pending();
     refresher.suspend_key_check();
-    assert_eq!(next_action(&mut refresher, 0.0), (60.0, Action::Exchange));
+    assert_eq!(next_decision(&mut refresher, 0.0), (60.0, Decision::Exchange));
 }
 
 #[test]
@@ -272,11 +272,11 @@ fn an_exchange_spread_after_a_pause_comes_at_the_expiry_at_the_latest() {
         let mut refresher = holding(600);
         refresher.suspend_key_check();
         let _ = refresher.step(at(0.0), Jitter::NONE);
-        let action = refresher.step(at(woken), Jitter::new(1.0));
-        assert_eq!(action, Action::Wait(at(600.0).boot));
+        let decision = refresher.step(at(woken), Jitter::new(1.0));
+        assert_eq!(decision, Decision::Wait(at(600.0).boot));
         assert_eq!(refresher.step(at(600.0), Jitter::NONE), EXPIRE);
         assert_eq!(refresher.reason(), reason);
-        assert_eq!(next_action(&mut refresher, 600.0), (exchange, Action::Exchange));
+        assert_eq!(next_decision(&mut refresher, 600.0), (exchange, Decision::Exchange));
     }
 }
 
@@ -293,16 +293,16 @@ fn health_is_stale_after_a_failed_write() {
 #[test]
 fn an_exchange_that_failed_while_a_token_was_pending_is_retried_after_the_write() {
     let mut refresher = new();
-    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Decision::Exchange);
     refresher.obtained(Lifetime::starting(at(0.0).boot, Duration::from_secs(3_600)), at(0.0));
     fail(&mut refresher, Code::OutputDiskFull, 0.0);
     refresher.signing_key_gone(at(0.1), Jitter::NONE);
-    assert_eq!(refresher.step(at(0.1), Jitter::NONE), Action::Exchange);
+    assert_eq!(refresher.step(at(0.1), Jitter::NONE), Decision::Exchange);
     fail(&mut refresher, Code::ConnectRefused, 0.1);
-    assert_eq!(next_action(&mut refresher, 0.1), (0.5, PUBLISH));
+    assert_eq!(next_decision(&mut refresher, 0.1), (0.5, PUBLISH));
     refresher.published(at(0.5), Jitter::NONE);
     assert_eq!((refresher.reason(), refresher.health(at(0.5))), (Reason::Retry, Health::Stale));
-    assert_eq!(next_action(&mut refresher, 0.5), (0.6, Action::Exchange));
+    assert_eq!(next_decision(&mut refresher, 0.5), (0.6, Decision::Exchange));
 }
 
 #[test]
@@ -355,8 +355,8 @@ fn of_two_reasons_for_one_instant_the_schedule_gives_way() {
 #[test]
 fn files_are_polled_each_five_seconds_while_a_change_would_matter_soon() {
     let interval = |refresher: &mut Driver, when: f64| match refresher.step(at(when), Jitter::NONE) {
-        Action::Wait(until) => at(when).boot.until(until).as_secs(),
-        action => panic!("{action:?}"),
+        Decision::Wait(until) => at(when).boot.until(until).as_secs(),
+        decision => panic!("{decision:?}"),
     };
     // No exchange and no key check is due in the next minutes.
     let idle = |length: u64| {

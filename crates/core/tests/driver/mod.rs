@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use dexsidecar_core::circuit_breaker::CircuitBreaker;
 use dexsidecar_core::failure::{Failure, Step};
-use dexsidecar_core::refresher::{Action, Fingerprint, Health, Lifetime, Observation, Reason, Refresher};
+use dexsidecar_core::refresher::{Decision, Fingerprint, Health, Lifetime, Observation, Reason, Refresher};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
 
-/// The action that writes the only output.
-pub(crate) const PUBLISH: Action = Action::Publish(0);
-/// The action that reports the expiry of the token in the only output.
-pub(crate) const EXPIRE: Action = Action::Expire(0);
+/// The decision that writes the only output.
+pub(crate) const PUBLISH: Decision = Decision::Publish(0);
+/// The decision that reports the expiry of the token in the only output.
+pub(crate) const EXPIRE: Decision = Decision::Expire(0);
 
 /// A refresher, and the attempts at its Dex.
 pub(crate) struct Driver {
@@ -33,7 +33,7 @@ impl Driver {
         Self { refresher: refresher(self.refresher), breaker: self.breaker }
     }
 
-    pub(crate) fn step(&mut self, now: Now, jitter: Jitter) -> Action {
+    pub(crate) fn step(&mut self, now: Now, jitter: Jitter) -> Decision {
         self.refresher.step(now, jitter, &mut self.breaker.member(0))
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dexsidecar_core::failure::{Code, RetryClass, Step};
 use dexsidecar_core::key_check::{Finding, KeyCheck};
-use dexsidecar_core::refresher::{Action, Health, Lifetime, Reason};
+use dexsidecar_core::refresher::{Decision, Health, Lifetime, Reason};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::signing_keys::KeySet;
 use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use crate::driver::Driver;
 
-/// The outcome of the next action, or something that happens during a wait.
+/// The outcome of the next decision, or something that happens during a wait.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// The next exchange brings a token of this many milliseconds.
@@ -189,8 +189,8 @@ impl World {
         }
     }
 
-    /// Checks that the health is right by the boot clock (P12), and that the action is allowed.
-    pub(crate) fn check(&self, action: Action) -> Result<(), TestCaseError> {
+    /// Checks that the health is right by the boot clock (P12), and that the decision is allowed.
+    pub(crate) fn check(&self, decision: Decision) -> Result<(), TestCaseError> {
         let now = self.now();
         let remaining = self.on_disk.and_then(|token| token.remaining(now.boot));
         let health = self.refresher.health(now);
@@ -200,28 +200,28 @@ impl World {
             (Some(_), Some(_)) => matches!(health, Health::Fresh | Health::Stale),
         };
         prop_assert!(is_right, "{health:?} with {remaining:?} remaining of {:?}", self.on_disk);
-        match action {
+        match decision {
             // P1: an expired token is not written.
-            Action::Publish(_) => {
+            Decision::Publish(_) => {
                 prop_assert!(self.pending.is_some_and(|token| token.remaining(now.boot).is_some()));
             }
-            Action::Expire(_) => {
+            Decision::Expire(_) => {
                 prop_assert!(self.on_disk.is_some() && remaining.is_none());
                 // P2: no token expires without an attempt to replace it.
                 let long = self.on_disk.is_some_and(|token| token.length() >= Duration::from_secs(20));
                 prop_assert!(!(long && self.undisturbed), "{:?} expired without an attempt", self.on_disk);
             }
             // P12: no wait goes beyond the expiry.
-            Action::Wait(until) if remaining.is_some() => {
+            Decision::Wait(until) if remaining.is_some() => {
                 prop_assert!(until <= self.on_disk.map_or(until, |token| token.expires));
             }
             // P5: an attempt follows a failure after a delay.
-            Action::Exchange if self.refresher.reason() == Reason::Retry => {
+            Decision::Exchange if self.refresher.reason() == Reason::Retry => {
                 let (at, code) = self.failed.expect("a failed exchange");
                 let floor = if code.entry().retry == RetryClass::Local { 125 } else { 500 };
                 prop_assert!(at.until(now.boot) >= Duration::from_millis(floor), "after {code:?}");
             }
-            Action::Exchange | Action::CheckKeys | Action::Wait(_) => {}
+            Decision::Exchange | Decision::CheckKeys | Decision::Wait(_) => {}
         }
         Ok(())
     }

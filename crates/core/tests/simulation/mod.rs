@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dexsidecar_core::circuit_breaker::{Admission, CircuitBreaker};
 use dexsidecar_core::failure::Code;
-use dexsidecar_core::refresher::{Action, Fingerprint, Health, Lifetime, Observation, Refresher};
+use dexsidecar_core::refresher::{Decision, Fingerprint, Health, Lifetime, Observation, Refresher};
 use dexsidecar_core::schedule::Schedule;
 use dexsidecar_core::time::{BootTime, Jitter, Now, UnixTime};
 
@@ -150,7 +150,7 @@ impl Simulation {
         loop {
             let jitter = self.jitter();
             match self.tokens[token].step(now, jitter, &mut self.breaker.member(token)) {
-                Action::Exchange => {
+                Decision::Exchange => {
                     self.attempts.push((self.now, token));
                     let outcome = dex(self.now / 1_000, token);
                     let (Issues(_, millis) | Fails(_, millis)) = outcome;
@@ -158,12 +158,12 @@ impl Simulation {
                     let in_flight = self.in_flight.iter().flatten().count();
                     self.most_in_flight = self.most_in_flight.max(in_flight);
                 }
-                Action::Publish(output) => {
+                Decision::Publish(output) => {
                     let jitter = self.jitter();
                     self.tokens[token].on(Observation::Written(output), now, jitter);
                 }
-                Action::CheckKeys | Action::Expire(_) => {}
-                Action::Wait(until) => {
+                Decision::CheckKeys | Decision::Expire(_) => {}
+                Decision::Wait(until) => {
                     let wait = now.boot.until(until).as_millis().max(1);
                     self.wake[token] = self.now + u64::try_from(wait).expect("short");
                     return;

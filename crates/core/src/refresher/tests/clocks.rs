@@ -17,9 +17,9 @@ fn f096_a_long_pause_is_followed_by_one_exchange() {
     let _ = refresher.step(at(0.0), Jitter::NONE);
     let woken = at(10_000.0);
     assert_eq!(refresher.step(woken, Jitter::new(0.5)), EXPIRE);
-    let action = refresher.step(woken, Jitter::NONE);
-    assert_eq!(action, Action::Wait(woken.boot + Duration::from_millis(2_500)));
-    assert_eq!(refresher.step(at(10_002.5), Jitter::NONE), Action::Exchange);
+    let decision = refresher.step(woken, Jitter::NONE);
+    assert_eq!(decision, Decision::Wait(woken.boot + Duration::from_millis(2_500)));
+    assert_eq!(refresher.step(at(10_002.5), Jitter::NONE), Decision::Exchange);
 }
 
 /// Schedules use the boot clock only.
@@ -30,7 +30,7 @@ fn f092_f093_a_step_of_the_wall_clock_changes_no_plan() {
         refresher.suspend_key_check();
         let mut now = at(100.0);
         now.unix = UnixTime::from_secs(now.unix.as_duration().as_secs().saturating_add_signed(step));
-        assert_eq!(refresher.step(now, Jitter::NONE), Action::Wait(at(130.0).boot), "stepped by {step} s");
+        assert_eq!(refresher.step(now, Jitter::NONE), Decision::Wait(at(130.0).boot), "stepped by {step} s");
         assert_eq!(refresher.health(now), Health::Fresh);
         assert_eq!(refresher.due(), at(57_600.0).boot);
     }
@@ -42,8 +42,8 @@ fn f095_suspension_counts_as_passed_time() {
     refresher.suspend_key_check();
     let _ = refresher.step(at(0.0), Jitter::NONE);
     // The machine is suspended over the refresh. One exchange follows, spread over five seconds.
-    assert_eq!(refresher.step(at(2_000.0), Jitter::new(0.5)), Action::Wait(at(2_002.5).boot));
-    assert_eq!(refresher.step(at(2_002.5), Jitter::NONE), Action::Exchange);
+    assert_eq!(refresher.step(at(2_000.0), Jitter::new(0.5)), Decision::Wait(at(2_002.5).boot));
+    assert_eq!(refresher.step(at(2_002.5), Jitter::NONE), Decision::Exchange);
     assert_eq!(refresher.health(at(2_002.5)), Health::Fresh);
     // The machine is suspended over the expiry. The health is right at once.
     assert_eq!(refresher.health(at(4_000.0)), Health::Expired);
@@ -58,13 +58,13 @@ fn a_pause_is_a_delay_of_more_than_five_seconds_and_spreads_only_a_due_exchange(
         let _ = refresher.step(at(1_780.0), Jitter::NONE);
         refresher.step(at(when), Jitter::new(1.0))
     };
-    assert_eq!(stopped_until(1_800.0), Action::Exchange);
-    assert_eq!(stopped_until(1_805.0), Action::Exchange);
-    assert_eq!(stopped_until(1_806.0), Action::Wait(at(1_811.0).boot));
+    assert_eq!(stopped_until(1_800.0), Decision::Exchange);
+    assert_eq!(stopped_until(1_805.0), Decision::Exchange);
+    assert_eq!(stopped_until(1_806.0), Decision::Wait(at(1_811.0).boot));
     let mut refresher = holding(86_400);
     refresher.suspend_key_check();
     let _ = refresher.step(at(0.0), Jitter::NONE);
-    assert_eq!(refresher.step(at(10_000.0), Jitter::new(1.0)), Action::Wait(at(10_030.0).boot));
+    assert_eq!(refresher.step(at(10_000.0), Jitter::new(1.0)), Decision::Wait(at(10_030.0).boot));
     assert_eq!(refresher.due(), at(57_600.0).boot);
 }
 
@@ -75,7 +75,7 @@ fn f092_f093_a_clock_step_makes_the_expiry_of_a_token_found_on_disk_earlier_but_
         let mut refresher = new();
         refresher.replaced_by(lifetime(3_600), at(3_600.0).unix, at(0.0), Jitter::NONE);
         refresher.suspend_key_check();
-        assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Wait(at(30.0).boot));
+        assert_eq!(refresher.step(at(0.0), Jitter::NONE), Decision::Wait(at(30.0).boot));
         refresher
     };
     // The clock was half an hour slow and is corrected: the refresh is half an hour earlier.
@@ -88,7 +88,7 @@ fn f092_f093_a_clock_step_makes_the_expiry_of_a_token_found_on_disk_earlier_but_
     let mut refresher = found();
     assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), EXPIRE);
     assert_eq!(refresher.health(at(20.0)), Health::Expired);
-    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Action::Exchange);
+    assert_eq!(refresher.step(stepped(20.0, 9_000), Jitter::NONE), Decision::Exchange);
     // A pending restore of an expired token is not done.
     let mut refresher = found();
     assert!(refresher.output_changed(true, at(1.0)));

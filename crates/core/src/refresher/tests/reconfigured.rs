@@ -10,10 +10,10 @@ fn reconfigured(refresher: Driver, schedule: Schedule, outputs: &[Option<usize>]
 #[test]
 fn a_new_output_gets_the_token_on_disk_without_an_exchange() {
     let mut refresher = reconfigured(holding(86_400), Schedule::default(), &[Some(0), None], 10.0);
-    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Action::Publish(1));
+    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Decision::Publish(1));
     refresher.refresher.on(Observation::Written(1), at(10.0), Jitter::NONE);
     refresher.suspend_key_check();
-    assert_eq!(next_action(&mut refresher, 10.0), (57_600.0, Action::Exchange));
+    assert_eq!(next_decision(&mut refresher, 10.0), (57_600.0, Decision::Exchange));
 }
 
 #[test]
@@ -22,20 +22,20 @@ fn outputs_are_the_same_in_another_order() {
     let mut refresher = reconfigured(refresher, Schedule::default(), &[Some(1)], 2.0);
     // The write to the new output had not begun, and the other one holds the token.
     assert_eq!(refresher.refresher.health(at(2.0)), Health::Fresh);
-    assert!(matches!(refresher.step(at(2.0), Jitter::NONE), Action::Wait(_)));
+    assert!(matches!(refresher.step(at(2.0), Jitter::NONE), Decision::Wait(_)));
 }
 
 #[test]
 fn an_exchange_and_a_write_in_flight_are_due_again() {
     let mut refresher = new();
-    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Action::Exchange);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Decision::Exchange);
     let mut refresher = reconfigured(refresher, Schedule::default(), &[Some(0)], 1.0);
-    assert_eq!(refresher.step(at(1.0), Jitter::NONE), Action::Exchange);
+    assert_eq!(refresher.step(at(1.0), Jitter::NONE), Decision::Exchange);
     refresher.obtained(Lifetime::starting(at(1.0).boot, secs(600)), at(1.0));
     assert_eq!(refresher.step(at(1.0), Jitter::NONE), PUBLISH);
     let mut refresher = reconfigured(refresher, Schedule::default(), &[None, Some(0)], 2.0);
-    assert_eq!(refresher.step(at(2.0), Jitter::NONE), Action::Publish(0), "the issued token");
-    assert_eq!(refresher.step(at(2.0), Jitter::NONE), Action::Publish(1), "again");
+    assert_eq!(refresher.step(at(2.0), Jitter::NONE), Decision::Publish(0), "the issued token");
+    assert_eq!(refresher.step(at(2.0), Jitter::NONE), Decision::Publish(1), "again");
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn another_refresh_margin_counts_at_once() {
     let schedule = Schedule { before: Some(secs(7_200)), ..Schedule::default() };
     let mut refresher = reconfigured(holding(86_400), schedule, &[Some(0)], 10.0);
     refresher.suspend_key_check();
-    assert_eq!(next_action(&mut refresher, 10.0), (79_200.0, Action::Exchange));
+    assert_eq!(next_decision(&mut refresher, 10.0), (79_200.0, Decision::Exchange));
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_reload_does_not_bypass_the_rate_limit() {
     for second in 0..120 {
         let now = f64::from(second);
         refresher = reconfigured(refresher, Schedule::default(), &[Some(0)], now);
-        if refresher.step(at(now), Jitter::NONE) == Action::Exchange {
+        if refresher.step(at(now), Jitter::NONE) == Decision::Exchange {
             attempts.push(now);
         }
     }
@@ -67,5 +67,5 @@ fn another_refresh_margin_counts_for_a_new_output_too() {
     assert_eq!(refresher.step(at(10.0), Jitter::NONE), PUBLISH);
     refresher.published(at(10.0), Jitter::NONE);
     refresher.suspend_key_check();
-    assert_eq!(next_action(&mut refresher, 10.0), (79_200.0, Action::Exchange));
+    assert_eq!(next_decision(&mut refresher, 10.0), (79_200.0, Decision::Exchange));
 }

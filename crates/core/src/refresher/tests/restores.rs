@@ -10,19 +10,19 @@ fn an_output_with_another_valid_token_is_restored_at_most_once_a_minute() {
     refresher.published(at(1.0), Jitter::NONE);
     // Another change in the same instant.
     assert!(refresher.output_changed(true, at(1.0)));
-    assert_eq!(next_action(&mut refresher, 1.0), (61.0, PUBLISH));
+    assert_eq!(next_decision(&mut refresher, 1.0), (61.0, PUBLISH));
 }
 
 #[test]
 fn a_restore_changes_no_plan() {
     let mut refresher = holding(86_400);
-    assert_eq!(next_action(&mut refresher, 0.0), (600.0, Action::CheckKeys));
+    assert_eq!(next_decision(&mut refresher, 0.0), (600.0, Decision::CheckKeys));
     refresher.signing_key_gone(at(600.0), Jitter::new(1.0));
     assert!(refresher.output_changed(true, at(610.0)));
     assert_eq!(refresher.step(at(610.0), Jitter::NONE), PUBLISH);
     refresher.published(at(610.0), Jitter::NONE);
     assert_eq!(refresher.reason(), Reason::SigningKeyGone);
-    assert_eq!(next_action(&mut refresher, 610.0), (660.0, Action::Exchange));
+    assert_eq!(next_decision(&mut refresher, 610.0), (660.0, Decision::Exchange));
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_longer_token_of_another_process_replaces_a_pending_restore() {
     let theirs = Lifetime::starting(at(1.0).boot, secs(86_400));
     refresher.replaced_by(theirs, at(90_000.0).unix, at(2.0), Jitter::NONE);
     assert_eq!((refresher.on_disk(), refresher.health(at(2.0))), (Some(theirs), Health::Fresh));
-    assert!(matches!(refresher.step(at(30.0), Jitter::NONE), Action::Wait(_)), "nothing is restored");
+    assert!(matches!(refresher.step(at(30.0), Jitter::NONE), Decision::Wait(_)), "nothing is restored");
 }
 
 #[test]
@@ -43,8 +43,8 @@ fn while_a_restore_fails_there_is_no_exchange() {
     assert!(refresher.output_changed(true, at(1.0)));
     let mut now = 1.0;
     while now < 2_400.0 {
-        let (when, action) = next_action(&mut refresher, now);
-        assert_eq!(action, PUBLISH, "at {when}");
+        let (when, decision) = next_decision(&mut refresher, now);
+        assert_eq!(decision, PUBLISH, "at {when}");
         fail(&mut refresher, Code::OutputDiskFull, when);
         now = when;
     }
@@ -59,7 +59,7 @@ fn a_delayed_restore_does_not_delay_the_refresh() {
     assert_eq!(refresher.step(at(1.0), Jitter::NONE), PUBLISH);
     refresher.published(at(1.0), Jitter::NONE);
     assert!(refresher.output_changed(true, at(2.0)), "the second restore is due in a minute");
-    assert_eq!(next_action(&mut refresher, 2.0), (15.0, Action::Exchange));
+    assert_eq!(next_decision(&mut refresher, 2.0), (15.0, Decision::Exchange));
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn f088_a_restore_delayed_by_another_valid_token_is_due_when_that_token_is_gone(
     assert_eq!(refresher.step(at(1.0), Jitter::NONE), PUBLISH);
     refresher.published(at(1.0), Jitter::NONE);
     assert!(refresher.output_changed(true, at(10.0)));
-    assert!(matches!(refresher.step(at(10.0), Jitter::NONE), Action::Wait(_)));
+    assert!(matches!(refresher.step(at(10.0), Jitter::NONE), Decision::Wait(_)));
     assert!(!refresher.output_changed(true, at(11.0)), "the other token is still there");
     assert!(refresher.output_changed(false, at(12.0)));
     assert!(!refresher.output_changed(false, at(12.0)), "the restore is due already");
@@ -103,5 +103,5 @@ fn f088_a_restore_delayed_by_another_valid_token_is_due_when_that_token_is_gone(
     // A restore that failed is not brought forward.
     fail(&mut refresher, Code::OutputDiskFull, 12.0);
     assert!(!refresher.output_changed(false, at(12.1)));
-    assert!(matches!(refresher.step(at(12.1), Jitter::NONE), Action::Wait(_)));
+    assert!(matches!(refresher.step(at(12.1), Jitter::NONE), Decision::Wait(_)));
 }

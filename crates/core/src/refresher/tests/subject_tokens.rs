@@ -8,18 +8,18 @@ fn a_subject_token_that_is_about_to_expire_is_exchanged_once_more() {
     refresher.suspend_key_check();
     let now = at(0.0);
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
-    let (when, action) = next_action(&mut refresher, 0.0);
+    let (when, decision) = next_decision(&mut refresher, 0.0);
     // The subject token expires at 600 s. The token is younger than a tenth of its lifetime then.
-    assert_eq!((when, action), (57_600.0, Action::Exchange));
+    assert_eq!((when, decision), (57_600.0, Decision::Exchange));
     let mut refresher = holding(3_600);
     refresher.suspend_key_check();
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
-    let (when, action) = next_action(&mut refresher, 0.0);
-    assert_eq!(action, Action::Exchange);
+    let (when, decision) = next_decision(&mut refresher, 0.0);
+    assert_eq!(decision, Decision::Exchange);
     assert!((580.0..600.0).contains(&when), "{when}");
     assert_eq!(refresher.reason(), Reason::SubjectTokenExpiring);
     fail(&mut refresher, Code::AccessDenied, when);
-    assert!(matches!(refresher.step(at(when + 1.0), Jitter::NONE), Action::Wait(_)));
+    assert!(matches!(refresher.step(at(when + 1.0), Jitter::NONE), Decision::Wait(_)));
 }
 
 #[test]
@@ -38,24 +38,24 @@ fn a_subject_token_with_another_file_or_expiry_has_a_last_use_of_its_own() {
     let now = at(0.0);
     let last_use = |refresher: &mut Driver| {
         refresher.suspend_key_check();
-        next_action(refresher, 0.0)
+        next_decision(refresher, 0.0)
     };
     // With a lifetime of 100 s the last use is a tenth of it before the expiry.
     let mut refresher = holding(86_400 / 2);
     refresher.refresher.plan.due = at(99_999.0).boot;
     refresher.refresher.outputs[0] = Delivery::new(at(0.0).boot);
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(100), now));
-    assert_eq!(last_use(&mut refresher), (90.0, Action::Exchange));
+    assert_eq!(last_use(&mut refresher), (90.0, Decision::Exchange));
     refresher.refresher.plan.in_flight = None;
     // It is used for the last time once. The same file with a later expiry is another token.
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(200), now));
     refresher.refresher.plan.due = at(99_999.0).boot;
-    assert_eq!(last_use(&mut refresher), (180.0, Action::Exchange));
+    assert_eq!(last_use(&mut refresher), (180.0, Decision::Exchange));
     refresher.refresher.plan.in_flight = None;
     // The same file with the same expiry is the same token.
     assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(200), now));
     refresher.refresher.plan.due = at(99_999.0).boot;
-    assert_eq!(last_use(&mut refresher), (99_999.0, Action::Exchange));
+    assert_eq!(last_use(&mut refresher), (99_999.0, Decision::Exchange));
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn the_last_use_needs_a_token_of_some_age_and_a_valid_subject_token() {
         let mut refresher = holding(held);
         refresher.suspend_key_check();
         assert!(refresher.subject_read(INPUTS, Some(now.unix), now.unix + secs(600), now));
-        let action = refresher.step(at(when), Jitter::NONE);
-        assert_eq!(action == Action::Exchange, expected, "{held} s, at {when}: {action:?}");
+        let decision = refresher.step(at(when), Jitter::NONE);
+        assert_eq!(decision == Decision::Exchange, expected, "{held} s, at {when}: {decision:?}");
     }
 }

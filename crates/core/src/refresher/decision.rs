@@ -4,7 +4,7 @@ use crate::time::BootTime;
 
 /// What the caller has to do next. An output is named by its index.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Action {
+pub enum Decision {
     /// Read the subject token and exchange it. The rate limit is already charged for it. An
     /// exchange that is in flight is given up: a signal requested another one.
     Exchange,
