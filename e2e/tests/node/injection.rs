@@ -1,6 +1,7 @@
 //! Pods that the policies of deploy/injection change, on the real node. Their manifests have no
 //! sidecar, only a label and annotations.
 
+use std::net::Ipv4Addr;
 use std::sync::Once;
 
 use dexsidecar_e2e::app_image::APP;
@@ -10,6 +11,7 @@ use dexsidecar_e2e::incus::Incus;
 use dexsidecar_e2e::injection;
 use dexsidecar_e2e::node::Node;
 use dexsidecar_e2e::pod::{Manifest, Pod, sidecar};
+use dexsidecar_e2e::raw_http;
 use dexsidecar_e2e::signing_key::claims;
 use serde_json::{Value, json};
 
@@ -21,13 +23,14 @@ pub(crate) const TESTS: &[NodeTest] = node_tests![
     an_injected_job_completes_after_its_init_container_used_the_token,
     an_injected_sidecar_is_not_root_beside_an_app_that_is,
     the_injected_command_of_start_wait_becomes_the_app_s_command,
+    an_injected_pod_with_a_listen_port_is_scraped_at_its_address,
 ];
 
 /// The policies are installed once for all tests: they change only pods with the label.
 static INSTALLED: Once = Once::new();
 
 /// Starts a Dex, and creates a namespace with its CA in the ConfigMap `ca`.
-fn world(node: &Node, namespace: &str, restricted: bool) -> Dex {
+pub(crate) fn world(node: &Node, namespace: &str, restricted: bool) -> Dex {
     INSTALLED.call_once(|| injection::install(&node.plane, &injection::directory()));
     let dex = dex(node, namespace, restricted, DexSetup::default());
     let file = format!("--from-file=ca.crt={}", dex.ca_file().display());
@@ -36,7 +39,7 @@ fn world(node: &Node, namespace: &str, restricted: bool) -> Dex {
 }
 
 /// A pod that asks for injection, with the app's image, this Dex and its CA.
-fn labelled(dex: &Dex) -> Manifest {
+pub(crate) fn labelled(dex: &Dex) -> Manifest {
     let mut pod = injection::pod("app");
     pod["spec"]["containers"][0]["image"] = APP.into();
     pod["spec"]["terminationGracePeriodSeconds"] = 1.into();
@@ -47,7 +50,7 @@ fn labelled(dex: &Dex) -> Manifest {
     Manifest(pod)
 }
 
-fn annotate(manifest: Manifest, name: &str, value: &str) -> Manifest {
+pub(crate) fn annotate(manifest: Manifest, name: &str, value: &str) -> Manifest {
     manifest.with(|pod| pod["metadata"]["annotations"][format!("dexsidecar.io/{name}")] = value.into())
 }
 
@@ -136,4 +139,34 @@ fn the_injected_command_of_start_wait_becomes_the_app_s_command(node: &Node) {
     assert_eq!(created["spec"]["initContainers"][0]["startupProbe"], Value::Null, "the app starts at once");
     pod.until_line("app", "started with a token");
     assert_eq!(claims(&pod.token())["aud"], "incus");
+}
+
+/// The address and the port are those that a PodMonitor with the port `dexsidecar` finds.
+fn an_injected_pod_with_a_listen_port_is_scraped_at_its_address(node: &Node) {
+    let dex = world(node, "injected-metrics", true);
+    let pod = Pod::apply(node, "injected-metrics", &annotate(labelled(&dex), "listen-port", "9090"));
+    let now = pod.until_running();
+    assert_eq!(now["metadata"]["labels"]["dexsidecar.io/scrape"], "true");
+    let ports = now["spec"]["initContainers"][0]["ports"].as_array().expect("a list of ports");
+    let port = ports.iter().find(|port| port["name"] == "dexsidecar").expect("the port of the PodMonitor");
+    let port = port["containerPort"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
+    let address: Ipv4Addr =
+        now["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok()).expect("an address");
+    assert!(!address.is_loopback() && port == 9090, "{address}:{port}");
+    let get = |path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}:{port}\r\nConnection: close\r\n\r\n");
+        raw_http::send((address, port).into(), &request).expect("the sidecar listens at the pod's address")
+    };
+    assert_eq!(get("/readyz").status, 200);
+    let scraped = get("/metrics");
+    assert_eq!(scraped.status, 200, "{}", scraped.body);
+    let value = |name: &str| -> f64 {
+        let mut lines = scraped.body.lines().filter_map(|line| line.strip_prefix(name)?.split_once("} "));
+        let (_, value) = lines.next().unwrap_or_else(|| panic!("{name} is missing\n{}", scraped.body));
+        value.parse().expect("a number")
+    };
+    assert!((value("dexsidecar_token_ready{") - 1.0).abs() < f64::EPSILON, "{}", scraped.body);
+    let expires = claims(&pod.token())["exp"].as_f64().expect("a time");
+    let reported = value("dexsidecar_token_expiration_timestamp_seconds{");
+    assert!((reported - expires).abs() < 1.0, "{reported} is not {expires}\n{}", scraped.body);
 }
