@@ -11,6 +11,7 @@ mod cluster_demo;
 mod five_commands;
 mod image;
 mod incus;
+mod injected_pod_output;
 mod injection;
 mod lifecycle;
 mod manifest_mistakes;
@@ -144,6 +145,7 @@ fn on_the_node(missing: bool) -> Vec<Trial> {
         certificates::TESTS,
         chart::TESTS,
         incus::TESTS,
+        injected_pod_output::TESTS,
         injection::TESTS,
         wait_command::TESTS,
     ];
