@@ -117,6 +117,37 @@ fn an_injected_pod_keeps_its_pull_secrets_or_gets_those_of_its_service_account()
 }
 
 /// A parameter resource would be lost here (kubernetes/kubernetes#130887), and the pods with it.
+/// Without that, such a limit would have no effect, and no message would say so.
+#[test]
+fn a_memory_limit_below_the_default_request_lowers_the_request() {
+    let plane = plane(PlaneSetup::default());
+    let defaults = plane.kubectl(&[
+        "get",
+        "mutatingadmissionpolicy",
+        "dexsidecar-injection",
+        "-o",
+        "jsonpath={.spec.variables[0].expression}",
+    ]);
+    let raised = defaults.replace(r#""memory-request": "4Mi""#, r#""memory-request": "12Mi""#);
+    assert_ne!(raised, defaults, "a default of 12Mi");
+    let patch = json!([{"op": "replace", "path": "/spec/variables/0/expression", "value": raised}]);
+    let patch = format!("--patch={patch}");
+    plane.kubectl(&["patch", "mutatingadmissionpolicy", "dexsidecar-injection", "--type=json", &patch]);
+    let memory = |annotations: &[(&str, &str)]| {
+        let admitted = submit(&plane, "default", &annotated(annotations)).expect("it is admitted");
+        let resources = &sidecar(&admitted)["resources"];
+        [&resources["requests"]["memory"], &resources["limits"]["memory"]].map(Value::to_string)
+    };
+    injection::until("the default is in effect", || memory(&[]) == [r#""12Mi""#, r#""16Mi""#]);
+    assert_eq!(memory(&[("memory-limit", "8Mi")]), [r#""8Mi""#, r#""8Mi""#]);
+    assert_eq!(memory(&[("memory-limit", "12Mi")]), [r#""12Mi""#, r#""12Mi""#]);
+    assert_eq!(memory(&[("memory-limit", "32Mi")]), [r#""12Mi""#, r#""32Mi""#]);
+    let refused =
+        submit(&plane, "default", &annotated(&[("memory-limit", "8Mi"), ("memory-request", "9Mi")]));
+    let refused = refused.expect_err("the request is explicit");
+    assert!(refused.contains("it must not be more than the limit, 8Mi"), "{refused}");
+}
+
 #[test]
 fn pods_are_injected_again_after_uninstall_and_install() {
     let plane = plane(PlaneSetup::default());
