@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use dexsidecar_core::failure::{Code, Failure};
+use dexsidecar_core::failure::{Code, Failure, Owner};
 use dexsidecar_core::output::{Output, StoredToken, WriteMode};
 use dexsidecar_core::secret::Secret;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -33,6 +33,8 @@ pub use permissions::has_permissions;
 pub use rename_order::RenamePlace;
 pub use syscall_error::SyscallError;
 use syscall_error::failure;
+
+const FIX_DEVICE: &str = "set the path of the output to a file";
 
 /// How the token was written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -352,11 +354,17 @@ impl<'a> Target<'a> {
     /// The type of the file at the path, if there is one.
     ///
     /// # Errors
-    /// [`Code::OutputIsADirectory`].
+    /// [`Code::OutputIsADirectory`], [`Code::OutputFailed`] for a device: in its place other
+    /// programs would find a token.
     fn file_type(&self) -> Result<Option<FileType>, Failure> {
         match self.stat().map(|stat| FileType::from_raw_mode(stat.st_mode)) {
             Some(FileType::Directory) => {
                 Err(self.failure(SyscallError { call: "fstatat", errno: Errno::ISDIR }))
+            }
+            Some(FileType::CharacterDevice | FileType::BlockDevice) => {
+                Err(failure(self.output, Code::OutputFailed, "it is a device, which is not replaced")
+                    .owned_by(Owner::Pod)
+                    .with_fix(FIX_DEVICE))
             }
             kind => Ok(kind),
         }

@@ -80,6 +80,18 @@ fn f076_a_symlink_is_replaced_and_its_target_untouched() {
 }
 
 #[test]
+fn a_device_is_not_replaced() {
+    let null = output(Path::new("/dev/null"));
+    for refused in [write(&null, &token("t")).map(drop), check_writable(&null).map(drop)] {
+        let refused = refused.unwrap_err();
+        // Only root may write into /dev, and is told the same.
+        let is_named = refused.code == Code::OutputFailed && refused.fix() == FIX_DEVICE;
+        assert!(is_named, "{refused:?}");
+    }
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+}
+
+#[test]
 fn f077_f078_a_directory_is_an_error_and_a_fifo_or_a_socket_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(write(&output(dir.path()), &token("t")).unwrap_err().code, Code::OutputIsADirectory);
