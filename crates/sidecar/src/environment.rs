@@ -20,6 +20,7 @@ use dexsidecar_edge::clock::Clock;
 use dexsidecar_edge::http_client::{HttpEndpoint, Proxies, ProxyProblem, Roots};
 use dexsidecar_edge::input_file;
 use dexsidecar_edge::log::Logger;
+use zeroize::Zeroizing;
 
 use crate::CONFIG;
 
@@ -43,14 +44,15 @@ struct File {
     absolute: PathBuf,
     /// Its fingerprint before it was read.
     fingerprint: u64,
-    content: Result<Vec<u8>, Problem>,
+    /// It may be secret.
+    content: Result<Zeroizing<Vec<u8>>, Problem>,
 }
 
 impl File {
     fn read(path: &Path, setting: String) -> Self {
         let name = printable(path.display().to_string());
         let fingerprint = input_file::fingerprint(path);
-        let content = input_file::read(path, LARGEST_CONFIG).map_err(|why| Problem {
+        let content = input_file::read(path, LARGEST_CONFIG).map(Zeroizing::new).map_err(|why| Problem {
             setting: setting.clone(),
             what: format!("names the file {name}, which cannot be read: {why}"),
             fix: "set it to the path of the configuration file, and let this uid read it".to_owned(),
@@ -97,7 +99,7 @@ impl Environment {
     /// Forgets the content of the configuration file, which may be secret.
     pub(crate) fn forget_file_content(&mut self) {
         if let Some(file) = &mut self.file {
-            file.content = Ok(vec![]);
+            file.content = Ok(Zeroizing::default());
         }
     }
 

@@ -19,7 +19,7 @@ use dexsidecar_core::secret::Secret;
 use dexsidecar_edge::clock::Clock;
 use dexsidecar_edge::output_file;
 use ring::digest::{Context, SHA256};
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
 /// The cache within `XDG_RUNTIME_DIR`.
@@ -80,8 +80,15 @@ impl Cache {
 
     /// Waits until no other call exchanges for the same token.
     async fn lock(&self) -> Option<File> {
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.lock).ok()?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            // A FIFO would block.
+            .custom_flags((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed())
+            .open(&self.lock)
+            .ok()?;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Some(file),
@@ -123,7 +130,8 @@ fn remove_expired(directory: &Path, clock: &Clock) {
             continue;
         }
         // A call that exchanges for it holds the lock.
-        let Ok(held) = File::open(&lock) else { continue };
+        let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed();
+        let Ok(held) = OpenOptions::new().read(true).custom_flags(flags).open(&lock) else { continue };
         if rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).is_err() {
             continue;
         }
