@@ -31,16 +31,12 @@ const FIX_HANGS: &str =
 const FIX_STALLED: &str =
     "repair the volume of the pid file: it does not answer; or set process instead of pid_file";
 
-/// Performs it once. Lines of output that hold one of these secrets are not logged; a token that is
-/// issued meanwhile is added to them. The others are logged at this level. While the attempt before
-/// it hangs, it fails.
+/// Performs it once. While the attempt before it hangs, it fails.
 pub(crate) async fn perform(
     action: &Action,
-    label: &str,
     client: &impl Notify,
     slot: &AttemptSlot,
-    secrets: &RefCell<Vec<Secret>>,
-    (log, level): (&Logger, Level),
+    mut output: OutputLog<'_>,
 ) -> Result<(), Failure> {
     match action {
         Action::Http(action) => client.notify(action).await,
@@ -56,8 +52,10 @@ pub(crate) async fn perform(
             within_limit(run_blocking(OnDrop::Detach, send)).await
         }
         Action::Exec(action) => {
-            let mut output = OutputLog { label, secrets, log, level, logged: 0, dropped: 0 };
-            exec::run(action, begin(slot, FIX_HANGS).await?, &mut |line| output.line(line)).await
+            let attempt = begin(slot, FIX_HANGS).await?;
+            let result = exec::run(action, attempt, &mut |line| output.line(line)).await;
+            output.end(&result);
+            result
         }
     }
 }
@@ -88,33 +86,71 @@ async fn within_limit(
     Err(Failure::new(Code::ActionFailed, what).with_fix(fix))
 }
 
-/// Logs the output of a command, line by line.
-struct OutputLog<'a> {
+/// Logs the output of a command, line by line. Lines that hold one of the secrets are not logged; a
+/// token that is issued meanwhile is added to them.
+///
+/// The output of a failure that was logged is logged at `debug`, like that failure. Which failure
+/// it is, is known at the end, so after one that was logged the lines are kept until then.
+pub(crate) struct OutputLog<'a> {
     label: &'a str,
     secrets: &'a RefCell<Vec<Secret>>,
     log: &'a Logger,
-    level: Level,
+    /// The failure that was logged.
+    known: Option<&'a str>,
+    kept: Vec<String>,
     logged: u32,
     dropped: u32,
 }
 
-impl OutputLog<'_> {
+impl<'a> OutputLog<'a> {
+    pub(crate) const fn new(
+        label: &'a str,
+        secrets: &'a RefCell<Vec<Secret>>,
+        log: &'a Logger,
+        known: Option<&'a str>,
+    ) -> Self {
+        Self { label, secrets, log, known, kept: vec![], logged: 0, dropped: 0 }
+    }
+
     fn line(&mut self, line: &str) {
-        if self.logged == MOST_LINES || self.secrets.borrow().iter().any(|secret| secret.appears_in(line)) {
+        if self.logged == MOST_LINES || self.holds_secret(line) {
             self.dropped += 1;
             return;
         }
         self.logged += 1;
-        self.log.emit_at(self.level, &Event::ActionOutput { action: &self.label, line: &line });
+        if self.known.is_some() {
+            self.kept.push(line.to_owned());
+        } else {
+            self.log.emit(&Event::ActionOutput { action: &self.label, line: &line });
+        }
+    }
+
+    /// The command has ended with this result.
+    fn end(&mut self, result: &Result<(), Failure>) {
+        self.known = self.known.filter(|known| result.as_ref().is_err_and(|new| new.detail == *known));
+    }
+
+    fn holds_secret(&self, line: &str) -> bool {
+        self.secrets.borrow().iter().any(|secret| secret.appears_in(line))
+    }
+
+    fn emit(&self, event: &Event<'_>) {
+        self.log.emit_at(if self.known.is_some() { Level::Debug } else { event.level() }, event);
     }
 }
 
 impl Drop for OutputLog<'_> {
     fn drop(&mut self) {
+        for line in std::mem::take(&mut self.kept) {
+            // A token may have been issued since the line was read.
+            if self.holds_secret(&line) {
+                self.dropped += 1;
+            } else {
+                self.emit(&Event::ActionOutput { action: &self.label, line: &line });
+            }
+        }
         if self.dropped > 0 {
-            let event = Event::ActionOutputDropped { action: &self.label, lines: self.dropped.into() };
-            let level = if self.level == Level::Debug { Level::Debug } else { event.level() };
-            self.log.emit_at(level, &event);
+            self.emit(&Event::ActionOutputDropped { action: &self.label, lines: self.dropped.into() });
         }
     }
 }

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use dexsidecar_core::action::{Action, Notify};
-use dexsidecar_core::config::{Level, TokenConfig};
+use dexsidecar_core::config::TokenConfig;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::{Answer, Request, TokenEndpoint};
@@ -26,7 +26,7 @@ use dexsidecar_edge::clock::Clock;
 use dexsidecar_edge::log::Logger;
 use dexsidecar_edge::output_file::{self, NameLock, RenamePlace, Written};
 
-use crate::action::perform;
+use crate::action::{OutputLog, perform};
 use crate::exchange::{Inputs, LastKnown};
 
 /// How long the first trial of the outputs may delay the report of a failed exchange.
@@ -59,15 +59,15 @@ pub(crate) enum Job {
     Remove { output: usize, file: Output, lock: NameLock, expired: Secret },
     /// Read the published keys. Their URL is read from the discovery document, unless it is known.
     ReadKeys { endpoint: EndpointUrl, rotation: usize, keys_url: Option<EndpointUrl>, started: BootTime },
-    /// Perform an action. Output that holds one of the secrets is not logged, and the rest at this
-    /// level.
+    /// Perform an action. Output that holds one of the secrets is not logged. That of `known`, a
+    /// failure that was logged, is logged at `debug`.
     Act {
         config: Rc<TokenConfig>,
         action: usize,
         slot: AttemptSlot,
         secrets: Rc<RefCell<Vec<Secret>>>,
         log: Logger,
-        level: Level,
+        known: Option<String>,
     },
 }
 
@@ -189,10 +189,11 @@ impl Job {
                 let published = published_keys(&endpoint, &*client, rotation, &mut keys_url).await;
                 Outcome::KeysRead(KeysRead { started, rotation, keys_url, published })
             }),
-            Self::Act { config, action, slot, secrets, log, level } => Box::pin(async move {
+            Self::Act { config, action, slot, secrets, log, known } => Box::pin(async move {
                 let label = Action::label(&config.actions, action);
                 let kind = &config.actions[action];
-                let result = perform(kind, &label, &*client, &slot, &secrets, (&log, level)).await;
+                let output = OutputLog::new(&label, &secrets, &log, known.as_deref());
+                let result = perform(kind, &*client, &slot, output).await;
                 Outcome::Acted { action, result }
             }),
         }
@@ -274,13 +275,14 @@ impl Jobs {
         self.0.push((Some(token), kind, job));
     }
 
-    /// The token has ended, or has a new configuration. Its exchange and its action are given up.
-    /// Keys that are being read are those of `successor`, another token of the same Dex. A write or
-    /// a removal ends without a report: given up, it would go on all the same.
-    pub(crate) fn forget(&mut self, token: usize, successor: Option<usize>) {
+    /// The token has ended, or has a new configuration. Its exchange is given up, and its action
+    /// unless that goes on. Keys that are being read are those of `successor`, another token of the
+    /// same Dex. A write or a removal ends without a report: given up, it would go on all the same.
+    pub(crate) fn forget(&mut self, token: usize, successor: Option<usize>, keeps_action: bool) {
         self.0.retain_mut(|(of, kind, _)| match (*of == Some(token), *kind) {
             (false, _) => true,
-            (true, Kind::Exchange | Kind::Action) => false,
+            (true, Kind::Exchange) => false,
+            (true, Kind::Action) => keeps_action,
             (true, Kind::Keys) => {
                 *of = successor;
                 successor.is_some()

@@ -162,7 +162,8 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
     /// Asks each token that does not wait, and starts its jobs. Returns when the first token has to
     /// be asked again.
     fn start_what_is_due(&mut self) -> BootTime {
-        let mut earliest = self.clock.now().boot + POLL_INTERVAL;
+        // What happens in between does not delay the next poll.
+        let mut earliest = self.polled_at + POLL_INTERVAL;
         for Scheduled { token, client, upstream, wait } in &mut self.tokens {
             if self.until_written && token.is_written() {
                 self.upstreams[*upstream].member(token.id()).withdraw();
@@ -187,18 +188,18 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
 
     /// Tells a token what came of its job. Published keys concern every token of the same Dex, and
     /// the end of an exchange those that wait for it.
-    fn done(&mut self, id: usize, outcome: Outcome) {
+    fn done(&mut self, id: usize, mut outcome: Outcome) {
         let now = self.clock.now();
         let Some(index) = self.tokens.iter().position(|each| each.token.id() == id) else { return };
         let upstream = self.tokens[index].upstream;
         let state = &mut self.upstreams[upstream];
-        for (other, each) in self.tokens.iter_mut().enumerate() {
-            if let Outcome::KeysRead(keys) = &outcome
-                && each.upstream == upstream
-                && other != index
-            {
-                each.token.keys_read(keys, now, random::jitter());
-                each.wait = None;
+        if let Outcome::KeysRead(keys) = &mut outcome {
+            state.keys_read(keys, self.tokens[index].token.log());
+            for (other, each) in self.tokens.iter_mut().enumerate() {
+                if each.upstream == upstream && other != index {
+                    each.token.keys_read(keys, now, random::jitter());
+                    each.wait = None;
+                }
             }
         }
         self.tokens[index].token.done(outcome, now, random::jitter(), state);

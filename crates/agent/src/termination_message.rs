@@ -40,13 +40,28 @@ impl TerminationMessage {
             (None, Some(message)) => self.failing.insert(0, (token, message)),
             (None, None) => {}
         }
-        let messages: Vec<&str> = self.failing.iter().map(|(_, message)| message.as_str()).collect();
-        let text = messages.join("\n");
+        let text = joined(self.failing.iter().map(|(_, message)| message.as_str()));
         if self.written != text {
             write(&self.file, &text);
             self.written = text;
         }
     }
+}
+
+/// As many of the messages as the kubelet reads, and the number of the others.
+fn joined<'a>(messages: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let (mut text, count) = (String::new(), messages.len());
+    for (index, message) in messages.enumerate() {
+        let others = format!("\n{} more failing: see the log\n", count - index);
+        if index > 0 && text.len() + 1 + message.len() + others.len() > MAX_TERMINATION_MESSAGE {
+            return text + &others;
+        }
+        if index > 0 {
+            text.push('\n');
+        }
+        text.push_str(message);
+    }
+    text
 }
 
 /// Writes the errors in the settings to where the kubelet finds them.
@@ -100,5 +115,16 @@ mod tests {
         assert_eq!(text(), "b\n");
         set(7, None);
         assert_eq!(text(), "");
+    }
+
+    #[test]
+    fn the_kubelet_reads_whole_messages_and_how_many_are_missing() {
+        let of = |count| (0..count).map(|_| "0123456789".repeat(30) + "\n").collect::<Vec<_>>();
+        let text = |count: usize| joined(of(count).iter().map(String::as_str));
+        let (thirteen, fourteen) = (text(13), text(14));
+        assert_eq!((thirteen.matches('\n').count(), thirteen.contains("more")), (25, false));
+        assert!(fourteen.len() <= MAX_TERMINATION_MESSAGE, "{}", fourteen.len());
+        assert!(fourteen.ends_with("9\n\n1 more failing: see the log\n"), "{fourteen}");
+        assert!(text(64).ends_with("9\n\n51 more failing: see the log\n"));
     }
 }

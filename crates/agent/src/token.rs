@@ -4,7 +4,6 @@ mod actions;
 mod exchange;
 mod figures;
 mod key_check;
-mod once;
 mod reconfigure;
 mod token_file;
 
@@ -19,6 +18,7 @@ use dexsidecar_core::metrics::ExchangeCounts;
 use dexsidecar_core::output::StoredToken;
 use dexsidecar_core::refresher::{Decision, Fingerprint, Lifetime, Observation, Refresher};
 use dexsidecar_core::time::{BootTime, Jitter, Now};
+use dexsidecar_edge::log::Logger;
 
 use crate::exchange::LastKnown;
 use crate::job::{Job, Outcome};
@@ -26,7 +26,6 @@ use crate::reporter::Reporter;
 use crate::upstream::Upstream;
 use actions::Actions;
 use figures::PageFile;
-use once::Once;
 use token_file::TokenFile;
 
 /// The current token: the last one that was issued, or the one that was found on disk.
@@ -81,7 +80,10 @@ pub(crate) struct Token {
     awaits_keys: bool,
     /// The next job of an exchange: what came of the one before decides it.
     queued: Option<Box<Job>>,
-    once: Once,
+    /// The outputs were tried after the first failed exchange.
+    outputs_tried: bool,
+    /// The inputs that could not be read for the last exchange.
+    unreadable_inputs: Vec<Failure>,
 }
 
 impl Token {
@@ -108,7 +110,8 @@ impl Token {
             rotation: 0,
             awaits_keys: false,
             queued: None,
-            once: Once::default(),
+            outputs_tried: false,
+            unreadable_inputs: vec![],
         }
     }
 
@@ -119,6 +122,10 @@ impl Token {
         }
         if let Some(job) = self.next_removal() {
             return Next::Run(Box::new(job));
+        }
+        // The rate limit and the other tokens of this Dex may move it.
+        if self.refresher.due() <= now.boot {
+            self.overdue_since = self.overdue_since.or_else(|| Some(self.refresher.due()));
         }
         loop {
             let decision = self.refresher.step(now, jitter, &mut upstream.member(self.id));
@@ -164,7 +171,10 @@ impl Token {
                 if self.counts.attempts != self.exchanges_before_trial {
                     // A signal has started another one meanwhile, so nothing is to be planned.
                     self.counts.failed(exchange.failure.code, exchange.failure.owner());
-                    self.report(&exchange.failure, &exchange.causes, now.boot, now);
+                    // It may have succeeded.
+                    if self.overdue_since.is_some() {
+                        self.report(&exchange.failure, &exchange.causes, now.boot, now);
+                    }
                 } else {
                     self.exchange_failed(exchange, now, jitter, upstream);
                 }
@@ -177,7 +187,6 @@ impl Token {
             }
             Outcome::Removed { output, expired, result } => self.removed(output, &expired, result),
             Outcome::KeysRead(keys) => {
-                upstream.keys_read(&keys, self.reporter.log());
                 self.keys_read(&keys, now, jitter);
             }
             Outcome::Acted { action, result } => self.acted(action, &result, now, jitter),
@@ -233,6 +242,11 @@ impl Token {
     pub(crate) fn end(self) {
         self.revoke_jobs();
         self.reporter.end();
+    }
+
+    /// Its log.
+    pub(crate) const fn log(&self) -> &Logger {
+        self.reporter.log()
     }
 
     /// Where it is exchanged, and how that is reached.

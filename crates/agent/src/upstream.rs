@@ -25,6 +25,8 @@ pub(crate) struct Upstream {
     /// The number of requests to the token endpoint that have ended, and the time that they took
     /// together.
     pub(crate) exchanges_ended: (u64, Duration),
+    /// Keys were published since the program started.
+    has_published_keys: bool,
     /// It was reported that the keys cannot be compared.
     key_check_suspended: bool,
 }
@@ -56,16 +58,22 @@ impl Upstream {
         }
     }
 
-    /// The published keys were read, or not.
-    pub(crate) fn keys_read(&mut self, keys: &KeysRead, log: &Logger) {
+    /// The published keys were read, or not. A Dex that has published keys before does so again: an
+    /// ingress answers 404 while Dex is being replaced, which is when its keys may be lost.
+    pub(crate) fn keys_read(&mut self, keys: &mut KeysRead, log: &Logger) {
         self.reads_keys = false;
         self.keys_url.clone_from(&keys.keys_url);
+        if self.has_published_keys && keys.published == Ok(Published::NotServed) {
+            self.keys_url = None;
+            keys.published = Ok(Published::Unknown);
+        }
         match &keys.published {
             Ok(Published::NotServed) => {
                 self.keys_url = None;
                 self.report_suspension("no keys are published beside the token endpoint", log);
             }
-            Ok(_) => {}
+            Ok(Published::Keys(_)) => (self.has_published_keys, self.key_check_suspended) = (true, false),
+            Ok(Published::Unknown) => {}
             Err(failure) => {
                 self.attempt_failed(failure, keys.rotation);
                 log.emit(&Event::PublishedKeysUnreadable { error: failure });
@@ -73,7 +81,7 @@ impl Upstream {
         }
     }
 
-    /// Reports once that keys cannot be compared.
+    /// Reports that keys cannot be compared, once until they are.
     pub(crate) fn report_suspension(&mut self, cause: &str, log: &Logger) {
         if !std::mem::replace(&mut self.key_check_suspended, true) {
             log.emit(&Event::KeyCheckSuspended { cause: &cause });

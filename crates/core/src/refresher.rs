@@ -32,6 +32,7 @@ mod subject;
 use std::time::Duration;
 
 use crate::circuit_breaker::Member;
+use crate::failure::Code;
 use crate::schedule::{Bucket, SHORT_POLL_INTERVAL, Schedule};
 use crate::time::{BootTime, Jitter, Now, UnixTime};
 use clocks::Clocks;
@@ -119,7 +120,7 @@ impl Refresher {
         now: Now,
         jitter: Jitter,
     ) -> Self {
-        let (current, on_disk) = (Delivery::current(&self.outputs), self.on_disk());
+        let (current, on_disk) = (Delivery::current(&self.outputs, now.boot), self.on_disk());
         let mut former: Vec<_> = std::mem::take(&mut self.outputs).into_iter().map(Some).collect();
         let mut delivery = |index: &Option<usize>| {
             let former = index.and_then(|index| former.get_mut(index)).and_then(Option::take);
@@ -306,6 +307,13 @@ impl Refresher {
     #[must_use]
     pub const fn reason(&self) -> Reason {
         self.plan.reason
+    }
+
+    /// Why exchanges fail: the code of the last one that failed, of this token or of another one at
+    /// the same Dex. `None` while none has failed since a success.
+    #[must_use]
+    pub fn exchange_failure(&self) -> Option<Code> {
+        self.plan.retries.last.filter(|_| self.plan.retries.count > 0)
     }
 
     /// The number of failed exchanges in a row.

@@ -50,8 +50,9 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
         self.keep_limits_of_removed(&former, &tokens);
         let several = tokens.len() > 1;
         let mut changes = Changes::default();
-        // The tokens that end or start again, each with its number and its former Dex.
-        let mut ended: Vec<(usize, usize)> = vec![];
+        // The tokens that end or start again, each with its number, its former Dex, and whether its
+        // actions go on.
+        let mut ended: Vec<(usize, usize, bool)> = vec![];
         for config in tokens {
             let same = former.iter().position(|each| each.token.name() == config.name);
             let same = same.map(|index| former.remove(index));
@@ -62,7 +63,8 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
                     let now = self.clock.now();
                     let token = if let Some(same) = same {
                         changes.changed += 1;
-                        ended.push((same.token.id(), same.upstream));
+                        let keeps_actions = same.token.keeps_actions(&config);
+                        ended.push((same.token.id(), same.upstream, keeps_actions));
                         same.token.reconfigured(config, now, random::jitter())
                     } else {
                         changes.added += 1;
@@ -84,13 +86,13 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
         }
         for each in former {
             changes.removed += 1;
-            ended.push((each.token.id(), each.upstream));
+            ended.push((each.token.id(), each.upstream, false));
             each.token.end();
         }
-        for (id, upstream) in ended {
+        for (id, upstream, keeps_actions) in ended {
             let successor =
                 self.tokens.iter().find(|each| each.upstream == upstream).map(|each| each.token.id());
-            self.jobs.forget(id, successor);
+            self.jobs.forget(id, successor, keeps_actions);
             self.upstreams[upstream].breaker.remove(id);
         }
         self.drop_unused_upstreams();

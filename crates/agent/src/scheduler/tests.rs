@@ -46,6 +46,9 @@ enum Played {
     Away,
 }
 
+/// In place of a published key: there is no such page.
+const NOT_SERVED: &str = "not served";
+
 struct Scripted {
     clock: Clock,
     start: Now,
@@ -75,8 +78,10 @@ impl TokenEndpoint for Scripted {
             if matches!((self.script)(seconds), Played::Away) {
                 return away();
             }
-            let body = format!(r#"{{"keys":[{{"kid":"{}"}}]}}"#, (self.published)(seconds));
-            let status = if request.url.target().ends_with("/keys") { 200 } else { 404 };
+            let key = (self.published)(seconds);
+            let body = format!(r#"{{"keys":[{{"kid":"{key}"}}]}}"#);
+            let is_served = request.url.target().ends_with("/keys") && key != NOT_SERVED;
+            let status = if is_served { 200 } else { 404 };
             return Ok(Answer { status, body: body.into_bytes().into(), ..Answer::default() });
         }
         self.seen.borrow_mut().exchanges.push(seconds);
@@ -405,6 +410,29 @@ async fn f039_a_token_that_expires_on_its_way_is_a_failure() {
     assert!((50..=200).contains(&exchanges), "{exchanges} in an hour");
     // The last request may be in flight.
     assert!((exchanges - 1..=exchanges).contains(&(world.refresher().failures() as usize)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_token_of_another_process_ends_the_failure() {
+    let script = |when| if when < 100.0 { Played::Token(3_600, "first") } else { Played::Away };
+    let mut world = World::new(&[], script, first_key);
+    let exp = (EARLIEST_PLAUSIBLE_NOW + Duration::from_secs(9_000 + 50_000)).as_duration().as_secs();
+    let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{},"exp":{exp}}}"#, exp - 60_000));
+    let path = world.directory.path().join("token");
+    let (logger, lines) = Logger::counting(world.clock);
+    world.restart(logger);
+    let mut before = 0;
+    world
+        .run(2_560.0, |when, _| {
+            if when.round() == 2_500.0 {
+                before = lines.get();
+                std::fs::write(&path, format!("e30.{claims}.sig")).unwrap();
+            }
+        })
+        .await;
+    assert_eq!(lines.get(), before + 2, "another token is kept, and nothing fails any more");
+    let token = &world.scheduler.tokens[0].token;
+    assert_eq!((token.last_failure(), token.readiness(world.clock.now()).failure), (None, None));
 }
 
 /// Two sidecars write one file: the token that expires later is kept if both have the same issuer

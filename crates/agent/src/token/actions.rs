@@ -68,11 +68,6 @@ impl Actions {
         };
         self.logged.iter().find(recent).map(|(_, error, _)| error)
     }
-
-    /// True if this action has not worked yet for the newest token.
-    pub(super) const fn is_pending(&self, action: usize) -> bool {
-        self.pending.is_pending(action)
-    }
 }
 
 impl Token {
@@ -97,10 +92,8 @@ impl Token {
                 self.actions.secrets = Rc::downgrade(&secrets);
                 self.keep_out_of_log();
                 let (config, log) = (Rc::clone(&self.config), self.reporter.log().clone());
-                // The output of a failure that is not logged again is not logged again either.
-                let is_repeated = self.actions.failure_logged(action, now.boot).is_some();
-                let level = if is_repeated { Level::Debug } else { Level::Info };
-                Next::Run(Box::new(Job::Act { config, action, slot, secrets, log, level }))
+                let known = self.actions.failure_logged(action, now.boot).cloned();
+                Next::Run(Box::new(Job::Act { config, action, slot, secrets, log, known }))
             }
             NextAction::Wait(due) => Next::Wait(until.min(due)),
             NextAction::Idle => Next::Wait(until),
@@ -194,6 +187,6 @@ mod tests {
         let labels = (&[signal, exec.clone()][..], &[exec][..]);
         let new = Actions::new(2).counting_from(&former, labels);
         assert_eq!((new.pending.failures(0), new.pending.failures(1)), (0, 2));
-        assert!(!new.is_pending(0) && !new.is_pending(1));
+        assert!(!new.pending.is_pending(0) && !new.pending.is_pending(1));
     }
 }

@@ -15,7 +15,6 @@ use dexsidecar_core::token::SubjectToken;
 use dexsidecar_core::token_file::EARLIEST_PLAUSIBLE_NOW;
 use dexsidecar_edge::input_file::{self, is_mounted_version};
 
-use super::once::mark_reported;
 use super::{CurrentToken, Token};
 use crate::exchange::{self, Inputs};
 use crate::job::{Exchanged, FailedExchange, Job};
@@ -118,7 +117,7 @@ impl Token {
         upstream: &mut Upstream,
     ) {
         self.is_exchanging = false;
-        if mark_reported(&mut self.once.output_tried) {
+        if !std::mem::replace(&mut self.outputs_tried, true) {
             let config = self.config.clone();
             self.exchanges_before_trial = self.counts.attempts;
             self.queued = Some(Box::new(Job::TryOutputs { config, exchange: failed }));
@@ -185,13 +184,11 @@ impl Token {
         }
     }
 
+    /// Reports the inputs that could be read for the exchange before.
     fn report_unreadable_inputs(&mut self, failures: &[Failure]) {
-        if failures.is_empty() {
-            self.once.input_unreadable = false;
-        } else if mark_reported(&mut self.once.input_unreadable) {
-            for failure in failures {
-                self.reporter.input_unreadable(failure);
-            }
+        for failure in failures.iter().filter(|failure| !self.unreadable_inputs.contains(failure)) {
+            self.reporter.input_unreadable(failure);
         }
+        self.unreadable_inputs = failures.to_vec();
     }
 }

@@ -64,10 +64,11 @@ impl Token {
     /// Whether its files held valid tokens when they were read, and the last failure.
     pub(crate) fn readiness(&self, now: Now) -> TokenReadiness<'_> {
         let state = |file| self.judge(file, now).map(|judged| judged.state);
+        let failure = self.last_failure().map(|failure: &Failure| failure.code);
         TokenReadiness {
             name: &self.config.name,
             outputs: self.files.iter().map(state).collect(),
-            failure: self.last_failure().map(|failure: &Failure| failure.code),
+            failure: failure.or_else(|| self.refresher.exchange_failure()),
         }
     }
 

@@ -19,6 +19,12 @@ impl Token {
         self
     }
 
+    /// True if its actions go on with this configuration: pending ones stay so, and one that runs
+    /// is not given up.
+    pub(crate) fn keeps_actions(&self, config: &TokenConfig) -> bool {
+        self.config.exchange == config.exchange && self.config.actions == config.actions
+    }
+
     /// This token with another configuration of the same name. Its jobs are given up by the caller.
     ///
     /// With the same exchange it keeps the current token, and new outputs get that at once. With
@@ -26,12 +32,18 @@ impl Token {
     /// exchange follows within 30 s.
     pub(crate) fn reconfigured(self, config: TokenConfig, now: Now, jitter: Jitter) -> Self {
         self.revoke_jobs();
+        let is_same = self.config.exchange == config.exchange;
+        let keeps_actions = self.keeps_actions(&config);
         let mut reporter = self.reporter;
         reporter.reconfigured();
-        let is_same = self.config.exchange == config.exchange;
         let mut new = Self::new(self.id, config, reporter, now);
         new.counts = self.counts;
-        new.actions = new.actions.counting_from(&self.actions, (&new.config.actions, &self.config.actions));
+        if keeps_actions {
+            new.actions = self.actions;
+        } else {
+            let actions = (&new.config.actions[..], &self.config.actions[..]);
+            new.actions = new.actions.counting_from(&self.actions, actions);
+        }
         if !is_same {
             new.refresher = new.refresher.with_rate_limit(self.refresher.rate_limit(now));
             new.adopt_alone(now, jitter);
@@ -56,21 +68,15 @@ impl Token {
         }
         new.files = files;
         new.current = self.current;
-        // An action that was pending, or that runs and is given up, has to work all the same. And
-        // the readers of a new output have not heard of the token.
-        let is_pending = |action| self.actions.is_pending(action);
-        let has_new_output = kept.contains(&None);
-        if has_new_output
-            || new.config.actions != self.config.actions
-            || (0..self.config.actions.len()).any(is_pending)
-        {
+        // The readers of a new output have not heard of the token.
+        if kept.contains(&None) || !keeps_actions {
             new.announce_again(now.boot);
         }
         new.overdue_since = self.overdue_since;
         new.last_known = self.last_known;
         new.key_check = self.key_check;
         new.rotation = self.rotation;
-        new.once = self.once;
+        new.outputs_tried = self.outputs_tried;
         new
     }
 }

@@ -12,9 +12,9 @@ use dexsidecar_core::time::{BootTime, Jitter, Now};
 use dexsidecar_edge::output_file::{self, NameLock, RenamePlace, Written};
 
 use super::actions::ANNOUNCE_ADOPTED_AFTER;
-use super::once::mark_reported;
 use super::{CurrentToken, Token};
 use crate::job::Job;
+use crate::reporter::LOG_AGAIN_AFTER;
 
 /// One token file.
 #[derive(Debug)]
@@ -28,14 +28,18 @@ pub(super) struct TokenFile {
     /// The token that the file holds otherwise: in a former format or with former rights, or of
     /// another exchange. Its expiry is watched all the same.
     leftover: Option<StoredToken>,
-    /// The expired token whose file could not be removed.
+    /// The expired token whose file is to be removed.
     unremoved: Option<Secret>,
+    /// Its removal has failed, which was reported.
+    removal_failed: bool,
     /// The files were polled since then: the removal is tried again.
     removal_due: bool,
     /// The jobs that change the file now. Meanwhile there is nothing to compare.
     jobs: u8,
     /// The place of the issued token in the order of the outputs, until its write begins.
     place: Option<RenamePlace>,
+    /// The changes by other processes that were logged, by the name of their event.
+    changes_logged: Vec<(&'static str, BootTime)>,
 }
 
 impl TokenFile {
@@ -47,9 +51,11 @@ impl TokenFile {
             fingerprint: None,
             leftover: None,
             unremoved: None,
+            removal_failed: false,
             removal_due: false,
             jobs: 0,
             place: None,
+            changes_logged: vec![],
         }
     }
 
@@ -71,7 +77,8 @@ impl TokenFile {
     /// runs was revoked and ends without a report, so the next poll compares the content.
     pub(super) fn kept(self) -> Self {
         let lock = NameLock::default();
-        Self { lock, fingerprint: None, removal_due: false, jobs: 0, place: None, ..self }
+        let changes_logged = vec![];
+        Self { lock, fingerprint: None, removal_due: false, jobs: 0, place: None, changes_logged, ..self }
     }
 
     /// Where it is, and how it is written.
@@ -134,8 +141,8 @@ impl Token {
                 }
                 AtStartup::Expired if file.output.remove_expired => {
                     file.leftover = None;
-                    let result = output_file::remove_if(&file.output, &stored.token, &file.lock);
-                    self.removal_ended(output, &stored.token, result);
+                    file.unremoved = Some(stored.token);
+                    file.removal_due = true;
                 }
                 AtStartup::Expired | AtStartup::Ignore => {}
             }
@@ -243,11 +250,7 @@ impl Token {
         file.leftover = None;
         file.content = Some(token.clone());
         self.refresher.on(Observation::Written(output), now, jitter);
-        // A restored token, or one that is written again after a reload, does not mean that Dex has
-        // recovered: an exchange is overdue until one succeeds.
-        if !self.refresher.has_failed() && self.overdue_since.is_none() {
-            self.reporter.recovered();
-        }
+        self.note_recovery();
         let path = &self.files[output].output.path;
         self.reporter.written(path, written);
         if is_restore {
@@ -256,6 +259,15 @@ impl Token {
         let on_disk = self.refresher.on_disk().and_then(|token| token.remaining(now.boot));
         let (expires_in, refresh_in) = (on_disk.unwrap_or_default(), now.boot.until(self.refresher.due()));
         self.reporter.emit(&Event::TokenWritten { file: &path.display(), expires_in, refresh_in });
+    }
+
+    /// Reports that nothing fails any more, if that is so. A restored token, or one that is written
+    /// again after a reload, does not mean that Dex has recovered: an exchange is overdue until one
+    /// succeeds.
+    fn note_recovery(&mut self) {
+        if !self.refresher.has_failed() && self.overdue_since.is_none() {
+            self.reporter.recovered();
+        }
     }
 
     /// A token could not be written.
@@ -295,25 +307,34 @@ impl Token {
                 self.hold_found(stored, &newer, now.boot);
                 let FoundToken { lifetime, expires, .. } = newer;
                 self.refresher.on(Observation::ReplacedByNewer { output, lifetime, expires }, now, jitter);
+                self.note_recovery();
                 self.copy_to_others(&[], now, jitter);
                 let file = self.files[output].output.path.clone();
-                self.report_output_change(&Event::OutputReplacedByNewerToken { file: &file.display() });
+                let event = Event::OutputReplacedByNewerToken { file: &file.display() };
+                self.report_output_change(output, &event, now.boot);
             }
             Modified::Restore { by_valid_token } => {
                 let planned = self.refresher.restore_due(output);
                 self.refresher.on(Observation::Modified { output, by_valid_token }, now, jitter);
                 if self.refresher.restore_due(output) != planned {
                     let file = self.files[output].output.path.clone();
-                    self.report_output_change(&Event::OutputRestored { file: &file.display() });
+                    let event = Event::OutputRestored { file: &file.display() };
+                    self.report_output_change(output, &event, now.boot);
                 }
             }
         }
     }
 
-    /// Reports the first change of a token file at its own level, and further ones at `debug`.
-    fn report_output_change(&mut self, event: &Event<'_>) {
-        let level = if mark_reported(&mut self.once.output_changed) { event.level() } else { Level::Debug };
-        self.reporter.emit_at(level, event);
+    /// Reports the first change of this kind to a token file at its own level, and further ones at
+    /// `debug`: two processes may write the same file for ever.
+    fn report_output_change(&mut self, output: usize, event: &Event<'_>, now: BootTime) {
+        let logged = &mut self.files[output].changes_logged;
+        logged.retain(|(_, at)| now.since(*at) < LOG_AGAIN_AFTER);
+        let is_known = logged.iter().any(|(name, _)| *name == event.name());
+        if !is_known {
+            logged.push((event.name(), now));
+        }
+        self.reporter.emit_at(if is_known { Level::Debug } else { event.level() }, event);
     }
 
     /// The token in this file has expired. Another token that waits to be written is kept.
@@ -364,10 +385,8 @@ impl Token {
 
     fn removal_ended(&mut self, output: usize, expired: &Secret, result: Result<bool, Failure>) {
         let file = &mut self.files[output];
-        let failed_before = file.unremoved.take().is_some();
-        if result.is_err() {
-            file.unremoved = Some(expired.clone());
-        }
+        let failed_before = std::mem::replace(&mut file.removal_failed, result.is_err());
+        file.unremoved = result.is_err().then(|| expired.clone());
         if !matches!(result, Ok(false)) && file.holds(expired) {
             file.content = None;
             self.current.take_if(|current| current.stored.token == *expired);
@@ -449,10 +468,15 @@ mod tests {
             let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{},"exp":{exp}}}"#, exp - 7_200));
             Secret::new(format!("e30.{claims}.sig"))
         };
-        let adopt = |config: TokenConfig| {
+        // The removal is a job: the file system may stall.
+        let is_removed = |config: TokenConfig| {
             let message = TerminationMessage::shared(Some("/dev/null".into()));
             let reporter = Reporter::new(Logger::silent(Clock::System), message, 0);
-            Token::new(0, config, reporter, now).adopt(now, Jitter::NONE);
+            let mut token = Token::new(0, config, reporter, now);
+            token.adopt(now, Jitter::NONE);
+            assert!(path.exists());
+            let next = token.next(now, Jitter::NONE, &mut Upstream::default());
+            matches!(next, Next::Run(job) if matches!(*job, Job::Remove { .. }))
         };
         let raw = |prefix: &str| Format::Raw { prefix: prefix.to_owned() };
         let formats = [raw(""), raw("Bearer "), Format::Json, Format::Incus, Format::ExecCredential];
@@ -464,14 +488,12 @@ mod tests {
                 std::fs::write(&path, former.render(&stored).expose()).unwrap();
                 let mut config = config(directory.path());
                 config.outputs[0].format = format.clone();
-                adopt(config);
-                assert_eq!(path.exists(), stays, "{former:?} is {format:?} now");
+                assert_eq!(is_removed(config), !stays, "{former:?} is {format:?} now");
             }
         }
         // What is no token is left alone.
         std::fs::write(&path, "a file of somebody else").unwrap();
-        adopt(config(directory.path()));
-        assert!(path.exists());
+        assert!(!is_removed(config(directory.path())));
     }
 
     #[test]

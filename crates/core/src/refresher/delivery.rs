@@ -57,11 +57,12 @@ impl Delivery {
     }
 
     /// The token that each output has or gets: one that was issued and waits to be written, or else
-    /// the one on disk that expires last.
-    pub(super) fn current(outputs: &[Self]) -> Option<Pending> {
+    /// the valid one on disk that expires last.
+    pub(super) fn current(outputs: &[Self], now: BootTime) -> Option<Pending> {
         let waiting = outputs.iter().flat_map(|delivery| [delivery.pending, delivery.writing]).flatten();
         let issued = waiting.filter(|pending| !pending.is_restore).max_by_key(|pending| pending.number);
         let on_disk = outputs.iter().filter_map(|delivery| delivery.on_disk);
+        let on_disk = on_disk.filter(|token| token.is_valid(now));
         let on_disk = on_disk.max_by_key(|token| token.lifetime.expires);
         issued.or_else(|| on_disk.map(|token| token.pending(false)))
     }

@@ -31,7 +31,7 @@ impl Plan {
         Self {
             due: now,
             reason: Reason::Start,
-            retries: Retries { count: 0, inputs: None },
+            retries: Retries { count: 0, last: None, inputs: None },
             in_flight: None,
             requested_at: None,
             ask_at: None,
@@ -71,7 +71,7 @@ impl Plan {
         let next = self.in_flight.take().and_then(|exchange| exchange.next);
         self.due = lifetime.expires;
         self.reason = Reason::Schedule;
-        self.retries = Retries::default();
+        self.retries = Retries { count: 0, last: None, inputs: None };
         if let Some((due, Reason::Signal)) = next {
             self.bring_forward(due, Reason::Signal);
         }
@@ -119,6 +119,7 @@ impl Plan {
     /// Plans the attempt after one that failed at this instant.
     pub(super) fn retry(&mut self, failed: Failed, at: BootTime, jitter: Jitter, token: &Moment<'_>) {
         let delay = self.retries.delay(token.schedule, failed, token.remaining, jitter);
+        self.retries.last = Some(failed.0);
         self.due = (at + delay).max(token.now);
         self.reason = Reason::Retry;
     }

@@ -21,6 +21,8 @@ pub(super) struct Retries {
     /// Their number. Cleared by an issued token, another process's token, a changed input and a
     /// signal.
     pub(super) count: u32,
+    /// The code of the last one. Without any in a row it has no meaning.
+    pub(super) last: Option<Code>,
     /// The fingerprint of the inputs at the last failed exchange, if its failure may depend on them
     /// or on the clock. Replaced when the inputs change. Cleared by an issued token, another
     /// process's token, and a failure that depends on neither.
@@ -41,7 +43,7 @@ impl Retries {
     pub(super) fn inputs_changed(&mut self, inputs: Fingerprint) -> bool {
         let changed = self.inputs.is_some_and(|failed| failed != inputs);
         if changed {
-            *self = Self { count: 0, inputs: Some(inputs) };
+            *self = Self { count: 0, last: None, inputs: Some(inputs) };
         }
         changed
     }

@@ -3,17 +3,17 @@
 use std::cell::{Cell, RefCell};
 
 use dexsidecar_core::action::{Action, ExecAction, SignalAction, SignalTarget};
-use dexsidecar_core::config::Level;
 use dexsidecar_core::endpoint_url::EndpointUrl;
 use dexsidecar_core::pending_actions::MAX_DELAY;
 use dexsidecar_edge::action::AttemptSlot;
 
 use super::many_tokens::Many;
 use super::*;
+use crate::action::{OutputLog, perform};
 
 /// What comes of a request.
 #[derive(Clone, Copy)]
-enum Fate {
+pub(super) enum Fate {
     Works,
     Fails,
     /// It fails after so many seconds.
@@ -21,10 +21,10 @@ enum Fate {
 }
 
 /// The seconds since the start, and the path of the URL.
-type Fates = fn(f64, &str) -> Fate;
+pub(super) type Fates = fn(f64, &str) -> Fate;
 
 thread_local! {
-    static FATES: Cell<Fates> = const { Cell::new(|_, _| Fate::Works) };
+    pub(super) static FATES: Cell<Fates> = const { Cell::new(|_, _| Fate::Works) };
     /// The seconds and the path of each request.
     static REQUESTS: RefCell<Vec<(f64, String)>> = const { RefCell::new(Vec::new()) };
     /// The hosts of the requests that are being answered: each token has its own.
@@ -50,7 +50,7 @@ pub(super) async fn notify(clock: Clock, action: &HttpAction) -> Result<(), Fail
     }
 }
 
-fn http(host: &str, path: &str) -> Action {
+pub(super) fn http(host: &str, path: &str) -> Action {
     let (url, _) = EndpointUrl::parse(&format!("http://{host}/{path}")).unwrap();
     let timeout = Duration::from_secs(5);
     Action::Http(HttpAction {
@@ -62,7 +62,7 @@ fn http(host: &str, path: &str) -> Action {
     })
 }
 
-fn requests() -> Vec<(f64, String)> {
+pub(super) fn requests() -> Vec<(f64, String)> {
     REQUESTS.with_borrow(Clone::clone)
 }
 
@@ -250,23 +250,28 @@ async fn commands_and_signals_are_performed_and_no_line_with_a_secret_is_logged(
         // Two lines, and one that says how many were dropped.
         (shell(script), true, 3),
         (shell("exit 1"), false, 0),
+        (shell("echo why; exit 1"), false, 1),
         (shell("i=0; while [ $i -lt 150 ]; do echo $i; i=$((i+1)); done"), true, 101),
         (signal, false, 0),
     ] {
         let (log, logged) = Logger::counting(Clock::System);
         let client = Rc::clone(world(hourly, |_, _| Fate::Works, &[]).client.as_ref().unwrap());
         let (slot, secrets) = (AttemptSlot::default(), RefCell::new(vec![secret.clone()]));
-        let result =
-            crate::action::perform(&action, "exec", &*client, &slot, &secrets, (&log, Level::Info)).await;
+        let attempt =
+            |known| perform(&action, &*client, &slot, OutputLog::new("exec", &secrets, &log, known));
+        let result = attempt(None).await;
         assert_eq!((result.is_ok(), logged.get()), (works, lines), "{result:?}");
-        // A failure that repeats: its output is not logged again.
-        let again =
-            crate::action::perform(&action, "exec", &*client, &slot, &secrets, (&log, Level::Debug)).await;
-        assert_eq!((again.is_ok(), logged.get()), (works, lines), "{again:?}");
+        let failure = result.map_err(|failure| failure.detail).err();
+        // A failure that repeats: its output is not logged again. That of another one is, and that
+        // of the attempt that works.
+        for (known, more) in [(failure.as_deref(), 0), (Some("another failure"), lines)] {
+            let before = logged.replace(0);
+            let again = attempt(known).await;
+            let expected = if known.is_none() { before } else { more };
+            assert_eq!((again.is_ok(), logged.get()), (works, expected), "{again:?}");
+        }
         let hanging = slot.begin().expect("the attempt is over");
-        let result =
-            crate::action::perform(&action, "exec", &*client, &slot, &secrets, (&log, Level::Info)).await;
-        assert_eq!(result.unwrap_err().detail, "the attempt before this one hangs");
+        assert_eq!(attempt(None).await.unwrap_err().detail, "the attempt before this one hangs");
         drop(hanging);
     }
 }
@@ -274,24 +279,27 @@ async fn commands_and_signals_are_performed_and_no_line_with_a_secret_is_logged(
 /// A command that runs through a refresh prints the token of its start and the next one.
 #[tokio::test]
 async fn a_token_that_is_issued_while_a_command_runs_is_not_logged() {
-    let directory = tempfile::tempdir().unwrap();
-    let goes_on = directory.path().join("goes-on");
-    let script = format!(
-        "while [ ! -e {} ]; do sleep 0.01; done; echo an-older-canary; echo a-newer-canary",
-        goes_on.display()
-    );
-    let command = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
-    let action = Action::Exec(ExecAction { command, timeout: Duration::from_secs(60) });
-    let (log, logged) = Logger::counting(Clock::System);
-    let client = Rc::clone(world(hourly, |_, _| Fate::Works, &[]).client.as_ref().unwrap());
-    let canary = |text: &str| Secret::new(text.to_owned());
-    let (slot, secrets) = (AttemptSlot::default(), RefCell::new(vec![canary("an-older-canary")]));
-    let running = crate::action::perform(&action, "exec", &*client, &slot, &secrets, (&log, Level::Info));
-    let refresh = async {
-        tokio::task::yield_now().await;
-        secrets.borrow_mut().push(canary("a-newer-canary"));
-        std::fs::write(&goes_on, "").unwrap();
-    };
-    let (result, ()) = tokio::join!(running, refresh);
-    assert_eq!((result, logged.get()), (Ok(()), 1), "the line that says how many were dropped");
+    // The lines are logged at once, or kept until it is known how the attempt ends.
+    for known in [None, Some("another failure")] {
+        let directory = tempfile::tempdir().unwrap();
+        let goes_on = directory.path().join("goes-on");
+        let script = format!(
+            "while [ ! -e {} ]; do sleep 0.01; done; echo an-older-canary; echo a-newer-canary",
+            goes_on.display()
+        );
+        let command = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+        let action = Action::Exec(ExecAction { command, timeout: Duration::from_secs(60) });
+        let (log, logged) = Logger::counting(Clock::System);
+        let client = Rc::clone(world(hourly, |_, _| Fate::Works, &[]).client.as_ref().unwrap());
+        let canary = |text: &str| Secret::new(text.to_owned());
+        let (slot, secrets) = (AttemptSlot::default(), RefCell::new(vec![canary("an-older-canary")]));
+        let running = perform(&action, &*client, &slot, OutputLog::new("exec", &secrets, &log, known));
+        let refresh = async {
+            tokio::task::yield_now().await;
+            secrets.borrow_mut().push(canary("a-newer-canary"));
+            std::fs::write(&goes_on, "").unwrap();
+        };
+        let (result, ()) = tokio::join!(running, refresh);
+        assert_eq!((result, logged.get()), (Ok(()), 1), "the line that says how many were dropped");
+    }
 }

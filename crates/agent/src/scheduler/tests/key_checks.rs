@@ -14,6 +14,22 @@ async fn p13_a_lost_signing_key_is_replaced_within_the_period_and_a_minute() {
     assert!((18..=26).contains(&world.seen.borrow().keys), "{}", world.seen.borrow().keys);
 }
 
+/// An ingress answers 404 while Dex is being replaced, which is when its keys are lost.
+#[tokio::test(start_paused = true)]
+async fn p13_keys_that_are_not_served_for_a_while_are_read_again() {
+    let published = |when| match when {
+        ..5_000.0 => "first",
+        5_000.0..5_700.0 => NOT_SERVED,
+        _ => "second",
+    };
+    let script = |when| Played::Token(86_400, if when < 5_000.0 { "first" } else { "second" });
+    let mut world = World::new(&[("DEXSIDECAR_KEY_CHECK", "10m")], script, published);
+    world.run(12_000.0, |_, _| {}).await;
+    let exchanges = world.exchanges();
+    assert_eq!(exchanges.len(), 2, "{exchanges:?}");
+    assert!((5_700.0..5_700.0 + 660.0).contains(&exchanges[1]), "{exchanges:?}");
+}
+
 /// The published keys come from a cache, or from another replica than the tokens.
 #[tokio::test(start_paused = true)]
 async fn f148_a_signing_key_that_is_never_published_costs_one_exchange() {

@@ -174,6 +174,27 @@ async fn p3_p5_an_outage_costs_many_tokens_no_more_attempts_than_one_and_all_ret
     }
 }
 
+/// One token at a time makes an attempt. The others are as late as that one.
+#[tokio::test(start_paused = true)]
+async fn p11_in_an_outage_every_token_is_overdue_and_has_the_failure() {
+    for from in [0.0, 60.0] {
+        let fate: Fate = match from {
+            0.0 => |_, _| Played::Away,
+            _ => |when, _| if when < 60.0 { Played::Token(240, "first") } else { Played::Away },
+        };
+        let mut many = Many::new(30, false, fate, first_key);
+        many.run(230.0).await;
+        let attempts = many.exchanges.borrow().iter().filter(|(when, _)| *when >= from).count();
+        assert!(attempts < 30, "{attempts} attempts: not every token has made one");
+        let now = many.clock.now();
+        for (index, each) in many.scheduler.tokens.iter().enumerate() {
+            let due = each.token.figures(now).refresh_due;
+            assert!(due.is_some_and(|due| due < now.unix), "{index} is not overdue, from {from} s");
+            assert_eq!(each.token.readiness(now).failure, Some(Code::ConnectRefused), "{index}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn p14_a_token_that_dex_refuses_delays_no_other() {
     let fate = |_, token| match token {
@@ -396,4 +417,27 @@ async fn without_tokens_or_outputs_nothing_happens() {
     world.restart(Logger::silent(world.clock));
     world.run(3_600.0, |_, state| assert_eq!(state, None)).await;
     assert!(world.exchanges().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_file_that_another_process_changes_is_logged_once() {
+    let (mut world, second) = with_two_outputs(|_| Played::Token(86_400, "first"));
+    let (logger, lines) = Logger::counting(world.clock);
+    world.restart(logger);
+    let first = world.directory.path().join("token");
+    let mut counted = vec![];
+    world
+        .run(700.0, |when, _| {
+            let changed = match when.round() {
+                100.0 | 500.0 => &first,
+                300.0 => &second,
+                _ => return,
+            };
+            counted.push(lines.get());
+            std::fs::write(changed, "something else").unwrap();
+        })
+        .await;
+    counted.push(lines.get());
+    let more: Vec<_> = counted.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(more, [1, 1, 0], "lines after each change");
 }

@@ -503,3 +503,40 @@ async fn p5_reloads_give_no_token_a_further_attempt() {
         assert!(most.max().is_some_and(|most| (5..=20).contains(&most)), "kind {kind}: {times:?}");
     }
 }
+
+/// Only a change of the actions, or of the token that they are for, gives up one that runs.
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_leaves_the_actions_as_they_were_does_not_disturb_them() {
+    use actions::{FATES, Fate, http, requests};
+    FATES.set(|_, _| Fate::Hangs(100));
+    let (mut many, file) = world(1, DAY_TOKEN);
+    run(&mut many, &file, async {
+        file.change(|tokens| tokens[0].actions = vec![http("host", "slow")]);
+        seconds(60).await;
+        assert_eq!(requests().len(), 1);
+        file.change(|tokens| tokens[0].key_check = Some(Duration::from_secs(1_800)));
+        seconds(60).await;
+        assert_eq!((file.reads.get(), requests().len()), (2, 1));
+        seconds(100).await;
+        assert_eq!(requests().len(), 2, "it has failed, and is repeated");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_file_is_polled_in_time_while_something_else_happens_all_the_time() {
+    use actions::{FATES, Fate, http};
+    FATES.set(|_, _| Fate::Hangs(8));
+    let (mut many, file) = world(1, DAY_TOKEN);
+    file.change(|tokens| {
+        tokens[0].actions = (0..64).map(|number| http("host", &number.to_string())).collect()
+    });
+    run(&mut many, &file, async {
+        seconds(60).await;
+        let before = file.reads.get();
+        file.change(|tokens| tokens[0].key_check = Some(Duration::from_secs(1_800)));
+        seconds(31).await;
+        assert_eq!(file.reads.get(), before + 1);
+    })
+    .await;
+}

@@ -69,3 +69,22 @@ fn another_refresh_margin_counts_for_a_new_output_too() {
     refresher.suspend_key_check();
     assert_eq!(next_decision(&mut refresher, 10.0), (79_200.0, Decision::Exchange));
 }
+
+#[test]
+fn a_new_output_gets_no_expired_token_and_causes_no_attempt() {
+    let (mut refresher, mut now) = (holding(60), 0.0);
+    while refresher.refresher.health(at(now)) != Health::Expired {
+        let (when, decision) = next_decision(&mut refresher, now);
+        now = when;
+        if decision == Decision::Exchange {
+            fail(&mut refresher, Code::InvalidClient, now);
+        }
+    }
+    assert_eq!(next_decision(&mut refresher, now), (now, Decision::Exchange), "at its expiry");
+    fail(&mut refresher, Code::InvalidClient, now);
+    let due = refresher.refresher.due();
+    let now = now + 1.0;
+    let mut refresher = reconfigured(refresher, Schedule::default(), &[Some(0), None], now);
+    assert!(matches!(refresher.step(at(now), Jitter::NONE), Decision::Wait(_)));
+    assert_eq!(refresher.refresher.due(), due);
+}
