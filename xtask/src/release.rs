@@ -40,11 +40,12 @@ impl From<Error> for String {
     }
 }
 
-/// Makes the binary smaller and changes nothing else: packs relative relocations, folds equal
-/// functions, leaves out the unwinder with its tables and their index, which a program that aborts
-/// on panic never uses, and puts the code that seldom runs in one place. docs/footprint.md has what
-/// each saves. Paths are relative to the workspace.
-const LINK: [&str; 5] = [
+/// Makes the binary smaller and changes nothing else: merges the ends of strings, packs relative
+/// relocations, folds equal functions, leaves out the unwinder with its tables and their index,
+/// which a program that aborts on panic never uses, and puts the code that seldom runs in one
+/// place. docs/footprint.md has what each saves. Paths are relative to the workspace.
+const LINK: [&str; 6] = [
+    "-Clink-arg=-O2",
     "-Clink-arg=-zpack-relative-relocs",
     "-Clink-arg=--icf=all",
     "-Clink-arg=--no-eh-frame-hdr",
