@@ -190,21 +190,26 @@ fn a_reload_by_signal_during_a_failure_reports_no_recovery() {
 }
 
 #[test]
-fn a_command_that_a_reload_gives_up_starts_again_and_has_not_failed() {
-    let tokens = |margin: usize| {
+fn a_reload_of_the_actions_starts_a_command_again_which_has_not_failed_and_another_one_does_not() {
+    let tokens = |margin: usize, timeout: usize| {
         format!(
             "- name: a\n  refresh_before: {margin}m\n  outputs: [{{path: DIR/a}}]\n  \
-             on_update: [{{exec: {{command: [/bin/sh, -c, echo >>DIR/runs; sleep 600], timeout: 5m}}}}]\n"
+             on_update: [{{exec: {{command: [/bin/sh, -c, echo >>DIR/runs; sleep 600], \
+             timeout: {timeout}s}}}}]\n"
         )
     };
-    let mut world = World::new(Answer::Token(3_600), &tokens(1));
+    let mut world = World::new(Answer::Token(3_600), &tokens(1, 290));
+    let runs = world.directory.join("runs");
+    let count = || fs::read_to_string(&runs).map_or(0, |runs| runs.lines().count());
     for times in 1..6 {
-        let runs = world.directory.join("runs");
-        let has_run = || fs::read_to_string(&runs).is_ok_and(|runs| runs.lines().count() == times);
-        world.sidecar.process.until("the command runs", |_| has_run());
-        world.replace(&tokens(times + 1));
+        world.sidecar.process.until("the command runs", |_| count() == times);
+        world.replace(&tokens(1, 290 + times));
         world.until_reloaded(times);
     }
+    world.sidecar.process.until("the command runs", |_| count() == 6);
+    world.replace(&tokens(2, 295));
+    world.until_reloaded(6);
+    assert_eq!(count(), 6, "the actions are the same");
     assert_eq!(world.sidecar.process.logged("action_failed"), 0, "{}", world.sidecar.process.output());
 }
 
