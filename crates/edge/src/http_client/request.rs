@@ -104,7 +104,7 @@ async fn round_trip(connection: Connection, message: Message, keep_body: bool) -
         }
         let framed = head.headers.contains_key(header::TRANSFER_ENCODING);
         let body = if keep_body {
-            read_body(body, framed, &peer).await?
+            read_body(body, framed, head.status, &peer).await?
         } else {
             discard_body(body, &peer).await?;
             Zeroizing::default()
@@ -195,7 +195,12 @@ impl AsRef<[u8]> for Body {
 }
 
 /// Reads a body to its end. `framed` says that the response has `Transfer-Encoding`.
-async fn read_body(mut body: Incoming, framed: bool, peer: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+async fn read_body(
+    mut body: Incoming,
+    framed: bool,
+    status: StatusCode,
+    peer: &str,
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let too_large = || Failure::new(Code::AnswerTooLarge, "body larger than 1 MiB");
     // `Content-Length`; 0 without it.
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
@@ -210,7 +215,20 @@ async fn read_body(mut body: Incoming, framed: bool, peer: &str) -> Result<Zeroi
             Ok(frame) => frame,
             // A complete JSON object cannot be truncated, even if TLS was not closed with
             // close_notify.
-            Err(error) if ends_with_connection && is_unexpected_eof(&error) && is_json_object(&content) => {
+            Err(error)
+                if ends_with_connection
+                    && has_kind(&error, io::ErrorKind::UnexpectedEof)
+                    && is_json_object(&content) =>
+            {
+                break;
+            }
+            // A server that has not read the whole request resets the connection after its answer:
+            // Go's TLS server answers so to plain HTTP (F147). The page of an error is only shown.
+            Err(error)
+                if ends_with_connection
+                    && (status.is_client_error() || status.is_server_error())
+                    && has_kind(&error, io::ErrorKind::ConnectionReset) =>
+            {
                 break;
             }
             Err(error) => return Err(failure(peer, &error)),
@@ -243,10 +261,11 @@ async fn discard_body(mut body: Incoming, peer: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether the connection was closed without a TLS close_notify.
-fn is_unexpected_eof(error: &hyper::Error) -> bool {
+/// Whether an error of the connection is the cause. `UnexpectedEof` means that it was closed without
+/// a TLS close_notify.
+fn has_kind(error: &hyper::Error, kind: io::ErrorKind) -> bool {
     let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::UnexpectedEof)
+    cause.is_some_and(|cause| cause.kind() == kind)
 }
 
 fn is_json_object(content: &[u8]) -> bool {

@@ -122,6 +122,26 @@ async fn f005_a_reset_at_any_byte_is_a_lost_connection() {
     }
 }
 
+/// The answer of Go's TLS server to plain HTTP. The rest of the request is not read, so the kernel
+/// resets the connection.
+#[tokio::test]
+async fn f147_a_page_of_an_error_before_a_reset_is_returned() {
+    let page = "Client sent an HTTP request to an HTTPS server.\n";
+    for (status, is_returned) in [(400, true), (503, true), (200, false)] {
+        for _ in 0..20 {
+            let server = Server::start(move |mut wire| async move {
+                wire.read_request().await;
+                wire.write(format!("HTTP/1.0 {status} X\r\n\r\n{page}").as_bytes()).await;
+                wire.reset();
+            })
+            .await;
+            let response = Client::new().post(&server.http()).await;
+            let body = response.as_ref().map(|response| response.body.to_vec());
+            assert_eq!(body.is_ok_and(|body| body == page.as_bytes()), is_returned, "{response:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn f029_a_body_is_read_up_to_1_mib() {
     const MOST: usize = 1024 * 1024;
