@@ -172,7 +172,7 @@ impl<'a> Parser<'a> {
                 .and_then(|setting| keys::key_of(setting))
                 .filter(|key| [Section::Token, Section::Output].contains(&key.section));
             let fix = match key {
-                Some(key) => format!("set the key {} of {}", key.name, key.section.title()),
+                Some(key) => format!("remove it, and set the key {} of {}", key.name, key.section.title()),
                 None if variable && given.name.starts_with(FIELD_PREFIX) => {
                     "remove it, or the configuration file: tokens have one source".to_owned()
                 }

@@ -323,7 +323,7 @@ fn options_and_variables_override_the_file_for_the_process_only() {
     assert_eq!(
         reported,
         [
-            "DEXSIDECAR_CA_FILE is set beside a configuration file: set the key ca_file of a token or defaults",
+            "DEXSIDECAR_CA_FILE is set beside a configuration file: remove it, and set the key ca_file of a token or defaults",
             "dex_scope is set beside a configuration file: remove it, or the configuration file: tokens have one source"
         ]
     );
