@@ -261,8 +261,8 @@ async fn discard_body(mut body: Incoming, peer: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether an error of the connection is the cause. `UnexpectedEof` means that it was closed without
-/// a TLS close_notify.
+/// Whether an error of the connection is the cause. `UnexpectedEof` means that it was closed
+/// without a TLS close_notify.
 fn has_kind(error: &hyper::Error, kind: io::ErrorKind) -> bool {
     let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     cause.is_some_and(|cause| cause.kind() == kind)
