@@ -326,7 +326,7 @@ impl Token {
     }
 
     /// Reports the first change of this kind to a token file at its own level, and further ones at
-    /// `debug`: two processes may write the same file for ever.
+    /// `debug`: two processes may overwrite each other without end.
     fn report_output_change(&mut self, output: usize, event: &Event<'_>, now: BootTime) {
         let logged = &mut self.files[output].changes_logged;
         logged.retain(|(_, at)| now.since(*at) < LOG_AGAIN_AFTER);

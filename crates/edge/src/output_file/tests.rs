@@ -84,7 +84,7 @@ fn a_device_is_not_replaced() {
     let null = output(Path::new("/dev/null"));
     for refused in [write(&null, &token("t")).map(drop), check_writable(&null).map(drop)] {
         let refused = refused.unwrap_err();
-        // Only root may write into /dev, and is told the same.
+        // As root, too, who may write into /dev.
         let is_named = refused.code == Code::OutputFailed && refused.fix() == FIX_DEVICE;
         assert!(is_named, "{refused:?}");
     }
