@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dexsidecar_core::config::{Config, ConfigFile, Outputs, RawSettings};
+use dexsidecar_core::config::{Config, ConfigFile, Locate, Outputs, RawSettings};
 
 use crate::{CANARY, sendable};
 
@@ -14,7 +14,7 @@ const LONGEST_MESSAGE: usize = 2_000;
 pub fn config_file(data: &[u8]) {
     let read = |content: &[u8], outputs| {
         let file = ConfigFile { name: "fuzz.yaml", path: Path::new("/fuzz.yaml"), content };
-        Config::read_file(file, &RawSettings::default(), outputs)
+        Config::read_file(file, &RawSettings::default(), outputs, Locate::AS_TEXT)
     };
     let text = String::from_utf8_lossy(data);
     // A message may repeat a key.

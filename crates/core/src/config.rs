@@ -1,9 +1,9 @@
 //! The configuration: parsed from strings and valid as a whole, or every problem at once.
 
-mod clashes;
 mod fields;
 mod file;
 mod parse;
+mod paths;
 mod print;
 mod probe;
 mod raw;
@@ -21,10 +21,15 @@ use std::time::Duration;
 use crate::endpoint_url::EndpointUrl;
 use crate::exchange::{Client, Endpoint, Exchange, Source};
 use crate::schedule::Schedule;
-use crate::settings::{self, BASIC_AUTH, Command, Dialect, REFRESH_BEFORE, REFRESH_INTERVAL};
-pub(crate) use clashes::same_file;
+use crate::settings::{
+    self, ACCESS_TOKEN_FILE, BASIC_AUTH, Command, Dialect, FIELD_PREFIX, FILE_PREFIX, REFRESH_BEFORE,
+    REFRESH_INTERVAL,
+};
 pub use file::{ConfigFile, log_of_file, termination_log_of_file};
 use parse::Parser;
+pub use paths::Locate;
+use paths::Paths;
+pub(crate) use paths::same_file;
 pub use probe::{Probe, ProbedFile};
 pub use raw::{Origin, RawSettings, RawValue};
 pub use token_config::{DEFAULT_NAME, TokenConfig};
@@ -249,11 +254,19 @@ pub fn endpoint(given: &RawSettings) -> Option<EndpointUrl> {
 
 impl Config {
     /// Reads the environment form: all settings of one token. The token file may be
-    /// missing where outputs are optional.
+    /// missing where outputs are optional. Paths are compared as texts.
     ///
     /// # Errors
     /// Every problem, in the order of the names; at least one.
     pub fn read(given: &RawSettings, outputs: Outputs) -> Result<Self, Vec<Problem>> {
+        Self::read_located(given, outputs, Locate::AS_TEXT)
+    }
+
+    /// Like [`Config::read`], but compares what the paths lead to.
+    ///
+    /// # Errors
+    /// Every problem, in the order of the names; at least one.
+    pub fn read_located(given: &RawSettings, outputs: Outputs, locate: Locate) -> Result<Self, Vec<Problem>> {
         let given = given.cleaned();
         let mut parser = Parser::new(&given);
         parser.warnings = given.warnings();
@@ -276,13 +289,25 @@ impl Config {
         let ca_file = parser.path(settings::CA_FILE);
         let listen = parser.listen();
         let termination_log = parser.path(settings::TERMINATION_LOG);
-        parser.files_written(
-            &fields,
-            client.as_ref(),
-            ca_file.as_deref(),
-            output.as_ref(),
-            termination_log.as_deref(),
-        );
+        let mut paths = Paths::default();
+        for (name, path) in fields.iter().filter_map(|(name, source)| Some((name, source.file()?))) {
+            paths.input(path, format!("{FILE_PREFIX}{name}"));
+        }
+        if let Some(path) = client.as_ref().and_then(Client::file) {
+            paths.input(path, format!("{FILE_PREFIX}{BASIC_AUTH}"));
+        }
+        if let Some(path) = &ca_file {
+            paths.input(path, parser.name(settings::CA_FILE));
+        }
+        if let Some(output) = &output {
+            paths.output(&output.path, format!("{FIELD_PREFIX}{ACCESS_TOKEN_FILE}"), None);
+        }
+        if let Some(path) = &termination_log {
+            paths.log(path, parser.name(settings::TERMINATION_LOG), None);
+        }
+        for Problem { setting, what, fix, .. } in paths.clashes(locate) {
+            parser.problem(&setting, what, fix);
+        }
         let min_ttl = parser.min_ttl_of_token();
         let timeout = parser.duration(settings::TIMEOUT, Command::Once);
         let log = parser.log();

@@ -44,6 +44,17 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// The file that is read at each exchange, if it is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Text(_) | Self::GithubActions { .. } => None,
+        }
+    }
+}
+
 /// Where the client's id and secret come from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Client {
@@ -63,8 +74,7 @@ impl Client {
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         match self {
-            Self::Pair(Source::Text(_) | Source::GithubActions { .. }) => None,
-            Self::Pair(Source::File(path)) => Some(path),
+            Self::Pair(source) => source.file(),
             Self::Id { secret_file, .. } => secret_file.as_deref(),
         }
     }
@@ -122,10 +132,7 @@ impl Exchange {
 
     /// The files that are read for an exchange: of form fields, the client and CA certificates.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
-        let fields = self.fields.iter().filter_map(|(_, source)| match source {
-            Source::File(path) => Some(path.as_path()),
-            Source::Text(_) | Source::GithubActions { .. } => None,
-        });
+        let fields = self.fields.iter().filter_map(|(_, source)| source.file());
         let client = self.client.as_ref().and_then(Client::file);
         fields.chain(client).chain(self.endpoint.ca_file.as_deref())
     }

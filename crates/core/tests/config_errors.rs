@@ -1,11 +1,12 @@
 //! The errors of a configuration file, as the user reads them.
 
-use dexsidecar_core::config::{Config, ConfigFile, Outputs, Problem, RawSettings};
+use dexsidecar_core::config::{Config, ConfigFile, Locate, Outputs, Problem, RawSettings};
 
 fn problems(content: &[u8]) -> Vec<Problem> {
     let file =
         ConfigFile { name: "dexsidecar.yaml", path: std::path::Path::new("/dexsidecar.yaml"), content };
-    Config::read_file(file, &RawSettings::default(), Outputs::Required).expect_err("mistakes")
+    Config::read_file(file, &RawSettings::default(), Outputs::Required, Locate::AS_TEXT)
+        .expect_err("mistakes")
 }
 
 const TWENTY_MISTAKES: &str = "\

@@ -1,7 +1,7 @@
 //! `config print`: the printed file is read as the configuration that was printed, except for the
 //! secrets that it does not show.
 
-use dexsidecar_core::config::{Config, ConfigFile, Outputs, RawSettings, TokenConfig};
+use dexsidecar_core::config::{Config, ConfigFile, Locate, Outputs, RawSettings, TokenConfig};
 use dexsidecar_core::exchange::{ACCESS_TOKEN, Client, ID_TOKEN, Source, TOKEN_EXCHANGE};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::settings::{Dialect, is_public_field};
@@ -21,7 +21,7 @@ fn file(text: &str) -> Config {
         path: std::path::Path::new("/printed.yaml"),
         content: text.as_bytes(),
     };
-    let read = Config::read_file(file, &RawSettings::default(), Outputs::Required);
+    let read = Config::read_file(file, &RawSettings::default(), Outputs::Required, Locate::AS_TEXT);
     read.unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"))
 }
 

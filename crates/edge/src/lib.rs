@@ -11,6 +11,7 @@ pub mod action;
 pub mod blocking;
 pub mod clock;
 pub mod dns;
+pub mod file_location;
 pub mod hardening;
 pub mod http_client;
 pub mod input_file;

@@ -17,6 +17,7 @@ use dexsidecar_core::limits::LARGEST_CONFIG;
 use dexsidecar_core::secret::Secret;
 use dexsidecar_core::settings::{self, FIELD_PREFIX, PREFIX};
 use dexsidecar_edge::clock::Clock;
+use dexsidecar_edge::file_location::LOCATE;
 use dexsidecar_edge::http_client::{HttpEndpoint, Proxies, ProxyProblem, Roots};
 use dexsidecar_edge::input_file;
 use dexsidecar_edge::log::Logger;
@@ -40,8 +41,6 @@ struct File {
     /// The setting that names it.
     setting: String,
     name: String,
-    /// Its absolute path.
-    absolute: PathBuf,
     /// Its fingerprint before it was read.
     fingerprint: u64,
     /// It may be secret.
@@ -59,14 +58,12 @@ impl File {
             place: None,
             file: None,
         });
-        // Without a working directory every path is as it was given.
-        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        Self { path: path.to_owned(), setting, name, absolute, fingerprint, content }
+        Self { path: path.to_owned(), setting, name, fingerprint, content }
     }
 
     fn as_config(&self) -> Option<ConfigFile<'_>> {
         let content = self.content.as_ref().ok()?;
-        Some(ConfigFile { name: &self.name, path: &self.absolute, content })
+        Some(ConfigFile { name: &self.name, path: &self.path, content })
     }
 }
 
@@ -115,11 +112,11 @@ impl Environment {
     pub(crate) fn config(&self, outputs: Outputs) -> Result<Config, Vec<Problem>> {
         let proxies = self.proxies();
         let read = match &self.file {
-            None => Config::read(&self.settings, outputs),
+            None => Config::read_located(&self.settings, outputs, LOCATE),
             Some(File { content: Err(problem), .. }) => Err(vec![problem.clone()]),
-            Some(File { content: Ok(content), name, absolute, .. }) => {
-                let file = ConfigFile { name, path: absolute, content };
-                Config::read_file(file, &self.settings, outputs)
+            Some(File { content: Ok(content), name, path, .. }) => {
+                let file = ConfigFile { name, path, content };
+                Config::read_file(file, &self.settings, outputs, LOCATE)
             }
         };
         let (config, problems) = match read {
@@ -223,8 +220,8 @@ impl Environment {
                 }
                 _ => Probe::read(&self.settings),
             },
-            Some(File { content, name, absolute, .. }) => {
-                let file = content.as_ref().map(|content| ConfigFile { name, path: absolute, content });
+            Some(File { content, name, path, .. }) => {
+                let file = content.as_ref().map(|content| ConfigFile { name, path, content });
                 Probe::of_file(file.map_err(Clone::clone), &self.settings).map(|(probe, warnings)| {
                     let log = self.log();
                     for warning in &warnings {

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
@@ -187,19 +188,79 @@ fn failures_name_the_keys_of_the_file_and_leave_paths_as_they_are() {
     }
 }
 
-/// Its own path is known although it was given relative to the working directory.
+/// A directory with a link `linked` to itself, and a link `input` to `a`, its first output.
+fn linked_directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    symlink(".", directory.path().join("linked")).expect("a writable directory");
+    symlink("linked/a", directory.path().join("input")).expect("a writable directory");
+    directory
+}
+
+/// A file is one, whether it is named from the working directory, by its whole path, or through a
+/// link.
 #[test]
-fn a_configuration_file_with_a_relative_path_is_not_an_output() {
-    let directory = tempfile::tempdir().unwrap();
-    let lines = two_tokens(directory.path(), "http://127.0.0.1:1/token").replace("/a}", "/dexsidecar.yaml}");
-    fs::write(directory.path().join("dexsidecar.yaml"), &lines).unwrap();
-    for path in ["dexsidecar.yaml", "./dexsidecar.yaml"] {
-        let mut validate = Command::new(env!("CARGO_BIN_EXE_dexsidecar"));
-        validate.env_clear().current_dir(directory.path()).args(["config", "validate", path]);
-        let validated = validate.output().expect("the program runs");
-        assert_eq!(validated.status.code(), Some(78));
-        let problems = text(&validated.stdout);
-        assert!(problems.contains("is the same file as the configuration file"), "{problems}");
+fn a_file_with_two_uses_is_refused_in_each_spelling() {
+    let directory = linked_directory();
+    let at = directory.path().display().to_string();
+    let lines = two_tokens(directory.path(), "http://127.0.0.1:1/token");
+    let first = "tokens[0].outputs[0].path";
+    let output = |path: &str| lines.replace(&format!("{at}/b1"), path);
+    let b1 = |what: &str| format!("tokens[1].outputs[0].path: {what}");
+    let members = [
+        (output("a"), b1(&format!("is the same file as {first}"))),
+        (output("./linked/a"), b1(&format!("is the same file as {first}"))),
+        (output(&format!("{at}/linked/linked/a")), b1(&format!("is the same file as {first}"))),
+        (output("subject"), b1("is the same file as defaults.subject_token_file")),
+        (output("linked/subject"), b1("is the same file as defaults.subject_token_file")),
+        (output("linked/dexsidecar.yaml"), b1("is the same file as the configuration file")),
+        (output(&format!("{at}/dexsidecar.yaml")), b1("is the same file as the configuration file")),
+        (
+            lines.replace(&format!("{at}/subject"), "input"),
+            format!("{first}: is the same file as defaults.subject_token_file"),
+        ),
+        (output("linked/a/inner"), format!("{first}: is a directory of tokens[1].outputs[0].path")),
+        (
+            format!("{lines}termination_log: linked/a\n"),
+            format!("termination_log: is the same file as {first}"),
+        ),
+    ];
+    for (lines, expected) in members {
+        fs::write(directory.path().join("dexsidecar.yaml"), &lines).unwrap();
+        for path in ["dexsidecar.yaml", "./linked/dexsidecar.yaml", &format!("{at}/dexsidecar.yaml")] {
+            let mut validate = Command::new(env!("CARGO_BIN_EXE_dexsidecar"));
+            validate.env_clear().current_dir(directory.path()).args(["config", "validate", path]);
+            let validated = validate.output().expect("the program runs");
+            let problems = text(&validated.stdout);
+            assert_eq!(validated.status.code(), Some(78), "{lines}{problems}");
+            assert!(problems.contains(&expected), "{expected}\n{problems}");
+        }
+    }
+}
+
+#[test]
+fn a_token_file_of_the_environment_is_no_input_in_another_spelling() {
+    let directory = linked_directory();
+    let at = directory.path().display().to_string();
+    fs::write(directory.path().join("a"), "eyJh.eyJi.c2ln").unwrap();
+    let whole = format!("{at}/a");
+    for (token_file, subject_token_file) in
+        [("a", &*whole), (&*whole, "a"), ("linked/a", "a"), ("linked/a", "input")]
+    {
+        let mut once = Command::new(env!("CARGO_BIN_EXE_dexsidecar"));
+        let ended = once
+            .env_clear()
+            .current_dir(directory.path())
+            .arg("once")
+            .env("dex_endpoint", "http://127.0.0.1:1/token")
+            .env("dex_connector_id", "k3s")
+            .env("dex_access_token_file", token_file)
+            .env("dex_file_subject_token", subject_token_file)
+            .output()
+            .expect("the program runs");
+        let problems = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(78), "{token_file} {subject_token_file} {problems}");
+        let expected = "setting=dex_access_token_file error=\"is the same file as dex_file_subject_token\"";
+        assert!(problems.contains(expected), "{problems}");
     }
 }
 

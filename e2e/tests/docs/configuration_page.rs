@@ -1,7 +1,7 @@
 //! docs/configuration.md and docs/config.schema.json are generated from the table of keys. The
 //! schema and the reader of the program agree on what is valid.
 
-use dexsidecar_core::config::{Config, ConfigFile, Outputs, RawSettings};
+use dexsidecar_core::config::{Config, ConfigFile, Locate, Outputs, RawSettings};
 use dexsidecar_core::settings::Kind;
 use dexsidecar_core::settings::keys::{Key, Section, Shape};
 use dexsidecar_e2e::config_schema;
@@ -126,6 +126,9 @@ spec:
 The kubelet writes a changed ConfigMap to the volume within a minute or two. Dex needs an entry of
 `staticClients` for each `client_id`.
 
+A file that is written has no other use. An output that is also another output, an input or the termination
+log is refused, in each spelling: as a relative path, through a linked directory, or through a second mount.
+
 ## From variables to a file
 
 `config print` writes the configuration of the environment as a file, without its secrets:
@@ -222,7 +225,7 @@ fn the_schema_of_the_configuration_file_is_up_to_date() {
 /// Whether the reader of the program accepts a file, and whether the schema does.
 fn judged(text: &str) -> (bool, bool) {
     let file = ConfigFile { name: "x.yaml", path: std::path::Path::new("/x.yaml"), content: text.as_bytes() };
-    let read = Config::read_file(file, &RawSettings::default(), Outputs::Required).is_ok();
+    let read = Config::read_file(file, &RawSettings::default(), Outputs::Required, Locate::AS_TEXT).is_ok();
     let value: Value = serde_saphyr::from_str(text).expect("YAML");
     let schema = jsonschema::draft7::new(&config_schema::schema()).expect("a schema");
     (read, schema.is_valid(&value))

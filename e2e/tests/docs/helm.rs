@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dexsidecar_core::config::{Config, ConfigFile, Outputs, RawSettings};
+use dexsidecar_core::config::{Config, ConfigFile, Locate, Outputs, RawSettings};
 use dexsidecar_core::secret::Secret;
 use dexsidecar_e2e::doc_manifests;
 use dexsidecar_e2e::prebuilt;
@@ -286,6 +286,7 @@ fn the_program_accepts_the_variables_and_the_file_of_each_variant() {
                     ConfigFile { name: "dexsidecar.yaml", path, content },
                     &variables,
                     Outputs::Required,
+                    Locate::AS_TEXT,
                 )
             },
         );

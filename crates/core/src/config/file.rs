@@ -5,7 +5,6 @@ mod action;
 mod fields;
 mod level;
 mod output;
-mod paths;
 mod probed;
 mod token;
 
@@ -14,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::parse::Parser;
+use super::paths::{Locate, Paths};
 use super::value::{self, Wrong};
 use super::yaml::{self, Place};
 use super::{Config, Log, Outputs, Problem, RawSettings, TokenConfig, Warning};
@@ -23,7 +23,6 @@ use crate::settings::{self, Command};
 pub(super) use action::signal_name;
 pub(super) use fields::short_type;
 use level::{Given, Level};
-use paths::Paths;
 pub(super) use probed::outputs;
 
 /// A configuration file as it was read.
@@ -31,7 +30,7 @@ pub(super) use probed::outputs;
 pub struct ConfigFile<'a> {
     /// Its path, for messages.
     pub name: &'a str,
-    /// Its absolute path: no token may be written to it.
+    /// Its path: no token may be written to it.
     pub path: &'a Path,
     /// Its content.
     pub content: &'a [u8],
@@ -48,7 +47,8 @@ struct Document {
 
 impl Config {
     /// Reads a configuration file, with the options and variables that concern the process or one
-    /// command. A token may have no output where they are optional.
+    /// command. A token may have no output where they are optional. `locate` tells which paths
+    /// lead to one file.
     ///
     /// # Errors
     /// Every problem, in the order of the places; at least one. A syntax error hides what follows
@@ -57,6 +57,7 @@ impl Config {
         file: ConfigFile<'_>,
         given: &RawSettings,
         outputs: Outputs,
+        locate: Locate,
     ) -> Result<Self, Vec<Problem>> {
         let given = given.cleaned();
         let mut parser = Parser::new(&given);
@@ -73,6 +74,9 @@ impl Config {
             reader.paths.log(path, parser.name(settings::TERMINATION_LOG), None);
         }
         let document = reader.document(file.content);
+        for problem in std::mem::take(&mut reader.paths).clashes(locate) {
+            reader.keep(problem);
+        }
         let Document { tokens, log: in_file, listen, termination_log } = document;
         let listen = parser.listen().or(listen);
         let termination_log = given_log.or(termination_log);
@@ -124,10 +128,7 @@ struct Reader {
 impl Reader {
     fn new(file: ConfigFile<'_>, outputs: Outputs) -> Self {
         let mut paths = Paths::default();
-        // Outputs may be relative, too.
-        for path in [file.path, Path::new(file.name)] {
-            paths.input(path, "the configuration file".to_owned());
-        }
+        paths.input(file.path, "the configuration file".to_owned());
         let file = file.name.into();
         Self { file, outputs, problems: vec![], more: 0, warnings: vec![], paths }
     }
@@ -212,10 +213,6 @@ impl Reader {
         };
         if let Some((path, given)) = document.termination_log.as_ref().zip(level.own("termination_log")) {
             self.paths.log(path, given.path.clone(), Some(given.at()));
-        }
-        let clashes = std::mem::take(&mut self.paths).clashes();
-        for problem in clashes {
-            self.keep(problem);
         }
         document
     }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use dexsidecar_core::config::{Config, ConfigFile, Outputs, RawSettings};
+use dexsidecar_core::config::{Config, ConfigFile, Locate, Outputs, RawSettings};
 use dexsidecar_e2e::consumer_page::Page;
 use dexsidecar_e2e::control_plane::{ControlPlane, PlaneSetup};
 use dexsidecar_e2e::doc_manifests;
@@ -73,8 +73,8 @@ fn the_configuration_file_of_the_page_is_valid() {
     let text = map["data"]["dexsidecar.yaml"].as_str().expect("a file");
     let file =
         ConfigFile { name: "dexsidecar.yaml", path: Path::new("/dexsidecar.yaml"), content: text.as_bytes() };
-    let config =
-        Config::read_file(file, &RawSettings::default(), Outputs::Required).expect("the program accepts it");
+    let config = Config::read_file(file, &RawSettings::default(), Outputs::Required, Locate::AS_TEXT)
+        .expect("the program accepts it");
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     assert_eq!(config.tokens.len(), 2);
     for token in &config.tokens {

@@ -69,13 +69,12 @@ impl Reader {
             self.wrong(&given, why);
             return None;
         }
-        self.paths.output(&path, given.path.clone(), given.at());
+        self.paths.output(&path, given.path.clone(), Some(given.at()));
         Some(path)
     }
 }
 
-/// Refuses a path with `..`: outputs are compared as texts, and where it leads depends on symbolic
-/// links.
+/// Refuses a path with `..`: where it leads depends on directories that may not exist yet.
 fn without_parent(path: &Path) -> Result<(), Wrong> {
     if path.components().any(|part| part == Component::ParentDir) {
         return wrong("contains ..", "write the path without it");
