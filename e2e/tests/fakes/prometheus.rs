@@ -163,6 +163,6 @@ fn every_query_of_the_dashboard_has_data_and_every_rule_is_evaluated() {
         let rules: Vec<&Value> =
             groups.iter().flat_map(|group| group["rules"].as_array().into_iter().flatten()).collect();
         assert!(rules.iter().all(|rule| rule["health"] != "err"), "{rules:#?}");
-        rules.len() == alerts().len() + 2 && rules.iter().all(|rule| rule["health"] == "ok")
+        rules.len() == alerts().len() + 3 && rules.iter().all(|rule| rule["health"] == "ok")
     });
 }
