@@ -116,23 +116,42 @@ fn an_injected_pod_keeps_its_pull_secrets_or_gets_those_of_its_service_account()
     }
 }
 
-/// A parameter resource would be lost here (kubernetes/kubernetes#130887), and the pods with it.
+/// As the kustomization of docs/injection.md does it.
+fn override_defaults(plane: &ControlPlane, map: &str) {
+    let patch = json!([
+        {"op": "test", "path": "/spec/variables/0/name", "value": "overrides"},
+        {"op": "replace", "path": "/spec/variables/0/expression", "value": map}
+    ]);
+    let patch = format!("--patch={patch}");
+    plane.kubectl(&["patch", "mutatingadmissionpolicy", "dexsidecar-injection", "--type=json", &patch]);
+}
+
+/// An upgrade adds defaults that an older kustomization does not have.
+#[test]
+fn an_override_changes_its_default_only_and_an_unknown_one_is_named() {
+    let plane = plane(PlaneSetup::default());
+    let usual = submit(&plane, "default", &pod("app")).expect("it is admitted");
+    let mut expected = sidecar(&usual);
+    expected["image"] = "registry.example.com/dexsidecar:1".into();
+    override_defaults(&plane, r#"{"image": "registry.example.com/dexsidecar:1"}"#);
+    injection::until("the override is in effect", || {
+        let admitted = submit(&plane, "default", &pod("app")).expect("it is admitted");
+        sidecar(&admitted)["image"] != sidecar(&usual)["image"]
+    });
+    let admitted = submit(&plane, "default", &pod("app")).expect("it is admitted");
+    assert_eq!(sidecar(&admitted), expected);
+    override_defaults(&plane, r#"{"image": "dexsidecar:1", "client_id": "incus"}"#);
+    injection::until("the unknown key is named", || {
+        let refused = submit(&plane, "default", &pod("app"));
+        refused.is_err_and(|why| why.contains("unknown default: client_id"))
+    });
+}
+
 /// Without that, such a limit would have no effect, and no message would say so.
 #[test]
 fn a_memory_limit_below_the_default_request_lowers_the_request() {
     let plane = plane(PlaneSetup::default());
-    let defaults = plane.kubectl(&[
-        "get",
-        "mutatingadmissionpolicy",
-        "dexsidecar-injection",
-        "-o",
-        "jsonpath={.spec.variables[0].expression}",
-    ]);
-    let raised = defaults.replace(r#""memory-request": "4Mi""#, r#""memory-request": "12Mi""#);
-    assert_ne!(raised, defaults, "a default of 12Mi");
-    let patch = json!([{"op": "replace", "path": "/spec/variables/0/expression", "value": raised}]);
-    let patch = format!("--patch={patch}");
-    plane.kubectl(&["patch", "mutatingadmissionpolicy", "dexsidecar-injection", "--type=json", &patch]);
+    override_defaults(&plane, r#"{"memory-request": "12Mi"}"#);
     let memory = |annotations: &[(&str, &str)]| {
         let admitted = submit(&plane, "default", &annotated(annotations)).expect("it is admitted");
         let resources = &sidecar(&admitted)["resources"];
@@ -148,6 +167,7 @@ fn a_memory_limit_below_the_default_request_lowers_the_request() {
     assert!(refused.contains("it must not be more than the limit, 8Mi"), "{refused}");
 }
 
+/// A parameter resource would be lost here (kubernetes/kubernetes#130887), and the pods with it.
 #[test]
 fn pods_are_injected_again_after_uninstall_and_install() {
     let plane = plane(PlaneSetup::default());

@@ -1,5 +1,5 @@
 {{/*
-The first variable of the mutating policy: a map of CEL. Every value is written through toJson: the
+The variable built_in_defaults of the mutating policy, its second: a map of CEL. Every value is written through toJson: the
 escapes of JSON strings are escapes of CEL strings, so no value can change the expression.
 */}}
 {{- define "dexsidecar.injection.defaults" -}}

@@ -23,8 +23,8 @@ fn plain() -> Vec<Value> {
 
 /// The defaults in the mutating policy: a map of CEL that is JSON too.
 fn defaults(policy: &Value) -> Map<String, Value> {
-    let variable = &policy["spec"]["variables"][0];
-    assert_eq!(variable["name"], "defaults");
+    let variable = &policy["spec"]["variables"][1];
+    assert_eq!(variable["name"], "built_in_defaults");
     serde_json::from_str(variable["expression"].as_str().expect("an expression")).expect("JSON")
 }
 
@@ -178,7 +178,7 @@ fn the_chart_renders_the_plain_manifests_and_values_change_the_defaults_only() {
     });
     assert_eq!(Value::Object(defaults(&rendered[0])), expected);
     let plain = plain();
-    rendered[0]["spec"]["variables"][0] = plain[0]["spec"]["variables"][0].clone();
+    rendered[0]["spec"]["variables"][1] = plain[0]["spec"]["variables"][1].clone();
     assert_eq!(rendered, plain);
 }
 

@@ -110,7 +110,7 @@ fn the_table_of_annotations_is_that_of_the_policies() {
         serde_json::from_str::<Value>(variable["expression"].as_str().expect("text")).expect("it is JSON too")
     };
     let (defaults, known) =
-        (variable(&policy("mutating"), "defaults"), variable(&policy("validating"), "known_names"));
+        (variable(&policy("mutating"), "built_in_defaults"), variable(&policy("validating"), "known_names"));
     let page = doc_manifests::text(PAGE);
     let section =
         page.split("\n### ").find(|section| section.starts_with("Annotations\n")).expect("it is there");
