@@ -19,12 +19,18 @@ struct Job<'a> {
     github: &'a FakeGithubActions,
     inputs: Vec<(&'a str, String)>,
     directory: TempDir,
+    /// `RUNNER_OS`.
+    system: &'a str,
+    /// The directories of programs after that of [`Job::put`].
+    path: String,
 }
 
 impl<'a> Job<'a> {
     fn new(fixture: &'a Fixture, github: &'a FakeGithubActions) -> Self {
         let inputs = vec![("endpoint", fixture.dex.url()), ("client", "argo-cd:canary-secret".to_owned())];
-        Self { fixture, github, inputs, directory: tempfile::tempdir().expect("a temporary directory") }
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = std::env::var("PATH").unwrap_or_default();
+        Self { fixture, github, inputs, directory, system: "Linux", path }
     }
 
     fn with(mut self, input: &'a str, value: impl Into<String>) -> Self {
@@ -70,12 +76,12 @@ impl<'a> Job<'a> {
             fs::write(&script, run).expect("a temporary directory");
             let output = self.directory.path().join("output");
             fs::write(&output, "").expect("a temporary directory");
-            let path = std::env::var("PATH").unwrap_or_default();
-            let mut bash = Command::new("bash");
+            let mut bash = Command::new("/bin/bash");
             // As the runner starts it.
             bash.args(["--noprofile", "--norc", "-eo", "pipefail"]).arg(&script).env_clear();
             bash.envs(runner.clone()).env("GITHUB_OUTPUT", &output).env("RUNNER_TEMP", self.directory.path());
-            bash.env("PATH", format!("{}:{path}", self.directory.path().join("bin").display()));
+            bash.env("PATH", format!("{}:{}", self.directory.path().join("bin").display(), self.path));
+            bash.env("RUNNER_OS", self.system);
             for (name, value) in step["env"].as_object().into_iter().flatten() {
                 bash.env(name, evaluated(value.as_str().expect("a text"), &known));
             }
@@ -152,6 +158,27 @@ fn the_action_fails_with_the_cause_when_dex_refuses() {
     assert!(!done.status.success());
     assert!(outputs.is_empty(), "{outputs:?}");
     assert!(text(&done.stderr).contains("connect_refused"), "{}", text(&done.stderr));
+}
+
+#[test]
+fn the_action_says_what_its_runner_lacks() {
+    let (fixture, github) = (Fixture::new(), FakeGithubActions::start());
+    let (on_macos, without_gh) = (Job::new(&fixture, &github), Job::new(&fixture, &github));
+    for (job, words) in [
+        (
+            Job { system: "macOS", ..on_macos },
+            "::error::dexsidecar needs Linux, and this runner has macOS: use a runner with Linux\n",
+        ),
+        (
+            Job { path: String::new(), ..without_gh },
+            "::error::gh is missing, which downloads and verifies dexsidecar: install it, or set the input \
+             program\n",
+        ),
+    ] {
+        let (done, outputs) = job.run();
+        assert!(!done.status.success());
+        assert_eq!((text(&done.stdout).as_str(), outputs.len()), (words, 0), "{}", text(&done.stderr));
+    }
 }
 
 /// A `gh` that has one release, whose tarball has this program.
