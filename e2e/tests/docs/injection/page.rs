@@ -55,14 +55,16 @@ fn what_users_copy_from_the_page_works_as_it_is() {
     let ca_volume = json!("dexsidecar-ca");
     assert!(volumes.iter().any(|volume| volume["name"] == ca_volume), "a default of the page: {admitted:#}");
     assert!(run(dry_run).contains("name: dexsidecar\n"));
-    assert_eq!(run(label), "namespace/default labeled\n");
+    plane.kubectl(&["create", "namespace", "shop"]);
+    plane.kubectl(&["--namespace", "shop", "create", "serviceaccount", "app"]);
+    assert_eq!(run(label), "namespace/shop labeled\n");
     pod["metadata"]["labels"] = json!({});
     injection::until("every pod of the namespace is injected", || {
-        submit(&plane, "default", &pod).is_ok_and(|pod| is_injected(&pod))
+        submit(&plane, "shop", &pod).is_ok_and(|pod| is_injected(&pod))
     });
     run(uninstall);
     injection::until("no pod is injected", || {
-        submit(&plane, "default", &pod).is_ok_and(|pod| !is_injected(&pod))
+        submit(&plane, "shop", &pod).is_ok_and(|pod| !is_injected(&pod))
     });
 }
 
