@@ -158,6 +158,30 @@ pub fn waiting_pod() -> Value {
     manifests("docs/kubernetes.md").into_iter().find(waits).expect("docs/kubernetes.md has a pod that waits")
 }
 
+/// Makes a pod whose app waits get the program from an image volume, as docs/kubernetes.md says.
+///
+/// # Panics
+/// If this is no pod whose app waits.
+pub fn use_image_volume(spec: &mut Value) {
+    let named = |list: &mut Value, name: &str| {
+        let mut list = list.as_array_mut().expect("a list").iter_mut();
+        list.position(|entry| entry["name"] == name).expect("it is there")
+    };
+    let place = named(&mut spec["initContainers"], "dexsidecar");
+    let sidecar = spec["initContainers"][place].as_object_mut().expect("an object");
+    for key in ["args", "lifecycle"] {
+        sidecar.remove(key).expect("the sidecar copies the program");
+    }
+    let mounts = sidecar["volumeMounts"].as_array_mut().expect("a list");
+    mounts.retain(|mount| mount["name"] != "dexsidecar");
+    let place = named(&mut spec["volumes"], "dexsidecar");
+    spec["volumes"][place] = image_volume();
+    // The image has the program in /bin.
+    let mounts = &mut spec["containers"][0]["volumeMounts"];
+    let place = named(mounts, "dexsidecar");
+    mounts[place]["mountPath"] = "/opt/dexsidecar".into();
+}
+
 /// The image volume with the program of docs/kubernetes.md.
 ///
 /// # Panics

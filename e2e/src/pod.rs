@@ -79,17 +79,7 @@ impl Manifest {
     /// If this is no pod whose app waits itself.
     #[must_use]
     pub fn with_image_volume(mut self) -> Self {
-        let spec = &mut self.0["spec"];
-        let containers = spec["initContainers"].as_array_mut().expect("a list of containers");
-        containers.retain(|container| container["name"] != "dexsidecar-copy");
-        let volumes = spec["volumes"].as_array_mut().expect("a list of volumes");
-        let volume = volumes.iter_mut().find(|volume| volume["name"] == "dexsidecar").expect("a volume");
-        *volume = doc_manifests::image_volume();
-        // The image has the program in /bin.
-        let app = &mut spec["containers"][0];
-        let mounts = app["volumeMounts"].as_array_mut().expect("a list of mounts");
-        let mount = mounts.iter_mut().find(|mount| mount["name"] == "dexsidecar").expect("a mount");
-        mount["mountPath"] = "/opt/dexsidecar".into();
+        doc_manifests::use_image_volume(&mut self.0["spec"]);
         self
     }
 

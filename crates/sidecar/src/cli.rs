@@ -20,8 +20,8 @@ pub enum Invocation {
         command: Command,
         /// The options, in order.
         options: Vec<RawValue>,
-        /// The operands: the program that `wait` becomes with its arguments, where `copy` copies
-        /// to, what `config` is to do, or the operation that git asks of `token`.
+        /// The operands: where `copy` copies to, the program that `wait` or `copy` becomes with
+        /// its arguments, what `config` is to do, or the operation that git asks of `token`.
         operands: Vec<OsString>,
     },
     /// To print a text: help or the version.
@@ -69,10 +69,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
                 "help" => return Ok(Invocation::Print(help(named(parser.next())))),
                 name => command = Some(find(name)?),
             },
-            Arg::Value(word)
-                if matches!(command, Some(Command::Copy | Command::Token)) && operands.is_empty() =>
-            {
+            Arg::Value(word) if command == Some(Command::Token) && operands.is_empty() => {
                 operands.push(word);
+            }
+            // `copy DEST -- CMD ARG…`.
+            Arg::Value(word) if command == Some(Command::Copy) && operands.is_empty() => {
+                operands.push(word);
+                let mut rest = parser.raw_args().map_err(|error| error.to_string())?;
+                if rest.next_if(|argument| argument == "--").is_some() {
+                    operands.extend(rest);
+                }
             }
             Arg::Value(word) => {
                 return Err(format!("unexpected argument {}: see dexsidecar --help", word.display()));
@@ -269,6 +275,18 @@ mod tests {
             |name: &str, value: &str| RawValue::option(name.to_owned(), Secret::new(value.to_owned()));
         assert_eq!(options, [option("timeout", "5s"), option("file", "/t")]);
         assert_eq!(operands, ["sh", "-c", "true"]);
+    }
+
+    #[test]
+    fn copy_takes_a_command_line_after_its_destination_and_two_dashes() {
+        for (line, expected) in [
+            ("copy /shared -- dexsidecar run --help", &["/shared", "dexsidecar", "run", "--help"][..]),
+            ("copy /shared --", &["/shared"]),
+            ("copy /shared", &["/shared"]),
+        ] {
+            let Ok(Invocation::Run { operands, .. }) = read(line) else { panic!("{line}") };
+            assert_eq!(operands, expected, "{line}");
+        }
     }
 
     #[test]

@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Command::Run => event_loop().and_then(|(runtime, stop)| run::run(environment(), &runtime, stop)),
         Command::Once => event_loop().and_then(|(runtime, stop)| once::once(environment(), &runtime, stop)),
         Command::Wait => {
-            event_loop().and_then(|(runtime, stop)| probe::wait(&environment(), &runtime, stop, operands))
+            event_loop().and_then(|(runtime, stop)| probe::wait(&environment(), &runtime, stop, &operands))
         }
         Command::Check => {
             event_loop().and_then(|(runtime, stop)| commands::check(&environment(), &runtime, stop))

@@ -43,7 +43,7 @@ const WAYS: [Way; 4] = [
     }),
     ("startup probe", |name, dex| Manifest::hardened(name, dex).app(SCRIPT)),
     ("`wait`, image volume", |name, dex| Manifest::waiting(name, dex).app(SCRIPT).with_image_volume()),
-    ("`wait`, copied by an init container", |name, dex| Manifest::waiting(name, dex).app(SCRIPT)),
+    ("`wait`, copied by the sidecar", |name, dex| Manifest::waiting(name, dex).app(SCRIPT)),
 ];
 
 fn measure() {

@@ -15,8 +15,10 @@ pub(crate) fn outline(spec: &Value) -> Value {
     let mut containers = spec["initContainers"].as_array().expect("a list").clone();
     for container in &mut containers {
         container.as_object_mut().expect("an object").remove("resources");
-        if container["env"].is_array() {
-            container["env"] = sorted(&container["env"]);
+        for key in ["env", "volumeMounts"] {
+            if container[key].is_array() {
+                container[key] = sorted(&container[key]);
+            }
         }
     }
     let app = &spec["containers"][0];
@@ -32,15 +34,6 @@ pub(crate) fn outline(spec: &Value) -> Value {
 /// The same pod with the program in an image volume, as the page says.
 pub(crate) fn with_image_volume(spec: &Value) -> Value {
     let mut spec = spec.clone();
-    let containers = spec["initContainers"].as_array_mut().expect("a list");
-    containers.retain(|container| container["name"] != "dexsidecar-copy");
-    let place_in = |list: &Value| {
-        let mut entries = list.as_array().expect("a list").iter();
-        entries.position(|entry| entry["name"] == "dexsidecar").expect("the program")
-    };
-    let place = place_in(&spec["volumes"]);
-    spec["volumes"][place] = doc_manifests::image_volume();
-    let place = place_in(&spec["containers"][0]["volumeMounts"]);
-    spec["containers"][0]["volumeMounts"][place]["mountPath"] = "/opt/dexsidecar".into();
+    doc_manifests::use_image_volume(&mut spec);
     spec
 }

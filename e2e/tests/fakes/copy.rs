@@ -33,6 +33,25 @@ fn a_copy_in_a_volume_runs_and_copying_again_changes_nothing() {
 }
 
 #[test]
+fn a_copy_becomes_the_command_that_follows_with_its_output_alone() {
+    let setup = Setup::new();
+    let file = setup.directory().join("program");
+    let file = file.to_str().unwrap();
+    for _ in ["written", "up to date"] {
+        let became = setup.execute(&["copy", file, "--", file, "version"]);
+        assert_eq!((became.code, became.stderr), (Some(0), String::new()));
+        assert!(became.stdout.starts_with("dexsidecar ") && became.stdout.lines().count() == 1);
+    }
+    let missing = setup.execute(&["copy", file, "--", "/does/not/exist"]);
+    assert_eq!((missing.code, missing.stdout), (Some(1), String::new()));
+    assert!(missing.stderr.contains("cannot execute /does/not/exist: No such file"), "{}", missing.stderr);
+    // Without a copy the command does not run: an app would start without its program.
+    let refused = setup.execute(&["copy", "/does/not/exist/program", "--", "echo", "it runs"]);
+    assert_eq!((refused.code, refused.stdout), (Some(1), String::new()));
+    assert!(refused.stderr.contains("cannot copy to /does/not/exist/program"), "{}", refused.stderr);
+}
+
+#[test]
 fn a_volume_that_takes_no_copy_is_named_with_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let program = program();

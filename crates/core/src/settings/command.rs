@@ -66,7 +66,7 @@ impl Command {
             Self::Token => "print a token (cached between calls)",
             Self::Refresh => "make the running process refresh every token now, and report the outcome",
             Self::Config => "print the effective configuration as a file, or validate one",
-            Self::Copy => "copy this program to DEST, a file or a directory (for a shared volume)",
+            Self::Copy => "copy this program to DEST, a file or a directory, then exec CMD",
         }
     }
 
@@ -76,7 +76,7 @@ impl Command {
         match self {
             Self::Wait => "[-- CMD ARG...]",
             Self::Config => "print | validate [FILE]",
-            Self::Copy => "DEST",
+            Self::Copy => "DEST [-- CMD ARG...]",
             Self::Token => "[OPERATION]",
             Self::Run | Self::Once | Self::Ready | Self::Check | Self::Refresh => "",
         }
@@ -136,6 +136,7 @@ impl Command {
             Self::Copy => &[
                 ("in an init container, into a shared volume", "dexsidecar copy /shared"),
                 ("under another name", "dexsidecar copy /shared/token-tool"),
+                ("in the sidecar, before it runs", "dexsidecar copy /shared -- dexsidecar run"),
             ],
         }
     }

@@ -6,14 +6,18 @@ use std::path::Path;
 use dexsidecar_core::failure::printable;
 use dexsidecar_edge::program_file::{Copied, copy_to};
 
+use super::exec;
 use crate::terminal::{eprint, print};
-use crate::{Done, NEGATIVE};
+use crate::{Done, NEGATIVE, USAGE};
 
-/// Copies it to the one operand.
+/// Copies it to the first operand, and becomes the command line that follows, if there is one.
 #[inline(never)]
 pub(crate) fn copy(operands: &[OsString]) -> Done {
-    let destination = operands.first().map_or_else(|| Path::new(""), Path::new);
-    match copy_to(destination) {
+    // The command line has a destination.
+    let Some((destination, command)) = operands.split_first() else { return Err(USAGE) };
+    match copy_to(Path::new(destination)) {
+        // Standard output is that of the command.
+        Ok(_) if !command.is_empty() => exec(command),
         Ok(Copied::Written(file)) => Ok(print(&format!("copied to {}\n", shown(&file)))),
         Ok(Copied::Unchanged(file)) => Ok(print(&format!("{} is up to date\n", shown(&file)))),
         Err(error) => {

@@ -10,7 +10,9 @@ pub(crate) mod refresh;
 pub(crate) mod run;
 pub(crate) mod token;
 
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use dexsidecar_agent::{Scheduler, report_problems};
 use dexsidecar_core::config::{Config, Outputs, TokenConfig};
 use dexsidecar_core::event::Event;
 use dexsidecar_core::exchange::Endpoint;
+use dexsidecar_core::failure::printable;
 use dexsidecar_core::needs::Needs;
 use dexsidecar_core::reload::ReloadLimits;
 use dexsidecar_core::settings::Command;
@@ -53,6 +56,15 @@ pub(crate) fn event_loop() -> Result<(Runtime, Stop), u8> {
     })?;
     let stop = install(&runtime, Stop::install)?;
     Ok((runtime, stop))
+}
+
+/// Becomes this command line, if there is one.
+fn exec(command: &[OsString]) -> Done {
+    let Some((program, arguments)) = command.split_first() else { return Ok(ExitCode::SUCCESS) };
+    let error = std::process::Command::new(program).args(arguments).exec();
+    let program = printable(program.display().to_string());
+    eprint(&format!("dexsidecar: cannot execute {program}: {error}\n"));
+    Err(NEGATIVE)
 }
 
 /// Installs signal handlers.

@@ -1,17 +1,14 @@
 //! `ready` and `wait`: whether the token files hold valid tokens.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt as _;
-use std::process::ExitCode;
 
 use dexsidecar::probe;
 use dexsidecar_core::duration::HumanDuration;
-use dexsidecar_core::failure::printable;
 use dexsidecar_edge::log::{line_for_pipe, write_unless_blocked};
 use dexsidecar_edge::signal::Stop;
 use tokio::runtime::Runtime;
 
-use super::CLOCK;
+use super::{CLOCK, exec};
 use crate::environment::Environment;
 use crate::terminal::{Progress, eprint, lines, print};
 use crate::{Done, NEGATIVE};
@@ -35,7 +32,7 @@ pub(crate) fn wait(
     environment: &Environment,
     runtime: &Runtime,
     mut stop: Stop,
-    command: Vec<OsString>,
+    command: &[OsString],
 ) -> Done {
     let probe = environment.probe()?;
     let mut progress = Progress::new();
@@ -65,10 +62,5 @@ pub(crate) fn wait(
             return Err(NEGATIVE);
         }
     }
-    let mut command = command.into_iter();
-    let Some(program) = command.next() else { return Ok(ExitCode::SUCCESS) };
-    let error = std::process::Command::new(&program).args(command).exec();
-    let program = printable(program.display().to_string());
-    eprint(&format!("dexsidecar: cannot execute {program}: {error}\n"));
-    Err(NEGATIVE)
+    exec(command)
 }

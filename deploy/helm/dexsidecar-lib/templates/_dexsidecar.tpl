@@ -13,29 +13,23 @@ manifest. Every value is written through toJson, so no value can change the stru
 {{- end }}
 
 {{/*
-The sidecar's container, for initContainers. If the app waits with a program that is copied, the
-container that copies it comes first.
+The sidecar's container, for initContainers. If the app waits with a program that is copied, this
+container copies it. The kubelet starts the app after the hook.
 */}}
 {{- define "dexsidecar.initContainer" -}}
-{{- if and (eq .start "wait") (eq .program "copy") -}}
-- name: dexsidecar-copy
-  image: {{ include "dexsidecar.image" . }}
-  args: [copy, /opt/dexsidecar/bin/dexsidecar]
-  resources: {{ toJson .resources }}
-  securityContext:
-    allowPrivilegeEscalation: false
-    readOnlyRootFilesystem: true
-    capabilities: {drop: [ALL]}
-  volumeMounts:
-    - name: dexsidecar
-      mountPath: /opt/dexsidecar/bin
-{{ end -}}
 - name: dexsidecar
   image: {{ include "dexsidecar.image" . }}
 {{- if eq .mode "once" }}
   args: [once]
 {{- else }}
   restartPolicy: Always
+{{- if and (eq .start "wait") (eq .program "copy") }}
+  args: [copy, /opt/dexsidecar/bin/dexsidecar, --, dexsidecar, run]
+  lifecycle:
+    postStart:
+      exec:
+        command: [dexsidecar, copy, /opt/dexsidecar/bin/dexsidecar]
+{{- end }}
 {{- end }}
   env:
     {{- include "dexsidecar.env" . | nindent 4 }}
@@ -67,6 +61,10 @@ container that copies it comes first.
     - name: subject-token
       mountPath: /var/run/secrets/subject
       readOnly: true
+{{- if and (eq .start "wait") (eq .program "copy") }}
+    - name: dexsidecar
+      mountPath: /opt/dexsidecar/bin
+{{- end }}
 {{- if .clientSecret.name }}
     - name: dex-client
       mountPath: /etc/dexsidecar/client
