@@ -262,6 +262,15 @@ async fn get(client: &impl TokenEndpoint, url: EndpointUrl, rotation: usize) -> 
     client.send(&Request { url, authorization: None, form: None }, rotation).await
 }
 
+/// A token that has ended, or has a new configuration.
+pub(crate) struct Ended {
+    pub(crate) token: usize,
+    /// A token that uses its former Dex now.
+    pub(crate) successor: Option<usize>,
+    /// Whether its action goes on.
+    pub(crate) keeps_action: bool,
+}
+
 /// The jobs that run, each for a token, or for none any more.
 #[derive(Default)]
 pub(crate) struct Jobs(Vec<(Option<usize>, Kind, Running)>);
@@ -275,21 +284,24 @@ impl Jobs {
         self.0.push((Some(token), kind, job));
     }
 
-    /// The token has ended, or has a new configuration. Its exchange is given up, and its action
-    /// unless that goes on. Keys that are being read are those of `successor`, another token of the
-    /// same Dex. A write or a removal ends without a report: given up, it would go on all the same.
-    pub(crate) fn forget(&mut self, token: usize, successor: Option<usize>, keeps_action: bool) {
-        self.0.retain_mut(|(of, kind, _)| match (*of == Some(token), *kind) {
-            (false, _) => true,
-            (true, Kind::Exchange) => false,
-            (true, Kind::Action) => keeps_action,
-            (true, Kind::Keys) => {
-                *of = successor;
-                successor.is_some()
-            }
-            (true, Kind::Other) => {
-                *of = None;
-                true
+    /// These tokens have ended, or have a new configuration. Their exchanges are given up, and
+    /// their actions unless those go on. Keys that are being read are those of the successor. A
+    /// write or a removal ends without a report: given up, it would go on all the same.
+    pub(crate) fn forget(&mut self, ended: &[Ended]) {
+        // Each job is looked at once: its new token may be among those that have ended, too.
+        self.0.retain_mut(|(of, kind, _)| {
+            let Some(ended) = ended.iter().find(|ended| Some(ended.token) == *of) else { return true };
+            match *kind {
+                Kind::Exchange => false,
+                Kind::Action => ended.keeps_action,
+                Kind::Keys => {
+                    *of = ended.successor;
+                    of.is_some()
+                }
+                Kind::Other => {
+                    *of = None;
+                    true
+                }
             }
         });
     }
@@ -318,5 +330,26 @@ impl Jobs {
 impl std::fmt::Debug for Jobs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Jobs").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_are_read_while_two_tokens_swap_their_dexes_stay_those_of_their_dex() {
+        let mut jobs = Jobs::default();
+        let kinds = [Kind::Keys, Kind::Exchange, Kind::Action, Kind::Other];
+        for kind in kinds {
+            jobs.add(1, kind, Box::pin(std::future::pending()));
+        }
+        let ended = |token, successor| Ended { token, successor: Some(successor), keeps_action: true };
+        jobs.forget(&[ended(1, 2), ended(2, 1)]);
+        let left: Vec<_> = jobs.0.iter().map(|(token, kind, _)| (*token, *kind)).collect();
+        assert_eq!(left, [(Some(2), Kind::Keys), (Some(1), Kind::Action), (None, Kind::Other)]);
+        let last = Ended { token: 2, successor: None, keeps_action: false };
+        jobs.forget(&[last]);
+        assert_eq!(jobs.0.iter().filter(|(_, kind, _)| *kind == Kind::Keys).count(), 0);
     }
 }

@@ -12,6 +12,7 @@ use dexsidecar_core::limits::MAX_TOKENS;
 use dexsidecar_edge::random;
 
 use super::{Scheduled, Scheduler};
+use crate::job::Ended;
 use crate::reload::Reload;
 use crate::token::Token;
 use crate::upstream::Upstream;
@@ -89,12 +90,14 @@ impl<E: TokenEndpoint + Notify + 'static> Scheduler<E> {
             ended.push((each.token.id(), each.upstream, false));
             each.token.end();
         }
-        for (id, upstream, keeps_actions) in ended {
+        let mut forgotten = vec![];
+        for (token, upstream, keeps_action) in ended {
             let successor =
                 self.tokens.iter().find(|each| each.upstream == upstream).map(|each| each.token.id());
-            self.jobs.forget(id, successor, keeps_actions);
-            self.upstreams[upstream].breaker.remove(id);
+            forgotten.push(Ended { token, successor, keeps_action });
+            self.upstreams[upstream].breaker.remove(token);
         }
+        self.jobs.forget(&forgotten);
         self.drop_unused_upstreams();
         changes
     }
