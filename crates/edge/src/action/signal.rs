@@ -33,15 +33,16 @@ const FIX_REFUSED: &str = "allow kill and pidfd_send_signal in the seccomp profi
                            action";
 const FIX_SIGNAL: &str = "set signal to the name of a signal, such as HUP";
 
-/// Sends the signal to all its processes, and returns their number. It reads `/proc`, so it may
-/// take some milliseconds.
+/// Sends the signal to all its processes, and returns their number. If one of them refuses signals,
+/// none gets it: the action is repeated, and would signal the others again and again. It reads
+/// `/proc`, so it may take some milliseconds.
 ///
 /// # Errors
 /// [`ActionFailed`](dexsidecar_core::failure::Code::ActionFailed): there is no such process, or not
-/// all of them could be signalled.
+/// all of them can be signalled.
 pub fn send(action: &SignalAction) -> Result<usize, Failure> {
     let signal = named(action)?;
-    for_each(action, |process| process.signal(signal))
+    all_or_none(action, |process| test_kill_process(process.pid()), |process| process.signal(signal))
 }
 
 /// Checks that [`send`] would succeed, without a signal.
@@ -50,7 +51,7 @@ pub fn send(action: &SignalAction) -> Result<usize, Failure> {
 /// Those of [`send`].
 pub fn check(action: &SignalAction) -> Result<usize, Failure> {
     named(action)?;
-    for_each(action, |process| test_kill_process(process.pid()))
+    for_each(&targets(&action.target)?, action, |process| test_kill_process(process.pid()))
 }
 
 /// The signal. A real-time signal has no name.
@@ -59,14 +60,25 @@ fn named(action: &SignalAction) -> Result<Signal, Failure> {
     signal.ok_or_else(|| failed(format!("there is no signal {}", action.signal), FIX_SIGNAL))
 }
 
-fn for_each(
+/// Sends to all targets, unless the test of one fails.
+fn all_or_none(
     action: &SignalAction,
+    test: impl Fn(&ProcessHandle) -> Result<(), Errno>,
     send: impl Fn(&ProcessHandle) -> Result<(), Errno>,
 ) -> Result<usize, Failure> {
     let targets = targets(&action.target)?;
+    for_each(&targets, action, test)?;
+    for_each(&targets, action, send)
+}
+
+fn for_each(
+    targets: &[ProcessHandle],
+    action: &SignalAction,
+    send: impl Fn(&ProcessHandle) -> Result<(), Errno>,
+) -> Result<usize, Failure> {
     let mut refused = None;
     let mut reached = 0;
-    for process in &targets {
+    for process in targets {
         match send(process) {
             Ok(()) => reached += 1,
             // It has ended meanwhile.
@@ -237,6 +249,18 @@ mod tests {
         let failure = send(&to_process(&name)).unwrap_err();
         assert_eq!((failure.code, failure.fix()), (Code::ActionFailed, FIX_NAME));
         assert!(failure.detail.contains(&name), "{failure}");
+    }
+
+    #[test]
+    fn no_process_gets_the_signal_where_one_of_them_refuses_it() {
+        let name = name("refuses");
+        let sleepers = [Sleeper::named(&name), Sleeper::named(&name)];
+        let refuses = Pid::from_raw(sleepers[1].pid().cast_signed());
+        let test = |process: &ProcessHandle| {
+            if Some(process.pid()) == refuses { Err(Errno::PERM) } else { Ok(()) }
+        };
+        let failure = all_or_none(&to_process(&name), test, |_| panic!("none is signalled")).unwrap_err();
+        assert_eq!(failure.fix(), FIX_NOT_PERMITTED);
     }
 
     /// As nginx and its workers: a signal to a worker would end it, or be refused.
