@@ -70,6 +70,8 @@ impl Reporter {
     /// Names the token in the log and in the termination message from now on, or does not.
     pub(crate) fn set_name(&mut self, name: Option<String>) {
         self.log = self.log.for_token(name.as_deref());
+        let (message, token) = &self.message;
+        message.borrow_mut().set_name(*token, name.as_deref());
         self.name = name;
     }
 
@@ -129,7 +131,7 @@ impl Reporter {
         let cause = causes.join("; ");
         let (error, fix) = (failure.text(dialect), failure.fix_in(dialect));
         // The last failure is what the kubelet shows, logged or not.
-        self.set_message(Some(termination_message(self.name.as_deref(), failure, (&error, &fix), &causes)));
+        self.set_message(Some(termination_message(failure, (&error, &fix), &causes)));
         let kind = (failure.code, failure.step(), failure.fix(), health);
         let known = self.logged.iter().any(|logged| logged.kind == kind);
         let level = if known {
@@ -206,7 +208,7 @@ impl Reporter {
 
     fn set_message(&self, text: Option<String>) {
         let (message, token) = &self.message;
-        message.borrow_mut().set(*token, text);
+        message.borrow_mut().set(*token, self.name.as_deref(), text);
     }
 
     /// Reports that the token file cannot be written or removed.
@@ -241,17 +243,11 @@ impl Reporter {
 }
 
 /// What `kubectl describe pod` shows of a failure.
-fn termination_message(
-    token: Option<&str>,
-    failure: &Failure,
-    (error, fix): (&str, &str),
-    causes: &[String],
-) -> String {
+fn termination_message(failure: &Failure, (error, fix): (&str, &str), causes: &[String]) -> String {
     let (code, owner) = (failure.code, failure.owner().title());
-    let mut text = token.map(|token| format!("token {token}: ")).unwrap_or_default();
-    // Writing to a String cannot fail.
-    let _ = write!(text, "{error}\ncode: {code}\nowner: {owner}\nfix: {fix}\n");
+    let mut text = format!("{error}\ncode: {code}\nowner: {owner}\nfix: {fix}\n");
     for cause in causes {
+        // Writing to a String cannot fail.
         let _ = writeln!(text, "cause: {cause}");
     }
     text
@@ -297,11 +293,15 @@ mod tests {
 
     #[test]
     fn with_several_tokens_the_termination_message_names_the_token() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("log");
+        std::fs::write(&file, "").unwrap();
+        let message = TerminationMessage::shared(Some(file.clone()));
+        let mut reporter = Reporter::new(Logger::silent(Clock::System), message, 0);
+        reporter.set_name(Some("cluster-b".to_owned()));
         let failure = Failure::new(Code::ConnectRefused, "");
-        let text = termination_message(Some("cluster-b"), &failure, ("e", "f"), &[]);
-        assert_eq!(
-            text,
-            format!("token cluster-b: {}", termination_message(None, &failure, ("e", "f"), &[]))
-        );
+        reporter.failed(&failure, &[], Health::Stale, Duration::from_secs(1), Now::default());
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("token cluster-b: connection refused\ncode: connect_refused\n"), "{text}");
     }
 }
