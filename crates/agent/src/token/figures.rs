@@ -85,7 +85,10 @@ impl Token {
             }
         }
         let first = first.unwrap_or_default();
-        let refresh_due = self.overdue_since.unwrap_or_else(|| self.refresher.due());
+        // A refresh has ended when all files hold the token.
+        let unwritten = self.current.as_ref().filter(|_| !self.is_written());
+        let unwritten_since = unwritten.map(|current| current.obtained_at);
+        let refresh_due = self.overdue_since.or(unwritten_since).unwrap_or_else(|| self.refresher.due());
         TokenFigures {
             name: &self.config.name,
             is_ready,
@@ -146,6 +149,7 @@ struct Times {
 mod tests {
     use dexsidecar_core::config::{Config, Outputs, RawSettings};
     use dexsidecar_core::output::Format;
+    use dexsidecar_core::refresher::Lifetime;
     use dexsidecar_core::time::Jitter;
     use dexsidecar_edge::clock::Clock;
     use dexsidecar_edge::log::Logger;
@@ -154,6 +158,7 @@ mod tests {
     use crate::readiness::Readiness;
     use crate::reporter::Reporter;
     use crate::termination_message::TerminationMessage;
+    use crate::token::CurrentToken;
 
     /// `{"iat":1000,"exp":1900000000}`.
     const VALID: &str = "eyJhbGciOiJFUzI1NiJ9.eyJpYXQiOjEwMDAsImV4cCI6MTkwMDAwMDAwMH0.c2ln";
@@ -246,6 +251,25 @@ mod tests {
                 assert_eq!(token.figures(now).is_ready, expected.is_ready(), "{format:?}: {expected}");
             }
         }
+    }
+
+    /// A write may hang without an end, and fails as little as it succeeds.
+    #[test]
+    fn a_refresh_is_due_until_all_files_hold_the_token() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut token = token(directory.path(), &Format::default());
+        let now = Clock::System.now();
+        let due = |token: &Token| token.figures(now).refresh_due;
+        let planned = due(&token);
+        let obtained_at = now.boot + Duration::from_secs(60);
+        let stored = dexsidecar_core::output::StoredToken::of(Secret::new(VALID.to_owned()));
+        let lifetime = Lifetime::starting(obtained_at, Duration::from_secs(60));
+        token.current = Some(CurrentToken { stored, key_id: None, lifetime, obtained_at, announce_at: None });
+        for file in 0..2 {
+            assert_eq!(due(&token), Some(now.unix_at(obtained_at)), "{file} files hold it");
+            token.files[file].set_held(VALID);
+        }
+        assert_eq!(due(&token), planned);
     }
 
     #[test]

@@ -93,7 +93,15 @@ impl TokenFile {
 
     fn remove(&mut self, output: usize, expired: Secret) -> Job {
         self.jobs += 1;
+        // A reload may revoke the job.
+        self.unremoved = Some(expired.clone());
         Job::Remove { output, file: self.output.clone(), lock: self.lock.clone(), expired }
+    }
+
+    /// As after a write of this token.
+    #[cfg(test)]
+    pub(super) fn set_held(&mut self, token: &str) {
+        self.content = Some(Secret::new(token.to_owned()));
     }
 
     const fn job_ended(&mut self) {
@@ -411,6 +419,7 @@ impl Token {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -522,5 +531,28 @@ mod tests {
         token.done(removed, now, Jitter::NONE, &mut Upstream::default());
         token.poll_files(now, Jitter::NONE);
         assert_eq!((lines.get(), next(&mut token)), (2, None));
+    }
+
+    #[test]
+    fn a_removal_that_a_reload_revokes_is_started_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let reporter = Reporter::new(
+            Logger::silent(Clock::System),
+            TerminationMessage::shared(Some("/dev/null".into())),
+            0,
+        );
+        let (now, mut upstream) = (Now::default(), Upstream::default());
+        let mut token = Token::new(0, config(directory.path()), reporter, now);
+        token.files[0].content = Some(Secret::new("expired".to_owned()));
+        assert!(matches!(token.expired(0), Some(Job::Remove { .. })));
+        let mut config = config(directory.path());
+        config.schedule.before = Some(Duration::from_secs(60));
+        let mut token = token.reconfigured(config, now, Jitter::NONE);
+        token.poll_files(now, Jitter::NONE);
+        let mut jobs = std::iter::from_fn(|| match token.next(now, Jitter::NONE, &mut upstream) {
+            Next::Run(job) => Some(matches!(*job, Job::Remove { .. })),
+            Next::Wait(_) => None,
+        });
+        assert!(jobs.any(|is_removal| is_removal));
     }
 }
