@@ -104,12 +104,18 @@ struct Prepared {
 /// The scheduler of `run` and `once`, after every right has been given up that the configuration
 /// does not need, and everything has been logged that concerns the settings.
 fn prepare(environment: &Environment, runtime: &Runtime, command: Command) -> Result<Prepared, u8> {
-    let config = environment.config(Outputs::Required).map_err(|problems| {
+    let mut config = environment.config(Outputs::Required).map_err(|problems| {
         // Only for the commands that the container itself runs: a probe must not overwrite their
         // last failure.
         report_problems(environment.termination_log().as_deref(), &problems);
         environment.refuse(&problems)
     })?;
+    if command == Command::Once {
+        // It performs no actions, and gives up the rights for them.
+        for token in &mut config.tokens {
+            token.actions.clear();
+        }
+    }
     // Afterwards it has no right to bind a port.
     let listener = config.listen.filter(|_| command == Command::Run).map(Listener::bind);
     hardening::confine(&Needs::of(&config));
