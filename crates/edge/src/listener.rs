@@ -2,7 +2,7 @@
 //!
 //! A connection serves one request and is closed. What it may cost is bounded: 8 connections, 5 s
 //! and 4 KiB of request each. A ninth connection closes the oldest that has sent no complete
-//! request, so that slow clients cannot keep a probe out.
+//! request, or the oldest if there is none, so that slow clients cannot keep a probe out.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

@@ -11,7 +11,7 @@ use crate::time::UnixTime;
 pub enum Observation {
     /// A valid token was found in this output at startup and is adopted. An exchange follows in any
     /// case, because settings may have changed. It is spread over thirty seconds if the remaining
-    /// validity exceeds the refresh margin, and is due at once otherwise.
+    /// validity exceeds the refresh margin and sixty seconds, and is due at once otherwise.
     Adopted {
         /// The index of the output.
         output: usize,
