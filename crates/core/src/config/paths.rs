@@ -58,25 +58,19 @@ impl Paths {
         // A link that is read is itself in use, as well as the file that it leads to.
         let both = |path: &Path| [entry(path), target(path)];
         let inputs: Vec<_> = self.inputs.iter().map(|(path, name)| (both(path), name)).collect();
-        let outputs: Vec<_> =
-            self.outputs.iter().map(|(path, name, at)| (entry(path), normal(path), name, *at)).collect();
+        let outputs: Vec<_> = self.outputs.iter().map(|(path, name, at)| (entry(path), name, *at)).collect();
         let mut problems = vec![];
         let mut problem = |name: &str, place: Option<Place>, what: String| {
             let problem = Problem::new(name, what, "use another file");
             problems.push(Problem { place, ..problem });
         };
         let default_log = both(Path::new(DEFAULT_TERMINATION_LOG));
-        for (index, (path, text, name, at)) in outputs.iter().enumerate() {
+        for (index, (path, name, at)) in outputs.iter().enumerate() {
             let input = inputs.iter().find(|(other, _)| other.contains(path)).map(|(_, used)| used);
-            let used =
-                || outputs[..index].iter().find(|(other, ..)| other == path).map(|(_, _, used, _)| used);
-            // A directory at the path of a token hides by its identity what is written through it.
-            let within = outputs
-                .iter()
-                .find(|(other, by_text, ..)| is_within(other, path) || is_within(by_text, text));
+            let used = || outputs[..index].iter().find(|(other, ..)| other == path).map(|(_, used, _)| used);
             if let Some(used) = input.or_else(used) {
                 problem(name, *at, format!("is the same file as {used}"));
-            } else if let Some((_, _, used, _)) = within {
+            } else if let Some((_, used, _)) = outputs.iter().find(|(other, ..)| is_within(other, path)) {
                 problem(name, *at, format!("is a directory of {used}"));
             } else if self.log.is_none() && default_log.contains(path) {
                 problem(name, *at, "is the termination log".to_owned());
@@ -85,8 +79,7 @@ impl Paths {
         if let Some((path, name, place)) = &self.log {
             let log = both(path);
             let input = inputs.iter().find(|(other, _)| log.iter().any(|log| other.contains(log)));
-            let output =
-                || outputs.iter().find(|(other, ..)| log.contains(other)).map(|(_, _, used, _)| used);
+            let output = || outputs.iter().find(|(other, ..)| log.contains(other)).map(|(_, used, _)| used);
             if let Some(used) = input.map(|(_, used)| used).or_else(output) {
                 problem(name, *place, format!("is the same file as {used}"));
             }
