@@ -194,8 +194,9 @@ impl Reporter {
         if self.attempts > 0 {
             self.logged.clear();
             self.log.emit(&Event::Recovered { attempts: self.attempts.into() });
-            self.set_message(None);
         }
+        // Also later, if the file could not be written then.
+        self.set_message(None);
         self.attempts = 0;
         self.last_failure = None;
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -93,10 +93,11 @@ fn copy(program: &Path, destination: &Path) -> Result<Copied, NotCopied> {
     let mut to = new.map_err(failed("create"))?;
     io::copy(&mut from, &mut to).map_err(failed("write"))?;
     to.set_permissions(fs::Permissions::from_mode(MODE)).map_err(failed("chmod"))?;
-    match to.flush().and_then(|()| to.sync_all()) {
-        Err(error) if is_loss(&error) => return Err(failed("fsync")(error)),
-        // Some file systems cannot flush.
-        _ => drop(to),
+    // Without fsync, which can take seconds: the next call replaces a copy that a crash of the node
+    // has torn. Some file systems report only now that they could not store the content.
+    let closed = nix::unistd::close(to).map_err(|errno| io::Error::from_raw_os_error(errno as i32));
+    if let Some(error) = closed.err().filter(is_loss) {
+        return Err(failed("close")(error));
     }
     fs::rename(&temporary.0, &file).map_err(failed("rename"))?;
     Ok(Copied::Written(file))
@@ -112,7 +113,7 @@ fn is_copy(program: &Path, file: &Path) -> bool {
         && matches!((fs::read(program), fs::read(file)), (Ok(ours), Ok(theirs)) if ours == theirs)
 }
 
-/// Whether the error of a flush means that content is lost.
+/// Whether the error of a `close` means that content is lost.
 fn is_loss(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::NOSPC | Errno::DQUOT))
 }

@@ -126,8 +126,8 @@ spec:
 The kubelet writes a changed ConfigMap to the volume within a minute or two. Dex needs an entry of
 `staticClients` for each `client_id`.
 
-A file that is written has no other use. An output that is also another output, an input or the termination
-log is refused, in each spelling: as a relative path, through a linked directory, or through a second mount.
+No file may have two uses. An output that is also another output, an input or the termination log is refused,
+in each spelling: as a relative path, through a linked directory, or through a second mount of its directory.
 
 ## From variables to a file
 

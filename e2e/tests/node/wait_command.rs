@@ -10,7 +10,7 @@ use crate::{NodeTest, dex, node_tests};
 pub(crate) const TESTS: &[NodeTest] = node_tests![
     an_app_of_any_uid_becomes_its_command_when_the_token_is_there,
     an_app_gets_the_program_from_an_image_volume,
-    an_app_whose_program_is_copied_starts_after_an_interrupted_hook,
+    an_app_whose_program_is_copied_starts_without_the_hook_too,
     an_app_that_waits_starts_when_dex_comes_back,
     a_job_whose_app_waits_completes_once_dex_is_up,
     a_pod_whose_app_waits_is_deleted_without_its_grace_period,
@@ -48,8 +48,8 @@ fn an_app_gets_the_program_from_an_image_volume(node: &Node) {
 }
 
 /// A kubelet that restarts during the hook does not run it again. Then the app starts beside the
-/// copy, and where it comes first, it is restarted.
-fn an_app_whose_program_is_copied_starts_after_an_interrupted_hook(node: &Node) {
+/// copy. Where it comes first, it is restarted.
+fn an_app_whose_program_is_copied_starts_without_the_hook_too(node: &Node) {
     let dex = dex(node, "wait-hook", true, DexSetup::default());
     let mut manifest = Manifest::waiting("app", &dex).app(&format!("{SCRIPT}; exec sleep infinity"));
     let sidecar = manifest.sidecar().as_object_mut().expect("an object");

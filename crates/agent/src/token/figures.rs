@@ -85,9 +85,12 @@ impl Token {
             }
         }
         let first = first.unwrap_or_default();
-        // A refresh has ended when all files hold the token.
-        let unwritten = self.current.as_ref().filter(|_| !self.is_written());
-        let unwritten_since = unwritten.map(|current| current.obtained_at);
+        // A refresh has not ended while a write of its token goes on. One that fails is shown by
+        // the metric of failed writes.
+        let writing = self.current.as_ref().filter(|current| {
+            self.files.iter().any(|file| file.is_busy() && !file.holds(&current.stored.token))
+        });
+        let unwritten_since = writing.map(|current| current.obtained_at);
         let refresh_due = self.overdue_since.or(unwritten_since).unwrap_or_else(|| self.refresher.due());
         TokenFigures {
             name: &self.config.name,
@@ -255,7 +258,7 @@ mod tests {
 
     /// A write may hang without an end, and fails as little as it succeeds.
     #[test]
-    fn a_refresh_is_due_until_all_files_hold_the_token() {
+    fn a_refresh_is_due_while_the_token_is_being_written() {
         let directory = tempfile::tempdir().unwrap();
         let mut token = token(directory.path(), &Format::default());
         let now = Clock::System.now();
@@ -265,6 +268,10 @@ mod tests {
         let stored = dexsidecar_core::output::StoredToken::of(Secret::new(VALID.to_owned()));
         let lifetime = Lifetime::starting(obtained_at, Duration::from_secs(60));
         token.current = Some(CurrentToken { stored, key_id: None, lifetime, obtained_at, announce_at: None });
+        assert_eq!(due(&token), planned, "no write goes on");
+        for file in 0..2 {
+            assert!(token.start_write(file, now, Jitter::NONE).is_some());
+        }
         for file in 0..2 {
             assert_eq!(due(&token), Some(now.unix_at(obtained_at)), "{file} files hold it");
             token.files[file].set_held(VALID);

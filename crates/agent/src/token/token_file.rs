@@ -98,6 +98,11 @@ impl TokenFile {
         Job::Remove { output, file: self.output.clone(), lock: self.lock.clone(), expired }
     }
 
+    /// True while it is being written or removed.
+    pub(super) const fn is_busy(&self) -> bool {
+        self.jobs > 0
+    }
+
     /// As after a write of this token.
     #[cfg(test)]
     pub(super) fn set_held(&mut self, token: &str) {

@@ -1,6 +1,7 @@
 {{/*
-The variable built_in_defaults of the mutating policy, its second: a map of CEL. Every value is written through toJson: the
-escapes of JSON strings are escapes of CEL strings, so no value can change the expression.
+The variable built_in_defaults of the mutating policy, its second: a map of CEL. Every value is
+written through toJson: the escapes of JSON strings are escapes of CEL strings, so no value can change
+the expression.
 */}}
 {{- define "dexsidecar.injection.defaults" -}}
 {{- $memory := .resources.requests.memory | trimSuffix "Mi" | int }}
