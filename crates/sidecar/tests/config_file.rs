@@ -188,11 +188,13 @@ fn failures_name_the_keys_of_the_file_and_leave_paths_as_they_are() {
     }
 }
 
-/// A directory with a link `linked` to itself, and a link `input` to `a`, its first output.
+/// A directory with a directory `made`, a link `linked` to itself, and a link `input` to `a`, its
+/// first output.
 fn linked_directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     symlink(".", directory.path().join("linked")).expect("a writable directory");
     symlink("linked/a", directory.path().join("input")).expect("a writable directory");
+    fs::create_dir(directory.path().join("made")).expect("a writable directory");
     directory
 }
 
@@ -219,6 +221,10 @@ fn a_file_with_two_uses_is_refused_in_each_spelling() {
             format!("{first}: is the same file as defaults.subject_token_file"),
         ),
         (output("linked/a/inner"), format!("{first}: is a directory of tokens[1].outputs[0].path")),
+        (
+            lines.replace(&format!("{at}/a}}"), &format!("{at}/made}}")).replace("b1", "made/b1"),
+            format!("{first}: is a directory of tokens[1].outputs[0].path"),
+        ),
         (
             format!("{lines}termination_log: linked/a\n"),
             format!("termination_log: is the same file as {first}"),

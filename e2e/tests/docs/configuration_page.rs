@@ -128,6 +128,9 @@ The kubelet writes a changed ConfigMap to the volume within a minute or two. Dex
 
 No file may have two uses. An output that is also another output, an input or the termination log is refused,
 in each spelling: as a relative path, through a linked directory, or through a second mount of its directory.
+The path of an output has no `..`.
+
+`config validate` reads the configuration only. `check` also tests the files that it names, and Dex.
 
 ## From variables to a file
 

@@ -1,7 +1,7 @@
 //! The paths of a configuration, and which of them clash: what is written must have no other use,
 //! since the one would destroy the other.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use super::yaml::Place;
@@ -59,6 +59,8 @@ impl Paths {
         let both = |path: &Path| [entry(path), target(path)];
         let inputs: Vec<_> = self.inputs.iter().map(|(path, name)| (both(path), name)).collect();
         let outputs: Vec<_> = self.outputs.iter().map(|(path, name, at)| (entry(path), name, *at)).collect();
+        let directories: Vec<Vec<_>> =
+            self.outputs.iter().map(|(path, ..)| path.ancestors().skip(1).map(entry).collect()).collect();
         let mut problems = vec![];
         let mut problem = |name: &str, place: Option<Place>, what: String| {
             let problem = Problem::new(name, what, "use another file");
@@ -70,8 +72,8 @@ impl Paths {
             let used = || outputs[..index].iter().find(|(other, ..)| other == path).map(|(_, used, _)| used);
             if let Some(used) = input.or_else(used) {
                 problem(name, *at, format!("is the same file as {used}"));
-            } else if let Some((_, used, _)) = outputs.iter().find(|(other, ..)| is_within(other, path)) {
-                problem(name, *at, format!("is a directory of {used}"));
+            } else if let Some(inner) = directories.iter().position(|above| above.contains(path)) {
+                problem(name, *at, format!("is a directory of {}", outputs[inner].1));
             } else if self.log.is_none() && default_log.contains(path) {
                 problem(name, *at, "is the termination log".to_owned());
             }
@@ -98,10 +100,4 @@ fn normal(path: &Path) -> OsString {
 /// Whether two paths lead to one file, as far as their texts show.
 pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
     a.components().eq(b.components())
-}
-
-/// Whether a path leads through another one.
-fn is_within(path: &OsStr, directory: &OsStr) -> bool {
-    let rest = path.as_encoded_bytes().strip_prefix(directory.as_encoded_bytes());
-    rest.is_some_and(|rest| rest.starts_with(b"/"))
 }
