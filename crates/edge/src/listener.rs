@@ -1,8 +1,9 @@
 //! The listener: an HTTP server for probes and metrics, on the one thread of the program.
 //!
 //! A connection serves one request and is closed. What it may cost is bounded: 8 connections, 5 s
-//! and 4 KiB of request each. A ninth connection closes the oldest that has sent no complete
-//! request, or the oldest if there is none, so that slow clients cannot keep a probe out.
+//! and 4 KiB of request each. A ninth connection closes the oldest that has its response, or else
+//! that has sent no complete request, or else the oldest, so that slow clients cannot keep a probe
+//! out.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -57,8 +58,19 @@ type Requests = Rc<RefCell<Vec<Request>>>;
 /// A connection that is served.
 struct Connection {
     serve: Pin<Box<dyn Future<Output = ()>>>,
-    /// It has sent a complete request.
-    has_requested: Rc<Cell<bool>>,
+    stage: Rc<Cell<Stage>>,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Default, Eq, PartialEq)]
+enum Stage {
+    /// It has sent no complete request.
+    #[default]
+    Silent,
+    /// It waits for the response.
+    Requested,
+    /// It has its response, and its client has not closed it.
+    Answered,
 }
 
 /// The listener.
@@ -146,16 +158,18 @@ impl Listener {
                 Poll::Ready(Err(_)) => self.pause = Some(Box::pin(tokio::time::sleep(PAUSE))),
                 Poll::Ready(Ok((stream, _))) => {
                     if self.connections.len() == MOST_CONNECTIONS {
+                        let first =
+                            |stage| self.connections.iter().position(|each| each.stage.get() == stage);
                         // With complete requests only, the oldest: it gets no response.
-                        let silent = self.connections.iter().position(|each| !each.has_requested.get());
-                        drop(self.connections.remove(silent.unwrap_or_default()));
+                        let closed = first(Stage::Answered).or_else(|| first(Stage::Silent));
+                        drop(self.connections.remove(closed.unwrap_or_default()));
                     }
-                    let has_requested = Rc::default();
-                    let serve = serve(stream, Rc::clone(&self.requests), Rc::clone(&has_requested));
+                    let stage = Rc::default();
+                    let serve = serve(stream, Rc::clone(&self.requests), Rc::clone(&stage));
                     let serve = Box::pin(async {
                         let _ = tokio::time::timeout(DEADLINE, serve).await;
                     });
-                    let mut connection = Connection { serve, has_requested };
+                    let mut connection = Connection { serve, stage };
                     // What it has sent already counts before the next one is accepted.
                     if connection.serve.as_mut().poll(context).is_pending() {
                         self.connections.push(connection);
@@ -189,7 +203,7 @@ impl fmt::Debug for Listener {
 }
 
 /// Serves one request. An error is the client's, and is not reported.
-async fn serve(mut stream: TcpStream, requests: Requests, has_requested: Rc<Cell<bool>>) -> io::Result<()> {
+async fn serve(mut stream: TcpStream, requests: Requests, stage: Rc<Cell<Stage>>) -> io::Result<()> {
     let mut received = sent_already(&stream);
     let (is_head, response) = loop {
         match Head::of(&received) {
@@ -200,7 +214,7 @@ async fn serve(mut stream: TcpStream, requests: Requests, has_requested: Rc<Cell
                     None => Response::line(404, "this page does not exist"),
                     Some(page) => {
                         let (reply, replied) = oneshot::channel();
-                        has_requested.set(true);
+                        stage.set(Stage::Requested);
                         requests.borrow_mut().push(Request { page, reply });
                         // Without a reply the program ends.
                         let Ok(response) = replied.await else { return Ok(()) };
@@ -220,7 +234,7 @@ async fn serve(mut stream: TcpStream, requests: Requests, has_requested: Rc<Cell
     drop(received);
     stream.write_all(&message(&response, is_head)).await?;
     stream.shutdown().await?;
-    has_requested.set(false);
+    stage.set(Stage::Answered);
     // What the client still sends is read: otherwise the kernel resets the connection, and the
     // client may lose the response. Not for long: it may never end.
     let mut rest = [0; 512];

@@ -139,6 +139,26 @@ async fn a_ninth_connection_closes_the_oldest_and_is_served() {
     .await;
 }
 
+/// As clients that are slow to close do: the connection of another client is kept.
+#[tokio::test]
+async fn a_connection_with_its_response_is_closed_before_one_that_waits_for_its_request() {
+    with_client(|address| async move {
+        let mut slow = connect(address).await;
+        slow.write_all(&LIVEZ[..10]).await.unwrap();
+        let mut answered = vec![];
+        for _ in 0..2 * MOST_CONNECTIONS {
+            let mut stream = connect(address).await;
+            stream.write_all(LIVEZ).await.unwrap();
+            let mut start = [0; 12];
+            stream.read_exact(&mut start).await.unwrap();
+            answered.push(stream);
+        }
+        slow.write_all(&LIVEZ[10..]).await.unwrap();
+        assert_eq!(body(&received(slow).await), "Live\n");
+    })
+    .await;
+}
+
 /// Time is paused: it passes when every task waits.
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_takes_longer_than_five_seconds_is_closed() {
