@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use dexsidecar_e2e::fake_dex::FakeDex;
 use dexsidecar_e2e::fixture::Fixture;
+use dexsidecar_e2e::prebuilt;
 use dexsidecar_e2e::process::{PATIENCE, Process, killed_with_parent};
 use dexsidecar_e2e::raw_http::{HttpRequest, RawServer, answer};
 use dexsidecar_e2e::sidecar::program;
+use dexsidecar_fetch::counterparts::STRACE;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -383,15 +385,21 @@ fn as_pid_1_a_daemon_that_ends_after_its_command_is_reaped() {
 }
 
 #[test]
-fn once_performs_no_action() {
+fn once_performs_no_action_and_gives_up_the_rights_for_them() {
     let world = World::new();
-    let marker = world.path("marker");
+    let (marker, trace) = (world.path("marker"), world.path("trace"));
     let config = world.configure(&[json!([shell(&format!("touch {}", marker.display()), "60s")])]);
-    let mut command = killed_with_parent(&program());
-    command.env_clear().arg("once").arg("--config").arg(config);
+    let strace = prebuilt::packages(&STRACE);
+    let mut command = killed_with_parent(&strace.join("usr/bin/strace"));
+    command.env_clear().env("LD_LIBRARY_PATH", strace.join("usr/lib/x86_64-linux-gnu"));
+    command.args(["-f", "-qq", "-e", "trace=landlock_create_ruleset", "-o"]).arg(&trace);
+    command.arg(program()).arg("once").arg("--config").arg(config);
     let mut process = Process::start("dexsidecar", command);
     assert_eq!(process.wait().code(), Some(0), "{}", process.timeline());
     assert!(world.output(0).exists() && !marker.exists());
+    // Where a command may be executed, the program restricts nothing.
+    let trace = fs::read_to_string(trace).expect("a trace");
+    assert!(trace.contains("landlock_create_ruleset("), "{trace}");
 }
 
 #[test]
