@@ -4,8 +4,10 @@
 use dexsidecar_core::config::{Config, ConfigFile, Locate, Outputs, RawSettings, TokenConfig};
 use dexsidecar_core::exchange::{ACCESS_TOKEN, Client, ID_TOKEN, Source, TOKEN_EXCHANGE};
 use dexsidecar_core::secret::Secret;
+use dexsidecar_core::settings::keys::Section;
 use dexsidecar_core::settings::{Dialect, is_public_field};
 use proptest::prelude::*;
+use std::path::Path;
 
 fn environment(variables: &[(String, String)]) -> Config {
     let variables =
@@ -16,11 +18,8 @@ fn environment(variables: &[(String, String)]) -> Config {
 /// Reads a printed file in which the user has replaced each `TODO`.
 fn file(text: &str) -> Config {
     let text = &text.replace("TODO", "given");
-    let file = ConfigFile {
-        name: "printed.yaml",
-        path: std::path::Path::new("/printed.yaml"),
-        content: text.as_bytes(),
-    };
+    let file =
+        ConfigFile { name: "printed.yaml", path: Path::new("/printed.yaml"), content: text.as_bytes() };
     let read = Config::read_file(file, &RawSettings::default(), Outputs::Required, Locate::AS_TEXT);
     read.unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"))
 }
@@ -169,6 +168,31 @@ fn the_example_is_read_back_from_what_is_printed() {
     assert_eq!(again.tokens, config.tokens, "{}", config.print());
     assert_eq!((again.log, again.listen), (config.log, config.listen));
     assert_eq!(again.print(), config.print());
+}
+
+/// Such as a field `issuer`, which is not the key.
+#[test]
+fn form_fields_with_the_names_of_other_keys_are_read_back() {
+    let mut read_back = vec![];
+    for key in Section::Token.keys() {
+        let name = key.name;
+        let text = format!(
+            "version: v1\ntokens:\n  - name: a\n    token_endpoint: https://dex.example/token\n    connector_id: x\n    \
+             subject_token_file: /subject\n    form: {{{name}: sent}}\n    outputs: [{{path: /run/token}}]\n"
+        );
+        let config = ConfigFile { name: "f.yaml", path: Path::new("/f.yaml"), content: text.as_bytes() };
+        // The fields that have a key are refused here.
+        let read = Config::read_file(config, &RawSettings::default(), Outputs::Required, Locate::AS_TEXT);
+        let Ok(config) = read else { continue };
+        let printed = config.print();
+        assert_eq!(file(&printed).print(), printed, "{name}");
+        let field = (name.to_owned(), Source::Text(Secret::new("sent".to_owned())));
+        assert!(file(&printed).tokens[0].exchange.fields.contains(&field), "{printed}");
+        read_back.push(name);
+    }
+    for name in ["issuer", "subject_token_file", "client_secret_file", "outputs", "form", "name"] {
+        assert!(read_back.contains(&name), "{name}: {read_back:?}");
+    }
 }
 
 #[test]

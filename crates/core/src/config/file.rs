@@ -21,7 +21,7 @@ use crate::limits::{MAX_PROBLEMS, MAX_TOKENS};
 use crate::settings::keys::Section;
 use crate::settings::{self, Command};
 pub(super) use action::signal_name;
-pub(super) use fields::short_type;
+pub(super) use fields::{is_field_key, is_list_field, short_type};
 use level::{Given, Level};
 pub(super) use probed::outputs;
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::file::{short_type, signal_name};
+use super::file::{is_field_key, is_list_field, short_type, signal_name};
 use super::value::{ON_EXPIRY, TODO, WRITE_MODES};
 use super::{Config, TokenConfig};
 use crate::action::{Action, SignalTarget};
@@ -12,7 +12,6 @@ use crate::exchange::{Client, Source};
 use crate::output::{Format, Output};
 use crate::settings::{
     ACTOR_TOKEN, CLIENT_ID, CLIENT_SECRET, Dialect, GRANT_TYPE, SUBJECT_TOKEN, is_public_field,
-    keys::{self, Section, Shape},
 };
 
 impl Config {
@@ -206,7 +205,6 @@ impl Out {
         let (mut form, mut files) = (vec![], vec![]);
         for (index, (name, source)) in fields.iter().enumerate() {
             let name = name.as_str();
-            let key = keys::key(Section::Token, name).map(|key| key.shape);
             match (name, source) {
                 // Dex reads these only where there are no Basic credentials.
                 (CLIENT_ID | CLIENT_SECRET, _) if has_client => {
@@ -223,7 +221,7 @@ impl Out {
                     self.todo(4, &format!("{name}_file"), from);
                 }
                 (_, Source::File(path)) => files.push((name.to_owned(), scalar(&path.to_string_lossy()))),
-                (_, Source::Text(_)) if matches!(key, Some(Shape::Texts)) => {
+                (_, Source::Text(_)) if is_list_field(name) => {
                     if index == 0 || fields[index - 1].0 != name {
                         let values =
                             fields.iter().filter(|(other, _)| other == name).filter_map(|(_, source)| {
@@ -238,7 +236,7 @@ impl Out {
                         }
                     }
                 }
-                (_, Source::Text(text)) if matches!(key, Some(Shape::One(_))) => {
+                (_, Source::Text(text)) if is_field_key(name) => {
                     let text = text.expose();
                     if !text.is_empty() {
                         let short = if name == GRANT_TYPE { None } else { short_type(text) };

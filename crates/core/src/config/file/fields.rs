@@ -241,10 +241,15 @@ impl<'n> Holder<'n> {
     }
 }
 
-/// Whether a form field has a key of the same name.
-fn is_field_key(name: &str) -> bool {
+/// Whether a form field has a key of the same name with a list.
+pub(in crate::config) fn is_list_field(name: &str) -> bool {
+    LIST_FIELDS.contains(&name)
+}
+
+/// Whether a form field has a key of the same name. Other keys are not form fields: `issuer`.
+pub(in crate::config) fn is_field_key(name: &str) -> bool {
     TEXT_FIELDS.contains(&name)
         || TYPE_FIELDS.contains(&name)
-        || LIST_FIELDS.contains(&name)
+        || is_list_field(name)
         || [GRANT_TYPE, CLIENT_ID].contains(&name)
 }
