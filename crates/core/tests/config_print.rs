@@ -170,16 +170,22 @@ fn the_example_is_read_back_from_what_is_printed() {
     assert_eq!(again.print(), config.print());
 }
 
+const ONE_TOKEN: &str = "\
+version: v1
+tokens:
+  - token_endpoint: https://dex.example/token
+    connector_id: x
+    subject_token_file: /subject
+    outputs: [{path: /run/token}]
+";
+
 /// Such as a field `issuer`, which is not the key.
 #[test]
 fn form_fields_with_the_names_of_other_keys_are_read_back() {
     let mut read_back = vec![];
     for key in Section::Token.keys() {
         let name = key.name;
-        let text = format!(
-            "version: v1\ntokens:\n  - name: a\n    token_endpoint: https://dex.example/token\n    connector_id: x\n    \
-             subject_token_file: /subject\n    form: {{{name}: sent}}\n    outputs: [{{path: /run/token}}]\n"
-        );
+        let text = format!("{ONE_TOKEN}    form: {{{name}: sent}}\n");
         let config = ConfigFile { name: "f.yaml", path: Path::new("/f.yaml"), content: text.as_bytes() };
         // The fields that have a key are refused here.
         let read = Config::read_file(config, &RawSettings::default(), Outputs::Required, Locate::AS_TEXT);
@@ -192,6 +198,27 @@ fn form_fields_with_the_names_of_other_keys_are_read_back() {
     }
     for name in ["issuer", "subject_token_file", "client_secret_file", "outputs", "form", "name"] {
         assert!(read_back.contains(&name), "{name}: {read_back:?}");
+    }
+}
+
+/// A name that YAML would take for anything else, or whose key is too long to stand before a colon.
+/// The fuzzer found a name of control characters, each of which is written as ten characters.
+#[test]
+fn form_fields_with_odd_names_are_read_back() {
+    let long = ["a".repeat(2_000), "\u{b}".repeat(200), "\u{202e}".repeat(200), "\"".repeat(600)];
+    let urls = ["https://a:b@c", "https://d:e@c"].map(str::to_owned);
+    let odd =
+        ["? a", "- a", "a: b", "a #b", "{a", "*a", "&a", "!a", "%a", "'", "~", "null", "1", " ", "\n", "é"];
+    for names in odd.map(|name| vec![name.to_owned()]).into_iter().chain([long.to_vec(), urls.to_vec()]) {
+        let quoted = names.iter().map(|name| serde_json::to_string(name).expect("a string"));
+        let form: String = quoted.map(|name| format!("      ? {name}\n      : sent\n")).collect();
+        let printed = file(&format!("{ONE_TOKEN}    form:\n{form}")).print();
+        let read = file(&printed);
+        assert_eq!(read.print(), printed);
+        for name in names {
+            let field = (name, Source::Text(Secret::new("sent".to_owned())));
+            assert!(read.tokens[0].exchange.fields.contains(&field), "{field:?}\n{printed}");
+        }
     }
 }
 

@@ -63,9 +63,17 @@ fn without_userinfo(text: &str) -> String {
     shown + rest
 }
 
-/// A text as YAML: plain if it cannot be taken for anything else, else quoted as in JSON.
+/// The longest key that is written before its colon, in bytes. YAML allows 1024 characters (YAML
+/// 1.2.2, §7.4.2).
+const LONGEST_KEY: usize = 1000;
+
+/// A value as YAML, without the user and password of URLs.
 fn scalar(text: &str) -> String {
-    let text = &without_userinfo(text);
+    yaml(&without_userinfo(text))
+}
+
+/// A text as YAML: plain if it cannot be taken for anything else, else quoted as in JSON.
+fn yaml(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_./@+-".contains(&b) || b == b':';
     let words = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
     let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
@@ -73,7 +81,7 @@ fn scalar(text: &str) -> String {
     let is_duration = text.ends_with(['s', 'm', 'h']) && text.bytes().all(|b| b.is_ascii_alphanumeric());
     let is_word = words.iter().any(|word| word.eq_ignore_ascii_case(text));
     if (starts || is_duration) && text.bytes().all(plain) && !text.ends_with(':') && !is_word {
-        return text.clone();
+        return text.to_owned();
     }
     let mut quoted = "\"".to_owned();
     for c in text.chars() {
@@ -101,8 +109,12 @@ impl Out {
     /// A key with what follows it, after this many spaces.
     fn line(&mut self, indent: usize, key: &str, value: &str) {
         let space = if value.is_empty() { "" } else { " " };
+        let mut key = yaml(key);
+        if key.len() > LONGEST_KEY {
+            key = format!("? {key}\n{:indent$}", "");
+        }
         // Writing to a String cannot fail.
-        let _ = writeln!(self.text, "{:indent$}{}:{space}{value}", "", scalar(key));
+        let _ = writeln!(self.text, "{:indent$}{key}:{space}{value}", "");
     }
 
     fn value(&mut self, indent: usize, key: &str, value: &str) {
