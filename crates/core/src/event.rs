@@ -224,11 +224,11 @@ events! {
         "a system call on the token file's volume has not returned for 15 s; the write continues";
     OutputRestored = "output_restored", Warn, "output was modified by another process; restoring it",
         { file: Text },
-        "the token file held something else than the token that was written";
+        "the token file held something else than the token that was written. Further ones for the same file are at level `debug` for ten minutes";
     OutputReplacedByNewerToken = "output_replaced_by_newer_token", Warn,
         "output was replaced by another process with a token that expires later; keeping it",
         { file: Text },
-        "the token in the file becomes the current token";
+        "the token in the file becomes the current token. Further ones for the same file are at level `debug` for ten minutes";
 
     ActionDone = "action_done", Info, "action done",
         { action: Label, attempts: Count },
