@@ -110,11 +110,14 @@ impl EndpointUrl {
         if host.contains(|c: char| !(c.is_ascii_alphanumeric() || "-._:".contains(c))) {
             return Err(NotAnEndpoint::Malformed);
         }
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        // An empty path before a query is sent as `/` (RFC 9112 §3.2.1).
+        let slash = if target.starts_with('/') { "" } else { "/" };
         let url = Self {
             tls,
             host: host.to_owned(),
             port: port.unwrap_or(if tls { 443 } else { 80 }),
-            target: uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
+            target: format!("{slash}{target}"),
         };
         Ok((url, userinfo))
     }
@@ -154,7 +157,10 @@ impl EndpointUrl {
     /// `HOST` or `HOST:PORT`, as in a `Host` header: the default port of the scheme is left out.
     #[must_use]
     pub fn authority(&self) -> String {
-        let host = self.server_name();
+        self.authority_of(self.server_name())
+    }
+
+    fn authority_of(&self, host: &str) -> String {
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         match (self.tls, self.port) {
             (true, 443) | (false, 80) => host,
@@ -165,7 +171,18 @@ impl EndpointUrl {
     /// Scheme, host and port, such as `https://dex.example:5556` (RFC 6454).
     #[must_use]
     pub fn origin(&self) -> String {
-        format!("{}://{}", if self.tls { "https" } else { "http" }, self.authority())
+        format!("{}://{}", self.scheme(), self.authority())
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
+
+    /// The whole URL, which [`EndpointUrl::parse`] reads as the same: with its query, and with the
+    /// final dot of its host.
+    #[must_use]
+    pub fn to_url(&self) -> String {
+        format!("{}://{}{}", self.scheme(), self.authority_of(&self.host), self.target)
     }
 
     /// True if both URLs have the same host. Schemes and ports are not compared.
@@ -264,6 +281,7 @@ mod tests {
         assert_eq!(dex.to_string(), "https://dex.example:5556/dex/token");
         assert_eq!(url("HTTPS://dex.example/token").to_string(), "https://dex.example/token");
         assert_eq!(url("https://dex.example").target(), "/");
+        assert_eq!(url("https://dex.example?x=1").target(), "/?x=1");
         assert_eq!(url("https://dex.example:/token").port(), 443);
         let v6 = url("http://[::1]:80/token");
         assert_eq!((v6.host(), v6.authority().as_str()), ("::1", "[::1]"));
@@ -306,6 +324,21 @@ mod tests {
             ("dex.example:5556".into(), "https://dex.example:5556".into())
         );
         assert_eq!(url("https://dex.example/token").server_name(), "dex.example");
+    }
+
+    #[test]
+    fn a_url_is_parsed_again_from_its_text() {
+        for (text, written) in [
+            ("https://dex.dex.svc.cluster.local./token?a=b", "https://dex.dex.svc.cluster.local./token?a=b"),
+            ("https://dex.example.:5556/", "https://dex.example.:5556/"),
+            ("HTTPS://Dex.example:443/token#x", "https://Dex.example/token"),
+            ("http://[::1]:5556", "http://[::1]:5556/"),
+            ("http://[fe80::1]?x", "http://[fe80::1]/?x"),
+            ("http://localhost:443/token", "http://localhost:443/token"),
+        ] {
+            assert_eq!(url(text).to_url(), written);
+            assert_eq!(url(written), url(text));
+        }
     }
 
     #[test]
