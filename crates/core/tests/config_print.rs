@@ -133,9 +133,15 @@ fn variables() -> impl Strategy<Value = Vec<(String, String)>> {
     let path = value().prop_map(|name| format!("/out/{name}x"));
     let path = path.prop_filter("a file refuses it", |path| path.split('/').all(|part| part != ".."));
     let path = path.prop_map(|path| ("dex_access_token_file".to_owned(), path));
-    (optional, subject, path).prop_map(|((a, b, c), subject, path)| {
-        let mut all =
-            vec![("dex_endpoint".to_owned(), "https://dex.example/a?b=c%20".to_owned()), subject, path];
+    let endpoint = prop_oneof![
+        Just("https://dex.example"),
+        Just("https://dex.dex.svc.cluster.local."),
+        Just("http://localhost.:5556"),
+        Just("http://[::1]:443"),
+    ];
+    let endpoint = endpoint.prop_map(|origin| ("dex_endpoint".to_owned(), format!("{origin}/a?b=c%20")));
+    (optional, endpoint, subject, path).prop_map(|((a, b, c), endpoint, subject, path)| {
+        let mut all = vec![endpoint, subject, path];
         all.extend([a.0, a.1, a.2, a.3, a.4, a.5, a.6, a.7].into_iter().flatten());
         all.extend([b.0, b.1, b.2, b.3, b.4, b.5, b.6, b.7].into_iter().flatten());
         all.extend([c.0, c.1, c.2, c.3, c.4, c.5].into_iter().flatten());

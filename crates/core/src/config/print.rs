@@ -151,8 +151,7 @@ impl Out {
         let TokenConfig { name, exchange, schedule, key_check, outputs, actions } = token;
         let endpoint = &exchange.endpoint;
         let _ = writeln!(self.text, "  - name: {}", scalar(name));
-        let url = &endpoint.url;
-        self.url(4, "token_endpoint", &format!("{}{}", url.origin(), url.target()));
+        self.url(4, "token_endpoint", &endpoint.url.to_url());
         if let Some(issuer) = &exchange.issuer {
             self.url(4, "issuer", issuer);
         }
@@ -297,7 +296,7 @@ impl Out {
         match action {
             Action::Http(http) => {
                 let url = &http.url;
-                self.url(10, "url", &format!("{}{}", url.origin(), url.target()));
+                self.url(10, "url", &url.to_url());
                 self.value(10, "method", &http.method);
                 if !http.headers.is_empty() {
                     let _ = writeln!(self.text, "          # the values of headers are not shown");
