@@ -20,8 +20,8 @@ pub(crate) struct TerminationMessage {
     file: PathBuf,
     /// The tokens that fail, the last one that began to first.
     failing: Vec<Failing>,
-    /// The message as it was written last.
-    written: String,
+    /// The message that the file holds. `None`: unknown, since a write has failed.
+    written: Option<String>,
 }
 
 /// A token that fails.
@@ -37,7 +37,7 @@ impl TerminationMessage {
     /// A message in this file or the kubelet's, if that can be written.
     pub(crate) fn shared(file: Option<PathBuf>) -> Rc<RefCell<Self>> {
         let file = file.unwrap_or_else(|| DEFAULT_TERMINATION_LOG.into());
-        Rc::new(RefCell::new(Self { file, failing: vec![], written: String::new() }))
+        Rc::new(RefCell::new(Self { file, failing: vec![], written: Some(String::new()) }))
     }
 
     /// The last failure of this token, or none. The message names the token, if it has a name.
@@ -59,8 +59,8 @@ impl TerminationMessage {
         }
         let text = joined(&self.failing);
         // Without a free descriptor the next failure or success writes it.
-        if self.written != text && write(&self.file, &text).is_ok() {
-            self.written = text;
+        if self.written.as_ref() != Some(&text) {
+            self.written = write(&self.file, &text).is_ok().then_some(text);
         }
     }
 }
@@ -148,6 +148,24 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "a\n");
         message.borrow_mut().set(0, None, None);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "");
+    }
+
+    /// Such as on a full disk: the file is empty then.
+    #[test]
+    fn a_message_that_a_failed_write_has_erased_is_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, away) = (dir.path().join("log"), dir.path().join("away"));
+        std::fs::write(&file, "").unwrap();
+        let message = TerminationMessage::shared(Some(file.clone()));
+        let set =
+            |token, failure: Option<&str>| message.borrow_mut().set(token, None, failure.map(str::to_owned));
+        set(0, Some("a\n"));
+        std::fs::rename(&file, &away).unwrap();
+        set(1, Some("b\n"));
+        std::fs::write(&away, "").unwrap();
+        std::fs::rename(&away, &file).unwrap();
+        set(1, None);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "a\n");
     }
 
     #[test]
