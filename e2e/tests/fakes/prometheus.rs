@@ -32,9 +32,13 @@ fn monitoring() -> PathBuf {
 
 /// Runs promtool in the directory of the rules, and returns what it prints.
 fn promtool(arguments: &[&str], input: &str) -> (bool, String) {
+    promtool_in(&monitoring(), arguments, input)
+}
+
+fn promtool_in(directory: &Path, arguments: &[&str], input: &str) -> (bool, String) {
     let mut promtool = Command::new(program("promtool"))
         .args(arguments)
-        .current_dir(monitoring())
+        .current_dir(directory)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -79,6 +83,27 @@ fn each_alert_fires_and_stays_silent_in_a_test_of_promtool() {
         assert!(expected.clone().any(fires), "{alert} fires in a test");
         assert!(expected.any(|test| !fires(test)), "{alert} stays silent in a test");
     }
+}
+
+#[test]
+fn the_command_of_the_page_makes_a_url_of_each_link_and_the_tests_of_the_rules_pass() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let copies = directory.path().join("deploy/monitoring");
+    fs::create_dir_all(&copies).expect("a new directory");
+    for name in ["alerts.yaml", "alerts_test.yaml", "prometheusrule.yaml"] {
+        fs::copy(monitoring().join(name), copies.join(name)).expect("a copy");
+    }
+    let mut blocks = doc_manifests::fenced("docs/monitoring.md").into_iter();
+    let block = blocks.find(|block| block.text.contains("runbook_url:")).expect("the command");
+    let status = Command::new("sh").args(["-ec", &block.text]).current_dir(directory.path()).status();
+    assert!(status.expect("sh runs").success(), "{}", block.text);
+    for name in ["alerts.yaml", "alerts_test.yaml", "prometheusrule.yaml"] {
+        let text = fs::read_to_string(copies.join(name)).expect("the copy");
+        let links: Vec<_> = text.lines().filter(|line| line.contains("runbook_url:")).collect();
+        assert!(links.len() > 10 && links.iter().all(|link| link.contains("https://")), "{name}: {links:?}");
+    }
+    let (accepted, printed) = promtool_in(&copies, &["test", "rules", "alerts_test.yaml"], "");
+    assert!(accepted, "{printed}");
 }
 
 /// A Prometheus that scrapes these sidecars each second, with the labels that a PodMonitor gives.
