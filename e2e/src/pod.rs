@@ -73,7 +73,7 @@ impl Manifest {
         self
     }
 
-    /// The program comes from an image volume in place of the init container that copies it.
+    /// The program comes from an image volume in place of the copy by the sidecar.
     ///
     /// # Panics
     /// If this is no pod whose app waits itself.

@@ -169,7 +169,7 @@ events! {
         "a newly issued token is in the token file";
     TokenAdopted = "token_adopted", Info, "adopted existing token",
         { file: Text, expires_in: Duration, refresh_in: Duration },
-        "the token file held a valid token at startup, or when a reload added it: readers have a token before the first exchange";
+        "the token file held a valid token at startup, or when a reload added the token or changed its exchange: readers have a token before the first exchange";
     TokenExpired = "token_expired", Error, "token on disk has expired",
         { file: Text },
         "the token on disk expired before an exchange succeeded";

@@ -182,7 +182,7 @@ metrics! {
         "When the token on disk was issued, 0 without a token",
         |all, out| all.each(|token| out.time(&[token.name], token.issued));
     "dexsidecar_token_refresh_timestamp_seconds", Gauge, ["token"],
-        "When the refresh of the token is due; failed attempts and a write that hangs do not move it",
+        "When the refresh of the token is due; failed attempts do not move it",
         |all, out| all.each(|token| out.time(&[token.name], token.refresh_due));
     "dexsidecar_exchanges_total", Counter, ["token"],
         "Exchanges attempted",

@@ -130,7 +130,8 @@ No file may have two uses. An output that is also another output, an input or th
 in each spelling: as a relative path, through a linked directory, or through a second mount of its directory.
 The path of an output has no `..`.
 
-`config validate` reads the configuration only. `check` also tests the files that it names, and Dex.
+`config validate` reads no file but the configuration. It finds links and mounts where it runs: validate in the
+container to compare all spellings. `check` also tests the files that the configuration names, and Dex.
 
 ## From variables to a file
 

@@ -85,8 +85,8 @@ impl Token {
             }
         }
         let first = first.unwrap_or_default();
-        // A refresh has not ended while a write of its token goes on. One that fails is shown by
-        // the metric of failed writes.
+        // A refresh has not ended while a file without its token is being changed. One that fails
+        // is shown by the metric of failed writes.
         let writing = self.current.as_ref().filter(|current| {
             self.files.iter().any(|file| file.is_busy() && !file.holds(&current.stored.token))
         });
