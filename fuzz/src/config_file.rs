@@ -29,10 +29,16 @@ pub fn config_file(data: &[u8]) {
             Ok(config) => {
                 config.warnings.iter().for_each(|warning| no_value(&warning.to_string()));
                 config.tokens.iter().for_each(|token| sendable(&token.exchange));
-                let printed = filled_in(&config.print());
-                let again = read(printed.as_bytes(), outputs);
-                let again = again.unwrap_or_else(|problems| panic!("{problems:#?}\n{printed}"));
-                assert_eq!(filled_in(&again.print()), printed);
+                let printed = config.print();
+                let filled = filled_in(&printed);
+                let again = read(filled.as_bytes(), outputs);
+                let again = again.unwrap_or_else(|problems| panic!("{problems:#?}\n{filled}"));
+                assert_eq!(filled_in(&again.print()), filled);
+                if filled == printed {
+                    assert_eq!(again.tokens, config.tokens, "{printed}");
+                    let others = |it: &Config| (it.log, it.listen, it.termination_log.clone());
+                    assert_eq!(others(&again), others(&config));
+                }
             }
             Err(problems) => {
                 assert!(!problems.is_empty() && problems.is_sorted_by_key(|problem| problem.place));
