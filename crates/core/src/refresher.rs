@@ -43,6 +43,7 @@ use key_checks::KeyChecks;
 pub use lifetime::Lifetime;
 use moment::Moment;
 pub use observation::{Fingerprint, Observation};
+use on_disk::OnDisk;
 use plan::Plan;
 pub use reason::Reason;
 use retries::Retries;
@@ -60,6 +61,9 @@ const SPREAD_AFTER_PAUSE: Duration = Duration::from_secs(5);
 /// After a signing key is gone, the exchange is spread over this time, because a whole fleet may
 /// see it in the same poll. P13 allows one minute.
 const SPREAD_OF_GONE_KEY: Duration = Duration::from_secs(60);
+/// A failed exchange that was due at the expiry of the previous token follows the write of another
+/// token after this time at the earliest: it may have failed just before (P5).
+const MIN_AFTER_WRITE: Duration = Duration::from_millis(500);
 /// In this time before an expiry the files are polled each five seconds, so that a repaired input
 /// is used before readers see an expired token.
 const NEAR_EXPIRY: Duration = Duration::from_secs(120);
@@ -172,7 +176,7 @@ impl Refresher {
             }
             Observation::ReplacedByNewer { output, lifetime, expires } => {
                 let Some(delivery) = self.outputs.get_mut(output) else { return };
-                delivery.replaced(lifetime, expires);
+                delivery.replaced(lifetime, expires, self.issued);
                 self.plan.retries = Retries::default();
                 self.plan.refresh(&self.schedule, lifetime, now, jitter);
                 self.key_checks.plan(now, jitter);
@@ -184,8 +188,8 @@ impl Refresher {
             }
             Observation::Missing(output) => {
                 let held = self.outputs.iter().filter_map(Delivery::token);
-                let latest = held.max_by_key(|token| token.lifetime.expires);
-                if let Some((delivery, token)) = self.outputs.get_mut(output).zip(latest) {
+                let newest = held.max_by_key(OnDisk::newness);
+                if let Some((delivery, token)) = self.outputs.get_mut(output).zip(newest) {
                     delivery.copy(token, now.boot);
                 }
             }
@@ -284,11 +288,12 @@ impl Refresher {
         self.outputs.iter().map(of).max().unwrap_or(Health::Starting)
     }
 
-    /// The lifetime of the token on disk, expired or not. If the outputs hold several, of the one
-    /// that expires last. `None` before the first token.
+    /// The lifetime of the token on disk, expired or not. If the outputs hold several, of the
+    /// newest one. `None` before the first token.
     #[must_use]
     pub fn on_disk(&self) -> Option<Lifetime> {
-        self.outputs.iter().filter_map(Delivery::on_disk).max_by_key(|token| token.expires)
+        let held = self.outputs.iter().filter_map(Delivery::token);
+        held.max_by_key(OnDisk::newness).map(|token| token.lifetime)
     }
 
     /// True if the token that this output holds is known, so that its expiry is reported on time.
@@ -386,7 +391,9 @@ impl Refresher {
         match reason {
             // The exchange in flight serves the reason for which it was started.
             _ if self.plan.is_in_flight() => {}
-            Reason::Expired if self.plan.retries.count > 0 => self.plan.bring_forward(due, Reason::Retry),
+            Reason::Expired if self.plan.retries.count > 0 => {
+                self.plan.bring_forward(due.max(now.boot + MIN_AFTER_WRITE), Reason::Retry);
+            }
             Reason::Schedule | Reason::Expired => {}
             reason => self.plan.bring_forward(due, reason),
         }
@@ -414,12 +421,16 @@ impl Refresher {
     /// The wall clock was stepped. An exchange that failed may have failed because of the wrong
     /// clock, so another one is due.
     fn clock_stepped(&mut self, now: Now, jitter: Jitter) {
-        for output in 0..self.outputs.len() {
-            let Some(lifetime) = self.outputs[output].clock_stepped(now) else { continue };
-            let restores = !self.outputs.iter().any(Delivery::awaits_issued);
-            if !self.plan.is_in_flight() && self.plan.reason == Reason::Schedule && restores {
-                self.plan.refresh(&self.schedule, lifetime, now, jitter);
-            }
+        let mut is_earlier = false;
+        for delivery in &mut self.outputs {
+            is_earlier |= delivery.clock_stepped(now);
+        }
+        let restores = !self.outputs.iter().any(Delivery::awaits_issued);
+        if let Some(lifetime) = self.on_disk().filter(|_| is_earlier && restores)
+            && !self.plan.is_in_flight()
+            && self.plan.reason == Reason::Schedule
+        {
+            self.plan.refresh(&self.schedule, lifetime, now, jitter);
         }
         // Whether the exchange in flight will depend on the clock is not known yet.
         let may_depend = self.plan.retries.inputs.is_some() || self.plan.is_in_flight();

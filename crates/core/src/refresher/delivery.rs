@@ -57,13 +57,13 @@ impl Delivery {
     }
 
     /// The token that each output has or gets: one that was issued and waits to be written, or else
-    /// the valid one on disk that expires last.
+    /// the newest valid one on disk.
     pub(super) fn current(outputs: &[Self], now: BootTime) -> Option<Pending> {
         let waiting = outputs.iter().flat_map(|delivery| [delivery.pending, delivery.writing]).flatten();
         let issued = waiting.filter(|pending| !pending.is_restore).max_by_key(|pending| pending.number);
         let on_disk = outputs.iter().filter_map(|delivery| delivery.on_disk);
         let on_disk = on_disk.filter(|token| token.is_valid(now));
-        let on_disk = on_disk.max_by_key(|token| token.lifetime.expires);
+        let on_disk = on_disk.max_by_key(OnDisk::newness);
         issued.or_else(|| on_disk.map(|token| token.pending(false)))
     }
 
@@ -98,14 +98,15 @@ impl Delivery {
 
     /// A token was found on disk at startup.
     pub(super) const fn adopted(&mut self, lifetime: Lifetime, expires: UnixTime) {
-        self.on_disk = Some(OnDisk::found(lifetime, expires));
+        self.on_disk = Some(OnDisk::found(lifetime, expires, FOUND));
     }
 
-    /// Another process has written a newer token, which is kept.
-    pub(super) const fn replaced(&mut self, lifetime: Lifetime, expires: UnixTime) {
+    /// Another process has written a newer token than the one that was issued with this number. It
+    /// is kept.
+    pub(super) const fn replaced(&mut self, lifetime: Lifetime, expires: UnixTime, number: u32) {
         self.pending = None;
         self.failed = 0;
-        self.adopted(lifetime, expires);
+        self.on_disk = Some(OnDisk::found(lifetime, expires, number));
     }
 
     /// A token was issued: its write is due at once.
@@ -227,16 +228,17 @@ impl Delivery {
         Some(token.lifetime.expires.max(self.report_expiry_at()))
     }
 
-    /// The wall clock was stepped. Returns the lifetime of the token on disk, if that makes it
-    /// shorter.
-    pub(super) fn clock_stepped(&mut self, now: Now) -> Option<Lifetime> {
-        let lifetime = self.on_disk.as_mut()?.clock_stepped(now)?;
+    /// The wall clock was stepped. Returns true if that makes the expiry of the token on disk
+    /// earlier.
+    pub(super) fn clock_stepped(&mut self, now: Now) -> bool {
+        let lifetime = self.on_disk.as_mut().and_then(|token| token.clock_stepped(now));
+        let Some(lifetime) = lifetime else { return false };
         for restore in [&mut self.pending, &mut self.writing] {
             if let Some(restore) = restore.as_mut().filter(|pending| pending.is_restore) {
                 restore.lifetime = lifetime;
             }
         }
-        Some(lifetime)
+        true
     }
 
     /// True if an issued token waits to be written, or is being written.

@@ -4,7 +4,7 @@ use super::Lifetime;
 use super::pending::Pending;
 use crate::time::{BootTime, Now, UnixTime};
 
-/// The number of a token that was found on disk.
+/// The number of a token that was found on disk at startup.
 pub(super) const FOUND: u32 = 0;
 
 /// The token that an output holds. It is kept here when it has expired.
@@ -34,9 +34,16 @@ impl OnDisk {
         Pending { lifetime, number, wall_expiry, is_restore }
     }
 
-    /// A token that was not exchanged here, with its `exp`.
-    pub(super) const fn found(lifetime: Lifetime, expires: UnixTime) -> Self {
-        Self { lifetime, number: FOUND, wall_expiry: Some(expires), expiry_reported: false }
+    /// A token that was not exchanged here, with its `exp`. It counts as issued with this number.
+    pub(super) const fn found(lifetime: Lifetime, expires: UnixTime, number: u32) -> Self {
+        Self { lifetime, number, wall_expiry: Some(expires), expiry_reported: false }
+    }
+
+    /// The greater, the newer: the token that was issued last, or else the one that expires last.
+    /// Dex may issue a token that expires before the former one, after its operator has shortened
+    /// the lifetime.
+    pub(super) const fn newness(&self) -> (u32, BootTime) {
+        (self.number, self.lifetime.expires)
     }
 
     pub(super) fn is_valid(&self, now: BootTime) -> bool {

@@ -335,6 +335,26 @@ fn an_exchange_that_failed_while_a_token_was_pending_is_retried_though_the_old_o
     assert_eq!((refresher.reason(), refresher.due()), (Reason::Retry, at(70.0).boot));
 }
 
+/// Found by a random history: a token was written just after an exchange had failed, which was due
+/// again at the expiry of the previous token.
+#[test]
+fn an_exchange_that_failed_just_before_a_token_is_written_is_not_retried_at_once() {
+    let mut refresher = new();
+    refresher.adopted(Lifetime::starting(at(0.0).boot, secs(70)), at(70.0).unix, at(0.0), Jitter::NONE);
+    refresher.obtained(Lifetime::starting(at(1.0).boot, secs(3_600)), at(1.0));
+    for _ in 0..7 {
+        fail(&mut refresher, Code::OutputDiskFull, 60.0);
+    }
+    refresher.refresh_requested(at(69.9));
+    assert_eq!(refresher.step(at(69.9), Jitter::NONE), Decision::Exchange);
+    fail(&mut refresher, Code::ConnectRefused, 69.9);
+    assert_eq!((refresher.reason(), refresher.due()), (Reason::Expired, at(70.0).boot));
+    assert_eq!(refresher.step(at(70.0), Jitter::NONE), EXPIRE);
+    refresher.published(at(70.1), Jitter::NONE);
+    refresher.suspend_key_check();
+    assert_eq!(next_decision(&mut refresher, 70.1), (70.6, Decision::Exchange));
+}
+
 #[test]
 fn of_two_reasons_for_one_instant_the_schedule_gives_way() {
     let mut refresher = holding(86_400);

@@ -70,6 +70,60 @@ fn another_refresh_margin_counts_for_a_new_output_too() {
     assert_eq!(next_decision(&mut refresher, 10.0), (79_200.0, Decision::Exchange));
 }
 
+/// Two outputs: the first holds a token that was issued later and expires earlier, as after Dex's
+/// operator has shortened the lifetime. The second one could not be written.
+fn with_an_old_token_that_expires_later() -> Driver {
+    let refresher = holding(3_600);
+    let mut refresher = reconfigured(refresher, Schedule::default(), &[Some(0), None], 0.0);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Decision::Publish(1));
+    refresher.refresher.on(Observation::Written(1), at(0.0), Jitter::NONE);
+    refresher.refresh_requested(at(10.0));
+    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Decision::Exchange);
+    refresher.obtained(Lifetime::starting(at(10.0).boot, secs(60)), at(10.0));
+    assert_eq!(refresher.step(at(10.0), Jitter::NONE), PUBLISH);
+    refresher.published(at(10.0), Jitter::NONE);
+    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Decision::Publish(1));
+    let failed = Observation::WriteFailed { output: 1, code: Code::OutputReadOnly };
+    refresher.refresher.on(failed, at(10.0), Jitter::NONE);
+    refresher.suspend_key_check();
+    refresher
+}
+
+#[test]
+fn another_refresh_margin_counts_for_the_newest_token_though_an_older_one_expires_later() {
+    let refresher = with_an_old_token_that_expires_later();
+    let expires = at(70.0).boot;
+    assert_eq!(refresher.on_disk().map(|token| token.expires), Some(expires));
+    assert!(refresher.due() < expires);
+    let schedule = Schedule { before: Some(secs(25)), ..Schedule::default() };
+    let refresher = reconfigured(refresher, schedule, &[Some(0), Some(1)], 12.0);
+    assert_eq!(refresher.due(), at(45.0).boot);
+}
+
+#[test]
+fn a_new_output_gets_the_newest_token_though_an_older_one_expires_later() {
+    let refresher = with_an_old_token_that_expires_later();
+    let mut refresher = reconfigured(refresher, Schedule::default(), &[Some(0), None], 12.0);
+    assert_eq!(refresher.step(at(12.0), Jitter::NONE), Decision::Publish(1));
+    refresher.refresher.on(Observation::Written(1), at(12.0), Jitter::NONE);
+    assert_eq!(refresher.health(at(71.0)), Health::Expired);
+    assert!((0..10).any(|_| refresher.step(at(71.0), Jitter::NONE) == Decision::Expire(1)));
+}
+
+/// Another process may write a token that is newer than the issued one.
+#[test]
+fn the_token_of_another_process_is_newer_than_the_issued_one() {
+    let mut refresher = with_an_old_token_that_expires_later();
+    let lifetime = Lifetime::starting(at(12.0).boot, secs(100));
+    refresher.replaced_by(lifetime, at(112.0).unix, at(12.0), Jitter::NONE);
+    assert_eq!(refresher.on_disk(), Some(lifetime));
+    refresher.refresher.on(Observation::Missing(1), at(12.0), Jitter::NONE);
+    assert_eq!(refresher.step(at(12.0), Jitter::NONE), Decision::Publish(1));
+    refresher.refresher.on(Observation::Written(1), at(12.0), Jitter::NONE);
+    assert_eq!(refresher.health(at(111.0)), Health::Fresh);
+    assert_eq!(refresher.health(at(113.0)), Health::Expired);
+}
+
 #[test]
 fn a_new_output_gets_no_expired_token_and_causes_no_attempt() {
     let (mut refresher, mut now) = (holding(60), 0.0);
