@@ -1,7 +1,7 @@
 //! A token that gets another configuration while the program runs.
 
 use dexsidecar_core::config::TokenConfig;
-use dexsidecar_core::refresher::RateLimit;
+use dexsidecar_core::refresher::{Observation, RateLimit, Reason};
 use dexsidecar_core::time::{Jitter, Now};
 
 use super::Token;
@@ -32,6 +32,7 @@ impl Token {
     /// exchange follows within 30 s.
     pub(crate) fn reconfigured(self, config: TokenConfig, now: Now, jitter: Jitter) -> Self {
         self.revoke_jobs();
+        let was_requested = self.refresher.reason() == Reason::Signal;
         let is_same = self.config.exchange == config.exchange;
         let keeps_actions = self.keeps_actions(&config);
         let mut reporter = self.reporter;
@@ -47,6 +48,9 @@ impl Token {
         if !is_same {
             new.refresher = new.refresher.with_rate_limit(self.refresher.rate_limit(now));
             new.adopt_alone(now, jitter);
+            if was_requested {
+                new.refresher.on(Observation::RefreshRequested, now, jitter);
+            }
             return new;
         }
         let mut former = self.files;

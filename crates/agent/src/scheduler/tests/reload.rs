@@ -504,6 +504,33 @@ async fn p5_reloads_give_no_token_a_further_attempt() {
     }
 }
 
+/// The second of two requests is delayed by five seconds. `refresh` has reported that it comes.
+#[tokio::test(start_paused = true)]
+async fn a_reload_of_the_exchange_keeps_the_refresh_that_a_signal_has_requested() {
+    let other_exchange = |many: &Many| {
+        let mut config = many.config(0);
+        config.exchange.endpoint.attempt_timeout += Duration::from_secs(1);
+        config
+    };
+    let mut is_spread = false;
+    for is_requested in [true, false].repeat(10) {
+        let mut many = Many::new(1, false, DAY_TOKEN, first_key);
+        let dex = slow_dex(&many);
+        many.run(60.0).await;
+        for _ in 0..if is_requested { 2 } else { 0 } {
+            many.scheduler.refresh_requested("SIGUSR1");
+            many.run(0.3).await;
+        }
+        let now = many.clock.now();
+        many.scheduler.apply(vec![other_exchange(&many)], &|_| dex.clone());
+        let due = many.scheduler.tokens[0].token.figures(now).refresh_due.unwrap();
+        let is_late = due > now.unix + Duration::from_secs(5);
+        assert!(!(is_late && is_requested), "{due:?}");
+        is_spread |= is_late;
+    }
+    assert!(is_spread, "without a request");
+}
+
 /// Only a change of the actions, or of the token that they are for, gives up one that runs.
 #[tokio::test(start_paused = true)]
 async fn a_reload_that_leaves_the_actions_as_they_were_does_not_disturb_them() {
