@@ -129,7 +129,7 @@ impl Reporter {
         let dialect = self.dialect;
         let causes: Vec<_> = causes.iter().map(|cause| dialect.render(cause).into_owned()).collect();
         let cause = causes.join("; ");
-        let (error, fix) = (failure.text(dialect), failure.fix_in(dialect));
+        let (error, fix) = (failure.to_string(), failure.fix_in(dialect));
         // The last failure is what the kubelet shows, logged or not.
         self.set_message(Some(termination_message(failure, (&error, &fix), &causes)));
         let kind = (failure.code, failure.step(), failure.fix(), health);
@@ -166,7 +166,8 @@ impl Reporter {
             Method::Replaced => {}
             Method::ReplacedSymlink => self.emit(&Event::SymlinkReplaced { file }),
             Method::InPlace => {
-                let fix = &"mount the directory instead of the file, without subPath";
+                let fix =
+                    &"use write mode auto, and mount the directory instead of the file, without subPath";
                 self.emit(&Event::OutputInPlace { file, error: None, fix });
             }
             Method::InPlaceWithoutRename(refused) => {
@@ -214,21 +215,20 @@ impl Reporter {
 
     /// Reports that the token file cannot be written or removed.
     pub(crate) fn output_not_writable(&mut self, failure: &Failure) {
-        let (error, fix) = (&failure.text(self.dialect), &failure.fix_in(self.dialect));
+        let (error, fix) = (&failure.to_string(), &failure.fix_in(self.dialect));
         self.emit(&Event::OutputNotWritable { error, code: &failure.code, fix });
     }
 
     /// Reports that an input cannot be read, and that its last known value is used.
     pub(crate) fn input_unreadable(&mut self, failure: &Failure) {
-        let (error, fix) = (&failure.text(self.dialect), &failure.fix_in(self.dialect));
+        let (error, fix) = (&failure.to_string(), &failure.fix_in(self.dialect));
         self.emit(&Event::InputUnreadable { error, code: &failure.code, fix });
     }
 
     /// Reports that `once` has not written this token in time, with the last failure.
     pub(crate) fn once_timed_out(&mut self, timeout: Duration) {
         let shown = self.last_failure.as_ref();
-        let shown =
-            shown.map(|failure| (failure.text(self.dialect), failure.fix_in(self.dialect).into_owned()));
+        let shown = shown.map(|failure| (failure.to_string(), failure.fix_in(self.dialect).into_owned()));
         self.emit(&Event::OnceTimedOut {
             timeout,
             error: shown.as_ref().map(|(error, _)| error as &dyn Display),

@@ -255,17 +255,6 @@ impl Failure {
 }
 
 impl Failure {
-    /// The failure as text, with the names of settings in this dialect. The detail is not from the
-    /// tables: it may hold paths and answers, and stays as it is.
-    #[must_use]
-    pub fn text(&self, dialect: Dialect) -> String {
-        let mut text = dialect.render(self.entry().summary).into_owned();
-        if !self.detail.is_empty() {
-            text.extend([": ", &self.detail]);
-        }
-        text
-    }
-
     /// What would mend it, with the names of settings in this dialect.
     #[must_use]
     pub fn fix_in(&self, dialect: Dialect) -> Cow<'_, str> {

@@ -198,7 +198,7 @@ failures! {
         "Dex does not allow this client to exchange tokens",
         "allow the token exchange grant for this client in Dex's configuration";
     UnsupportedGrantType = "unsupported_grant_type", Exchange, Config, DexConfig,
-        "token exchange is not enabled in Dex, or dex_grant_type is not token exchange",
+        "token exchange is not enabled in Dex, or the grant type is not token exchange",
         "set dex_grant_type to urn:ietf:params:oauth:grant-type:token-exchange, and add it to oauth2.grantTypes in Dex's configuration if that list exists; Dex must be 2.38 or later";
     InvalidScope = "invalid_scope", Exchange, Config, Pod,
         "Dex does not accept a scope",
@@ -247,10 +247,10 @@ failures! {
         "the token file's volume cannot rename files, so the file cannot be replaced atomically",
         "use an emptyDir, or set DEXSIDECAR_WRITE_MODE (--write-mode) to auto to overwrite the file in place";
     OutputModeRefused = "output_mode_refused", Output, Local, Pod,
-        "the volume does not allow the configured mode, DEXSIDECAR_OUTPUT_MODE (--output-mode), for the token file",
+        "the volume does not allow the configured mode for the token file",
         "use an emptyDir, or unset DEXSIDECAR_OUTPUT_MODE and set the mode with the volume's mount options (file_mode, fmask)";
     OutputGroupRefused = "output_group_refused", Output, Local, Pod,
-        "the volume does not allow the configured group, DEXSIDECAR_OUTPUT_GROUP (--output-group), for the token file",
+        "the volume does not allow the configured group for the token file",
         "add the group to supplementalGroups, or unset DEXSIDECAR_OUTPUT_GROUP and use fsGroup or the volume's mount options (gid)";
     OutputFailed = "output_failed", Output, Local, Cluster,
         "the token file could not be written",

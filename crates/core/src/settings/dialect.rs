@@ -106,17 +106,14 @@ mod tests {
     }
 
     #[test]
-    fn no_fix_names_a_variable_in_the_dialect_of_the_file() {
+    fn no_fix_names_a_variable_in_the_dialect_of_the_file_and_no_summary_in_any() {
         for code in Code::ALL {
             let entry = code.entry();
-            for text in [entry.fix, entry.summary] {
-                let rendered = Dialect::File.render(text);
-                assert!(
-                    !rendered.contains("dex_")
-                        && !rendered.contains("DEXSIDECAR_")
-                        && !rendered.contains("--"),
-                    "{code}: {rendered}"
-                );
+            let fix = Dialect::File.render(entry.fix);
+            // A summary is not rendered: it names no setting in any dialect.
+            for text in [&*fix, entry.summary] {
+                let is_free = ["dex_", "DEXSIDECAR_", "--"].iter().all(|part| !text.contains(part));
+                assert!(is_free, "{code}: {text}");
             }
         }
     }

@@ -50,7 +50,7 @@ impl StepResult {
         dialect: Dialect,
     ) -> Self {
         let (code, owner) = (failure.code.entry().name, failure.owner());
-        let (message, fix) = (failure.text(dialect), failure.fix_in(dialect).into_owned());
+        let (message, fix) = (failure.to_string(), failure.fix_in(dialect).into_owned());
         let outcome = Outcome::Fail { message, code, owner, fix };
         Self { token: None, step, outcome, notes: causes, took }
     }

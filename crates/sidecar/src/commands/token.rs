@@ -115,7 +115,7 @@ async fn obtain(environment: &Environment, form: Form) -> Done {
         Ok(Err(failure)) => {
             let (code, owner) = (failure.code, failure.owner().title());
             let dialect = token.exchange.dialect;
-            let (text, fix) = (failure.text(dialect), failure.fix_in(dialect));
+            let (text, fix) = (failure.to_string(), failure.fix_in(dialect));
             eprint(&format!("dexsidecar: {text}\ncode:  {code}\nowner: {owner}\nfix:   {fix}\n"));
             Err(NEGATIVE)
         }
