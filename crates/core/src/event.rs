@@ -208,7 +208,7 @@ events! {
         "the token file is never written through a symbolic link";
     OutputInPlace = "output_in_place", Warn once, "overwriting the token file in place; readers may see a partial token",
         { file: Text, error: Option, fix: Text },
-        "the token file is a mount point (subPath), or its volume cannot rename files";
+        "the token file is a mount point (subPath), or its volume cannot rename files, or the write mode is `in-place`. Once for each configuration of the token";
     OutputModeNotSet = "output_mode_not_set", Warn once, "the mode of the token file stays as the volume gives it",
         { file: Text, mode: Text, error: Text, fix: Text },
         "the volume does not allow to set a mode";

@@ -26,7 +26,8 @@ Numbers are numbers, and durations are seconds:
 With several tokens, or one token that has a name, the lines of a token have a field `token` with its name before the
 other fields.
 
-No event holds a token or a client secret. The value of a form field is logged only if it is public:
+No event holds a token or a client secret, unless a command of `on_update` prints the secret of a client
+(`action_output`). The value of a form field is logged only if it is public:
 `connector_id`, `client_id`, `scope`, `audience`, `resource`, token types.
 
 ## Is the token valid?
