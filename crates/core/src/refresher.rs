@@ -61,8 +61,8 @@ const SPREAD_AFTER_PAUSE: Duration = Duration::from_secs(5);
 /// After a signing key is gone, the exchange is spread over this time, because a whole fleet may
 /// see it in the same poll. P13 allows one minute.
 const SPREAD_OF_GONE_KEY: Duration = Duration::from_secs(60);
-/// A failed exchange that was due at the expiry of the previous token follows the write of another
-/// token after this time at the earliest: it may have failed just before (P5).
+/// After another token is written, the attempt that was due at the expiry of the previous token is
+/// made this much later at the earliest: the exchange may have failed just before (P5).
 const MIN_AFTER_WRITE: Duration = Duration::from_millis(500);
 /// In this time before an expiry the files are polled each five seconds, so that a repaired input
 /// is used before readers see an expired token.
@@ -87,8 +87,8 @@ pub struct Refresher {
     subject: Option<Subject>,
     key_checks: KeyChecks,
     clocks: Clocks,
-    /// The number of the last issued token, and the number of the token for which the refresh is
-    /// planned.
+    /// The number of the last token that was issued, or that another process wrote, and the number
+    /// of the token for which the refresh is planned.
     issued: u32,
     planned: u32,
 }
@@ -176,9 +176,13 @@ impl Refresher {
             }
             Observation::ReplacedByNewer { output, lifetime, expires } => {
                 let Some(delivery) = self.outputs.get_mut(output) else { return };
+                self.issued = self.issued.saturating_add(1);
+                self.planned = self.issued;
                 delivery.replaced(lifetime, expires, self.issued);
                 self.plan.retries = Retries::default();
-                self.plan.refresh(&self.schedule, lifetime, now, jitter);
+                if !self.plan.is_requested() {
+                    self.plan.refresh(&self.schedule, lifetime, now, jitter);
+                }
                 self.key_checks.plan(now, jitter);
             }
             Observation::Modified { output, by_valid_token } => {
@@ -187,8 +191,7 @@ impl Refresher {
                 }
             }
             Observation::Missing(output) => {
-                let held = self.outputs.iter().filter_map(Delivery::token);
-                let newest = held.max_by_key(OnDisk::newness);
+                let newest = self.newest();
                 if let Some((delivery, token)) = self.outputs.get_mut(output).zip(newest) {
                     delivery.copy(token, now.boot);
                 }
@@ -292,8 +295,11 @@ impl Refresher {
     /// newest one. `None` before the first token.
     #[must_use]
     pub fn on_disk(&self) -> Option<Lifetime> {
-        let held = self.outputs.iter().filter_map(Delivery::token);
-        held.max_by_key(OnDisk::newness).map(|token| token.lifetime)
+        self.newest().map(|token| token.lifetime)
+    }
+
+    fn newest(&self) -> Option<OnDisk> {
+        self.outputs.iter().filter_map(Delivery::token).max_by_key(OnDisk::newness)
     }
 
     /// True if the token that this output holds is known, so that its expiry is reported on time.
@@ -312,6 +318,12 @@ impl Refresher {
     #[must_use]
     pub const fn reason(&self) -> Reason {
         self.plan.reason
+    }
+
+    /// True if a signal has requested an exchange that has not ended.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        self.plan.is_requested()
     }
 
     /// Why exchanges fail: the code of the last one that failed, of this token or of another one at
@@ -390,7 +402,7 @@ impl Refresher {
         // expiry of the previous token does not.
         match reason {
             // The exchange in flight serves the reason for which it was started.
-            _ if self.plan.is_in_flight() => {}
+            _ if self.plan.is_in_flight() => self.plan.reason = reason,
             Reason::Expired if self.plan.retries.count > 0 => {
                 self.plan.bring_forward(due.max(now.boot + MIN_AFTER_WRITE), Reason::Retry);
             }
@@ -425,12 +437,13 @@ impl Refresher {
         for delivery in &mut self.outputs {
             is_earlier |= delivery.clock_stepped(now);
         }
-        let restores = !self.outputs.iter().any(Delivery::awaits_issued);
-        if let Some(lifetime) = self.on_disk().filter(|_| is_earlier && restores)
+        // A newer token that waits to be written changes the plan when it is written.
+        let newest = self.newest().filter(|token| is_earlier && token.number == self.issued);
+        if let Some(token) = newest
             && !self.plan.is_in_flight()
             && self.plan.reason == Reason::Schedule
         {
-            self.plan.refresh(&self.schedule, lifetime, now, jitter);
+            self.plan.refresh(&self.schedule, token.lifetime, now, jitter);
         }
         // Whether the exchange in flight will depend on the clock is not known yet.
         let may_depend = self.plan.retries.inputs.is_some() || self.plan.is_in_flight();

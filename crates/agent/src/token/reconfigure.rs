@@ -1,7 +1,7 @@
 //! A token that gets another configuration while the program runs.
 
 use dexsidecar_core::config::TokenConfig;
-use dexsidecar_core::refresher::{Observation, RateLimit, Reason};
+use dexsidecar_core::refresher::{Observation, RateLimit};
 use dexsidecar_core::time::{Jitter, Now};
 
 use super::Token;
@@ -32,7 +32,7 @@ impl Token {
     /// exchange follows within 30 s.
     pub(crate) fn reconfigured(self, config: TokenConfig, now: Now, jitter: Jitter) -> Self {
         self.revoke_jobs();
-        let was_requested = self.refresher.reason() == Reason::Signal;
+        let was_requested = self.refresher.is_requested();
         let is_same = self.config.exchange == config.exchange;
         let keeps_actions = self.keeps_actions(&config);
         let mut reporter = self.reporter;

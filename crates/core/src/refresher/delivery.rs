@@ -57,14 +57,13 @@ impl Delivery {
     }
 
     /// The token that each output has or gets: one that was issued and waits to be written, or else
-    /// the newest valid one on disk.
+    /// the newest one on disk, if that is valid.
     pub(super) fn current(outputs: &[Self], now: BootTime) -> Option<Pending> {
         let waiting = outputs.iter().flat_map(|delivery| [delivery.pending, delivery.writing]).flatten();
         let issued = waiting.filter(|pending| !pending.is_restore).max_by_key(|pending| pending.number);
         let on_disk = outputs.iter().filter_map(|delivery| delivery.on_disk);
-        let on_disk = on_disk.filter(|token| token.is_valid(now));
-        let on_disk = on_disk.max_by_key(OnDisk::newness);
-        issued.or_else(|| on_disk.map(|token| token.pending(false)))
+        let newest = on_disk.max_by_key(OnDisk::newness).filter(|token| token.is_valid(now));
+        issued.or_else(|| newest.map(|token| token.pending(false)))
     }
 
     /// The write in flight was given up without an outcome: it is due again.
@@ -101,8 +100,7 @@ impl Delivery {
         self.on_disk = Some(OnDisk::found(lifetime, expires, FOUND));
     }
 
-    /// Another process has written a newer token than the one that was issued with this number. It
-    /// is kept.
+    /// Another process has written a newer token, which is kept. It gets this number.
     pub(super) const fn replaced(&mut self, lifetime: Lifetime, expires: UnixTime, number: u32) {
         self.pending = None;
         self.failed = 0;
@@ -239,11 +237,6 @@ impl Delivery {
             }
         }
         true
-    }
-
-    /// True if an issued token waits to be written, or is being written.
-    pub(super) fn awaits_issued(&self) -> bool {
-        [self.pending, self.writing].into_iter().flatten().any(|pending| !pending.is_restore)
     }
 
     /// False while a pending token cannot be written: another token could not be written either. A

@@ -12,7 +12,7 @@ pub(super) const MIN_BETWEEN_REQUESTS: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InFlight {
     /// The instant at which it was started.
-    started: BootTime,
+    pub(super) started: BootTime,
     /// Another exchange that became necessary meanwhile, because this one may have read old inputs.
     pub(super) next: Option<(BootTime, Reason)>,
     /// A signal has started it again. A second signal waits for its outcome, or a slow Dex would

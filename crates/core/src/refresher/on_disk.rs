@@ -12,7 +12,7 @@ pub(super) const FOUND: u32 = 0;
 pub(super) struct OnDisk {
     /// Its lifetime: shortened by a clock step.
     pub(super) lifetime: Lifetime,
-    /// Its number among the issued tokens.
+    /// Its number among the tokens that were issued here or written by another process.
     pub(super) number: u32,
     /// Its `exp`, if the token was adopted or comes from another process. `None` if it was
     /// exchanged here: the boot clock has measured its lifetime then.
@@ -39,7 +39,8 @@ impl OnDisk {
         Self { lifetime, number, wall_expiry: Some(expires), expiry_reported: false }
     }
 
-    /// The greater, the newer: the token that was issued last, or else the one that expires last.
+    /// The greater, the newer. Of the tokens that were found at startup, it is the one that expires
+    /// last.
     /// Dex may issue a token that expires before the former one, after its operator has shortened
     /// the lifetime.
     pub(super) const fn newness(&self) -> (u32, BootTime) {

@@ -51,12 +51,28 @@ impl Plan {
         self
     }
 
-    /// The exchange in flight was given up without an outcome: it is due again.
+    /// The exchange in flight was given up without an outcome: it is due again, and serves what
+    /// became necessary meanwhile.
     pub(super) fn interrupted(&mut self, now: BootTime) {
-        if self.in_flight.take().is_some() {
+        let is_requested = self.is_requested();
+        if let Some(exchange) = self.in_flight.take() {
             self.due = now;
+            if is_requested {
+                // Such an exchange bypasses the rate limit.
+                self.due = now.max(exchange.started + MIN_BETWEEN_REQUESTS);
+                self.reason = Reason::Signal;
+                self.requested_at = Some(self.due);
+            } else if let Some((_, reason)) = exchange.next {
+                self.reason = reason;
+            }
         }
         self.ask_at = None;
+    }
+
+    /// True if a signal has requested an exchange that is due or in flight, or comes after that.
+    pub(super) fn is_requested(&self) -> bool {
+        let next = self.in_flight.and_then(|exchange| exchange.next);
+        self.reason == Reason::Signal || next.is_some_and(|(_, reason)| reason == Reason::Signal)
     }
 
     /// True while an exchange is in flight.

@@ -122,6 +122,29 @@ fn f092_f093_a_clock_step_makes_the_expiry_of_a_token_found_on_disk_earlier_but_
     assert_eq!((issued.due(), issued.on_disk()), (due, on_disk));
 }
 
+/// The copy to the second output cannot be written.
+#[test]
+fn a_clock_step_brings_the_refresh_forward_although_an_output_cannot_be_written() {
+    let refresher = holding(3_600);
+    let of = |refresher: Refresher| {
+        refresher.reconfigured(Schedule::default(), None, &[Some(0), None], at(0.0), Jitter::NONE)
+    };
+    let mut refresher = refresher.map(of);
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Decision::Publish(1));
+    let failed = Observation::WriteFailed { output: 1, code: Code::OutputReadOnly };
+    refresher.refresher.on(failed, at(0.0), Jitter::NONE);
+    let lifetime = Lifetime::starting(at(1.0).boot, secs(86_400));
+    refresher.replaced_by(lifetime, at(86_401.0).unix, at(1.0), Jitter::NONE);
+    refresher.refresher.on(Observation::Missing(1), at(1.0), Jitter::NONE);
+    assert_eq!(refresher.step(at(1.0), Jitter::NONE), Decision::Publish(1));
+    refresher.refresher.on(failed, at(1.0), Jitter::NONE);
+    let due = refresher.due();
+    let _ = refresher.step(stepped(2.0, 50_000), Jitter::NONE);
+    assert!(
+        refresher.due() < due && refresher.on_disk().is_some_and(|token| refresher.due() < token.expires)
+    );
+}
+
 #[test]
 fn f094_a_refused_exchange_is_retried_after_a_clock_step_at_most_once_a_minute() {
     let failing = |code| {

@@ -106,8 +106,105 @@ fn a_new_output_gets_the_newest_token_though_an_older_one_expires_later() {
     let mut refresher = reconfigured(refresher, Schedule::default(), &[Some(0), None], 12.0);
     assert_eq!(refresher.step(at(12.0), Jitter::NONE), Decision::Publish(1));
     refresher.refresher.on(Observation::Written(1), at(12.0), Jitter::NONE);
-    assert_eq!(refresher.health(at(71.0)), Health::Expired);
     assert!((0..10).any(|_| refresher.step(at(71.0), Jitter::NONE) == Decision::Expire(1)));
+}
+
+/// Readers of the new output would get the expired token: it is the one that is written.
+#[test]
+fn a_new_output_gets_nothing_while_the_newest_token_is_expired() {
+    let mut refresher = with_an_old_token_that_expires_later();
+    while refresher.step(at(71.0), Jitter::NONE) != Decision::Exchange {}
+    fail(&mut refresher, Code::InvalidClient, 71.0);
+    let mut refresher = reconfigured(refresher, Schedule::default(), &[Some(0), None], 72.0);
+    for _ in 0..10 {
+        assert_ne!(refresher.step(at(72.0), Jitter::NONE), Decision::Publish(1));
+    }
+    assert_eq!(refresher.refresher.write_due(1), None);
+}
+
+/// A refresh that a signal has requested, or that a gone signing key needs, is not forgotten.
+#[test]
+fn what_became_necessary_during_an_exchange_outlives_a_reload() {
+    let schedule = Schedule { before: Some(secs(7_200)), ..Schedule::default() };
+    let note: [fn(&mut Driver); 2] = [
+        |refresher| {
+            refresher.refresh_requested(at(57_601.0));
+        },
+        |refresher| refresher.signing_key_gone(at(57_601.0), Jitter::NONE),
+    ];
+    for (note, due) in note.into_iter().zip([57_605.0, 57_602.0]) {
+        let mut refresher = holding(86_400);
+        refresher.suspend_key_check();
+        assert_eq!(next_decision(&mut refresher, 57_590.0), (57_600.0, Decision::Exchange));
+        note(&mut refresher);
+        let mut refresher = reconfigured(refresher, schedule, &[Some(0)], 57_602.0);
+        refresher.suspend_key_check();
+        assert_eq!(next_decision(&mut refresher, 57_602.0), (due, Decision::Exchange));
+    }
+}
+
+#[test]
+fn a_reload_with_a_signal_in_each_second_does_not_bypass_the_rate_limit() {
+    let (mut refresher, mut attempts) = (new(), vec![]);
+    for second in 0..240 {
+        let now = f64::from(second);
+        refresher = reconfigured(refresher, Schedule::default(), &[Some(0)], now);
+        refresher.refresh_requested(at(now));
+        if refresher.step(at(now), Jitter::NONE) == Decision::Exchange {
+            attempts.push(now);
+        }
+    }
+    assert!(attempts.len() > 20, "{attempts:?}");
+    assert!(attempts.windows(21).all(|w| w[20] - w[0] >= 60.0), "{attempts:?}");
+}
+
+#[test]
+fn a_refresh_is_requested_until_its_exchange_has_ended() {
+    let mut refresher = holding(86_400);
+    refresher.suspend_key_check();
+    assert!(!refresher.refresher.is_requested());
+    assert_eq!(next_decision(&mut refresher, 57_590.0), (57_600.0, Decision::Exchange));
+    refresher.refresh_requested(at(57_601.0));
+    assert!(refresher.refresher.is_requested(), "it follows the exchange in flight");
+    fail(&mut refresher, Code::ConnectRefused, 57_602.0);
+    assert_eq!(next_decision(&mut refresher, 57_602.0).1, Decision::Exchange);
+    assert!(refresher.refresher.is_requested(), "in flight");
+    refresher.obtained(Lifetime::starting(at(57_606.0).boot, secs(86_400)), at(57_606.0));
+    assert!(!refresher.refresher.is_requested());
+}
+
+/// The second of two signals is served five seconds after the first.
+#[test]
+fn the_token_of_another_process_does_not_replace_a_requested_refresh() {
+    let mut refresher = holding(86_400);
+    refresher.refresh_requested(at(10.0));
+    assert_eq!(refresher.step(at(10.0), Jitter::NONE), Decision::Exchange);
+    refresher.obtained(Lifetime::starting(at(10.0).boot, secs(86_400)), at(10.0));
+    assert_eq!(refresher.step(at(10.0), Jitter::NONE), PUBLISH);
+    refresher.published(at(10.0), Jitter::NONE);
+    refresher.refresh_requested(at(10.1));
+    let lifetime = Lifetime::starting(at(10.0).boot, secs(90_000));
+    refresher.replaced_by(lifetime, at(90_010.0).unix, at(10.2), Jitter::NONE);
+    assert_eq!((refresher.reason(), refresher.due()), (Reason::Signal, at(15.0).boot));
+}
+
+/// Another process writes a newer token to the first output, while the write of the issued one to
+/// the second output hangs.
+#[test]
+fn a_new_output_gets_the_token_of_another_process_while_a_write_of_the_issued_one_hangs() {
+    let refresher = reconfigured(holding(3_600), Schedule::default(), &[Some(0), None], 0.0);
+    let mut refresher = refresher;
+    assert_eq!(refresher.step(at(0.0), Jitter::NONE), Decision::Publish(1));
+    let lifetime = Lifetime::starting(at(12.0).boot, secs(7_200));
+    refresher.replaced_by(lifetime, at(7_212.0).unix, at(12.0), Jitter::NONE);
+    refresher.refresher.on(Observation::Missing(1), at(12.0), Jitter::NONE);
+    let outputs = [Some(0), Some(1), None];
+    let mut refresher = reconfigured(refresher, Schedule::default(), &outputs, 13.0);
+    for output in [1, 2] {
+        assert_eq!(refresher.step(at(13.0), Jitter::NONE), Decision::Publish(output));
+        refresher.refresher.on(Observation::Written(output), at(13.0), Jitter::NONE);
+    }
+    assert_eq!(refresher.health(at(7_211.0)), Health::Fresh);
 }
 
 /// Another process may write a token that is newer than the issued one.
