@@ -232,7 +232,9 @@ impl Token {
 
     /// Starts to write the current token.
     pub(super) fn start_write(&mut self, output: usize, now: Now, jitter: Jitter) -> Option<Job> {
-        let Some(current) = &self.current else {
+        // It may have expired while an older one that expires later waits to be written.
+        let valid = |current: &&CurrentToken| current.lifetime.remaining(now.boot).is_some();
+        let Some(current) = self.current.as_ref().filter(valid) else {
             self.refresher.on(Observation::NothingToWrite(output), now, jitter);
             return None;
         };
@@ -431,6 +433,7 @@ mod tests {
     use dexsidecar_core::config::{Config, Outputs, RawSettings, TokenConfig};
     use dexsidecar_core::failure::Code;
     use dexsidecar_core::output::Format;
+    use dexsidecar_core::refresher::Lifetime;
     use dexsidecar_edge::clock::Clock;
     use dexsidecar_edge::log::Logger;
 
@@ -536,6 +539,28 @@ mod tests {
         token.done(removed, now, Jitter::NONE, &mut Upstream::default());
         token.poll_files(now, Jitter::NONE);
         assert_eq!((lines.get(), next(&mut token)), (2, None));
+    }
+
+    /// An older token that expires later may wait for its write, which writes the current one.
+    #[test]
+    fn an_expired_token_is_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let message = TerminationMessage::shared(Some("/dev/null".into()));
+        let reporter = Reporter::new(Logger::silent(Clock::System), message, 0);
+        let now = Now::default();
+        let mut token = Token::new(0, config(directory.path()), reporter, now);
+        for (length, is_written) in [(60, true), (0, false)] {
+            let stored = StoredToken::of(Secret::new("opaque".to_owned()));
+            let lifetime = Lifetime::starting(now.boot, Duration::from_secs(length));
+            token.current = Some(CurrentToken {
+                stored,
+                key_id: None,
+                lifetime,
+                obtained_at: now.boot,
+                announce_at: None,
+            });
+            assert_eq!(token.start_write(0, now, Jitter::NONE).is_some(), is_written, "{length}");
+        }
     }
 
     #[test]
