@@ -114,7 +114,8 @@ impl Refresher {
 
     /// This machine with another configuration, for the same exchange. `outputs` has the former
     /// index of each output, or nothing for one that is new: the current token is written to it at
-    /// once. A job that runs is given up, so an exchange or a write in flight is due again.
+    /// once. A job that runs is given up, so an exchange or a write in flight is due again; an
+    /// exchange that a signal requested, five seconds after its start.
     #[must_use]
     pub fn reconfigured(
         mut self,
@@ -136,7 +137,8 @@ impl Refresher {
         self.key_checks = self.key_checks.reconfigured(key_check, has_token, now, jitter);
         if self.schedule != schedule {
             self.schedule = schedule;
-            if let Some(lifetime) = on_disk.filter(|_| self.plan.reason == Reason::Schedule) {
+            let is_planned = self.plan.reason == Reason::Schedule && !self.plan.is_requested;
+            if let Some(lifetime) = on_disk.filter(|_| is_planned) {
                 self.plan.refresh(&schedule, lifetime, now, jitter);
             }
         }
@@ -180,7 +182,7 @@ impl Refresher {
                 self.planned = self.issued;
                 delivery.replaced(lifetime, expires, self.issued);
                 self.plan.retries = Retries::default();
-                if !self.plan.is_requested() {
+                if !self.plan.is_requested {
                     self.plan.refresh(&self.schedule, lifetime, now, jitter);
                 }
                 self.key_checks.plan(now, jitter);
@@ -320,10 +322,10 @@ impl Refresher {
         self.plan.reason
     }
 
-    /// True if a signal has requested an exchange that has not ended.
+    /// True if a signal has requested an exchange, and none that began after it has ended.
     #[must_use]
-    pub fn is_requested(&self) -> bool {
-        self.plan.is_requested()
+    pub const fn is_requested(&self) -> bool {
+        self.plan.is_requested
     }
 
     /// Why exchanges fail: the code of the last one that failed, of this token or of another one at

@@ -230,7 +230,7 @@ impl Token {
         }
     }
 
-    /// Starts to write the current token.
+    /// Starts to write the current token, unless it has expired.
     pub(super) fn start_write(&mut self, output: usize, now: Now, jitter: Jitter) -> Option<Job> {
         // It may have expired while an older one that expires later waits to be written.
         let valid = |current: &&CurrentToken| current.lifetime.remaining(now.boot).is_some();

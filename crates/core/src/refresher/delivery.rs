@@ -229,14 +229,10 @@ impl Delivery {
     /// The wall clock was stepped. Returns true if that makes the expiry of the token on disk
     /// earlier.
     pub(super) fn clock_stepped(&mut self, now: Now) -> bool {
-        let lifetime = self.on_disk.as_mut().and_then(|token| token.clock_stepped(now));
-        let Some(lifetime) = lifetime else { return false };
-        for restore in [&mut self.pending, &mut self.writing] {
-            if let Some(restore) = restore.as_mut().filter(|pending| pending.is_restore) {
-                restore.lifetime = lifetime;
-            }
+        for waiting in [&mut self.pending, &mut self.writing].into_iter().flatten() {
+            waiting.lifetime.end_with(waiting.wall_expiry, now);
         }
-        true
+        self.on_disk.as_mut().is_some_and(|token| token.lifetime.end_with(token.wall_expiry, now))
     }
 
     /// False while a pending token cannot be written: another token could not be written either. A

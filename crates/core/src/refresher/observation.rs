@@ -62,7 +62,7 @@ pub enum Observation {
         /// The code of the failure.
         code: Code,
     },
-    /// The caller has no token to write, so nothing is pending.
+    /// The caller has no valid token to write, so nothing is pending.
     NothingToWrite(usize),
     /// The files that an exchange reads were polled and have this fingerprint. If they changed
     /// since an exchange failed because of them, another one is due at once.

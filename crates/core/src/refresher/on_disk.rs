@@ -2,7 +2,7 @@
 
 use super::Lifetime;
 use super::pending::Pending;
-use crate::time::{BootTime, Now, UnixTime};
+use crate::time::{BootTime, UnixTime};
 
 /// The number of a token that was found on disk at startup.
 pub(super) const FOUND: u32 = 0;
@@ -39,8 +39,7 @@ impl OnDisk {
         Self { lifetime, number, wall_expiry: Some(expires), expiry_reported: false }
     }
 
-    /// The greater, the newer. Of the tokens that were found at startup, it is the one that expires
-    /// last.
+    /// Orders tokens from old to new: by number, and those that were found at startup by expiry.
     /// Dex may issue a token that expires before the former one, after its operator has shortened
     /// the lifetime.
     pub(super) const fn newness(&self) -> (u32, BootTime) {
@@ -49,17 +48,5 @@ impl OnDisk {
 
     pub(super) fn is_valid(&self, now: BootTime) -> bool {
         self.lifetime.remaining(now).is_some()
-    }
-
-    /// The wall clock was stepped. The expiry of a token that was not exchanged here is computed
-    /// again from its `exp`. It only becomes earlier: a clock that is wrong now must not lengthen a
-    /// lifetime. Returns the shorter lifetime.
-    pub(super) fn clock_stepped(&mut self, now: Now) -> Option<Lifetime> {
-        let expires = now.boot + now.unix.until(self.wall_expiry?);
-        let is_earlier = expires < self.lifetime.expires;
-        is_earlier.then(|| {
-            self.lifetime = Lifetime { issued: expires - self.lifetime.length(), expires };
-            self.lifetime
-        })
     }
 }

@@ -7,7 +7,7 @@ use crate::time::UnixTime;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
     pub(super) lifetime: Lifetime,
-    /// Counts the issued tokens from 1: a later one has a higher number.
+    /// Its number among the tokens that were issued here or written by another process.
     pub(super) number: u32,
     /// Its `exp`, if it was not exchanged here.
     pub(super) wall_expiry: Option<UnixTime>,

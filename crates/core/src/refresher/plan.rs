@@ -19,9 +19,11 @@ pub(super) struct Plan {
     pub(super) retries: Retries,
     /// The exchange in flight: from [`super::Decision::Exchange`] until the outcome is reported.
     pub(super) in_flight: Option<InFlight>,
-    /// The instant of the last exchange that a signal requested; it is in the future while the
-    /// exchange is delayed.
-    requested_at: Option<BootTime>,
+    /// The start of the last exchange that a signal requested, or the instant for which it is
+    /// planned.
+    pub(super) requested_at: Option<BootTime>,
+    /// A signal has requested an exchange, and none that began after it has ended.
+    pub(super) is_requested: bool,
     /// When an exchange that is due, and waits for its turn or for Dex to work again, asks next.
     pub(super) ask_at: Option<BootTime>,
 }
@@ -34,6 +36,7 @@ impl Plan {
             retries: Retries { count: 0, last: None, inputs: None },
             in_flight: None,
             requested_at: None,
+            is_requested: false,
             ask_at: None,
         }
     }
@@ -54,25 +57,18 @@ impl Plan {
     /// The exchange in flight was given up without an outcome: it is due again, and serves what
     /// became necessary meanwhile.
     pub(super) fn interrupted(&mut self, now: BootTime) {
-        let is_requested = self.is_requested();
         if let Some(exchange) = self.in_flight.take() {
             self.due = now;
-            if is_requested {
-                // Such an exchange bypasses the rate limit.
+            if self.is_requested {
+                // It bypasses the rate limit, so two starts are five seconds apart (P5).
                 self.due = now.max(exchange.started + MIN_BETWEEN_REQUESTS);
                 self.reason = Reason::Signal;
                 self.requested_at = Some(self.due);
-            } else if let Some((_, reason)) = exchange.next {
+            } else if let Some((_, reason @ Reason::SigningKeyGone)) = exchange.next {
                 self.reason = reason;
             }
         }
         self.ask_at = None;
-    }
-
-    /// True if a signal has requested an exchange that is due or in flight, or comes after that.
-    pub(super) fn is_requested(&self) -> bool {
-        let next = self.in_flight.and_then(|exchange| exchange.next);
-        self.reason == Reason::Signal || next.is_some_and(|(_, reason)| reason == Reason::Signal)
     }
 
     /// True while an exchange is in flight.
@@ -88,7 +84,9 @@ impl Plan {
         self.due = lifetime.expires;
         self.reason = Reason::Schedule;
         self.retries = Retries { count: 0, last: None, inputs: None };
+        self.is_requested = false;
         if let Some((due, Reason::Signal)) = next {
+            self.is_requested = true;
             self.bring_forward(due, Reason::Signal);
         }
     }
@@ -117,6 +115,7 @@ impl Plan {
     /// An exchange failed.
     pub(super) fn failed(&mut self, failed: Failed, inputs: Fingerprint, token: &Moment<'_>) {
         let next = self.in_flight.take().and_then(|exchange| exchange.next);
+        self.is_requested = matches!(next, Some((_, Reason::Signal)));
         self.retries.add(failed.0, inputs);
         self.retry(failed, token.now, token.jitter, token);
         match next {
@@ -161,6 +160,7 @@ impl Plan {
 
     /// A signal requests a refresh.
     pub(super) fn requested(&mut self, can_be_written: bool, now: BootTime) {
+        self.is_requested = true;
         let when = spaced(self.requested_at, MIN_BETWEEN_REQUESTS, now);
         if self.in_flight.is_none() && self.is_wanted(can_be_written) && self.due <= when {
             // Another exchange is due by then, and serves this request too.

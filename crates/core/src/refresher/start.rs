@@ -31,6 +31,9 @@ impl Plan {
                 return false;
             }
         }
+        if self.reason == Reason::Signal {
+            self.requested_at = Some(now);
+        }
         member.started();
         self.in_flight = Some(InFlight::new(now, is_restarted));
         true

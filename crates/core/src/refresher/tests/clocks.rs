@@ -139,10 +139,16 @@ fn a_clock_step_brings_the_refresh_forward_although_an_output_cannot_be_written(
     assert_eq!(refresher.step(at(1.0), Jitter::NONE), Decision::Publish(1));
     refresher.refresher.on(failed, at(1.0), Jitter::NONE);
     let due = refresher.due();
-    let _ = refresher.step(stepped(2.0, 50_000), Jitter::NONE);
-    assert!(
-        refresher.due() < due && refresher.on_disk().is_some_and(|token| refresher.due() < token.expires)
-    );
+    assert_eq!(refresher.step(stepped(2.0, 50_000), Jitter::NONE), Decision::Publish(1));
+    refresher.refresher.on(failed, stepped(2.0, 50_000), Jitter::NONE);
+    let expires = refresher.on_disk().expect("a token").expires;
+    assert!(refresher.due() < due && refresher.due() < expires);
+    // The second output can be written when the token has expired.
+    let expired = at(0.0).boot.until(expires).as_secs_f64() + 1.0;
+    for _ in 0..10 {
+        assert_ne!(refresher.step(stepped(expired, 50_000), Jitter::NONE), Decision::Publish(1));
+    }
+    assert_eq!(refresher.refresher.write_due(1), None);
 }
 
 #[test]

@@ -63,6 +63,21 @@ fn a_signal_during_an_exchange_is_served_by_another_one_when_that_ends() {
     assert!(matches!(refresher.step(at(2.3), Jitter::NONE), Decision::Wait(_)));
 }
 
+/// The exchange was started again at five seconds, because of the first signal.
+#[test]
+fn a_signal_after_a_restart_is_served_five_seconds_after_the_restart() {
+    let mut refresher = exchanging(86_400);
+    refresher.refresh_requested(at(1.0));
+    refresher.refresh_requested(at(4.0));
+    assert_eq!(next_decision(&mut refresher, 4.0), (5.0, Decision::Exchange));
+    refresher.obtained(Lifetime::starting(at(5.0).boot, secs(86_400)), at(5.2));
+    assert_eq!(refresher.step(at(5.2), Jitter::NONE), PUBLISH);
+    refresher.published(at(5.2), Jitter::NONE);
+    refresher.refresh_requested(at(5.3));
+    refresher.suspend_key_check();
+    assert_eq!(next_decision(&mut refresher, 5.3), (10.0, Decision::Exchange));
+}
+
 #[test]
 fn signals_start_an_exchange_again_once_until_it_has_an_outcome() {
     let mut refresher = exchanging(86_400);

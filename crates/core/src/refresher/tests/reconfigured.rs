@@ -188,6 +188,42 @@ fn the_token_of_another_process_does_not_replace_a_requested_refresh() {
     assert_eq!((refresher.reason(), refresher.due()), (Reason::Signal, at(15.0).boot));
 }
 
+/// The retry of a failed exchange serves a second signal.
+#[test]
+fn a_request_that_an_earlier_attempt_serves_is_not_forgotten() {
+    let requested = || {
+        let mut refresher = holding(86_400);
+        refresher.refresh_requested(at(10.0));
+        assert_eq!(refresher.step(at(10.0), Jitter::NONE), Decision::Exchange);
+        fail(&mut refresher, Code::ConnectRefused, 10.0);
+        refresher.refresh_requested(at(10.1));
+        assert_eq!((refresher.reason(), refresher.refresher.is_requested()), (Reason::Retry, true));
+        refresher
+    };
+    let mut refresher = requested();
+    let due = refresher.due();
+    let lifetime = Lifetime::starting(at(10.0).boot, secs(90_000));
+    refresher.replaced_by(lifetime, at(90_010.0).unix, at(10.2), Jitter::NONE);
+    assert_eq!(refresher.due(), due);
+    let mut refresher = requested();
+    refresher.suspend_key_check();
+    assert_eq!(next_decision(&mut refresher, 10.1).1, Decision::Exchange);
+    fail(&mut refresher, Code::ConnectRefused, 15.0);
+    assert!(!refresher.refresher.is_requested());
+}
+
+/// A clock step during its exchange is a weaker reason.
+#[test]
+fn a_gone_key_outlives_a_clock_step_and_a_reload() {
+    let mut refresher = holding(86_400);
+    refresher.signing_key_gone(at(1.0), Jitter::NONE);
+    assert_eq!(refresher.step(at(1.0), Jitter::NONE), Decision::Exchange);
+    let stepped = Now { unix: at(900.0).unix, ..at(2.0) };
+    let _ = refresher.step(stepped, Jitter::NONE);
+    let refresher = reconfigured(refresher, Schedule::default(), &[Some(0)], 3.0);
+    assert_eq!((refresher.reason(), refresher.due()), (Reason::SigningKeyGone, at(3.0).boot));
+}
+
 /// Another process writes a newer token to the first output, while the write of the issued one to
 /// the second output hangs.
 #[test]
