@@ -72,6 +72,8 @@ fn the_metrics_count_exchanges_and_failures_by_code_and_owner() {
 
     fixture.dex.always(Answer::Token(3_600));
     listening.until_status("/readyz", 200);
+    // The file is there before its write has ended, and the refresh is planned after that.
+    listening.sidecar.process.until_logged("token_written", 1);
     let sample =
         |name: &str| listening.sample(&format!("dexsidecar_{name}{{token=\"default\"}}")).expect("a sample");
     let attempts = sample("exchanges_total");
